@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a valid node, cluster or VM definition says, as plain values. Made by conf_load (YAML, libcyaml) and checked by
+ * conf_check; the rest of the cluster tower reads only this. Sizes in bytes, times in ms.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+#include "base/units.h"
+
+/* /etc/gemel/node.yaml: this node only. */
+struct conf_node {
+    char name[NODE_NAME_MAX + 1]; /* as in corosync.conf's nodelist */
+    char vmroot[PATH_LEN_MAX];    /* directory of VM directories, shared; default /srv/gemel */
+    char state_dir[PATH_LEN_MAX]; /* default /var/lib/gemel */
+    char run_dir[PATH_LEN_MAX];   /* default /run/gemel */
+    char log_dir[PATH_LEN_MAX];   /* default /var/log/gemel */
+    char vmm_path[PATH_LEN_MAX];  /* default: gemel-vmm of this installation */
+    char bridge[16];              /* taps are enslaved to it by default */
+    uint64_t memory_bytes;        /* for VMs; default: what the machine has less 10 % */
+    char group[32];               /* who may use the CLI besides root; default "gemel" */
+};
+
+enum conf_isolation { CONF_ISOLATION_DEFAULT = 0, CONF_ISOLATION_RUN, CONF_ISOLATION_FREEZE, CONF_ISOLATION_STOP };
+enum conf_after_fence { CONF_AFTER_FENCE_STAY_OFF = 0, CONF_AFTER_FENCE_ON };
+
+#define CONF_FENCE_DEVICES_MAX (NODES_MAX * 2)
+#define CONF_FENCE_LEVELS_MAX  4
+#define CONF_FENCE_PER_LEVEL   4
+
+struct conf_param {
+    char key[32];
+    char value[128];
+};
+
+/* One ClusterLabs fence agent with its parameters for one node (or port). Secrets are named, never here:
+ * /etc/gemel/fence/NAME.secret holds key=value lines. */
+struct conf_fence_device {
+    char name[NODE_NAME_MAX + 1];
+    char agent[64]; /* "fence_ipmilan" */
+    char node[NODE_NAME_MAX + 1]; /* the node it switches off */
+    unsigned level; /* 1..CONF_FENCE_LEVELS_MAX; all devices of a level must succeed; levels are alternatives */
+    uint32_t timeout_ms; /* of one attempt; default 20000 */
+    unsigned param_count;
+    struct conf_param param[FENCE_PARAMS_MAX];
+};
+
+struct conf_cluster_node {
+    char name[NODE_NAME_MAX + 1];
+    uint32_t nodeid;
+    char addr[64];
+};
+
+struct conf_cluster {
+    char name[NODE_NAME_MAX + 1];
+    unsigned node_count;
+    struct conf_cluster_node node[NODES_MAX];
+    uint32_t token_ms;             /* default 1000 */
+    uint32_t token_coefficient_ms; /* default 0 */
+    bool crypto;                   /* default true; false only with insecure_lab */
+    bool insecure_lab;
+    uint32_t storage_settle_ms;    /* design R2: time after a proof before old writes count as excluded */
+    char storage_type[16];         /* "nfs", "local-lab", ...: stated beside storage_settle_ms */
+    enum conf_isolation isolation;
+    enum conf_after_fence after_fence;
+    uint32_t fence_retry_ms;       /* pause between attempts */
+    unsigned fence_budget;         /* nodes that may be fenced per 10 minutes before an operator is asked; default max(1, (n-1)/2) */
+    unsigned device_count;
+    struct conf_fence_device device[CONF_FENCE_DEVICES_MAX];
+};
+
+struct conf_disk {
+    char path[PATH_LEN_MAX]; /* relative to the VM directory, or absolute */
+    char serial[21];
+    bool read_only;
+};
+
+struct conf_nic {
+    uint8_t mac[6];
+    char bridge[16]; /* empty: the node's */
+    uint16_t vlan;   /* 0: none */
+    uint16_t mtu;    /* 0: the bridge's */
+};
+
+enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
+
+struct conf_vm {
+    char name[VM_NAME_MAX + 1];
+    struct uuid uuid; /* none: made at first apply */
+    enum conf_machine machine;
+    unsigned cpus;
+    uint64_t memory_bytes;
+    char firmware[PATH_LEN_MAX];
+    char cmdline[1024];
+    unsigned disk_count, nic_count;
+    struct conf_disk disk[VM_DISKS_MAX];
+    struct conf_nic nic[VM_NICS_MAX];
+    /* ha: */
+    bool protect;            /* default true: restarted elsewhere */
+    unsigned priority;       /* 0 first .. 4 last; default 2 */
+    unsigned restart_max;    /* in place, per restart_window_ms, before it is tried elsewhere; default 3 */
+    uint32_t restart_window_ms; /* default 600000 */
+    uint32_t backoff_ms;     /* first pause after failure, doubled up to backoff_max_ms; default 1000 */
+    uint32_t backoff_max_ms; /* default 300000 */
+    uint32_t stop_timeout_ms; /* default 60000 */
+    uint32_t start_timeout_ms; /* default 60000 */
+    bool restart_on_guest_shutdown; /* default false: honour it */
+    enum conf_isolation isolation;
+    unsigned anti_affinity_count;
+    char anti_affinity[8][VM_NAME_MAX + 1];
+    unsigned preferred_count;
+    char preferred[8][NODE_NAME_MAX + 1];
+};
+
+/* Where a definition is wrong, for people: "web1.yaml:12: memory: 10abc is not a size; write for example 512MiB". */
+struct conf_error {
+    char text[512];
+};

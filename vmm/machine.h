@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `machine: lockstep` (design 6) as one pure value: devices, their addresses and interrupt lines, the 8259 pair,
+ * and the door through which every input goes. The vCPU shell (vmm/vcpu) turns KVM exits into machine_pio/machine_mmio,
+ * carries out effects through machine_ops, and asks for the interrupt to inject. FT records and replays at machine_input.
+ *
+ *   8259 pair 0x20 0xA0, ELCR 0x4D0/1     8254 0x40-0x43 (IRQ 0), port 0x61      PM timer, PM1a, reset: 0x600-0x60F
+ *   RTC/CMOS 0x70/71 (IRQ 8)              16550 0x3F8 (IRQ 4)                    debug port 0x402 (reads 0xE9)
+ *   SCI IRQ 9                              reset 0xCF9; 0x604 write of S5 = power off (PM1a_CNT)
+ *   virtio-mmio slot i at 0xFEB00000 + i * 512, IRQ 5, 10, 11 (level), slots used in order: disks, then nics
+ */
+#pragma once
+
+#include "vmm/dev.h"
+
+#define MACHINE_VIRTIO_SLOTS     8
+#define MACHINE_MMIO_BASE        UINT64_C(0xFEB00000)
+#define MACHINE_MMIO_STRIDE      UINT64_C(512)
+#define MACHINE_DEBUG_PORT       0x402
+#define MACHINE_PM_BASE          0x600
+#define MACHINE_SERIAL_BASE      0x3F8
+
+struct machine;
+
+struct machine_disk_conf {
+    uint64_t sectors; /* of 512 bytes */
+    char serial[21];  /* VIRTIO_BLK_ID, at most 20 bytes */
+    bool read_only;
+};
+
+struct machine_nic_conf {
+    uint8_t mac[6];
+};
+
+struct machine_conf {
+    uint64_t ram_len;
+    unsigned disk_count, nic_count;
+    struct machine_disk_conf disk[VM_DISKS_MAX];
+    struct machine_nic_conf nic[VM_NICS_MAX];
+};
+
+/* Carried out by the shell, on the vCPU thread, in the order given. */
+struct machine_ops {
+    void (*serial_out)(void *ctx, const uint8_t *bytes, uint32_t len);
+    void (*debug_out)(void *ctx, const uint8_t *bytes, uint32_t len);
+    void (*blk_submit)(void *ctx, unsigned disk, const struct blk_request *request);
+    void (*net_send)(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len);
+    void (*reset)(void *ctx);
+    void (*shutdown)(void *ctx);
+    /* Machine time now, in ns: the live shell reads its clock (and records it); replay answers from the log. */
+    uint64_t (*clock)(void *ctx);
+    /* Every input on its way to a device, live or replayed: the record point. May be NULL. */
+    void (*on_input)(void *ctx, unsigned dev_index, const struct dev_input *in);
+};
+
+enum machine_dev { /* index of fixed devices; virtio slot i is MACHINE_DEV_VIRTIO0 + i */
+    MACHINE_DEV_PIC = 0,
+    MACHINE_DEV_PIT,
+    MACHINE_DEV_PM,
+    MACHINE_DEV_RTC,
+    MACHINE_DEV_SERIAL,
+    MACHINE_DEV_DEBUG,
+    MACHINE_DEV_RESET,
+    MACHINE_DEV_VIRTIO0,
+    MACHINE_DEV_COUNT = MACHINE_DEV_VIRTIO0 + MACHINE_VIRTIO_SLOTS,
+};
+
+/* Bytes of memory a machine of this configuration needs; the caller allocates, so that the core stays pure. */
+size_t machine_size(const struct machine_conf *conf);
+/* 0 or -EINVAL. `gm` outlives the machine. */
+int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm, const struct machine_ops *ops,
+                 void *ctx, struct machine **ret_machine);
+void machine_reset(struct machine *m);
+
+/* One port or MMIO access; reads fill data (all ones where nobody answers). */
+void machine_pio(struct machine *m, uint16_t port, bool is_write, unsigned size, void *data);
+void machine_mmio(struct machine *m, struct gpa addr, bool is_write, unsigned len, void *data);
+/* The one door. dev_index: enum machine_dev. */
+void machine_input(struct machine *m, unsigned dev_index, const struct dev_input *in);
+unsigned machine_disk_dev(const struct machine *m, unsigned disk); /* dev_index of a disk, of a nic */
+unsigned machine_nic_dev(const struct machine *m, unsigned nic);
+
+/* The PIC asserts INTR. */
+bool machine_irq_pending(const struct machine *m);
+/* INTA: the vector to inject (or the spurious one). Only when irq_pending and the vCPU is ready. */
+uint8_t machine_irq_ack(struct machine *m);
+/* Earliest wake-up any device asked for, UINT64_MAX for none; the shell sends it on with machine_wake. */
+uint64_t machine_next_wake_ns(const struct machine *m);
+/* Gives INPUT_CLOCK(now) to every device whose wake-up is due, in device order. */
+void machine_wake(struct machine *m, uint64_t now_ns);
+
+/* All devices, in device order (design 4.3). 0 or -EBADMSG with io->error, io->section, io->refused_field set. */
+int machine_xfer(struct machine *m, struct state_io *io);
+/* Requests submitted and not completed: 0 before state may be saved. */
+unsigned machine_io_in_flight(const struct machine *m);
