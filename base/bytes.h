@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checked byte cursors. An overrun sets `failed` and every later call does nothing (reads give 0),
- * so a codec checks once, at its end. Pure; anyone may include this.
+ * Checked byte cursors. An overrun sets `failed` and every later call does nothing (reads
+ * give 0), so a codec checks once, at its end. Pure; anyone may include this.
  */
 #pragma once
 
@@ -29,7 +29,8 @@ uint64_t bytes_rd_u64(struct bytes_rd *rd);
 void bytes_rd_copy(struct bytes_rd *rd, void *dst, size_t len);
 /* A view of the next `len` bytes, or NULL (and failed). */
 const uint8_t *bytes_rd_view(struct bytes_rd *rd, size_t len);
-/* A u16 length and that many bytes as a NUL-terminated string of at most cap - 1; embedded NUL fails. */
+/* A u16 length and that many bytes as a NUL-terminated string of at most cap - 1;
+ * embedded NUL fails. */
 void bytes_rd_str(struct bytes_rd *rd, char *dst, size_t cap);
 size_t bytes_rd_left(const struct bytes_rd *rd);
 /* True when nothing failed and nothing is left. */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The frame: a 32-byte little-endian header and a body, the same on CPG messages, migration
- * and FT streams, and the agent's record log. The header has its own crc, so that the length may be trusted
- * before the body has arrived. Pure.
+ * The frame: a 32-byte little-endian header and a body, the same on CPG messages,
+ * migration and FT streams, and the agent's record log. The header has its own crc, so
+ * that the length may be trusted before the body has arrived. Pure.
  *
  *   u32 magic  u16 type (bit 15: an unknown one may be ignored)  u16 version
- *   u64 seq    u32 body_len  u32 reserved (0)  u32 body_crc  u32 header_crc (of the 28 bytes before it)
+ *   u64 seq    u32 body_len  u32 reserved (0)  u32 body_crc  u32 header_crc (of the 28
+ * bytes before it)
  */
 #pragma once
 
@@ -36,11 +37,13 @@ struct frame {
 };
 
 /*
- * Validates the frame at the start of `buf`; `body_len_max` is the caller's cap for this channel.
- * FRAME_OK fills *ret_frame; the frame occupies FRAME_HEADER_LEN + body_len bytes.
+ * Validates the frame at the start of `buf`; `body_len_max` is the caller's cap for this
+ * channel. FRAME_OK fills *ret_frame; the frame occupies FRAME_HEADER_LEN + body_len
+ * bytes.
  */
-enum frame_reason frame_check(const void *buf, size_t len, uint32_t magic, uint32_t body_len_max,
-                              struct frame *ret_frame);
-/* Writes header and body; returns the total length, or 0 when `cap` is too small. frame->body may already lie in place. */
+enum frame_reason frame_check(const void *buf, size_t len, uint32_t magic,
+                              uint32_t body_len_max, struct frame *ret_frame);
+/* Writes header and body; returns the total length, or 0 when `cap` is too small.
+ * frame->body may already lie in place. */
 size_t frame_encode(const struct frame *frame, uint32_t magic, void *buf, size_t cap);
 const char *frame_reason_str(enum frame_reason reason);

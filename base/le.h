@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Little-endian integers on wire, disk and in guest memory: a type, so that host and disk order cannot be mixed. */
+/* Little-endian integers on wire, disk and in guest memory: a type, so that host and disk
+ * order cannot be mixed. */
 #pragma once
 
 #include <stdint.h>
@@ -33,15 +34,15 @@ static inline uint64_t le64_get(struct le64 x)
 
 static inline struct le16 le16_make(uint16_t v)
 {
-    return (struct le16) {v};
+    return (struct le16){v};
 }
 
 static inline struct le32 le32_make(uint32_t v)
 {
-    return (struct le32) {v};
+    return (struct le32){v};
 }
 
 static inline struct le64 le64_make(uint64_t v)
 {
-    return (struct le64) {v};
+    return (struct le64){v};
 }

@@ -3,40 +3,45 @@
 #pragma once
 
 /* Cluster */
-#define NODES_MAX           64  /* CPG delivers at most 128 members per callback */
-#define NODE_NAME_MAX       63
-#define VMS_MAX             10000
-#define VM_NAME_MAX         63
-#define VM_DISKS_MAX        8
-#define VM_NICS_MAX         8
-#define PATH_LEN_MAX        512 /* of a path in a definition */
-#define REASON_LEN_MAX      255
-#define CPG_MSG_MAX         (64 * 1024)
+#define NODES_MAX            64 /* CPG delivers at most 128 members per callback */
+#define NODE_NAME_MAX        63
+#define VMS_MAX              10000
+#define VM_NAME_MAX          63
+#define VM_DISKS_MAX         8
+#define VM_NICS_MAX          8
+#define PATH_LEN_MAX         512 /* of a path in a definition */
+#define REASON_LEN_MAX       255
+#define CPG_MSG_MAX          (64 * 1024)
 #define CLAIM_UNEXCLUDED_MAX 16
-#define EVENTS_KEPT         4096
+#define EVENTS_KEPT          4096
+
+/* Event loop, child processes */
+#define LOOP_TIMERS_MAX 65536
+#define SPAWN_FDS_MAX   32 /* fds passed to a child, besides its stdio */
 
 /* Control sockets (base/proto_ctl) */
 #define CTL_MSG_MAX         (64 * 1024)
 #define CTL_CLIENTS_MAX     64
 #define CTL_HANDSHAKE_MS    5000
-#define PROTO_BUDGET_FACTOR 16 /* allocation budget of one unpack: 16 x length + 64 KiB */
-#define PROTO_BUDGET_EXTRA  (64 * 1024)
-#define PROTO_UNKNOWN_MAX   32
+#define PROTO_BUDGET_FACTOR 16 /* allocation budget of one unpack: 16 x length + 64 KiB  \
+                                */
+#define PROTO_BUDGET_EXTRA (64 * 1024)
+#define PROTO_UNKNOWN_MAX  32
 
 /* VM definition */
-#define DEFINITION_MAX      (48 * 1024) /* bytes of YAML, so that it fits one CPG message */
+#define DEFINITION_MAX (48 * 1024) /* bytes of YAML, so that it fits one CPG message */
 
 /* VMM */
-#define GMEM_REGIONS_MAX    8
-#define BUS_RANGES_MAX      64
-#define VIRTQ_SIZE_MAX      256
-#define STATE_SECTIONS_MAX  256
+#define GMEM_REGIONS_MAX      8
+#define BUS_RANGES_MAX        64
+#define VIRTQ_SIZE_MAX        256
+#define STATE_SECTIONS_MAX    256
 #define STATE_SECTION_LEN_MAX (1024 * 1024)
-#define STATE_NAME_MAX      31
-#define LOG_FILE_BYTES_MAX  (4 * 1024 * 1024)
-#define LOG_FILES_KEPT      6
+#define STATE_NAME_MAX        31
+#define LOG_FILE_BYTES_MAX    (4 * 1024 * 1024)
+#define LOG_FILES_KEPT        6
 
 /* Fencing */
-#define FENCE_OUTPUT_MAX    (16 * 1024) /* captured bytes of an agent's output */
-#define FENCE_PARAMS_MAX    64
-#define FENCE_REQUESTS_MAX  256
+#define FENCE_OUTPUT_MAX   (16 * 1024) /* captured bytes of an agent's output */
+#define FENCE_PARAMS_MAX   64
+#define FENCE_REQUESTS_MAX 256

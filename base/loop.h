@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event loop of every program, behind a struct of functions so that cores run in the simulator and tests.
- * The real one (base/loop_qb.c) is libqb's; only that file includes qbloop.h. One thread owns a loop; other
- * threads hand over through an eventfd added with fd_add. libqb jobs are not offered: they run 50 ms late on an idle loop.
+ * The event loop of every program, behind a struct of functions so that cores run in the
+ * simulator and tests. The real one (base/loop_qb.c) is libqb's; only that file includes
+ * qbloop.h. One thread owns a loop; other threads hand over through an eventfd added with
+ * fd_add. libqb jobs are not offered: they run 50 ms late on an idle loop.
  */
 #pragma once
 
@@ -10,7 +11,8 @@
 #include <stdint.h>
 
 struct loop;
-typedef uint64_t loop_timer; /* 0: none. Carries a generation: cancelling a stale one does nothing */
+typedef uint64_t
+    loop_timer; /* 0: none. Carries a generation: cancelling a stale one does nothing */
 
 /* events and revents are poll(2) bits. Return < 0 to be removed. */
 typedef int (*loop_fd_fn)(int fd, int revents, void *data);
@@ -26,7 +28,8 @@ int loop_fd_add(struct loop *loop, int fd, int events, loop_fd_fn fn, void *data
 int loop_fd_mod(struct loop *loop, int fd, int events, loop_fd_fn fn, void *data);
 int loop_fd_del(struct loop *loop, int fd);
 /* One shot, `delay_ns` from now. */
-int loop_timer_add(struct loop *loop, uint64_t delay_ns, loop_timer_fn fn, void *data, loop_timer *ret_timer);
+int loop_timer_add(struct loop *loop, uint64_t delay_ns, loop_timer_fn fn, void *data,
+                   loop_timer *ret_timer);
 void loop_timer_del(struct loop *loop, loop_timer *timer); /* sets it to 0 */
 int loop_signal_add(struct loop *loop, int signo, loop_signal_fn fn, void *data);
 /* CLOCK_MONOTONIC in ns: the only clock for decisions. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The thin layer over the kernel that shells share: files, sockets, processes. In libbase_io; 0 or -errno throughout.
- * All fds are close-on-exec.
+ * The thin layer over the kernel that shells share: files, sockets, processes. In
+ * libbase_io; 0 or -errno throughout. All fds are close-on-exec.
  */
 #pragma once
 
@@ -13,45 +13,63 @@
 #include "base/loop.h"
 #include "base/units.h"
 
-/* Files ---------------------------------------------------------------------------------------------------------- */
-/* Reads a whole file of at most `cap` bytes; NUL-terminates (so buf must hold cap + 1). */
+/* Files
+ * ----------------------------------------------------------------------------------------------------------
+ */
+/* Reads a whole file of at most `cap` bytes; NUL-terminates (so buf must hold cap + 1).
+ */
 int os_file_read(const char *path, void *buf, size_t cap, size_t *ret_len);
-/* Write to a temporary name, fsync, rename over `path`, fsync the directory: all or nothing. */
+/* Write to a temporary name, fsync, rename over `path`, fsync the directory: all or
+ * nothing. */
 int os_file_replace(const char *path, const void *buf, size_t len, mode_t mode);
 int os_dir_fsync(const char *path_of_dir);
 int os_mkdir_p(const char *path, mode_t mode);
 int os_write_all(int fd, const void *buf, size_t len);
 
-/* Unix stream/seqpacket sockets ---------------------------------------------------------------------------------- */
+/* Unix stream/seqpacket sockets
+ * ---------------------------------------------------------------------------------- */
 struct os_peer {
     pid_t pid;
     uid_t uid;
     gid_t gid;
 };
-/* Listens on `path` (a stale socket is removed first), non-blocking, SOCK_SEQPACKET. */
+/* SOCK_SEQPACKET, non-blocking. A stale socket is removed first; -EADDRINUSE when
+ * somebody listens there, -EEXIST when it is no socket. */
 int os_unix_listen(const char *path, mode_t mode, int *ret_fd);
 int os_unix_connect(const char *path, int *ret_fd);
+int os_unix_accept(int listen_fd, int *ret_fd);     /* -EAGAIN: nobody waits */
 int os_unix_peer(int fd, struct os_peer *ret_peer); /* SO_PEERCRED */
 
-/* Processes ------------------------------------------------------------------------------------------------------ */
+/* Processes
+ * ------------------------------------------------------------------------------------------------------
+ */
 struct os_child {
     pid_t pid;
-    int pidfd;            /* readable when it has ended */
-    uint64_t start_time;  /* field 22 of /proc/PID/stat: with the pid, names a process for good */
+    int pidfd;           /* readable when it has ended */
+    uint64_t start_time; /* field 22 of /proc/PID/stat: with the pid, names a process for
+                            good */
 };
 /*
- * fork and exec in a new session and process group. stdin/stdout/stderr from the three fds (-1: /dev/null);
- * pass_fds are kept open under the same numbers. env NULL: inherited.
+ * fork and exec in a new session and process group. stdin/stdout/stderr from the three
+ * fds (-1: /dev/null); pass_fds (all above 2) are kept open under the same numbers, every
+ * other fd is closed. Signals are at their defaults, none blocked. argv[0] without a
+ * slash is looked up in PATH. env NULL: inherited. Returns after exec: -ENOENT, -EACCES
+ * ... are those of the program. On error no process is left behind.
  */
-int os_spawn(const char *const argv[], const char *const env[], const int stdio[3], const int *pass_fds,
-             size_t pass_fd_count, struct os_child *ret_child);
-/* Opens a running process again; -ESRCH when the pid now belongs to another start time. */
+int os_spawn(const char *const argv[], const char *const env[], const int stdio[3],
+             const int *pass_fds, size_t pass_fd_count, struct os_child *ret_child);
+/* Opens a running process again; -ESRCH when the pid now belongs to another start time.
+ */
 int os_child_reopen(pid_t pid, uint64_t start_time, struct os_child *ret_child);
+/* -ESRCH once it was reaped: to end what a child left behind, signal its group before the
+ * reap. */
 int os_child_kill_group(const struct os_child *child, int signo);
-/* After pidfd became readable. *ret_status as waitpid; -ECHILD if it is not our child (re-adopted). */
+/* After pidfd became readable. *ret_status as waitpid; -ECHILD if it is not our child
+ * (re-adopted), -EAGAIN if it runs. */
 int os_child_reap(struct os_child *child, int *ret_status);
 void os_child_close(struct os_child *child);
 uint64_t os_proc_start_time(pid_t pid); /* 0 if gone */
 
-/* This boot of this machine: /proc/sys/kernel/random/boot_id (the lab binds another over it per node). */
+/* This boot of this machine: /proc/sys/kernel/random/boot_id (the lab binds another over
+ * it per node). */
 struct uuid os_boot_id(void);

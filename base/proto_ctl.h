@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packing and unpacking of base/proto_ctl.proto with the limits that libprotobuf-c lacks: byte cap, an allocator
- * with a budget, a bound on unknown fields. One datagram = u8 kind of message (enum ctl_kind), then the protobuf.
+ * Packing and unpacking of base/proto_ctl.proto with the limits that libprotobuf-c lacks:
+ * byte cap, an allocator with a budget, a bound on unknown fields. One datagram = u8 kind
+ * of message (enum ctl_kind), then the protobuf.
  */
 #pragma once
 
@@ -42,18 +43,22 @@ enum ctl_reason {
     CTL_OK = 0,
     CTL_EMPTY,
     CTL_TOO_LONG,
-    CTL_UNKNOWN_KIND, /* of a later version: answer or ignore, do not drop the connection */
+    CTL_UNKNOWN_KIND, /* of a later version: answer or ignore, do not drop the connection
+                       */
     CTL_MALFORMED,
     CTL_OVER_BUDGET,
-    CTL_BAD_FIELD, /* an id that is not 16 bytes, a string over its limit, an enum out of range */
+    CTL_BAD_FIELD, /* an id that is not 16 bytes, a string over its limit, an enum out of
+                      range */
 };
 
-/* Length written, or 0 if it does not fit `cap` (CTL_MSG_MAX always suffices for what this build sends). */
+/* Length written, or 0 if it does not fit `cap` (CTL_MSG_MAX always suffices for what
+ * this build sends). */
 size_t ctl_pack(enum ctl_kind kind, const void *message, void *buf, size_t cap);
 enum ctl_reason ctl_unpack(const void *buf, size_t len, struct ctl_msg *ret_msg);
 void ctl_msg_free(struct ctl_msg *msg);
 const char *ctl_reason_str(enum ctl_reason reason);
 
-/* On a SOCK_SEQPACKET fd; 0 or -errno (-EAGAIN: full or empty; -ECONNRESET: closed; -EBADMSG: *ret_reason). */
+/* On a SOCK_SEQPACKET fd; 0 or -errno (-EAGAIN: full or empty; -ECONNRESET: closed;
+ * -EBADMSG: *ret_reason). */
 int ctl_send(int fd, enum ctl_kind kind, const void *message);
 int ctl_recv(int fd, struct ctl_msg *ret_msg, enum ctl_reason *ret_reason);

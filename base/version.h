@@ -11,9 +11,9 @@
 #define PROTO_CPG_VERSION     1
 #define PROTO_CPG_VERSION_MIN 1
 /* On disk */
-#define CLAIM_VERSION         1
-#define RECORD_LOG_VERSION    1
-#define STATE_STREAM_VERSION  1
+#define CLAIM_VERSION        1
+#define RECORD_LOG_VERSION   1
+#define STATE_STREAM_VERSION 1
 
 /* Feature bits, exchanged in every hello */
 #define FEATURE_NONE UINT64_C(0)

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/proto_ctl.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/bug.h"
+#include "base/units.h"
+
+#define ID_LEN       16
+#define TEXT_MAX     4096 /* of a text for people */
+#define OPTIONS_MAX  32
+#define FIELD_IS_ANY CTL_MSG_MAX /* the datagram is the limit */
+/* What an allocation costs beyond its size: malloc's header and rounding. */
+#define ALLOC_OVERHEAD 32
+
+/* Strings and bytes have limits; each such field of base/proto_ctl.proto stands here
+ * (check_proto_ctl.c compares). */
+struct field_limit {
+    const char *name;
+    size_t max;
+};
+
+struct kind_class {
+    const ProtobufCMessageDescriptor *descriptor;
+    struct field_limit limit[8];
+};
+
+static const struct kind_class kind_table[CTL_KIND_COUNT] = {
+    [CTL_HELLO] = {&gemel__hello__descriptor,
+                   {{"program", NODE_NAME_MAX},
+                    {"build", NODE_NAME_MAX},
+                    {"node", NODE_NAME_MAX},
+                    {"boot_id", ID_LEN}}},
+    [CTL_VMM_REQUEST] = {&gemel__vmm_request__descriptor, {{"reason", TEXT_MAX}}},
+    [CTL_VMM_REPORT] = {&gemel__vmm_report__descriptor,
+                        {{"error", TEXT_MAX},
+                         {"vm", ID_LEN},
+                         {"instance", ID_LEN},
+                         {"reason", TEXT_MAX}}},
+    [CTL_FENCE_REQUEST] = {&gemel__fence_request__descriptor,
+                           {{"uid", ID_LEN},
+                            {"node", NODE_NAME_MAX},
+                            {"boot_id", ID_LEN},
+                            {"config", DEFINITION_MAX}}},
+    [CTL_FENCE_REPORT] = {&gemel__fence_report__descriptor,
+                          {{"uid", ID_LEN},
+                           {"node", NODE_NAME_MAX},
+                           {"boot_id", ID_LEN},
+                           {"device", NODE_NAME_MAX},
+                           {"detail", TEXT_MAX}}},
+    [CTL_CLI_REQUEST] = {&gemel__cli_request__descriptor,
+                         {{"verb", NODE_NAME_MAX},
+                          {"object", TEXT_MAX},
+                          {"options", TEXT_MAX},
+                          {"body", DEFINITION_MAX},
+                          {"reason", TEXT_MAX},
+                          {"actor", REASON_LEN_MAX}}},
+    [CTL_CLI_REPLY] = {&gemel__cli_reply__descriptor,
+                       {{"text", TEXT_MAX}, {"json", FIELD_IS_ANY}}},
+};
+
+/* Validation
+ * ------------------------------------------------------------------------------------------------------
+ */
+/* UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing beyond U+10FFFF.
+ * Length of the character, 0 if bad. */
+static size_t utf8_char_len(const unsigned char *s)
+{
+    unsigned char low = 0x80, high = 0xbf;
+    size_t len;
+
+    if (s[0] < 0x80) {
+        return 1;
+    }
+    if (s[0] >= 0xc2 && s[0] <= 0xdf) {
+        len = 2;
+    } else if (s[0] >= 0xe0 && s[0] <= 0xef) {
+        len = 3;
+        low = s[0] == 0xe0 ? 0xa0 : low;
+        high = s[0] == 0xed ? 0x9f : high;
+    } else if (s[0] >= 0xf0 && s[0] <= 0xf4) {
+        len = 4;
+        low = s[0] == 0xf0 ? 0x90 : low;
+        high = s[0] == 0xf4 ? 0x8f : high;
+    } else {
+        return 0;
+    }
+    if (s[1] < low || s[1] > high) {
+        return 0;
+    }
+    for (size_t i = 2; i < len; i++) {
+        if (s[i] < 0x80 || s[i] > 0xbf) {
+            return 0;
+        }
+    }
+    return len;
+}
+
+static bool string_ok(const char *s, size_t max)
+{
+    const unsigned char *p = (const unsigned char *)s;
+
+    if (strlen(s) > max) {
+        return false;
+    }
+    while (*p != '\0') {
+        size_t len = utf8_char_len(p);
+
+        if (len == 0) {
+            return false;
+        }
+        p += len;
+    }
+    return true;
+}
+
+/* The limit of a field, 0 (nothing but empty) for one that was forgotten in kind_table.
+ */
+static size_t field_max(const struct kind_class *class, const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(class->limit) && class->limit[i].name != NULL;
+         i++) {
+        if (strcmp(class->limit[i].name, name) == 0) {
+            return class->limit[i].max;
+        }
+    }
+    return 0;
+}
+
+static bool repeated_ok(const ProtobufCMessage *message,
+                        const ProtobufCFieldDescriptor *field, size_t max)
+{
+    const char *base = (const char *)message;
+    size_t count = *(const size_t *)(base + field->quantifier_offset);
+    char *const *item = *(char *const *const *)(base + field->offset);
+
+    if (field->type != PROTOBUF_C_TYPE_STRING || count > OPTIONS_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!string_ok(item[i], max)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool field_ok(const struct kind_class *class, const ProtobufCMessage *message,
+                     const ProtobufCFieldDescriptor *field)
+{
+    const char *member = (const char *)message + field->offset;
+    size_t max = field_max(class, field->name);
+
+    if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+        return repeated_ok(message, field, max);
+    }
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_ENUM:
+        return protobuf_c_enum_descriptor_get_value(field->descriptor,
+                                                    *(const int *)member) != NULL;
+    case PROTOBUF_C_TYPE_STRING:
+        return *(char *const *)member == NULL || string_ok(*(char *const *)member, max);
+    case PROTOBUF_C_TYPE_BYTES: {
+        /* All our bytes are ids: sixteen, or none. */
+        size_t len = ((const ProtobufCBinaryData *)member)->len;
+
+        return len == 0 || len == max;
+    }
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return false; /* no nesting: libprotobuf-c has no depth limit */
+    default:
+        return true;
+    }
+}
+
+static bool fields_ok(const struct kind_class *class, const ProtobufCMessage *message)
+{
+    for (unsigned i = 0; i < class->descriptor->n_fields; i++) {
+        if (!field_ok(class, message, &class->descriptor->fields[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Packing
+ * ---------------------------------------------------------------------------------------------------------
+ */
+size_t ctl_pack(enum ctl_kind kind, const void *message, void *buf, size_t cap)
+{
+    const ProtobufCMessage *m = message;
+    uint8_t *out = buf;
+    size_t len;
+
+    BUG_ON(kind <= CTL_INVALID || kind >= CTL_KIND_COUNT);
+    BUG_ON(m->descriptor != kind_table[kind].descriptor);
+    /* What the other side would refuse is not sent. */
+    if (!fields_ok(&kind_table[kind], m)) {
+        return 0;
+    }
+    len = protobuf_c_message_get_packed_size(m);
+    if (len >= CTL_MSG_MAX || len >= cap) {
+        return 0;
+    }
+    out[0] = (uint8_t)kind;
+    return 1 + protobuf_c_message_pack(m, out + 1);
+}
+
+/* Unpacking
+ * -------------------------------------------------------------------------------------------------------
+ */
+struct budget {
+    size_t left;
+    bool exceeded;
+};
+
+static void *budget_alloc(void *data, size_t size)
+{
+    struct budget *b = data;
+
+    if (size > CTL_MSG_MAX * PROTO_BUDGET_FACTOR + PROTO_BUDGET_EXTRA ||
+        size + ALLOC_OVERHEAD > b->left) {
+        b->exceeded = true;
+        return NULL;
+    }
+    b->left -= size + ALLOC_OVERHEAD;
+    return malloc(size);
+}
+
+/* Nothing is given back: libprotobuf-c frees its scratch memory only at the end of an
+ * unpack. */
+static void budget_free(void *data, void *p)
+{
+    (void)data;
+    free(p);
+}
+
+enum ctl_reason ctl_unpack(const void *buf, size_t len, struct ctl_msg *ret_msg)
+{
+    struct budget budget = {.left = PROTO_BUDGET_FACTOR * len + PROTO_BUDGET_EXTRA};
+    ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
+    const uint8_t *in = buf;
+    struct ctl_msg msg = {0};
+
+    if (len == 0) {
+        return CTL_EMPTY;
+    }
+    if (len > CTL_MSG_MAX) {
+        return CTL_TOO_LONG;
+    }
+    if (in[0] == CTL_INVALID) {
+        return CTL_MALFORMED;
+    }
+    if (in[0] >= CTL_KIND_COUNT) {
+        return CTL_UNKNOWN_KIND;
+    }
+    msg.kind = in[0];
+    msg.any = protobuf_c_message_unpack(kind_table[msg.kind].descriptor, &allocator,
+                                        len - 1, in + 1);
+    if (msg.any == NULL) {
+        return budget.exceeded ? CTL_OVER_BUDGET : CTL_MALFORMED;
+    }
+    if (msg.any->n_unknown_fields > PROTO_UNKNOWN_MAX) {
+        ctl_msg_free(&msg);
+        return CTL_OVER_BUDGET;
+    }
+    if (!fields_ok(&kind_table[msg.kind], msg.any)) {
+        ctl_msg_free(&msg);
+        return CTL_BAD_FIELD;
+    }
+    *ret_msg = msg;
+    return CTL_OK;
+}
+
+void ctl_msg_free(struct ctl_msg *msg)
+{
+    if (msg->any != NULL) {
+        protobuf_c_message_free_unpacked(
+            msg->any, NULL); /* our allocator is malloc behind a counter */
+    }
+    *msg = (struct ctl_msg){0};
+}
+
+const char *ctl_reason_str(enum ctl_reason reason)
+{
+    switch (reason) {
+    case CTL_OK:
+        return "ok";
+    case CTL_EMPTY:
+        return "empty message";
+    case CTL_TOO_LONG:
+        return "message is too long";
+    case CTL_UNKNOWN_KIND:
+        return "unknown kind of message, perhaps of a later version";
+    case CTL_MALFORMED:
+        return "message is malformed";
+    case CTL_OVER_BUDGET:
+        return "message would need too much memory";
+    case CTL_BAD_FIELD:
+        return "a field has a value that is not allowed";
+    }
+    return "unknown reason";
+}
+
+/* Sockets
+ * ---------------------------------------------------------------------------------------------------------
+ */
+int ctl_send(int fd, enum ctl_kind kind, const void *message)
+{
+    uint8_t buf[CTL_MSG_MAX];
+    size_t len = ctl_pack(kind, message, buf, sizeof buf);
+    ssize_t n;
+
+    if (len == 0) {
+        return -EMSGSIZE;
+    }
+    do {
+        n = send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return errno == EPIPE ? -ECONNRESET : -errno;
+    }
+    return 0;
+}
+
+int ctl_recv(int fd, struct ctl_msg *ret_msg, enum ctl_reason *ret_reason)
+{
+    uint8_t buf[CTL_MSG_MAX];
+    enum ctl_reason reason;
+    ssize_t n;
+
+    do {
+        n = recv(fd, buf, sizeof buf, MSG_DONTWAIT | MSG_TRUNC);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return -errno;
+    }
+    if (n == 0) {
+        return -ECONNRESET;
+    }
+    /* MSG_TRUNC gives the real length: a datagram that was cut is never parsed. */
+    reason = (size_t)n > sizeof buf ? CTL_TOO_LONG : ctl_unpack(buf, (size_t)n, ret_msg);
+    if (reason != CTL_OK) {
+        *ret_reason = reason;
+        return -EBADMSG;
+    }
+    return 0;
+}
