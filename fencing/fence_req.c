@@ -5,7 +5,8 @@
 
 #include "base/units.h"
 
-/* An agent is not started with less time than this: it could not finish, and killing it proves nothing. */
+/* An agent is not started with less time than this: it could not finish, and killing it
+ * proves nothing. */
 #define RUN_MS_MIN 200
 
 /* One step's context: handlers append to acts. */
@@ -18,8 +19,8 @@ struct step {
 typedef void leg_fn(struct step *s, unsigned leg);
 
 static const char *const action_name[FENCE_ACTION_COUNT] = {
-    [FENCE_ACTION_NONE] = "none", [FENCE_ACTION_STATUS] = "status",
-    [FENCE_ACTION_OFF] = "off",   [FENCE_ACTION_ON] = "on",
+    [FENCE_ACTION_NONE] = "none",       [FENCE_ACTION_STATUS] = "status",
+    [FENCE_ACTION_OFF] = "off",         [FENCE_ACTION_ON] = "on",
     [FENCE_ACTION_MONITOR] = "monitor",
 };
 
@@ -72,9 +73,10 @@ enum fence_answer fence_answer_of(enum fence_action action, enum fence_end end, 
 
 static unsigned evidence_needed(const struct fence_req *req)
 {
-    /* A reading of off is proof by itself (design R7); after an action it must be the second word (R3). */
+    /* A reading of off is proof by itself (design R7); after an action it must be the
+     * second word (R3). */
 #ifdef MUT_NO_SECOND_READING
-    (void) req;
+    (void)req;
     return 1;
 #else
     return req->conf.action == FENCE_ACTION_STATUS ? 1 : 2;
@@ -83,7 +85,7 @@ static unsigned evidence_needed(const struct fence_req *req)
 
 static uint32_t ms_until(uint64_t now_ns, uint64_t then_ns)
 {
-    return then_ns <= now_ns ? 0 : (uint32_t) ((then_ns - now_ns) / NSEC_PER_MSEC);
+    return then_ns <= now_ns ? 0 : (uint32_t)((then_ns - now_ns) / NSEC_PER_MSEC);
 }
 
 static unsigned levels_from(const struct fence_req *req, unsigned level)
@@ -113,8 +115,9 @@ static unsigned level_after(const struct fence_req *req, unsigned level)
 }
 
 /*
- * A level may use its share of what is left, so that a device that hangs cannot eat the time of its alternatives; and an
- * action leaves a third of that for the reading, without which it is worth nothing.
+ * A level may use its share of what is left, so that a device that hangs cannot eat the
+ * time of its alternatives; and an action leaves a third of that for the reading, without
+ * which it is worth nothing.
  */
 static uint32_t run_ms(const struct step *s, unsigned leg, bool acting)
 {
@@ -144,7 +147,7 @@ static void leg_run(struct step *s, unsigned leg, enum fence_action action,
     }
     l->state = state;
     l->run = ++s->req->run_last;
-    s->acts->act[s->acts->count++] = (struct fence_act) {
+    s->acts->act[s->acts->count++] = (struct fence_act){
         .what = FENCE_DO_RUN,
         .leg = leg,
         .run = l->run,
@@ -190,7 +193,8 @@ static void leg_done(struct step *s, unsigned leg)
 #endif
 }
 
-/* The action failed or got lost: it may have worked all the same, so look; but that alone is one positive answer only. */
+/* The action failed or got lost: it may have worked all the same, so look; but that alone
+ * is one positive answer only. */
 static void leg_not(struct step *s, unsigned leg)
 {
     struct fence_leg *l = &s->req->leg[leg];
@@ -223,7 +227,8 @@ static void leg_other(struct step *s, unsigned leg)
 
     l->contrary = true;
     l->evidence = 0;
-    if (s->req->conf.action == FENCE_ACTION_STATUS || l->rereads >= s->req->conf.rereads_max) {
+    if (s->req->conf.action == FENCE_ACTION_STATUS ||
+        l->rereads >= s->req->conf.rereads_max) {
         l->state = FENCE_LEG_BAD;
         return;
     }
@@ -246,7 +251,7 @@ static void leg_kill(struct step *s, unsigned leg)
     struct fence_leg *l = &s->req->leg[leg];
 
     s->acts->act[s->acts->count++] =
-        (struct fence_act) {.what = FENCE_DO_KILL, .leg = leg, .run = l->run};
+        (struct fence_act){.what = FENCE_DO_KILL, .leg = leg, .run = l->run};
     l->state = FENCE_LEG_BAD;
 }
 
@@ -299,7 +304,8 @@ static void leg_step(struct step *s, unsigned leg, enum fence_leg_event event)
     }
 }
 
-/* What an answer means depends on what was asked: success of an action is not a reading, a reading is not success. */
+/* What an answer means depends on what was asked: success of an action is not a reading,
+ * a reading is not success. */
 static enum fence_leg_event leg_event_of(const struct fence_req *req, unsigned leg,
                                          enum fence_answer answer)
 {
@@ -333,7 +339,8 @@ static void req_settle(struct step *s, enum fence_result result, enum fence_caus
     s->acts->settled = true;
 }
 
-/* Not confirmed, and no more tries: FAILED only if a device positively says the opposite. */
+/* Not confirmed, and no more tries: FAILED only if a device positively says the opposite.
+ */
 static void req_give_up(struct step *s, enum fence_cause cause)
 {
     for (unsigned i = 0; i < s->req->conf.leg_count; i++) {
@@ -372,8 +379,8 @@ static void round_begin(struct step *s)
 static void round_end(struct step *s)
 {
     struct fence_req *req = s->req;
-    bool asks_only =
-        req->conf.action == FENCE_ACTION_STATUS || req->conf.action == FENCE_ACTION_MONITOR;
+    bool asks_only = req->conf.action == FENCE_ACTION_STATUS ||
+                     req->conf.action == FENCE_ACTION_MONITOR;
     uint64_t next_ns = s->now_ns + req->conf.retry_ms * NSEC_PER_MSEC;
     bool contrary = false;
 
@@ -391,7 +398,8 @@ static void round_end(struct step *s)
     }
 }
 
-/* True when the level (0: every leg) is settled; *ret_bad: the first leg that is not good, or FENCE_LEGS_MAX. */
+/* True when the level (0: every leg) is settled; *ret_bad: the first leg that is not
+ * good, or FENCE_LEGS_MAX. */
 static bool level_settled(const struct fence_req *req, unsigned level, unsigned *ret_bad)
 {
     *ret_bad = FENCE_LEGS_MAX;
@@ -410,7 +418,8 @@ static bool level_settled(const struct fence_req *req, unsigned level, unsigned 
     return true;
 }
 
-/* All devices of one level (MONITOR: of all levels) are good. Returns that level's last leg, or FENCE_LEGS_MAX. */
+/* All devices of one level (MONITOR: of all levels) are good. Returns that level's last
+ * leg, or FENCE_LEGS_MAX. */
 static unsigned req_good_leg(const struct fence_req *req)
 {
     bool all = req->conf.action == FENCE_ACTION_MONITOR;
@@ -432,7 +441,8 @@ static unsigned req_good_leg(const struct fence_req *req)
     return found;
 }
 
-/* After the legs moved: settled, next level, end of the round, or wait. A level that could not start at all is passed at once. */
+/* After the legs moved: settled, next level, end of the round, or wait. A level that
+ * could not start at all is passed at once. */
 static void req_advance(struct step *s)
 {
     struct fence_req *req = s->req;
@@ -553,7 +563,8 @@ void fence_req_step(struct fence_req *req, const struct fence_event *event,
         }
     }
     if (req->result == FENCE_RESULT_PENDING) {
-        /* An answer that arrives with the deadline still counts: it was looked at above. */
+        /* An answer that arrives with the deadline still counts: it was looked at above.
+         */
         if (s.now_ns >= req->deadline_ns) {
             req_give_up(&s, FENCE_CAUSE_TIME_OVER);
         } else {
@@ -568,7 +579,7 @@ void fence_req_init(struct fence_req *req, const struct fence_req_conf *conf)
 
     memset(req, 0, sizeof(*req));
     req->conf = *conf;
-    if ((unsigned) conf->action >= FENCE_ACTION_COUNT) {
+    if ((unsigned)conf->action >= FENCE_ACTION_COUNT) {
         req->conf.action = FENCE_ACTION_NONE;
     }
     for (unsigned i = 0; i < conf->leg_count && i < FENCE_LEGS_MAX; i++) {
@@ -596,12 +607,12 @@ uint32_t fence_req_attempts(const struct fence_req *req)
 
 const char *fence_action_str(enum fence_action action)
 {
-    return (unsigned) action < FENCE_ACTION_COUNT ? action_name[action] : "invalid";
+    return (unsigned)action < FENCE_ACTION_COUNT ? action_name[action] : "invalid";
 }
 
 const char *fence_answer_str(enum fence_answer answer)
 {
-    return (unsigned) answer < FENCE_ANSWER_COUNT ? answer_name[answer] : "invalid";
+    return (unsigned)answer < FENCE_ANSWER_COUNT ? answer_name[answer] : "invalid";
 }
 
 const char *fence_result_str(enum fence_result result)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine of one fence request: which agent to run next, what its answers are worth, and when the request is settled.
- * Pure: events in, acts out; the clock comes with the event. The shell (fencing/fenced) runs agents and keeps timers.
+ * The machine of one fence request: which agent to run next, what its answers are worth,
+ * and when the request is settled. Pure: events in, acts out; the clock comes with the
+ * event. The shell (fencing/fenced) runs agents and keeps timers.
  *
- * The rule it exists for (design R3): OFF is OK only when, on every device of one level, a reading says off and the answer
- * just before it from the same device was positive too (the agent reported off done, or an earlier reading said off). A
- * timeout is UNKNOWN, never off. Levels are alternatives.
+ * The rule it exists for (design R3): OFF is OK only when, on every device of one level,
+ * a reading says off and the answer just before it from the same device was positive too
+ * (the agent reported off done, or an earlier reading said off). A timeout is UNKNOWN,
+ * never off. Levels are alternatives.
  */
 #pragma once
 
@@ -19,7 +21,8 @@
 #define FENCE_PER_LEVEL_MAX 4
 #define FENCE_LEGS_MAX      (FENCE_LEVELS_MAX * FENCE_PER_LEVEL_MAX)
 
-/* What an agent is asked to do. Never reboot or cycle: neither proves that the node was off. */
+/* What an agent is asked to do. Never reboot or cycle: neither proves that the node was
+ * off. */
 enum fence_action {
     FENCE_ACTION_NONE = 0,
     FENCE_ACTION_STATUS,
@@ -46,8 +49,8 @@ enum fence_end {
     FENCE_END_EXITED = 1, /* code: exit code */
     FENCE_END_SIGNALLED,  /* code: signal */
     FENCE_END_TIMEOUT,    /* killed by us after its time */
-    FENCE_END_NOT_RUN,    /* refused or failed before exec: bad secret file, no such agent */
-    FENCE_END_PREEMPTED,  /* killed by us for a more important action on the same device */
+    FENCE_END_NOT_RUN, /* refused or failed before exec: bad secret file, no such agent */
+    FENCE_END_PREEMPTED, /* killed by us for a more important action on the same device */
 };
 
 struct fence_leg_conf {
@@ -58,10 +61,12 @@ struct fence_leg_conf {
 struct fence_req_conf {
     enum fence_action action;
     bool levels_parallel; /* all levels at once; else in order */
-    bool read_only;       /* OFF, ON: do not act, only read (after a restart of fenced, when it is unknown what was done) */
-    uint32_t timeout_ms;  /* of the whole request, all retries included */
-    uint32_t retry_ms;    /* pause before all levels are tried again */
-    uint32_t reread_ms;   /* pause before a reading is repeated while the device still says the old state */
+    bool read_only; /* OFF, ON: do not act, only read (after a restart of fenced, when it
+                       is unknown what was done) */
+    uint32_t timeout_ms; /* of the whole request, all retries included */
+    uint32_t retry_ms;   /* pause before all levels are tried again */
+    uint32_t reread_ms;  /* pause before a reading is repeated while the device still says
+                            the old state */
     unsigned rereads_max; /* per attempt */
     unsigned rounds_max;  /* 0: until the time is over */
     unsigned leg_count;
@@ -81,10 +86,11 @@ enum fence_leg_state {
 /* What happens to one leg; the columns of the table in fence_req.c. */
 enum fence_leg_event {
     FENCE_LEG_BEGIN = 0,
-    FENCE_LEG_DONE,    /* the action's agent reports success */
-    FENCE_LEG_NOT,     /* it reports failure, dies or times out: nothing known */
-    FENCE_LEG_WANTED,  /* a reading says what is wanted (off for OFF and STATUS, on for ON) */
-    FENCE_LEG_OTHER,   /* a reading says the opposite */
+    FENCE_LEG_DONE,   /* the action's agent reports success */
+    FENCE_LEG_NOT,    /* it reports failure, dies or times out: nothing known */
+    FENCE_LEG_WANTED, /* a reading says what is wanted (off for OFF and STATUS, on for ON)
+                       */
+    FENCE_LEG_OTHER,  /* a reading says the opposite */
     FENCE_LEG_UNCLEAR, /* a reading says nothing */
     FENCE_LEG_WAKE,    /* the pause is over */
     FENCE_LEG_STOP,    /* the request is settled */
@@ -102,22 +108,23 @@ enum fence_result {
 
 enum fence_cause {
     FENCE_CAUSE_NONE = 0,
-    FENCE_CAUSE_CONFIRMED,  /* OK */
-    FENCE_CAUSE_CONTRARY,   /* FAILED: a device positively says the opposite; MONITOR: a device refused */
-    FENCE_CAUSE_NO_ANSWER,  /* UNKNOWN: all rounds tried, nothing clear */
-    FENCE_CAUSE_TIME_OVER,  /* UNKNOWN: the request's time */
-    FENCE_CAUSE_CANCELLED,  /* UNKNOWN: by the requester */
-    FENCE_CAUSE_NO_DEVICE,  /* UNKNOWN: nothing configured for the node */
+    FENCE_CAUSE_CONFIRMED, /* OK */
+    FENCE_CAUSE_CONTRARY,  /* FAILED: a device positively says the opposite; MONITOR: a
+                              device refused */
+    FENCE_CAUSE_NO_ANSWER, /* UNKNOWN: all rounds tried, nothing clear */
+    FENCE_CAUSE_TIME_OVER, /* UNKNOWN: the request's time */
+    FENCE_CAUSE_CANCELLED, /* UNKNOWN: by the requester */
+    FENCE_CAUSE_NO_DEVICE, /* UNKNOWN: nothing configured for the node */
 };
 
 struct fence_leg {
     enum fence_leg_state state;
-    uint32_t run;         /* of the agent under way; an answer to another run is ignored */
-    uint32_t attempts;    /* runs of the action (of status, when that is all) */
-    unsigned rereads;     /* in this attempt */
-    unsigned evidence;    /* positive answers in a row, the latest included */
-    bool contrary;        /* the latest reading of this round said the opposite */
-    uint64_t wake_ns;     /* PAUSING */
+    uint32_t run;      /* of the agent under way; an answer to another run is ignored */
+    uint32_t attempts; /* runs of the action (of status, when that is all) */
+    unsigned rereads;  /* in this attempt */
+    unsigned evidence; /* positive answers in a row, the latest included */
+    bool contrary;     /* the latest reading of this round said the opposite */
+    uint64_t wake_ns;  /* PAUSING */
     enum fence_answer last;
 };
 
@@ -125,8 +132,8 @@ struct fence_req {
     struct fence_req_conf conf;
     enum fence_result result;
     enum fence_cause cause;
-    unsigned level; /* under way; 0: all (parallel), or pausing between rounds */
-    unsigned round; /* from 1 */
+    unsigned level;   /* under way; 0: all (parallel), or pausing between rounds */
+    unsigned round;   /* from 1 */
     unsigned decider; /* leg that settled it (OK, CONTRARY) */
     uint32_t run_last;
     uint64_t begin_ns, deadline_ns, round_wake_ns;
@@ -166,10 +173,12 @@ struct fence_acts {
     bool settled;     /* this step settled the request */
 };
 
-/* Prepares `req`; nothing runs before FENCE_EVENT_BEGIN. Values out of range are clamped; legs with a bad level are dropped. */
+/* Prepares `req`; nothing runs before FENCE_EVENT_BEGIN. Values out of range are clamped;
+ * legs with a bad level are dropped. */
 void fence_req_init(struct fence_req *req, const struct fence_req_conf *conf);
 /* Any event in any state is allowed; what does not fit is ignored. */
-void fence_req_step(struct fence_req *req, const struct fence_event *event, struct fence_acts *ret_acts);
+void fence_req_step(struct fence_req *req, const struct fence_event *event,
+                    struct fence_acts *ret_acts);
 bool fence_req_settled(const struct fence_req *req);
 /* Runs of agents so far that tried the action, over all legs. */
 uint32_t fence_req_attempts(const struct fence_req *req);

@@ -1,1 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+# libfencing_core.la is pure. Claims and proofs, then fence requests: each part appends its own files.
+noinst_LTLIBRARIES += libfencing_core.la
+libfencing_core_la_CFLAGS = $(CORE_CFLAGS)
+libfencing_core_la_SOURCES =
+
+# Fence requests -------------------------------------------------------------------------------------------------------
+libfencing_core_la_SOURCES += fencing/fence_req.c fencing/fence_req.h
+
+UNIT_TESTS += tests/unit/fencing/check_fence_req
+tests_unit_fencing_check_fence_req_SOURCES = tests/unit/fencing/check_fence_req.c tests/unit/unit.h
+tests_unit_fencing_check_fence_req_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_fencing_check_fence_req_LDADD = libfencing_core.la libbase_io.la $(UNIT_LIBS)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fence request machine: every sequence of up to 7 events against an oracle that shares no code with it, and the
- * scenarios that people ask about.
+ * The fence request machine: every sequence of up to 7 events against an oracle that
+ * shares no code with it, and the scenarios that people ask about.
  */
 #include "fencing/fence_req.h"
 
@@ -13,15 +13,17 @@
 
 #define DEPTH_MAX 7
 
-/* ck_assert marks a point on every call (a write to a pipe); millions of them are most of the run. */
-#define NEED(condition)                                                                    \
-    do {                                                                                   \
-        if (!(condition)) {                                                                \
-            ck_abort_msg("%s", #condition);                                                \
-        }                                                                                  \
+/* ck_assert marks a point on every call (a write to a pipe); millions of them are most of
+ * the run. */
+#define NEED(condition)                                                                  \
+    do {                                                                                 \
+        if (!(condition)) {                                                              \
+            ck_abort_msg("%s", #condition);                                              \
+        }                                                                                \
     } while (0)
 
-/* What the oracle keeps per leg: the last two answers, as given, with what they answered. */
+/* What the oracle keeps per leg: the last two answers, as given, with what they answered.
+ */
 struct seen {
     enum fence_action running; /* NONE: idle */
     uint32_t run;
@@ -48,7 +50,8 @@ static bool positive(enum fence_action wanted, enum fence_action asked,
            answer == (wanted == FENCE_ACTION_ON ? FENCE_ANSWER_ON : FENCE_ANSWER_OFF);
 }
 
-/* The rule in its own words: the last answer is a reading of what is wanted, the one before it was positive too. */
+/* The rule in its own words: the last answer is a reading of what is wanted, the one
+ * before it was positive too. */
 static bool leg_confirmed(const struct world *w, unsigned leg)
 {
     enum fence_action wanted = w->req.conf.action;
@@ -104,7 +107,8 @@ static void check_acts(struct world *w, const struct fence_acts *acts)
             seen->running = FENCE_ACTION_NONE;
             continue;
         }
-        /* One agent per device; only the action asked for, or a reading; never an action where only reading is allowed. */
+        /* One agent per device; only the action asked for, or a reading; never an action
+         * where only reading is allowed. */
         NEED(seen->running == FENCE_ACTION_NONE);
         NEED(act->action == FENCE_ACTION_STATUS || act->action == w->req.conf.action);
         NEED(!w->req.conf.read_only || act->action == FENCE_ACTION_STATUS);
@@ -133,7 +137,8 @@ static void check_state(const struct world *w, const struct fence_acts *acts)
     if (acts->settled) {
         settled_count[w->req.result]++;
         if (w->req.result == FENCE_RESULT_OK) {
-            NEED(oracle_ok(w)); /* OK without a positive confirmation by a second reading */
+            NEED(oracle_ok(
+                w)); /* OK without a positive confirmation by a second reading */
         }
         if (w->req.result == FENCE_RESULT_FAILED) {
             NEED(w->req.cause == FENCE_CAUSE_CONTRARY);
@@ -145,7 +150,8 @@ static void check_state(const struct world *w, const struct fence_acts *acts)
 }
 
 /* One event, whatever it is, with all checks. */
-static void world_step(struct world *w, struct fence_event event, struct fence_acts *ret_acts)
+static void world_step(struct world *w, struct fence_event event,
+                       struct fence_acts *ret_acts)
 {
     enum fence_result before = w->req.result;
     struct seen *seen = &w->seen[event.leg];
@@ -188,7 +194,7 @@ static void explore(const struct world *from, unsigned depth)
         enum fence_event_kind kind;
         unsigned ms;
     } other[] = {
-        {FENCE_EVENT_BEGIN, 0},     {FENCE_EVENT_TICK, 100},   {FENCE_EVENT_TICK, 1000},
+        {FENCE_EVENT_BEGIN, 0},     {FENCE_EVENT_TICK, 100}, {FENCE_EVENT_TICK, 1000},
         {FENCE_EVENT_TICK, 100000}, {FENCE_EVENT_CANCEL, 0},
     };
     struct fence_acts acts;
@@ -200,7 +206,7 @@ static void explore(const struct world *from, unsigned depth)
         struct world w = *from;
 
         w.now_ns += other[i].ms * NSEC_PER_MSEC;
-        world_step(&w, (struct fence_event) {.kind = other[i].kind}, &acts);
+        world_step(&w, (struct fence_event){.kind = other[i].kind}, &acts);
         if (memcmp(&w, from, sizeof(w)) != 0 && !fence_req_settled(&w.req)) {
             explore(&w, depth - 1);
         }
@@ -208,7 +214,8 @@ static void explore(const struct world *from, unsigned depth)
     for (unsigned leg = 0; leg < from->req.conf.leg_count; leg++) {
         for (unsigned i = 0; i < ARRAY_SIZE(endings); i++) {
             struct world w = *from;
-            /* An answer nobody waits for, and one to an older run, must change nothing. */
+            /* An answer nobody waits for, and one to an older run, must change nothing.
+             */
             enum fence_action asked = w.seen[leg].running == FENCE_ACTION_NONE
                                           ? FENCE_ACTION_STATUS
                                           : w.seen[leg].running;
@@ -219,7 +226,8 @@ static void explore(const struct world *from, unsigned depth)
                 .answer = fence_answer_of(asked, endings[i].end, endings[i].code),
             };
 
-            /* The test's own reading of the contract: what is not a clear yes must never count as one. */
+            /* The test's own reading of the contract: what is not a clear yes must never
+             * count as one. */
             if (endings[i].end != FENCE_END_EXITED) {
                 NEED(event.answer != FENCE_ANSWER_OFF);
                 NEED(event.answer != FENCE_ANSWER_DONE);
@@ -250,7 +258,7 @@ static struct fence_req_conf conf_of(enum fence_action action, unsigned leg_coun
     };
 
     for (unsigned i = 0; i < leg_count; i++) {
-        conf.leg[i] = (struct fence_leg_conf) {.level = level[i], .timeout_ms = 10000};
+        conf.leg[i] = (struct fence_leg_conf){.level = level[i], .timeout_ms = 10000};
     }
     return conf;
 }
@@ -297,7 +305,9 @@ START_TEST(every_sequence)
 }
 END_TEST
 
-/* Scenarios ------------------------------------------------------------------------------------------------------ */
+/* Scenarios
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static struct world w0;
 static struct fence_acts a0;
@@ -309,29 +319,29 @@ static void begin(enum fence_action action, unsigned leg_count, const unsigned *
     memset(&w0, 0, sizeof(w0));
     w0.now_ns = NSEC_PER_SEC;
     fence_req_init(&w0.req, &conf);
-    world_step(&w0, (struct fence_event) {.kind = FENCE_EVENT_BEGIN}, &a0);
+    world_step(&w0, (struct fence_event){.kind = FENCE_EVENT_BEGIN}, &a0);
 }
 
 static void answer(unsigned leg, enum fence_answer what)
 {
     world_step(&w0,
-               (struct fence_event) {.kind = FENCE_EVENT_ANSWER,
-                                     .leg = leg,
-                                     .run = w0.seen[leg].run,
-                                     .answer = what},
+               (struct fence_event){.kind = FENCE_EVENT_ANSWER,
+                                    .leg = leg,
+                                    .run = w0.seen[leg].run,
+                                    .answer = what},
                &a0);
 }
 
 static void tick(unsigned ms)
 {
     w0.now_ns += ms * NSEC_PER_MSEC;
-    world_step(&w0, (struct fence_event) {.kind = FENCE_EVENT_TICK}, &a0);
+    world_step(&w0, (struct fence_event){.kind = FENCE_EVENT_TICK}, &a0);
 }
 
 #define ck_running(leg_, action_) ck_assert_int_eq(w0.seen[leg_].running, action_)
 #define ck_result(result_)        ck_assert_int_eq(w0.req.result, FENCE_RESULT_##result_)
-#define ONE_LEVEL                 ((const unsigned[]) {1, 1})
-#define TWO_LEVELS                ((const unsigned[]) {1, 2})
+#define ONE_LEVEL                 ((const unsigned[]){1, 1})
+#define TWO_LEVELS                ((const unsigned[]){1, 2})
 
 START_TEST(off_is_read_again_at_once)
 {
@@ -414,7 +424,8 @@ END_TEST
 START_TEST(status_off_on_any_level_is_proof)
 {
     begin(FENCE_ACTION_STATUS, 2, TWO_LEVELS);
-    answer(0, FENCE_ANSWER_ON); /* a PDU outlet that is on says little about the machine behind it */
+    answer(0, FENCE_ANSWER_ON); /* a PDU outlet that is on says little about the machine
+                                   behind it */
     ck_result(PENDING);
     answer(1, FENCE_ANSWER_OFF);
     ck_result(OK);
@@ -437,7 +448,7 @@ END_TEST
 START_TEST(cancel_kills)
 {
     begin(FENCE_ACTION_OFF, 2, ONE_LEVEL);
-    world_step(&w0, (struct fence_event) {.kind = FENCE_EVENT_CANCEL}, &a0);
+    world_step(&w0, (struct fence_event){.kind = FENCE_EVENT_CANCEL}, &a0);
     ck_result(UNKNOWN);
     ck_assert_uint_eq(a0.count, 2);
     ck_assert_int_eq(a0.act[0].what, FENCE_DO_KILL);
@@ -448,8 +459,10 @@ END_TEST
 
 START_TEST(exit_codes)
 {
-    ck_assert_int_eq(fence_answer_of(FENCE_ACTION_STATUS, FENCE_END_EXITED, 0), FENCE_ANSWER_ON);
-    ck_assert_int_eq(fence_answer_of(FENCE_ACTION_STATUS, FENCE_END_EXITED, 2), FENCE_ANSWER_OFF);
+    ck_assert_int_eq(fence_answer_of(FENCE_ACTION_STATUS, FENCE_END_EXITED, 0),
+                     FENCE_ANSWER_ON);
+    ck_assert_int_eq(fence_answer_of(FENCE_ACTION_STATUS, FENCE_END_EXITED, 2),
+                     FENCE_ANSWER_OFF);
     for (int code = 0; code < 256; code++) {
         if (code != 2) {
             ck_assert_int_ne(fence_answer_of(FENCE_ACTION_STATUS, FENCE_END_EXITED, code),
@@ -461,7 +474,8 @@ START_TEST(exit_codes)
         }
     }
     for (enum fence_action a = FENCE_ACTION_NONE; a <= FENCE_ACTION_COUNT; a++) {
-        for (enum fence_end end = FENCE_END_SIGNALLED; end <= FENCE_END_PREEMPTED; end++) {
+        for (enum fence_end end = FENCE_END_SIGNALLED; end <= FENCE_END_PREEMPTED;
+             end++) {
             enum fence_answer got = fence_answer_of(a, end, 0);
 
             ck_assert(got == FENCE_ANSWER_UNCLEAR || got == FENCE_ANSWER_REFUSED ||
