@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a guest of `machine: lockstep` may see of the processor (design 6; notes on each bit in the table): nothing whose
+ * value or behaviour depends on time, on the physical CPU it runs on, or on KVM. Pure.
+ */
+#pragma once
+
+#include <linux/kvm.h>
+
+#define CPUID_ENTRIES_MAX 128
+
+struct cpuid_table {
+    struct kvm_cpuid2 head;
+    struct kvm_cpuid_entry2 entry[CPUID_ENTRIES_MAX];
+};
+
+/* Filters, in place, what KVM_GET_SUPPORTED_CPUID gave. */
+void cpuid_lockstep_filter(struct cpuid_table *table);

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vcpu.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bug.h"
+#include "vmm/cpuid_lockstep.h"
+
+/* MSRs that the guest may use directly: state of the processor, saved and restored. All others exit to us. */
+static const uint32_t guest_msrs[] = {
+    0xFE,                                                         /* MTRRcap, read-only */
+    0x174,      0x175,      0x176,                                /* SYSENTER */
+    0x200,      0x201,      0x202,      0x203,      0x204, 0x205, /* MTRR, variable */
+    0x206,      0x207,      0x208,      0x209,      0x20A, 0x20B, 0x20C, 0x20D, 0x20E, 0x20F,
+    0x250,      0x258,      0x259,                                /* MTRR, fixed */
+    0x268,      0x269,      0x26A,      0x26B,      0x26C, 0x26D, 0x26E, 0x26F,
+    0x277,                                                        /* PAT */
+    0x2FF,                                                        /* MTRRdefType */
+    0xC0000080,                                                   /* EFER: set through sregs */
+    0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084,               /* STAR, LSTAR, CSTAR, SFMASK */
+    0xC0000100, 0xC0000101, 0xC0000102,                           /* FS, GS, KernelGS base */
+};
+_Static_assert(ARRAY_SIZE(guest_msrs) <= VCPU_MSRS_MAX, "room for every MSR");
+
+#define MSR_EFER 0xC0000080u
+#define MSR_MTRRCAP 0xFEu
+
+/* Ranges of the filter; bits are filled from guest_msrs. */
+static const struct {
+    uint32_t base, count;
+} filter_range[] = {{0xFE, 0x202}, {0xC0000080, 0x83}};
+
+/* MSRs that kernels touch on the way up and that mean nothing here: read as 0, writes ignored. */
+static const uint32_t msr_read_zero[] = {
+    0x17,       /* platform id */
+    0x1B,       /* APIC base: there is none */
+    0x8B,       /* microcode revision */
+    0x1A0,      /* misc enable */
+    0xC0010010, /* SYSCFG */
+    0xC0010015, /* HWCR */
+    0xC001001F, /* NB_CFG */
+    0xC0011029, /* DE_CFG */
+};
+
+static __thread struct kvm_run *kick_run;
+
+static void on_kick(int signo)
+{
+    (void) signo;
+    if (kick_run) {
+        __atomic_store_n(&kick_run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+int vcpu_kick_setup(void)
+{
+    struct sigaction action = {.sa_handler = on_kick}; /* no SA_RESTART: waits end too */
+
+    sigemptyset(&action.sa_mask);
+    return sigaction(VCPU_KICK_SIGNAL, &action, NULL) < 0 ? -errno : 0;
+}
+
+void vcpu_kick_arm(struct vcpu *v)
+{
+    kick_run = v->run;
+}
+
+void vcpu_kick_clear(struct vcpu *v)
+{
+    __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+}
+
+static int set_cpuid(struct vcpu *v, int sys_fd, struct vmm_error *err)
+{
+    struct cpuid_table table = {.head.nent = CPUID_ENTRIES_MAX};
+    int r;
+
+    r = v->ops->sys_cpuid(sys_fd, &table.head);
+    if (r < 0) {
+        return vmm_fail(err, r, "KVM does not say which CPUID leaves it supports: %s",
+                        strerror(-r));
+    }
+    cpuid_lockstep_filter(&table);
+    r = v->ops->vcpu_set_cpuid(v->fd, &table.head);
+    if (r < 0) {
+        return vmm_fail(err, r, "KVM refused the CPUID table of machine lockstep: %s",
+                        strerror(-r));
+    }
+    return 0;
+}
+
+static void allow(uint8_t *bitmap, uint32_t bit)
+{
+    bitmap[bit / 8] |= (uint8_t) (1u << (bit % 8));
+}
+
+static int set_msr_filter(struct vcpu *v, int vm_fd, struct vmm_error *err)
+{
+    uint8_t bits[ARRAY_SIZE(filter_range)][(0x202 + 7) / 8] = {{0}};
+    struct kvm_msr_filter filter = {.flags = KVM_MSR_FILTER_DEFAULT_DENY};
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_X86_USER_SPACE_MSR,
+                                 .args = {KVM_MSR_EXIT_REASON_FILTER}};
+    int r;
+
+    for (size_t i = 0; i < ARRAY_SIZE(filter_range); i++) {
+        for (size_t k = 0; k < ARRAY_SIZE(guest_msrs); k++) {
+            uint32_t bit = guest_msrs[k] - filter_range[i].base;
+
+            if (guest_msrs[k] >= filter_range[i].base && bit < filter_range[i].count) {
+                allow(bits[i], bit);
+            }
+        }
+        filter.ranges[i] = (struct kvm_msr_filter_range) {
+            .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+            .base = filter_range[i].base,
+            .nmsrs = filter_range[i].count,
+            .bitmap = bits[i],
+        };
+    }
+    r = v->ops->vm_enable(vm_fd, &cap);
+    if (r >= 0) {
+        r = v->ops->vm_msr_filter(vm_fd, &filter);
+    }
+    if (r < 0) {
+        return vmm_fail(err, r,
+                        "KVM of this host cannot filter MSRs (%s); machine lockstep needs Linux 5.10 or later",
+                        strerror(-r));
+    }
+    return 0;
+}
+
+/* Fills the list with those MSRs that this KVM lets us read; the others keep their reset value by themselves. */
+static void get_msrs(struct vcpu *v, struct vcpu_state *state)
+{
+    uint32_t count = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(guest_msrs); i++) {
+        struct {
+            struct kvm_msrs head;
+            struct kvm_msr_entry entry[1];
+        } one = {.head.nmsrs = 1, .entry[0].index = guest_msrs[i]};
+
+        if (guest_msrs[i] == MSR_EFER || guest_msrs[i] == MSR_MTRRCAP) {
+            continue;
+        }
+        if (v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one) == 1) {
+            state->msrs.entry[count++] = one.entry[0];
+        }
+    }
+    state->msrs.head.nmsrs = count;
+}
+
+/* The parts with one struct each, in the order in which they are set: multiprocessing state first (it may touch others),
+ * special registers before registers, events last, because the others clear them. */
+static const struct {
+    enum kvm_part part;
+    size_t offset;
+    const char *name;
+    bool optional; /* a host without AVX has no XCRs */
+} state_part[] = {
+    {KVM_PART_MP_STATE, offsetof(struct vcpu_state, mp), "multiprocessing state", true},
+    {KVM_PART_SREGS, offsetof(struct vcpu_state, sregs), "special registers", false},
+    {KVM_PART_REGS, offsetof(struct vcpu_state, regs), "registers", false},
+    {KVM_PART_XCRS, offsetof(struct vcpu_state, xcrs), "extended control registers", true},
+    {KVM_PART_XSAVE, offsetof(struct vcpu_state, xsave), "FPU state", true},
+    {KVM_PART_DEBUGREGS, offsetof(struct vcpu_state, debugregs), "debug registers", true},
+    {KVM_PART_MSRS, offsetof(struct vcpu_state, msrs), "MSRs", false},
+    {KVM_PART_EVENTS, offsetof(struct vcpu_state, events), "pending events", false},
+};
+
+int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *err)
+{
+    BUG_ON(v->unsettled);
+    for (size_t i = 0; i < ARRAY_SIZE(state_part); i++) {
+        int r;
+
+        if (state_part[i].part == KVM_PART_MSRS) {
+            get_msrs(v, ret_state);
+            continue;
+        }
+        r = v->ops->vcpu_get(v->fd, state_part[i].part,
+                             (char *) ret_state + state_part[i].offset);
+        if (r < 0 && !state_part[i].optional) {
+            return vmm_fail(err, r, "cannot read the %s of the vCPU: %s", state_part[i].name,
+                            strerror(-r));
+        }
+    }
+    return 0;
+}
+
+int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(state_part); i++) {
+        bool msrs = state_part[i].part == KVM_PART_MSRS;
+        int r;
+
+        r = v->ops->vcpu_set(v->fd, state_part[i].part,
+                             (const char *) state + state_part[i].offset);
+        if (msrs && r >= 0 && (uint32_t) r != state->msrs.head.nmsrs) {
+            return vmm_fail(err, -EINVAL, "KVM refused the value of MSR %#x",
+                            state->msrs.entry[r].index);
+        }
+        if (r < 0 && !state_part[i].optional) {
+            return vmm_fail(err, r, "cannot set the %s of the vCPU: %s", state_part[i].name,
+                            strerror(-r));
+        }
+    }
+    v->unsettled = false;
+    return 0;
+}
+
+int vcpu_reset(struct vcpu *v, struct vmm_error *err)
+{
+    v->run->request_interrupt_window = 0;
+    return vcpu_load(v, v->reset_state, err);
+}
+
+int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx, struct vcpu *ret_vcpu,
+              struct vmm_error *err)
+{
+    struct vcpu v = {.ops = vm->ops, .fd = -1, .bus = bus, .bus_ctx = bus_ctx};
+    int r;
+
+    v.reset_state = calloc(1, sizeof *v.reset_state);
+    if (!v.reset_state) {
+        return vmm_fail(err, -ENOMEM, "no memory for the vCPU");
+    }
+    r = set_msr_filter(&v, vm->vm_fd, err);
+    if (r < 0) {
+        goto out;
+    }
+    v.fd = v.ops->vm_create_vcpu(vm->vm_fd, 0);
+    if (v.fd < 0) {
+        r = vmm_fail(err, v.fd, "KVM cannot create a vCPU: %s", strerror(-v.fd));
+        goto out;
+    }
+    v.run_len = (size_t) vm->run_size;
+    r = v.ops->vcpu_map(v.fd, v.run_len, &v.run);
+    if (r < 0) {
+        r = vmm_fail(err, r, "cannot map the vCPU's run page: %s", strerror(-r));
+        goto out;
+    }
+    r = set_cpuid(&v, vm->sys_fd, err);
+    if (r < 0) {
+        goto out;
+    }
+    r = vcpu_save(&v, v.reset_state, err);
+    if (r < 0) {
+        goto out;
+    }
+    /* No local APIC: KVM shows the CPUID bit for as long as the base register enables it. */
+    v.reset_state->sregs.apic_base = 0;
+    r = vcpu_reset(&v, err);
+    if (r < 0) {
+        goto out;
+    }
+    *ret_vcpu = v;
+    return 0;
+out:
+    vcpu_close(&v);
+    return r;
+}
+
+void vcpu_close(struct vcpu *v)
+{
+    if (!v || !v->ops) {
+        return;
+    }
+    if (v->run) {
+        v->ops->vcpu_unmap(v->run, v->run_len);
+    }
+    v->ops->close(v->fd);
+    free(v->reset_state);
+    *v = (struct vcpu) {.fd = -1};
+}
+
+bool vcpu_ready(const struct vcpu *v)
+{
+    return v->run->ready_for_interrupt_injection != 0;
+}
+
+bool vcpu_offer_interrupt(struct vcpu *v)
+{
+    bool injected = false;
+
+    if (v->bus->irq_pending(v->bus_ctx) && vcpu_ready(v)) {
+        uint8_t vector = v->bus->irq_ack(v->bus_ctx);
+        int r = v->ops->vcpu_interrupt(v->fd, vector);
+
+        if (r < 0) {
+            /* Only possible if KVM's own word, ready_for_interrupt_injection, was wrong. */
+            vmm_fail(&v->fault, r, "KVM refused interrupt %u although it was ready: %s", vector,
+                     strerror(-r));
+        } else {
+            injected = true;
+            v->stats.injected++;
+            v->run->ready_for_interrupt_injection = 0;
+        }
+    }
+    v->run->request_interrupt_window = v->bus->irq_pending(v->bus_ctx);
+    return injected;
+}
+
+static enum vcpu_event fail(struct vcpu *v, const char *what, unsigned long long code)
+{
+    struct kvm_regs regs = {0};
+
+    (void) v->ops->vcpu_get(v->fd, KVM_PART_REGS, &regs);
+    vmm_fail(&v->fault, -EIO, "%s (%#llx) at rip %#llx", what, code, (unsigned long long) regs.rip);
+    return VCPU_FAILED;
+}
+
+static enum vcpu_event exit_io(struct vcpu *v)
+{
+    struct kvm_run *run = v->run;
+    uint64_t len = (uint64_t) run->io.size * run->io.count;
+    uint8_t *data = (uint8_t *) run + run->io.data_offset;
+
+    if (run->io.data_offset > v->run_len || len > v->run_len - run->io.data_offset) {
+        return fail(v, "KVM reported a port access outside its run page", run->io.data_offset);
+    }
+    /* String instructions: the elements in order, as the bus would see them. */
+    for (uint32_t i = 0; i < run->io.count; i++) {
+        v->bus->pio(v->bus_ctx, run->io.port, run->io.direction == KVM_EXIT_IO_OUT, run->io.size,
+                    data + (size_t) i * run->io.size);
+    }
+    v->stats.pio++;
+    v->unsettled = true;
+    return VCPU_IO;
+}
+
+static enum vcpu_event exit_mmio(struct vcpu *v)
+{
+    struct kvm_run *run = v->run;
+
+    if (run->mmio.len == 0 || run->mmio.len > sizeof run->mmio.data) {
+        return fail(v, "KVM reported an MMIO access of a strange length", run->mmio.len);
+    }
+    v->bus->mmio(v->bus_ctx, (struct gpa) {run->mmio.phys_addr}, run->mmio.is_write != 0,
+                 run->mmio.len, run->mmio.data);
+    v->stats.mmio++;
+    v->unsettled = true;
+    return VCPU_IO;
+}
+
+static enum vcpu_event exit_msr(struct vcpu *v, bool is_write)
+{
+    struct kvm_run *run = v->run;
+
+    run->msr.error = 1; /* #GP, as on a processor without that MSR */
+    for (size_t i = 0; i < ARRAY_SIZE(msr_read_zero); i++) {
+        if (run->msr.index == msr_read_zero[i]) {
+            run->msr.error = 0;
+            if (!is_write) {
+                run->msr.data = 0;
+            }
+        }
+    }
+    v->stats.msr_denied += run->msr.error;
+    v->unsettled = true;
+    return VCPU_IO;
+}
+
+static enum vcpu_event exit_internal(struct vcpu *v)
+{
+    const struct kvm_run *run = v->run;
+    struct kvm_regs regs = {0};
+    char bytes[3 * 15 + 1] = "";
+
+    (void) v->ops->vcpu_get(v->fd, KVM_PART_REGS, &regs);
+    if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION && run->emulation_failure.ndata >= 1 &&
+        (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
+        unsigned count = run->emulation_failure.insn_size;
+
+        for (unsigned i = 0; i < count && i < 15; i++) {
+            snprintf(bytes + 3 * (size_t) i, 4, " %02x", run->emulation_failure.insn_bytes[i]);
+        }
+    }
+    vmm_fail(&v->fault, -EIO, "KVM internal error %u%s at rip %#llx%s%s", run->internal.suberror,
+             run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION ? " (instruction not emulated)"
+                                                                    : "",
+             (unsigned long long) regs.rip, *bytes ? ", instruction bytes:" : "", bytes);
+    return VCPU_FAILED;
+}
+
+enum vcpu_event vcpu_decode(struct vcpu *v, int r)
+{
+    const struct kvm_run *run = v->run;
+
+    v->unsettled = false;
+    if (r == -EINTR || r == -EAGAIN) {
+        v->stats.kicked++;
+        return VCPU_KICKED;
+    }
+    if (r < 0) {
+        vmm_fail(&v->fault, r, "KVM_RUN failed: %s", strerror(-r));
+        return VCPU_FAILED;
+    }
+    v->stats.exits++;
+    __atomic_store_n(&v->exits_seen, v->stats.exits, __ATOMIC_RELAXED);
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+        return exit_io(v);
+    case KVM_EXIT_MMIO:
+        return exit_mmio(v);
+    case KVM_EXIT_HLT:
+        v->stats.hlt++;
+        return VCPU_HALT;
+    case KVM_EXIT_INTR:
+        v->stats.kicked++;
+        return VCPU_KICKED;
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+        v->stats.irq_window++;
+        return VCPU_IRQ_WINDOW;
+    case KVM_EXIT_X86_RDMSR:
+        return exit_msr(v, false);
+    case KVM_EXIT_X86_WRMSR:
+        return exit_msr(v, true);
+    case KVM_EXIT_SHUTDOWN:
+        return VCPU_TRIPLE_FAULT;
+    case KVM_EXIT_DEBUG:
+        return VCPU_DEBUG;
+    case KVM_EXIT_FAIL_ENTRY:
+        return fail(v, "the processor refused to enter the guest: hardware reason",
+                    run->fail_entry.hardware_entry_failure_reason);
+    case KVM_EXIT_INTERNAL_ERROR:
+        return exit_internal(v);
+    default:
+        return fail(v, "KVM exit that this machine does not know", run->exit_reason);
+    }
+}
+
+enum vcpu_event vcpu_enter(struct vcpu *v)
+{
+    return vcpu_decode(v, v->ops->vcpu_run(v->fd));
+}
+
+enum vcpu_event vcpu_settle(struct vcpu *v)
+{
+    enum vcpu_event event = VCPU_KICKED;
+
+    while (v->unsettled) {
+        __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        event = vcpu_enter(v);
+    }
+    return event;
+}

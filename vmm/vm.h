@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One KVM virtual machine without vCPUs: its fds, its RAM (memfd, guard pages around it) and its boot ROM. The ROM is
+ * mapped read-only to end at 4 GiB; its last 128 KiB also lie, writable, at 0xE0000 (where firmware runs from), and are
+ * copied there again at each reset. Owned by whoever made it; guest memory itself by the vCPU thread while it runs.
+ */
+#pragma once
+
+#include "vmm/gmem.h"
+#include "vmm/kvm_ops.h"
+#include "vmm/vmm_error.h"
+
+#define VM_RAM_MIN      (UINT64_C(1) << 20)
+#define VM_RAM_MAX      UINT64_C(0xC0000000) /* RAM above 4 GiB comes with the standard machine */
+#define VM_ROM_MAX      (UINT64_C(16) << 20) /* stays above the MMIO windows and KVM's own pages */
+#define VM_ROM_LOW_BASE UINT64_C(0xE0000)
+#define VM_ROM_LOW_LEN  UINT64_C(0x20000)
+#define VM_ROM_TOP      (UINT64_C(1) << 32)
+
+enum vm_slot { VM_SLOT_RAM = 0, VM_SLOT_ROM };
+
+struct vm_conf {
+    const char *kvm_path; /* "/dev/kvm" */
+    uint64_t ram_len;     /* multiple of the page size */
+    const char *rom_path; /* NULL: none (tests bring their own bytes) */
+    const uint8_t *rom;   /* used when rom_path is NULL */
+    size_t rom_len;
+};
+
+struct vm {
+    const struct kvm_ops *ops;
+    int sys_fd, vm_fd, ram_fd;
+    int run_size;
+    uint8_t *ram, *rom;
+    uint64_t ram_len;
+    uint64_t rom_len; /* in whole pages */
+    struct gmem gmem;
+};
+
+/* 0 or -errno with `err` filled. On failure nothing is left behind. */
+int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *ret_vm,
+            struct vmm_error *err);
+void vm_close(struct vm *vm);
+/* Puts the pristine ROM copy back at 0xE0000 (system reset). */
+void vm_rom_recopy(struct vm *vm);
