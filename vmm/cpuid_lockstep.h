@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a guest of `machine: lockstep` may see of the processor (design 6; notes on each bit in the table): nothing whose
- * value or behaviour depends on time, on the physical CPU it runs on, or on KVM. Pure.
+ * What a guest of `machine: lockstep` may see of the processor (design 6; notes on each
+ * bit in the table): nothing whose value or behaviour depends on time, on the physical
+ * CPU it runs on, or on KVM. Pure.
  */
 #pragma once
 

@@ -17,7 +17,7 @@ static int call(int fd, unsigned long request, unsigned long arg)
 
 static int call_ptr(int fd, unsigned long request, const void *arg)
 {
-    return call(fd, request, (unsigned long) arg);
+    return call(fd, request, (unsigned long)arg);
 }
 
 static int sys_open(const char *path)
@@ -49,7 +49,7 @@ static int sys_create_vm(int sys)
 
 static int check(int fd, int capability)
 {
-    return call(fd, KVM_CHECK_EXTENSION, (unsigned long) capability);
+    return call(fd, KVM_CHECK_EXTENSION, (unsigned long)capability);
 }
 
 static int vm_enable(int vm, const struct kvm_enable_cap *cap)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every KVM ioctl that Gemel uses, behind one table: vmm/kvm_linux.c is the real one, tests bring their own. All return
- * >= 0 or -errno (the kernel's), so that nobody above looks at errno. Names follow Documentation/virt/kvm/api.rst.
+ * Every KVM ioctl that Gemel uses, behind one table: vmm/kvm_linux.c is the real one,
+ * tests bring their own. All return
+ * >= 0 or -errno (the kernel's), so that nobody above looks at errno. Names follow
+ * Documentation/virt/kvm/api.rst.
  */
 #pragma once
 

@@ -10,23 +10,24 @@
 #include "base/bug.h"
 #include "vmm/cpuid_lockstep.h"
 
-/* MSRs that the guest may use directly: state of the processor, saved and restored. All others exit to us. */
+/* MSRs that the guest may use directly: state of the processor, saved and restored. All
+ * others exit to us. */
 static const uint32_t guest_msrs[] = {
     0xFE,                                                         /* MTRRcap, read-only */
     0x174,      0x175,      0x176,                                /* SYSENTER */
     0x200,      0x201,      0x202,      0x203,      0x204, 0x205, /* MTRR, variable */
-    0x206,      0x207,      0x208,      0x209,      0x20A, 0x20B, 0x20C, 0x20D, 0x20E, 0x20F,
-    0x250,      0x258,      0x259,                                /* MTRR, fixed */
-    0x268,      0x269,      0x26A,      0x26B,      0x26C, 0x26D, 0x26E, 0x26F,
-    0x277,                                                        /* PAT */
-    0x2FF,                                                        /* MTRRdefType */
-    0xC0000080,                                                   /* EFER: set through sregs */
-    0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084,               /* STAR, LSTAR, CSTAR, SFMASK */
-    0xC0000100, 0xC0000101, 0xC0000102,                           /* FS, GS, KernelGS base */
+    0x206,      0x207,      0x208,      0x209,      0x20A, 0x20B, 0x20C,
+    0x20D,      0x20E,      0x20F,      0x250,      0x258, 0x259, /* MTRR, fixed */
+    0x268,      0x269,      0x26A,      0x26B,      0x26C, 0x26D, 0x26E,
+    0x26F,      0x277,                              /* PAT */
+    0x2FF,                                          /* MTRRdefType */
+    0xC0000080,                                     /* EFER: set through sregs */
+    0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, /* STAR, LSTAR, CSTAR, SFMASK */
+    0xC0000100, 0xC0000101, 0xC0000102,             /* FS, GS, KernelGS base */
 };
 _Static_assert(ARRAY_SIZE(guest_msrs) <= VCPU_MSRS_MAX, "room for every MSR");
 
-#define MSR_EFER 0xC0000080u
+#define MSR_EFER    0xC0000080u
 #define MSR_MTRRCAP 0xFEu
 
 /* Ranges of the filter; bits are filled from guest_msrs. */
@@ -34,7 +35,8 @@ static const struct {
     uint32_t base, count;
 } filter_range[] = {{0xFE, 0x202}, {0xC0000080, 0x83}};
 
-/* MSRs that kernels touch on the way up and that mean nothing here: read as 0, writes ignored. */
+/* MSRs that kernels touch on the way up and that mean nothing here: read as 0, writes
+ * ignored. */
 static const uint32_t msr_read_zero[] = {
     0x17,       /* platform id */
     0x1B,       /* APIC base: there is none */
@@ -50,7 +52,7 @@ static __thread struct kvm_run *kick_run;
 
 static void on_kick(int signo)
 {
-    (void) signo;
+    (void)signo;
     if (kick_run) {
         __atomic_store_n(&kick_run->immediate_exit, 1, __ATOMIC_SEQ_CST);
     }
@@ -95,7 +97,7 @@ static int set_cpuid(struct vcpu *v, int sys_fd, struct vmm_error *err)
 
 static void allow(uint8_t *bitmap, uint32_t bit)
 {
-    bitmap[bit / 8] |= (uint8_t) (1u << (bit % 8));
+    bitmap[bit / 8] |= (uint8_t)(1u << (bit % 8));
 }
 
 static int set_msr_filter(struct vcpu *v, int vm_fd, struct vmm_error *err)
@@ -114,7 +116,7 @@ static int set_msr_filter(struct vcpu *v, int vm_fd, struct vmm_error *err)
                 allow(bits[i], bit);
             }
         }
-        filter.ranges[i] = (struct kvm_msr_filter_range) {
+        filter.ranges[i] = (struct kvm_msr_filter_range){
             .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
             .base = filter_range[i].base,
             .nmsrs = filter_range[i].count,
@@ -127,13 +129,15 @@ static int set_msr_filter(struct vcpu *v, int vm_fd, struct vmm_error *err)
     }
     if (r < 0) {
         return vmm_fail(err, r,
-                        "KVM of this host cannot filter MSRs (%s); machine lockstep needs Linux 5.10 or later",
+                        "KVM of this host cannot filter MSRs (%s); machine lockstep "
+                        "needs Linux 5.10 or later",
                         strerror(-r));
     }
     return 0;
 }
 
-/* Fills the list with those MSRs that this KVM lets us read; the others keep their reset value by themselves. */
+/* Fills the list with those MSRs that this KVM lets us read; the others keep their reset
+ * value by themselves. */
 static void get_msrs(struct vcpu *v, struct vcpu_state *state)
 {
     uint32_t count = 0;
@@ -154,8 +158,9 @@ static void get_msrs(struct vcpu *v, struct vcpu_state *state)
     state->msrs.head.nmsrs = count;
 }
 
-/* The parts with one struct each, in the order in which they are set: multiprocessing state first (it may touch others),
- * special registers before registers, events last, because the others clear them. */
+/* The parts with one struct each, in the order in which they are set: multiprocessing
+ * state first (it may touch others), special registers before registers, events last,
+ * because the others clear them. */
 static const struct {
     enum kvm_part part;
     size_t offset;
@@ -165,7 +170,8 @@ static const struct {
     {KVM_PART_MP_STATE, offsetof(struct vcpu_state, mp), "multiprocessing state", true},
     {KVM_PART_SREGS, offsetof(struct vcpu_state, sregs), "special registers", false},
     {KVM_PART_REGS, offsetof(struct vcpu_state, regs), "registers", false},
-    {KVM_PART_XCRS, offsetof(struct vcpu_state, xcrs), "extended control registers", true},
+    {KVM_PART_XCRS, offsetof(struct vcpu_state, xcrs), "extended control registers",
+     true},
     {KVM_PART_XSAVE, offsetof(struct vcpu_state, xsave), "FPU state", true},
     {KVM_PART_DEBUGREGS, offsetof(struct vcpu_state, debugregs), "debug registers", true},
     {KVM_PART_MSRS, offsetof(struct vcpu_state, msrs), "MSRs", false},
@@ -183,10 +189,10 @@ int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *er
             continue;
         }
         r = v->ops->vcpu_get(v->fd, state_part[i].part,
-                             (char *) ret_state + state_part[i].offset);
+                             (char *)ret_state + state_part[i].offset);
         if (r < 0 && !state_part[i].optional) {
-            return vmm_fail(err, r, "cannot read the %s of the vCPU: %s", state_part[i].name,
-                            strerror(-r));
+            return vmm_fail(err, r, "cannot read the %s of the vCPU: %s",
+                            state_part[i].name, strerror(-r));
         }
     }
     return 0;
@@ -199,14 +205,14 @@ int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *
         int r;
 
         r = v->ops->vcpu_set(v->fd, state_part[i].part,
-                             (const char *) state + state_part[i].offset);
-        if (msrs && r >= 0 && (uint32_t) r != state->msrs.head.nmsrs) {
+                             (const char *)state + state_part[i].offset);
+        if (msrs && r >= 0 && (uint32_t)r != state->msrs.head.nmsrs) {
             return vmm_fail(err, -EINVAL, "KVM refused the value of MSR %#x",
                             state->msrs.entry[r].index);
         }
         if (r < 0 && !state_part[i].optional) {
-            return vmm_fail(err, r, "cannot set the %s of the vCPU: %s", state_part[i].name,
-                            strerror(-r));
+            return vmm_fail(err, r, "cannot set the %s of the vCPU: %s",
+                            state_part[i].name, strerror(-r));
         }
     }
     v->unsettled = false;
@@ -219,8 +225,8 @@ int vcpu_reset(struct vcpu *v, struct vmm_error *err)
     return vcpu_load(v, v->reset_state, err);
 }
 
-int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx, struct vcpu *ret_vcpu,
-              struct vmm_error *err)
+int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx,
+              struct vcpu *ret_vcpu, struct vmm_error *err)
 {
     struct vcpu v = {.ops = vm->ops, .fd = -1, .bus = bus, .bus_ctx = bus_ctx};
     int r;
@@ -238,7 +244,7 @@ int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx, struct v
         r = vmm_fail(err, v.fd, "KVM cannot create a vCPU: %s", strerror(-v.fd));
         goto out;
     }
-    v.run_len = (size_t) vm->run_size;
+    v.run_len = (size_t)vm->run_size;
     r = v.ops->vcpu_map(v.fd, v.run_len, &v.run);
     if (r < 0) {
         r = vmm_fail(err, r, "cannot map the vCPU's run page: %s", strerror(-r));
@@ -252,7 +258,8 @@ int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx, struct v
     if (r < 0) {
         goto out;
     }
-    /* No local APIC: KVM shows the CPUID bit for as long as the base register enables it. */
+    /* No local APIC: KVM shows the CPUID bit for as long as the base register enables it.
+     */
     v.reset_state->sregs.apic_base = 0;
     r = vcpu_reset(&v, err);
     if (r < 0) {
@@ -275,7 +282,7 @@ void vcpu_close(struct vcpu *v)
     }
     v->ops->close(v->fd);
     free(v->reset_state);
-    *v = (struct vcpu) {.fd = -1};
+    *v = (struct vcpu){.fd = -1};
 }
 
 bool vcpu_ready(const struct vcpu *v)
@@ -292,9 +299,10 @@ bool vcpu_offer_interrupt(struct vcpu *v)
         int r = v->ops->vcpu_interrupt(v->fd, vector);
 
         if (r < 0) {
-            /* Only possible if KVM's own word, ready_for_interrupt_injection, was wrong. */
-            vmm_fail(&v->fault, r, "KVM refused interrupt %u although it was ready: %s", vector,
-                     strerror(-r));
+            /* Only possible if KVM's own word, ready_for_interrupt_injection, was wrong.
+             */
+            vmm_fail(&v->fault, r, "KVM refused interrupt %u although it was ready: %s",
+                     vector, strerror(-r));
         } else {
             injected = true;
             v->stats.injected++;
@@ -309,24 +317,26 @@ static enum vcpu_event fail(struct vcpu *v, const char *what, unsigned long long
 {
     struct kvm_regs regs = {0};
 
-    (void) v->ops->vcpu_get(v->fd, KVM_PART_REGS, &regs);
-    vmm_fail(&v->fault, -EIO, "%s (%#llx) at rip %#llx", what, code, (unsigned long long) regs.rip);
+    (void)v->ops->vcpu_get(v->fd, KVM_PART_REGS, &regs);
+    vmm_fail(&v->fault, -EIO, "%s (%#llx) at rip %#llx", what, code,
+             (unsigned long long)regs.rip);
     return VCPU_FAILED;
 }
 
 static enum vcpu_event exit_io(struct vcpu *v)
 {
     struct kvm_run *run = v->run;
-    uint64_t len = (uint64_t) run->io.size * run->io.count;
-    uint8_t *data = (uint8_t *) run + run->io.data_offset;
+    uint64_t len = (uint64_t)run->io.size * run->io.count;
+    uint8_t *data = (uint8_t *)run + run->io.data_offset;
 
     if (run->io.data_offset > v->run_len || len > v->run_len - run->io.data_offset) {
-        return fail(v, "KVM reported a port access outside its run page", run->io.data_offset);
+        return fail(v, "KVM reported a port access outside its run page",
+                    run->io.data_offset);
     }
     /* String instructions: the elements in order, as the bus would see them. */
     for (uint32_t i = 0; i < run->io.count; i++) {
-        v->bus->pio(v->bus_ctx, run->io.port, run->io.direction == KVM_EXIT_IO_OUT, run->io.size,
-                    data + (size_t) i * run->io.size);
+        v->bus->pio(v->bus_ctx, run->io.port, run->io.direction == KVM_EXIT_IO_OUT,
+                    run->io.size, data + (size_t)i * run->io.size);
     }
     v->stats.pio++;
     v->unsettled = true;
@@ -340,7 +350,7 @@ static enum vcpu_event exit_mmio(struct vcpu *v)
     if (run->mmio.len == 0 || run->mmio.len > sizeof run->mmio.data) {
         return fail(v, "KVM reported an MMIO access of a strange length", run->mmio.len);
     }
-    v->bus->mmio(v->bus_ctx, (struct gpa) {run->mmio.phys_addr}, run->mmio.is_write != 0,
+    v->bus->mmio(v->bus_ctx, (struct gpa){run->mmio.phys_addr}, run->mmio.is_write != 0,
                  run->mmio.len, run->mmio.data);
     v->stats.mmio++;
     v->unsettled = true;
@@ -371,19 +381,24 @@ static enum vcpu_event exit_internal(struct vcpu *v)
     struct kvm_regs regs = {0};
     char bytes[3 * 15 + 1] = "";
 
-    (void) v->ops->vcpu_get(v->fd, KVM_PART_REGS, &regs);
-    if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION && run->emulation_failure.ndata >= 1 &&
-        (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
+    (void)v->ops->vcpu_get(v->fd, KVM_PART_REGS, &regs);
+    if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION &&
+        run->emulation_failure.ndata >= 1 &&
+        (run->emulation_failure.flags &
+         KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
         unsigned count = run->emulation_failure.insn_size;
 
         for (unsigned i = 0; i < count && i < 15; i++) {
-            snprintf(bytes + 3 * (size_t) i, 4, " %02x", run->emulation_failure.insn_bytes[i]);
+            snprintf(bytes + 3 * (size_t)i, 4, " %02x",
+                     run->emulation_failure.insn_bytes[i]);
         }
     }
-    vmm_fail(&v->fault, -EIO, "KVM internal error %u%s at rip %#llx%s%s", run->internal.suberror,
-             run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION ? " (instruction not emulated)"
-                                                                    : "",
-             (unsigned long long) regs.rip, *bytes ? ", instruction bytes:" : "", bytes);
+    vmm_fail(&v->fault, -EIO, "KVM internal error %u%s at rip %#llx%s%s",
+             run->internal.suberror,
+             run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION
+                 ? " (instruction not emulated)"
+                 : "",
+             (unsigned long long)regs.rip, *bytes ? ", instruction bytes:" : "", bytes);
     return VCPU_FAILED;
 }
 

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One virtual processor of `machine: lockstep`: made without any in-kernel interrupt controller, entered with KVM_RUN,
- * its exits turned into calls on the machine. Everything here runs on the vCPU's own thread, except vcpu_kick.
+ * One virtual processor of `machine: lockstep`: made without any in-kernel interrupt
+ * controller, entered with KVM_RUN, its exits turned into calls on the machine.
+ * Everything here runs on the vCPU's own thread, except vcpu_kick.
  *
- * An interrupt is injected only where KVM says it is ready for one (run->ready_for_interrupt_injection), else the window
- * is asked for. An I/O instruction is finished only by the next KVM_RUN: vcpu_settle does that (a loop until EINTR: one
- * instruction can give several exits) and must come before anything else touches registers or guest memory.
+ * An interrupt is injected only where KVM says it is ready for one
+ * (run->ready_for_interrupt_injection), else the window is asked for. An I/O instruction
+ * is finished only by the next KVM_RUN: vcpu_settle does that (a loop until EINTR: one
+ * instruction can give several exits) and must come before anything else touches
+ * registers or guest memory.
  */
 #pragma once
 
@@ -27,16 +30,17 @@ struct vcpu_bus {
 };
 
 enum vcpu_event {
-    VCPU_IO = 0,       /* port, MMIO or MSR access carried out: instruction not finished yet */
-    VCPU_HALT,         /* HLT: nothing runs until an interrupt is injected */
-    VCPU_KICKED,       /* a signal, or immediate_exit */
+    VCPU_IO = 0, /* port, MMIO or MSR access carried out: instruction not finished yet */
+    VCPU_HALT,   /* HLT: nothing runs until an interrupt is injected */
+    VCPU_KICKED, /* a signal, or immediate_exit */
     VCPU_IRQ_WINDOW,   /* ready for an interrupt */
     VCPU_TRIPLE_FAULT, /* the processor shut down */
     VCPU_DEBUG,        /* single step or breakpoint */
     VCPU_FAILED,       /* `fault` says why; the vCPU is not entered again */
 };
 
-/* State that stays when the processor is reset or replaced, in the order in which it must be set. */
+/* State that stays when the processor is reset or replaced, in the order in which it must
+ * be set. */
 #define VCPU_MSRS_MAX 48
 struct vcpu_state {
     struct kvm_mp_state mp;
@@ -63,35 +67,40 @@ struct vcpu {
     size_t run_len;
     const struct vcpu_bus *bus;
     void *bus_ctx;
-    bool unsettled;            /* the last exit's instruction is not finished */
+    bool unsettled; /* the last exit's instruction is not finished */
     struct vcpu_state *reset_state;
     struct vmm_error fault;
     struct vcpu_stats stats;
-    uint64_t exits_seen;       /* stats.exits for other threads: written with relaxed order */
+    uint64_t exits_seen; /* stats.exits for other threads: written with relaxed order */
 };
 
-/* 0 or -errno. Makes vCPU 0 of `vm` with the lockstep CPUID table and MSR filter, in its reset state. */
-int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx, struct vcpu *ret_vcpu,
-              struct vmm_error *err);
+/* 0 or -errno. Makes vCPU 0 of `vm` with the lockstep CPUID table and MSR filter, in its
+ * reset state. */
+int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx,
+              struct vcpu *ret_vcpu, struct vmm_error *err);
 void vcpu_close(struct vcpu *v);
 /* Reset state: at the reset vector, APIC off. 0 or -errno. */
 int vcpu_reset(struct vcpu *v, struct vmm_error *err);
 int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *err);
 int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err);
 
-/* Injects a pending interrupt if the processor is ready, else asks for the window. True when one was injected. */
+/* Injects a pending interrupt if the processor is ready, else asks for the window. True
+ * when one was injected. */
 bool vcpu_offer_interrupt(struct vcpu *v);
 /* True if an interrupt could be injected right now. */
 bool vcpu_ready(const struct vcpu *v);
 /* One KVM_RUN and what its exit asks for. */
 enum vcpu_event vcpu_enter(struct vcpu *v);
-/* Finishes a pending I/O instruction. VCPU_KICKED: now at an instruction boundary; anything else as vcpu_enter. */
+/* Finishes a pending I/O instruction. VCPU_KICKED: now at an instruction boundary;
+ * anything else as vcpu_enter. */
 enum vcpu_event vcpu_settle(struct vcpu *v);
-/* What the run page says after KVM_RUN returned r (0 or -errno); for tests and vcpu_enter. */
+/* What the run page says after KVM_RUN returned r (0 or -errno); for tests and
+ * vcpu_enter. */
 enum vcpu_event vcpu_decode(struct vcpu *v, int r);
 
-/* Kicking: the vCPU thread calls vcpu_kick_arm once; the handler of VCPU_KICK_SIGNAL sets immediate_exit, so that a kick
- * between the check of a flag and KVM_RUN is not lost. vcpu_kick_clear comes before the flags are checked. */
+/* Kicking: the vCPU thread calls vcpu_kick_arm once; the handler of VCPU_KICK_SIGNAL sets
+ * immediate_exit, so that a kick between the check of a flag and KVM_RUN is not lost.
+ * vcpu_kick_clear comes before the flags are checked. */
 #define VCPU_KICK_SIGNAL (SIGRTMIN + 1)
 int vcpu_kick_setup(void); /* once per process: installs the handler */
 void vcpu_kick_arm(struct vcpu *v);

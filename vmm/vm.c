@@ -8,11 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* KVM's own three TSS pages and identity map page on Intel hosts: where QEMU puts them, just below the ROM window. */
+/* KVM's own three TSS pages and identity map page on Intel hosts: where QEMU puts them,
+ * just below the ROM window. */
 #define IDENTITY_MAP_GPA UINT64_C(0xFEFFC000)
 #define TSS_GPA          UINT64_C(0xFEFFD000)
 
-/* Reserves len + two pages that fault, so that an overrun in this process ends here and not in another mapping. */
+/* Reserves len + two pages that fault, so that an overrun in this process ends here and
+ * not in another mapping. */
 static int map_guarded(int fd, uint64_t len, uint8_t **ret_p)
 {
     size_t whole = len + 2 * GMEM_PAGE_SIZE;
@@ -23,8 +25,8 @@ static int map_guarded(int fd, uint64_t len, uint8_t **ret_p)
     if (p == MAP_FAILED) {
         return -errno;
     }
-    if (mmap(p + GMEM_PAGE_SIZE, len, PROT_READ | PROT_WRITE, flags | MAP_FIXED | MAP_NORESERVE, fd,
-             0) == MAP_FAILED) {
+    if (mmap(p + GMEM_PAGE_SIZE, len, PROT_READ | PROT_WRITE,
+             flags | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED) {
         int r = -errno;
 
         munmap(p, whole);
@@ -47,29 +49,33 @@ static int ram_open(struct vm *vm, uint64_t len, struct vmm_error *err)
 
     if (len < VM_RAM_MIN || len > VM_RAM_MAX || len % GMEM_PAGE_SIZE) {
         return vmm_fail(err, -EINVAL,
-                        "memory of %llu bytes: must be between 1 MiB and 3 GiB, in whole pages of 4 KiB",
-                        (unsigned long long) len);
+                        "memory of %llu bytes: must be between 1 MiB and 3 GiB, in whole "
+                        "pages of 4 KiB",
+                        (unsigned long long)len);
     }
     vm->ram_fd = memfd_create("gemel-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, (off_t) len) < 0) {
+    if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, (off_t)len) < 0) {
         r = -errno;
         return vmm_fail(err, r, "cannot allocate %llu MiB of guest memory: %s",
-                        (unsigned long long) (len >> 20), strerror(-r));
+                        (unsigned long long)(len >> 20), strerror(-r));
     }
-    /* Nobody who is handed this fd later may shrink it under us: that would be a SIGBUS. */
-    (void) fcntl(vm->ram_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    /* Nobody who is handed this fd later may shrink it under us: that would be a SIGBUS.
+     */
+    (void)fcntl(vm->ram_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
     r = map_guarded(vm->ram_fd, len, &vm->ram);
     if (r < 0) {
         return vmm_fail(err, r, "cannot map %llu MiB of guest memory: %s",
-                        (unsigned long long) (len >> 20), strerror(-r));
+                        (unsigned long long)(len >> 20), strerror(-r));
     }
     vm->ram_len = len;
-    /* A core dump of the VMM is for its own state; guest memory would make it huge, and it is the guest's. */
-    (void) madvise(vm->ram, len, MADV_DONTDUMP);
+    /* A core dump of the VMM is for its own state; guest memory would make it huge, and
+     * it is the guest's. */
+    (void)madvise(vm->ram, len, MADV_DONTDUMP);
     return 0;
 }
 
-/* Places `len` bytes so that they end at 4 GiB; what is left of the first page reads as ones. */
+/* Places `len` bytes so that they end at 4 GiB; what is left of the first page reads as
+ * ones. */
 static int rom_alloc(struct vm *vm, size_t len, const char *name, struct vmm_error *err,
                      uint8_t **ret_dst)
 {
@@ -78,7 +84,8 @@ static int rom_alloc(struct vm *vm, size_t len, const char *name, struct vmm_err
 
     if (len < 16 || whole > VM_ROM_MAX) {
         return vmm_fail(err, -EINVAL,
-                        "firmware %s has %zu bytes: a ROM image has between 16 bytes and 16 MiB; name another file",
+                        "firmware %s has %zu bytes: a ROM image has between 16 bytes and "
+                        "16 MiB; name another file",
                         name, len);
     }
     r = map_guarded(-1, whole, &vm->rom);
@@ -100,15 +107,15 @@ static int rom_load_file(struct vm *vm, const char *path, struct vmm_error *err)
 
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0) {
-        r = vmm_fail(err, -errno, "cannot open firmware %s: %s; check boot.firmware", path,
-                     strerror(errno));
+        r = vmm_fail(err, -errno, "cannot open firmware %s: %s; check boot.firmware",
+                     path, strerror(errno));
         goto out;
     }
     if (!S_ISREG(st.st_mode) || st.st_size < 0) {
         r = vmm_fail(err, -EINVAL, "firmware %s is not a regular file", path);
         goto out;
     }
-    len = (size_t) st.st_size;
+    len = (size_t)st.st_size;
     r = rom_alloc(vm, len, path, err, &dst);
     if (r < 0) {
         goto out;
@@ -124,7 +131,7 @@ static int rom_load_file(struct vm *vm, const char *path, struct vmm_error *err)
                          n < 0 ? strerror(errno) : "it became shorter while it was read");
             goto out;
         }
-        done += (size_t) n;
+        done += (size_t)n;
     }
     r = 0;
 out:
@@ -154,31 +161,32 @@ void vm_rom_recopy(struct vm *vm)
 {
     uint64_t len = vm->rom_len < VM_ROM_LOW_LEN ? vm->rom_len : VM_ROM_LOW_LEN;
 
-    (void) gmem_write(&vm->gmem, (struct gpa) {VM_ROM_LOW_BASE + VM_ROM_LOW_LEN - len},
-                      vm->rom + vm->rom_len - len, len);
+    (void)gmem_write(&vm->gmem, (struct gpa){VM_ROM_LOW_BASE + VM_ROM_LOW_LEN - len},
+                     vm->rom + vm->rom_len - len, len);
 }
 
-static int add_slot(struct vm *vm, enum vm_slot slot, uint64_t base, uint64_t len, uint8_t *host,
-                    bool rom, struct vmm_error *err)
+static int add_slot(struct vm *vm, enum vm_slot slot, uint64_t base, uint64_t len,
+                    uint8_t *host, bool rom, struct vmm_error *err)
 {
     struct kvm_userspace_memory_region region = {
         .slot = slot,
         .flags = rom ? KVM_MEM_READONLY : 0,
         .guest_phys_addr = base,
         .memory_size = len,
-        .userspace_addr = (uint64_t) (uintptr_t) host,
+        .userspace_addr = (uint64_t)(uintptr_t)host,
     };
     int r;
 
-    r = gmem_add(&vm->gmem, (struct gpa) {base}, len, host, rom, NULL);
+    r = gmem_add(&vm->gmem, (struct gpa){base}, len, host, rom, NULL);
     if (r < 0) {
         return vmm_fail(err, r, "memory map: region at %#llx does not fit: %s",
-                        (unsigned long long) base, strerror(-r));
+                        (unsigned long long)base, strerror(-r));
     }
     r = vm->ops->vm_memory(vm->vm_fd, &region);
     if (r < 0) {
-        return vmm_fail(err, r, "KVM refused %s of %llu bytes at %#llx: %s", rom ? "ROM" : "RAM",
-                        (unsigned long long) len, (unsigned long long) base, strerror(-r));
+        return vmm_fail(err, r, "KVM refused %s of %llu bytes at %#llx: %s",
+                        rom ? "ROM" : "RAM", (unsigned long long)len,
+                        (unsigned long long)base, strerror(-r));
     }
     return 0;
 }
@@ -191,16 +199,18 @@ static int kvm_open(struct vm *vm, const char *path, struct vmm_error *err)
     vm->sys_fd = ops->sys_open(path);
     if (vm->sys_fd < 0) {
         return vmm_fail(err, vm->sys_fd,
-                        "cannot open %s: %s; the host needs KVM (modules kvm_intel or kvm_amd) and this user access to it",
+                        "cannot open %s: %s; the host needs KVM (modules kvm_intel or "
+                        "kvm_amd) and this user access to it",
                         path, strerror(-vm->sys_fd));
     }
     r = ops->sys_api_version(vm->sys_fd);
     if (r != KVM_API_VERSION) {
-        return vmm_fail(err, r < 0 ? r : -ENOTSUP, "%s speaks KVM API version %d, Gemel needs %d",
-                        path, r, KVM_API_VERSION);
+        return vmm_fail(err, r < 0 ? r : -ENOTSUP,
+                        "%s speaks KVM API version %d, Gemel needs %d", path, r,
+                        KVM_API_VERSION);
     }
     vm->run_size = ops->sys_run_size(vm->sys_fd);
-    if (vm->run_size < (int) sizeof(struct kvm_run)) {
+    if (vm->run_size < (int)sizeof(struct kvm_run)) {
         return vmm_fail(err, vm->run_size < 0 ? vm->run_size : -EPROTO,
                         "KVM offers a run page of %d bytes, %zu are needed", vm->run_size,
                         sizeof(struct kvm_run));
@@ -216,11 +226,13 @@ static int kvm_open(struct vm *vm, const char *path, struct vmm_error *err)
         ops->check(vm->vm_fd, KVM_CAP_IMMEDIATE_EXIT) <= 0 ||
         ops->check(vm->vm_fd, KVM_CAP_VCPU_EVENTS) <= 0) {
         return vmm_fail(err, -ENOTSUP,
-                        "KVM of this host lacks read-only memory, immediate exit or vCPU events; Linux 4.12 or later is needed");
+                        "KVM of this host lacks read-only memory, immediate exit or vCPU "
+                        "events; Linux 4.12 or later is needed");
     }
-    /* Needed by Intel hosts only, harmless elsewhere; a host without them says so at the first entry. */
-    (void) ops->vm_identity_map(vm->vm_fd, IDENTITY_MAP_GPA);
-    (void) ops->vm_tss(vm->vm_fd, TSS_GPA);
+    /* Needed by Intel hosts only, harmless elsewhere; a host without them says so at the
+     * first entry. */
+    (void)ops->vm_identity_map(vm->vm_fd, IDENTITY_MAP_GPA);
+    (void)ops->vm_tss(vm->vm_fd, TSS_GPA);
     return 0;
 }
 
@@ -246,7 +258,8 @@ int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *re
     if (r < 0) {
         goto out;
     }
-    r = add_slot(&vm, VM_SLOT_ROM, VM_ROM_TOP - vm.rom_len, vm.rom_len, vm.rom, true, err);
+    r = add_slot(&vm, VM_SLOT_ROM, VM_ROM_TOP - vm.rom_len, vm.rom_len, vm.rom, true,
+                 err);
     if (r < 0) {
         goto out;
     }
@@ -270,5 +283,5 @@ void vm_close(struct vm *vm)
     if (vm->ram_fd >= 0) {
         close(vm->ram_fd);
     }
-    *vm = (struct vm) {.sys_fd = -1, .vm_fd = -1, .ram_fd = -1};
+    *vm = (struct vm){.sys_fd = -1, .vm_fd = -1, .ram_fd = -1};
 }

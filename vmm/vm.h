@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One KVM virtual machine without vCPUs: its fds, its RAM (memfd, guard pages around it) and its boot ROM. The ROM is
- * mapped read-only to end at 4 GiB; its last 128 KiB also lie, writable, at 0xE0000 (where firmware runs from), and are
- * copied there again at each reset. Owned by whoever made it; guest memory itself by the vCPU thread while it runs.
+ * One KVM virtual machine without vCPUs: its fds, its RAM (memfd, guard pages around it)
+ * and its boot ROM. The ROM is mapped read-only to end at 4 GiB; its last 128 KiB also
+ * lie, writable, at 0xE0000 (where firmware runs from), and are copied there again at
+ * each reset. Owned by whoever made it; guest memory itself by the vCPU thread while it
+ * runs.
  */
 #pragma once
 
@@ -10,9 +12,11 @@
 #include "vmm/kvm_ops.h"
 #include "vmm/vmm_error.h"
 
-#define VM_RAM_MIN      (UINT64_C(1) << 20)
-#define VM_RAM_MAX      UINT64_C(0xC0000000) /* RAM above 4 GiB comes with the standard machine */
-#define VM_ROM_MAX      (UINT64_C(16) << 20) /* stays above the MMIO windows and KVM's own pages */
+#define VM_RAM_MIN (UINT64_C(1) << 20)
+#define VM_RAM_MAX                                                                       \
+    UINT64_C(0xC0000000) /* RAM above 4 GiB comes with the standard machine */
+#define VM_ROM_MAX                                                                       \
+    (UINT64_C(16) << 20) /* stays above the MMIO windows and KVM's own pages */
 #define VM_ROM_LOW_BASE UINT64_C(0xE0000)
 #define VM_ROM_LOW_LEN  UINT64_C(0x20000)
 #define VM_ROM_TOP      (UINT64_C(1) << 32)
