@@ -85,6 +85,8 @@ struct conf_nic {
     uint16_t mtu;    /* 0: the bridge's */
 };
 
+#define CONF_LOCKSTEP_SLOTS 8 /* disks and nics together, as MACHINE_VIRTIO_SLOTS of the VMM */
+
 enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
 
 struct conf_vm {
@@ -115,7 +117,14 @@ struct conf_vm {
     char preferred[8][NODE_NAME_MAX + 1];
 };
 
-/* Where a definition is wrong, for people: "web1.yaml:12: memory: 10abc is not a size; write for example 512MiB". */
+/*
+ * Where a definition is wrong, for people: "web1.yaml:12: memory: 10abc is not a size; write for example 512MiB".
+ * `text` is the whole sentence; its parts are kept so that a check without the file can be located in it later
+ * (conf_error_locate).
+ */
 struct conf_error {
     char text[512];
+    unsigned line;  /* 0: not known */
+    char key[96];   /* "nics[1].mac" */
+    char what[320]; /* what is wrong; what to write instead */
 };

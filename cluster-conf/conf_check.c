@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cluster-conf/conf_check.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "cluster-conf/conf_bind.h"
+#include "cluster-conf/conf_scalar.h"
+
+#define NONE SIZE_MAX
+
+/* Sets the key, as "list[index].leaf" or "leaf", and begins the sentence. */
+static struct conf_text wrong(struct conf_error *error, const char *list, size_t index, const char *leaf)
+{
+    struct conf_text key = conf_text_make(error->key, sizeof error->key);
+
+    error->line = 0;
+    if (list != NULL) {
+        conf_text_strs(&key, list, "[", NULL);
+        conf_text_u64(&key, index);
+        conf_text_strs(&key, "]", leaf[0] != '\0' ? "." : "", NULL);
+    }
+    conf_text_str(&key, leaf);
+    return conf_text_make(error->what, sizeof error->what);
+}
+
+static int done(struct conf_error *error)
+{
+    conf_error_compose(error, NULL);
+    return -EINVAL;
+}
+
+static int refuse(struct conf_error *error, const char *list, size_t index, const char *leaf,
+                  const char *what)
+{
+    struct conf_text text = wrong(error, list, index, leaf);
+
+    conf_text_str(&text, what);
+    return done(error);
+}
+
+/* ---- node ---- */
+
+int conf_node_check(const struct conf_node *node, struct conf_error *ret_error)
+{
+    const struct {
+        const char *key, *path;
+    } dirs[] = {
+        {"node.vmroot", node->vmroot},
+        {"node.state_dir", node->state_dir},
+        {"node.run_dir", node->run_dir},
+        {"node.log_dir", node->log_dir},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+        if (dirs[i].path[0] != '/') {
+            return refuse(ret_error, NULL, NONE, dirs[i].key,
+                          "is not absolute; write a path that begins with /");
+        }
+    }
+    if (node->vmm_path[0] != '\0' && node->vmm_path[0] != '/') {
+        return refuse(ret_error, NULL, NONE, "node.vmm_path",
+                      "is not absolute; write a path that begins with /");
+    }
+    if (strcmp(node->vmroot, node->state_dir) == 0) {
+        return refuse(ret_error, NULL, NONE, "node.state_dir",
+                      "is the same as vmroot, which is shared; write a local directory of this node");
+    }
+    return 0;
+}
+
+/* ---- cluster ---- */
+
+static int duplicate(struct conf_error *error, const char *list, size_t index, const char *leaf,
+                     const char *value, size_t first)
+{
+    struct conf_text what = wrong(error, list, index, leaf);
+
+    conf_text_strs(&what, value, " is also that of ", list, "[", NULL);
+    conf_text_u64(&what, first);
+    conf_text_str(&what, "]; write another one");
+    return done(error);
+}
+
+static int check_cluster_nodes(const struct conf_cluster *cluster, struct conf_error *ret_error)
+{
+    static const char list[] = "cluster.nodes";
+
+    for (size_t i = 0; i < cluster->node_count; i++) {
+        const struct conf_cluster_node *a = &cluster->node[i];
+
+        for (size_t j = 0; j < i; j++) {
+            const struct conf_cluster_node *b = &cluster->node[j];
+            char id_buf[16];
+            struct conf_text id = conf_text_make(id_buf, sizeof id_buf);
+
+            conf_text_u64(&id, a->nodeid);
+            if (strcmp(a->name, b->name) == 0) {
+                return duplicate(ret_error, list, i, "name", a->name, j);
+            }
+            if (a->nodeid == b->nodeid) {
+                return duplicate(ret_error, list, i, "id", id_buf, j);
+            }
+            if (strcmp(a->addr, b->addr) == 0) {
+                return duplicate(ret_error, list, i, "addr", a->addr, j);
+            }
+        }
+    }
+    return 0;
+}
+
+static bool contains(const char *key, const char *part)
+{
+    return strstr(key, part) != NULL;
+}
+
+static bool ends_with(const char *key, const char *end)
+{
+    size_t key_len = strlen(key), end_len = strlen(end);
+
+    return key_len >= end_len && strcmp(key + key_len - end_len, end) == 0;
+}
+
+/* Parameters that hold a secret by the naming of the ClusterLabs agents; *_script names a program instead. */
+static bool is_secret(const char *key)
+{
+    return !ends_with(key, "_script") &&
+           (contains(key, "passw") || contains(key, "secret") || contains(key, "token") ||
+            contains(key, "private_key") || strcmp(key, "community") == 0 ||
+            strcmp(key, "snmp_priv_key") == 0);
+}
+
+static int check_param(const struct conf_fence_device *device, size_t device_index,
+                       const struct conf_param *param, struct conf_error *ret_error)
+{
+    char leaf_buf[64];
+    struct conf_text leaf = conf_text_make(leaf_buf, sizeof leaf_buf), what;
+
+    conf_text_strs(&leaf, "params.", param->key, NULL);
+    what = wrong(ret_error, "fence.devices", device_index, leaf_buf);
+    if (is_secret(param->key)) {
+        conf_text_strs(&what, "a secret does not belong into the cluster definition; write ", param->key,
+                       "=... into /etc/gemel/fence/", device->name, ".secret", NULL);
+    } else if (strcmp(param->key, "cipher") == 0 && strcmp(param->value, "0") == 0) {
+        conf_text_str(&what, "cipher suite 0 lets anyone switch the node off without a password; write for "
+                             "example 17");
+    } else if (strcmp(param->key, "action") == 0) {
+        conf_text_str(&what, "Gemel sets the action itself, always off; remove it");
+    } else if (strcmp(param->key, "method") == 0 && strcmp(param->value, "onoff") != 0) {
+        conf_text_strs(&what, param->value,
+                       " is no proof that the node is off; remove it, or write onoff", NULL);
+    } else if (strcmp(param->key, "debug") == 0 || strcmp(param->key, "debug_file") == 0) {
+        conf_text_str(&what, "writes the device's password into a file; remove it");
+    } else {
+        return 0;
+    }
+    return done(ret_error);
+}
+
+static int check_device(const struct conf_cluster *cluster, size_t index, struct conf_error *ret_error)
+{
+    static const char list[] = "fence.devices";
+    const struct conf_fence_device *device = &cluster->device[index];
+    bool node_known = false;
+    int r;
+
+    for (size_t j = 0; j < index; j++) {
+        if (strcmp(device->name, cluster->device[j].name) == 0) {
+            return duplicate(ret_error, list, index, "name", device->name, j);
+        }
+    }
+    for (size_t n = 0; n < cluster->node_count; n++) {
+        node_known = node_known || strcmp(device->node, cluster->node[n].name) == 0;
+    }
+    if (!node_known) {
+        struct conf_text what = wrong(ret_error, list, index, "node");
+
+        conf_text_strs(&what, device->node, " is not a node of this cluster; write one of:", NULL);
+        for (size_t n = 0; n < cluster->node_count; n++) {
+            conf_text_strs(&what, " ", cluster->node[n].name, NULL);
+        }
+        return done(ret_error);
+    }
+    for (size_t p = 0; p < device->param_count; p++) {
+        r = check_param(device, index, &device->param[p], ret_error);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+/* The levels of a node are 1, 2, ... without a gap, with at most CONF_FENCE_PER_LEVEL devices each. */
+static int check_levels(const struct conf_cluster *cluster, const char *node, struct conf_error *ret_error)
+{
+    unsigned count[CONF_FENCE_LEVELS_MAX + 1] = {0};
+
+    for (size_t i = 0; i < cluster->device_count; i++) {
+        const struct conf_fence_device *device = &cluster->device[i];
+
+        if (strcmp(device->node, node) == 0 && device->level <= CONF_FENCE_LEVELS_MAX) {
+            if (++count[device->level] > CONF_FENCE_PER_LEVEL) {
+                return refuse(ret_error, "fence.devices", i, "level",
+                              "has more than 4 devices of this node; move one to another level");
+            }
+        }
+    }
+    for (size_t i = 0; i < cluster->device_count; i++) {
+        const struct conf_fence_device *device = &cluster->device[i];
+
+        if (strcmp(device->node, node) == 0 && device->level > 1 &&
+            device->level <= CONF_FENCE_LEVELS_MAX && count[device->level - 1] == 0) {
+            struct conf_text what = wrong(ret_error, "fence.devices", i, "level");
+
+            conf_text_u64(&what, device->level);
+            conf_text_strs(&what, " leaves a gap: ", node, " has no device of level ", NULL);
+            conf_text_u64(&what, device->level - 1);
+            conf_text_str(&what, "; write ");
+            conf_text_u64(&what, device->level - 1);
+            return done(ret_error);
+        }
+    }
+    return 0;
+}
+
+int conf_cluster_check(const struct conf_cluster *cluster, struct conf_error *ret_error)
+{
+    int r;
+
+    if (!cluster->crypto && !cluster->insecure_lab) {
+        return refuse(ret_error, NULL, NONE, "cluster.crypto",
+                      "an unencrypted ring lets any host of the network join; write true (a test lab may "
+                      "write insecure_lab: true beside it)");
+    }
+    r = check_cluster_nodes(cluster, ret_error);
+    for (size_t i = 0; r == 0 && i < cluster->device_count; i++) {
+        r = check_device(cluster, i, ret_error);
+    }
+    for (size_t n = 0; r == 0 && n < cluster->node_count; n++) {
+        r = check_levels(cluster, cluster->node[n].name, ret_error);
+    }
+    if (r == 0 && cluster->fence_budget > cluster->node_count) {
+        r = refuse(ret_error, NULL, NONE, "fence.budget",
+                   "is more than the cluster has nodes; write less, or remove it");
+    }
+    return r;
+}
+
+/* ---- VM ---- */
+
+static int check_disks(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    for (size_t i = 0; i < vm->disk_count; i++) {
+        const struct conf_disk *a = &vm->disk[i];
+
+        for (size_t j = 0; j < i; j++) {
+            const struct conf_disk *b = &vm->disk[j];
+
+            if (strcmp(a->path, b->path) == 0) {
+                return duplicate(ret_error, "disks", i, "path", a->path, j);
+            }
+            if (a->serial[0] != '\0' && strcmp(a->serial, b->serial) == 0) {
+                return duplicate(ret_error, "disks", i, "serial", a->serial, j);
+            }
+        }
+    }
+    return 0;
+}
+
+static struct conf_text mac_text(char *buf, size_t cap, const uint8_t mac[static 6])
+{
+    struct conf_text text = conf_text_make(buf, cap);
+
+    conf_scalar_mac_write(&text, mac);
+    return text;
+}
+
+static int check_nics(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    static const uint8_t zero[6];
+    char mac_buf[18];
+
+    for (size_t i = 0; i < vm->nic_count; i++) {
+        const struct conf_nic *nic = &vm->nic[i];
+
+        mac_text(mac_buf, sizeof mac_buf, nic->mac);
+        if ((nic->mac[0] & 1) != 0 || memcmp(nic->mac, zero, sizeof zero) == 0) {
+            struct conf_text what = wrong(ret_error, "nics", i, "mac");
+
+            conf_text_strs(&what, mac_buf,
+                           " is not a unicast address; write for example 52:54:00:12:34:56", NULL);
+            return done(ret_error);
+        }
+        if (nic->mtu != 0 && nic->mtu < 68) {
+            return refuse(ret_error, "nics", i, "mtu",
+                          "is less than IPv4 needs; write 0 for the bridge's, or at least 68");
+        }
+        if (strlen(nic->bridge) > 15) {
+            return refuse(ret_error, "nics", i, "bridge", "is longer than 15 bytes; write a shorter name");
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (memcmp(nic->mac, vm->nic[j].mac, sizeof nic->mac) == 0) {
+                return duplicate(ret_error, "nics", i, "mac", mac_buf, j);
+            }
+        }
+    }
+    return 0;
+}
+
+static int check_ha(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    if (vm->backoff_max_ms < vm->backoff_ms) {
+        return refuse(ret_error, NULL, NONE, "ha.restart.backoff_max",
+                      "is less than backoff; write at least as much");
+    }
+    for (size_t i = 0; i < vm->anti_affinity_count; i++) {
+        if (strcmp(vm->anti_affinity[i], vm->name) == 0) {
+            return refuse(ret_error, "ha.anti_affinity", i, "", "is the VM itself; remove it");
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(vm->anti_affinity[i], vm->anti_affinity[j]) == 0) {
+                return duplicate(ret_error, "ha.anti_affinity", i, "", vm->anti_affinity[i], j);
+            }
+        }
+    }
+    for (size_t i = 0; i < vm->preferred_count; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(vm->preferred[i], vm->preferred[j]) == 0) {
+                return duplicate(ret_error, "ha.preferred_nodes", i, "", vm->preferred[i], j);
+            }
+        }
+    }
+    return 0;
+}
+
+int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    int r;
+
+    if (vm->machine == CONF_MACHINE_STANDARD) {
+        return refuse(ret_error, NULL, NONE, "machine",
+                      "the standard machine is not in this version; write lockstep");
+    }
+    if (vm->cpus != 1) {
+        return refuse(ret_error, NULL, NONE, "cpus", "a lockstep machine has one vCPU; write 1");
+    }
+    if (vm->memory_bytes % 4096 != 0) {
+        return refuse(ret_error, NULL, NONE, "memory",
+                      "is not a multiple of 4KiB; write for example 512MiB");
+    }
+    if (vm->disk_count + vm->nic_count > CONF_LOCKSTEP_SLOTS) {
+        return refuse(ret_error, NULL, NONE, vm->nic_count > 0 ? "nics" : "disks",
+                      "a lockstep machine has 8 slots for disks and nics together; remove some");
+    }
+    r = check_disks(vm, ret_error);
+    if (r == 0) {
+        r = check_nics(vm, ret_error);
+    }
+    if (r == 0) {
+        r = check_ha(vm, ret_error);
+    }
+    return r;
+}
+
+/* ---- VM against the cluster ---- */
+
+static bool uuid_none(struct uuid u)
+{
+    static const struct uuid none;
+
+    return memcmp(&u, &none, sizeof u) == 0;
+}
+
+static int check_against_one(const struct conf_vm *vm, const struct conf_vm *other,
+                             struct conf_error *ret_error)
+{
+    bool same_uuid = !uuid_none(vm->uuid) && memcmp(&vm->uuid, &other->uuid, sizeof vm->uuid) == 0;
+    char uuid_buf[UUID_STR_LEN + 1], mac_buf[18];
+    struct conf_text what, uuid = conf_text_make(uuid_buf, sizeof uuid_buf);
+
+    if (strcmp(vm->name, other->name) == 0) {
+        if (uuid_none(vm->uuid) || uuid_none(other->uuid) || same_uuid) {
+            return 0;
+        }
+        conf_scalar_uuid_write(&uuid, other->uuid);
+        what = wrong(ret_error, NULL, NONE, "name");
+        conf_text_strs(&what, vm->name, " is the name of another VM, with uuid ", uuid_buf,
+                       "; write another name, or that uuid to change this VM", NULL);
+        return done(ret_error);
+    }
+    if (same_uuid) {
+        what = wrong(ret_error, NULL, NONE, "uuid");
+        conf_text_strs(&what, "is that of VM ", other->name, "; remove it, and a new one is made", NULL);
+        return done(ret_error);
+    }
+    for (size_t i = 0; i < vm->nic_count; i++) {
+        for (size_t j = 0; j < other->nic_count; j++) {
+            if (memcmp(vm->nic[i].mac, other->nic[j].mac, sizeof vm->nic[i].mac) == 0) {
+                mac_text(mac_buf, sizeof mac_buf, vm->nic[i].mac);
+                what = wrong(ret_error, "nics", i, "mac");
+                conf_text_strs(&what, mac_buf, " is also used by VM ", other->name,
+                               "; write another one", NULL);
+                return done(ret_error);
+            }
+        }
+    }
+    return 0;
+}
+
+int conf_vm_check_against(const struct conf_vm *vm, const struct conf_vm *const others[], size_t other_count,
+                          const struct conf_capacity nodes[], size_t node_count,
+                          struct conf_error *ret_error)
+{
+    const struct conf_capacity *largest = NULL;
+    int r;
+
+    for (size_t i = 0; i < other_count; i++) {
+        r = check_against_one(vm, others[i], ret_error);
+        if (r < 0) {
+            return r;
+        }
+    }
+    for (size_t i = 0; i < node_count; i++) {
+        if (nodes[i].memory_bytes == 0) {
+            return 0; /* a node whose size is not known may be large enough */
+        }
+        if (largest == NULL || nodes[i].memory_bytes > largest->memory_bytes) {
+            largest = &nodes[i];
+        }
+    }
+    if (largest != NULL && vm->memory_bytes > largest->memory_bytes) {
+        struct conf_text what = wrong(ret_error, NULL, NONE, "memory");
+
+        conf_scalar_size_write(&what, vm->memory_bytes);
+        conf_text_strs(&what, " is more than any node has for VMs; write at most ", NULL);
+        conf_scalar_size_write(&what, largest->memory_bytes);
+        conf_text_strs(&what, " (", largest->node, ")", NULL);
+        return done(ret_error);
+    }
+    return 0;
+}

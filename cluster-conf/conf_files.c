@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cluster-conf/conf_bind.h"
+#include "cluster-conf/conf_load.h"
+#include "cluster-conf/conf_text.h"
+
+static int check_file(const char *key, const char *path, const char *dir, const char *name, bool disk,
+                      struct conf_error *ret_error)
+{
+    char full_buf[PATH_LEN_MAX * 2];
+    struct conf_text full = conf_text_make(full_buf, sizeof full_buf), text;
+    struct stat st;
+    int fd = -1, error = 0;
+    const char *why = NULL, *remedy = "";
+
+    if (path[0] == '/') {
+        conf_text_str(&full, path);
+    } else {
+        conf_text_strs(&full, dir, "/", name, "/", path, NULL);
+    }
+    fd = open(full_buf, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        error = errno;
+        why = error == ENOENT ? "does not exist" : strerror(error);
+        remedy = disk ? "create it (truncate -s 10G FILE), or correct the path" : "correct the path";
+    } else if (disk && S_ISBLK(st.st_mode)) {
+        why = NULL;
+    } else if (!S_ISREG(st.st_mode)) {
+        why = disk ? "is neither a file nor a block device" : "is not a file";
+        remedy = "correct the path";
+    } else if (st.st_size == 0) {
+        why = "is empty";
+        remedy = disk ? "give it a size (truncate -s 10G FILE)" : "install the firmware again";
+    } else if (disk && st.st_size % 512 != 0) {
+        why = "is not a multiple of 512 bytes long";
+        remedy = "raw images only: convert it (qemu-img convert -O raw)";
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (why == NULL) {
+        return 0;
+    }
+    ret_error->line = 0;
+    text = conf_text_make(ret_error->key, sizeof ret_error->key);
+    conf_text_str(&text, key);
+    text = conf_text_make(ret_error->what, sizeof ret_error->what);
+    conf_text_strs(&text, full_buf, " ", why, "; ", remedy, NULL);
+    conf_error_compose(ret_error, NULL);
+    return -EINVAL;
+}
+
+int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot, struct conf_error *ret_error)
+{
+    int r;
+
+    r = check_file("boot.firmware", vm->firmware, vmroot, vm->name, false, ret_error);
+    for (unsigned i = 0; r == 0 && i < vm->disk_count; i++) {
+        char key_buf[32];
+        struct conf_text key = conf_text_make(key_buf, sizeof key_buf);
+
+        conf_text_str(&key, "disks[");
+        conf_text_u64(&key, i);
+        conf_text_str(&key, "].path");
+        r = check_file(key_buf, vm->disk[i].path, vmroot, vm->name, true, ret_error);
+    }
+    return r;
+}
