@@ -13,7 +13,8 @@ struct binder {
     const struct conf_field *schema;
     const char *origin;
     struct conf_error *error;
-    struct conf_text path; /* of the value being read; lives in error->key only on error */
+    struct conf_text
+        path; /* of the value being read; lives in error->key only on error */
     char path_buf[sizeof((struct conf_error *)NULL)->key];
 };
 
@@ -35,7 +36,8 @@ void conf_error_compose(struct conf_error *error, const char *origin)
     conf_text_str(&text, error->what);
 }
 
-void conf_error_locate(struct conf_error *error, const struct conf_tree *tree, const char *origin)
+void conf_error_locate(struct conf_error *error, const struct conf_tree *tree,
+                       const char *origin)
 {
     error->line = conf_tree_line(tree, error->key);
     conf_error_compose(error, origin);
@@ -112,7 +114,8 @@ static int refuse_value(struct binder *b, const struct conf_field *field, unsign
     return refuse_end(b);
 }
 
-static void write_number(struct conf_text *text, const struct conf_field *field, uint64_t value)
+static void write_number(struct conf_text *text, const struct conf_field *field,
+                         uint64_t value)
 {
     switch (field->type) {
     case CONF_TYPE_SIZE:
@@ -172,7 +175,8 @@ static int bind_string(struct binder *b, const struct conf_field *field, unsigne
         conf_text_str(&what, " bytes");
         return refuse_end(b);
     } else if (field->type == CONF_TYPE_NAME && !conf_name_ok(value)) {
-        why = "is not a name: letters, digits, '.', '_' and '-', beginning with a letter or digit";
+        why = "is not a name: letters, digits, '.', '_' and '-', beginning with a letter "
+              "or digit";
     } else if (field->type == CONF_TYPE_ADDR && !conf_addr_ok(value)) {
         why = "is not an address";
     } else if (field->type == CONF_TYPE_PATH && has_dotdot(value)) {
@@ -258,11 +262,11 @@ static int bind_scalar(struct binder *b, const struct conf_field *field, unsigne
         return bind_word(b, field, line, value, dst);
     case CONF_TYPE_BOOL:
         reason = conf_scalar_bool(value, dst);
-        return reason == CONF_SCALAR_OK
-                   ? 0
-                   : refuse_value(b, field, line, value,
-                                  reason == CONF_SCALAR_EMPTY ? "has no value"
-                                                              : "is neither true nor false");
+        return reason == CONF_SCALAR_OK ? 0
+                                        : refuse_value(b, field, line, value,
+                                                       reason == CONF_SCALAR_EMPTY
+                                                           ? "has no value"
+                                                           : "is neither true nor false");
     case CONF_TYPE_MAC:
         reason = conf_scalar_mac(value, dst);
         return reason == CONF_SCALAR_OK
@@ -270,8 +274,9 @@ static int bind_scalar(struct binder *b, const struct conf_field *field, unsigne
                    : refuse_value(b, field, line, value, "is not a MAC address");
     case CONF_TYPE_UUID:
         reason = conf_scalar_uuid(value, dst);
-        return reason == CONF_SCALAR_OK ? 0
-                                        : refuse_value(b, field, line, value, "is not a UUID");
+        return reason == CONF_SCALAR_OK
+                   ? 0
+                   : refuse_value(b, field, line, value, "is not a UUID");
     default:
         return refuse_value(b, field, line, value, "cannot be read");
     }
@@ -310,8 +315,10 @@ static size_t edit_distance(const char *a, const char *b)
     return row[a_len % 3][b_len];
 }
 
-/* Where in the schema `key` stands; writes the groups that lead to it. Tables are two deep. */
-static bool find_elsewhere(const struct conf_field *fields, const char *key, struct conf_text *where)
+/* Where in the schema `key` stands; writes the groups that lead to it. Tables are two
+ * deep. */
+static bool find_elsewhere(const struct conf_field *fields, const char *key,
+                           struct conf_text *where)
 {
     for (const struct conf_field *f = fields; f->key != NULL; f++) {
         size_t len = where->len;
@@ -349,10 +356,12 @@ static int refuse_unknown_key(struct binder *b, const struct conf_field *fields,
             nearest = f;
         }
     }
-    if (nearest != NULL && nearest_distance <= 2 && nearest_distance < strlen(node->key)) {
+    if (nearest != NULL && nearest_distance <= 2 &&
+        nearest_distance < strlen(node->key)) {
         conf_text_strs(&what, "did you mean ", nearest->key, "?", NULL);
     } else if (find_elsewhere(b->schema, node->key, &where)) {
-        conf_text_strs(&what, "it belongs ", where.len > 0 ? "under " : "at the top level",
+        conf_text_strs(&what, "it belongs ",
+                       where.len > 0 ? "under " : "at the top level",
                        where.len > 0 ? where.buf : "", NULL);
     } else {
         conf_text_str(&what, "remove it, or write one of: ");
@@ -472,7 +481,9 @@ static int bind_params(struct binder *b, const struct conf_field *field,
                        const struct conf_tree_node *map, char *base)
 {
     static const struct conf_field key_field = {
-        .type = CONF_TYPE_NAME, .size = sizeof(((struct conf_param *)NULL)->key), .example = "ip"};
+        .type = CONF_TYPE_NAME,
+        .size = sizeof(((struct conf_param *)NULL)->key),
+        .example = "ip"};
     static const struct conf_field value_field = {
         .type = CONF_TYPE_TEXT, .size = sizeof(((struct conf_param *)NULL)->value)};
     struct conf_param *param = (struct conf_param *)(void *)(base + field->offset);
@@ -570,10 +581,11 @@ static int bind_map(struct binder *b, const struct conf_field *fields,
     return 0;
 }
 
-int conf_bind(const struct conf_tree *tree, const struct conf_field *schema, const char *origin,
-              void *base, struct conf_error *ret_error)
+int conf_bind(const struct conf_tree *tree, const struct conf_field *schema,
+              const char *origin, void *base, struct conf_error *ret_error)
 {
-    struct binder b = {.tree = tree, .schema = schema, .origin = origin, .error = ret_error};
+    struct binder b = {
+        .tree = tree, .schema = schema, .origin = origin, .error = ret_error};
     const struct conf_tree_node *root;
 
     b.path = conf_text_make(b.path_buf, sizeof b.path_buf);
@@ -581,7 +593,8 @@ int conf_bind(const struct conf_tree *tree, const struct conf_field *schema, con
     if (root == NULL || root->type != CONF_TREE_MAP) {
         struct conf_text what = refuse_begin(&b, root == NULL ? 1 : root->line);
 
-        conf_text_strs(&what, "the file is not a map of keys; begin with ", schema->key, ":", NULL);
+        conf_text_strs(&what, "the file is not a map of keys; begin with ", schema->key,
+                       ":", NULL);
         return refuse_end(&b);
     }
     return bind_map(&b, schema, root, base);

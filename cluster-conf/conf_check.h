@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a schema cannot say: duplicates, references, values that exclude each other. Pure. Each returns 0, or
- * -EINVAL with ret_error's key, what and text filled (no line: see conf_error_locate). conf_load calls the first
- * three by itself.
+ * What a schema cannot say: duplicates, references, values that exclude each other. Pure.
+ * Each returns 0, or -EINVAL with ret_error's key, what and text filled (no line: see
+ * conf_error_locate). conf_load calls the first three by itself.
  */
 #pragma once
 
@@ -21,9 +21,10 @@ struct conf_capacity {
 };
 
 /*
- * A VM against the rest of the cluster: name, uuid, MAC, memory beyond every node. `others` are the definitions
- * that are there; one with the same name and no other uuid is the same VM, being changed.
+ * A VM against the rest of the cluster: name, uuid, MAC, memory beyond every node.
+ * `others` are the definitions that are there; one with the same name and no other uuid
+ * is the same VM, being changed.
  */
-int conf_vm_check_against(const struct conf_vm *vm, const struct conf_vm *const others[], size_t other_count,
-                          const struct conf_capacity nodes[], size_t node_count,
-                          struct conf_error *ret_error);
+int conf_vm_check_against(const struct conf_vm *vm, const struct conf_vm *const others[],
+                          size_t other_count, const struct conf_capacity nodes[],
+                          size_t node_count, struct conf_error *ret_error);

@@ -9,8 +9,8 @@
 #include "cluster-conf/conf_load.h"
 #include "cluster-conf/conf_text.h"
 
-static int check_file(const char *key, const char *path, const char *dir, const char *name, bool disk,
-                      struct conf_error *ret_error)
+static int check_file(const char *key, const char *path, const char *dir,
+                      const char *name, bool disk, struct conf_error *ret_error)
 {
     char full_buf[PATH_LEN_MAX * 2];
     struct conf_text full = conf_text_make(full_buf, sizeof full_buf), text;
@@ -27,7 +27,8 @@ static int check_file(const char *key, const char *path, const char *dir, const 
     if (fd < 0 || fstat(fd, &st) < 0) {
         error = errno;
         why = error == ENOENT ? "does not exist" : strerror(error);
-        remedy = disk ? "create it (truncate -s 10G FILE), or correct the path" : "correct the path";
+        remedy = disk ? "create it (truncate -s 10G FILE), or correct the path"
+                      : "correct the path";
     } else if (disk && S_ISBLK(st.st_mode)) {
         why = NULL;
     } else if (!S_ISREG(st.st_mode)) {
@@ -35,7 +36,8 @@ static int check_file(const char *key, const char *path, const char *dir, const 
         remedy = "correct the path";
     } else if (st.st_size == 0) {
         why = "is empty";
-        remedy = disk ? "give it a size (truncate -s 10G FILE)" : "install the firmware again";
+        remedy =
+            disk ? "give it a size (truncate -s 10G FILE)" : "install the firmware again";
     } else if (disk && st.st_size % 512 != 0) {
         why = "is not a multiple of 512 bytes long";
         remedy = "raw images only: convert it (qemu-img convert -O raw)";
@@ -55,7 +57,8 @@ static int check_file(const char *key, const char *path, const char *dir, const 
     return -EINVAL;
 }
 
-int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot, struct conf_error *ret_error)
+int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot,
+                        struct conf_error *ret_error)
 {
     int r;
 

@@ -27,8 +27,9 @@ static int vm_check(const void *value, struct conf_error *ret_error)
     return conf_vm_check(value, ret_error);
 }
 
-static int load(const char *yaml, size_t len, const char *origin, const struct conf_field *schema,
-                check_fn check, void *ret_value, size_t value_size, struct conf_error *ret_error)
+static int load(const char *yaml, size_t len, const char *origin,
+                const struct conf_field *schema, check_fn check, void *ret_value,
+                size_t value_size, struct conf_error *ret_error)
 {
     struct conf_tree tree = {0};
     void *value = NULL;
@@ -62,32 +63,35 @@ out:
     return r;
 }
 
-int conf_node_load(const char *yaml, size_t len, const char *origin, struct conf_node *ret_node,
-                   struct conf_error *ret_error)
+int conf_node_load(const char *yaml, size_t len, const char *origin,
+                   struct conf_node *ret_node, struct conf_error *ret_error)
 {
-    return load(yaml, len, origin, conf_node_schema, node_check, ret_node, sizeof *ret_node, ret_error);
+    return load(yaml, len, origin, conf_node_schema, node_check, ret_node,
+                sizeof *ret_node, ret_error);
 }
 
-int conf_cluster_load(const char *yaml, size_t len, const char *origin, struct conf_cluster *ret_cluster,
-                      struct conf_error *ret_error)
+int conf_cluster_load(const char *yaml, size_t len, const char *origin,
+                      struct conf_cluster *ret_cluster, struct conf_error *ret_error)
 {
-    return load(yaml, len, origin, conf_cluster_schema, cluster_check, ret_cluster, sizeof *ret_cluster,
-                ret_error);
+    return load(yaml, len, origin, conf_cluster_schema, cluster_check, ret_cluster,
+                sizeof *ret_cluster, ret_error);
 }
 
 int conf_vm_load(const char *yaml, size_t len, const char *origin, struct conf_vm *ret_vm,
                  struct conf_error *ret_error)
 {
-    return load(yaml, len, origin, conf_vm_schema, vm_check, ret_vm, sizeof *ret_vm, ret_error);
+    return load(yaml, len, origin, conf_vm_schema, vm_check, ret_vm, sizeof *ret_vm,
+                ret_error);
 }
 
-int conf_kind_of(const char *yaml, size_t len, const char *origin, enum conf_kind *ret_kind,
-                 struct conf_error *ret_error)
+int conf_kind_of(const char *yaml, size_t len, const char *origin,
+                 enum conf_kind *ret_kind, struct conf_error *ret_error)
 {
     static const struct {
         const char *key;
         enum conf_kind kind;
-    } keys[] = {{"node", CONF_KIND_NODE}, {"cluster", CONF_KIND_CLUSTER}, {"name", CONF_KIND_VM}};
+    } keys[] = {
+        {"node", CONF_KIND_NODE}, {"cluster", CONF_KIND_CLUSTER}, {"name", CONF_KIND_VM}};
     struct conf_tree tree = {0};
     enum conf_kind kind = CONF_KIND_UNKNOWN;
     int r;
@@ -98,7 +102,8 @@ int conf_kind_of(const char *yaml, size_t len, const char *origin, enum conf_kin
         return r;
     }
     for (size_t i = 0; i < ARRAY_SIZE(keys) && kind == CONF_KIND_UNKNOWN; i++) {
-        if (tree.node[0].type == CONF_TREE_MAP && conf_tree_get(&tree, &tree.node[0], keys[i].key) != NULL) {
+        if (tree.node[0].type == CONF_TREE_MAP &&
+            conf_tree_get(&tree, &tree.node[0], keys[i].key) != NULL) {
             kind = keys[i].kind;
         }
     }
@@ -107,7 +112,8 @@ int conf_kind_of(const char *yaml, size_t len, const char *origin, enum conf_kin
     return 0;
 }
 
-void conf_error_locate_in(struct conf_error *error, const char *yaml, size_t len, const char *origin)
+void conf_error_locate_in(struct conf_error *error, const char *yaml, size_t len,
+                          const char *origin)
 {
     struct conf_tree tree = {0};
     struct conf_error ignored;

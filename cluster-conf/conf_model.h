@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a valid node, cluster or VM definition says, as plain values. Made by conf_load (YAML, libcyaml) and checked by
- * conf_check; the rest of the cluster tower reads only this. Sizes in bytes, times in ms.
+ * What a valid node, cluster or VM definition says, as plain values. Made by conf_load
+ * (YAML, libcyaml) and checked by conf_check; the rest of the cluster tower reads only
+ * this. Sizes in bytes, times in ms.
  */
 #pragma once
 
@@ -14,7 +15,8 @@
 /* /etc/gemel/node.yaml: this node only. */
 struct conf_node {
     char name[NODE_NAME_MAX + 1]; /* as in corosync.conf's nodelist */
-    char vmroot[PATH_LEN_MAX];    /* directory of VM directories, shared; default /srv/gemel */
+    char vmroot[PATH_LEN_MAX]; /* directory of VM directories, shared; default /srv/gemel
+                                */
     char state_dir[PATH_LEN_MAX]; /* default /var/lib/gemel */
     char run_dir[PATH_LEN_MAX];   /* default /run/gemel */
     char log_dir[PATH_LEN_MAX];   /* default /var/log/gemel */
@@ -24,7 +26,12 @@ struct conf_node {
     char group[32];               /* who may use the CLI besides root; default "gemel" */
 };
 
-enum conf_isolation { CONF_ISOLATION_DEFAULT = 0, CONF_ISOLATION_RUN, CONF_ISOLATION_FREEZE, CONF_ISOLATION_STOP };
+enum conf_isolation {
+    CONF_ISOLATION_DEFAULT = 0,
+    CONF_ISOLATION_RUN,
+    CONF_ISOLATION_FREEZE,
+    CONF_ISOLATION_STOP
+};
 enum conf_after_fence { CONF_AFTER_FENCE_STAY_OFF = 0, CONF_AFTER_FENCE_ON };
 
 #define CONF_FENCE_DEVICES_MAX (NODES_MAX * 2)
@@ -36,13 +43,14 @@ struct conf_param {
     char value[128];
 };
 
-/* One ClusterLabs fence agent with its parameters for one node (or port). Secrets are named, never here:
- * /etc/gemel/fence/NAME.secret holds key=value lines. */
+/* One ClusterLabs fence agent with its parameters for one node (or port). Secrets are
+ * named, never here: /etc/gemel/fence/NAME.secret holds key=value lines. */
 struct conf_fence_device {
     char name[NODE_NAME_MAX + 1];
-    char agent[64]; /* "fence_ipmilan" */
+    char agent[64];               /* "fence_ipmilan" */
     char node[NODE_NAME_MAX + 1]; /* the node it switches off */
-    unsigned level; /* 1..CONF_FENCE_LEVELS_MAX; all devices of a level must succeed; levels are alternatives */
+    unsigned level;      /* 1..CONF_FENCE_LEVELS_MAX; all devices of a level must succeed;
+                            levels are alternatives */
     uint32_t timeout_ms; /* of one attempt; default 20000 */
     unsigned param_count;
     struct conf_param param[FENCE_PARAMS_MAX];
@@ -62,12 +70,14 @@ struct conf_cluster {
     uint32_t token_coefficient_ms; /* default 0 */
     bool crypto;                   /* default true; false only with insecure_lab */
     bool insecure_lab;
-    uint32_t storage_settle_ms;    /* design R2: time after a proof before old writes count as excluded */
-    char storage_type[16];         /* "nfs", "local-lab", ...: stated beside storage_settle_ms */
+    uint32_t storage_settle_ms; /* design R2: time after a proof before old writes count
+                                   as excluded */
+    char storage_type[16]; /* "nfs", "local-lab", ...: stated beside storage_settle_ms */
     enum conf_isolation isolation;
     enum conf_after_fence after_fence;
-    uint32_t fence_retry_ms;       /* pause between attempts */
-    unsigned fence_budget;         /* nodes that may be fenced per 10 minutes before an operator is asked; default max(1, (n-1)/2) */
+    uint32_t fence_retry_ms; /* pause between attempts */
+    unsigned fence_budget;   /* nodes that may be fenced per 10 minutes before an operator
+                                is asked; default max(1, (n-1)/2) */
     unsigned device_count;
     struct conf_fence_device device[CONF_FENCE_DEVICES_MAX];
 };
@@ -85,7 +95,8 @@ struct conf_nic {
     uint16_t mtu;    /* 0: the bridge's */
 };
 
-#define CONF_LOCKSTEP_SLOTS 8 /* disks and nics together, as MACHINE_VIRTIO_SLOTS of the VMM */
+#define CONF_LOCKSTEP_SLOTS                                                              \
+    8 /* disks and nics together, as MACHINE_VIRTIO_SLOTS of the VMM */
 
 enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
 
@@ -101,13 +112,15 @@ struct conf_vm {
     struct conf_disk disk[VM_DISKS_MAX];
     struct conf_nic nic[VM_NICS_MAX];
     /* ha: */
-    bool protect;            /* default true: restarted elsewhere */
-    unsigned priority;       /* 0 first .. 4 last; default 2 */
-    unsigned restart_max;    /* in place, per restart_window_ms, before it is tried elsewhere; default 3 */
+    bool protect;               /* default true: restarted elsewhere */
+    unsigned priority;          /* 0 first .. 4 last; default 2 */
+    unsigned restart_max;       /* in place, per restart_window_ms, before it is tried
+                                   elsewhere; default 3 */
     uint32_t restart_window_ms; /* default 600000 */
-    uint32_t backoff_ms;     /* first pause after failure, doubled up to backoff_max_ms; default 1000 */
-    uint32_t backoff_max_ms; /* default 300000 */
-    uint32_t stop_timeout_ms; /* default 60000 */
+    uint32_t backoff_ms;       /* first pause after failure, doubled up to backoff_max_ms;
+                                  default 1000 */
+    uint32_t backoff_max_ms;   /* default 300000 */
+    uint32_t stop_timeout_ms;  /* default 60000 */
     uint32_t start_timeout_ms; /* default 60000 */
     bool restart_on_guest_shutdown; /* default false: honour it */
     enum conf_isolation isolation;
@@ -118,9 +131,9 @@ struct conf_vm {
 };
 
 /*
- * Where a definition is wrong, for people: "web1.yaml:12: memory: 10abc is not a size; write for example 512MiB".
- * `text` is the whole sentence; its parts are kept so that a check without the file can be located in it later
- * (conf_error_locate).
+ * Where a definition is wrong, for people: "web1.yaml:12: memory: 10abc is not a size;
+ * write for example 512MiB". `text` is the whole sentence; its parts are kept so that a
+ * check without the file can be located in it later (conf_error_locate).
  */
 struct conf_error {
     char text[512];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Why libyaml and not libcyaml: fence parameters are a map with free keys, which libcyaml cannot load; it keeps no
- * positions, so that checks after loading could not name a line; and it hides from the caller whether a scalar was
- * quoted. The event parser gives all three (doc/decisions.md).
+ * Why libyaml and not libcyaml: fence parameters are a map with free keys, which libcyaml
+ * cannot load; it keeps no positions, so that checks after loading could not name a line;
+ * and it hides from the caller whether a scalar was quoted. The event parser gives all
+ * three (doc/decisions.md).
  */
 #include "cluster-conf/conf_parse.h"
 
@@ -32,7 +33,8 @@ struct parse {
     struct conf_error *error;
 };
 
-static int refuse(struct parse *p, unsigned line, const char *key, const char *what, const char *detail)
+static int refuse(struct parse *p, unsigned line, const char *key, const char *what,
+                  const char *detail)
 {
     struct conf_text text = conf_text_make(p->error->key, sizeof p->error->key);
 
@@ -57,7 +59,8 @@ static int node_new(struct parse *p, uint32_t *ret_index)
         struct conf_tree_node *grown;
 
         if (cap > CONF_TREE_NODES_MAX) {
-            return refuse(p, 0, "", "the file has too many values; is it a definition?", "");
+            return refuse(p, 0, "", "the file has too many values; is it a definition?",
+                          "");
         }
         grown = reallocarray(p->tree.node, cap, sizeof *grown);
         if (grown == NULL) {
@@ -72,11 +75,12 @@ static int node_new(struct parse *p, uint32_t *ret_index)
 }
 
 /* Hangs a new node below the open map or list; takes the pending key. */
-static int node_add(struct parse *p, enum conf_tree_type type, unsigned line, uint32_t *ret_index)
+static int node_add(struct parse *p, enum conf_tree_type type, unsigned line,
+                    uint32_t *ret_index)
 {
     struct level *level = p->depth > 0 ? &p->level[p->depth - 1] : NULL;
     struct conf_tree_node *node;
-    uint32_t index;
+    uint32_t index = 0;
     int r;
 
     r = node_new(p, &index);
@@ -104,16 +108,18 @@ static int node_add(struct parse *p, enum conf_tree_type type, unsigned line, ui
 }
 
 /* A copy of a scalar that other syntaxes can hold: no control bytes, NUL included. */
-static int scalar_dup(struct parse *p, const yaml_event_t *event, unsigned line, char **ret_text)
+static int scalar_dup(struct parse *p, const yaml_event_t *event, unsigned line,
+                      char **ret_text)
 {
     const unsigned char *value = event->data.scalar.value;
     size_t len = event->data.scalar.length;
-    char *text;
+    char *text = NULL;
 
     for (size_t i = 0; i < len; i++) {
         if (value[i] < 0x20 || value[i] == 0x7f) {
-            return refuse(p, line, "", "a line break or control character in a value; write it on one line",
-                          "");
+            return refuse(
+                p, line, "",
+                "a line break or control character in a value; write it on one line", "");
         }
     }
     text = malloc(len + 1);
@@ -131,8 +137,8 @@ static bool is_null(const yaml_event_t *event)
     const char *value = (const char *)event->data.scalar.value;
 
     return event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
-           (strcmp(value, "~") == 0 || strcmp(value, "null") == 0 || strcmp(value, "Null") == 0 ||
-            strcmp(value, "NULL") == 0);
+           (strcmp(value, "~") == 0 || strcmp(value, "null") == 0 ||
+            strcmp(value, "Null") == 0 || strcmp(value, "NULL") == 0);
 }
 
 static int on_key(struct parse *p, struct level *level, char *key, unsigned line)
@@ -143,7 +149,9 @@ static int on_key(struct parse *p, struct level *level, char *key, unsigned line
             struct conf_text first = conf_text_make(line_buf, sizeof line_buf);
 
             conf_text_u64(&first, p->tree.node[i].line);
-            refuse(p, line, key, "is written twice; remove one of them; the first is in line ", line_buf);
+            refuse(p, line, key,
+                   "is written twice; remove one of them; the first is in line ",
+                   line_buf);
             free(key);
             return -EINVAL;
         }
@@ -156,18 +164,20 @@ static int on_key(struct parse *p, struct level *level, char *key, unsigned line
 static int on_scalar(struct parse *p, const yaml_event_t *event, unsigned line)
 {
     struct level *level = p->depth > 0 ? &p->level[p->depth - 1] : NULL;
-    char *text;
-    uint32_t index;
+    char *text = NULL;
+    uint32_t index = 0;
     int r;
 
     if (event->data.scalar.tag != NULL) {
-        return refuse(p, line, "", "tags are not known here; remove ", (const char *)event->data.scalar.tag);
+        return refuse(p, line, "", "tags are not known here; remove ",
+                      (const char *)event->data.scalar.tag);
     }
     r = scalar_dup(p, event, line, &text);
     if (r < 0) {
         return r;
     }
-    if (level != NULL && p->tree.node[level->node].type == CONF_TREE_MAP && level->key == NULL) {
+    if (level != NULL && p->tree.node[level->node].type == CONF_TREE_MAP &&
+        level->key == NULL) {
         return on_key(p, level, text, line);
     }
     if (is_null(event)) {
@@ -183,10 +193,11 @@ static int on_scalar(struct parse *p, const yaml_event_t *event, unsigned line)
     return 0;
 }
 
-static int on_open(struct parse *p, enum conf_tree_type type, const yaml_char_t *tag, unsigned line)
+static int on_open(struct parse *p, enum conf_tree_type type, const yaml_char_t *tag,
+                   unsigned line)
 {
     struct level *level = p->depth > 0 ? &p->level[p->depth - 1] : NULL;
-    uint32_t index;
+    uint32_t index = 0;
     int r;
 
     if (tag != NULL) {
@@ -195,7 +206,8 @@ static int on_open(struct parse *p, enum conf_tree_type type, const yaml_char_t 
     if (p->depth == CONF_TREE_DEPTH_MAX) {
         return refuse(p, line, "", "nested too deeply; no definition needs this", "");
     }
-    if (level != NULL && p->tree.node[level->node].type == CONF_TREE_MAP && level->key == NULL) {
+    if (level != NULL && p->tree.node[level->node].type == CONF_TREE_MAP &&
+        level->key == NULL) {
         return refuse(p, line, "", "a map or list cannot be a key; write a word", "");
     }
     r = node_add(p, type, line, &index);
@@ -212,7 +224,9 @@ static int on_event(struct parse *p, const yaml_event_t *event)
 
     switch (event->type) {
     case YAML_DOCUMENT_START_EVENT:
-        return p->ended ? refuse(p, line, "", "a second document; write one definition per file", "") : 0;
+        return p->ended ? refuse(p, line, "",
+                                 "a second document; write one definition per file", "")
+                        : 0;
     case YAML_DOCUMENT_END_EVENT:
         p->ended = true;
         return 0;
@@ -227,7 +241,8 @@ static int on_event(struct parse *p, const yaml_event_t *event)
         p->depth--;
         return 0;
     case YAML_ALIAS_EVENT:
-        return refuse(p, line, "", "aliases are not known here; write the value again", "");
+        return refuse(p, line, "", "aliases are not known here; write the value again",
+                      "");
     default:
         return 0;
     }
@@ -235,16 +250,19 @@ static int on_event(struct parse *p, const yaml_event_t *event)
 
 static int refuse_syntax(struct parse *p, const yaml_parser_t *parser)
 {
-    /* Reader errors (encoding) come without a mark; scanner and parser errors have one. */
-    unsigned line = parser->error == YAML_READER_ERROR ? 0 : (unsigned)parser->problem_mark.line + 1;
+    /* Reader errors (encoding) come without a mark; scanner and parser errors have one.
+     */
+    unsigned line =
+        parser->error == YAML_READER_ERROR ? 0 : (unsigned)parser->problem_mark.line + 1;
     char detail_buf[160];
     struct conf_text detail = conf_text_make(detail_buf, sizeof detail_buf);
 
     if (parser->error == YAML_MEMORY_ERROR) {
         return out_of_memory(p);
     }
-    conf_text_strs(&detail, parser->problem != NULL ? parser->problem : "malformed",
-                   "; check the indentation (spaces, no tabs) and quote special characters", NULL);
+    conf_text_strs(
+        &detail, parser->problem != NULL ? parser->problem : "malformed",
+        "; check the indentation (spaces, no tabs) and quote special characters", NULL);
     return refuse(p, line, "", "not YAML: ", detail_buf);
 }
 
@@ -277,15 +295,16 @@ void conf_tree_free(struct conf_tree *tree)
     *tree = (struct conf_tree){0};
 }
 
-int conf_parse(const char *yaml, size_t len, const char *origin, struct conf_tree *ret_tree,
-               struct conf_error *ret_error)
+int conf_parse(const char *yaml, size_t len, const char *origin,
+               struct conf_tree *ret_tree, struct conf_error *ret_error)
 {
     struct parse p = {.origin = origin, .error = ret_error};
     yaml_parser_t parser;
     int r;
 
     if (len > DEFINITION_MAX) {
-        return refuse(&p, 0, "", "the file is larger than 48 KiB; is it a definition?", "");
+        return refuse(&p, 0, "", "the file is larger than 48 KiB; is it a definition?",
+                      "");
     }
     if (!yaml_parser_initialize(&parser)) {
         return out_of_memory(&p);
@@ -298,7 +317,10 @@ int conf_parse(const char *yaml, size_t len, const char *origin, struct conf_tre
         free(p.level[i].key);
     }
     if (r == 0 && p.tree.node_count == 0) {
-        r = refuse(&p, 1, "", "the file is empty; `gemel config check` names the examples to begin with", "");
+        r = refuse(
+            &p, 1, "",
+            "the file is empty; `gemel config check` names the examples to begin with",
+            "");
     }
     if (r < 0) {
         conf_tree_free(&p.tree);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/uuid.h"
+
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -28,7 +30,8 @@ static int hex_value(char c)
 }
 
 /* Digits at the start of `s`; *ret_end is what follows them. */
-static enum conf_scalar_reason read_digits(const char *s, uint64_t *ret_value, const char **ret_end)
+static enum conf_scalar_reason read_digits(const char *s, uint64_t *ret_value,
+                                           const char **ret_end)
 {
     uint64_t value = 0;
     const char *p = s;
@@ -58,11 +61,17 @@ struct unit {
     uint64_t factor;
 };
 
-/* In the order in which a writer tries them: the first of each factor is the one written. */
+/* In the order in which a writer tries them: the first of each factor is the one written.
+ */
 static const struct unit size_units[] = {
-    {"TiB", UINT64_C(1) << 40}, {"GiB", UINT64_C(1) << 30}, {"MiB", UINT64_C(1) << 20},
-    {"KiB", UINT64_C(1) << 10}, {"B", 1},
-    {"T", UINT64_C(1) << 40},   {"G", UINT64_C(1) << 30},   {"M", UINT64_C(1) << 20},
+    {"TiB", UINT64_C(1) << 40},
+    {"GiB", UINT64_C(1) << 30},
+    {"MiB", UINT64_C(1) << 20},
+    {"KiB", UINT64_C(1) << 10},
+    {"B", 1},
+    {"T", UINT64_C(1) << 40},
+    {"G", UINT64_C(1) << 30},
+    {"M", UINT64_C(1) << 20},
     {"K", UINT64_C(1) << 10},
 };
 
@@ -178,34 +187,11 @@ enum conf_scalar_reason conf_scalar_mac(const char *s, uint8_t ret_mac[static 6]
 
 enum conf_scalar_reason conf_scalar_uuid(const char *s, struct uuid *ret_uuid)
 {
-    struct uuid uuid;
-    size_t pos = 0;
-
-    if (strlen(s) != UUID_STR_LEN) {
-        return CONF_SCALAR_MALFORMED;
-    }
-    for (size_t i = 0; i < sizeof uuid.b; i++) {
-        int high, low;
-
-        if (i == 4 || i == 6 || i == 8 || i == 10) {
-            if (s[pos++] != '-') {
-                return CONF_SCALAR_MALFORMED;
-            }
-        }
-        high = hex_value(s[pos]);
-        low = high < 0 ? -1 : hex_value(s[pos + 1]);
-        if (low < 0) {
-            return CONF_SCALAR_MALFORMED;
-        }
-        uuid.b[i] = (uint8_t)(high << 4 | low);
-        pos += 2;
-    }
-    *ret_uuid = uuid;
-    return CONF_SCALAR_OK;
+    return uuid_parse(s, ret_uuid) ? CONF_SCALAR_OK : CONF_SCALAR_MALFORMED;
 }
 
-static void write_with_unit(struct conf_text *text, const struct unit *units, size_t unit_count,
-                            uint64_t value)
+static void write_with_unit(struct conf_text *text, const struct unit *units,
+                            size_t unit_count, uint64_t value)
 {
     for (size_t i = 0; i < unit_count; i++) {
         if (units[i].factor == 1 || (value != 0 && value % units[i].factor == 0)) {
@@ -246,12 +232,10 @@ void conf_scalar_mac_write(struct conf_text *text, const uint8_t mac[static 6])
 
 void conf_scalar_uuid_write(struct conf_text *text, struct uuid uuid)
 {
-    for (size_t i = 0; i < sizeof uuid.b; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10) {
-            conf_text_str(text, "-");
-        }
-        write_hex(text, uuid.b[i]);
-    }
+    char canonical[UUID_STR_LEN + 1];
+
+    uuid_format(uuid, canonical);
+    conf_text_str(text, canonical);
 }
 
 const char *conf_scalar_why(enum conf_scalar_reason reason)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Scalars of definitions, read strictly and written back: what is written here reads as the same value.
- * No octal, no exponent, no sign, no trailing junk, no number without the unit that it needs. Pure.
+ * Scalars of definitions, read strictly and written back: what is written here reads as
+ * the same value. No octal, no exponent, no sign, no trailing junk, no number without the
+ * unit that it needs. Pure.
  */
 #pragma once
 
@@ -25,7 +26,8 @@ enum conf_scalar_reason {
     CONF_SCALAR_MALFORMED,
 };
 
-/* "512MiB", "64M", "1GiB", "4T", "512KiB", "100B": bytes; K, M, G, T are powers of 1024. */
+/* "512MiB", "64M", "1GiB", "4T", "512KiB", "100B": bytes; K, M, G, T are powers of 1024.
+ */
 enum conf_scalar_reason conf_scalar_size(const char *s, uint64_t *ret_bytes);
 /* "500ms", "10s", "5m", "2h": ms, at most 2^32 - 1. */
 enum conf_scalar_reason conf_scalar_duration(const char *s, uint32_t *ret_ms);
@@ -45,7 +47,9 @@ void conf_scalar_uuid_write(struct conf_text *text, struct uuid uuid);
 
 const char *conf_scalar_why(enum conf_scalar_reason reason);
 
-/* A name that is safe as a file name: letters, digits, '.', '_', '-', beginning with a letter or digit. */
+/* A name that is safe as a file name: letters, digits, '.', '_', '-', beginning with a
+ * letter or digit. */
 bool conf_name_ok(const char *s);
-/* A host name or an IPv4/IPv6 address: letters, digits, '.', ':', '-', '_' ; nothing that another file's syntax knows. */
+/* A host name or an IPv4/IPv6 address: letters, digits, '.', ':', '-', '_' ; nothing that
+ * another file's syntax knows. */
 bool conf_addr_ok(const char *s);

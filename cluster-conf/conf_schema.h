@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One table per kind of definition. Loading, defaults, writing, differences and the documentation
- * (schema.md is checked against it) all come from these tables. Pure.
+ * One table per kind of definition. Loading, defaults, writing, differences and the
+ * documentation (schema.md is checked against it) all come from these tables. Pure.
  */
 #pragma once
 
@@ -36,15 +36,15 @@ struct conf_field {
     const char *key;
     enum conf_type type;
     bool required;
-    size_t offset;       /* of the value, or of the first array item */
-    size_t size;         /* of the value, or of one array item */
-    size_t count_offset; /* arrays: of their `unsigned` count */
-    uint64_t min, max;   /* SIZE, DURATION, COUNT; arrays: of the count */
+    size_t offset;        /* of the value, or of the first array item */
+    size_t size;          /* of the value, or of one array item */
+    size_t count_offset;  /* arrays: of their `unsigned` count */
+    uint64_t min, max;    /* SIZE, DURATION, COUNT; arrays: of the count */
     const char *fallback; /* as one would write it; NULL: zero, which means "not set" */
     const char *example;  /* for remedies, where there is no fallback */
-    const struct conf_word *words;    /* ENUM; ends with a NULL word */
-    const struct conf_field *fields;  /* GROUP, RECORDS; ends with a NULL key */
-    const char *help;                 /* one line, for schema.md */
+    const struct conf_word *words;   /* ENUM; ends with a NULL word */
+    const struct conf_field *fields; /* GROUP, RECORDS; ends with a NULL key */
+    const char *help;                /* one line, for schema.md */
 };
 
 extern const struct conf_field conf_node_schema[];    /* of struct conf_node */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Text built into a caller's buffer, without stdio (cores are pure). What does not fit is cut off and
- * `truncated` is set; the result is always NUL-terminated. Anyone in the cluster tower may include this.
+ * Text built into a caller's buffer, without stdio (cores are pure). What does not fit is
+ * cut off and `truncated` is set; the result is always NUL-terminated. Anyone in the
+ * cluster tower may include this.
  */
 #pragma once
 
@@ -24,5 +25,6 @@ void conf_text_u64(struct conf_text *text, uint64_t value);
 void conf_text_strs(struct conf_text *text, ...) __attribute__((sentinel));
 /* Goes back to an earlier length. */
 void conf_text_cut(struct conf_text *text, size_t len);
-/* Shows text that somebody else wrote: control bytes become '?', at most 40 bytes, then "...". */
+/* Shows text that somebody else wrote: control bytes become '?', at most 40 bytes, then
+ * "...". */
 void conf_text_quoted(struct conf_text *text, const char *str);

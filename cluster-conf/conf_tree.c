@@ -4,7 +4,8 @@
 #include <string.h>
 
 const struct conf_tree_node *conf_tree_get(const struct conf_tree *tree,
-                                           const struct conf_tree_node *map, const char *key)
+                                           const struct conf_tree_node *map,
+                                           const char *key)
 {
     for (uint32_t i = map->child; i != 0; i = tree->node[i].next) {
         if (tree->node[i].key != NULL && strcmp(tree->node[i].key, key) == 0) {
@@ -29,7 +30,8 @@ static const struct conf_tree_node *child_by_key(const struct conf_tree *tree,
 }
 
 static const struct conf_tree_node *child_by_index(const struct conf_tree *tree,
-                                                   const struct conf_tree_node *list, size_t index)
+                                                   const struct conf_tree_node *list,
+                                                   size_t index)
 {
     uint32_t i = list->child;
 
@@ -52,7 +54,8 @@ unsigned conf_tree_line(const struct conf_tree *tree, const char *path)
         if (*path == '[') {
             size_t index = 0;
 
-            for (path++; *path >= '0' && *path <= '9' && index < CONF_TREE_NODES_MAX; path++) {
+            for (path++; *path >= '0' && *path <= '9' && index < CONF_TREE_NODES_MAX;
+                 path++) {
                 index = index * 10 + (size_t)(*path - '0');
             }
             path += *path == ']' ? 1 : 0;

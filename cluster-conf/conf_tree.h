@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A YAML document as a flat array of nodes with line numbers: what the parser (io) hands to the pure schema
- * code. No aliases, no tags, one document, bounded depth and size. Node 0 is the root.
+ * A YAML document as a flat array of nodes with line numbers: what the parser (io) hands
+ * to the pure schema code. No aliases, no tags, one document, bounded depth and size.
+ * Node 0 is the root.
  */
 #pragma once
 
@@ -29,9 +30,11 @@ struct conf_tree {
 };
 
 /* The child with this key, or NULL. */
-const struct conf_tree_node *conf_tree_get(const struct conf_tree *tree, const struct conf_tree_node *map,
+const struct conf_tree_node *conf_tree_get(const struct conf_tree *tree,
+                                           const struct conf_tree_node *map,
                                            const char *key);
 /*
- * The line of a path such as "nics[1].mac"; of its nearest parent that is there. 0 with an empty tree.
+ * The line of a path such as "nics[1].mac"; of its nearest parent that is there. 0 with
+ * an empty tree.
  */
 unsigned conf_tree_line(const struct conf_tree *tree, const char *path);

@@ -17,3 +17,10 @@ libcluster_conf_io_la_SOURCES = \
 	cluster-conf/conf_load.c cluster-conf/conf_load.h \
 	cluster-conf/conf_parse.c cluster-conf/conf_parse.h
 libcluster_conf_io_la_LIBADD = libcluster_conf_core.la $(CYAML_LIBS)
+
+UNIT_TESTS += tests/unit/cluster-conf/check_conf_load
+tests_unit_cluster_conf_check_conf_load_SOURCES = tests/unit/cluster-conf/check_conf_load.c tests/unit/unit.h
+tests_unit_cluster_conf_check_conf_load_CPPFLAGS = $(UNIT_CPPFLAGS) -DEXAMPLES='"$(abs_srcdir)/cluster-conf/examples"'
+tests_unit_cluster_conf_check_conf_load_LDADD = libcluster_conf_io.la libbase_core.la $(UNIT_LIBS)
+
+EXTRA_DIST += cluster-conf/examples/cluster.yaml cluster-conf/examples/node.yaml cluster-conf/examples/vm.yaml
