@@ -95,13 +95,14 @@ void claim_may_touch_disk(const struct claim *claim, const struct claim_evidence
         if (claim_is_excluded(who, claim->vm, ev, &until_ns)) {
             continue;
         }
-        /* The one that takes longest is the one to name; one without a proof has no time at all. */
+        /* The one that takes longest is the one to name; one without a proof has no time
+         * at all. */
         if (!is_proven(who, claim->vm, ev)) {
-            v = (struct claim_disk_verdict) {CLAIM_DISK_UNPROVEN, UINT64_MAX, *who};
+            v = (struct claim_disk_verdict){CLAIM_DISK_UNPROVEN, UINT64_MAX, *who};
             break;
         }
         if (v.reason == CLAIM_DISK_OK || until_ns > v.until_ns) {
-            v = (struct claim_disk_verdict) {CLAIM_DISK_SETTLING, until_ns, *who};
+            v = (struct claim_disk_verdict){CLAIM_DISK_SETTLING, until_ns, *who};
         }
     }
     *ret_verdict = v;
@@ -134,7 +135,7 @@ static bool view_is_sane(const struct claim_view *v)
         v->node_name[0] == '\0' || strlen(v->node_name) > NODE_NAME_MAX) {
         return false;
     }
-    if (v->kind == CLAIM_KIND_NONE || (unsigned) v->kind >= CLAIM_KIND_COUNT) {
+    if (v->kind == CLAIM_KIND_NONE || (unsigned)v->kind >= CLAIM_KIND_COUNT) {
         return false;
     }
     if (!top) {
@@ -169,7 +170,7 @@ static const struct claim_release *release_of_highest(const struct claim_view *v
 
 static struct claim_displaced owner_as_displaced(const struct claim *top)
 {
-    return (struct claim_displaced) {.who = top->owner, .epoch = top->epoch};
+    return (struct claim_displaced){.who = top->owner, .epoch = top->epoch};
 }
 
 /* R2: what permits a cold boot over a foreign claim; CLAIM_BASIS_NONE if nothing does. */
@@ -378,8 +379,10 @@ static bool list_add(struct claim *claim, const struct claim_displaced *who)
 }
 
 /*
- * R2: whoever was displaced stays listed until it is *excluded*, not merely proven dead. A restart that dies before storage.settle is
- * over, and whose own end is then acknowledged, would otherwise let the next owner read a disk that an older one still writes to.
+ * R2: whoever was displaced stays listed until it is *excluded*, not merely proven dead.
+ * A restart that dies before storage.settle is over, and whose own end is then
+ * acknowledged, would otherwise let the next owner read a disk that an older one still
+ * writes to.
  */
 static bool list_keeps(const struct claim_displaced *who, const struct claim_view *v)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* owner.N and owner.N.released on disk: one frame each. The reader treats every byte as hostile. */
+/* owner.N and owner.N.released on disk: one frame each. The reader treats every byte as
+ * hostile. */
 #include <string.h>
 
 #include "base/bytes.h"
@@ -128,7 +129,8 @@ static bool release_is_sane(const struct claim_release *r)
     return !r->suspended || uuid_is_none(r->to);
 }
 
-static size_t finish(struct bytes_wr *wr, uint16_t type, uint64_t epoch, void *buf, size_t cap)
+static size_t finish(struct bytes_wr *wr, uint16_t type, uint64_t epoch, void *buf,
+                     size_t cap)
 {
     if (wr->failed) {
         return 0;
@@ -139,7 +141,7 @@ static size_t finish(struct bytes_wr *wr, uint16_t type, uint64_t epoch, void *b
         .version = CLAIM_VERSION,
         .seq = epoch,
         .body = wr->buf,
-        .body_len = (uint32_t) wr->pos,
+        .body_len = (uint32_t)wr->pos,
     };
 
     return frame_encode(&frame, CLAIM_MAGIC, buf, cap);
@@ -152,7 +154,7 @@ size_t claim_encode(const struct claim *c, void *buf, size_t cap)
     }
 
     struct bytes_wr wr =
-        bytes_wr_make((uint8_t *) buf + FRAME_HEADER_LEN, cap - FRAME_HEADER_LEN);
+        bytes_wr_make((uint8_t *)buf + FRAME_HEADER_LEN, cap - FRAME_HEADER_LEN);
 
     put_uuid(&wr, c->vm);
     bytes_wr_u64(&wr, c->epoch);
@@ -179,7 +181,7 @@ size_t claim_release_encode(const struct claim_release *r, void *buf, size_t cap
     }
 
     struct bytes_wr wr =
-        bytes_wr_make((uint8_t *) buf + FRAME_HEADER_LEN, cap - FRAME_HEADER_LEN);
+        bytes_wr_make((uint8_t *)buf + FRAME_HEADER_LEN, cap - FRAME_HEADER_LEN);
 
     put_uuid(&wr, r->vm);
     bytes_wr_u64(&wr, r->epoch);
@@ -224,7 +226,7 @@ static enum claim_decode_reason open_frame(const void *buf, size_t len, uint16_t
     if (ret_frame->version != CLAIM_VERSION) {
         return CLAIM_DECODE_BAD_VERSION;
     }
-    if (FRAME_HEADER_LEN + (size_t) ret_frame->body_len != len) {
+    if (FRAME_HEADER_LEN + (size_t)ret_frame->body_len != len) {
         return CLAIM_DECODE_TRAILING;
     }
     return CLAIM_DECODE_OK;
@@ -318,7 +320,8 @@ enum claim_decode_reason claim_release_decode(const void *buf, size_t len, struc
     uint32_t flags = bytes_rd_u32(&rd);
     bytes_rd_copy(&rd, rel.digest, sizeof(rel.digest));
     rel.suspended = (flags & RELEASE_SUSPENDED) != 0;
-    if (!bytes_rd_done(&rd) || (flags & ~RELEASE_SUSPENDED) != 0 || !release_is_sane(&rel)) {
+    if (!bytes_rd_done(&rd) || (flags & ~RELEASE_SUSPENDED) != 0 ||
+        !release_is_sane(&rel)) {
         return CLAIM_DECODE_BAD_VALUE;
     }
     r = check_identity(vm, epoch, rel.vm, rel.epoch, frame.seq);

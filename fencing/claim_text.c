@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What people read about claims: constant texts, and claim_explain() which names the objects. */
+/* What people read about claims: constant texts, and claim_explain() which names the
+ * objects. */
 #include <string.h>
 
 #include "base/uuid.h"
 #include "fencing/claim.h"
 
 #define TEXT(table, index)                                                               \
-    ((unsigned) (index) < sizeof(table) / sizeof((table)[0]) && (table)[index]           \
+    ((unsigned)(index) < sizeof(table) / sizeof((table)[0]) && (table)[index]            \
          ? (table)[index]                                                                \
          : "unknown")
 
 const char *claim_kind_str(enum claim_kind kind)
 {
     static const char *const names[CLAIM_KIND_COUNT] = {
-        [CLAIM_KIND_NONE] = "none",         [CLAIM_START] = "start",
-        [CLAIM_RESTART] = "restart",        [CLAIM_RESUME] = "resume",
-        [CLAIM_THAW] = "thaw",              [CLAIM_MIGRATE_IN] = "migrate-in",
-        [CLAIM_TAKE_BACK] = "take-back",    [CLAIM_GO_LIVE] = "go-live",
-        [CLAIM_GO_ALONE] = "go-alone",      [CLAIM_PROTECT] = "protect",
+        [CLAIM_KIND_NONE] = "none",      [CLAIM_START] = "start",
+        [CLAIM_RESTART] = "restart",     [CLAIM_RESUME] = "resume",
+        [CLAIM_THAW] = "thaw",           [CLAIM_MIGRATE_IN] = "migrate-in",
+        [CLAIM_TAKE_BACK] = "take-back", [CLAIM_GO_LIVE] = "go-live",
+        [CLAIM_GO_ALONE] = "go-alone",   [CLAIM_PROTECT] = "protect",
         [CLAIM_UNPROTECT] = "unprotect",
     };
 
@@ -32,7 +33,8 @@ const char *claim_basis_str(enum claim_basis basis)
         [CLAIM_BASIS_OWN] = "the highest claim is this instance's own",
         [CLAIM_BASIS_RELEASED] = "the owner released it",
         [CLAIM_BASIS_PROOF] = "the owner is proven dead",
-        [CLAIM_BASIS_HALTED] = "the owner's agent acknowledged that it is halted and drained",
+        [CLAIM_BASIS_HALTED] =
+            "the owner's agent acknowledged that it is halted and drained",
         [CLAIM_BASIS_TWIN] = "this instance is the twin named in the claim",
     };
 
@@ -96,7 +98,8 @@ const char *claim_decode_reason_str(enum claim_decode_reason reason)
         [CLAIM_DECODE_BAD_VERSION] = "of a version this program does not know",
         [CLAIM_DECODE_BAD_TYPE] = "of another type than its name says",
         [CLAIM_DECODE_TRAILING] = "followed by other bytes",
-        [CLAIM_DECODE_BAD_VALUE] = "intact but meaningless (a field has no possible value)",
+        [CLAIM_DECODE_BAD_VALUE] =
+            "intact but meaningless (a field has no possible value)",
         [CLAIM_DECODE_WRONG_VM] = "of another VM: was the directory copied?",
         [CLAIM_DECODE_WRONG_EPOCH] = "of another epoch than its name says",
     };
@@ -130,7 +133,7 @@ static void line_add_u64(struct line *l, uint64_t v)
 
     digits[i] = '\0';
     do {
-        digits[--i] = (char) ('0' + v % 10);
+        digits[--i] = (char)('0' + v % 10);
         v /= 10;
     } while (v > 0);
     line_add(l, &digits[i]);
@@ -160,18 +163,19 @@ static void line_add_owner(struct line *l, const struct claim *top)
 static const char *what_next(enum claim_reason reason)
 {
     static const char *const texts[CLAIM_REASON_COUNT] = {
-        [CLAIM_NO_QUORUM] = "bring the other nodes back; nothing starts without a majority",
+        [CLAIM_NO_QUORUM] =
+            "bring the other nodes back; nothing starts without a majority",
         [CLAIM_NO_NOT_OWNER] = "this instance is discarded",
         [CLAIM_NO_RELEASED] = "only its destination, or a take-back, goes on from here",
         [CLAIM_NO_LINKS_DOWN] = "it waits for its links, or for its primary",
-        [CLAIM_NO_MIRROR_STALE] =
-            "start it on a node that the claim lists, or accept this copy with an override",
+        [CLAIM_NO_MIRROR_STALE] = "start it on a node that the claim lists, or accept "
+                                  "this copy with an override",
         [CLAIM_NO_SUSPENDED] = "resume it, or discard the suspended state explicitly",
         [CLAIM_NO_DIGEST_DIFFERS] = "restore the right suspend.gms, or discard it",
         [CLAIM_NO_LIST_FULL] = "fence or confirm-off the nodes it lists",
     };
 
-    return (unsigned) reason < CLAIM_REASON_COUNT ? texts[reason] : NULL;
+    return (unsigned)reason < CLAIM_REASON_COUNT ? texts[reason] : NULL;
 }
 
 void claim_explain(const struct claim_view *view, const struct claim_verdict *verdict,

@@ -4,6 +4,12 @@ noinst_LTLIBRARIES += libfencing_core.la
 libfencing_core_la_CFLAGS = $(CORE_CFLAGS)
 libfencing_core_la_SOURCES =
 
+# Claims and proofs ----------------------------------------------------------------------------------------------------
+libfencing_core_la_SOURCES += \
+	fencing/clause.h \
+	fencing/claim.c fencing/claim.h fencing/claim_codec.c fencing/claim_text.c \
+	fencing/proof.c fencing/proof.h
+
 # Fence requests -------------------------------------------------------------------------------------------------------
 libfencing_core_la_SOURCES += fencing/fence_req.c fencing/fence_req.h
 

@@ -26,11 +26,12 @@ const char *proof_kind_str(enum proof_kind kind)
         [PROOF_FENCED_OFF] = "fenced: a fence device confirmed off, read twice",
         [PROOF_RETURNED] = "returned: the node is back after a new boot",
         [PROOF_CLEAN_STOP] = "clean stop: the node listed this instance as ended",
-        [PROOF_WATCHDOG] = "watchdog: its bound has elapsed since the node was last heard",
+        [PROOF_WATCHDOG] =
+            "watchdog: its bound has elapsed since the node was last heard",
         [PROOF_CONFIRM_OFF] = "confirm-off: an operator states that the node is off",
     };
 
-    return (unsigned) kind < PROOF_KIND_COUNT ? names[kind] : "unknown";
+    return (unsigned)kind < PROOF_KIND_COUNT ? names[kind] : "unknown";
 }
 
 bool proof_return_is_death(const struct incarnation *old_inc,
@@ -51,7 +52,8 @@ static bool stopped_equal(const struct proof_stopped *a, const struct proof_stop
            uuid_equal(a->instance, b->instance);
 }
 
-/* The same fact from the same kind of source; a clean-stop record also by what it lists. */
+/* The same fact from the same kind of source; a clean-stop record also by what it lists.
+ */
 static bool is_duplicate(const struct proof_table *table, const struct proof *old,
                          const struct proof *proof, const struct proof_stopped *stopped,
                          uint32_t stopped_count)
@@ -72,7 +74,7 @@ static bool is_duplicate(const struct proof_table *table, const struct proof *ol
 int proof_table_add(struct proof_table *table, const struct proof *proof,
                     const struct proof_stopped *stopped, uint32_t stopped_count)
 {
-    if (proof->kind == PROOF_NONE || (unsigned) proof->kind >= PROOF_KIND_COUNT ||
+    if (proof->kind == PROOF_NONE || (unsigned)proof->kind >= PROOF_KIND_COUNT ||
         proof->node_id == 0 || incarnation_is_none(&proof->inc)) {
         return -EINVAL;
     }
@@ -110,7 +112,8 @@ void proof_table_forget(struct proof_table *table, uint32_t node_id,
 {
     uint32_t kept = 0, kept_stopped = 0;
 
-    /* Both arrays keep their order, so moving down never overwrites what is still to be read. */
+    /* Both arrays keep their order, so moving down never overwrites what is still to be
+     * read. */
     for (uint32_t i = 0; i < table->count; i++) {
         struct proof p = table->proofs[i];
 
@@ -160,7 +163,7 @@ bool proof_is_dead(const struct proof_table *table, uint32_t node_id,
     if (!found) {
         return false;
     }
-    *ret_answer = (struct proof_answer) {
+    *ret_answer = (struct proof_answer){
         .kind = found->kind,
         .known_ns = found->known_ns,
         .proof = found,
@@ -186,7 +189,7 @@ bool proof_covers(const struct proof_table *table, uint32_t node_id,
         }
         for (uint32_t k = 0; k < p->stopped_count; k++) {
             if (stopped_equal(&table->stopped[p->stopped_first + k], &wanted)) {
-                *ret_answer = (struct proof_answer) {
+                *ret_answer = (struct proof_answer){
                     .kind = PROOF_CLEAN_STOP,
                     .drained = true,
                     .known_ns = p->known_ns,
@@ -250,7 +253,8 @@ const char *proof_wdog_reason_str(enum proof_wdog_reason reason)
         [PROOF_WDOG_WITHDRAWN] = "the node withdrew its watchdog as a proof",
         [PROOF_WDOG_HYPERVISOR] =
             "the node runs under a hypervisor, which may pause its watchdog",
-        [PROOF_WDOG_NO_QUORUM] = "this view has no quorum: the node may be fed by another",
+        [PROOF_WDOG_NO_QUORUM] =
+            "this view has no quorum: the node may be fed by another",
         [PROOF_WDOG_IN_VIEW] = "the node is in this view",
         [PROOF_WDOG_TWO_NODES] =
             "with two votes and no arbiter a node never knows that it lost quorum",
@@ -258,7 +262,7 @@ const char *proof_wdog_reason_str(enum proof_wdog_reason reason)
             "no member of this view knows when it last heard the node",
     };
 
-    return (unsigned) reason < PROOF_WDOG_REASON_COUNT ? texts[reason] : "unknown";
+    return (unsigned)reason < PROOF_WDOG_REASON_COUNT ? texts[reason] : "unknown";
 }
 
 enum proof_confirm_reason proof_confirm_check(const char *node_name,
@@ -287,7 +291,7 @@ const char *proof_confirm_reason_str(enum proof_confirm_reason reason)
             "the node answers, so it is not off: stop or fence it",
     };
 
-    return (unsigned) reason < PROOF_CONFIRM_REASON_COUNT ? texts[reason] : "unknown";
+    return (unsigned)reason < PROOF_CONFIRM_REASON_COUNT ? texts[reason] : "unknown";
 }
 
 /* Codec ---------------------------------------------------------------------------- */
@@ -327,10 +331,10 @@ size_t proof_encode(const struct proof *proof, const struct proof_stopped *stopp
         return 0;
     }
 
-    uint8_t *body = (uint8_t *) buf + FRAME_HEADER_LEN;
+    uint8_t *body = (uint8_t *)buf + FRAME_HEADER_LEN;
     struct bytes_wr wr = bytes_wr_make(body, cap - FRAME_HEADER_LEN);
 
-    bytes_wr_u32(&wr, (uint32_t) proof->kind);
+    bytes_wr_u32(&wr, (uint32_t)proof->kind);
     bytes_wr_u32(&wr, proof->node_id);
     put_incarnation(&wr, &proof->inc);
     put_incarnation(&wr, &proof->returned_as);
@@ -352,7 +356,7 @@ size_t proof_encode(const struct proof *proof, const struct proof_stopped *stopp
         .type = PROOF_FRAME_TYPE,
         .version = PROOF_VERSION,
         .body = body,
-        .body_len = (uint32_t) wr.pos,
+        .body_len = (uint32_t)wr.pos,
     };
 
     return frame_encode(&frame, PROOF_MAGIC, buf, cap);
@@ -369,7 +373,8 @@ static bool proof_is_sane(const struct proof *p)
     return incarnation_is_none(&p->returned_as);
 }
 
-enum proof_decode_reason proof_decode(const void *buf, size_t len, struct proof *ret_proof,
+enum proof_decode_reason proof_decode(const void *buf, size_t len,
+                                      struct proof *ret_proof,
                                       struct proof_stopped *ret_stopped, size_t *ret_len)
 {
     struct frame frame;
@@ -399,7 +404,7 @@ enum proof_decode_reason proof_decode(const void *buf, size_t len, struct proof 
     if (kind == PROOF_NONE || kind >= PROOF_KIND_COUNT) {
         return PROOF_DECODE_BAD_KIND;
     }
-    p.kind = (enum proof_kind) kind;
+    p.kind = (enum proof_kind)kind;
     if (p.stopped_count > PROOF_STOPPED_MAX ||
         (p.stopped_count > 0 && p.kind != PROOF_CLEAN_STOP)) {
         return PROOF_DECODE_TOO_MANY;
@@ -436,5 +441,6 @@ const char *proof_decode_reason_str(enum proof_decode_reason reason)
         [PROOF_DECODE_BAD_VALUE] = "names no node or no incarnation that could be dead",
     };
 
-    return (unsigned) reason < sizeof(texts) / sizeof(texts[0]) ? texts[reason] : "unknown";
+    return (unsigned)reason < sizeof(texts) / sizeof(texts[0]) ? texts[reason]
+                                                               : "unknown";
 }
