@@ -35,6 +35,8 @@
 #define GMEM_REGIONS_MAX      8
 #define BUS_RANGES_MAX        64
 #define VIRTQ_SIZE_MAX        256
+#define GUEST_CMDLINE_MAX     2047
+#define BLK_REQUEST_MAX       (128 * 1024) /* bytes of one disk request */
 #define STATE_SECTIONS_MAX    256
 #define STATE_SECTION_LEN_MAX (1024 * 1024)
 #define STATE_NAME_MAX        31

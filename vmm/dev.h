@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The device contract (design 4.2). A device is a const class and a plain state struct. It never touches KVM, fds,
- * clocks, threads or interrupt lines: it gets guest memory through gmem, returns effects, and everything
- * nondeterministic enters through input(). That call is the record point, the replay point and the unit test's stimulus:
- * the same inputs at the same places give the same state bytes and the same effects.
+ * The device contract (design 4.2). A device is a const class and a plain state struct.
+ * It never touches KVM, fds, clocks, threads or interrupt lines: it gets guest memory
+ * through gmem, returns effects, and everything nondeterministic enters through input().
+ * That call is the record point, the replay point and the unit test's stimulus: the same
+ * inputs at the same places give the same state bytes and the same effects.
  *
- * Time: a device with reads_clock set is given INPUT_CLOCK before each register access; wake-ups asked for with
- * effect wake_at_ns come back as INPUT_CLOCK too. Virtual machine time is in ns since the machine was made.
+ * Time: a device with reads_clock set is given INPUT_CLOCK before each register access;
+ * wake-ups asked for with effect wake_at_ns come back as INPUT_CLOCK too. Virtual machine
+ * time is in ns since the machine was made.
  */
 #pragma once
 
@@ -19,13 +21,18 @@
 
 enum input_type {
     INPUT_NONE = 0,
-    INPUT_CLOCK,        /* now_ns */
-    INPUT_SERIAL_RX,    /* data, len <= SERIAL_RX_MAX */
-    INPUT_NET_RX,       /* data: one frame with its virtio_net_hdr already stripped, len <= NET_FRAME_MAX */
-    INPUT_BLK_DONE,     /* slot, generation, status, data (reads: the bytes read) */
+    INPUT_CLOCK,     /* now_ns */
+    INPUT_SERIAL_RX, /* data, len <= SERIAL_RX_MAX */
+    INPUT_NET_RX,    /* data: one frame with its virtio_net_hdr already stripped, len <=
+                        NET_FRAME_MAX */
+    INPUT_BLK_DONE,  /* slot, generation, status, data (reads: the bytes read) */
     INPUT_POWER_BUTTON,
-    INPUT_RTC_BASE,     /* now_ns: wall-clock seconds x 1e9 at machine time 0; once, before the first entry */
-    INPUT_LINK,         /* value: 0 down, 1 up */
+    INPUT_RTC_BASE, /* now_ns: wall-clock seconds x 1e9 at machine time 0; once, before
+                       the first entry */
+    INPUT_LINK,     /* value: 0 down, 1 up */
+    INPUT_EPOCH,    /* value: the claim's epoch, for the guest's fw_cfg; before the first
+                       entry, and after each claim */
+    INPUT_TYPE_COUNT,
 };
 
 struct dev_input {
@@ -33,15 +40,22 @@ struct dev_input {
     uint64_t now_ns;
     uint32_t slot, generation;
     uint32_t status; /* 0, or an errno */
-    uint32_t value;
+    uint64_t value;
     const uint8_t *data;
     uint32_t len;
 };
 
-enum request_op { REQUEST_READ = 1, REQUEST_WRITE, REQUEST_FLUSH, REQUEST_DISCARD, REQUEST_WRITE_ZEROES };
+enum request_op {
+    REQUEST_READ = 1,
+    REQUEST_WRITE,
+    REQUEST_FLUSH,
+    REQUEST_DISCARD,
+    REQUEST_WRITE_ZEROES
+};
 
-/* A request to a block back end. The device's slot holds the guest segments; lockstep machines copy writes out at
- * submission (`data`, owned by the slot until its completion input) and reads in at INPUT_BLK_DONE. */
+/* A request to a block back end. The device's slot holds the guest segments; lockstep
+ * machines copy writes out at submission (`data`, owned by the slot until its completion
+ * input) and reads in at INPUT_BLK_DONE. */
 struct blk_request {
     enum request_op op;
     uint32_t slot, generation;
@@ -50,7 +64,7 @@ struct blk_request {
     const uint8_t *data; /* writes */
 };
 
-#define EFFECT_BYTES_MAX    4096
+#define EFFECT_BYTES_MAX    256
 #define EFFECT_REQUESTS_MAX VIRTQ_SIZE_MAX
 #define EFFECT_FRAMES_MAX   VIRTQ_SIZE_MAX
 #define NET_FRAME_MAX       65550
@@ -61,15 +75,16 @@ struct net_frame_out {
     uint32_t len;
 };
 
-/* What an access or an input led to. The caller clears it before a call and carries it out after; a device only adds. */
+/* What an access or an input led to. The caller clears it before a call and carries it
+ * out after; a device only adds. */
 struct effects {
-    bool irq_set;   /* irq_level is meaningful */
+    bool irq_set; /* irq_level is meaningful */
     bool irq_level;
-    bool irq_edge;  /* raise and lower at once: edge-triggered sources (16550, RTC, PIT) */
-    bool wake_set;  /* replace this device's wake-up: UINT64_MAX for none */
+    bool irq_edge; /* raise and lower at once: the 8254, whose output pin is a pulse */
+    bool wake_set; /* replace this device's wake-up: UINT64_MAX for none */
     uint64_t wake_at_ns;
-    bool reset;     /* system reset wanted */
-    bool shutdown;  /* power off wanted */
+    bool reset;                      /* system reset wanted */
+    bool shutdown;                   /* power off wanted */
     uint8_t bytes[EFFECT_BYTES_MAX]; /* serial, debug port */
     uint32_t byte_count;
     struct blk_request request[EFFECT_REQUESTS_MAX];
@@ -78,8 +93,42 @@ struct effects {
     uint32_t frame_count;
     uint8_t *frame_bytes; /* arena of the caller for outgoing frames */
     uint32_t frame_bytes_len, frame_bytes_cap;
-    uint32_t dropped;     /* what did not fit: counted, never overflowed */
+    uint32_t dropped; /* what did not fit: counted, never overflowed */
+    bool again; /* more work of the same call is left: carry this out, clear, then call
+                   resume() */
 };
+
+/* Cheap enough for every access: the arrays are left as they are. frame_bytes and its cap
+ * stay. */
+static inline void effects_clear(struct effects *fx)
+{
+    fx->irq_set = fx->irq_level = fx->irq_edge = fx->wake_set = false;
+    fx->reset = fx->shutdown = fx->again = false;
+    fx->wake_at_ns = UINT64_MAX;
+    fx->byte_count = fx->request_count = fx->frame_count = fx->frame_bytes_len =
+        fx->dropped = 0;
+}
+
+static inline void effects_irq(struct effects *fx, bool level)
+{
+    fx->irq_set = true;
+    fx->irq_level = level;
+}
+
+static inline void effects_wake(struct effects *fx, uint64_t at_ns)
+{
+    fx->wake_set = true;
+    fx->wake_at_ns = at_ns;
+}
+
+static inline void effects_byte(struct effects *fx, uint8_t byte)
+{
+    if (fx->byte_count == EFFECT_BYTES_MAX) {
+        fx->dropped++;
+        return;
+    }
+    fx->bytes[fx->byte_count++] = byte;
+}
 
 struct dev_class {
     const char *name; /* of the state section and of log lines */
@@ -87,11 +136,19 @@ struct dev_class {
     size_t state_size;
     bool reads_clock;
     void (*reset)(void *dev, struct effects *fx);
-    /* offset within the device's range; len 1, 2, 4 or 8, already checked to lie inside it. Unknown registers read as all ones
-     * (ports) or 0 (virtio), writes to them are ignored. */
-    uint64_t (*read)(void *dev, struct gmem *gm, uint64_t offset, unsigned len, struct effects *fx);
-    void (*write)(void *dev, struct gmem *gm, uint64_t offset, unsigned len, uint64_t value, struct effects *fx);
-    void (*input)(void *dev, struct gmem *gm, const struct dev_input *in, struct effects *fx);
-    /* One field list for save and load; a load validates everything before it is used. 0 or -EBADMSG. */
+    /* offset within the device's range; len 1, 2, 4 or 8, already checked to lie inside
+     * it. Unknown registers read as all ones (ports) or 0 (virtio), writes to them are
+     * ignored. */
+    uint64_t (*read)(void *dev, struct gmem *gm, uint64_t offset, unsigned len,
+                     struct effects *fx);
+    void (*write)(void *dev, struct gmem *gm, uint64_t offset, unsigned len,
+                  uint64_t value, struct effects *fx);
+    void (*input)(void *dev, struct gmem *gm, const struct dev_input *in,
+                  struct effects *fx);
+    /* Only for devices that set effects.again; terminates after finitely many calls. May
+     * be NULL. */
+    void (*resume)(void *dev, struct gmem *gm, struct effects *fx);
+    /* One field list for save and load; a load validates everything before it is used. 0
+     * or -EBADMSG. */
     int (*xfer)(void *dev, struct state_io *io);
 };

@@ -1,4 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
+# libvmm_core.la: guest memory, bus, devices, machine. Pure.
+noinst_LTLIBRARIES += libvmm_core.la
+libvmm_core_la_SOURCES = \
+	vmm/bus.c vmm/bus.h \
+	vmm/dev.h \
+	vmm/dev_debug.c vmm/dev_debug.h \
+	vmm/dev_fwcfg.c vmm/dev_fwcfg.h \
+	vmm/dev_pic.c vmm/dev_pic.h \
+	vmm/dev_pm.c vmm/dev_pm.h \
+	vmm/dev_reset.c vmm/dev_reset.h \
+	vmm/dev_uart.c vmm/dev_uart.h \
+	vmm/gmem.c vmm/gmem.h \
+	vmm/machine.c vmm/machine.h
+libvmm_core_la_CFLAGS = $(CORE_CFLAGS)
+# end of libvmm_core.la
+
 # libvmm_io.la is the shell: KVM, threads, files, tap, sockets.
 noinst_LTLIBRARIES += libvmm_io.la
 

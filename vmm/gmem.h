@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guest memory as a type (design 4.7): the only place where a guest-physical address becomes a host pointer.
- * The whole range must lie in one RAM region; ROM can be read, not written. Every write marks the dirty bitmap, so that
- * migration and FT see host-side writes. MMIO is unreachable from here: no device can be re-entered by DMA.
- * Pure: the host pointers come from the caller. Owned by the vCPU thread while it runs, by the loop thread while frozen.
+ * Guest memory as a type (design 4.7): the only place where a guest-physical address
+ * becomes a host pointer. The whole range must lie in one RAM region; ROM can be read,
+ * not written. Every write marks the dirty bitmap, so that migration and FT see host-side
+ * writes. MMIO is unreachable from here: no device can be re-entered by DMA. Pure: the
+ * host pointers come from the caller. Owned by the vCPU thread while it runs, by the loop
+ * thread while frozen.
  */
 #pragma once
 
@@ -19,7 +21,7 @@
 
 struct gmem_region {
     struct gpa base;
-    uint64_t len;    /* multiple of the page size */
+    uint64_t len; /* multiple of the page size */
     uint8_t *host;
     bool rom;
     uint64_t *dirty; /* one bit per page, or NULL: not tracked */
@@ -31,14 +33,21 @@ struct gmem {
 };
 
 /* 0, -EINVAL (empty, unaligned, overlapping, overflow), -ENOSPC. */
-int gmem_add(struct gmem *gm, struct gpa base, uint64_t len, uint8_t *host, bool rom, uint64_t *dirty);
-/* Copies exactly len bytes; false (nothing copied) when any byte lies outside one region or, writing, in ROM. */
+int gmem_add(struct gmem *gm, struct gpa base, uint64_t len, uint8_t *host, bool rom,
+             uint64_t *dirty);
+/* Host memory must be aligned as the guest sees it (page aligned). Zero bytes always
+ * succeed. Copies exactly len bytes; false (nothing copied) when any byte lies outside
+ * one region or, writing, in ROM. */
 bool gmem_read(const struct gmem *gm, struct gpa addr, void *dst, size_t len);
 bool gmem_write(struct gmem *gm, struct gpa addr, const void *src, size_t len);
 /* One naturally aligned access with acquire / release order, for ring indexes. */
 bool gmem_load16(const struct gmem *gm, struct gpa addr, uint16_t *ret_value);
 bool gmem_store16(struct gmem *gm, struct gpa addr, uint16_t value);
-/* For iovecs of bulk data only, checked whole: `writable` also marks the range dirty. NULL when out of range. */
+/* For iovecs of bulk data only, checked whole: `writable` also marks the range dirty.
+ * NULL when out of range. */
 uint8_t *gmem_slice(struct gmem *gm, struct gpa addr, size_t len, bool writable);
+/* Whether gmem_read (writable: gmem_write) of this range would succeed; touches nothing.
+ */
+bool gmem_check(const struct gmem *gm, struct gpa addr, size_t len, bool writable);
 /* Marks a range dirty that the kernel wrote through a slice (read completion). */
 void gmem_mark_dirty(struct gmem *gm, struct gpa addr, size_t len);

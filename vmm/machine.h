@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `machine: lockstep` (design 6) as one pure value: devices, their addresses and interrupt lines, the 8259 pair,
- * and the door through which every input goes. The vCPU shell (vmm/vcpu) turns KVM exits into machine_pio/machine_mmio,
- * carries out effects through machine_ops, and asks for the interrupt to inject. FT records and replays at machine_input.
+ * `machine: lockstep` (design 6) as one pure value: devices, their addresses and
+ * interrupt lines, the 8259 pair, and the door through which every input goes. The vCPU
+ * shell (vmm/vcpu) turns KVM exits into machine_pio/machine_mmio, carries out effects
+ * through machine_ops, and asks for the interrupt to inject. FT records and replays at
+ * machine_input.
  *
- *   8259 pair 0x20 0xA0, ELCR 0x4D0/1     8254 0x40-0x43 (IRQ 0), port 0x61      PM timer, PM1a, reset: 0x600-0x60F
- *   RTC/CMOS 0x70/71 (IRQ 8)              16550 0x3F8 (IRQ 4)                    debug port 0x402 (reads 0xE9)
- *   SCI IRQ 9                              reset 0xCF9; 0x604 write of S5 = power off (PM1a_CNT)
- *   virtio-mmio slot i at 0xFEB00000 + i * 512, IRQ 5, 10, 11 (level), slots used in order: disks, then nics
+ *   8259 pair 0x20 0xA0, ELCR 0x4D0/1     8254 0x40-0x43 (IRQ 0), port 0x61      PM
+ * timer, PM1a, reset: 0x600-0x60F RTC/CMOS 0x70/71 (IRQ 8)              16550 0x3F8 (IRQ
+ * 4)                    debug port 0x402 (reads 0xE9) SCI IRQ 9 0x604 write of S5
+ * (0x2000) = power off  reset 0xCF9 (bit 2), 0x64 (0xFE) fw_cfg 0x510/0x511
+ * (vmm/dev_fwcfg.h) virtio-mmio slot i at 0xFEB00000 + i * 512, IRQ 5, 10, 11 (level),
+ * slots used in order: disks, then nics
  */
 #pragma once
 
 #include "vmm/dev.h"
 
-#define MACHINE_VIRTIO_SLOTS     8
-#define MACHINE_MMIO_BASE        UINT64_C(0xFEB00000)
-#define MACHINE_MMIO_STRIDE      UINT64_C(512)
-#define MACHINE_DEBUG_PORT       0x402
-#define MACHINE_PM_BASE          0x600
-#define MACHINE_SERIAL_BASE      0x3F8
+#define MACHINE_VIRTIO_SLOTS 8
+#define MACHINE_MMIO_BASE    UINT64_C(0xFEB00000)
+#define MACHINE_MMIO_STRIDE  UINT64_C(512)
+#define MACHINE_DEBUG_PORT   0x402
+#define MACHINE_PM_BASE      0x600
+#define MACHINE_SERIAL_BASE  0x3F8
 
 struct machine;
 
@@ -37,59 +41,95 @@ struct machine_conf {
     unsigned disk_count, nic_count;
     struct machine_disk_conf disk[VM_DISKS_MAX];
     struct machine_nic_conf nic[VM_NICS_MAX];
+    const char *cmdline; /* fw_cfg file opt/gemel/cmdline, at most GUEST_CMDLINE_MAX
+                            bytes; NULL: empty. Copied. */
 };
 
-/* Carried out by the shell, on the vCPU thread, in the order given. */
+/*
+ * Carried out by the shell, on the vCPU thread, in the order given. None of them may call
+ * back into the machine: note what is wanted and do it when the machine_*() call has
+ * returned (reset: machine_reset then). All but on_input must be set.
+ */
 struct machine_ops {
     void (*serial_out)(void *ctx, const uint8_t *bytes, uint32_t len);
     void (*debug_out)(void *ctx, const uint8_t *bytes, uint32_t len);
+    /* request and its list are the caller's; request->data stays until the completion
+     * with its slot and generation. */
     void (*blk_submit)(void *ctx, unsigned disk, const struct blk_request *request);
     void (*net_send)(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len);
     void (*reset)(void *ctx);
     void (*shutdown)(void *ctx);
-    /* Machine time now, in ns: the live shell reads its clock (and records it); replay answers from the log. */
+    /* Machine time now, in ns: the live shell reads its clock (and records it); replay
+     * answers from the log. */
     uint64_t (*clock)(void *ctx);
-    /* Every input on its way to a device, live or replayed: the record point. May be NULL. */
+    /* Every input on its way to a device, live or replayed: the record point. May be
+     * NULL. */
     void (*on_input)(void *ctx, unsigned dev_index, const struct dev_input *in);
 };
 
 enum machine_dev { /* index of fixed devices; virtio slot i is MACHINE_DEV_VIRTIO0 + i */
-    MACHINE_DEV_PIC = 0,
-    MACHINE_DEV_PIT,
-    MACHINE_DEV_PM,
-    MACHINE_DEV_RTC,
-    MACHINE_DEV_SERIAL,
-    MACHINE_DEV_DEBUG,
-    MACHINE_DEV_RESET,
-    MACHINE_DEV_VIRTIO0,
-    MACHINE_DEV_COUNT = MACHINE_DEV_VIRTIO0 + MACHINE_VIRTIO_SLOTS,
+                   MACHINE_DEV_PIC = 0,
+                   MACHINE_DEV_PIT,
+                   MACHINE_DEV_PM,
+                   MACHINE_DEV_RTC,
+                   MACHINE_DEV_SERIAL,
+                   MACHINE_DEV_DEBUG,
+                   MACHINE_DEV_RESET,
+                   MACHINE_DEV_FWCFG,
+                   MACHINE_DEV_VIRTIO0,
+                   MACHINE_DEV_COUNT = MACHINE_DEV_VIRTIO0 + MACHINE_VIRTIO_SLOTS,
 };
 
-/* Bytes of memory a machine of this configuration needs; the caller allocates, so that the core stays pure. */
+/* Bytes of memory a machine of this configuration needs; the caller allocates (64-byte
+ * aligned; need not be zeroed, and most of it is buffers that are touched only when
+ * used), so that the core stays pure. */
 size_t machine_size(const struct machine_conf *conf);
-/* 0 or -EINVAL. `gm` outlives the machine. */
-int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm, const struct machine_ops *ops,
-                 void *ctx, struct machine **ret_machine);
+/* 0 or -EINVAL (too many devices, command line too long, an op missing). `gm` and `ops`
+ * outlive the machine. */
+int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
+                 const struct machine_ops *ops, void *ctx, struct machine **ret_machine);
+/* System reset of all devices. Machine time, CMOS and what back ends still have to answer
+ * survive it. */
 void machine_reset(struct machine *m);
 
 /* One port or MMIO access; reads fill data (all ones where nobody answers). */
-void machine_pio(struct machine *m, uint16_t port, bool is_write, unsigned size, void *data);
-void machine_mmio(struct machine *m, struct gpa addr, bool is_write, unsigned len, void *data);
-/* The one door. dev_index: enum machine_dev. */
-void machine_input(struct machine *m, unsigned dev_index, const struct dev_input *in);
-unsigned machine_disk_dev(const struct machine *m, unsigned disk); /* dev_index of a disk, of a nic */
+void machine_pio(struct machine *m, uint16_t port, bool is_write, unsigned size,
+                 void *data);
+void machine_mmio(struct machine *m, struct gpa addr, bool is_write, unsigned len,
+                  void *data);
+/* The one door. dev_index: enum machine_dev. 0, -ENODEV (no such device here), -EINVAL
+ * (type or length out of range): then nothing has happened and on_input was not called.
+ * An input that its device does not know does nothing. */
+int machine_input(struct machine *m, unsigned dev_index, const struct dev_input *in);
+unsigned machine_disk_dev(const struct machine *m,
+                          unsigned disk); /* dev_index of a disk, of a nic */
 unsigned machine_nic_dev(const struct machine *m, unsigned nic);
+/* Bytes that INPUT_SERIAL_RX can deliver now without loss. */
+uint32_t machine_serial_room(const struct machine *m);
 
 /* The PIC asserts INTR. */
 bool machine_irq_pending(const struct machine *m);
-/* INTA: the vector to inject (or the spurious one). Only when irq_pending and the vCPU is ready. */
+/* INTA: the vector to inject (or the spurious one). Only when irq_pending and the vCPU is
+ * ready. */
 uint8_t machine_irq_ack(struct machine *m);
-/* Earliest wake-up any device asked for, UINT64_MAX for none; the shell sends it on with machine_wake. */
+/* Earliest wake-up any device asked for, UINT64_MAX for none; the shell sends it on with
+ * machine_wake. */
 uint64_t machine_next_wake_ns(const struct machine *m);
 /* Gives INPUT_CLOCK(now) to every device whose wake-up is due, in device order. */
 void machine_wake(struct machine *m, uint64_t now_ns);
 
-/* All devices, in device order (design 4.3). 0 or -EBADMSG with io->error, io->section, io->refused_field set. */
+/* All devices, in device order (design 4.3). 0 or -EBADMSG with io->error, io->section,
+ * io->refused_field set. A failed load leaves the machine as after machine_reset. A load
+ * must be given the configuration that was saved (checked). */
 int machine_xfer(struct machine *m, struct state_io *io);
-/* Requests submitted and not completed: 0 before state may be saved. */
+/* A buffer of this size always holds what machine_xfer saves. */
+size_t machine_state_max(const struct machine *m);
+/* crc32c of the saved state, for comparing twins; `scratch` holds machine_state_max
+ * bytes. */
+uint32_t machine_digest(struct machine *m, void *scratch, size_t scratch_len);
+/* Requests that a back end has not answered yet: 0 before state may be saved for another
+ * host. */
 unsigned machine_io_in_flight(const struct machine *m);
+/* Bytes, frames and inputs that were dropped because a bound was reached; for metrics,
+ * not part of the state. */
+uint64_t machine_dropped(const struct machine *m);
