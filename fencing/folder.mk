@@ -11,9 +11,16 @@ libfencing_core_la_SOURCES += \
 	fencing/proof.c fencing/proof.h
 
 # Fence requests -------------------------------------------------------------------------------------------------------
-libfencing_core_la_SOURCES += fencing/fence_req.c fencing/fence_req.h
+libfencing_core_la_SOURCES += \
+	fencing/fence_req.c fencing/fence_req.h \
+	fencing/fence_input.c fencing/fence_input.h
 
 UNIT_TESTS += tests/unit/fencing/check_fence_req
 tests_unit_fencing_check_fence_req_SOURCES = tests/unit/fencing/check_fence_req.c tests/unit/unit.h
 tests_unit_fencing_check_fence_req_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_fencing_check_fence_req_LDADD = libfencing_core.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/fencing/check_fence_input
+tests_unit_fencing_check_fence_input_SOURCES = tests/unit/fencing/check_fence_input.c tests/unit/unit.h
+tests_unit_fencing_check_fence_input_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_fencing_check_fence_input_LDADD = libfencing_core.la libbase_io.la $(UNIT_LIBS)
