@@ -24,3 +24,14 @@ UNIT_TESTS += tests/unit/fencing/check_fence_input
 tests_unit_fencing_check_fence_input_SOURCES = tests/unit/fencing/check_fence_input.c tests/unit/unit.h
 tests_unit_fencing_check_fence_input_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_fencing_check_fence_input_LDADD = libfencing_core.la libbase_io.la $(UNIT_LIBS)
+
+# Running the agents ---------------------------------------------------------------------------------------------------
+noinst_LTLIBRARIES += libfencing_io.la
+libfencing_io_la_CFLAGS = $(AM_CFLAGS)
+libfencing_io_la_SOURCES = fencing/fence_exec.c fencing/fence_exec.h
+libfencing_io_la_LIBADD = libfencing_core.la
+
+UNIT_TESTS += tests/unit/fencing/check_fence_exec
+tests_unit_fencing_check_fence_exec_SOURCES = tests/unit/fencing/check_fence_exec.c tests/unit/unit.h
+tests_unit_fencing_check_fence_exec_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_fencing_check_fence_exec_LDADD = libfencing_io.la libbase_io.la $(UNIT_LIBS)
