@@ -287,12 +287,17 @@ static uint64_t state_le(struct state_io *io, uint64_t v, size_t len)
 
 void state_bool(struct state_io *io, bool *v)
 {
-    uint64_t got = state_le(io, *v, 1);
+    const uint8_t *p;
 
-    if (got > 1) {
+    if (io->mode == STATE_SAVE) {
+        bytes_wr_u8(&io->wr, *v);
+        return;
+    }
+    p = load_view(io, 1);
+    if (p != NULL && *p > 1) {
         state_fail(io, STATE_BAD_VALUE);
-    } else {
-        *v = got == 1;
+    } else if (p != NULL) {
+        *v = *p == 1;
     }
 }
 
