@@ -3,16 +3,16 @@
 PULSE_CFLAGS = -std=gnu17 -O2 -g $(WARN_CFLAGS) -I$(top_srcdir) -ffreestanding -fno-pic -fno-pie -mcmodel=small -m64 \
 	-mgeneral-regs-only -mno-red-zone -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \
 	-fno-strict-aliasing -fno-delete-null-pointer-checks -U_FORTIFY_SOURCE
-PULSE_DEPS = tests/guest/pulse_hw.h tests/guest/record.h
-PULSE_OBJECTS = tests/guest/pulse-start.o tests/guest/pulse-main.o tests/guest/pulse-hw.o
-PULSE_COMPILE = $(AM_V_CC)$(MKDIR_P) tests/guest && $(CC) $(PULSE_CFLAGS) -c -o $@
+PULSE_DEPS = tests/guest/pulse_hw.h tests/guest/pulse_virtio.h tests/guest/pulse_blk.h tests/guest/pulse_net.h \
+	tests/guest/pulse_hostile.h tests/guest/pulse_knobs.h tests/guest/record.h
+PULSE_OBJECTS = tests/guest/pulse-start.o tests/guest/pulse-main.o tests/guest/pulse-hw.o \
+	tests/guest/pulse-virtio.o tests/guest/pulse-blk.o tests/guest/pulse-net.o \
+	tests/guest/pulse-hostile.o tests/guest/pulse-knobs.o
 
 tests/guest/pulse-start.o: tests/guest/pulse_start.S
-	$(PULSE_COMPILE) $(srcdir)/tests/guest/pulse_start.S
-tests/guest/pulse-main.o: tests/guest/pulse.c $(PULSE_DEPS)
-	$(PULSE_COMPILE) $(srcdir)/tests/guest/pulse.c
-tests/guest/pulse-hw.o: tests/guest/pulse_hw.c $(PULSE_DEPS)
-	$(PULSE_COMPILE) $(srcdir)/tests/guest/pulse_hw.c
+	$(AM_V_CC)$(MKDIR_P) tests/guest && $(CC) $(PULSE_CFLAGS) -c -o $@ $(srcdir)/tests/guest/pulse_start.S
+tests/guest/pulse-%.o: tests/guest/pulse_%.c $(PULSE_DEPS)
+	$(AM_V_CC)$(MKDIR_P) tests/guest && $(CC) $(PULSE_CFLAGS) -c -o $@ $<
 tests/guest/pulse.elf: $(PULSE_OBJECTS) tests/guest/pulse.ld
 	$(AM_V_CCLD)$(CC) -static -no-pie -nostdlib -Wl,--build-id=none,-z,noexecstack \
 		-Wl,-T,$(srcdir)/tests/guest/pulse.ld -o $@ $(PULSE_OBJECTS)
@@ -21,5 +21,6 @@ tests/guest/pulse.rom: tests/guest/pulse.elf
 
 pkgdata_DATA += tests/guest/pulse.rom
 CLEANFILES += $(PULSE_OBJECTS) tests/guest/pulse.elf tests/guest/pulse.rom
-EXTRA_DIST += tests/guest/README.md tests/guest/pulse_start.S tests/guest/pulse.ld tests/guest/pulse.c \
-	tests/guest/pulse_hw.c $(PULSE_DEPS)
+EXTRA_DIST += tests/guest/README.md tests/guest/pulse_start.S tests/guest/pulse.ld $(PULSE_DEPS) \
+	tests/guest/pulse_main.c tests/guest/pulse_hw.c tests/guest/pulse_virtio.c tests/guest/pulse_blk.c \
+	tests/guest/pulse_net.c tests/guest/pulse_hostile.c tests/guest/pulse_knobs.c

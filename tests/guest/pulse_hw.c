@@ -17,7 +17,8 @@ uint32_t serial_lines_dropped;
 
 static bool pm_present;
 
-/* Interrupts and time ------------------------------------------------------------------- */
+/* Interrupts and time -------------------------------------------------------------------
+ */
 
 /* IRQ n at vector 0x20 + n. PCI-style lines 5, 9, 10, 11 are level triggered (ELCR). */
 void hw_pic_init(void)
@@ -32,7 +33,8 @@ void hw_pic_init(void)
     out8(0xa1, 0x01);
     out8(0x4d0, 1u << 5);
     out8(0x4d1, (1u << 1) | (1u << 2) | (1u << 3));
-    /* All but keyboard, both serial ports, and RTC: the others are timer, cascade, virtio (QEMU: 5-12) and SCI. */
+    /* All but keyboard, both serial ports, and RTC: the others are timer, cascade, virtio
+     * (QEMU: 5-12) and SCI. */
     out8(0x21, (1u << 1) | (1u << 3) | (1u << 4));
     out8(0xa1, 1u << 0);
 }
@@ -43,8 +45,8 @@ void hw_pit_init(uint32_t hz)
 
     pulse_hz = hz;
     out8(0x43, 0x34); /* counter 0, low then high, rate generator */
-    out8(0x40, (uint8_t) divisor);
-    out8(0x40, (uint8_t) (divisor >> 8));
+    out8(0x40, (uint8_t)divisor);
+    out8(0x40, (uint8_t)(divisor >> 8));
 }
 
 /* PM1a event block at 0x600: status, enable. Absent ports read as all ones (microvm). */
@@ -55,9 +57,10 @@ void hw_pm_init(void)
         out16(PM_BASE, 0x100);
         out16(PM_BASE + 2, 0x100); /* PWRBTN_EN */
     } else {
-        /* QEMU's microvm has a local APIC in the way: enable it, LINT0 passes the 8259 on (ExtINT). */
-        *(volatile uint32_t *) UINT64_C(0xfee000f0) = 0x1ff;
-        *(volatile uint32_t *) UINT64_C(0xfee00350) = 0x700;
+        /* QEMU's microvm has a local APIC in the way: enable it, LINT0 passes the 8259 on
+         * (ExtINT). */
+        *(volatile uint32_t *)UINT64_C(0xfee000f0) = 0x1ff;
+        *(volatile uint32_t *)UINT64_C(0xfee00350) = 0x700;
     }
 }
 
@@ -122,12 +125,13 @@ uint32_t hw_entropy(void)
 
     out8(0x43, 0x00); /* latch counter 0 */
     mix = in8(0x40);
-    mix |= (uint32_t) in8(0x40) << 8;
-    mix ^= (uint32_t) cmos_read(0) << 24 | (uint32_t) cmos_read(2) << 16;
-    return mix ^ (uint32_t) cmos_read(4) << 9;
+    mix |= (uint32_t)in8(0x40) << 8;
+    mix ^= (uint32_t)cmos_read(0) << 24 | (uint32_t)cmos_read(2) << 16;
+    return mix ^ (uint32_t)cmos_read(4) << 9;
 }
 
-/* fw_cfg -------------------------------------------------------------------------------- */
+/* fw_cfg --------------------------------------------------------------------------------
+ */
 
 static bool fw_cfg_present(void)
 {
@@ -192,7 +196,8 @@ uint64_t fw_cfg_ram_size(void)
     return size;
 }
 
-/* Console ------------------------------------------------------------------------------- */
+/* Console -------------------------------------------------------------------------------
+ */
 
 #define QUEUE_BYTES 4096
 #define LINE_BYTES  256
@@ -256,7 +261,7 @@ void line_u64(uint64_t value)
 
     /* 32-bit division is enough most of the time, and a quarter of the price. */
     do {
-        digits[count++] = (char) ('0' + value % 10);
+        digits[count++] = (char)('0' + value % 10);
         value /= 10;
     } while (value != 0);
     while (count > 0) {

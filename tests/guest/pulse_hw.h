@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pulse: the chips of the lockstep machine (design 6) and of QEMU's microvm: 8259 pair, 8254, 16550, PM1a, fw_cfg.
- * One CPU, no threads. Interrupt handlers only acknowledge and set flags; all work is done by the main loop.
+ * pulse: the chips of the lockstep machine (design 6) and of QEMU's microvm: 8259 pair,
+ * 8254, 16550, PM1a, fw_cfg. One CPU, no threads. Interrupt handlers only acknowledge and
+ * set flags; all work is done by the main loop.
  */
 #pragma once
 
@@ -60,7 +61,8 @@ static inline void cpu_irqs_on(void)
     __asm__ volatile("sti" : : : "memory");
 }
 
-/* sti takes effect after the next instruction: no interrupt can slip in between and be slept through. */
+/* sti takes effect after the next instruction: no interrupt can slip in between and be
+ * slept through. */
 static inline void cpu_irqs_on_and_halt(void)
 {
     __asm__ volatile("sti; hlt" : : : "memory");
@@ -88,8 +90,9 @@ bool fw_cfg_file(const char *name, void *to, size_t cap, size_t *ret_len);
 uint64_t fw_cfg_ram_size(void);
 
 /*
- * Console: a line is put together with the line_ functions and queued whole by line_end(), or dropped whole and counted
- * when the queue is full. serial_pump() moves queued bytes to the 16550 as far as it takes them.
+ * Console: a line is put together with the line_ functions and queued whole by
+ * line_end(), or dropped whole and counted when the queue is full. serial_pump() moves
+ * queued bytes to the 16550 as far as it takes them.
  */
 void serial_init(void);
 bool serial_pump(void);  /* true if it moved something */

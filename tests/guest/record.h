@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What pulse writes to its disk, and what it answers by UDP. Shared by the guest, the witness and the lab's storage log
- * (which finds records in written blocks by magic and crc). Freestanding C, general registers only, little-endian, pure.
+ * What pulse writes to its disk, and what it answers by UDP. Shared by the guest, the
+ * witness and the lab's storage log (which finds records in written blocks by magic and
+ * crc). Freestanding C, general registers only, little-endian, pure.
  *
- * A disk is a ring of slots of RECORD_SLOT_BYTES; the record with sequence number s >= 1 lives in slot (s - 1) % slots.
- * It is written whole, flushed, and only then reported; the next one is written after that. So on a sound disk the
- * newest record is the only one that may be torn or missing, and everything reported is there.
- * The crc covers the header only; the body repeats one word made from the header, which shows a torn body for free.
+ * A disk is a ring of slots of RECORD_SLOT_BYTES; the record with sequence number s >= 1
+ * lives in slot (s - 1) % slots. It is written whole, flushed, and only then reported;
+ * the next one is written after that. So on a sound disk the newest record is the only
+ * one that may be torn or missing, and everything reported is there. The crc covers the
+ * header only; the body repeats one word made from the header, which shows a torn body
+ * for free.
  */
 #pragma once
 
@@ -20,15 +23,18 @@
 
 struct record_header {
     uint32_t magic;
-    uint32_t len; /* of header and body: RECORD_MIN_BYTES .. RECORD_SLOT_BYTES, a multiple of 512 */
+    uint32_t len; /* of header and body: RECORD_MIN_BYTES .. RECORD_SLOT_BYTES, a multiple
+                     of 512 */
     uint64_t seq;
     uint64_t epoch;
-    uint32_t boot; /* tells boots of the guest apart, two copies with the same epoch too */
-    uint32_t crc;  /* crc32 (IEEE 802.3) of the 28 bytes before it */
+    uint32_t
+        boot;     /* tells boots of the guest apart, two copies with the same epoch too */
+    uint32_t crc; /* crc32 (IEEE 802.3) of the 28 bytes before it */
 };
 _Static_assert(sizeof(struct record_header) == 32, "the header is 32 bytes on disk");
 
-/* UDP port 7000. A question is a struct question or any other datagram (then token is 0). */
+/* UDP port 7000. A question is a struct question or any other datagram (then token is 0).
+ */
 #define ANSWER_PORT    7000
 #define ANSWER_MAGIC   UINT32_C(0x41555047) /* "GPUA" */
 #define QUESTION_MAGIC UINT32_C(0x51555047) /* "GPUQ" */
@@ -41,7 +47,8 @@ struct question {
 struct answer {
     uint32_t magic;
     uint32_t token;
-    uint64_t acked_seq; /* the newest record that is durable, as the disk told the guest */
+    uint64_t
+        acked_seq; /* the newest record that is durable, as the disk told the guest */
     uint64_t epoch;
     uint32_t boot;
     uint32_t ticks; /* timer interrupts since boot */
@@ -56,7 +63,7 @@ static inline uint32_t record_crc32(const void *bytes, uint32_t len)
         0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
         0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
     };
-    const uint8_t *at = (const uint8_t *) bytes;
+    const uint8_t *at = (const uint8_t *)bytes;
     uint32_t crc = ~UINT32_C(0);
 
     while (len-- > 0) {
@@ -75,7 +82,8 @@ static inline uint32_t record_header_crc(const struct record_header *header)
 /* The word that fills the body. */
 static inline uint64_t record_body_word(const struct record_header *header)
 {
-    return (header->seq * UINT64_C(0x9e3779b97f4a7c15)) ^ (header->epoch << 32) ^ header->boot;
+    return (header->seq * UINT64_C(0x9e3779b97f4a7c15)) ^ (header->epoch << 32) ^
+           header->boot;
 }
 
 enum record_fault {
@@ -93,8 +101,8 @@ static inline enum record_fault record_header_check(const struct record_header *
     if (header->crc != record_header_crc(header)) {
         return RECORD_BAD_CRC;
     }
-    if (header->len < RECORD_MIN_BYTES || header->len > RECORD_SLOT_BYTES || header->len % 512 != 0 ||
-        header->seq == 0) {
+    if (header->len < RECORD_MIN_BYTES || header->len > RECORD_SLOT_BYTES ||
+        header->len % 512 != 0 || header->seq == 0) {
         return RECORD_BAD_FIELD;
     }
     return RECORD_OK;
@@ -103,9 +111,9 @@ static inline enum record_fault record_header_check(const struct record_header *
 /* The body of a whole record of header->len bytes; the header was checked. */
 static inline bool record_body_ok(const struct record_header *header)
 {
-    const uint64_t *word = (const uint64_t *) (header + 1);
+    const uint64_t *word = (const uint64_t *)(header + 1);
     uint64_t want = record_body_word(header);
-    uint32_t count = (header->len - (uint32_t) sizeof(*header)) / 8;
+    uint32_t count = (header->len - (uint32_t)sizeof(*header)) / 8;
 
     for (uint32_t i = 0; i < count; i++) {
         if (word[i] != want) {

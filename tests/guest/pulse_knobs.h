@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pulse: its command line, words like key or key=value; see README.md for what they mean.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct knobs {
+    uint32_t ip;         /* ip=10.0.0.5, host order; 0: none */
+    uint64_t rate;       /* rate=50: records per second */
+    uint64_t count;      /* count=N: power off after N records; 0: never */
+    uint64_t reset;      /* reset=N: reset the machine after N records */
+    uint64_t body;       /* body=BYTES: size of a record, header included */
+    uint64_t dirty_rate; /* dirty=PAGES_PER_S:MIB */
+    uint64_t dirty_mib;
+    uint64_t tick_ms; /* tick=2: a byte on the debug port every 2 ms */
+    uint64_t compute; /* compute=K: rounds of K thousand instructions without an exit */
+    uint64_t epoch;   /* epoch=N: where fw_cfg does not say */
+    const char *hostile; /* hostile=all */
+    bool no_disk, no_net, quiet;
+};
+
+/* Cuts `cmdline` into words in place. A word that is not understood is reported on the
+ * console and skipped. */
+void knobs_parse(struct knobs *knobs, char *cmdline);
