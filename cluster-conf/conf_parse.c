@@ -107,16 +107,37 @@ static int node_add(struct parse *p, enum conf_tree_type type, unsigned line,
     return 0;
 }
 
-/* A copy of a scalar that other syntaxes can hold: no control bytes, NUL included. */
+/*
+ * Bytes that cannot be written back on one line: ASCII and C1 controls, the two Unicode
+ * line separators, the byte order mark and U+FFFE/U+FFFF. libyaml lets escapes produce
+ * them, but does not read them raw.
+ */
+static bool is_control(const unsigned char *s, size_t left)
+{
+    if (s[0] < 0x20 || s[0] == 0x7f) {
+        return true;
+    }
+    if (left >= 2 && s[0] == 0xc2 && s[1] < 0xa0) {
+        return true;
+    }
+    if (left < 3) {
+        return false;
+    }
+    return (s[0] == 0xe2 && s[1] == 0x80 && (s[2] == 0xa8 || s[2] == 0xa9)) ||
+           (s[0] == 0xef && s[1] == 0xbb && s[2] == 0xbf) ||
+           (s[0] == 0xef && s[1] == 0xbf && (s[2] == 0xbe || s[2] == 0xbf));
+}
+
+/* A copy of a scalar that other syntaxes can hold. */
 static int scalar_dup(struct parse *p, const yaml_event_t *event, unsigned line,
                       char **ret_text)
 {
     const unsigned char *value = event->data.scalar.value;
     size_t len = event->data.scalar.length;
-    char *text = NULL;
+    char *text;
 
     for (size_t i = 0; i < len; i++) {
-        if (value[i] < 0x20 || value[i] == 0x7f) {
+        if (is_control(value + i, len - i)) {
             return refuse(
                 p, line, "",
                 "a line break or control character in a value; write it on one line", "");
