@@ -17,7 +17,7 @@ libbase_io_la_SOURCES = \
 	base/bug.c \
 	base/log.h base/log_qb.c \
 	base/loop.h base/loop_qb.c \
-	base/os.h base/os_file.c base/os_proc.c base/os_sock.c \
+	base/os.h base/os_file.c base/os_proc.c base/os_sock.c base/os_wall.c \
 	base/proto_ctl.c base/proto_ctl.h
 libbase_io_la_LIBADD = libbase_core.la libbase_pb.la $(QB_LIBS) $(PROTOBUFC_LIBS) -lpthread
 
@@ -43,64 +43,64 @@ EXTRA_DIST += tests/golden/wire/v1/README.md tests/golden/wire/v1/frame.bin test
 BASE_UNIT_COMMON = tests/unit/unit.h tests/unit/golden.h tests/unit/scratch.h
 BASE_UNIT_LIBS = libbase_core.la libbase_io.la $(UNIT_LIBS)
 
-UNIT_TESTS += check_bug
-check_bug_SOURCES = tests/unit/base/check_bug.c $(BASE_UNIT_COMMON)
-check_bug_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_bug_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_bug
+tests_unit_base_check_bug_SOURCES = tests/unit/base/check_bug.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_bug_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_bug_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_bytes
-check_bytes_SOURCES = tests/unit/base/check_bytes.c $(BASE_UNIT_COMMON)
-check_bytes_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_bytes_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_bytes
+tests_unit_base_check_bytes_SOURCES = tests/unit/base/check_bytes.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_bytes_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_bytes_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_crc32c
-check_crc32c_SOURCES = tests/unit/base/check_crc32c.c $(BASE_UNIT_COMMON)
-check_crc32c_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_crc32c_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_crc32c
+tests_unit_base_check_crc32c_SOURCES = tests/unit/base/check_crc32c.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_crc32c_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_crc32c_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_frame
-check_frame_SOURCES = tests/unit/base/check_frame.c $(BASE_UNIT_COMMON)
-check_frame_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_frame_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_frame
+tests_unit_base_check_frame_SOURCES = tests/unit/base/check_frame.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_frame_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_frame_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_log_qb
-check_log_qb_SOURCES = tests/unit/base/check_log_qb.c $(BASE_UNIT_COMMON)
-check_log_qb_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_log_qb_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_log_qb
+tests_unit_base_check_log_qb_SOURCES = tests/unit/base/check_log_qb.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_log_qb_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_log_qb_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_loop_qb
-check_loop_qb_SOURCES = tests/unit/base/check_loop_qb.c $(BASE_UNIT_COMMON)
-check_loop_qb_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_loop_qb_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_loop_qb
+tests_unit_base_check_loop_qb_SOURCES = tests/unit/base/check_loop_qb.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_loop_qb_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_loop_qb_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_os_file
-check_os_file_SOURCES = tests/unit/base/check_os_file.c $(BASE_UNIT_COMMON)
-check_os_file_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_os_file_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_os_file
+tests_unit_base_check_os_file_SOURCES = tests/unit/base/check_os_file.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_os_file_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_os_file_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_os_proc
-check_os_proc_SOURCES = tests/unit/base/check_os_proc.c $(BASE_UNIT_COMMON)
-check_os_proc_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_os_proc_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_os_proc
+tests_unit_base_check_os_proc_SOURCES = tests/unit/base/check_os_proc.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_os_proc_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_os_proc_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_os_sock
-check_os_sock_SOURCES = tests/unit/base/check_os_sock.c $(BASE_UNIT_COMMON)
-check_os_sock_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_os_sock_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_os_sock
+tests_unit_base_check_os_sock_SOURCES = tests/unit/base/check_os_sock.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_os_sock_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_os_sock_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_proto_ctl
-check_proto_ctl_SOURCES = tests/unit/base/check_proto_ctl.c $(BASE_UNIT_COMMON)
-check_proto_ctl_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_proto_ctl_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_proto_ctl
+tests_unit_base_check_proto_ctl_SOURCES = tests/unit/base/check_proto_ctl.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_proto_ctl_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_proto_ctl_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_state_io
-check_state_io_SOURCES = tests/unit/base/check_state_io.c $(BASE_UNIT_COMMON)
-check_state_io_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_state_io_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_state_io
+tests_unit_base_check_state_io_SOURCES = tests/unit/base/check_state_io.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_state_io_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_state_io_LDADD = $(BASE_UNIT_LIBS)
 
-UNIT_TESTS += check_uuid
-check_uuid_SOURCES = tests/unit/base/check_uuid.c $(BASE_UNIT_COMMON)
-check_uuid_CPPFLAGS = $(UNIT_CPPFLAGS)
-check_uuid_LDADD = $(BASE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/base/check_uuid
+tests_unit_base_check_uuid_SOURCES = tests/unit/base/check_uuid.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_uuid_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_uuid_LDADD = $(BASE_UNIT_LIBS)
 
-$(check_proto_ctl_OBJECTS): base/proto_ctl.pb-c.h
+$(tests_unit_base_check_proto_ctl_OBJECTS): base/proto_ctl.pb-c.h

@@ -20,11 +20,12 @@
 #define SPAWN_FDS_MAX   32 /* fds passed to a child, besides its stdio */
 
 /* Control sockets (base/proto_ctl) */
-#define CTL_MSG_MAX         (64 * 1024)
-#define CTL_CLIENTS_MAX     64
-#define CTL_HANDSHAKE_MS    5000
-#define PROTO_BUDGET_FACTOR 16 /* allocation budget of one unpack: 16 x length + 64 KiB  \
-                                */
+#define CTL_MSG_MAX      (64 * 1024)
+#define CTL_CLIENTS_MAX  64
+#define CTL_HANDSHAKE_MS 5000
+#define PROTO_BUDGET_FACTOR                                                              \
+    16 /* allocation budget of one unpack: 16 x length + 64 KiB                          \
+        */
 #define PROTO_BUDGET_EXTRA (64 * 1024)
 #define PROTO_UNKNOWN_MAX  32
 

@@ -73,3 +73,7 @@ uint64_t os_proc_start_time(pid_t pid); /* 0 if gone */
 /* This boot of this machine: /proc/sys/kernel/random/boot_id (the lab binds another over
  * it per node). */
 struct uuid os_boot_id(void);
+
+/* CLOCK_REALTIME in ns since 1970: for people (events, reasons) and for the guest's RTC,
+ * never for a decision. */
+uint64_t os_wall_ns(void);
