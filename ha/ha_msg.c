@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_msg.h"
+
+#include <string.h>
+
+#include "base/bug.h"
+#include "base/version.h"
+
+#define LOCAL_VM_LEN (16 + 16 + 8 + 1)
+
+static void put_uuid(struct bytes_wr *wr, struct uuid u)
+{
+    bytes_wr_copy(wr, u.b, sizeof u.b);
+}
+
+static struct uuid get_uuid(struct bytes_rd *rd)
+{
+    struct uuid u = {{0}};
+
+    bytes_rd_copy(rd, u.b, sizeof u.b);
+    return u;
+}
+
+static void put_incarnation(struct bytes_wr *wr, struct incarnation inc)
+{
+    put_uuid(wr, inc.boot_id);
+    bytes_wr_u64(wr, inc.join);
+}
+
+static struct incarnation get_incarnation(struct bytes_rd *rd)
+{
+    struct incarnation inc;
+
+    inc.boot_id = get_uuid(rd);
+    inc.join = bytes_rd_u64(rd);
+    return inc;
+}
+
+static void put_from(struct bytes_wr *wr, const struct ha_msg_from *from)
+{
+    bytes_wr_u32(wr, from->ring.nodeid);
+    bytes_wr_u64(wr, from->ring.seq);
+    bytes_wr_u32(wr, from->nodeid);
+    put_incarnation(wr, from->incarnation);
+    bytes_wr_u64(wr, from->term);
+    bytes_wr_u64(wr, from->version);
+}
+
+static void get_from(struct bytes_rd *rd, struct ha_msg_from *from)
+{
+    from->ring.nodeid = bytes_rd_u32(rd);
+    from->ring.seq = bytes_rd_u64(rd);
+    from->nodeid = bytes_rd_u32(rd);
+    from->incarnation = get_incarnation(rd);
+    from->term = bytes_rd_u64(rd);
+    from->version = bytes_rd_u64(rd);
+}
+
+static void put_summary(struct bytes_wr *wr, const struct ha_summary *s,
+                        const struct ha_local_vm *vms)
+{
+    bytes_wr_str(wr, s->name);
+    bytes_wr_u32(wr, s->proto_version);
+    bytes_wr_u64(wr, s->features);
+    bytes_wr_u8(wr, s->amnesiac);
+    put_uuid(wr, s->generation);
+    bytes_wr_u64(wr, s->memory_bytes);
+    bytes_wr_u32(wr, s->vm_count);
+    for (uint32_t i = 0; i < s->vm_count; i++) {
+        put_uuid(wr, vms[i].vm);
+        put_uuid(wr, vms[i].instance);
+        bytes_wr_u64(wr, vms[i].epoch);
+        bytes_wr_u8(wr, vms[i].frozen);
+    }
+}
+
+static const char *get_summary(struct bytes_rd *rd, struct ha_summary *s)
+{
+    bytes_rd_str(rd, s->name, sizeof s->name);
+    s->proto_version = bytes_rd_u32(rd);
+    s->features = bytes_rd_u64(rd);
+    s->amnesiac = bytes_rd_u8(rd) != 0;
+    s->generation = get_uuid(rd);
+    s->memory_bytes = bytes_rd_u64(rd);
+    s->vm_count = bytes_rd_u32(rd);
+    if (rd->failed || s->vm_count > HA_SUMMARY_VMS_MAX) {
+        return "summary: bad count of VMs";
+    }
+    s->vms = bytes_rd_view(rd, (size_t) s->vm_count * LOCAL_VM_LEN);
+    return NULL;
+}
+
+struct ha_local_vm ha_summary_vm(const struct ha_summary *summary, uint32_t i)
+{
+    struct ha_local_vm vm;
+    struct bytes_rd rd;
+
+    BUG_ON(i >= summary->vm_count);
+    rd = bytes_rd_make(summary->vms + (size_t) i * LOCAL_VM_LEN, LOCAL_VM_LEN);
+    vm.vm = get_uuid(&rd);
+    vm.instance = get_uuid(&rd);
+    vm.epoch = bytes_rd_u64(&rd);
+    vm.frozen = bytes_rd_u8(&rd) != 0;
+    return vm;
+}
+
+static void put_sync(struct bytes_wr *wr, const struct ha_sync *s)
+{
+    bytes_wr_u64(wr, s->term);
+    bytes_wr_u32(wr, s->coordinator);
+    bytes_wr_u32(wr, s->source);
+    bytes_wr_u8(wr, s->transfer);
+    bytes_wr_u32(wr, s->participant_count);
+    for (unsigned i = 0; i < s->participant_count; i++) {
+        bytes_wr_u32(wr, s->participant[i].nodeid);
+        put_incarnation(wr, s->participant[i].incarnation);
+    }
+}
+
+static const char *get_sync(struct bytes_rd *rd, struct ha_sync *s)
+{
+    s->term = bytes_rd_u64(rd);
+    s->coordinator = bytes_rd_u32(rd);
+    s->source = bytes_rd_u32(rd);
+    s->transfer = bytes_rd_u8(rd) != 0;
+    s->participant_count = bytes_rd_u32(rd);
+    if (rd->failed || s->participant_count == 0 || s->participant_count > NODES_MAX) {
+        return "sync: bad count of participants";
+    }
+    for (unsigned i = 0; i < s->participant_count; i++) {
+        s->participant[i].nodeid = bytes_rd_u32(rd);
+        s->participant[i].incarnation = get_incarnation(rd);
+    }
+    return NULL;
+}
+
+static void put_item(struct bytes_wr *wr, const struct ha_item_msg *item)
+{
+    bytes_wr_u8(wr, (uint8_t) item->kind);
+    bytes_wr_u64(wr, item->version);
+    put_uuid(wr, item->op);
+    bytes_wr_u8(wr, item->want_persisted);
+    bytes_wr_str(wr, item->event);
+    bytes_wr_u32(wr, item->body_len);
+    bytes_wr_copy(wr, item->body, item->body_len);
+}
+
+static const char *get_item(struct bytes_rd *rd, struct ha_item_msg *item)
+{
+    item->kind = (enum ha_item_kind) bytes_rd_u8(rd);
+    item->version = bytes_rd_u64(rd);
+    item->op = get_uuid(rd);
+    item->want_persisted = bytes_rd_u8(rd) != 0;
+    bytes_rd_str(rd, item->event, sizeof item->event);
+    item->body_len = bytes_rd_u32(rd);
+    if (rd->failed || item->body_len > HA_ITEM_MAX) {
+        return "item: bad length";
+    }
+    item->body = bytes_rd_view(rd, item->body_len);
+    return NULL;
+}
+
+static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
+{
+    put_uuid(wr, r->vm);
+    put_uuid(wr, r->attempt);
+    put_uuid(wr, r->instance);
+    bytes_wr_u8(wr, (uint8_t) r->outcome);
+    bytes_wr_u64(wr, r->epoch);
+    bytes_wr_u8(wr, r->guest_shutdown);
+    bytes_wr_str(wr, r->text);
+}
+
+static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
+{
+    r->vm = get_uuid(rd);
+    r->attempt = get_uuid(rd);
+    r->instance = get_uuid(rd);
+    r->outcome = (enum ha_vm_outcome) bytes_rd_u8(rd);
+    r->epoch = bytes_rd_u64(rd);
+    r->guest_shutdown = bytes_rd_u8(rd) != 0;
+    bytes_rd_str(rd, r->text, sizeof r->text);
+    if (r->outcome == HA_OUTCOME_INVALID || r->outcome >= HA_OUTCOME_COUNT) {
+        return "vm report: bad outcome";
+    }
+    return NULL;
+}
+
+static void put_fence_report(struct bytes_wr *wr, const struct ha_fence_report *r)
+{
+    put_uuid(wr, r->uid);
+    bytes_wr_u32(wr, r->target);
+    put_incarnation(wr, r->incarnation);
+    bytes_wr_u8(wr, (uint8_t) r->result);
+    bytes_wr_u8(wr, r->suspicion);
+    bytes_wr_str(wr, r->detail);
+}
+
+static const char *get_fence_report(struct bytes_rd *rd, struct ha_fence_report *r)
+{
+    r->uid = get_uuid(rd);
+    r->target = bytes_rd_u32(rd);
+    r->incarnation = get_incarnation(rd);
+    r->result = (enum ha_fence_state) bytes_rd_u8(rd);
+    r->suspicion = bytes_rd_u8(rd) != 0;
+    bytes_rd_str(rd, r->detail, sizeof r->detail);
+    if (r->result > HA_FENCE_CANCELLING) {
+        return "fence report: bad result";
+    }
+    return NULL;
+}
+
+static void put_op(struct bytes_wr *wr, const struct ha_op *op)
+{
+    put_uuid(wr, op->uid);
+    bytes_wr_str(wr, op->verb);
+    bytes_wr_str(wr, op->object);
+    bytes_wr_str(wr, op->actor);
+    bytes_wr_str(wr, op->reason);
+    bytes_wr_u32(wr, op->flags);
+    bytes_wr_u32(wr, op->body_len);
+    bytes_wr_copy(wr, op->body, op->body_len);
+}
+
+static const char *get_op(struct bytes_rd *rd, struct ha_op *op)
+{
+    op->uid = get_uuid(rd);
+    bytes_rd_str(rd, op->verb, sizeof op->verb);
+    bytes_rd_str(rd, op->object, sizeof op->object);
+    bytes_rd_str(rd, op->actor, sizeof op->actor);
+    bytes_rd_str(rd, op->reason, sizeof op->reason);
+    op->flags = bytes_rd_u32(rd);
+    op->body_len = bytes_rd_u32(rd);
+    if (rd->failed || op->body_len > DEFINITION_MAX) {
+        return "op: bad length";
+    }
+    op->body = (const char *) bytes_rd_view(rd, op->body_len);
+    return NULL;
+}
+
+size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms, uint64_t seq,
+                     void *buf, size_t cap)
+{
+    struct frame frame = {.type = (uint16_t) msg->type, .version = PROTO_CPG_VERSION, .seq = seq};
+    struct bytes_wr wr;
+
+    if (cap < FRAME_HEADER_LEN) {
+        return 0;
+    }
+    wr = bytes_wr_make((uint8_t *) buf + FRAME_HEADER_LEN, cap - FRAME_HEADER_LEN);
+    put_from(&wr, &msg->from);
+    switch (msg->type) {
+    case HA_MSG_SUMMARY:
+        put_summary(&wr, &msg->summary, vms);
+        break;
+    case HA_MSG_SYNC:
+        put_sync(&wr, &msg->sync);
+        break;
+    case HA_MSG_SNAP_ITEM:
+    case HA_MSG_UPDATE:
+        put_item(&wr, &msg->item);
+        break;
+    case HA_MSG_VM_REPORT:
+        put_vm_report(&wr, &msg->vm_report);
+        break;
+    case HA_MSG_FENCE_REPORT:
+        put_fence_report(&wr, &msg->fence_report);
+        break;
+    case HA_MSG_OP:
+        put_op(&wr, &msg->op);
+        break;
+    case HA_MSG_OP_RESULT:
+        put_uuid(&wr, msg->op_result.uid);
+        bytes_wr_u32(&wr, msg->op_result.exit_code);
+        bytes_wr_u64(&wr, msg->op_result.version);
+        bytes_wr_str(&wr, msg->op_result.text);
+        break;
+    case HA_MSG_RENEW_ECHO:
+        bytes_wr_u32(&wr, msg->echo_to);
+        bytes_wr_u64(&wr, msg->number);
+        break;
+    case HA_MSG_SNAP_END:
+    case HA_MSG_PERSISTED:
+    case HA_MSG_RENEW:
+        bytes_wr_u64(&wr, msg->number);
+        break;
+    case HA_MSG_INVALID:
+    default:
+        return 0;
+    }
+    if (wr.failed) {
+        return 0;
+    }
+    frame.body = wr.buf;
+    frame.body_len = (uint32_t) wr.pos;
+    return frame_encode(&frame, HA_MSG_MAGIC, buf, cap);
+}
+
+static const char *get_body(struct bytes_rd *rd, struct ha_msg *msg)
+{
+    switch (msg->type) {
+    case HA_MSG_SUMMARY:
+        return get_summary(rd, &msg->summary);
+    case HA_MSG_SYNC:
+        return get_sync(rd, &msg->sync);
+    case HA_MSG_SNAP_ITEM:
+    case HA_MSG_UPDATE:
+        return get_item(rd, &msg->item);
+    case HA_MSG_VM_REPORT:
+        return get_vm_report(rd, &msg->vm_report);
+    case HA_MSG_FENCE_REPORT:
+        return get_fence_report(rd, &msg->fence_report);
+    case HA_MSG_OP:
+        return get_op(rd, &msg->op);
+    case HA_MSG_OP_RESULT:
+        msg->op_result.uid = get_uuid(rd);
+        msg->op_result.exit_code = bytes_rd_u32(rd);
+        msg->op_result.version = bytes_rd_u64(rd);
+        bytes_rd_str(rd, msg->op_result.text, sizeof msg->op_result.text);
+        return NULL;
+    case HA_MSG_RENEW_ECHO:
+        msg->echo_to = bytes_rd_u32(rd);
+        msg->number = bytes_rd_u64(rd);
+        return NULL;
+    case HA_MSG_SNAP_END:
+    case HA_MSG_PERSISTED:
+    case HA_MSG_RENEW:
+        msg->number = bytes_rd_u64(rd);
+        return NULL;
+    case HA_MSG_INVALID:
+    default:
+        return "unknown type";
+    }
+}
+
+const char *ha_msg_decode(const void *buf, size_t len, struct ha_msg *ret_msg)
+{
+    struct frame frame;
+    struct bytes_rd rd;
+    const char *wrong;
+    enum frame_reason reason =
+        frame_check(buf, len, HA_MSG_MAGIC, CPG_MSG_MAX - FRAME_HEADER_LEN, &frame);
+
+    if (reason != FRAME_OK) {
+        return frame_reason_str(reason);
+    }
+    if (frame.body_len + FRAME_HEADER_LEN != len) {
+        return "bytes after the frame";
+    }
+    memset(ret_msg, 0, sizeof *ret_msg);
+    ret_msg->type = (enum ha_msg_type) (frame.type & ~FRAME_TYPE_OPTIONAL);
+    rd = bytes_rd_make(frame.body, frame.body_len);
+    get_from(&rd, &ret_msg->from);
+    wrong = get_body(&rd, ret_msg);
+    if (wrong != NULL) {
+        return wrong;
+    }
+    return bytes_rd_done(&rd) ? NULL : "length and fields disagree";
+}

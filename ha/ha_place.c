@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_place.h"
+
+#include <string.h>
+
+#include "ha/ha_text.h"
+
+static bool is_participant(const struct ha_policy_in *in, uint32_t nodeid)
+{
+    for (unsigned i = 0; i < in->participant_count; i++) {
+        if (in->participant[i] == nodeid) {
+            return ha_view_has(in->view, nodeid);
+        }
+    }
+    return false;
+}
+
+static uint64_t vm_memory(const struct ha_vm *vm)
+{
+    return vm->conf != NULL ? vm->conf->memory_bytes : 0;
+}
+
+static bool occupies(const struct ha_vm *vm)
+{
+    return vm->owner != 0 && vm->state != HA_VM_STOPPED && vm->state != HA_VM_FAILED &&
+           vm->state != HA_VM_HELD;
+}
+
+void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
+{
+    const struct ha_state *state = in->state;
+
+    place->in = in;
+    place->node_count = state->node_count;
+    for (unsigned i = 0; i < state->node_count; i++) {
+        const struct ha_node *node = &state->node[i];
+
+        place->node[i].nodeid = node->nodeid;
+        /* A node whose fence request is not settled could still be shot: nothing is placed there (R7). */
+        place->node[i].eligible = is_participant(in, node->nodeid) &&
+                                  node->fence != HA_FENCE_PENDING &&
+                                  node->fence != HA_FENCE_CANCELLING;
+        place->node[i].memory_free = node->memory_bytes;
+    }
+    for (unsigned i = 0; i < state->vm_count; i++) {
+        if (occupies(state->vm[i])) {
+            ha_place_take(place, state->vm[i]->owner, state->vm[i]);
+        }
+    }
+}
+
+void ha_place_take(struct ha_place *place, uint32_t nodeid, const struct ha_vm *vm)
+{
+    for (unsigned i = 0; i < place->node_count; i++) {
+        if (place->node[i].nodeid == nodeid) {
+            uint64_t need = vm_memory(vm);
+
+            place->node[i].memory_free -=
+                need < place->node[i].memory_free ? need : place->node[i].memory_free;
+        }
+    }
+}
+
+static bool names(const struct ha_vm *vm, const char *other)
+{
+    for (unsigned i = 0; vm->conf != NULL && i < vm->conf->anti_affinity_count; i++) {
+        if (strcmp(vm->conf->anti_affinity[i], other) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The VM on `nodeid` that must not share a host with this one, or NULL. Either may name the other. */
+static const struct ha_vm *conflict(const struct ha_place *place, const struct ha_vm *vm,
+                                    uint32_t nodeid)
+{
+    const struct ha_state *state = place->in->state;
+
+    for (unsigned i = 0; i < state->vm_count; i++) {
+        const struct ha_vm *other = state->vm[i];
+
+        if (other != vm && other->owner == nodeid && occupies(other) &&
+            (names(vm, other->name) || names(other, vm->name))) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+static unsigned preference(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid)
+{
+    const struct ha_node *node = ha_state_node(place->in->state, nodeid);
+
+    for (unsigned i = 0; vm->conf != NULL && i < vm->conf->preferred_count; i++) {
+        if (strcmp(vm->conf->preferred[i], node->name) == 0) {
+            return i;
+        }
+    }
+    return NODES_MAX;
+}
+
+static void say_none(const struct ha_place *place, const struct ha_vm *vm, char *reason)
+{
+    uint64_t best = 0;
+    unsigned eligible = 0;
+
+    for (unsigned i = 0; i < place->node_count; i++) {
+        if (place->node[i].eligible) {
+            eligible++;
+            best = place->node[i].memory_free > best ? place->node[i].memory_free : best;
+        }
+    }
+    if (eligible == 0) {
+        ha_text_set(reason, REASON_LEN_MAX + 1, "no node is ready to take it", NULL);
+        return;
+    }
+    ha_text_set(reason, REASON_LEN_MAX + 1, "no node can take it: it needs ", NULL);
+    ha_text_add_u64(reason, REASON_LEN_MAX + 1, vm_memory(vm) >> 20);
+    ha_text_add(reason, REASON_LEN_MAX + 1, " MiB, the most free is ");
+    ha_text_add_u64(reason, REASON_LEN_MAX + 1, best >> 20);
+    ha_text_add(reason, REASON_LEN_MAX + 1, " MiB, or anti-affinity forbids the rest");
+}
+
+uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm, uint32_t avoid,
+                         char reason[static REASON_LEN_MAX + 1])
+{
+    unsigned chosen = NODES_MAX, chosen_rank = 0;
+
+    for (unsigned i = 0; i < place->node_count; i++) {
+        unsigned rank;
+
+        if (!place->node[i].eligible || place->node[i].memory_free < vm_memory(vm) ||
+            conflict(place, vm, place->node[i].nodeid) != NULL) {
+            continue;
+        }
+        rank = preference(place, vm, place->node[i].nodeid) +
+               (place->node[i].nodeid == avoid ? 2 * NODES_MAX : 0);
+        if (chosen == NODES_MAX || rank < chosen_rank ||
+            (rank == chosen_rank &&
+             (place->node[i].memory_free > place->node[chosen].memory_free ||
+              (place->node[i].memory_free == place->node[chosen].memory_free &&
+               place->node[i].nodeid < place->node[chosen].nodeid)))) {
+            chosen = i;
+            chosen_rank = rank;
+        }
+    }
+    if (chosen == NODES_MAX) {
+        say_none(place, vm, reason);
+        return 0;
+    }
+    return place->node[chosen].nodeid;
+}

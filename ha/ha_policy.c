@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_policy.h"
+
+#include <string.h>
+
+#include "ha/ha_place.h"
+#include "ha/ha_text.h"
+
+struct decision {
+    const struct ha_policy_in *in;
+    struct ha_plan *plan;
+    struct ha_place place;
+    bool needs_proof[NODES_MAX]; /* by node index: a VM waits for the proof of its death */
+};
+
+static struct ha_action *action_add(struct decision *d, enum ha_action_kind kind, unsigned index)
+{
+    struct ha_action *action;
+
+    if (d->plan->count == d->plan->cap) {
+        d->plan->more = true;
+        return NULL;
+    }
+    action = &d->plan->action[d->plan->count++];
+    memset(action, 0, sizeof *action);
+    action->kind = kind;
+    action->index = index;
+    return action;
+}
+
+static void due(struct decision *d, uint64_t at_ns)
+{
+    if (at_ns < d->plan->next_due_ns) {
+        d->plan->next_due_ns = at_ns;
+    }
+}
+
+static bool participates(const struct ha_policy_in *in, uint32_t nodeid)
+{
+    if (!ha_view_has(in->view, nodeid)) {
+        return false;
+    }
+    for (unsigned i = 0; i < in->participant_count; i++) {
+        if (in->participant[i] == nodeid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *node_name(const struct decision *d, uint32_t nodeid)
+{
+    const struct ha_node *node = ha_state_node(d->in->state, nodeid);
+
+    return node != NULL ? node->name : "a node that is not in the cluster definition";
+}
+
+uint64_t ha_policy_backoff_ns(const struct conf_vm *conf, uint32_t failures)
+{
+    uint64_t first_ms = conf != NULL ? conf->backoff_ms : 1000;
+    uint64_t most_ms = conf != NULL ? conf->backoff_max_ms : 300000;
+    uint64_t ms;
+
+    if (failures <= 1) {
+        return 0;
+    }
+    ms = failures - 2 >= 20 ? most_ms : first_ms << (failures - 2);
+    return (ms < most_ms ? ms : most_ms) * NSEC_PER_MSEC;
+}
+
+/* Writes the action only if it changes something: decide(apply(plan)) is empty. */
+static void set_vm(struct decision *d, unsigned index, enum ha_vm_state state, uint32_t owner,
+                   bool kill, bool new_attempt, const char *reason)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    struct ha_action *action;
+
+    if (!new_attempt && vm->state == state && vm->owner == owner && vm->kill == kill &&
+        strcmp(vm->reason, reason) == 0) {
+        return;
+    }
+    action = action_add(d, HA_ACTION_VM, index);
+    if (action == NULL) {
+        return;
+    }
+    action->state = state;
+    action->owner = owner;
+    action->kill = kill;
+    action->new_attempt = new_attempt;
+    ha_text_set(action->reason, sizeof action->reason, reason, NULL);
+}
+
+static void start_somewhere(struct decision *d, unsigned index, uint32_t prefer, uint32_t avoid,
+                            const char *why)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    char reason[REASON_LEN_MAX + 1];
+    uint32_t nodeid = 0;
+
+    if (vm->conf == NULL) {
+        set_vm(d, index, vm->state, vm->owner, false, false,
+               "its definition cannot be read by this version: apply it again");
+        return;
+    }
+    if (prefer != 0) {
+        for (unsigned i = 0; i < d->place.node_count; i++) {
+            if (d->place.node[i].nodeid == prefer && d->place.node[i].eligible &&
+                d->place.node[i].memory_free >= vm->conf->memory_bytes) {
+                nodeid = prefer;
+            }
+        }
+    }
+    if (nodeid == 0) {
+        nodeid = ha_place_choose(&d->place, vm, avoid, reason);
+    }
+    if (nodeid == 0) {
+        set_vm(d, index, vm->state, vm->owner, false, false, reason);
+        return;
+    }
+    ha_text_set(reason, sizeof reason, why, "; starting on ", node_name(d, nodeid), NULL);
+    ha_place_take(&d->place, nodeid, vm);
+    set_vm(d, index, HA_VM_STARTING, nodeid, false, true, reason);
+}
+
+static bool owner_is_dead(const struct decision *d, const struct ha_vm *vm, const char **ret_how)
+{
+    struct proof_answer answer;
+
+    if (proof_covers(&d->in->state->proofs, vm->owner, &vm->owner_incarnation, vm->uuid, vm->epoch,
+                     vm->instance, &answer)) {
+        *ret_how = proof_kind_str(answer.kind);
+        return true;
+    }
+    return false;
+}
+
+/* The owner is not there to act or to report. */
+static void owner_away(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    char reason[REASON_LEN_MAX + 1];
+    const char *how;
+
+    if (owner_is_dead(d, vm, &how)) {
+        ha_text_set(reason, sizeof reason, node_name(d, vm->owner), " is dead (", how, ")", NULL);
+        if (vm->desired != HA_DESIRED_RUNNING) {
+            set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, reason);
+        } else if (vm->conf != NULL && !vm->conf->protect) {
+            ha_text_add(reason, sizeof reason,
+                        "; not restarted because ha.protect is false: gemel vm retry");
+            set_vm(d, index, HA_VM_HELD, vm->owner, false, false, reason);
+        } else {
+            start_somewhere(d, index, 0, 0, reason);
+        }
+        return;
+    }
+    for (unsigned i = 0; i < d->in->state->node_count; i++) {
+        if (d->in->state->node[i].nodeid == vm->owner) {
+            d->needs_proof[i] = true;
+        }
+    }
+    ha_text_set(reason, sizeof reason, node_name(d, vm->owner),
+                " left the view; nothing starts before it is proven dead", NULL);
+    set_vm(d, index, HA_VM_UNKNOWN, vm->owner, vm->kill, false, reason);
+}
+
+static void after_failure(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    uint64_t ready_ns = vm->changed_ns + ha_policy_backoff_ns(vm->conf, vm->failures);
+    char why[REASON_LEN_MAX + 1];
+
+    if (vm->desired != HA_DESIRED_RUNNING) {
+        set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, vm->reason);
+        return;
+    }
+    if (d->in->now_ns < ready_ns) {
+        due(d, ready_ns);
+        return;
+    }
+    ha_text_set(why, sizeof why, "was: ", vm->reason, NULL);
+    if (strlen(why) > 120) {
+        why[120] = '\0';
+    }
+    if (vm->conf != NULL && vm->restarts <= vm->conf->restart_max && vm->avoid == 0) {
+        start_somewhere(d, index, vm->owner, 0, why);
+    } else {
+        start_somewhere(d, index, 0, vm->avoid != 0 ? vm->avoid : vm->owner, why);
+    }
+}
+
+/* The owner is a participant, the same incarnation that took the VM. */
+static void owner_present(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    uint64_t grace_ns = d->in->times->report_grace_ns;
+    uint64_t limit_ns;
+
+    if (vm->desired != HA_DESIRED_RUNNING) {
+        if (vm->state != HA_VM_STOPPING) {
+            set_vm(d, index, HA_VM_STOPPING, vm->owner, vm->kill, true, vm->reason);
+        }
+        return;
+    }
+    switch (vm->state) {
+    case HA_VM_STARTING:
+        limit_ns = vm->changed_ns + grace_ns +
+                   (vm->conf != NULL ? vm->conf->start_timeout_ms : 60000) * NSEC_PER_MSEC;
+        if (d->in->now_ns >= limit_ns) {
+            set_vm(d, index, HA_VM_STOPPING, vm->owner, true, true,
+                   "did not start within start_timeout: stopped, to be tried elsewhere");
+        } else {
+            due(d, limit_ns);
+        }
+        break;
+    case HA_VM_FROZEN:
+        set_vm(d, index, HA_VM_STARTING, vm->owner, false, true,
+               "its node is back in a quorate view: thawing by the next claim");
+        break;
+    case HA_VM_RUNNING:
+    case HA_VM_STOPPING:
+    case HA_VM_UNKNOWN: /* the owner's report decides */
+    default:
+        break;
+    }
+}
+
+static void decide_vm(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    const struct ha_node *owner;
+    struct ha_action *gone;
+
+    switch (vm->state) {
+    case HA_VM_STOPPED:
+        if (vm->desired == HA_DESIRED_RUNNING) {
+            start_somewhere(d, index, 0, 0, "wanted running");
+        } else if (vm->desired == HA_DESIRED_DELETED) {
+            gone = action_add(d, HA_ACTION_VM_GONE, index);
+            if (gone != NULL) {
+                ha_text_set(gone->reason, sizeof gone->reason, "deleted", NULL);
+            }
+        }
+        return;
+    case HA_VM_FAILED:
+        after_failure(d, index);
+        return;
+    case HA_VM_HELD:
+        if (vm->desired != HA_DESIRED_RUNNING) {
+            set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, vm->reason);
+        }
+        return;
+    case HA_VM_INVALID:
+    case HA_VM_STATE_COUNT:
+        return;
+    case HA_VM_STARTING:
+    case HA_VM_RUNNING:
+    case HA_VM_STOPPING:
+    case HA_VM_UNKNOWN:
+    case HA_VM_FROZEN:
+        break;
+    }
+    owner = ha_state_node(d->in->state, vm->owner);
+    if (owner != NULL && participates(d->in, vm->owner) &&
+        incarnation_equal(&owner->incarnation, &vm->owner_incarnation)) {
+        owner_present(d, index);
+    } else if (owner != NULL && ha_view_has(d->in->view, vm->owner) &&
+               !participates(d->in, vm->owner)) {
+        return; /* joining: its summary comes first */
+    } else {
+        owner_away(d, index);
+    }
+}
+
+static uint32_t pick_executor(const struct decision *d, const struct ha_node *target)
+{
+    uint32_t fit[NODES_MAX];
+    unsigned count = 0;
+
+    /* The coordinator first, then the others in turn: a device may be out of reach from one of them. */
+    fit[count++] = d->in->self;
+    for (unsigned i = 0; i < d->in->participant_count && count < NODES_MAX; i++) {
+        uint32_t nodeid = d->in->participant[i];
+
+        if (nodeid != target->nodeid && nodeid != d->in->self && ha_view_has(d->in->view, nodeid)) {
+            fit[count++] = nodeid;
+        }
+    }
+    return fit[target->fence_attempts % count];
+}
+
+static void request_fence(struct decision *d, unsigned index, const char *why)
+{
+    const struct ha_node *node = &d->in->state->node[index];
+    struct ha_action *action = action_add(d, HA_ACTION_FENCE, index);
+
+    if (action == NULL) {
+        return;
+    }
+    action->owner = pick_executor(d, node);
+    ha_text_set(action->reason, sizeof action->reason, why, "; ", node_name(d, action->owner),
+                " switches it off", NULL);
+}
+
+static bool race_delay(struct decision *d, const struct ha_node *node)
+{
+    uint64_t at_ns = node->changed_ns + d->in->times->race_delay_ns;
+
+    /* Two nodes: both halves are quorate. The lower id shoots first, so that they do not shoot each other. */
+    if (d->in->state->node_count != 2 || d->in->view->votes_needed != 1 ||
+        d->in->self < node->nodeid || d->in->now_ns >= at_ns) {
+        return false;
+    }
+    due(d, at_ns);
+    return true;
+}
+
+static void decide_fence_absent(struct decision *d, unsigned index)
+{
+    const struct ha_node *node = &d->in->state->node[index];
+    struct proof_answer answer;
+
+    if (proof_is_dead(&d->in->state->proofs, node->nodeid, &node->incarnation, &answer)) {
+        return;
+    }
+    switch (node->fence) {
+    case HA_FENCE_PENDING:
+        if (!participates(d->in, node->fence_executor)) {
+            request_fence(d, index, "the node that executed the request is gone");
+        }
+        return;
+    case HA_FENCE_FAILED: {
+        uint64_t at_ns = node->changed_ns + d->in->times->fence_retry_ns;
+
+        if (d->in->now_ns < at_ns) {
+            due(d, at_ns);
+            return;
+        }
+        break;
+    }
+    case HA_FENCE_NONE:
+    case HA_FENCE_OK:
+    case HA_FENCE_CANCELLING:
+        if (d->in->fence_budget_left == 0) {
+            return; /* `gemel status` says so; gemel node fence overrides */
+        }
+        break;
+    }
+    if (d->needs_proof[index] && !race_delay(d, node)) {
+        request_fence(d, index, "its VMs wait for the proof of its death");
+    }
+}
+
+static void decide_fence_present(struct decision *d, unsigned index)
+{
+    const struct ha_node *node = &d->in->state->node[index];
+    struct ha_action *action;
+
+    if (node->fence != HA_FENCE_PENDING && node->fence != HA_FENCE_CANCELLING) {
+        return;
+    }
+    if (!participates(d->in, node->fence_executor)) {
+        action = action_add(d, HA_ACTION_FENCE_SETTLED, index);
+        if (action != NULL) {
+            ha_text_set(action->reason, sizeof action->reason,
+                        "back, and the node that executed the request is gone", NULL);
+        }
+    } else if (node->fence == HA_FENCE_PENDING && !node->lost) {
+        action = action_add(d, HA_ACTION_FENCE_CANCEL, index);
+        if (action != NULL) {
+            ha_text_set(action->reason, sizeof action->reason,
+                        "back in the view: the request against it is cancelled", NULL);
+        }
+    }
+}
+
+static unsigned priority(const struct ha_vm *vm)
+{
+    return vm->conf != NULL && vm->conf->priority < 5 ? vm->conf->priority : 4;
+}
+
+void ha_policy_decide(const struct ha_policy_in *in, struct ha_plan *plan)
+{
+    struct decision d = {.in = in, .plan = plan};
+
+    plan->count = 0;
+    plan->more = false;
+    plan->next_due_ns = UINT64_MAX;
+    if (!in->view->quorate || !ha_state_set_up(in->state)) {
+        return;
+    }
+    ha_place_init(&d.place, in);
+    for (unsigned level = 0; level < 5; level++) {
+        for (unsigned i = 0; i < in->state->vm_count; i++) {
+            if (priority(in->state->vm[i]) == level) {
+                decide_vm(&d, i);
+            }
+        }
+    }
+    for (unsigned i = 0; i < in->state->node_count; i++) {
+        if (ha_view_has(in->view, in->state->node[i].nodeid)) {
+            decide_fence_present(&d, i);
+        } else {
+            decide_fence_absent(&d, i);
+        }
+    }
+}

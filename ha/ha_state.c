@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_state.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/bug.h"
+#include "base/uuid.h"
+
+void ha_state_init(struct ha_state *state, const struct ha_mem *mem)
+{
+    memset(state, 0, sizeof *state);
+    state->mem = mem;
+    state->proofs = (struct proof_table) {
+        .proofs = state->proof_slots,
+        .cap = ARRAY_SIZE(state->proof_slots),
+        .stopped = state->stopped_slots,
+        .stopped_cap = ARRAY_SIZE(state->stopped_slots),
+    };
+}
+
+static void vm_free(struct ha_state *state, struct ha_vm *vm)
+{
+    if (vm == NULL) {
+        return;
+    }
+    state->mem->free(vm->definition);
+    state->mem->free(vm->conf);
+    state->mem->free(vm);
+}
+
+void ha_state_clear(struct ha_state *state)
+{
+    const struct ha_mem *mem = state->mem;
+
+    for (unsigned i = 0; i < state->vm_count; i++) {
+        vm_free(state, state->vm[i]);
+    }
+    mem->free(state->vm);
+    mem->free(state->cluster.definition);
+    mem->free(state->cluster.conf);
+    ha_state_init(state, mem);
+}
+
+struct ha_node *ha_state_node(const struct ha_state *state, uint32_t nodeid)
+{
+    for (unsigned i = 0; i < state->node_count; i++) {
+        if (state->node[i].nodeid == nodeid) {
+            return (struct ha_node *) &state->node[i];
+        }
+    }
+    return NULL;
+}
+
+struct ha_node *ha_state_node_by_name(const struct ha_state *state, const char *name)
+{
+    for (unsigned i = 0; i < state->node_count; i++) {
+        if (strcmp(state->node[i].name, name) == 0) {
+            return (struct ha_node *) &state->node[i];
+        }
+    }
+    return NULL;
+}
+
+struct ha_vm *ha_state_vm(const struct ha_state *state, struct uuid uuid)
+{
+    for (unsigned i = 0; i < state->vm_count; i++) {
+        if (memcmp(&state->vm[i]->uuid, &uuid, sizeof uuid) == 0) {
+            return state->vm[i];
+        }
+    }
+    return NULL;
+}
+
+/* First index whose name is not below `name`. */
+static unsigned vm_lower_bound(const struct ha_state *state, const char *name)
+{
+    unsigned low = 0, high = state->vm_count;
+
+    while (low < high) {
+        unsigned mid = low + (high - low) / 2;
+
+        if (strcmp(state->vm[mid]->name, name) < 0) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
+struct ha_vm *ha_state_vm_by_name(const struct ha_state *state, const char *name)
+{
+    unsigned at = vm_lower_bound(state, name);
+
+    if (at < state->vm_count && strcmp(state->vm[at]->name, name) == 0) {
+        return state->vm[at];
+    }
+    return NULL;
+}
+
+bool ha_state_set_up(const struct ha_state *state)
+{
+    return !uuid_is_none(state->cluster.generation);
+}
+
+/* Item bodies ---------------------------------------------------------------------------- */
+
+static void put_uuid(struct bytes_wr *wr, struct uuid u)
+{
+    bytes_wr_copy(wr, u.b, sizeof u.b);
+}
+
+static struct uuid get_uuid(struct bytes_rd *rd)
+{
+    struct uuid u = {{0}};
+
+    bytes_rd_copy(rd, u.b, sizeof u.b);
+    return u;
+}
+
+static void put_incarnation(struct bytes_wr *wr, struct incarnation inc)
+{
+    put_uuid(wr, inc.boot_id);
+    bytes_wr_u64(wr, inc.join);
+}
+
+static struct incarnation get_incarnation(struct bytes_rd *rd)
+{
+    struct incarnation inc;
+
+    inc.boot_id = get_uuid(rd);
+    inc.join = bytes_rd_u64(rd);
+    return inc;
+}
+
+static size_t finish(const struct bytes_wr *wr)
+{
+    return wr->failed ? 0 : wr->pos;
+}
+
+size_t ha_item_put_cluster(const struct ha_cluster *cluster, void *buf, size_t cap)
+{
+    struct bytes_wr wr = bytes_wr_make(buf, cap);
+
+    put_uuid(&wr, cluster->generation);
+    bytes_wr_u8(&wr, cluster->stopped);
+    bytes_wr_u32(&wr, cluster->definition_len);
+    bytes_wr_copy(&wr, cluster->definition, cluster->definition_len);
+    return finish(&wr);
+}
+
+size_t ha_item_put_node(const struct ha_node *node, void *buf, size_t cap)
+{
+    struct bytes_wr wr = bytes_wr_make(buf, cap);
+
+    bytes_wr_u32(&wr, node->nodeid);
+    bytes_wr_str(&wr, node->name);
+    put_incarnation(&wr, node->incarnation);
+    bytes_wr_u8(&wr, (uint8_t) (node->seen | node->clean_stopped << 1 | node->lost << 2));
+    bytes_wr_u8(&wr, (uint8_t) node->fence);
+    put_incarnation(&wr, node->fence_incarnation);
+    put_uuid(&wr, node->fence_uid);
+    bytes_wr_u32(&wr, node->fence_executor);
+    bytes_wr_u32(&wr, node->fence_attempts);
+    bytes_wr_str(&wr, node->fence_detail);
+    bytes_wr_u64(&wr, node->memory_bytes);
+    return finish(&wr);
+}
+
+size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
+{
+    struct bytes_wr wr = bytes_wr_make(buf, cap);
+
+    put_uuid(&wr, vm->uuid);
+    bytes_wr_str(&wr, vm->name);
+    bytes_wr_u8(&wr, (uint8_t) vm->desired);
+    bytes_wr_u8(&wr, (uint8_t) vm->state);
+    bytes_wr_u32(&wr, vm->owner);
+    put_incarnation(&wr, vm->owner_incarnation);
+    put_uuid(&wr, vm->instance);
+    put_uuid(&wr, vm->attempt);
+    bytes_wr_u64(&wr, vm->epoch);
+    bytes_wr_u32(&wr, vm->failures);
+    bytes_wr_u32(&wr, vm->restarts);
+    bytes_wr_u32(&wr, vm->avoid);
+    bytes_wr_u8(&wr, vm->kill);
+    bytes_wr_str(&wr, vm->reason);
+    bytes_wr_u32(&wr, vm->definition_len);
+    bytes_wr_copy(&wr, vm->definition, vm->definition_len);
+    return finish(&wr);
+}
+
+size_t ha_item_put_proof(const struct proof *proof, const struct proof_stopped *stopped, void *buf,
+                         size_t cap)
+{
+    return proof_encode(proof, stopped, buf, cap);
+}
+
+/* A NUL-terminated copy of `len` bytes; NULL when out of memory. */
+static char *text_copy(const struct ha_state *state, const uint8_t *text, uint32_t len)
+{
+    char *copy = state->mem->alloc((size_t) len + 1);
+
+    if (copy != NULL) {
+        memcpy(copy, text, len);
+        copy[len] = '\0';
+    }
+    return copy;
+}
+
+static int apply_cluster(struct ha_state *state, struct bytes_rd *rd, uint64_t version)
+{
+    struct ha_cluster next = {0};
+    const uint8_t *text;
+
+    next.generation = get_uuid(rd);
+    next.stopped = bytes_rd_u8(rd) != 0;
+    next.definition_len = bytes_rd_u32(rd);
+    next.version = version;
+    text = bytes_rd_view(rd, next.definition_len);
+    if (!bytes_rd_done(rd) || next.definition_len > DEFINITION_MAX) {
+        return -EBADMSG;
+    }
+    next.definition = text_copy(state, text, next.definition_len);
+    if (next.definition == NULL) {
+        return -ENOMEM;
+    }
+    if (state->mem->parse_cluster != NULL) {
+        next.conf = state->mem->alloc(sizeof *next.conf);
+        if (next.conf == NULL) {
+            state->mem->free(next.definition);
+            return -ENOMEM;
+        }
+        if (!state->mem->parse_cluster(next.definition, next.definition_len, next.conf)) {
+            state->mem->free(next.conf);
+            next.conf = NULL;
+        }
+    }
+    state->mem->free(state->cluster.definition);
+    state->mem->free(state->cluster.conf);
+    state->cluster = next;
+    return 0;
+}
+
+static int apply_node(struct ha_state *state, struct bytes_rd *rd, uint64_t version, uint64_t now_ns)
+{
+    struct ha_node next = {0}, *node;
+    uint8_t flags;
+
+    next.nodeid = bytes_rd_u32(rd);
+    bytes_rd_str(rd, next.name, sizeof next.name);
+    next.incarnation = get_incarnation(rd);
+    flags = bytes_rd_u8(rd);
+    next.seen = flags & 1;
+    next.clean_stopped = flags >> 1 & 1;
+    next.lost = flags >> 2 & 1;
+    next.fence = (enum ha_fence_state) bytes_rd_u8(rd);
+    next.fence_incarnation = get_incarnation(rd);
+    next.fence_uid = get_uuid(rd);
+    next.fence_executor = bytes_rd_u32(rd);
+    next.fence_attempts = bytes_rd_u32(rd);
+    bytes_rd_str(rd, next.fence_detail, sizeof next.fence_detail);
+    next.memory_bytes = bytes_rd_u64(rd);
+    next.version = version;
+    next.changed_ns = now_ns;
+    if (!bytes_rd_done(rd) || next.nodeid == 0 || next.fence > HA_FENCE_CANCELLING) {
+        return -EBADMSG;
+    }
+    node = ha_state_node(state, next.nodeid);
+    if (node == NULL) {
+        if (state->node_count == NODES_MAX) {
+            return -EBADMSG;
+        }
+        node = &state->node[state->node_count++];
+    }
+    *node = next;
+    return 0;
+}
+
+static int vm_insert(struct ha_state *state, struct ha_vm *vm)
+{
+    unsigned at;
+
+    if (state->vm_count == VMS_MAX) {
+        return -EBADMSG;
+    }
+    if (state->vm_count == state->vm_cap) {
+        unsigned cap = state->vm_cap == 0 ? 16 : state->vm_cap * 2;
+        struct ha_vm **grown = state->mem->alloc(cap * sizeof *grown);
+
+        if (grown == NULL) {
+            return -ENOMEM;
+        }
+        if (state->vm_count != 0) {
+            memcpy(grown, state->vm, state->vm_count * sizeof *grown);
+        }
+        state->mem->free(state->vm);
+        state->vm = grown;
+        state->vm_cap = cap;
+    }
+    at = vm_lower_bound(state, vm->name);
+    memmove(&state->vm[at + 1], &state->vm[at], (state->vm_count - at) * sizeof(struct ha_vm *));
+    state->vm[at] = vm;
+    state->vm_count++;
+    return 0;
+}
+
+static bool same_definition(const struct ha_vm *a, const struct ha_vm *b)
+{
+    return a->definition_len == b->definition_len &&
+           memcmp(a->definition, b->definition, a->definition_len) == 0;
+}
+
+static void vm_parse(struct ha_state *state, struct ha_vm *vm)
+{
+    if (state->mem->parse_vm == NULL) {
+        return;
+    }
+    vm->conf = state->mem->alloc(sizeof *vm->conf);
+    if (vm->conf != NULL &&
+        !state->mem->parse_vm(vm->definition, vm->definition_len, vm->conf)) {
+        state->mem->free(vm->conf);
+        vm->conf = NULL;
+    }
+}
+
+/* `text`: the definition's bytes, not yet owned. */
+static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_text)
+{
+    vm->uuid = get_uuid(rd);
+    bytes_rd_str(rd, vm->name, sizeof vm->name);
+    vm->desired = (enum ha_desired) bytes_rd_u8(rd);
+    vm->state = (enum ha_vm_state) bytes_rd_u8(rd);
+    vm->owner = bytes_rd_u32(rd);
+    vm->owner_incarnation = get_incarnation(rd);
+    vm->instance = get_uuid(rd);
+    vm->attempt = get_uuid(rd);
+    vm->epoch = bytes_rd_u64(rd);
+    vm->failures = bytes_rd_u32(rd);
+    vm->restarts = bytes_rd_u32(rd);
+    vm->avoid = bytes_rd_u32(rd);
+    vm->kill = bytes_rd_u8(rd) != 0;
+    bytes_rd_str(rd, vm->reason, sizeof vm->reason);
+    vm->definition_len = bytes_rd_u32(rd);
+    *ret_text = bytes_rd_view(rd, vm->definition_len);
+    return bytes_rd_done(rd) && !uuid_is_none(vm->uuid) && vm->name[0] != '\0' &&
+           vm->state > HA_VM_INVALID && vm->state < HA_VM_STATE_COUNT &&
+           vm->desired >= HA_DESIRED_STOPPED && vm->desired <= HA_DESIRED_DELETED &&
+           vm->definition_len <= DEFINITION_MAX;
+}
+
+static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t version, uint64_t now_ns)
+{
+    struct ha_vm next = {0}, *vm, *other;
+    const uint8_t *text;
+    int r;
+
+    if (!vm_read(rd, &next, &text)) {
+        return -EBADMSG;
+    }
+    next.version = version;
+    next.changed_ns = now_ns;
+    other = ha_state_vm_by_name(state, next.name);
+    vm = ha_state_vm(state, next.uuid);
+    if (other != vm) {
+        return -EBADMSG; /* a name names one VM, and a VM keeps its name */
+    }
+    next.definition = text_copy(state, text, next.definition_len);
+    if (next.definition == NULL) {
+        return -ENOMEM;
+    }
+    if (vm != NULL) {
+        if (vm->state == next.state && vm->owner == next.owner) {
+            next.changed_ns = vm->changed_ns;
+        }
+        if (same_definition(vm, &next)) {
+            next.conf = vm->conf;
+        } else {
+            state->mem->free(vm->conf);
+            vm_parse(state, &next);
+        }
+        state->mem->free(vm->definition);
+        *vm = next;
+        return 0;
+    }
+    vm = state->mem->alloc(sizeof *vm);
+    if (vm == NULL) {
+        state->mem->free(next.definition);
+        return -ENOMEM;
+    }
+    vm_parse(state, &next);
+    *vm = next;
+    r = vm_insert(state, vm);
+    if (r < 0) {
+        vm_free(state, vm);
+    }
+    return r;
+}
+
+static int apply_vm_gone(struct ha_state *state, struct bytes_rd *rd)
+{
+    struct uuid uuid = get_uuid(rd);
+
+    if (!bytes_rd_done(rd)) {
+        return -EBADMSG;
+    }
+    for (unsigned i = 0; i < state->vm_count; i++) {
+        if (uuid_equal(state->vm[i]->uuid, uuid)) {
+            vm_free(state, state->vm[i]);
+            memmove(&state->vm[i], &state->vm[i + 1],
+                    (state->vm_count - i - 1) * sizeof(struct ha_vm *));
+            state->vm_count--;
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* Proofs of one node beyond this many: the oldest is forgotten, nobody waits for it any more. */
+#define PROOFS_PER_NODE 6
+
+static void proofs_prune(struct ha_state *state, uint32_t node_id)
+{
+    const struct proof *oldest = NULL;
+    unsigned count = 0;
+
+    for (uint32_t i = 0; i < state->proofs.count; i++) {
+        if (state->proofs.proofs[i].node_id == node_id) {
+            oldest = oldest == NULL ? &state->proofs.proofs[i] : oldest;
+            count++;
+        }
+    }
+    if (count > PROOFS_PER_NODE) {
+        struct incarnation inc = oldest->inc;
+
+        proof_table_forget(&state->proofs, node_id, &inc);
+    }
+}
+
+static int apply_proof(struct ha_state *state, struct bytes_rd *rd, uint64_t now_ns)
+{
+    struct proof proof;
+    size_t used;
+
+    if (proof_decode(rd->buf, rd->len, &proof, state->stopped_scratch, &used) != PROOF_DECODE_OK ||
+        used != rd->len) {
+        return -EBADMSG;
+    }
+    proof.known_ns = now_ns;
+    if (proof_table_add(&state->proofs, &proof, state->stopped_scratch, proof.stopped_count) < 0) {
+        return -EBADMSG;
+    }
+    proofs_prune(state, proof.node_id);
+    return 0;
+}
+
+int ha_state_apply(struct ha_state *state, enum ha_item_kind kind, const void *body, size_t len,
+                   uint64_t version, uint64_t now_ns)
+{
+    struct bytes_rd rd = bytes_rd_make(body, len);
+    int r;
+
+    switch (kind) {
+    case HA_ITEM_CLUSTER:
+        r = apply_cluster(state, &rd, version);
+        break;
+    case HA_ITEM_NODE:
+        r = apply_node(state, &rd, version, now_ns);
+        break;
+    case HA_ITEM_VM:
+        r = apply_vm(state, &rd, version, now_ns);
+        break;
+    case HA_ITEM_VM_GONE:
+        r = apply_vm_gone(state, &rd);
+        break;
+    case HA_ITEM_PROOF:
+        r = apply_proof(state, &rd, now_ns);
+        break;
+    case HA_ITEM_TERM: {
+        uint64_t term = bytes_rd_u64(&rd);
+        uint32_t coordinator = bytes_rd_u32(&rd);
+
+        if (!bytes_rd_done(&rd)) {
+            return -EBADMSG;
+        }
+        state->term = term;
+        state->coordinator = coordinator;
+        r = 0;
+        break;
+    }
+    case HA_ITEM_INVALID:
+    default:
+        return -EBADMSG;
+    }
+    if (r == 0 && version > state->version) {
+        state->version = version;
+    }
+    return r;
+}
+
+bool ha_state_next_item(const struct ha_state *state, unsigned *cursor, enum ha_item_kind *ret_kind,
+                        void *buf, size_t cap, size_t *ret_len)
+{
+    unsigned at = (*cursor)++;
+
+    if (at == 0) {
+        struct bytes_wr wr = bytes_wr_make(buf, cap);
+
+        bytes_wr_u64(&wr, state->term);
+        bytes_wr_u32(&wr, state->coordinator);
+        *ret_kind = HA_ITEM_TERM;
+        *ret_len = finish(&wr);
+        return true;
+    }
+    at--;
+    if (at == 0) {
+        *ret_kind = HA_ITEM_CLUSTER;
+        *ret_len = ha_item_put_cluster(&state->cluster, buf, cap);
+        return true;
+    }
+    at--;
+    if (at < state->node_count) {
+        *ret_kind = HA_ITEM_NODE;
+        *ret_len = ha_item_put_node(&state->node[at], buf, cap);
+        return true;
+    }
+    at -= state->node_count;
+    if (at < state->vm_count) {
+        *ret_kind = HA_ITEM_VM;
+        *ret_len = ha_item_put_vm(state->vm[at], buf, cap);
+        return true;
+    }
+    at -= state->vm_count;
+    if (at < state->proofs.count) {
+        *ret_kind = HA_ITEM_PROOF;
+        *ret_len =
+            ha_item_put_proof(&state->proofs.proofs[at], state->proofs.stopped, buf, cap);
+        return true;
+    }
+    return false;
+}
