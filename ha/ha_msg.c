@@ -6,7 +6,7 @@
 #include "base/bug.h"
 #include "base/version.h"
 
-#define LOCAL_VM_LEN (16 + 16 + 8 + 1)
+#define LOCAL_VM_LEN (16 + 16 + 16 + 8 + 1)
 
 static void put_uuid(struct bytes_wr *wr, struct uuid u)
 {
@@ -62,15 +62,17 @@ static void put_summary(struct bytes_wr *wr, const struct ha_summary *s,
     bytes_wr_str(wr, s->name);
     bytes_wr_u32(wr, s->proto_version);
     bytes_wr_u64(wr, s->features);
-    bytes_wr_u8(wr, s->amnesiac);
     put_uuid(wr, s->generation);
+    bytes_wr_u8(wr, s->alone);
+    bytes_wr_u32(wr, s->coordinator);
     bytes_wr_u64(wr, s->memory_bytes);
     bytes_wr_u32(wr, s->vm_count);
     for (uint32_t i = 0; i < s->vm_count; i++) {
         put_uuid(wr, vms[i].vm);
         put_uuid(wr, vms[i].instance);
+        put_uuid(wr, vms[i].attempt);
         bytes_wr_u64(wr, vms[i].epoch);
-        bytes_wr_u8(wr, vms[i].frozen);
+        bytes_wr_u8(wr, (uint8_t) vms[i].state);
     }
 }
 
@@ -79,8 +81,9 @@ static const char *get_summary(struct bytes_rd *rd, struct ha_summary *s)
     bytes_rd_str(rd, s->name, sizeof s->name);
     s->proto_version = bytes_rd_u32(rd);
     s->features = bytes_rd_u64(rd);
-    s->amnesiac = bytes_rd_u8(rd) != 0;
     s->generation = get_uuid(rd);
+    s->alone = bytes_rd_u8(rd) != 0;
+    s->coordinator = bytes_rd_u32(rd);
     s->memory_bytes = bytes_rd_u64(rd);
     s->vm_count = bytes_rd_u32(rd);
     if (rd->failed || s->vm_count > HA_SUMMARY_VMS_MAX) {
@@ -99,8 +102,9 @@ struct ha_local_vm ha_summary_vm(const struct ha_summary *summary, uint32_t i)
     rd = bytes_rd_make(summary->vms + (size_t) i * LOCAL_VM_LEN, LOCAL_VM_LEN);
     vm.vm = get_uuid(&rd);
     vm.instance = get_uuid(&rd);
+    vm.attempt = get_uuid(&rd);
     vm.epoch = bytes_rd_u64(&rd);
-    vm.frozen = bytes_rd_u8(&rd) != 0;
+    vm.state = (enum ha_local_state) bytes_rd_u8(&rd);
     return vm;
 }
 

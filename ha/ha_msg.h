@@ -34,11 +34,13 @@ struct ha_msg_from {
     uint64_t term, version; /* of the sender's state */
 };
 
-/* A VMM as its agent sees it. */
+/* A VM as the agent of its node sees it. */
+enum ha_local_state { HA_LOCAL_STARTING = 1, HA_LOCAL_RUNNING, HA_LOCAL_FROZEN, HA_LOCAL_STOPPING };
+
 struct ha_local_vm {
-    struct uuid vm, instance;
+    struct uuid vm, instance, attempt;
     uint64_t epoch;
-    bool frozen;
+    enum ha_local_state state;
 };
 
 #define HA_SUMMARY_VMS_MAX 1024
@@ -47,8 +49,9 @@ struct ha_summary {
     char name[NODE_NAME_MAX + 1];
     uint32_t proto_version;
     uint64_t features;
-    bool amnesiac;
-    struct uuid generation; /* none: blank */
+    struct uuid generation; /* none: blank, whether new or amnesiac (lost or torn): it receives state before it counts */
+    bool alone;             /* an operator said that this state may begin without a majority of others (set up, recover) */
+    uint32_t coordinator;   /* of its state's term */
     uint64_t memory_bytes;
     uint32_t vm_count;
     const uint8_t *vms; /* encoded; ha_summary_vm reads them */

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_agent.h"
+
+#include <string.h>
+
+#include "base/bug.h"
+#include "base/uuid.h"
+#include "ha/ha_text.h"
+
+void ha_agent_init(struct ha_agent *agent, const struct ha_agent_self *self,
+                   const struct ha_mem *mem, const struct ha_agent_ops *ops, void *ctx)
+{
+    static const struct ha_times_in start = {
+        .token_ms = 1000, .node_count = 3, .fence_retry_ms = 2000, .fence_timeout_ms = 20000};
+    bool derived;
+
+    memset(agent, 0, sizeof *agent);
+    agent->self = *self;
+    agent->ops = ops;
+    agent->ctx = ctx;
+    agent->next_due_ns = UINT64_MAX;
+    ha_state_init(&agent->state, mem);
+    derived = ha_times_derive(&start, &agent->times);
+    BUG_ON(!derived);
+}
+
+void ha_agent_free(struct ha_agent *agent)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(agent->member); i++) {
+        agent->state.mem->free(agent->member[i].vm);
+    }
+    if (agent->receiving) {
+        ha_state_clear(&agent->incoming);
+    }
+    ha_state_clear(&agent->state);
+}
+
+static void times_refresh(struct ha_agent *agent)
+{
+    const struct conf_cluster *conf = agent->state.cluster.conf;
+    struct ha_times_in in;
+
+    if (conf == NULL) {
+        return;
+    }
+    in = (struct ha_times_in) {
+        .token_ms = conf->token_ms,
+        .token_coefficient_ms = conf->token_coefficient_ms,
+        .node_count = conf->node_count,
+        .fence_retry_ms = conf->fence_retry_ms,
+        .fence_timeout_ms = 1000,
+    };
+    for (unsigned i = 0; i < conf->device_count; i++) {
+        if (conf->device[i].timeout_ms > in.fence_timeout_ms) {
+            in.fence_timeout_ms = conf->device[i].timeout_ms;
+        }
+    }
+    (void) ha_times_derive(&in, &agent->times); /* refused: the times before stay */
+}
+
+int ha_agent_load_item(struct ha_agent *agent, enum ha_item_kind kind, const void *body, size_t len,
+                       uint64_t version, uint64_t now_ns)
+{
+    int r = ha_state_apply(&agent->state, kind, body, len, version, now_ns);
+
+    if (r == 0 && kind == HA_ITEM_CLUSTER) {
+        times_refresh(agent);
+    }
+    return r;
+}
+
+void ha_agent_trace(struct ha_agent *agent, const char *a, const char *b, const char *c)
+{
+    char text[REASON_LEN_MAX + 1];
+
+    ha_text_set(text, sizeof text, a, b, c, NULL);
+    agent->ops->trace(agent->ctx, text);
+}
+
+bool ha_agent_is_participant(const struct ha_agent *agent, uint32_t nodeid)
+{
+    for (unsigned i = 0; i < agent->sync.participant_count; i++) {
+        if (agent->sync.participant[i].nodeid == nodeid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool ha_agent_is_coordinator(const struct ha_agent *agent)
+{
+    return agent->phase == HA_PHASE_SYNCED && agent->view.quorate &&
+           agent->sync.coordinator == agent->self.nodeid;
+}
+
+void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg, const struct ha_local_vm *vms)
+{
+    size_t len;
+
+    msg->from.ring = agent->view.ring;
+    msg->from.nodeid = agent->self.nodeid;
+    msg->from.incarnation = agent->self.incarnation;
+    msg->from.term = agent->state.term;
+    if (msg->type != HA_MSG_UPDATE) {
+        msg->from.version = agent->state.version;
+    }
+    len = ha_msg_encode(msg, vms, ++agent->send_seq, agent->frame, sizeof agent->frame);
+    if (len == 0) {
+        ha_agent_trace(agent, "a message does not fit 64 KiB and was not sent", "", "");
+        return;
+    }
+    agent->ops->mcast(agent->ctx, agent->frame, len);
+}
+
+/* Views ---------------------------------------------------------------------------------- */
+
+void ha_agent_view(struct ha_agent *agent, const struct ha_view *view, uint64_t now_ns)
+{
+    bool same = view->agreed && agent->view.agreed && memcmp(view, &agent->view, sizeof *view) == 0;
+
+    if (same) {
+        return;
+    }
+    agent->view = *view;
+    agent->fence_wait = false;
+    ha_sync_begin(agent, now_ns);
+}
+
+/* Applying an update: the one place where the shared state changes -------------------------- */
+
+static void act_on_vm(struct ha_agent *agent, const struct ha_vm *vm, struct uuid attempt_before)
+{
+    if (vm->owner != agent->self.nodeid ||
+        !incarnation_equal(&vm->owner_incarnation, &agent->self.incarnation) ||
+        uuid_is_none(vm->attempt) || uuid_equal(vm->attempt, attempt_before)) {
+        return;
+    }
+    if (vm->state == HA_VM_STARTING) {
+        agent->ops->vm_start(agent->ctx, vm);
+    } else if (vm->state == HA_VM_STOPPING) {
+        agent->ops->vm_stop(agent->ctx, vm);
+    }
+}
+
+/* A copy here that the record gives to somebody else, or to a later epoch of another instance. */
+static void discard_superseded(struct ha_agent *agent, const struct ha_vm *vm)
+{
+    for (unsigned i = 0; i < agent->local_vm_count; i++) {
+        const struct ha_local_vm *local = &agent->local_vm[i];
+
+        if (uuid_equal(local->vm, vm->uuid) && local->state != HA_LOCAL_STARTING &&
+            vm->epoch > local->epoch && !uuid_equal(vm->instance, local->instance)) {
+            agent->ops->vm_discard(agent->ctx, vm->uuid, "a later claim names another instance");
+            return;
+        }
+    }
+}
+
+static void act_on_node(struct ha_agent *agent, const struct ha_node *node,
+                        enum ha_fence_state before, struct uuid uid_before)
+{
+    if (node->fence_executor != agent->self.nodeid) {
+        return;
+    }
+    if (node->fence == HA_FENCE_PENDING &&
+        (before != HA_FENCE_PENDING || !uuid_equal(uid_before, node->fence_uid))) {
+        /* R7: the intent is on the disks of a majority before anything is switched off. */
+        agent->fence_wait = true;
+        agent->fence_wait_version = node->version;
+    } else if (node->fence == HA_FENCE_CANCELLING && before != HA_FENCE_CANCELLING) {
+        agent->ops->fence_cancel(agent->ctx, node);
+    } else if (node->fence == HA_FENCE_OK && before == HA_FENCE_PENDING &&
+               agent->state.cluster.conf != NULL &&
+               agent->state.cluster.conf->after_fence == CONF_AFTER_FENCE_ON) {
+        agent->ops->fence_on(agent->ctx, node);
+    }
+}
+
+static struct uuid body_uuid(const struct ha_item_msg *item)
+{
+    struct uuid uuid = {{0}};
+
+    if (item->body_len >= sizeof uuid) {
+        memcpy(&uuid, item->body, sizeof uuid);
+    }
+    return uuid;
+}
+
+static uint32_t body_nodeid(const struct ha_item_msg *item)
+{
+    struct bytes_rd rd = bytes_rd_make(item->body, item->body_len);
+
+    return bytes_rd_u32(&rd);
+}
+
+static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item, uint64_t now_ns)
+{
+    struct uuid attempt = {{0}}, fence_uid = {{0}};
+    enum ha_fence_state fence = HA_FENCE_NONE;
+    const struct ha_node *node = NULL;
+    const struct ha_vm *vm = NULL;
+
+    if (item->kind == HA_ITEM_VM) {
+        vm = ha_state_vm(&agent->state, body_uuid(item));
+        attempt = vm != NULL ? vm->attempt : attempt;
+    } else if (item->kind == HA_ITEM_NODE) {
+        node = ha_state_node(&agent->state, body_nodeid(item));
+        if (node != NULL) {
+            fence = node->fence;
+            fence_uid = node->fence_uid;
+        }
+    }
+    if (ha_state_apply(&agent->state, item->kind, item->body, item->body_len, item->version,
+                       now_ns) < 0) {
+        /* The same everywhere: the position advances, so that the others' next update fits. */
+        agent->state.version = item->version;
+        ha_agent_trace(agent, "an update was refused by the state", "", "");
+    }
+    agent->count.applied++;
+    agent->ops->persist(agent->ctx, item->kind, item->body, item->body_len, item->version);
+    if (item->event[0] != '\0') {
+        agent->ops->event(agent->ctx, item->version, item->event);
+    }
+    if (item->kind == HA_ITEM_VM) {
+        vm = ha_state_vm(&agent->state, body_uuid(item));
+        if (vm != NULL) {
+            act_on_vm(agent, vm, attempt);
+            discard_superseded(agent, vm);
+        }
+    } else if (item->kind == HA_ITEM_NODE) {
+        node = ha_state_node(&agent->state, body_nodeid(item));
+        if (node != NULL) {
+            act_on_node(agent, node, fence, fence_uid);
+        }
+    } else if (item->kind == HA_ITEM_CLUSTER) {
+        times_refresh(agent);
+    }
+}
+
+static void on_update(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns)
+{
+    if (agent->phase != HA_PHASE_SYNCED || msg->from.nodeid != agent->sync.coordinator) {
+        agent->count.dropped_sender++;
+        ha_agent_trace(agent, "update dropped: its sender does not coordinate this term", "", "");
+        return;
+    }
+    if (msg->from.term != agent->state.term || msg->from.version != agent->state.version ||
+        msg->item.version != agent->state.version + 1) {
+        agent->count.dropped_version++;
+        ha_agent_trace(agent, "update dropped: decided on another version", "", "");
+        return;
+    }
+    apply_update(agent, &msg->item, now_ns);
+    agent->decide_wanted = true;
+}
+
+/* Persistence ------------------------------------------------------------------------------ */
+
+static unsigned persisted_by(struct ha_agent *agent, uint64_t version)
+{
+    unsigned nodes = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(agent->member); i++) {
+        nodes += agent->member[i].present && agent->member[i].persisted >= version;
+    }
+    return nodes;
+}
+
+static void check_persisted(struct ha_agent *agent)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
+        struct ha_op_result *r = &agent->waiting_op[i].result;
+
+        if (!uuid_is_none(r->uid) &&
+            persisted_by(agent, r->version) >= agent->view.votes_needed) {
+            agent->ops->op_done(agent->ctx, r);
+            memset(r, 0, sizeof *r);
+        }
+    }
+    if (agent->fence_wait &&
+        persisted_by(agent, agent->fence_wait_version) >= agent->view.votes_needed) {
+        agent->fence_wait = false;
+        for (unsigned i = 0; i < agent->state.node_count; i++) {
+            const struct ha_node *node = &agent->state.node[i];
+
+            if (node->fence == HA_FENCE_PENDING && node->fence_executor == agent->self.nodeid &&
+                !ha_view_has(&agent->view, node->nodeid)) {
+                agent->ops->fence_off(agent->ctx, node);
+            }
+        }
+    }
+}
+
+void ha_agent_persisted(struct ha_agent *agent, uint64_t version, uint64_t now_ns)
+{
+    struct ha_msg msg = {.type = HA_MSG_PERSISTED, .number = version};
+
+    (void) now_ns;
+    if (agent->phase == HA_PHASE_SYNCED) {
+        ha_agent_send(agent, &msg, NULL);
+    }
+}
+
+/* Messages --------------------------------------------------------------------------------- */
+
+static void on_op_result(struct ha_agent *agent, const struct ha_op_result *result)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
+        struct ha_op_result *r = &agent->waiting_op[i].result;
+
+        if (uuid_equal(r->uid, result->uid) && !uuid_is_none(r->uid)) {
+            *r = *result;
+            if (result->version == 0) {
+                agent->ops->op_done(agent->ctx, r);
+                memset(r, 0, sizeof *r);
+            } else {
+                check_persisted(agent);
+            }
+            return;
+        }
+    }
+}
+
+static bool from_this_view(struct ha_agent *agent, uint32_t nodeid, const struct ha_msg *msg)
+{
+#ifndef MUT_OLD_RING
+    /* Corosync delivers queued messages after eviction and rejoin, and a cut-off node its own to itself. */
+    if (!agent->view.agreed || !ha_ring_equal(msg->from.ring, agent->view.ring)) {
+        agent->count.dropped_ring++;
+        ha_agent_trace(agent, "message dropped: it belongs to another ring", "", "");
+        return false;
+    }
+#endif
+    if (msg->from.nodeid != nodeid || !ha_view_has(&agent->view, nodeid)) {
+        agent->count.dropped_sender++;
+        ha_agent_trace(agent, "message dropped: its sender is not who it says, or not in view", "", "");
+        return false;
+    }
+    return true;
+}
+
+void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf, size_t len,
+                      uint64_t now_ns)
+{
+    struct ha_msg msg;
+    struct ha_member *member;
+    const char *wrong = ha_msg_decode(buf, len, &msg);
+
+    if (wrong != NULL) {
+        agent->count.dropped_malformed++;
+        ha_agent_trace(agent, "message dropped: ", wrong, "");
+        return;
+    }
+    if (!from_this_view(agent, nodeid, &msg)) {
+        return;
+    }
+    member = ha_agent_member(agent, nodeid);
+    switch (msg.type) {
+    case HA_MSG_SUMMARY:
+        ha_sync_summary(agent, &msg, now_ns);
+        break;
+    case HA_MSG_SYNC:
+        ha_sync_proposed(agent, &msg, now_ns);
+        break;
+    case HA_MSG_SNAP_ITEM:
+        ha_sync_snap_item(agent, &msg, now_ns);
+        break;
+    case HA_MSG_SNAP_END:
+        ha_sync_snap_end(agent, &msg, now_ns);
+        break;
+    case HA_MSG_UPDATE:
+        on_update(agent, &msg, now_ns);
+        break;
+    case HA_MSG_PERSISTED:
+        if (member != NULL && msg.from.term == agent->state.term) {
+            member->persisted = msg.number > member->persisted ? msg.number : member->persisted;
+            check_persisted(agent);
+        }
+        break;
+    case HA_MSG_VM_REPORT:
+        if (ha_agent_is_coordinator(agent) && ha_agent_is_participant(agent, nodeid)) {
+            ha_coord_vm_report(agent, nodeid, &msg.vm_report, now_ns);
+        }
+        break;
+    case HA_MSG_FENCE_REPORT:
+        if (ha_agent_is_coordinator(agent) && ha_agent_is_participant(agent, nodeid)) {
+            ha_coord_fence_report(agent, nodeid, &msg.fence_report, now_ns);
+        }
+        break;
+    case HA_MSG_OP:
+        if (ha_agent_is_coordinator(agent)) {
+            ha_coord_op(agent, &msg.op, now_ns);
+        }
+        break;
+    case HA_MSG_OP_RESULT:
+        on_op_result(agent, &msg.op_result);
+        break;
+    case HA_MSG_RENEW:
+    case HA_MSG_RENEW_ECHO:
+    case HA_MSG_INVALID:
+    default:
+        break;
+    }
+    ha_coord_decide(agent, now_ns);
+}
+
+/* Local events ------------------------------------------------------------------------------ */
+
+void ha_agent_local_vm(struct ha_agent *agent, const struct ha_local_vm *vm, bool gone)
+{
+    for (unsigned i = 0; i < agent->local_vm_count; i++) {
+        if (uuid_equal(agent->local_vm[i].vm, vm->vm)) {
+            if (gone) {
+                agent->local_vm[i] = agent->local_vm[--agent->local_vm_count];
+            } else {
+                agent->local_vm[i] = *vm;
+            }
+            return;
+        }
+    }
+    if (!gone && agent->local_vm_count < ARRAY_SIZE(agent->local_vm)) {
+        agent->local_vm[agent->local_vm_count++] = *vm;
+    }
+}
+
+void ha_agent_vm_report(struct ha_agent *agent, const struct ha_vm_report *report, uint64_t now_ns)
+{
+    struct ha_msg msg = {.type = HA_MSG_VM_REPORT, .vm_report = *report};
+
+    (void) now_ns;
+    if (agent->phase == HA_PHASE_SYNCED) {
+        ha_agent_send(agent, &msg, NULL);
+    } else if (agent->deferred_count < ARRAY_SIZE(agent->deferred)) {
+        agent->deferred[agent->deferred_count++] = *report;
+    }
+}
+
+void ha_agent_fence_report(struct ha_agent *agent, const struct ha_fence_report *report,
+                           uint64_t now_ns)
+{
+    struct ha_msg msg = {.type = HA_MSG_FENCE_REPORT, .fence_report = *report};
+
+    (void) now_ns;
+    if (agent->phase == HA_PHASE_SYNCED) {
+        ha_agent_send(agent, &msg, NULL);
+    }
+    /* Else: the executor keeps the result and is asked again by the next request (same uid or a status reading). */
+}
+
+void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns)
+{
+    struct ha_op_result result = {.uid = op->uid, .exit_code = 6};
+    struct ha_msg msg = {.type = HA_MSG_OP, .op = *op};
+
+    (void) now_ns;
+    if (agent->phase != HA_PHASE_SYNCED || !agent->view.quorate) {
+        ha_text_set(result.text, sizeof result.text, op->verb, ": not now: ",
+                    agent->waiting[0] != '\0' ? agent->waiting : "no quorum", NULL);
+        agent->ops->op_done(agent->ctx, &result);
+        return;
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
+        if (uuid_is_none(agent->waiting_op[i].result.uid)) {
+            agent->waiting_op[i].result = result;
+            agent->waiting_op[i].result.version = UINT64_MAX; /* not answered by the coordinator yet */
+            ha_agent_send(agent, &msg, NULL);
+            return;
+        }
+    }
+    result.exit_code = 1;
+    ha_text_set(result.text, sizeof result.text, op->verb,
+                ": too many changes under way at this node; try again", NULL);
+    agent->ops->op_done(agent->ctx, &result);
+}
+
+void ha_agent_tick(struct ha_agent *agent, uint64_t now_ns)
+{
+    ha_sync_consider(agent, now_ns);
+    agent->decide_wanted = agent->decide_wanted || now_ns >= agent->next_due_ns;
+    ha_coord_decide(agent, now_ns);
+}
+
+uint64_t ha_agent_due_ns(const struct ha_agent *agent)
+{
+    if (agent->phase == HA_PHASE_EXCHANGING && agent->view.quorate) {
+        return agent->phase_since_ns + agent->times.summary_ns;
+    }
+    return agent->next_due_ns;
+}

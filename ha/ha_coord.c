@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The coordinator: turns reports and decisions into updates. Updates it sent but that are not delivered yet are counted by
+ * sent_version; it decides only when all of them are back, so every decision stands on the state that everybody has. */
+#include <string.h>
+
+#include "base/bug.h"
+#include "base/uuid.h"
+#include "ha/ha_agent.h"
+#include "ha/ha_text.h"
+
+#define FENCE_BUDGET_WINDOW_NS (600 * NSEC_PER_SEC)
+
+static const struct uuid no_op = {{0}};
+
+void ha_coord_emit(struct ha_agent *agent, enum ha_item_kind kind, const void *body, size_t len,
+                   struct uuid op, const char *event)
+{
+    struct ha_msg msg = {.type = HA_MSG_UPDATE};
+
+    if (len == 0) {
+        ha_agent_trace(agent, "an item does not fit and was not sent", "", "");
+        return;
+    }
+    msg.from.version = agent->sent_version;
+    msg.item.kind = kind;
+    msg.item.version = ++agent->sent_version;
+    msg.item.op = op;
+    msg.item.body = body;
+    msg.item.body_len = (uint32_t) len;
+    ha_text_set(msg.item.event, sizeof msg.item.event, event, NULL);
+    ha_agent_send(agent, &msg, NULL);
+}
+
+void ha_coord_emit_vm(struct ha_agent *agent, const struct ha_vm *vm, struct uuid op,
+                      const char *event)
+{
+    size_t len = ha_item_put_vm(vm, agent->scratch, sizeof agent->scratch);
+
+    ha_coord_emit(agent, HA_ITEM_VM, agent->scratch, len, op, event);
+}
+
+void ha_coord_emit_node(struct ha_agent *agent, const struct ha_node *node, struct uuid op,
+                        const char *event)
+{
+    size_t len = ha_item_put_node(node, agent->scratch, sizeof agent->scratch);
+
+    ha_coord_emit(agent, HA_ITEM_NODE, agent->scratch, len, op, event);
+}
+
+static void emit_proof(struct ha_agent *agent, const struct proof *proof, const char *event)
+{
+    size_t len = ha_item_put_proof(proof, NULL, agent->scratch, sizeof agent->scratch);
+
+    ha_coord_emit(agent, HA_ITEM_PROOF, agent->scratch, len, no_op, event);
+}
+
+/* A new term: who is here, who is not, and what runs where ------------------------------------- */
+
+static void node_came_back(struct ha_agent *agent, struct ha_node *node, const struct ha_member *m)
+{
+    char event[REASON_LEN_MAX + 1];
+
+    if (node->seen && !incarnation_equal(&node->incarnation, &m->incarnation) &&
+        proof_return_is_death(&node->incarnation, &m->incarnation)) {
+        struct proof proof = {.kind = PROOF_RETURNED, .node_id = node->nodeid,
+                              .inc = node->incarnation, .returned_as = m->incarnation};
+
+        ha_text_set(proof.source, sizeof proof.source, agent->self.name, NULL);
+        ha_text_set(proof.reason, sizeof proof.reason, "back under another boot id", NULL);
+        ha_text_set(event, sizeof event, node->name,
+                    ": back after a reboot: its earlier life is proven dead", NULL);
+        emit_proof(agent, &proof, event);
+    } else if (node->lost || !node->seen) {
+        ha_text_set(event, sizeof event, node->name, ": in the view", NULL);
+    } else {
+        event[0] = '\0';
+    }
+    node->incarnation = m->incarnation;
+    node->seen = true;
+    node->lost = false;
+    node->clean_stopped = false;
+    node->memory_bytes = m->memory_bytes;
+    ha_coord_emit_node(agent, node, no_op, event);
+}
+
+static void review_nodes(struct ha_agent *agent)
+{
+    char event[REASON_LEN_MAX + 1];
+
+    for (unsigned i = 0; i < agent->state.node_count; i++) {
+        struct ha_node node = agent->state.node[i];
+        const struct ha_member *m = ha_agent_member(agent, node.nodeid);
+
+        if (m != NULL && ha_agent_is_participant(agent, node.nodeid)) {
+            if (!node.seen || node.lost || node.clean_stopped ||
+                !incarnation_equal(&node.incarnation, &m->incarnation) ||
+                node.memory_bytes != m->memory_bytes) {
+                node_came_back(agent, &node, m);
+            }
+        } else if (!ha_view_has(&agent->view, node.nodeid) && node.seen && !node.lost &&
+                   !node.clean_stopped) {
+            node.lost = true;
+            ha_text_set(event, sizeof event, node.name, ": left the view", NULL);
+            ha_coord_emit_node(agent, &node, no_op, event);
+        }
+    }
+}
+
+static const struct ha_local_vm *find_local(const struct ha_member *m, struct uuid vm)
+{
+    for (unsigned i = 0; i < m->vm_count; i++) {
+        if (uuid_equal(m->vm[i].vm, vm)) {
+            return &m->vm[i];
+        }
+    }
+    return NULL;
+}
+
+static void vm_failed(struct ha_agent *agent, struct ha_vm *vm, bool in_place_counts,
+                      const char *why, uint64_t now_ns)
+{
+    uint64_t window_ns =
+        (vm->conf != NULL ? vm->conf->restart_window_ms : 600000) * NSEC_PER_MSEC;
+    char event[REASON_LEN_MAX + 1];
+
+    if (vm->state == HA_VM_RUNNING && now_ns - vm->changed_ns > window_ns) {
+        vm->failures = vm->restarts = 0; /* it ran well for long */
+        vm->avoid = 0;
+    }
+    vm->failures++;
+    vm->restarts += in_place_counts;
+    vm->state = HA_VM_FAILED;
+    vm->kill = false;
+    ha_text_set(vm->reason, sizeof vm->reason, why, NULL);
+    ha_text_set(event, sizeof event, vm->name, ": ", why, NULL);
+    ha_coord_emit_vm(agent, vm, no_op, event);
+}
+
+/* The owner's word in its summary against the record. */
+static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64_t now_ns)
+{
+    struct ha_vm vm = *record;
+    const struct ha_member *m = ha_agent_member(agent, vm.owner);
+    const struct ha_local_vm *local;
+
+    if (vm.owner == 0 || m == NULL || !ha_agent_is_participant(agent, vm.owner) ||
+        !incarnation_equal(&m->incarnation, &vm.owner_incarnation) || vm.state == HA_VM_STOPPED ||
+        vm.state == HA_VM_FAILED || vm.state == HA_VM_HELD) {
+        return;
+    }
+    local = find_local(m, vm.uuid);
+    if (local == NULL) {
+        if (vm.state == HA_VM_STOPPING || vm.desired != HA_DESIRED_RUNNING) {
+            vm.state = HA_VM_STOPPED;
+            ha_text_set(vm.reason, sizeof vm.reason, "its node says that it runs no more", NULL);
+            ha_coord_emit_vm(agent, &vm, no_op, "");
+        } else {
+            vm_failed(agent, &vm, true, "its node says that it runs no more", now_ns);
+        }
+        return;
+    }
+    if (local->state == HA_LOCAL_STARTING || local->state == HA_LOCAL_STOPPING) {
+        return; /* under way: the report follows */
+    }
+    if (local->state == HA_LOCAL_FROZEN && vm.state != HA_VM_FROZEN) {
+        vm.state = HA_VM_FROZEN;
+        ha_text_set(vm.reason, sizeof vm.reason, "frozen by its node", NULL);
+    } else if (local->state == HA_LOCAL_RUNNING &&
+               (vm.state == HA_VM_UNKNOWN || vm.state == HA_VM_STARTING)) {
+        vm.state = HA_VM_RUNNING;
+        ha_text_set(vm.reason, sizeof vm.reason, "its node is back and it still runs there", NULL);
+    } else {
+        return;
+    }
+    vm.epoch = local->epoch;
+    vm.instance = local->instance;
+    ha_coord_emit_vm(agent, &vm, no_op, "");
+}
+
+/* Every configured node has a record. */
+static void review_nodelist(struct ha_agent *agent)
+{
+    const struct conf_cluster *conf = agent->state.cluster.conf;
+
+    for (unsigned i = 0; conf != NULL && i < conf->node_count; i++) {
+        struct ha_node node = {.nodeid = conf->node[i].nodeid};
+        const struct ha_member *m = ha_agent_member(agent, node.nodeid);
+
+        if (ha_state_node(&agent->state, node.nodeid) != NULL) {
+            continue;
+        }
+        ha_text_set(node.name, sizeof node.name, conf->node[i].name, NULL);
+        if (m != NULL) {
+            node.incarnation = m->incarnation;
+            node.seen = true;
+            node.memory_bytes = m->memory_bytes;
+        }
+        ha_coord_emit_node(agent, &node, no_op, "");
+    }
+}
+
+void ha_coord_synced(struct ha_agent *agent, uint64_t now_ns)
+{
+    review_nodelist(agent);
+    review_nodes(agent);
+    for (unsigned i = 0; i < agent->state.vm_count; i++) {
+        review_vm(agent, agent->state.vm[i], now_ns);
+    }
+    agent->decide_wanted = true;
+}
+
+/* Reports ---------------------------------------------------------------------------------- */
+
+void ha_coord_vm_report(struct ha_agent *agent, uint32_t from, const struct ha_vm_report *report,
+                        uint64_t now_ns)
+{
+    const struct ha_vm *record = ha_state_vm(&agent->state, report->vm);
+    char event[REASON_LEN_MAX + 1];
+    bool current;
+    struct ha_vm vm;
+
+    if (record == NULL || record->owner != from) {
+        ha_agent_trace(agent, "report dropped: not from the VM's owner", "", "");
+        return;
+    }
+    vm = *record;
+    current = uuid_equal(report->attempt, vm.attempt);
+    vm.epoch = report->epoch > vm.epoch ? report->epoch : vm.epoch;
+    switch (report->outcome) {
+    case HA_OUTCOME_RUNNING:
+        if (!current || (vm.state != HA_VM_STARTING && vm.state != HA_VM_UNKNOWN)) {
+            return;
+        }
+        vm.state = HA_VM_RUNNING;
+        vm.instance = report->instance;
+        vm.avoid = 0;
+        ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
+        ha_text_set(event, sizeof event, vm.name, ": running: ", report->text, NULL);
+        ha_coord_emit_vm(agent, &vm, no_op, event);
+        break;
+    case HA_OUTCOME_START_FAILED:
+        if (current && vm.state == HA_VM_STARTING) {
+            vm.avoid = from;
+            vm_failed(agent, &vm, false, report->text, now_ns);
+        }
+        break;
+    case HA_OUTCOME_ENDED:
+        if (vm.state == HA_VM_STOPPED || vm.state == HA_VM_FAILED ||
+            (!current && !uuid_equal(report->instance, vm.instance))) {
+            return;
+        }
+        if (vm.state == HA_VM_STOPPING || vm.desired != HA_DESIRED_RUNNING ||
+            (report->guest_shutdown && vm.conf != NULL && !vm.conf->restart_on_guest_shutdown)) {
+            vm.desired = vm.desired == HA_DESIRED_RUNNING ? HA_DESIRED_STOPPED : vm.desired;
+            vm.state = HA_VM_STOPPED;
+            ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
+            ha_text_set(event, sizeof event, vm.name, ": stopped: ", report->text, NULL);
+            ha_coord_emit_vm(agent, &vm, no_op, event);
+        } else {
+            vm_failed(agent, &vm, true, report->text, now_ns);
+        }
+        break;
+    case HA_OUTCOME_STOPPED:
+        if (!current || vm.state != HA_VM_STOPPING) {
+            return;
+        }
+        if (vm.desired == HA_DESIRED_RUNNING) {
+            vm.avoid = from;
+            vm_failed(agent, &vm, false, vm.reason, now_ns);
+            return;
+        }
+        vm.state = HA_VM_STOPPED;
+        vm.kill = false;
+        vm.failures = vm.restarts = 0;
+        vm.avoid = 0;
+        ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
+        ha_text_set(event, sizeof event, vm.name, ": stopped: ", report->text, NULL);
+        ha_coord_emit_vm(agent, &vm, no_op, event);
+        break;
+    case HA_OUTCOME_FROZEN:
+        vm.state = HA_VM_FROZEN;
+        vm.instance = report->instance;
+        ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
+        ha_coord_emit_vm(agent, &vm, no_op, "");
+        break;
+    case HA_OUTCOME_INVALID:
+    case HA_OUTCOME_COUNT:
+    default:
+        break;
+    }
+}
+
+void ha_coord_fence_report(struct ha_agent *agent, uint32_t from,
+                           const struct ha_fence_report *report, uint64_t now_ns)
+{
+    const struct ha_node *record = ha_state_node(&agent->state, report->target);
+    char event[REASON_LEN_MAX + 1];
+    struct ha_node node;
+
+    (void) now_ns;
+    if (record == NULL) {
+        return;
+    }
+    node = *record;
+    if (report->result == HA_FENCE_OK && !incarnation_is_none(&report->incarnation)) {
+        struct proof proof = {.kind = PROOF_FENCED_OFF, .node_id = node.nodeid,
+                              .inc = report->incarnation};
+        struct proof_answer answer;
+
+        ha_text_set(proof.source, sizeof proof.source, agent->self.name, NULL);
+        ha_text_set(proof.reason, sizeof proof.reason, report->detail, NULL);
+        if (!proof_is_dead(&agent->state.proofs, node.nodeid, &report->incarnation, &answer)) {
+            ha_text_set(event, sizeof event, node.name, ": off confirmed: ", report->detail, NULL);
+            emit_proof(agent, &proof, event);
+        }
+    }
+    if (report->suspicion || !uuid_equal(report->uid, node.fence_uid) ||
+        node.fence_executor != from ||
+        (node.fence != HA_FENCE_PENDING && node.fence != HA_FENCE_CANCELLING)) {
+        return; /* a late result changes nothing but the proof it may be */
+    }
+    if (node.fence == HA_FENCE_CANCELLING) {
+        node.fence = report->result == HA_FENCE_OK ? HA_FENCE_OK : HA_FENCE_NONE;
+    } else {
+        node.fence = report->result;
+    }
+    ha_text_set(node.fence_detail, sizeof node.fence_detail, report->detail, NULL);
+    event[0] = '\0';
+    if (node.fence == HA_FENCE_FAILED) {
+        ha_text_set(event, sizeof event, node.name, ": not fenced: ", report->detail, NULL);
+    }
+    ha_coord_emit_node(agent, &node, no_op, event);
+}
+
+/* Decisions ---------------------------------------------------------------------------------- */
+
+static unsigned budget_left(struct ha_agent *agent, uint64_t now_ns)
+{
+    const struct conf_cluster *conf = agent->state.cluster.conf;
+    unsigned budget = conf != NULL ? conf->fence_budget : 1, used = 0;
+
+    if (budget == 0) {
+        budget = agent->state.node_count > 2 ? (agent->state.node_count - 1) / 2 : 1;
+    }
+    for (unsigned i = 0; i < agent->fences_count; i++) {
+        used += now_ns - agent->fences_at_ns[i] < FENCE_BUDGET_WINDOW_NS;
+    }
+    return used < budget ? budget - used : 0;
+}
+
+static void budget_use(struct ha_agent *agent, uint64_t now_ns)
+{
+    if (agent->fences_count == ARRAY_SIZE(agent->fences_at_ns)) {
+        memmove(agent->fences_at_ns, agent->fences_at_ns + 1,
+                sizeof agent->fences_at_ns - sizeof agent->fences_at_ns[0]);
+        agent->fences_count--;
+    }
+    agent->fences_at_ns[agent->fences_count++] = now_ns;
+}
+
+static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
+{
+    struct ha_vm vm = *agent->state.vm[action->index];
+    bool moved = action->state != vm.state;
+    char event[REASON_LEN_MAX + 1];
+
+    vm.state = action->state;
+    vm.kill = action->kill;
+    if (action->new_attempt) {
+        const struct ha_node *owner = ha_state_node(&agent->state, action->owner);
+
+        vm.attempt = agent->ops->new_uuid(agent->ctx);
+        if (action->state == HA_VM_STARTING && owner != NULL) {
+            vm.owner = action->owner;
+            vm.owner_incarnation = owner->incarnation;
+        }
+    }
+    ha_text_set(vm.reason, sizeof vm.reason, action->reason, NULL);
+    event[0] = '\0';
+    if (moved || action->new_attempt) {
+        ha_text_set(event, sizeof event, vm.name, ": ", ha_vm_state_str(vm.state), ": ",
+                    action->reason, NULL);
+    }
+    ha_coord_emit_vm(agent, &vm, no_op, event);
+}
+
+static void execute_node(struct ha_agent *agent, const struct ha_action *action, uint64_t now_ns)
+{
+    struct ha_node node = agent->state.node[action->index];
+    char event[REASON_LEN_MAX + 1];
+
+    if (action->kind == HA_ACTION_FENCE) {
+        if (!incarnation_equal(&node.fence_incarnation, &node.incarnation)) {
+            node.fence_attempts = 0;
+            budget_use(agent, now_ns);
+        }
+        node.fence = HA_FENCE_PENDING;
+        node.fence_incarnation = node.incarnation;
+        node.fence_uid = agent->ops->new_uuid(agent->ctx);
+        node.fence_executor = action->owner;
+        node.fence_attempts++;
+    } else if (action->kind == HA_ACTION_FENCE_CANCEL) {
+        node.fence = HA_FENCE_CANCELLING;
+    } else {
+        node.fence = HA_FENCE_NONE;
+    }
+    ha_text_set(node.fence_detail, sizeof node.fence_detail, action->reason, NULL);
+    ha_text_set(event, sizeof event, node.name, ": ",
+                action->kind == HA_ACTION_FENCE ? "fencing: " : "", action->reason, NULL);
+    ha_coord_emit_node(agent, &node, no_op, event);
+}
+
+void ha_coord_decide(struct ha_agent *agent, uint64_t now_ns)
+{
+    uint32_t participant[NODES_MAX];
+    struct ha_plan plan = {.action = agent->action, .cap = ARRAY_SIZE(agent->action)};
+    struct ha_policy_in in = {
+        .state = &agent->state,
+        .view = &agent->view,
+        .participant_count = agent->sync.participant_count,
+        .participant = participant,
+        .self = agent->self.nodeid,
+        .times = &agent->times,
+        .now_ns = now_ns,
+    };
+
+    if (!ha_agent_is_coordinator(agent)) {
+        agent->next_due_ns = UINT64_MAX;
+        agent->decide_wanted = false;
+        return;
+    }
+    if (!agent->decide_wanted || agent->sent_version != agent->state.version) {
+        return;
+    }
+    agent->decide_wanted = false;
+    for (unsigned i = 0; i < agent->sync.participant_count; i++) {
+        participant[i] = agent->sync.participant[i].nodeid;
+    }
+    in.fence_budget_left = budget_left(agent, now_ns);
+    ha_policy_decide(&in, &plan);
+    agent->next_due_ns = plan.next_due_ns;
+    for (unsigned i = 0; i < plan.count; i++) {
+        const struct ha_action *action = &plan.action[i];
+
+        if (action->kind == HA_ACTION_VM) {
+            execute_vm(agent, action);
+        } else if (action->kind == HA_ACTION_VM_GONE) {
+            const struct ha_vm *vm = agent->state.vm[action->index];
+            char event[REASON_LEN_MAX + 1];
+
+            ha_text_set(event, sizeof event, vm->name, ": deleted", NULL);
+            ha_coord_emit(agent, HA_ITEM_VM_GONE, vm->uuid.b, sizeof vm->uuid.b, no_op, event);
+        } else {
+            execute_node(agent, action, now_ns);
+        }
+    }
+    if (plan.more) {
+        agent->decide_wanted = true;
+    }
+}
