@@ -1,1 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
+noinst_LTLIBRARIES += libha_core.la
+
+libha_core_la_CFLAGS = $(CORE_CFLAGS)
+libha_core_la_SOURCES = \
+	ha/ha_agent.c ha/ha_agent.h \
+	ha/ha_coord.c \
+	ha/ha_msg.c ha/ha_msg.h \
+	ha/ha_op.c \
+	ha/ha_place.c ha/ha_place.h \
+	ha/ha_policy.c ha/ha_policy.h \
+	ha/ha_state.c ha/ha_state.h \
+	ha/ha_sync.c \
+	ha/ha_text.c ha/ha_text.h \
+	ha/ha_times.c ha/ha_times.h \
+	ha/ha_types.h \
+	ha/ha_view.c ha/ha_view.h

@@ -10,8 +10,10 @@
 void ha_agent_init(struct ha_agent *agent, const struct ha_agent_self *self,
                    const struct ha_mem *mem, const struct ha_agent_ops *ops, void *ctx)
 {
-    static const struct ha_times_in start = {
-        .token_ms = 1000, .node_count = 3, .fence_retry_ms = 2000, .fence_timeout_ms = 20000};
+    static const struct ha_times_in start = {.token_ms = 1000,
+                                             .node_count = 3,
+                                             .fence_retry_ms = 2000,
+                                             .fence_timeout_ms = 20000};
     bool derived;
 
     memset(agent, 0, sizeof *agent);
@@ -43,7 +45,7 @@ static void times_refresh(struct ha_agent *agent)
     if (conf == NULL) {
         return;
     }
-    in = (struct ha_times_in) {
+    in = (struct ha_times_in){
         .token_ms = conf->token_ms,
         .token_coefficient_ms = conf->token_coefficient_ms,
         .node_count = conf->node_count,
@@ -55,11 +57,11 @@ static void times_refresh(struct ha_agent *agent)
             in.fence_timeout_ms = conf->device[i].timeout_ms;
         }
     }
-    (void) ha_times_derive(&in, &agent->times); /* refused: the times before stay */
+    (void)ha_times_derive(&in, &agent->times); /* refused: the times before stay */
 }
 
-int ha_agent_load_item(struct ha_agent *agent, enum ha_item_kind kind, const void *body, size_t len,
-                       uint64_t version, uint64_t now_ns)
+int ha_agent_load_item(struct ha_agent *agent, enum ha_item_kind kind, const void *body,
+                       size_t len, uint64_t version, uint64_t now_ns)
 {
     int r = ha_state_apply(&agent->state, kind, body, len, version, now_ns);
 
@@ -93,7 +95,8 @@ bool ha_agent_is_coordinator(const struct ha_agent *agent)
            agent->sync.coordinator == agent->self.nodeid;
 }
 
-void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg, const struct ha_local_vm *vms)
+void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg,
+                   const struct ha_local_vm *vms)
 {
     size_t len;
 
@@ -112,11 +115,13 @@ void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg, const struct ha_l
     agent->ops->mcast(agent->ctx, agent->frame, len);
 }
 
-/* Views ---------------------------------------------------------------------------------- */
+/* Views
+ * ---------------------------------------------------------------------------------- */
 
 void ha_agent_view(struct ha_agent *agent, const struct ha_view *view, uint64_t now_ns)
 {
-    bool same = view->agreed && agent->view.agreed && memcmp(view, &agent->view, sizeof *view) == 0;
+    bool same = view->agreed && agent->view.agreed &&
+                memcmp(view, &agent->view, sizeof *view) == 0;
 
     if (same) {
         return;
@@ -126,9 +131,11 @@ void ha_agent_view(struct ha_agent *agent, const struct ha_view *view, uint64_t 
     ha_sync_begin(agent, now_ns);
 }
 
-/* Applying an update: the one place where the shared state changes -------------------------- */
+/* Applying an update: the one place where the shared state changes
+ * -------------------------- */
 
-static void act_on_vm(struct ha_agent *agent, const struct ha_vm *vm, struct uuid attempt_before)
+static void act_on_vm(struct ha_agent *agent, const struct ha_vm *vm,
+                      struct uuid attempt_before)
 {
     if (vm->owner != agent->self.nodeid ||
         !incarnation_equal(&vm->owner_incarnation, &agent->self.incarnation) ||
@@ -142,7 +149,8 @@ static void act_on_vm(struct ha_agent *agent, const struct ha_vm *vm, struct uui
     }
 }
 
-/* A copy here that the record gives to somebody else, or to a later epoch of another instance. */
+/* A copy here that the record gives to somebody else, or to a later epoch of another
+ * instance. */
 static void discard_superseded(struct ha_agent *agent, const struct ha_vm *vm)
 {
     for (unsigned i = 0; i < agent->local_vm_count; i++) {
@@ -150,7 +158,8 @@ static void discard_superseded(struct ha_agent *agent, const struct ha_vm *vm)
 
         if (uuid_equal(local->vm, vm->uuid) && local->state != HA_LOCAL_STARTING &&
             vm->epoch > local->epoch && !uuid_equal(vm->instance, local->instance)) {
-            agent->ops->vm_discard(agent->ctx, vm->uuid, "a later claim names another instance");
+            agent->ops->vm_discard(agent->ctx, vm->uuid,
+                                   "a later claim names another instance");
             return;
         }
     }
@@ -164,7 +173,8 @@ static void act_on_node(struct ha_agent *agent, const struct ha_node *node,
     }
     if (node->fence == HA_FENCE_PENDING &&
         (before != HA_FENCE_PENDING || !uuid_equal(uid_before, node->fence_uid))) {
-        /* R7: the intent is on the disks of a majority before anything is switched off. */
+        /* R7: the intent is on the disks of a majority before anything is switched off.
+         */
         agent->fence_wait = true;
         agent->fence_wait_version = node->version;
     } else if (node->fence == HA_FENCE_CANCELLING && before != HA_FENCE_CANCELLING) {
@@ -193,7 +203,8 @@ static uint32_t body_nodeid(const struct ha_item_msg *item)
     return bytes_rd_u32(&rd);
 }
 
-static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item, uint64_t now_ns)
+static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
+                         uint64_t now_ns)
 {
     struct uuid attempt = {{0}}, fence_uid = {{0}};
     enum ha_fence_state fence = HA_FENCE_NONE;
@@ -210,14 +221,16 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
             fence_uid = node->fence_uid;
         }
     }
-    if (ha_state_apply(&agent->state, item->kind, item->body, item->body_len, item->version,
-                       now_ns) < 0) {
-        /* The same everywhere: the position advances, so that the others' next update fits. */
+    if (ha_state_apply(&agent->state, item->kind, item->body, item->body_len,
+                       item->version, now_ns) < 0) {
+        /* The same everywhere: the position advances, so that the others' next update
+         * fits. */
         agent->state.version = item->version;
         ha_agent_trace(agent, "an update was refused by the state", "", "");
     }
     agent->count.applied++;
-    agent->ops->persist(agent->ctx, item->kind, item->body, item->body_len, item->version);
+    agent->ops->persist(agent->ctx, item->kind, item->body, item->body_len,
+                        item->version);
     if (item->event[0] != '\0') {
         agent->ops->event(agent->ctx, item->version, item->event);
     }
@@ -241,10 +254,12 @@ static void on_update(struct ha_agent *agent, const struct ha_msg *msg, uint64_t
 {
     if (agent->phase != HA_PHASE_SYNCED || msg->from.nodeid != agent->sync.coordinator) {
         agent->count.dropped_sender++;
-        ha_agent_trace(agent, "update dropped: its sender does not coordinate this term", "", "");
+        ha_agent_trace(agent, "update dropped: its sender does not coordinate this term",
+                       "", "");
         return;
     }
-    if (msg->from.term != agent->state.term || msg->from.version != agent->state.version ||
+    if (msg->from.term != agent->state.term ||
+        msg->from.version != agent->state.version ||
         msg->item.version != agent->state.version + 1) {
         agent->count.dropped_version++;
         ha_agent_trace(agent, "update dropped: decided on another version", "", "");
@@ -254,7 +269,8 @@ static void on_update(struct ha_agent *agent, const struct ha_msg *msg, uint64_t
     agent->decide_wanted = true;
 }
 
-/* Persistence ------------------------------------------------------------------------------ */
+/* Persistence
+ * ------------------------------------------------------------------------------ */
 
 static unsigned persisted_by(struct ha_agent *agent, uint64_t version)
 {
@@ -283,7 +299,8 @@ static void check_persisted(struct ha_agent *agent)
         for (unsigned i = 0; i < agent->state.node_count; i++) {
             const struct ha_node *node = &agent->state.node[i];
 
-            if (node->fence == HA_FENCE_PENDING && node->fence_executor == agent->self.nodeid &&
+            if (node->fence == HA_FENCE_PENDING &&
+                node->fence_executor == agent->self.nodeid &&
                 !ha_view_has(&agent->view, node->nodeid)) {
                 agent->ops->fence_off(agent->ctx, node);
             }
@@ -295,13 +312,14 @@ void ha_agent_persisted(struct ha_agent *agent, uint64_t version, uint64_t now_n
 {
     struct ha_msg msg = {.type = HA_MSG_PERSISTED, .number = version};
 
-    (void) now_ns;
+    (void)now_ns;
     if (agent->phase == HA_PHASE_SYNCED) {
         ha_agent_send(agent, &msg, NULL);
     }
 }
 
-/* Messages --------------------------------------------------------------------------------- */
+/* Messages
+ * --------------------------------------------------------------------------------- */
 
 static void on_op_result(struct ha_agent *agent, const struct ha_op_result *result)
 {
@@ -321,10 +339,12 @@ static void on_op_result(struct ha_agent *agent, const struct ha_op_result *resu
     }
 }
 
-static bool from_this_view(struct ha_agent *agent, uint32_t nodeid, const struct ha_msg *msg)
+static bool from_this_view(struct ha_agent *agent, uint32_t nodeid,
+                           const struct ha_msg *msg)
 {
 #ifndef MUT_OLD_RING
-    /* Corosync delivers queued messages after eviction and rejoin, and a cut-off node its own to itself. */
+    /* Corosync delivers queued messages after eviction and rejoin, and a cut-off node its
+     * own to itself. */
     if (!agent->view.agreed || !ha_ring_equal(msg->from.ring, agent->view.ring)) {
         agent->count.dropped_ring++;
         ha_agent_trace(agent, "message dropped: it belongs to another ring", "", "");
@@ -333,14 +353,16 @@ static bool from_this_view(struct ha_agent *agent, uint32_t nodeid, const struct
 #endif
     if (msg->from.nodeid != nodeid || !ha_view_has(&agent->view, nodeid)) {
         agent->count.dropped_sender++;
-        ha_agent_trace(agent, "message dropped: its sender is not who it says, or not in view", "", "");
+        ha_agent_trace(agent,
+                       "message dropped: its sender is not who it says, or not in view",
+                       "", "");
         return false;
     }
     return true;
 }
 
-void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf, size_t len,
-                      uint64_t now_ns)
+void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
+                      size_t len, uint64_t now_ns)
 {
     struct ha_msg msg;
     struct ha_member *member;
@@ -373,7 +395,8 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf, 
         break;
     case HA_MSG_PERSISTED:
         if (member != NULL && msg.from.term == agent->state.term) {
-            member->persisted = msg.number > member->persisted ? msg.number : member->persisted;
+            member->persisted =
+                msg.number > member->persisted ? msg.number : member->persisted;
             check_persisted(agent);
         }
         break;
@@ -404,7 +427,8 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf, 
     ha_coord_decide(agent, now_ns);
 }
 
-/* Local events ------------------------------------------------------------------------------ */
+/* Local events
+ * ------------------------------------------------------------------------------ */
 
 void ha_agent_local_vm(struct ha_agent *agent, const struct ha_local_vm *vm, bool gone)
 {
@@ -423,11 +447,12 @@ void ha_agent_local_vm(struct ha_agent *agent, const struct ha_local_vm *vm, boo
     }
 }
 
-void ha_agent_vm_report(struct ha_agent *agent, const struct ha_vm_report *report, uint64_t now_ns)
+void ha_agent_vm_report(struct ha_agent *agent, const struct ha_vm_report *report,
+                        uint64_t now_ns)
 {
     struct ha_msg msg = {.type = HA_MSG_VM_REPORT, .vm_report = *report};
 
-    (void) now_ns;
+    (void)now_ns;
     if (agent->phase == HA_PHASE_SYNCED) {
         ha_agent_send(agent, &msg, NULL);
     } else if (agent->deferred_count < ARRAY_SIZE(agent->deferred)) {
@@ -440,11 +465,104 @@ void ha_agent_fence_report(struct ha_agent *agent, const struct ha_fence_report 
 {
     struct ha_msg msg = {.type = HA_MSG_FENCE_REPORT, .fence_report = *report};
 
-    (void) now_ns;
+    (void)now_ns;
     if (agent->phase == HA_PHASE_SYNCED) {
         ha_agent_send(agent, &msg, NULL);
     }
-    /* Else: the executor keeps the result and is asked again by the next request (same uid or a status reading). */
+    /* Else: the executor keeps the result and is asked again by the next request (same
+     * uid or a status reading). */
+}
+
+/* A state of its own accord: this node's word that there is none to wait for. */
+static void begin_alone(struct ha_agent *agent, uint64_t now_ns)
+{
+    agent->alone_allowed = true;
+    agent->phase_since_ns = now_ns;
+    ha_sync_summary_send(agent);
+}
+
+/* The first `cluster apply`: all nodes of the definition are here and none has a state.
+ */
+static bool set_up_first(struct ha_agent *agent, const struct ha_op *op,
+                         struct ha_op_result *result, uint64_t now_ns)
+{
+    struct ha_cluster first = {.definition = (char *)op->body,
+                               .definition_len = op->body_len};
+    struct conf_cluster *conf = agent->state.mem->alloc(sizeof *conf);
+    bool done = false;
+    size_t len;
+
+    if (conf == NULL ||
+        !agent->ops->check_cluster(agent->ctx, op->body, op->body_len, conf, result->text,
+                                   sizeof result->text)) {
+        result->exit_code = 1;
+        goto out;
+    }
+    for (unsigned i = 0; i < conf->node_count; i++) {
+        const struct ha_member *m = ha_agent_member(agent, conf->node[i].nodeid);
+
+        if (m == NULL || !uuid_is_none(m->generation)) {
+            ha_text_set(
+                result->text, sizeof result->text, "cluster apply: ", conf->node[i].name,
+                m == NULL ? " is not in the view; the first definition needs every node"
+                          : " already has a cluster's state; wait for it, or clear it",
+                NULL);
+            result->exit_code = 4;
+            goto out;
+        }
+    }
+    first.generation = agent->ops->new_uuid(agent->ctx);
+    len = ha_item_put_cluster(&first, agent->scratch, sizeof agent->scratch);
+    if (ha_state_apply(&agent->state, HA_ITEM_CLUSTER, agent->scratch, len, 1, now_ns) <
+        0) {
+        ha_text_set(result->text, sizeof result->text, "cluster apply: out of memory",
+                    NULL);
+        result->exit_code = 1;
+        goto out;
+    }
+    agent->ops->persist_all(agent->ctx);
+    times_refresh(agent);
+    ha_text_set(result->text, sizeof result->text, "cluster ", conf->name, ": set up",
+                NULL);
+    result->exit_code = 0;
+    result->version = 1;
+    done = true;
+out:
+    agent->state.mem->free(conf);
+    return done;
+}
+
+/* What only this node can do, because there is no coordinator yet. */
+static bool op_without_coordinator(struct ha_agent *agent, const struct ha_op *op,
+                                   struct ha_op_result *result, uint64_t now_ns)
+{
+    if (agent->phase != HA_PHASE_EXCHANGING || !agent->view.quorate) {
+        return false;
+    }
+    if (strcmp(op->verb, "cluster apply") == 0 && !ha_state_set_up(&agent->state)) {
+        if (!set_up_first(agent, op, result, now_ns)) {
+            agent->ops->op_done(agent->ctx, result);
+            return true;
+        }
+        begin_alone(agent, now_ns);
+        for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
+            if (uuid_is_none(agent->waiting_op[i].result.uid)) {
+                agent->waiting_op[i].result =
+                    *result; /* answered when a majority has it */
+                break;
+            }
+        }
+        return true;
+    }
+    if (strcmp(op->verb, "cluster recover") == 0 && ha_state_set_up(&agent->state)) {
+        result->exit_code = 0;
+        ha_text_set(result->text, sizeof result->text, "cluster recover: the state of ",
+                    agent->self.name, " holds from now on", NULL);
+        agent->ops->op_done(agent->ctx, result);
+        begin_alone(agent, now_ns);
+        return true;
+    }
+    return false;
 }
 
 void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns)
@@ -452,7 +570,9 @@ void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns
     struct ha_op_result result = {.uid = op->uid, .exit_code = 6};
     struct ha_msg msg = {.type = HA_MSG_OP, .op = *op};
 
-    (void) now_ns;
+    if (op_without_coordinator(agent, op, &result, now_ns)) {
+        return;
+    }
     if (agent->phase != HA_PHASE_SYNCED || !agent->view.quorate) {
         ha_text_set(result.text, sizeof result.text, op->verb, ": not now: ",
                     agent->waiting[0] != '\0' ? agent->waiting : "no quorum", NULL);
@@ -462,7 +582,8 @@ void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns
     for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
         if (uuid_is_none(agent->waiting_op[i].result.uid)) {
             agent->waiting_op[i].result = result;
-            agent->waiting_op[i].result.version = UINT64_MAX; /* not answered by the coordinator yet */
+            agent->waiting_op[i].result.version =
+                UINT64_MAX; /* not answered by the coordinator yet */
             ha_agent_send(agent, &msg, NULL);
             return;
         }

@@ -1,31 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent of one node as a machine: events in, calls of ha_agent_ops out. The same core runs in gemeld, in tests and in a
- * simulator; it reads no clock (every event brings its time) and makes no id (ops do). One thread owns it.
+ * The agent of one node as a machine: events in, calls of ha_agent_ops out. The same core
+ * runs in gemeld, in tests and in a simulator; it reads no clock (every event brings its
+ * time) and makes no id (ops do). One thread owns it.
  *
- * Life of a view: ALONE (no agreed view) -> EXCHANGING (summaries) -> TRANSFER (the source sends its state) -> SYNCED.
- * Only in SYNCED, quorate, does the coordinator decide, and only updates of this ring, this term and the next version apply (R0).
+ * Life of a view: ALONE (no agreed view) -> EXCHANGING (summaries) -> TRANSFER (the
+ * source sends its state) -> SYNCED. Only in SYNCED, quorate, does the coordinator
+ * decide, and only updates of this ring, this term and the next version apply (R0).
  */
 #pragma once
 
 #include "ha/ha_msg.h"
 #include "ha/ha_policy.h"
 
-enum ha_phase { HA_PHASE_ALONE = 0, HA_PHASE_EXCHANGING, HA_PHASE_TRANSFER, HA_PHASE_SYNCED };
+enum ha_phase {
+    HA_PHASE_ALONE = 0,
+    HA_PHASE_EXCHANGING,
+    HA_PHASE_TRANSFER,
+    HA_PHASE_SYNCED
+};
 
 struct ha_agent_ops {
-    /* To the CPG group, in this order; own delivery is the only proof that it was sent. */
+    /* To the CPG group, in this order; own delivery is the only proof that it was sent.
+     */
     void (*mcast)(void *ctx, const void *frame, size_t len);
-    /* Appends an applied item to the record log; ha_agent_persisted(version) follows when it is durable. */
-    void (*persist)(void *ctx, enum ha_item_kind kind, const void *body, size_t len, uint64_t version);
-    /* Writes the whole state anew (after a transfer); ha_agent_persisted(state.version) follows. */
+    /* Appends an applied item to the record log; ha_agent_persisted(version) follows when
+     * it is durable. */
+    void (*persist)(void *ctx, enum ha_item_kind kind, const void *body, size_t len,
+                    uint64_t version);
+    /* Writes the whole state anew (after a transfer); ha_agent_persisted(state.version)
+     * follows. */
     void (*persist_all)(void *ctx);
     /* Local VMs. Each answers later through ha_agent_vm_report, once per attempt. */
     void (*vm_start)(void *ctx, const struct ha_vm *vm);
     void (*vm_stop)(void *ctx, const struct ha_vm *vm);
     /* Ownership moved: end it without another instruction; nothing is reported. */
     void (*vm_discard)(void *ctx, struct uuid vm, const char *why);
-    /* Switch a node off (the intent is persisted by a majority), or settle the request. Answers through ha_agent_fence_report. */
+    /* Switch a node off (the intent is persisted by a majority), or settle the request.
+     * Answers through ha_agent_fence_report. */
     void (*fence_off)(void *ctx, const struct ha_node *node);
     void (*fence_cancel)(void *ctx, const struct ha_node *node);
     void (*fence_on)(void *ctx, const struct ha_node *node);
@@ -34,10 +46,12 @@ struct ha_agent_ops {
     void (*event)(void *ctx, uint64_t version, const char *text);
     void (*trace)(void *ctx, const char *text);
     struct uuid (*new_uuid)(void *ctx);
-    /* Checks an applied definition against the cluster; text says what is wrong. NULL: anything goes. */
-    bool (*check_vm)(void *ctx, const struct ha_state *state, const char *yaml, size_t len, struct conf_vm *ret_conf,
-                     char *text, size_t cap);
-    bool (*check_cluster)(void *ctx, const char *yaml, size_t len, struct conf_cluster *ret_conf, char *text, size_t cap);
+    /* Checks an applied definition against the cluster; text says what is wrong. NULL:
+     * anything goes. */
+    bool (*check_vm)(void *ctx, const struct ha_state *state, const char *yaml,
+                     size_t len, struct conf_vm *ret_conf, char *text, size_t cap);
+    bool (*check_cluster)(void *ctx, const char *yaml, size_t len,
+                          struct conf_cluster *ret_conf, char *text, size_t cap);
 };
 
 struct ha_agent_self {
@@ -81,13 +95,13 @@ struct ha_agent {
     uint64_t phase_since_ns;
     char waiting[REASON_LEN_MAX + 1]; /* what an unsynced agent waits for, for `status` */
     struct ha_member member[NODES_MAX];
-    struct ha_sync sync;      /* accepted for this ring; term 0: none */
+    struct ha_sync sync; /* accepted for this ring; term 0: none */
     uint64_t sync_proposed_ns;
     struct ha_state incoming; /* during TRANSFER, on a node that is behind */
     bool receiving;
     uint32_t snap_count;
     uint64_t send_seq;
-    uint64_t sent_version;    /* coordinator: of the last update multicast */
+    uint64_t sent_version; /* coordinator: of the last update multicast */
     bool decide_wanted;
     uint64_t next_due_ns;
     struct ha_times times;
@@ -96,35 +110,43 @@ struct ha_agent {
     unsigned deferred_count; /* reports made while not synced */
     struct ha_vm_report deferred[64];
     struct ha_waiting_op waiting_op[HA_OPS_MAX];
-    bool fence_wait; /* this node is to execute a fence request once its intent is persisted by a majority */
+    bool fence_wait; /* this node is to execute a fence request once its intent is
+                        persisted by a majority */
     uint64_t fence_wait_version;
-    uint64_t fences_at_ns[NODES_MAX]; /* requests made by this coordinator: the budget's window */
+    uint64_t fences_at_ns[NODES_MAX]; /* requests made by this coordinator: the budget's
+                                         window */
     unsigned fences_count;
     struct {
-        uint64_t dropped_ring, dropped_sender, dropped_version, dropped_malformed, applied;
+        uint64_t dropped_ring, dropped_sender, dropped_version, dropped_malformed,
+            applied;
     } count;
     uint8_t scratch[CPG_MSG_MAX];
     uint8_t frame[CPG_MSG_MAX];
     struct ha_action action[HA_PLAN_MAX];
 };
 
-/* `state` comes from the record log (ha_agent_load_item before the first event), or stays blank. */
-void ha_agent_init(struct ha_agent *agent, const struct ha_agent_self *self, const struct ha_mem *mem,
-                   const struct ha_agent_ops *ops, void *ctx);
+/* `state` comes from the record log (ha_agent_load_item before the first event), or stays
+ * blank. */
+void ha_agent_init(struct ha_agent *agent, const struct ha_agent_self *self,
+                   const struct ha_mem *mem, const struct ha_agent_ops *ops, void *ctx);
 void ha_agent_free(struct ha_agent *agent);
-int ha_agent_load_item(struct ha_agent *agent, enum ha_item_kind kind, const void *body, size_t len, uint64_t version,
-                       uint64_t now_ns);
+int ha_agent_load_item(struct ha_agent *agent, enum ha_item_kind kind, const void *body,
+                       size_t len, uint64_t version, uint64_t now_ns);
 
 /* Events */
 void ha_agent_view(struct ha_agent *agent, const struct ha_view *view, uint64_t now_ns);
-void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf, size_t len, uint64_t now_ns);
+void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
+                      size_t len, uint64_t now_ns);
 void ha_agent_tick(struct ha_agent *agent, uint64_t now_ns);
 void ha_agent_persisted(struct ha_agent *agent, uint64_t version, uint64_t now_ns);
 /* The local table of VMs, as it changes: ha_local_state 0 removes. */
 void ha_agent_local_vm(struct ha_agent *agent, const struct ha_local_vm *vm, bool gone);
-void ha_agent_vm_report(struct ha_agent *agent, const struct ha_vm_report *report, uint64_t now_ns);
-void ha_agent_fence_report(struct ha_agent *agent, const struct ha_fence_report *report, uint64_t now_ns);
-/* An operator's change asked for at this node: answered through op_done, perhaps at once. */
+void ha_agent_vm_report(struct ha_agent *agent, const struct ha_vm_report *report,
+                        uint64_t now_ns);
+void ha_agent_fence_report(struct ha_agent *agent, const struct ha_fence_report *report,
+                           uint64_t now_ns);
+/* An operator's change asked for at this node: answered through op_done, perhaps at once.
+ */
 void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns);
 /* When ha_agent_tick is wanted at the latest. */
 uint64_t ha_agent_due_ns(const struct ha_agent *agent);
@@ -132,10 +154,13 @@ uint64_t ha_agent_due_ns(const struct ha_agent *agent);
 bool ha_agent_is_coordinator(const struct ha_agent *agent);
 bool ha_agent_is_participant(const struct ha_agent *agent, uint32_t nodeid);
 
-/* Between the files of the core only -------------------------------------------------------- */
-void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg, const struct ha_local_vm *vms);
+/* Between the files of the core only
+ * -------------------------------------------------------- */
+void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg,
+                   const struct ha_local_vm *vms);
 void ha_agent_trace(struct ha_agent *agent, const char *a, const char *b, const char *c);
 struct ha_member *ha_agent_member(struct ha_agent *agent, uint32_t nodeid);
+void ha_sync_summary_send(struct ha_agent *agent);
 void ha_sync_begin(struct ha_agent *agent, uint64_t now_ns);
 void ha_sync_summary(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
 void ha_sync_proposed(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
@@ -144,11 +169,15 @@ void ha_sync_snap_end(struct ha_agent *agent, const struct ha_msg *msg, uint64_t
 void ha_sync_consider(struct ha_agent *agent, uint64_t now_ns);
 /* Coordinator */
 void ha_coord_synced(struct ha_agent *agent, uint64_t now_ns);
-void ha_coord_vm_report(struct ha_agent *agent, uint32_t from, const struct ha_vm_report *report, uint64_t now_ns);
-void ha_coord_fence_report(struct ha_agent *agent, uint32_t from, const struct ha_fence_report *report, uint64_t now_ns);
+void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
+                        const struct ha_vm_report *report, uint64_t now_ns);
+void ha_coord_fence_report(struct ha_agent *agent, uint32_t from,
+                           const struct ha_fence_report *report, uint64_t now_ns);
 void ha_coord_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns);
 void ha_coord_decide(struct ha_agent *agent, uint64_t now_ns);
-void ha_coord_emit(struct ha_agent *agent, enum ha_item_kind kind, const void *body, size_t len, struct uuid op,
-                   const char *event);
-void ha_coord_emit_vm(struct ha_agent *agent, const struct ha_vm *vm, struct uuid op, const char *event);
-void ha_coord_emit_node(struct ha_agent *agent, const struct ha_node *node, struct uuid op, const char *event);
+void ha_coord_emit(struct ha_agent *agent, enum ha_item_kind kind, const void *body,
+                   size_t len, struct uuid op, const char *event);
+void ha_coord_emit_vm(struct ha_agent *agent, const struct ha_vm *vm, struct uuid op,
+                      const char *event);
+void ha_coord_emit_node(struct ha_agent *agent, const struct ha_node *node,
+                        struct uuid op, const char *event);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The coordinator: turns reports and decisions into updates. Updates it sent but that are not delivered yet are counted by
- * sent_version; it decides only when all of them are back, so every decision stands on the state that everybody has. */
+/* The coordinator: turns reports and decisions into updates. Updates it sent but that are
+ * not delivered yet are counted by sent_version; it decides only when all of them are
+ * back, so every decision stands on the state that everybody has. */
 #include <string.h>
 
 #include "base/bug.h"
@@ -12,8 +13,8 @@
 
 static const struct uuid no_op = {{0}};
 
-void ha_coord_emit(struct ha_agent *agent, enum ha_item_kind kind, const void *body, size_t len,
-                   struct uuid op, const char *event)
+void ha_coord_emit(struct ha_agent *agent, enum ha_item_kind kind, const void *body,
+                   size_t len, struct uuid op, const char *event)
 {
     struct ha_msg msg = {.type = HA_MSG_UPDATE};
 
@@ -26,7 +27,7 @@ void ha_coord_emit(struct ha_agent *agent, enum ha_item_kind kind, const void *b
     msg.item.version = ++agent->sent_version;
     msg.item.op = op;
     msg.item.body = body;
-    msg.item.body_len = (uint32_t) len;
+    msg.item.body_len = (uint32_t)len;
     ha_text_set(msg.item.event, sizeof msg.item.event, event, NULL);
     ha_agent_send(agent, &msg, NULL);
 }
@@ -39,34 +40,40 @@ void ha_coord_emit_vm(struct ha_agent *agent, const struct ha_vm *vm, struct uui
     ha_coord_emit(agent, HA_ITEM_VM, agent->scratch, len, op, event);
 }
 
-void ha_coord_emit_node(struct ha_agent *agent, const struct ha_node *node, struct uuid op,
-                        const char *event)
+void ha_coord_emit_node(struct ha_agent *agent, const struct ha_node *node,
+                        struct uuid op, const char *event)
 {
     size_t len = ha_item_put_node(node, agent->scratch, sizeof agent->scratch);
 
     ha_coord_emit(agent, HA_ITEM_NODE, agent->scratch, len, op, event);
 }
 
-static void emit_proof(struct ha_agent *agent, const struct proof *proof, const char *event)
+static void emit_proof(struct ha_agent *agent, const struct proof *proof,
+                       const char *event)
 {
     size_t len = ha_item_put_proof(proof, NULL, agent->scratch, sizeof agent->scratch);
 
     ha_coord_emit(agent, HA_ITEM_PROOF, agent->scratch, len, no_op, event);
 }
 
-/* A new term: who is here, who is not, and what runs where ------------------------------------- */
+/* A new term: who is here, who is not, and what runs where
+ * ------------------------------------- */
 
-static void node_came_back(struct ha_agent *agent, struct ha_node *node, const struct ha_member *m)
+static void node_came_back(struct ha_agent *agent, struct ha_node *node,
+                           const struct ha_member *m)
 {
     char event[REASON_LEN_MAX + 1];
 
     if (node->seen && !incarnation_equal(&node->incarnation, &m->incarnation) &&
         proof_return_is_death(&node->incarnation, &m->incarnation)) {
-        struct proof proof = {.kind = PROOF_RETURNED, .node_id = node->nodeid,
-                              .inc = node->incarnation, .returned_as = m->incarnation};
+        struct proof proof = {.kind = PROOF_RETURNED,
+                              .node_id = node->nodeid,
+                              .inc = node->incarnation,
+                              .returned_as = m->incarnation};
 
         ha_text_set(proof.source, sizeof proof.source, agent->self.name, NULL);
-        ha_text_set(proof.reason, sizeof proof.reason, "back under another boot id", NULL);
+        ha_text_set(proof.reason, sizeof proof.reason, "back under another boot id",
+                    NULL);
         ha_text_set(event, sizeof event, node->name,
                     ": back after a reboot: its earlier life is proven dead", NULL);
         emit_proof(agent, &proof, event);
@@ -144,15 +151,16 @@ static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64
     const struct ha_local_vm *local;
 
     if (vm.owner == 0 || m == NULL || !ha_agent_is_participant(agent, vm.owner) ||
-        !incarnation_equal(&m->incarnation, &vm.owner_incarnation) || vm.state == HA_VM_STOPPED ||
-        vm.state == HA_VM_FAILED || vm.state == HA_VM_HELD) {
+        !incarnation_equal(&m->incarnation, &vm.owner_incarnation) ||
+        vm.state == HA_VM_STOPPED || vm.state == HA_VM_FAILED || vm.state == HA_VM_HELD) {
         return;
     }
     local = find_local(m, vm.uuid);
     if (local == NULL) {
         if (vm.state == HA_VM_STOPPING || vm.desired != HA_DESIRED_RUNNING) {
             vm.state = HA_VM_STOPPED;
-            ha_text_set(vm.reason, sizeof vm.reason, "its node says that it runs no more", NULL);
+            ha_text_set(vm.reason, sizeof vm.reason, "its node says that it runs no more",
+                        NULL);
             ha_coord_emit_vm(agent, &vm, no_op, "");
         } else {
             vm_failed(agent, &vm, true, "its node says that it runs no more", now_ns);
@@ -168,7 +176,8 @@ static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64
     } else if (local->state == HA_LOCAL_RUNNING &&
                (vm.state == HA_VM_UNKNOWN || vm.state == HA_VM_STARTING)) {
         vm.state = HA_VM_RUNNING;
-        ha_text_set(vm.reason, sizeof vm.reason, "its node is back and it still runs there", NULL);
+        ha_text_set(vm.reason, sizeof vm.reason,
+                    "its node is back and it still runs there", NULL);
     } else {
         return;
     }
@@ -209,10 +218,11 @@ void ha_coord_synced(struct ha_agent *agent, uint64_t now_ns)
     agent->decide_wanted = true;
 }
 
-/* Reports ---------------------------------------------------------------------------------- */
+/* Reports
+ * ---------------------------------------------------------------------------------- */
 
-void ha_coord_vm_report(struct ha_agent *agent, uint32_t from, const struct ha_vm_report *report,
-                        uint64_t now_ns)
+void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
+                        const struct ha_vm_report *report, uint64_t now_ns)
 {
     const struct ha_vm *record = ha_state_vm(&agent->state, report->vm);
     char event[REASON_LEN_MAX + 1];
@@ -250,8 +260,10 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from, const struct ha_v
             return;
         }
         if (vm.state == HA_VM_STOPPING || vm.desired != HA_DESIRED_RUNNING ||
-            (report->guest_shutdown && vm.conf != NULL && !vm.conf->restart_on_guest_shutdown)) {
-            vm.desired = vm.desired == HA_DESIRED_RUNNING ? HA_DESIRED_STOPPED : vm.desired;
+            (report->guest_shutdown && vm.conf != NULL &&
+             !vm.conf->restart_on_guest_shutdown)) {
+            vm.desired =
+                vm.desired == HA_DESIRED_RUNNING ? HA_DESIRED_STOPPED : vm.desired;
             vm.state = HA_VM_STOPPED;
             ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
             ha_text_set(event, sizeof event, vm.name, ": stopped: ", report->text, NULL);
@@ -297,20 +309,22 @@ void ha_coord_fence_report(struct ha_agent *agent, uint32_t from,
     char event[REASON_LEN_MAX + 1];
     struct ha_node node;
 
-    (void) now_ns;
+    (void)now_ns;
     if (record == NULL) {
         return;
     }
     node = *record;
     if (report->result == HA_FENCE_OK && !incarnation_is_none(&report->incarnation)) {
-        struct proof proof = {.kind = PROOF_FENCED_OFF, .node_id = node.nodeid,
-                              .inc = report->incarnation};
+        struct proof proof = {
+            .kind = PROOF_FENCED_OFF, .node_id = node.nodeid, .inc = report->incarnation};
         struct proof_answer answer;
 
         ha_text_set(proof.source, sizeof proof.source, agent->self.name, NULL);
         ha_text_set(proof.reason, sizeof proof.reason, report->detail, NULL);
-        if (!proof_is_dead(&agent->state.proofs, node.nodeid, &report->incarnation, &answer)) {
-            ha_text_set(event, sizeof event, node.name, ": off confirmed: ", report->detail, NULL);
+        if (!proof_is_dead(&agent->state.proofs, node.nodeid, &report->incarnation,
+                           &answer)) {
+            ha_text_set(event, sizeof event, node.name,
+                        ": off confirmed: ", report->detail, NULL);
             emit_proof(agent, &proof, event);
         }
     }
@@ -327,12 +341,14 @@ void ha_coord_fence_report(struct ha_agent *agent, uint32_t from,
     ha_text_set(node.fence_detail, sizeof node.fence_detail, report->detail, NULL);
     event[0] = '\0';
     if (node.fence == HA_FENCE_FAILED) {
-        ha_text_set(event, sizeof event, node.name, ": not fenced: ", report->detail, NULL);
+        ha_text_set(event, sizeof event, node.name, ": not fenced: ", report->detail,
+                    NULL);
     }
     ha_coord_emit_node(agent, &node, no_op, event);
 }
 
-/* Decisions ---------------------------------------------------------------------------------- */
+/* Decisions
+ * ---------------------------------------------------------------------------------- */
 
 static unsigned budget_left(struct ha_agent *agent, uint64_t now_ns)
 {
@@ -384,7 +400,8 @@ static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
     ha_coord_emit_vm(agent, &vm, no_op, event);
 }
 
-static void execute_node(struct ha_agent *agent, const struct ha_action *action, uint64_t now_ns)
+static void execute_node(struct ha_agent *agent, const struct ha_action *action,
+                         uint64_t now_ns)
 {
     struct ha_node node = agent->state.node[action->index];
     char event[REASON_LEN_MAX + 1];
@@ -449,7 +466,8 @@ void ha_coord_decide(struct ha_agent *agent, uint64_t now_ns)
             char event[REASON_LEN_MAX + 1];
 
             ha_text_set(event, sizeof event, vm->name, ": deleted", NULL);
-            ha_coord_emit(agent, HA_ITEM_VM_GONE, vm->uuid.b, sizeof vm->uuid.b, no_op, event);
+            ha_coord_emit(agent, HA_ITEM_VM_GONE, vm->uuid.b, sizeof vm->uuid.b, no_op,
+                          event);
         } else {
             execute_node(agent, action, now_ns);
         }

@@ -72,7 +72,7 @@ static void put_summary(struct bytes_wr *wr, const struct ha_summary *s,
         put_uuid(wr, vms[i].instance);
         put_uuid(wr, vms[i].attempt);
         bytes_wr_u64(wr, vms[i].epoch);
-        bytes_wr_u8(wr, (uint8_t) vms[i].state);
+        bytes_wr_u8(wr, (uint8_t)vms[i].state);
     }
 }
 
@@ -89,7 +89,7 @@ static const char *get_summary(struct bytes_rd *rd, struct ha_summary *s)
     if (rd->failed || s->vm_count > HA_SUMMARY_VMS_MAX) {
         return "summary: bad count of VMs";
     }
-    s->vms = bytes_rd_view(rd, (size_t) s->vm_count * LOCAL_VM_LEN);
+    s->vms = bytes_rd_view(rd, (size_t)s->vm_count * LOCAL_VM_LEN);
     return NULL;
 }
 
@@ -99,12 +99,12 @@ struct ha_local_vm ha_summary_vm(const struct ha_summary *summary, uint32_t i)
     struct bytes_rd rd;
 
     BUG_ON(i >= summary->vm_count);
-    rd = bytes_rd_make(summary->vms + (size_t) i * LOCAL_VM_LEN, LOCAL_VM_LEN);
+    rd = bytes_rd_make(summary->vms + (size_t)i * LOCAL_VM_LEN, LOCAL_VM_LEN);
     vm.vm = get_uuid(&rd);
     vm.instance = get_uuid(&rd);
     vm.attempt = get_uuid(&rd);
     vm.epoch = bytes_rd_u64(&rd);
-    vm.state = (enum ha_local_state) bytes_rd_u8(&rd);
+    vm.state = (enum ha_local_state)bytes_rd_u8(&rd);
     return vm;
 }
 
@@ -140,7 +140,7 @@ static const char *get_sync(struct bytes_rd *rd, struct ha_sync *s)
 
 static void put_item(struct bytes_wr *wr, const struct ha_item_msg *item)
 {
-    bytes_wr_u8(wr, (uint8_t) item->kind);
+    bytes_wr_u8(wr, (uint8_t)item->kind);
     bytes_wr_u64(wr, item->version);
     put_uuid(wr, item->op);
     bytes_wr_u8(wr, item->want_persisted);
@@ -151,7 +151,7 @@ static void put_item(struct bytes_wr *wr, const struct ha_item_msg *item)
 
 static const char *get_item(struct bytes_rd *rd, struct ha_item_msg *item)
 {
-    item->kind = (enum ha_item_kind) bytes_rd_u8(rd);
+    item->kind = (enum ha_item_kind)bytes_rd_u8(rd);
     item->version = bytes_rd_u64(rd);
     item->op = get_uuid(rd);
     item->want_persisted = bytes_rd_u8(rd) != 0;
@@ -169,7 +169,7 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     put_uuid(wr, r->vm);
     put_uuid(wr, r->attempt);
     put_uuid(wr, r->instance);
-    bytes_wr_u8(wr, (uint8_t) r->outcome);
+    bytes_wr_u8(wr, (uint8_t)r->outcome);
     bytes_wr_u64(wr, r->epoch);
     bytes_wr_u8(wr, r->guest_shutdown);
     bytes_wr_str(wr, r->text);
@@ -180,7 +180,7 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
     r->vm = get_uuid(rd);
     r->attempt = get_uuid(rd);
     r->instance = get_uuid(rd);
-    r->outcome = (enum ha_vm_outcome) bytes_rd_u8(rd);
+    r->outcome = (enum ha_vm_outcome)bytes_rd_u8(rd);
     r->epoch = bytes_rd_u64(rd);
     r->guest_shutdown = bytes_rd_u8(rd) != 0;
     bytes_rd_str(rd, r->text, sizeof r->text);
@@ -195,7 +195,7 @@ static void put_fence_report(struct bytes_wr *wr, const struct ha_fence_report *
     put_uuid(wr, r->uid);
     bytes_wr_u32(wr, r->target);
     put_incarnation(wr, r->incarnation);
-    bytes_wr_u8(wr, (uint8_t) r->result);
+    bytes_wr_u8(wr, (uint8_t)r->result);
     bytes_wr_u8(wr, r->suspicion);
     bytes_wr_str(wr, r->detail);
 }
@@ -205,7 +205,7 @@ static const char *get_fence_report(struct bytes_rd *rd, struct ha_fence_report 
     r->uid = get_uuid(rd);
     r->target = bytes_rd_u32(rd);
     r->incarnation = get_incarnation(rd);
-    r->result = (enum ha_fence_state) bytes_rd_u8(rd);
+    r->result = (enum ha_fence_state)bytes_rd_u8(rd);
     r->suspicion = bytes_rd_u8(rd) != 0;
     bytes_rd_str(rd, r->detail, sizeof r->detail);
     if (r->result > HA_FENCE_CANCELLING) {
@@ -238,20 +238,21 @@ static const char *get_op(struct bytes_rd *rd, struct ha_op *op)
     if (rd->failed || op->body_len > DEFINITION_MAX) {
         return "op: bad length";
     }
-    op->body = (const char *) bytes_rd_view(rd, op->body_len);
+    op->body = (const char *)bytes_rd_view(rd, op->body_len);
     return NULL;
 }
 
-size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms, uint64_t seq,
-                     void *buf, size_t cap)
+size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
+                     uint64_t seq, void *buf, size_t cap)
 {
-    struct frame frame = {.type = (uint16_t) msg->type, .version = PROTO_CPG_VERSION, .seq = seq};
+    struct frame frame = {
+        .type = (uint16_t)msg->type, .version = PROTO_CPG_VERSION, .seq = seq};
     struct bytes_wr wr;
 
     if (cap < FRAME_HEADER_LEN) {
         return 0;
     }
-    wr = bytes_wr_make((uint8_t *) buf + FRAME_HEADER_LEN, cap - FRAME_HEADER_LEN);
+    wr = bytes_wr_make((uint8_t *)buf + FRAME_HEADER_LEN, cap - FRAME_HEADER_LEN);
     put_from(&wr, &msg->from);
     switch (msg->type) {
     case HA_MSG_SUMMARY:
@@ -296,7 +297,7 @@ size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms, ui
         return 0;
     }
     frame.body = wr.buf;
-    frame.body_len = (uint32_t) wr.pos;
+    frame.body_len = (uint32_t)wr.pos;
     return frame_encode(&frame, HA_MSG_MAGIC, buf, cap);
 }
 
@@ -352,7 +353,7 @@ const char *ha_msg_decode(const void *buf, size_t len, struct ha_msg *ret_msg)
         return "bytes after the frame";
     }
     memset(ret_msg, 0, sizeof *ret_msg);
-    ret_msg->type = (enum ha_msg_type) (frame.type & ~FRAME_TYPE_OPTIONAL);
+    ret_msg->type = (enum ha_msg_type)(frame.type & ~FRAME_TYPE_OPTIONAL);
     rd = bytes_rd_make(frame.body, frame.body_len);
     get_from(&rd, &ret_msg->from);
     wrong = get_body(&rd, ret_msg);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What agents say to each other through CPG: one frame (base/frame) per message, at most CPG_MSG_MAX bytes. Every
- * message carries the ring it was sent in and the position of the state it was decided on (R0). Pure.
+ * What agents say to each other through CPG: one frame (base/frame) per message, at most
+ * CPG_MSG_MAX bytes. Every message carries the ring it was sent in and the position of
+ * the state it was decided on (R0). Pure.
  */
 #pragma once
 
@@ -12,17 +13,19 @@
 
 enum ha_msg_type {
     HA_MSG_INVALID = 0,
-    HA_MSG_SUMMARY = 1,   /* each member after a new view: who I am, what state I have, what runs here */
-    HA_MSG_SYNC = 2,      /* lowest member: a term begins; coordinator, participants, source of the state */
+    HA_MSG_SUMMARY =
+        1, /* each member after a new view: who I am, what state I have, what runs here */
+    HA_MSG_SYNC = 2, /* lowest member: a term begins; coordinator, participants, source of
+                        the state */
     HA_MSG_SNAP_ITEM = 3, /* from the source: one item of the whole state */
     HA_MSG_SNAP_END = 4,
     HA_MSG_UPDATE = 5,    /* from the coordinator: one item */
     HA_MSG_PERSISTED = 6, /* version is on this node's disk */
     HA_MSG_VM_REPORT = 7, /* from an owner */
     HA_MSG_FENCE_REPORT = 8,
-    HA_MSG_OP = 9,        /* an operator's change, to the coordinator */
+    HA_MSG_OP = 9, /* an operator's change, to the coordinator */
     HA_MSG_OP_RESULT = 10,
-    HA_MSG_RENEW = 11,      /* isolation lease: request */
+    HA_MSG_RENEW = 11, /* isolation lease: request */
     HA_MSG_RENEW_ECHO = 12,
 };
 
@@ -35,7 +38,12 @@ struct ha_msg_from {
 };
 
 /* A VM as the agent of its node sees it. */
-enum ha_local_state { HA_LOCAL_STARTING = 1, HA_LOCAL_RUNNING, HA_LOCAL_FROZEN, HA_LOCAL_STOPPING };
+enum ha_local_state {
+    HA_LOCAL_STARTING = 1,
+    HA_LOCAL_RUNNING,
+    HA_LOCAL_FROZEN,
+    HA_LOCAL_STOPPING
+};
 
 struct ha_local_vm {
     struct uuid vm, instance, attempt;
@@ -49,9 +57,11 @@ struct ha_summary {
     char name[NODE_NAME_MAX + 1];
     uint32_t proto_version;
     uint64_t features;
-    struct uuid generation; /* none: blank, whether new or amnesiac (lost or torn): it receives state before it counts */
-    bool alone;             /* an operator said that this state may begin without a majority of others (set up, recover) */
-    uint32_t coordinator;   /* of its state's term */
+    struct uuid generation; /* none: blank, whether new or amnesiac (lost or torn): it
+                               receives state before it counts */
+    bool alone; /* an operator said that this state may begin without a majority of others
+                   (set up, recover) */
+    uint32_t coordinator; /* of its state's term */
     uint64_t memory_bytes;
     uint32_t vm_count;
     const uint8_t *vms; /* encoded; ha_summary_vm reads them */
@@ -73,7 +83,7 @@ struct ha_sync {
 struct ha_item_msg { /* SNAP_ITEM, UPDATE */
     enum ha_item_kind kind;
     uint64_t version;
-    struct uuid op;   /* the operator's change it belongs to, or none */
+    struct uuid op; /* the operator's change it belongs to, or none */
     bool want_persisted;
     char event[REASON_LEN_MAX + 1]; /* one line for the event log, or empty */
     const uint8_t *body;
@@ -83,7 +93,8 @@ struct ha_item_msg { /* SNAP_ITEM, UPDATE */
 enum ha_vm_outcome {
     HA_OUTCOME_INVALID = 0,
     HA_OUTCOME_RUNNING,      /* entered the guest under `epoch` */
-    HA_OUTCOME_START_FAILED, /* nothing of it runs: claim refused or VMM failed; see text */
+    HA_OUTCOME_START_FAILED, /* nothing of it runs: claim refused or VMM failed; see text
+                              */
     HA_OUTCOME_ENDED,        /* the guest or VMM ended by itself; nothing of it runs */
     HA_OUTCOME_STOPPED,      /* stopped as told; claim released */
     HA_OUTCOME_FROZEN,
@@ -103,7 +114,7 @@ struct ha_fence_report {
     uint32_t target;
     struct incarnation incarnation;
     enum ha_fence_state result; /* OK, FAILED, NONE (cancelled: settled) */
-    bool suspicion;             /* a status reading on suspicion, not a request's result */
+    bool suspicion; /* a status reading on suspicion, not a request's result */
     char detail[REASON_LEN_MAX + 1];
 };
 
@@ -115,7 +126,7 @@ struct ha_op {
     char object[VM_NAME_MAX + 1];
     char actor[32];
     char reason[REASON_LEN_MAX + 1];
-    uint32_t flags; /* HA_OP_* */
+    uint32_t flags;   /* HA_OP_* */
     const char *body; /* YAML, not NUL-terminated */
     uint32_t body_len;
 };
@@ -126,7 +137,8 @@ struct ha_op {
 struct ha_op_result {
     struct uuid uid;
     uint32_t exit_code;
-    uint64_t version; /* answered when this version is persisted by a majority; 0: at once */
+    uint64_t
+        version; /* answered when this version is persisted by a majority; 0: at once */
     char text[512];
 };
 
@@ -137,7 +149,8 @@ struct ha_msg {
         struct ha_summary summary;
         struct ha_sync sync;
         struct ha_item_msg item;
-        uint64_t number; /* SNAP_END: items; PERSISTED: version; RENEW, RENEW_ECHO: sequence */
+        uint64_t
+            number; /* SNAP_END: items; PERSISTED: version; RENEW, RENEW_ECHO: sequence */
         struct ha_vm_report vm_report;
         struct ha_fence_report fence_report;
         struct ha_op op;
@@ -146,9 +159,12 @@ struct ha_msg {
     uint32_t echo_to; /* RENEW_ECHO */
 };
 
-/* Length of the frame, or 0 when it does not fit. vms: `summary.vm_count` entries, for SUMMARY only. */
-size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms, uint64_t seq, void *buf, size_t cap);
-/* The one validator; views in *ret_msg point into buf. The text says what is wrong, NULL: fine. */
+/* Length of the frame, or 0 when it does not fit. vms: `summary.vm_count` entries, for
+ * SUMMARY only. */
+size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
+                     uint64_t seq, void *buf, size_t cap);
+/* The one validator; views in *ret_msg point into buf. The text says what is wrong, NULL:
+ * fine. */
 const char *ha_msg_decode(const void *buf, size_t len, struct ha_msg *ret_msg);
 /* Entry i < vm_count of a decoded summary. */
 struct ha_local_vm ha_summary_vm(const struct ha_summary *summary, uint32_t i);

@@ -36,7 +36,8 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
         const struct ha_node *node = &state->node[i];
 
         place->node[i].nodeid = node->nodeid;
-        /* A node whose fence request is not settled could still be shot: nothing is placed there (R7). */
+        /* A node whose fence request is not settled could still be shot: nothing is
+         * placed there (R7). */
         place->node[i].eligible = is_participant(in, node->nodeid) &&
                                   node->fence != HA_FENCE_PENDING &&
                                   node->fence != HA_FENCE_CANCELLING;
@@ -71,7 +72,8 @@ static bool names(const struct ha_vm *vm, const char *other)
     return false;
 }
 
-/* The VM on `nodeid` that must not share a host with this one, or NULL. Either may name the other. */
+/* The VM on `nodeid` that must not share a host with this one, or NULL. Either may name
+ * the other. */
 static const struct ha_vm *conflict(const struct ha_place *place, const struct ha_vm *vm,
                                     uint32_t nodeid)
 {
@@ -88,7 +90,8 @@ static const struct ha_vm *conflict(const struct ha_place *place, const struct h
     return NULL;
 }
 
-static unsigned preference(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid)
+static unsigned preference(const struct ha_place *place, const struct ha_vm *vm,
+                           uint32_t nodeid)
 {
     const struct ha_node *node = ha_state_node(place->in->state, nodeid);
 
@@ -122,8 +125,8 @@ static void say_none(const struct ha_place *place, const struct ha_vm *vm, char 
     ha_text_add(reason, REASON_LEN_MAX + 1, " MiB, or anti-affinity forbids the rest");
 }
 
-uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm, uint32_t avoid,
-                         char reason[static REASON_LEN_MAX + 1])
+uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm,
+                         uint32_t avoid, char reason[static REASON_LEN_MAX + 1])
 {
     unsigned chosen = NODES_MAX, chosen_rank = 0;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where a VM can run: hard limits first (memory, anti-affinity), then preference, then the most free memory; ties by node id. Pure. */
+/* Where a VM can run: hard limits first (memory, anti-affinity), then preference, then
+ * the most free memory; ties by node id. Pure. */
 #pragma once
 
 #include "ha/ha_policy.h"
@@ -16,8 +17,9 @@ struct ha_place {
 
 /* Accounts every VM that is or may be running. */
 void ha_place_init(struct ha_place *place, const struct ha_policy_in *in);
-/* The node, or 0 and *reason says why there is none. `avoid`: only if there is no other. */
-uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm, uint32_t avoid,
-                         char reason[static REASON_LEN_MAX + 1]);
+/* The node, or 0 and *reason says why there is none. `avoid`: only if there is no other.
+ */
+uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm,
+                         uint32_t avoid, char reason[static REASON_LEN_MAX + 1]);
 /* The VM was given to the node: later choices of the same decision see it. */
 void ha_place_take(struct ha_place *place, uint32_t nodeid, const struct ha_vm *vm);

@@ -10,10 +10,12 @@ struct decision {
     const struct ha_policy_in *in;
     struct ha_plan *plan;
     struct ha_place place;
-    bool needs_proof[NODES_MAX]; /* by node index: a VM waits for the proof of its death */
+    bool
+        needs_proof[NODES_MAX]; /* by node index: a VM waits for the proof of its death */
 };
 
-static struct ha_action *action_add(struct decision *d, enum ha_action_kind kind, unsigned index)
+static struct ha_action *action_add(struct decision *d, enum ha_action_kind kind,
+                                    unsigned index)
 {
     struct ha_action *action;
 
@@ -69,8 +71,8 @@ uint64_t ha_policy_backoff_ns(const struct conf_vm *conf, uint32_t failures)
 }
 
 /* Writes the action only if it changes something: decide(apply(plan)) is empty. */
-static void set_vm(struct decision *d, unsigned index, enum ha_vm_state state, uint32_t owner,
-                   bool kill, bool new_attempt, const char *reason)
+static void set_vm(struct decision *d, unsigned index, enum ha_vm_state state,
+                   uint32_t owner, bool kill, bool new_attempt, const char *reason)
 {
     const struct ha_vm *vm = d->in->state->vm[index];
     struct ha_action *action;
@@ -90,8 +92,8 @@ static void set_vm(struct decision *d, unsigned index, enum ha_vm_state state, u
     ha_text_set(action->reason, sizeof action->reason, reason, NULL);
 }
 
-static void start_somewhere(struct decision *d, unsigned index, uint32_t prefer, uint32_t avoid,
-                            const char *why)
+static void start_somewhere(struct decision *d, unsigned index, uint32_t prefer,
+                            uint32_t avoid, const char *why)
 {
     const struct ha_vm *vm = d->in->state->vm[index];
     char reason[REASON_LEN_MAX + 1];
@@ -122,12 +124,13 @@ static void start_somewhere(struct decision *d, unsigned index, uint32_t prefer,
     set_vm(d, index, HA_VM_STARTING, nodeid, false, true, reason);
 }
 
-static bool owner_is_dead(const struct decision *d, const struct ha_vm *vm, const char **ret_how)
+static bool owner_is_dead(const struct decision *d, const struct ha_vm *vm,
+                          const char **ret_how)
 {
     struct proof_answer answer;
 
-    if (proof_covers(&d->in->state->proofs, vm->owner, &vm->owner_incarnation, vm->uuid, vm->epoch,
-                     vm->instance, &answer)) {
+    if (proof_covers(&d->in->state->proofs, vm->owner, &vm->owner_incarnation, vm->uuid,
+                     vm->epoch, vm->instance, &answer)) {
         *ret_how = proof_kind_str(answer.kind);
         return true;
     }
@@ -142,7 +145,8 @@ static void owner_away(struct decision *d, unsigned index)
     const char *how;
 
     if (owner_is_dead(d, vm, &how)) {
-        ha_text_set(reason, sizeof reason, node_name(d, vm->owner), " is dead (", how, ")", NULL);
+        ha_text_set(reason, sizeof reason, node_name(d, vm->owner), " is dead (", how,
+                    ")", NULL);
         if (vm->desired != HA_DESIRED_RUNNING) {
             set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, reason);
         } else if (vm->conf != NULL && !vm->conf->protect) {
@@ -204,8 +208,9 @@ static void owner_present(struct decision *d, unsigned index)
     }
     switch (vm->state) {
     case HA_VM_STARTING:
-        limit_ns = vm->changed_ns + grace_ns +
-                   (vm->conf != NULL ? vm->conf->start_timeout_ms : 60000) * NSEC_PER_MSEC;
+        limit_ns =
+            vm->changed_ns + grace_ns +
+            (vm->conf != NULL ? vm->conf->start_timeout_ms : 60000) * NSEC_PER_MSEC;
         if (d->in->now_ns >= limit_ns) {
             set_vm(d, index, HA_VM_STOPPING, vm->owner, true, true,
                    "did not start within start_timeout: stopped, to be tried elsewhere");
@@ -277,12 +282,14 @@ static uint32_t pick_executor(const struct decision *d, const struct ha_node *ta
     uint32_t fit[NODES_MAX];
     unsigned count = 0;
 
-    /* The coordinator first, then the others in turn: a device may be out of reach from one of them. */
+    /* The coordinator first, then the others in turn: a device may be out of reach from
+     * one of them. */
     fit[count++] = d->in->self;
     for (unsigned i = 0; i < d->in->participant_count && count < NODES_MAX; i++) {
         uint32_t nodeid = d->in->participant[i];
 
-        if (nodeid != target->nodeid && nodeid != d->in->self && ha_view_has(d->in->view, nodeid)) {
+        if (nodeid != target->nodeid && nodeid != d->in->self &&
+            ha_view_has(d->in->view, nodeid)) {
             fit[count++] = nodeid;
         }
     }
@@ -298,15 +305,16 @@ static void request_fence(struct decision *d, unsigned index, const char *why)
         return;
     }
     action->owner = pick_executor(d, node);
-    ha_text_set(action->reason, sizeof action->reason, why, "; ", node_name(d, action->owner),
-                " switches it off", NULL);
+    ha_text_set(action->reason, sizeof action->reason, why, "; ",
+                node_name(d, action->owner), " switches it off", NULL);
 }
 
 static bool race_delay(struct decision *d, const struct ha_node *node)
 {
     uint64_t at_ns = node->changed_ns + d->in->times->race_delay_ns;
 
-    /* Two nodes: both halves are quorate. The lower id shoots first, so that they do not shoot each other. */
+    /* Two nodes: both halves are quorate. The lower id shoots first, so that they do not
+     * shoot each other. */
     if (d->in->state->node_count != 2 || d->in->view->votes_needed != 1 ||
         d->in->self < node->nodeid || d->in->now_ns >= at_ns) {
         return false;

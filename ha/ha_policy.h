@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the coordinator wants next, as a pure function of the replicated state, the view and the time: decide, then act
- * (design 4.1). It proposes; safety is the claim's business (fencing/claim). Every action carries its reason in words.
+ * What the coordinator wants next, as a pure function of the replicated state, the view
+ * and the time: decide, then act (design 4.1). It proposes; safety is the claim's
+ * business (fencing/claim). Every action carries its reason in words.
  */
 #pragma once
 
@@ -11,7 +12,8 @@
 struct ha_policy_in {
     const struct ha_state *state;
     const struct ha_view *view;
-    /* Members that took part in this term's state exchange: only they are told anything. */
+    /* Members that took part in this term's state exchange: only they are told anything.
+     */
     unsigned participant_count;
     const uint32_t *participant;
     uint32_t self;
@@ -21,10 +23,11 @@ struct ha_policy_in {
 };
 
 enum ha_action_kind {
-    HA_ACTION_VM = 1,   /* write vm[index] with the new state, owner, kill and reason */
-    HA_ACTION_VM_GONE,  /* forget vm[index] */
-    HA_ACTION_FENCE,    /* fence node[index], executed by `owner` */
-    HA_ACTION_FENCE_CANCEL, /* node[index] is back: its executor is to settle the request */
+    HA_ACTION_VM = 1,  /* write vm[index] with the new state, owner, kill and reason */
+    HA_ACTION_VM_GONE, /* forget vm[index] */
+    HA_ACTION_FENCE,   /* fence node[index], executed by `owner` */
+    HA_ACTION_FENCE_CANCEL,  /* node[index] is back: its executor is to settle the request
+                              */
     HA_ACTION_FENCE_SETTLED, /* node[index]: nothing is under way any more */
 };
 
@@ -47,5 +50,6 @@ struct ha_plan {
 
 void ha_policy_decide(const struct ha_policy_in *in, struct ha_plan *plan);
 
-/* Pause before the next try after `failures` in a row: none after the first, then doubling up to the definition's maximum. */
+/* Pause before the next try after `failures` in a row: none after the first, then
+ * doubling up to the definition's maximum. */
 uint64_t ha_policy_backoff_ns(const struct conf_vm *conf, uint32_t failures);

@@ -11,7 +11,7 @@ void ha_state_init(struct ha_state *state, const struct ha_mem *mem)
 {
     memset(state, 0, sizeof *state);
     state->mem = mem;
-    state->proofs = (struct proof_table) {
+    state->proofs = (struct proof_table){
         .proofs = state->proof_slots,
         .cap = ARRAY_SIZE(state->proof_slots),
         .stopped = state->stopped_slots,
@@ -46,7 +46,7 @@ struct ha_node *ha_state_node(const struct ha_state *state, uint32_t nodeid)
 {
     for (unsigned i = 0; i < state->node_count; i++) {
         if (state->node[i].nodeid == nodeid) {
-            return (struct ha_node *) &state->node[i];
+            return (struct ha_node *)&state->node[i];
         }
     }
     return NULL;
@@ -56,7 +56,7 @@ struct ha_node *ha_state_node_by_name(const struct ha_state *state, const char *
 {
     for (unsigned i = 0; i < state->node_count; i++) {
         if (strcmp(state->node[i].name, name) == 0) {
-            return (struct ha_node *) &state->node[i];
+            return (struct ha_node *)&state->node[i];
         }
     }
     return NULL;
@@ -104,7 +104,8 @@ bool ha_state_set_up(const struct ha_state *state)
     return !uuid_is_none(state->cluster.generation);
 }
 
-/* Item bodies ---------------------------------------------------------------------------- */
+/* Item bodies
+ * ---------------------------------------------------------------------------- */
 
 static void put_uuid(struct bytes_wr *wr, struct uuid u)
 {
@@ -157,8 +158,8 @@ size_t ha_item_put_node(const struct ha_node *node, void *buf, size_t cap)
     bytes_wr_u32(&wr, node->nodeid);
     bytes_wr_str(&wr, node->name);
     put_incarnation(&wr, node->incarnation);
-    bytes_wr_u8(&wr, (uint8_t) (node->seen | node->clean_stopped << 1 | node->lost << 2));
-    bytes_wr_u8(&wr, (uint8_t) node->fence);
+    bytes_wr_u8(&wr, (uint8_t)(node->seen | node->clean_stopped << 1 | node->lost << 2));
+    bytes_wr_u8(&wr, (uint8_t)node->fence);
     put_incarnation(&wr, node->fence_incarnation);
     put_uuid(&wr, node->fence_uid);
     bytes_wr_u32(&wr, node->fence_executor);
@@ -174,8 +175,8 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
 
     put_uuid(&wr, vm->uuid);
     bytes_wr_str(&wr, vm->name);
-    bytes_wr_u8(&wr, (uint8_t) vm->desired);
-    bytes_wr_u8(&wr, (uint8_t) vm->state);
+    bytes_wr_u8(&wr, (uint8_t)vm->desired);
+    bytes_wr_u8(&wr, (uint8_t)vm->state);
     bytes_wr_u32(&wr, vm->owner);
     put_incarnation(&wr, vm->owner_incarnation);
     put_uuid(&wr, vm->instance);
@@ -191,8 +192,8 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     return finish(&wr);
 }
 
-size_t ha_item_put_proof(const struct proof *proof, const struct proof_stopped *stopped, void *buf,
-                         size_t cap)
+size_t ha_item_put_proof(const struct proof *proof, const struct proof_stopped *stopped,
+                         void *buf, size_t cap)
 {
     return proof_encode(proof, stopped, buf, cap);
 }
@@ -200,7 +201,7 @@ size_t ha_item_put_proof(const struct proof *proof, const struct proof_stopped *
 /* A NUL-terminated copy of `len` bytes; NULL when out of memory. */
 static char *text_copy(const struct ha_state *state, const uint8_t *text, uint32_t len)
 {
-    char *copy = state->mem->alloc((size_t) len + 1);
+    char *copy = state->mem->alloc((size_t)len + 1);
 
     if (copy != NULL) {
         memcpy(copy, text, len);
@@ -243,7 +244,8 @@ static int apply_cluster(struct ha_state *state, struct bytes_rd *rd, uint64_t v
     return 0;
 }
 
-static int apply_node(struct ha_state *state, struct bytes_rd *rd, uint64_t version, uint64_t now_ns)
+static int apply_node(struct ha_state *state, struct bytes_rd *rd, uint64_t version,
+                      uint64_t now_ns)
 {
     struct ha_node next = {0}, *node;
     uint8_t flags;
@@ -255,7 +257,7 @@ static int apply_node(struct ha_state *state, struct bytes_rd *rd, uint64_t vers
     next.seen = flags & 1;
     next.clean_stopped = flags >> 1 & 1;
     next.lost = flags >> 2 & 1;
-    next.fence = (enum ha_fence_state) bytes_rd_u8(rd);
+    next.fence = (enum ha_fence_state)bytes_rd_u8(rd);
     next.fence_incarnation = get_incarnation(rd);
     next.fence_uid = get_uuid(rd);
     next.fence_executor = bytes_rd_u32(rd);
@@ -300,7 +302,8 @@ static int vm_insert(struct ha_state *state, struct ha_vm *vm)
         state->vm_cap = cap;
     }
     at = vm_lower_bound(state, vm->name);
-    memmove(&state->vm[at + 1], &state->vm[at], (state->vm_count - at) * sizeof(struct ha_vm *));
+    memmove(&state->vm[at + 1], &state->vm[at],
+            (state->vm_count - at) * sizeof(struct ha_vm *));
     state->vm[at] = vm;
     state->vm_count++;
     return 0;
@@ -330,8 +333,8 @@ static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_t
 {
     vm->uuid = get_uuid(rd);
     bytes_rd_str(rd, vm->name, sizeof vm->name);
-    vm->desired = (enum ha_desired) bytes_rd_u8(rd);
-    vm->state = (enum ha_vm_state) bytes_rd_u8(rd);
+    vm->desired = (enum ha_desired)bytes_rd_u8(rd);
+    vm->state = (enum ha_vm_state)bytes_rd_u8(rd);
     vm->owner = bytes_rd_u32(rd);
     vm->owner_incarnation = get_incarnation(rd);
     vm->instance = get_uuid(rd);
@@ -350,7 +353,8 @@ static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_t
            vm->definition_len <= DEFINITION_MAX;
 }
 
-static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t version, uint64_t now_ns)
+static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t version,
+                    uint64_t now_ns)
 {
     struct ha_vm next = {0}, *vm, *other;
     const uint8_t *text;
@@ -417,7 +421,8 @@ static int apply_vm_gone(struct ha_state *state, struct bytes_rd *rd)
     return 0;
 }
 
-/* Proofs of one node beyond this many: the oldest is forgotten, nobody waits for it any more. */
+/* Proofs of one node beyond this many: the oldest is forgotten, nobody waits for it any
+ * more. */
 #define PROOFS_PER_NODE 6
 
 static void proofs_prune(struct ha_state *state, uint32_t node_id)
@@ -443,20 +448,22 @@ static int apply_proof(struct ha_state *state, struct bytes_rd *rd, uint64_t now
     struct proof proof;
     size_t used;
 
-    if (proof_decode(rd->buf, rd->len, &proof, state->stopped_scratch, &used) != PROOF_DECODE_OK ||
+    if (proof_decode(rd->buf, rd->len, &proof, state->stopped_scratch, &used) !=
+            PROOF_DECODE_OK ||
         used != rd->len) {
         return -EBADMSG;
     }
     proof.known_ns = now_ns;
-    if (proof_table_add(&state->proofs, &proof, state->stopped_scratch, proof.stopped_count) < 0) {
+    if (proof_table_add(&state->proofs, &proof, state->stopped_scratch,
+                        proof.stopped_count) < 0) {
         return -EBADMSG;
     }
     proofs_prune(state, proof.node_id);
     return 0;
 }
 
-int ha_state_apply(struct ha_state *state, enum ha_item_kind kind, const void *body, size_t len,
-                   uint64_t version, uint64_t now_ns)
+int ha_state_apply(struct ha_state *state, enum ha_item_kind kind, const void *body,
+                   size_t len, uint64_t version, uint64_t now_ns)
 {
     struct bytes_rd rd = bytes_rd_make(body, len);
     int r;
@@ -499,8 +506,9 @@ int ha_state_apply(struct ha_state *state, enum ha_item_kind kind, const void *b
     return r;
 }
 
-bool ha_state_next_item(const struct ha_state *state, unsigned *cursor, enum ha_item_kind *ret_kind,
-                        void *buf, size_t cap, size_t *ret_len)
+bool ha_state_next_item(const struct ha_state *state, unsigned *cursor,
+                        enum ha_item_kind *ret_kind, void *buf, size_t cap,
+                        size_t *ret_len)
 {
     unsigned at = (*cursor)++;
 

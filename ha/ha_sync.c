@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a view to a common state. Every member multicasts a summary; the lowest member, once all have spoken (or after
- * summary_ns), proposes a term: who takes part, whose state holds, who coordinates. The total order makes the first proposal with a new
- * term the one that counts, so a proposer that dies is simply followed by the next.
+ * From a view to a common state. Every member multicasts a summary; the lowest member,
+ * once all have spoken (or after summary_ns), proposes a term: who takes part, whose
+ * state holds, who coordinates. The total order makes the first proposal with a new term
+ * the one that counts, so a proposer that dies is simply followed by the next.
  */
 #include <string.h>
 
@@ -34,7 +35,7 @@ static void members_clear(struct ha_agent *agent)
     memset(agent->member, 0, sizeof agent->member);
 }
 
-static void send_summary(struct ha_agent *agent)
+void ha_sync_summary_send(struct ha_agent *agent)
 {
     struct ha_msg msg = {.type = HA_MSG_SUMMARY};
 
@@ -67,7 +68,7 @@ void ha_sync_begin(struct ha_agent *agent, uint64_t now_ns)
     }
     agent->phase = HA_PHASE_EXCHANGING;
     wait_for(agent, agent->view.quorate ? "state exchange" : "no quorum");
-    send_summary(agent);
+    ha_sync_summary_send(agent);
 }
 
 void ha_sync_summary(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns)
@@ -97,7 +98,7 @@ void ha_sync_summary(struct ha_agent *agent, const struct ha_msg *msg, uint64_t 
         return;
     }
     agent->state.mem->free(m->vm);
-    *m = (struct ha_member) {
+    *m = (struct ha_member){
         .present = true,
         .nodeid = msg->from.nodeid,
         .incarnation = msg->from.incarnation,
@@ -138,13 +139,16 @@ static const struct ha_member *choose_source(struct ha_agent *agent)
             continue;
         }
         if (best != NULL && !uuid_equal(best->generation, m->generation)) {
-            wait_for(agent, "two nodes carry the state of different clusters: remove one, or clear "
-                            "its state directory");
+            wait_for(
+                agent,
+                "two nodes carry the state of different clusters: remove one, or clear "
+                "its state directory");
             return NULL;
         }
         with_state++;
         alone = alone || m->alone;
-        if (best == NULL || newer(m, best) || (!newer(best, m) && m->nodeid < best->nodeid)) {
+        if (best == NULL || newer(m, best) ||
+            (!newer(best, m) && m->nodeid < best->nodeid)) {
             best = m;
         }
     }
@@ -153,8 +157,10 @@ static const struct ha_member *choose_source(struct ha_agent *agent)
         return NULL;
     }
     if (with_state < agent->view.votes_needed && !alone) {
-        wait_for(agent, "too few nodes still have the cluster's state: start the others, or accept "
-                        "what is here with gemel cluster recover");
+        wait_for(
+            agent,
+            "too few nodes still have the cluster's state: start the others, or accept "
+            "what is here with gemel cluster recover");
         return NULL;
     }
     return best;
@@ -183,7 +189,8 @@ static bool everybody_spoke(const struct ha_agent *agent)
 static bool all_take_part(const struct ha_agent *agent)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(agent->member); i++) {
-        if (agent->member[i].present && !ha_agent_is_participant(agent, agent->member[i].nodeid)) {
+        if (agent->member[i].present &&
+            !ha_agent_is_participant(agent, agent->member[i].nodeid)) {
             return false;
         }
     }
@@ -204,10 +211,10 @@ static void propose(struct ha_agent *agent, const struct ha_member *source)
             continue;
         }
         s->participant[s->participant_count++] =
-            (struct ha_participant) {m->nodeid, m->incarnation};
+            (struct ha_participant){m->nodeid, m->incarnation};
         s->term = m->term > s->term ? m->term : s->term;
-        s->transfer = s->transfer || m->term != source->term || m->version != source->version ||
-                      uuid_is_none(m->generation);
+        s->transfer = s->transfer || m->term != source->term ||
+                      m->version != source->version || uuid_is_none(m->generation);
         if (has_state(m) && m->nodeid < lowest) {
             lowest = m->nodeid;
         }
@@ -235,7 +242,8 @@ void ha_sync_consider(struct ha_agent *agent, uint64_t now_ns)
         agent->phase == HA_PHASE_TRANSFER) {
         return;
     }
-    if (!everybody_spoke(agent) && now_ns < agent->phase_since_ns + agent->times.summary_ns) {
+    if (!everybody_spoke(agent) &&
+        now_ns < agent->phase_since_ns + agent->times.summary_ns) {
         return;
     }
     source = choose_source(agent);
@@ -257,7 +265,8 @@ static void synced(struct ha_agent *agent, uint64_t now_ns)
     bytes_wr_u64(&wr, agent->sync.term);
     bytes_wr_u32(&wr, agent->sync.coordinator);
     /* The same item on every participant, so that positions stay equal. */
-    ha_state_apply(&agent->state, HA_ITEM_TERM, wr.buf, wr.pos, agent->state.version + 1, now_ns);
+    ha_state_apply(&agent->state, HA_ITEM_TERM, wr.buf, wr.pos, agent->state.version + 1,
+                   now_ns);
     agent->ops->persist(agent->ctx, HA_ITEM_TERM, wr.buf, wr.pos, agent->state.version);
     agent->sent_version = agent->state.version;
     agent->phase = HA_PHASE_SYNCED;
@@ -285,10 +294,10 @@ static void send_snapshot(struct ha_agent *agent)
                               sizeof agent->scratch, &len)) {
         msg.item.version = agent->state.version;
         msg.item.body = agent->scratch;
-        msg.item.body_len = (uint32_t) len;
+        msg.item.body_len = (uint32_t)len;
         ha_agent_send(agent, &msg, NULL);
     }
-    msg = (struct ha_msg) {.type = HA_MSG_SNAP_END, .number = cursor - 1};
+    msg = (struct ha_msg){.type = HA_MSG_SNAP_END, .number = cursor - 1};
     ha_agent_send(agent, &msg, NULL);
 }
 
@@ -312,7 +321,7 @@ void ha_sync_proposed(struct ha_agent *agent, const struct ha_msg *msg, uint64_t
     if (!ha_agent_is_participant(agent, agent->self.nodeid)) {
         agent->phase = HA_PHASE_EXCHANGING;
         wait_for(agent, "this node spoke too late: it joins in the next term");
-        send_summary(agent);
+        ha_sync_summary_send(agent);
         return;
     }
     if (!s->transfer) {
@@ -324,7 +333,8 @@ void ha_sync_proposed(struct ha_agent *agent, const struct ha_msg *msg, uint64_t
     wait_for(agent, "state transfer");
     if (s->source == agent->self.nodeid) {
         send_snapshot(agent);
-    } else if (agent->state.term != source->term || agent->state.version != source->version ||
+    } else if (agent->state.term != source->term ||
+               agent->state.version != source->version ||
                !ha_state_set_up(&agent->state)) {
         ha_state_init(&agent->incoming, agent->state.mem);
         agent->receiving = true;
@@ -339,10 +349,11 @@ void ha_sync_snap_item(struct ha_agent *agent, const struct ha_msg *msg, uint64_
         return;
     }
     agent->snap_count++;
-    if (agent->receiving && ha_state_apply(&agent->incoming, item->kind, item->body, item->body_len,
-                                           item->version, now_ns) < 0) {
+    if (agent->receiving && ha_state_apply(&agent->incoming, item->kind, item->body,
+                                           item->body_len, item->version, now_ns) < 0) {
         ha_agent_trace(agent, "state transfer: an item was refused", "", "");
-        agent->snap_count = UINT32_MAX / 2; /* never matches the end: this node stays out of the term */
+        agent->snap_count =
+            UINT32_MAX / 2; /* never matches the end: this node stays out of the term */
     }
 }
 
@@ -352,7 +363,9 @@ void ha_sync_snap_end(struct ha_agent *agent, const struct ha_msg *msg, uint64_t
         return;
     }
     if (agent->snap_count != msg->number) {
-        ha_agent_trace(agent, "state transfer: items are missing; waiting for the next term", "", "");
+        ha_agent_trace(agent,
+                       "state transfer: items are missing; waiting for the next term", "",
+                       "");
         if (agent->receiving) {
             ha_state_clear(&agent->incoming);
             agent->receiving = false;

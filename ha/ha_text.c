@@ -22,7 +22,7 @@ char *ha_text_add_u64(char *buf, size_t cap, uint64_t v)
 
     digits[at] = '\0';
     do {
-        digits[--at] = (char) ('0' + v % 10);
+        digits[--at] = (char)('0' + v % 10);
         v /= 10;
     } while (v != 0);
     return ha_text_add(buf, cap, &digits[at]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bounded text for reasons, without stdio: the cores are pure. A text that does not fit is cut. */
+/* Bounded text for reasons, without stdio: the cores are pure. A text that does not fit
+ * is cut. */
 #pragma once
 
 #include <stddef.h>

@@ -11,16 +11,17 @@ bool ha_times_derive(const struct ha_times_in *in, struct ha_times *ret_times)
     if (token_ms < 50 || token_ms > 60000 || in->node_count == 0) {
         return false;
     }
-    /* corosync.conf(5): the coefficient counts from the third node on; consensus is 1.2 x token. */
+    /* corosync.conf(5): the coefficient counts from the third node on; consensus is 1.2 x
+     * token. */
     if (in->node_count > 2) {
-        token_ms += (uint64_t) in->token_coefficient_ms * (in->node_count - 2);
+        token_ms += (uint64_t)in->token_coefficient_ms * (in->node_count - 2);
     }
     t.ring_ns = token_ms * NSEC_PER_MSEC * 22 / 10;
     t.summary_ns = 2 * NSEC_PER_SEC;
     t.report_grace_ns = 10 * NSEC_PER_SEC;
     t.agent_away_ns = 10 * NSEC_PER_SEC;
     t.fence_retry_ns = in->fence_retry_ms * NSEC_PER_MSEC;
-    t.fence_total_ns = (uint64_t) in->fence_timeout_ms * NSEC_PER_MSEC * 3;
+    t.fence_total_ns = (uint64_t)in->fence_timeout_ms * NSEC_PER_MSEC * 3;
     t.lease_ns = t.ring_ns * 2 > 2 * NSEC_PER_SEC ? t.ring_ns * 2 : 2 * NSEC_PER_SEC;
     t.lease_renew_ns = t.lease_ns / 4;
     t.race_delay_ns = 2 * NSEC_PER_SEC;

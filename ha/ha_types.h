@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the agents of a cluster share: VM, node, fence and cluster records, and the view. Plain values; the replicated
- * state (ha_state) is a table of them. Included by everything in ha/.
+ * What the agents of a cluster share: VM, node, fence and cluster records, and the view.
+ * Plain values; the replicated state (ha_state) is a table of them. Included by
+ * everything in ha/.
  */
 #pragma once
 
@@ -24,26 +25,28 @@ struct ha_ring {
 
 enum ha_desired { HA_DESIRED_STOPPED = 1, HA_DESIRED_RUNNING, HA_DESIRED_DELETED };
 
-/* The states of a VM record; ha/README.md has the table state x who moves it x timeout x manual exit. */
-#define HA_VM_STATES(X)                                                                    \
-    X(STOPPED, "stopped")       /* nobody runs it; the highest claim is released */       \
-    X(STARTING, "starting")     /* owner was told: take the next claim and start */       \
-    X(RUNNING, "running")       /* owner reported it running under `epoch` */             \
-    X(STOPPING, "stopping")     /* owner was told to stop it */                            \
-    X(UNKNOWN, "unknown")       /* owner left the view: nothing starts before a proof */  \
-    X(FAILED, "failed")         /* ended or did not start; tried again after a pause */   \
-    X(FROZEN, "frozen")         /* owner froze it (isolation); thawed by the next claim */ \
-    X(HELD, "held")             /* needs an operator: `gemel vm retry` */
+/* The states of a VM record; ha/README.md has the table state x who moves it x timeout x
+ * manual exit. */
+#define HA_VM_STATES(X)                                                                  \
+    X(STOPPED, "stopped")   /* nobody runs it; the highest claim is released */          \
+    X(STARTING, "starting") /* owner was told: take the next claim and start */          \
+    X(RUNNING, "running")   /* owner reported it running under `epoch` */                \
+    X(STOPPING, "stopping") /* owner was told to stop it */                              \
+    X(UNKNOWN, "unknown")   /* owner left the view: nothing starts before a proof */     \
+    X(FAILED, "failed")     /* ended or did not start; tried again after a pause */      \
+    X(FROZEN, "frozen")     /* owner froze it (isolation); thawed by the next claim */   \
+    X(HELD, "held")         /* needs an operator: `gemel vm retry` */
 
 enum ha_vm_state {
     HA_VM_INVALID = 0,
 #define X(name, text) HA_VM_##name,
     HA_VM_STATES(X)
 #undef X
-    HA_VM_STATE_COUNT,
+        HA_VM_STATE_COUNT,
 };
 
-/* One per VM, replicated and persisted: what is wanted, what is believed, why. Safety does not rest on it. */
+/* One per VM, replicated and persisted: what is wanted, what is believed, why. Safety
+ * does not rest on it. */
 struct ha_vm {
     struct uuid uuid;
     char name[VM_NAME_MAX + 1];
@@ -52,7 +55,8 @@ struct ha_vm {
     uint32_t owner; /* nodeid; 0: none */
     struct incarnation owner_incarnation;
     struct uuid instance; /* as the owner reported it */
-    struct uuid attempt;  /* uid of the start, stop or thaw under way: results carry it, a duplicate has no effect */
+    struct uuid attempt;  /* uid of the start, stop or thaw under way: results carry it, a
+                             duplicate has no effect */
     uint64_t epoch;       /* highest reported */
     uint32_t failures;    /* in a row, for the backoff */
     uint32_t restarts;    /* in place within the window */
@@ -63,16 +67,17 @@ struct ha_vm {
     char *definition;
     uint32_t definition_len;
     /* Not replicated: */
-    struct conf_vm *conf;    /* parsed definition, owned by the state; NULL if it did not parse here */
-    uint64_t changed_ns;     /* local monotonic time of the last change of state */
-    uint64_t version;        /* of the update that wrote it */
+    struct conf_vm
+        *conf; /* parsed definition, owned by the state; NULL if it did not parse here */
+    uint64_t changed_ns; /* local monotonic time of the last change of state */
+    uint64_t version;    /* of the update that wrote it */
 };
 
 enum ha_fence_state {
     HA_FENCE_NONE = 0,
     HA_FENCE_PENDING, /* intent replicated; the executor works on it */
     HA_FENCE_OK,
-    HA_FENCE_FAILED,  /* tried again after a pause */
+    HA_FENCE_FAILED,     /* tried again after a pause */
     HA_FENCE_CANCELLING, /* the node came back; settled when the executor says so */
 };
 
@@ -83,7 +88,7 @@ struct ha_node {
     struct incarnation incarnation; /* last one seen in a synced view */
     bool seen;                      /* ever */
     bool clean_stopped;             /* left by a clean stop: nothing of it runs */
-    bool lost;                      /* was in the view and is not: its VMs wait for a proof */
+    bool lost; /* was in the view and is not: its VMs wait for a proof */
     enum ha_fence_state fence;
     struct incarnation fence_incarnation;
     struct uuid fence_uid;
@@ -98,15 +103,18 @@ struct ha_node {
 
 /* The cluster definition and what must be remembered of the cluster as a whole. */
 struct ha_cluster {
-    struct uuid generation; /* made when the cluster was first set up: another one is another cluster */
-    bool stopped;           /* `gemel cluster stop`: everything is wanted stopped, and a later start fences nobody */
+    struct uuid generation; /* made when the cluster was first set up: another one is
+                               another cluster */
+    bool stopped; /* `gemel cluster stop`: everything is wanted stopped, and a later start
+                     fences nobody */
     char *definition;
     uint32_t definition_len;
     struct conf_cluster *conf; /* not replicated */
     uint64_t version;
 };
 
-/* A view (R0): CPG, quorum nodelist and quorum callback agree on one ring; members = their intersection. */
+/* A view (R0): CPG, quorum nodelist and quorum callback agree on one ring; members =
+ * their intersection. */
 struct ha_view {
     bool agreed;
     bool quorate;

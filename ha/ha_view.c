@@ -5,14 +5,13 @@
 
 const char *ha_vm_state_str(enum ha_vm_state state)
 {
-    static const char *const text[HA_VM_STATE_COUNT] = {
-        [HA_VM_INVALID] = "invalid",
+    static const char *const text[HA_VM_STATE_COUNT] = {[HA_VM_INVALID] = "invalid",
 #define X(name, word) [HA_VM_##name] = word,
-        HA_VM_STATES(X)
+                                                        HA_VM_STATES(X)
 #undef X
     };
 
-    return (unsigned) state < HA_VM_STATE_COUNT ? text[state] : "invalid";
+    return (unsigned)state < HA_VM_STATE_COUNT ? text[state] : "invalid";
 }
 
 bool ha_ring_equal(struct ha_ring a, struct ha_ring b)
@@ -40,7 +39,8 @@ static bool list_has(const uint32_t *list, unsigned count, uint32_t nodeid)
     return false;
 }
 
-static unsigned list_take(uint32_t *dst, unsigned cap, const uint32_t *src, unsigned count)
+static unsigned list_take(uint32_t *dst, unsigned cap, const uint32_t *src,
+                          unsigned count)
 {
     unsigned kept = 0;
 
@@ -100,8 +100,8 @@ bool ha_view_group(struct ha_view_tracker *t, const uint32_t *nodeids, unsigned 
     return recompute(t);
 }
 
-bool ha_view_totem(struct ha_view_tracker *t, struct ha_ring ring, const uint32_t *nodeids,
-                   unsigned count)
+bool ha_view_totem(struct ha_view_tracker *t, struct ha_ring ring,
+                   const uint32_t *nodeids, unsigned count)
 {
     t->have_totem = true;
     t->totem_ring = ring;
@@ -109,8 +109,8 @@ bool ha_view_totem(struct ha_view_tracker *t, struct ha_ring ring, const uint32_
     return recompute(t);
 }
 
-bool ha_view_nodelist(struct ha_view_tracker *t, struct ha_ring ring, const uint32_t *nodeids,
-                      unsigned count)
+bool ha_view_nodelist(struct ha_view_tracker *t, struct ha_ring ring,
+                      const uint32_t *nodeids, unsigned count)
 {
     t->have_nodelist = true;
     t->nodelist_ring = ring;

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An operator's change, carried out by the coordinator: checked whole, then sent as
+ * updates; the answer waits at the node where it was asked for until a majority has the
+ * last of them on disk (R9). */
+#include <string.h>
+
+#include "base/uuid.h"
+#include "ha/ha_agent.h"
+#include "ha/ha_text.h"
+
+enum {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    EXIT_NOT_FOUND = 3,
+    EXIT_REFUSED = 4
+};
+
+struct op_run {
+    struct ha_agent *agent;
+    const struct ha_op *op;
+    struct ha_op_result result;
+    uint64_t now_ns;
+};
+
+static void answer(struct op_run *run, uint32_t exit_code, const char *a, const char *b,
+                   const char *c)
+{
+    run->result.exit_code = exit_code;
+    ha_text_set(run->result.text, sizeof run->result.text, a, b, c, NULL);
+}
+
+static const char *by(const struct op_run *run, char *text, size_t cap, const char *what)
+{
+    ha_text_set(text, cap, what, " by ", run->op->actor, NULL);
+    if (run->op->reason[0] != '\0') {
+        ha_text_add(text, cap, ": ");
+        ha_text_add(text, cap, run->op->reason);
+    }
+    return text;
+}
+
+static bool dry_run(const struct op_run *run)
+{
+    return (run->op->flags & HA_OP_DRY_RUN) != 0;
+}
+
+static void emit_vm(struct op_run *run, const struct ha_vm *vm, const char *what)
+{
+    char event[REASON_LEN_MAX + 1];
+
+    if (dry_run(run)) {
+        return;
+    }
+    ha_text_set(event, sizeof event, vm->name, ": ", what, NULL);
+    ha_coord_emit_vm(run->agent, vm, run->op->uid, event);
+}
+
+static const struct ha_vm *find_vm(struct op_run *run)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&run->agent->state, run->op->object);
+
+    if (vm == NULL) {
+        answer(run, EXIT_NOT_FOUND, "no VM is named ", run->op->object,
+               "; see gemel vm list");
+    }
+    return vm;
+}
+
+static void op_cluster_apply(struct op_run *run)
+{
+    struct ha_agent *agent = run->agent;
+    struct ha_cluster next = agent->state.cluster;
+    struct conf_cluster *conf = agent->state.mem->alloc(sizeof *conf);
+    size_t len;
+
+    if (conf == NULL) {
+        answer(run, EXIT_FAILED, "cluster apply: out of memory", "", "");
+        return;
+    }
+    if (!agent->ops->check_cluster(agent->ctx, run->op->body, run->op->body_len, conf,
+                                   run->result.text, sizeof run->result.text)) {
+        run->result.exit_code = EXIT_FAILED;
+        goto out;
+    }
+    next.stopped = false;
+    next.definition = (char *)run->op->body;
+    next.definition_len = run->op->body_len;
+    if (!dry_run(run)) {
+        char event[REASON_LEN_MAX + 1];
+
+        len = ha_item_put_cluster(&next, agent->scratch, sizeof agent->scratch);
+        ha_coord_emit(agent, HA_ITEM_CLUSTER, agent->scratch, len, run->op->uid,
+                      by(run, event, sizeof event, "cluster definition applied"));
+        for (unsigned i = 0; i < conf->node_count; i++) {
+            struct ha_node node = {.nodeid = conf->node[i].nodeid};
+
+            if (ha_state_node(&agent->state, node.nodeid) == NULL) {
+                ha_text_set(node.name, sizeof node.name, conf->node[i].name, NULL);
+                ha_coord_emit_node(agent, &node, run->op->uid, "");
+            }
+        }
+    }
+    answer(run, EXIT_DONE, "cluster ", conf->name, ": definition applied");
+out:
+    agent->state.mem->free(conf);
+}
+
+static void op_cluster_stop(struct op_run *run)
+{
+    struct ha_agent *agent = run->agent;
+    struct ha_cluster next = agent->state.cluster;
+    char event[REASON_LEN_MAX + 1];
+    unsigned stopping = 0;
+    size_t len;
+
+    for (unsigned i = 0; i < agent->state.vm_count; i++) {
+        struct ha_vm vm = *agent->state.vm[i];
+
+        if (vm.desired == HA_DESIRED_RUNNING) {
+            stopping++;
+            vm.desired = HA_DESIRED_STOPPED;
+            by(run, vm.reason, sizeof vm.reason, "cluster stop");
+            emit_vm(run, &vm, "wanted stopped: cluster stop");
+        }
+    }
+    next.stopped = true;
+    if (!dry_run(run)) {
+        len = ha_item_put_cluster(&next, agent->scratch, sizeof agent->scratch);
+        ha_coord_emit(agent, HA_ITEM_CLUSTER, agent->scratch, len, run->op->uid,
+                      by(run, event, sizeof event, "cluster stop"));
+    }
+    answer(run, EXIT_DONE, "cluster stop: ",
+           stopping == 0 ? "no VM was wanted running" : "VMs are stopping", "");
+}
+
+static void op_vm_apply(struct op_run *run)
+{
+    struct ha_agent *agent = run->agent;
+    struct conf_vm *conf = agent->state.mem->alloc(sizeof *conf);
+    const struct ha_vm *old;
+    struct ha_vm vm = {0};
+
+    if (conf == NULL) {
+        answer(run, EXIT_FAILED, "vm apply: out of memory", "", "");
+        return;
+    }
+    if (!agent->ops->check_vm(agent->ctx, &agent->state, run->op->body, run->op->body_len,
+                              conf, run->result.text, sizeof run->result.text)) {
+        run->result.exit_code = EXIT_FAILED;
+        goto out;
+    }
+    old = ha_state_vm_by_name(&agent->state, conf->name);
+    if (old != NULL) {
+        vm = *old;
+    } else {
+        vm.uuid =
+            uuid_is_none(conf->uuid) ? agent->ops->new_uuid(agent->ctx) : conf->uuid;
+        ha_text_set(vm.name, sizeof vm.name, conf->name, NULL);
+        vm.desired = HA_DESIRED_STOPPED;
+        vm.state = HA_VM_STOPPED;
+        ha_text_set(vm.reason, sizeof vm.reason, "defined, not started yet", NULL);
+    }
+    vm.definition = (char *)run->op->body;
+    vm.definition_len = run->op->body_len;
+    emit_vm(run, &vm, old != NULL ? "definition changed" : "defined");
+    answer(run, EXIT_DONE, conf->name,
+           old == NULL ? ": defined"
+           : old->state == HA_VM_STOPPED
+               ? ": definition changed"
+               : ": definition changed; it holds from the next start",
+           "");
+out:
+    agent->state.mem->free(conf);
+}
+
+static void op_vm_start(struct op_run *run)
+{
+    const struct ha_vm *record = find_vm(run);
+    struct ha_vm vm;
+
+    if (record == NULL) {
+        return;
+    }
+    vm = *record;
+    if (vm.desired == HA_DESIRED_RUNNING && vm.state == HA_VM_RUNNING) {
+        answer(run, EXIT_DONE, vm.name, ": runs already", "");
+        return;
+    }
+    vm.desired = HA_DESIRED_RUNNING;
+    vm.failures = vm.restarts = 0;
+    vm.avoid = 0;
+    vm.kill = false;
+    if (vm.state == HA_VM_HELD || vm.state == HA_VM_FAILED) {
+        vm.state = HA_VM_STOPPED;
+    }
+    by(run, vm.reason, sizeof vm.reason, "started");
+    emit_vm(run, &vm, vm.reason);
+    answer(run, EXIT_DONE, vm.name, ": wanted running", "");
+}
+
+static void op_vm_stop(struct op_run *run)
+{
+    const struct ha_vm *record = find_vm(run);
+    struct ha_vm vm;
+
+    if (record == NULL) {
+        return;
+    }
+    vm = *record;
+    vm.desired = HA_DESIRED_STOPPED;
+    vm.kill = (run->op->flags & HA_OP_KILL) != 0;
+    by(run, vm.reason, sizeof vm.reason, vm.kill ? "killed" : "stopped");
+    if (vm.state == HA_VM_STOPPING && vm.kill && !record->kill) {
+        vm.attempt =
+            run->agent->ops->new_uuid(run->agent->ctx); /* the owner is told again */
+    }
+    emit_vm(run, &vm, vm.reason);
+    answer(run, EXIT_DONE, vm.name, ": wanted stopped", "");
+}
+
+static void op_vm_delete(struct op_run *run)
+{
+    const struct ha_vm *record = find_vm(run);
+    struct ha_vm vm;
+
+    if (record == NULL) {
+        return;
+    }
+    vm = *record;
+    if (vm.state != HA_VM_STOPPED) {
+        answer(run, EXIT_REFUSED, vm.name, ": is ", ha_vm_state_str(vm.state));
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    "; stop it first: gemel vm stop");
+        return;
+    }
+    vm.desired = HA_DESIRED_DELETED;
+    by(run, vm.reason, sizeof vm.reason, "deleted");
+    emit_vm(run, &vm, vm.reason);
+    answer(run, EXIT_DONE, vm.name, ": deleted; its directory with the disks stays", "");
+}
+
+static const struct ha_node *find_node(struct op_run *run)
+{
+    const struct ha_node *node =
+        ha_state_node_by_name(&run->agent->state, run->op->object);
+
+    if (node == NULL) {
+        answer(run, EXIT_NOT_FOUND, "no node is named ", run->op->object,
+               "; see gemel node list");
+    }
+    return node;
+}
+
+static void op_node_fence(struct op_run *run)
+{
+    const struct ha_node *record = find_node(run);
+    char event[REASON_LEN_MAX + 1];
+    struct ha_node node;
+
+    if (record == NULL) {
+        return;
+    }
+    node = *record;
+    if (ha_view_has(&run->agent->view, node.nodeid)) {
+        answer(run, EXIT_REFUSED, node.name,
+               ": is in the view and answers; a node is switched off only when "
+               "it is not: stop Corosync there, or use its own power button",
+               "");
+        return;
+    }
+    node.fence = HA_FENCE_PENDING;
+    node.fence_incarnation = node.incarnation;
+    node.fence_uid = run->agent->ops->new_uuid(run->agent->ctx);
+    node.fence_executor = run->agent->self.nodeid;
+    node.fence_attempts++;
+    by(run, node.fence_detail, sizeof node.fence_detail, "asked for");
+    ha_text_set(event, sizeof event, node.name, ": fencing, ", node.fence_detail, NULL);
+    if (!dry_run(run)) {
+        ha_coord_emit_node(run->agent, &node, run->op->uid, event);
+    }
+    answer(run, EXIT_DONE, node.name, ": fencing", "");
+}
+
+static void op_confirm_off(struct op_run *run)
+{
+    const struct ha_node *node = find_node(run);
+    struct proof proof = {.kind = PROOF_CONFIRM_OFF};
+    enum proof_confirm_reason reason;
+    char event[REASON_LEN_MAX + 1];
+    size_t len;
+
+    if (node == NULL) {
+        return;
+    }
+    reason = proof_confirm_check(node->name, run->op->object, run->op->reason,
+                                 ha_view_has(&run->agent->view, node->nodeid));
+    if (reason != PROOF_CONFIRM_OK) {
+        answer(run, EXIT_REFUSED, node->name,
+               ": not taken: ", proof_confirm_reason_str(reason));
+        return;
+    }
+    if (incarnation_is_none(&node->incarnation)) {
+        answer(run, EXIT_REFUSED, node->name,
+               ": was never seen; there is nothing to confirm", "");
+        return;
+    }
+    proof.node_id = node->nodeid;
+    proof.inc = node->incarnation;
+    ha_text_set(proof.source, sizeof proof.source, run->op->actor, NULL);
+    ha_text_set(proof.reason, sizeof proof.reason, run->op->reason, NULL);
+    ha_text_set(event, sizeof event, node->name, ": confirmed off by ", run->op->actor,
+                ": ", run->op->reason, NULL);
+    if (!dry_run(run)) {
+        len = ha_item_put_proof(&proof, NULL, run->agent->scratch,
+                                sizeof run->agent->scratch);
+        ha_coord_emit(run->agent, HA_ITEM_PROOF, run->agent->scratch, len, run->op->uid,
+                      event);
+    }
+    answer(run, EXIT_DONE, node->name, ": confirmed off; its VMs start elsewhere", "");
+}
+
+static const struct {
+    const char *verb;
+    void (*run)(struct op_run *run);
+} op_table[] = {
+    {"cluster apply", op_cluster_apply},
+    {"cluster stop", op_cluster_stop},
+    {"vm apply", op_vm_apply},
+    {"vm start", op_vm_start},
+    {"vm retry", op_vm_start},
+    {"vm stop", op_vm_stop},
+    {"vm delete", op_vm_delete},
+    {"node fence", op_node_fence},
+    {"node confirm-off", op_confirm_off},
+};
+
+void ha_coord_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns)
+{
+    struct op_run run = {.agent = agent, .op = op, .now_ns = now_ns};
+    struct ha_msg msg = {.type = HA_MSG_OP_RESULT};
+    uint64_t before = agent->sent_version;
+
+    run.result.uid = op->uid;
+    answer(&run, EXIT_USAGE, op->verb,
+           ": not known to the coordinator (an older version?)", "");
+    for (unsigned i = 0; i < ARRAY_SIZE(op_table); i++) {
+        if (strcmp(op_table[i].verb, op->verb) == 0) {
+            op_table[i].run(&run);
+        }
+    }
+    run.result.version = agent->sent_version != before ? agent->sent_version : 0;
+    msg.op_result = run.result;
+    ha_agent_send(agent, &msg, NULL);
+}
