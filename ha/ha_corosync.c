@@ -29,7 +29,7 @@ struct ha_corosync {
     struct loop *loop;
     const struct ha_corosync_ops *ops;
     void *ctx;
-    bool connected;
+    bool connected, send_failed;
     cpg_handle_t cpg;
     quorum_handle_t quorum;
     votequorum_handle_t votequorum;
@@ -82,6 +82,7 @@ static void disconnect(struct ha_corosync *c)
     c->cpg = c->quorum = c->votequorum = c->cmap = 0;
     c->cpg_fd = c->quorum_fd = -1;
     c->link_count = 0;
+    c->send_failed = false;
     loop_timer_del(c->loop, &c->retry_timer);
     loop_timer_del(c->loop, &c->suspect_timer);
     queue_clear(c);
@@ -94,7 +95,8 @@ static void lost(struct ha_corosync *c, const char *what)
     c->connected = false;
     disconnect(c);
     if (was) {
-        log_err("corosync: connection lost (%s); there is no quorum until it is back", what);
+        log_err("corosync: connection lost (%s); there is no quorum until it is back",
+                what);
         ha_view_lost(&c->tracker);
         c->ops->lost(c->ctx);
     }
@@ -110,16 +112,18 @@ static void publish(struct ha_corosync *c, bool changed)
     }
 }
 
-/* CPG ---------------------------------------------------------------------------------------- */
+/* CPG
+ * ----------------------------------------------------------------------------------------
+ */
 
 static void on_deliver(cpg_handle_t handle, const struct cpg_name *group, uint32_t nodeid,
                        uint32_t pid, void *msg, size_t len)
 {
     struct ha_corosync *c;
 
-    (void) group;
-    (void) pid;
-    if (cpg_context_get(handle, (void **) &c) == CS_OK) {
+    (void)group;
+    (void)pid;
+    if (cpg_context_get(handle, (void **)&c) == CS_OK) {
         c->ops->deliver(c->ctx, nodeid, msg, len);
     }
 }
@@ -132,18 +136,18 @@ static void on_confchg(cpg_handle_t handle, const struct cpg_name *group,
     uint32_t nodeids[CPG_MEMBERS_MAX];
     struct ha_corosync *c;
 
-    (void) group;
-    (void) left;
-    (void) left_count;
-    (void) joined;
-    (void) joined_count;
-    if (cpg_context_get(handle, (void **) &c) != CS_OK) {
+    (void)group;
+    (void)left;
+    (void)left_count;
+    (void)joined;
+    (void)joined_count;
+    if (cpg_context_get(handle, (void **)&c) != CS_OK) {
         return;
     }
     for (size_t i = 0; i < member_count && i < CPG_MEMBERS_MAX; i++) {
         nodeids[i] = members[i].nodeid;
     }
-    publish(c, ha_view_group(&c->tracker, nodeids, (unsigned) member_count));
+    publish(c, ha_view_group(&c->tracker, nodeids, (unsigned)member_count));
 }
 
 static void on_totem(cpg_handle_t handle, struct cpg_ring_id ring, uint32_t count,
@@ -151,13 +155,15 @@ static void on_totem(cpg_handle_t handle, struct cpg_ring_id ring, uint32_t coun
 {
     struct ha_corosync *c;
 
-    if (cpg_context_get(handle, (void **) &c) == CS_OK) {
-        publish(c, ha_view_totem(&c->tracker, (struct ha_ring) {ring.nodeid, ring.seq}, nodeids,
-                                 count));
+    if (cpg_context_get(handle, (void **)&c) == CS_OK) {
+        publish(c, ha_view_totem(&c->tracker, (struct ha_ring){ring.nodeid, ring.seq},
+                                 nodeids, count));
     }
 }
 
-/* Quorum --------------------------------------------------------------------------------------- */
+/* Quorum
+ * ---------------------------------------------------------------------------------------
+ */
 
 static unsigned votes_needed(struct ha_corosync *c)
 {
@@ -169,37 +175,37 @@ static unsigned votes_needed(struct ha_corosync *c)
     return info.quorum;
 }
 
-static void on_quorum(quorum_handle_t handle, uint32_t quorate, struct quorum_ring_id ring,
-                      uint32_t count, const uint32_t *nodeids)
+static void on_quorum(quorum_handle_t handle, uint32_t quorate,
+                      struct quorum_ring_id ring, uint32_t count, const uint32_t *nodeids)
 {
     const void *context;
     struct ha_corosync *c;
 
-    (void) count;
-    (void) nodeids;
+    (void)count;
+    (void)nodeids;
     if (quorum_context_get(handle, &context) != CS_OK) {
         return;
     }
-    c = (struct ha_corosync *) context;
-    publish(c, ha_view_quorum(&c->tracker, (struct ha_ring) {ring.nodeid, ring.seq}, quorate != 0,
-                              votes_needed(c)));
+    c = (struct ha_corosync *)context;
+    publish(c, ha_view_quorum(&c->tracker, (struct ha_ring){ring.nodeid, ring.seq},
+                              quorate != 0, votes_needed(c)));
 }
 
-static void on_nodelist(quorum_handle_t handle, struct quorum_ring_id ring, uint32_t count,
-                        const uint32_t *nodeids, uint32_t joined_count, const uint32_t *joined,
-                        uint32_t left_count, const uint32_t *left)
+static void on_nodelist(quorum_handle_t handle, struct quorum_ring_id ring,
+                        uint32_t count, const uint32_t *nodeids, uint32_t joined_count,
+                        const uint32_t *joined, uint32_t left_count, const uint32_t *left)
 {
     const void *context;
     struct ha_corosync *c;
 
-    (void) joined_count;
-    (void) joined;
-    (void) left_count;
-    (void) left;
+    (void)joined_count;
+    (void)joined;
+    (void)left_count;
+    (void)left;
     if (quorum_context_get(handle, &context) == CS_OK) {
-        c = (struct ha_corosync *) context;
-        publish(c, ha_view_nodelist(&c->tracker, (struct ha_ring) {ring.nodeid, ring.seq}, nodeids,
-                                    count));
+        c = (struct ha_corosync *)context;
+        publish(c, ha_view_nodelist(&c->tracker, (struct ha_ring){ring.nodeid, ring.seq},
+                                    nodeids, count));
     }
 }
 
@@ -207,8 +213,8 @@ static int on_cpg_fd(int fd, int revents, void *data)
 {
     struct ha_corosync *c = data;
 
-    (void) fd;
-    (void) revents;
+    (void)fd;
+    (void)revents;
     if (cpg_dispatch(c->cpg, CS_DISPATCH_ALL) != CS_OK) {
         lost(c, "cpg");
     }
@@ -219,15 +225,16 @@ static int on_quorum_fd(int fd, int revents, void *data)
 {
     struct ha_corosync *c = data;
 
-    (void) fd;
-    (void) revents;
+    (void)fd;
+    (void)revents;
     if (quorum_dispatch(c->quorum, CS_DISPATCH_ALL) != CS_OK) {
         lost(c, "quorum");
     }
     return 0;
 }
 
-/* Suspicion: knet's own view of its links ----------------------------------------------------------- */
+/* Suspicion: knet's own view of its links
+ * ----------------------------------------------------------- */
 
 static void links_find(struct ha_corosync *c)
 {
@@ -239,10 +246,12 @@ static void links_find(struct ha_corosync *c)
     if (cmap_iter_init(c->cmap, "stats.knet.node", &iter) != CS_OK) {
         return;
     }
-    while (c->link_count < NODES_MAX && cmap_iter_next(c->cmap, iter, key, NULL, NULL) == CS_OK) {
+    while (c->link_count < NODES_MAX &&
+           cmap_iter_next(c->cmap, iter, key, NULL, NULL) == CS_OK) {
         int end = 0;
 
-        if (sscanf(key, "stats.knet.node%u.link%u.connected%n", &nodeid, &link, &end) == 2 &&
+        if (sscanf(key, "stats.knet.node%u.link%u.connected%n", &nodeid, &link, &end) ==
+                2 &&
             end != 0 && key[end] == '\0' && link == 0 && nodeid != c->nodeid) {
             c->link[c->link_count].nodeid = nodeid;
             c->link[c->link_count].known = false;
@@ -273,7 +282,8 @@ static void suspect_timer_fn(void *data)
     loop_timer_add(c->loop, SUSPECT_POLL_NS, suspect_timer_fn, c, &c->suspect_timer);
 }
 
-/* Connection ----------------------------------------------------------------------------------- */
+/* Connection
+ * ----------------------------------------------------------------------------------- */
 
 static int connect_cpg(struct ha_corosync *c)
 {
@@ -287,12 +297,13 @@ static int connect_cpg(struct ha_corosync *c)
     struct cpg_name group = {.length = strlen(HA_GROUP_NAME)};
 
     memcpy(group.value, HA_GROUP_NAME, group.length);
-    if (cpg_model_initialize(&c->cpg, CPG_MODEL_V1, (cpg_model_data_t *) &model, c) != CS_OK) {
+    if (cpg_model_initialize(&c->cpg, CPG_MODEL_V1, (cpg_model_data_t *)&model, c) !=
+        CS_OK) {
         c->cpg = 0;
         return -ECONNREFUSED;
     }
-    if (cpg_local_get(c->cpg, &c->nodeid) != CS_OK || cpg_fd_get(c->cpg, &c->cpg_fd) != CS_OK ||
-        cpg_join(c->cpg, &group) != CS_OK) {
+    if (cpg_local_get(c->cpg, &c->nodeid) != CS_OK ||
+        cpg_fd_get(c->cpg, &c->cpg_fd) != CS_OK || cpg_join(c->cpg, &group) != CS_OK) {
         return -EAGAIN;
     }
     return loop_fd_add(c->loop, c->cpg_fd, POLLIN, on_cpg_fd, c);
@@ -311,8 +322,8 @@ static int connect_quorum(struct ha_corosync *c)
         c->votequorum = 0;
         return -ECONNREFUSED;
     }
-    if (quorum_model_initialize(&c->quorum, QUORUM_MODEL_V1, (quorum_model_data_t *) &model, &type,
-                                c) != CS_OK) {
+    if (quorum_model_initialize(&c->quorum, QUORUM_MODEL_V1,
+                                (quorum_model_data_t *)&model, &type, c) != CS_OK) {
         c->quorum = 0;
         return -ECONNREFUSED;
     }
@@ -343,7 +354,9 @@ static void connect_timer_fn(void *data)
     c->ops->connected(c->ctx, c->nodeid);
 }
 
-/* Sending ------------------------------------------------------------------------------------- */
+/* Sending
+ * -------------------------------------------------------------------------------------
+ */
 
 static void send_timer_fn(void *data);
 
@@ -361,7 +374,12 @@ static void send_queue(struct ha_corosync *c)
             return;
         }
         if (e != CS_OK) {
-            lost(c, "cpg send");
+            /* Perhaps inside a dispatch callback: the connection is taken down from a
+             * timer. */
+            c->send_failed = true;
+            if (c->retry_timer == 0) {
+                loop_timer_add(c->loop, 0, send_timer_fn, c, &c->retry_timer);
+            }
             return;
         }
         free(q);
@@ -375,6 +393,10 @@ static void send_timer_fn(void *data)
     struct ha_corosync *c = data;
 
     c->retry_timer = 0;
+    if (c->send_failed) {
+        lost(c, "cpg send");
+        return;
+    }
     send_queue(c);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Corosync as the agent sees it: one CPG group, quorum and its ring ids, and knet's link state as an early suspicion.
- * Loop thread only. A queue sends: TRY_AGAIN (flow control, every sync phase) is retried from a timer, never waited for.
+ * Corosync as the agent sees it: one CPG group, quorum and its ring ids, and knet's link
+ * state as an early suspicion. Loop thread only. A queue sends: TRY_AGAIN (flow control,
+ * every sync phase) is retried from a timer, never waited for.
  */
 #pragma once
 
@@ -20,7 +21,9 @@ struct ha_corosync_ops {
     void (*connected)(void *ctx, uint32_t nodeid);
 };
 
-int ha_corosync_new(struct loop *loop, const struct ha_corosync_ops *ops, void *ctx, struct ha_corosync **ret_corosync);
+int ha_corosync_new(struct loop *loop, const struct ha_corosync_ops *ops, void *ctx,
+                    struct ha_corosync **ret_corosync);
 void ha_corosync_free(struct ha_corosync *corosync);
-/* Queues one message; -ENOBUFS when the queue is full (1,024 messages: the ring is stuck). */
+/* Queues one message; -ENOBUFS when the queue is full (1,024 messages: the ring is
+ * stuck). */
 int ha_corosync_mcast(struct ha_corosync *corosync, const void *frame, size_t len);
