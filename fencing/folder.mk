@@ -28,7 +28,8 @@ tests_unit_fencing_check_fence_input_LDADD = libfencing_core.la libbase_io.la $(
 # Running the agents ---------------------------------------------------------------------------------------------------
 noinst_LTLIBRARIES += libfencing_io.la
 libfencing_io_la_CFLAGS = $(AM_CFLAGS)
-libfencing_io_la_SOURCES = fencing/fence_exec.c fencing/fence_exec.h
+libfencing_io_la_SOURCES = fencing/fence_exec.c fencing/fence_exec.h \
+	fencing/claim_store.c fencing/claim_store.h
 libfencing_io_la_LIBADD = libfencing_core.la
 
 UNIT_TESTS += tests/unit/fencing/check_fence_exec

@@ -15,3 +15,12 @@ libha_core_la_SOURCES = \
 	ha/ha_times.c ha/ha_times.h \
 	ha/ha_types.h \
 	ha/ha_view.c ha/ha_view.h
+
+noinst_LTLIBRARIES += libha_io.la
+libha_io_la_CFLAGS = $(AM_CFLAGS)
+libha_io_la_SOURCES = \
+	ha/ha_corosync.c ha/ha_corosync.h \
+	ha/ha_fencelink.c ha/ha_fencelink.h \
+	ha/ha_store.c ha/ha_store.h
+libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
+$(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h

@@ -51,11 +51,13 @@ static void hang_up(struct ha_fencelink *link)
         link->ops->connected(link->ctx, false);
     }
     if (link->connect_timer == 0) {
-        loop_timer_add(link->loop, RECONNECT_NS, connect_timer_fn, link, &link->connect_timer);
+        loop_timer_add(link->loop, RECONNECT_NS, connect_timer_fn, link,
+                       &link->connect_timer);
     }
 }
 
-static void send_request(struct ha_fencelink *link, const struct request *rq, const char *config)
+static void send_request(struct ha_fencelink *link, const struct request *rq,
+                         const char *config)
 {
     Gemel__FenceRequest m = GEMEL__FENCE_REQUEST__INIT;
 
@@ -63,15 +65,15 @@ static void send_request(struct ha_fencelink *link, const struct request *rq, co
         return;
     }
     m.kind = rq->kind;
-    m.uid.data = (uint8_t *) rq->uid.b;
+    m.uid.data = (uint8_t *)rq->uid.b;
     m.uid.len = sizeof rq->uid.b;
-    m.node = (char *) rq->node;
-    m.boot_id.data = (uint8_t *) rq->incarnation.boot_id.b;
+    m.node = (char *)rq->node;
+    m.boot_id.data = (uint8_t *)rq->incarnation.boot_id.b;
     m.boot_id.len = sizeof rq->incarnation.boot_id.b;
     m.join_counter = rq->incarnation.join;
     m.timeout_ms = rq->timeout_ms;
     if (config != NULL) {
-        m.config = (char *) config;
+        m.config = (char *)config;
     }
     if (ctl_send(link->fd, CTL_FENCE_REQUEST, &m) < 0) {
         hang_up(link);
@@ -90,7 +92,8 @@ static struct request *find(struct ha_fencelink *link, struct uuid uid)
 
 static void send_config(struct ha_fencelink *link)
 {
-    struct request rq = {.kind = GEMEL__FENCE_REQUEST__KIND__CONFIG, .uid = uuid_random()};
+    struct request rq = {.kind = GEMEL__FENCE_REQUEST__KIND__CONFIG,
+                         .uid = uuid_random()};
 
     if (link->config != NULL) {
         send_request(link, &rq, link->config);
@@ -119,12 +122,14 @@ static void on_report(struct ha_fencelink *link, const Gemel__FenceReport *m)
     report.target = rq->target;
     report.incarnation = rq->incarnation;
     report.suspicion = rq->kind == GEMEL__FENCE_REQUEST__KIND__STATUS;
-    report.result = m->result == GEMEL__FENCE_RESULT__FENCE_OK ? HA_FENCE_OK : HA_FENCE_FAILED;
+    report.result =
+        m->result == GEMEL__FENCE_RESULT__FENCE_OK ? HA_FENCE_OK : HA_FENCE_FAILED;
     if (rq->kind == GEMEL__FENCE_REQUEST__KIND__CANCEL && report.result != HA_FENCE_OK) {
         report.result = HA_FENCE_NONE;
     }
     log_info("fence %s: result=%s detail=\"%s\" elapsed_ms=%u", rq->node,
-             report.result == HA_FENCE_OK ? "ok" : "not-ok", report.detail, m->elapsed_ms);
+             report.result == HA_FENCE_OK ? "ok" : "not-ok", report.detail,
+             m->elapsed_ms);
     rq->used = false;
     if (rq->kind != GEMEL__FENCE_REQUEST__KIND__ON &&
         !(report.suspicion && report.result != HA_FENCE_OK)) {
@@ -139,7 +144,7 @@ static int on_fd(int fd, int revents, void *data)
     enum ctl_reason reason;
     int r;
 
-    (void) revents;
+    (void)revents;
     r = ctl_recv(fd, &msg, &reason);
     if (r == -EAGAIN) {
         return 0;
@@ -166,8 +171,9 @@ static void connect_timer_fn(void *data)
     r = os_unix_connect(link->path, &link->fd);
     if (r < 0) {
         if (!link->complained) {
-            log_warn("gemel-fenced: %s: %s; no node can be fenced from here until it runs",
-                     link->path, strerror(-r));
+            log_warn(
+                "gemel-fenced: %s: %s; no node can be fenced from here until it runs",
+                link->path, strerror(-r));
             link->complained = true;
         }
         link->fd = -1;
@@ -177,7 +183,7 @@ static void connect_timer_fn(void *data)
     link->complained = false;
     hello.version = PROTO_CTL_VERSION;
     hello.version_min = PROTO_CTL_VERSION_MIN;
-    hello.program = (char *) "gemeld";
+    hello.program = (char *)"gemeld";
     hello.node = link->self.name;
     hello.boot_id.data = link->self.incarnation.boot_id.b;
     hello.boot_id.len = sizeof link->self.incarnation.boot_id.b;
@@ -200,7 +206,8 @@ static void connect_timer_fn(void *data)
 }
 
 static struct request *remember(struct ha_fencelink *link, Gemel__FenceRequest__Kind kind,
-                                const struct ha_node *node, struct uuid uid, uint32_t timeout_ms)
+                                const struct ha_node *node, struct uuid uid,
+                                uint32_t timeout_ms)
 {
     struct request *rq = find(link, uid);
 
@@ -208,20 +215,25 @@ static struct request *remember(struct ha_fencelink *link, Gemel__FenceRequest__
         rq = link->request[i].used ? NULL : &link->request[i];
     }
     if (rq == NULL) {
-        log_err("fence %s: too many requests under way (%u)", node->name, FENCE_REQUESTS_MAX);
+        log_err("fence %s: too many requests under way (%u)", node->name,
+                FENCE_REQUESTS_MAX);
         return NULL;
     }
-    *rq = (struct request) {
-        .used = true, .kind = kind, .uid = uid, .target = node->nodeid, .timeout_ms = timeout_ms,
-        .incarnation = node->incarnation};
+    *rq = (struct request){.used = true,
+                           .kind = kind,
+                           .uid = uid,
+                           .target = node->nodeid,
+                           .timeout_ms = timeout_ms,
+                           .incarnation = node->incarnation};
     ha_text_set(rq->node, sizeof rq->node, node->name, NULL);
     return rq;
 }
 
-void ha_fencelink_off(struct ha_fencelink *link, const struct ha_node *node, uint32_t timeout_ms)
+void ha_fencelink_off(struct ha_fencelink *link, const struct ha_node *node,
+                      uint32_t timeout_ms)
 {
-    struct request *rq = remember(link, GEMEL__FENCE_REQUEST__KIND__OFF, node, node->fence_uid,
-                                  timeout_ms);
+    struct request *rq = remember(link, GEMEL__FENCE_REQUEST__KIND__OFF, node,
+                                  node->fence_uid, timeout_ms);
 
     if (rq != NULL) {
         rq->incarnation = node->fence_incarnation;
@@ -232,7 +244,8 @@ void ha_fencelink_off(struct ha_fencelink *link, const struct ha_node *node, uin
 
 void ha_fencelink_cancel(struct ha_fencelink *link, const struct ha_node *node)
 {
-    struct request *rq = remember(link, GEMEL__FENCE_REQUEST__KIND__CANCEL, node, node->fence_uid, 0);
+    struct request *rq =
+        remember(link, GEMEL__FENCE_REQUEST__KIND__CANCEL, node, node->fence_uid, 0);
 
     if (rq != NULL) {
         rq->incarnation = node->fence_incarnation;
@@ -240,7 +253,8 @@ void ha_fencelink_cancel(struct ha_fencelink *link, const struct ha_node *node)
     }
 }
 
-void ha_fencelink_on(struct ha_fencelink *link, const struct ha_node *node, struct uuid uid)
+void ha_fencelink_on(struct ha_fencelink *link, const struct ha_node *node,
+                     struct uuid uid)
 {
     struct request *rq = remember(link, GEMEL__FENCE_REQUEST__KIND__ON, node, uid, 30000);
 
@@ -249,9 +263,11 @@ void ha_fencelink_on(struct ha_fencelink *link, const struct ha_node *node, stru
     }
 }
 
-void ha_fencelink_status(struct ha_fencelink *link, const struct ha_node *node, struct uuid uid)
+void ha_fencelink_status(struct ha_fencelink *link, const struct ha_node *node,
+                         struct uuid uid)
 {
-    struct request *rq = remember(link, GEMEL__FENCE_REQUEST__KIND__STATUS, node, uid, 5000);
+    struct request *rq =
+        remember(link, GEMEL__FENCE_REQUEST__KIND__STATUS, node, uid, 5000);
 
     if (rq != NULL) {
         log_info("fence %s: suspected; power state asked", node->name);
@@ -266,8 +282,9 @@ void ha_fencelink_config(struct ha_fencelink *link, const char *yaml)
     send_config(link);
 }
 
-int ha_fencelink_new(struct loop *loop, const char *socket_path, const struct ha_agent_self *self,
-                     const struct ha_fencelink_ops *ops, void *ctx, struct ha_fencelink **ret_link)
+int ha_fencelink_new(struct loop *loop, const char *socket_path,
+                     const struct ha_agent_self *self, const struct ha_fencelink_ops *ops,
+                     void *ctx, struct ha_fencelink **ret_link)
 {
     struct ha_fencelink *link = calloc(1, sizeof *link);
 
