@@ -1,1 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
+# gemel-lab: a whole cluster on one machine. The core is pure; the io library needs root and namespaces to run.
+noinst_LTLIBRARIES += liblab_core.la liblab_io.la
+
+liblab_core_la_CFLAGS = $(CORE_CFLAGS)
+liblab_core_la_SOURCES = \
+	lab/lab_fault.c lab/lab_fault.h \
+	lab/labfs_dirty.c lab/labfs_dirty.h
+
+liblab_io_la_CFLAGS = $(AM_CFLAGS) $(FUSE_CFLAGS)
+liblab_io_la_SOURCES = \
+	lab/lab_cli.c lab/lab_cli.h \
+	lab/lab_conf.c lab/lab_conf.h \
+	lab/lab_exec.c lab/lab_exec.h \
+	lab/lab_init.c \
+	lab/lab_ipc.c lab/lab_ipc.h \
+	lab/lab_node.c lab/lab_node.h \
+	lab/lab_super.c lab/lab_super.h \
+	lab/lab_util.c lab/lab_util.h \
+	lab/labfs.c lab/labfs.h \
+	lab/labfs_log.c lab/labfs_log.h
+liblab_io_la_LIBADD = liblab_core.la $(JSONC_LIBS) $(FUSE_LIBS) -lpthread
+
+sbin_PROGRAMS += gemel-lab
+gemel_lab_SOURCES = programs/gemel_lab.c
+gemel_lab_LDADD = liblab_io.la
