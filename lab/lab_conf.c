@@ -240,12 +240,14 @@ void lab_ip_hub(const struct lab *lab, struct lab_text *text)
     static const char *const bridges[] = {"br-cl", "br-bmc", "br-vm"};
 
     lab_text_add(text, "link set lo up\n");
-    for (size_t i = 0; i < sizeof bridges / sizeof bridges[0]; i++) {
-        lab_text_add(
-            text,
-            "link add %s type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
-            "link set %s addrgenmode none up\n",
-            bridges[i], bridges[i]);
+    /* A bridge without an address of its own changes it with its ports, and every ARP
+     * table is wrong then. */
+    for (unsigned i = 0; i < sizeof bridges / sizeof bridges[0]; i++) {
+        lab_text_add(text,
+                     "link add %s address 02:67:6c:00:00:%02x type bridge stp_state 0 "
+                     "forward_delay 0 "
+                     "mcast_snooping 0\nlink set %s addrgenmode none up\n",
+                     bridges[i], i + 1, bridges[i]);
     }
     lab_text_add(text,
                  "addr add 10.77.0.1/16 dev br-vm\naddr add 10.79.0.254/24 dev br-bmc\n");
