@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/blk_uring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/fs.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/bug.h"
+#include "base/limits.h"
+#include "base/units.h"
+
+#define RING_ENTRIES    128
+#define SECTOR_LEN      512u
+#define DIRECT_ALIGN    4096u /* of memory; enough for every file system that has O_DIRECT */
+#define REQUEST_LEN_MAX (64u * 1024 * 1024)
+
+struct disk {
+    int fd; /* -1: not opened yet */
+    bool read_only, direct;
+    uint64_t sectors;
+    bool flush_failed;
+};
+
+/* One request under way. */
+struct job {
+    struct job *next; /* in the list of those that never reached the ring */
+    unsigned disk;
+    struct blk_request request;
+    uint8_t *buffer; /* what the kernel reads or writes */
+    bool bounce;     /* buffer is ours */
+    uint32_t done;   /* bytes of a transfer that came in pieces */
+    uint32_t status; /* set before it goes to the answered list */
+};
+
+struct blk_uring {
+    struct io_uring ring;
+    int event_fd;
+    struct disk disk[VM_DISKS_MAX];
+    struct job *answered; /* finished without the ring */
+    _Atomic unsigned in_flight;
+    _Atomic bool flush_failed;
+};
+
+int blk_uring_open(struct blk_uring **ret_blk, struct vmm_error *err)
+{
+    struct blk_uring *blk = calloc(1, sizeof *blk);
+    int r;
+
+    if (!blk) {
+        return vmm_fail(err, -ENOMEM, "no memory for the disk back end");
+    }
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        blk->disk[i].fd = -1;
+    }
+    blk->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (blk->event_fd < 0) {
+        r = vmm_fail(err, -errno, "cannot make an eventfd: %s", strerror(errno));
+        goto out_free;
+    }
+    r = io_uring_queue_init(RING_ENTRIES, &blk->ring, 0);
+    if (r < 0) {
+        vmm_fail(err, r,
+                 "io_uring is not available: %s; check /proc/sys/kernel/io_uring_disabled and "
+                 "the memlock limit",
+                 strerror(-r));
+        goto out_close;
+    }
+    r = io_uring_register_eventfd_async(&blk->ring, blk->event_fd);
+    if (r < 0) {
+        vmm_fail(err, r, "cannot register an eventfd with io_uring: %s", strerror(-r));
+        io_uring_queue_exit(&blk->ring);
+        goto out_close;
+    }
+    *ret_blk = blk;
+    return 0;
+out_close:
+    close(blk->event_fd);
+out_free:
+    free(blk);
+    return r;
+}
+
+static void ignore_answer(void *ctx, unsigned disk, const struct blk_request *request,
+                          uint32_t status, const uint8_t *data, uint32_t len)
+{
+    (void)ctx, (void)disk, (void)request, (void)status, (void)data, (void)len;
+}
+
+void blk_uring_close(struct blk_uring *blk)
+{
+    if (!blk) {
+        return;
+    }
+    while (blk_in_flight(blk) > 0) {
+        struct io_uring_cqe *cqe;
+
+        if (!blk->answered && io_uring_wait_cqe(&blk->ring, &cqe) < 0) {
+            continue;
+        }
+        (void)blk_reap(blk, ignore_answer, NULL);
+    }
+    io_uring_queue_exit(&blk->ring);
+    close(blk->event_fd);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        if (blk->disk[i].fd >= 0) {
+            close(blk->disk[i].fd);
+        }
+    }
+    free(blk);
+}
+
+/* Disks
+ * ----------------------------------------------------------------------------------- */
+
+/* Size of a block device without opening it: sysfs counts in sectors of 512 bytes. */
+static int device_sectors(dev_t rdev, uint64_t *ret_sectors)
+{
+    char path[64], text[32] = "";
+    unsigned long long v;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof path, "/sys/dev/block/%u:%u/size", major(rdev), minor(rdev));
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0 || sscanf(text, "%llu", &v) != 1) {
+        return -EIO;
+    }
+    *ret_sectors = v;
+    return 0;
+}
+
+static int info_of(const char *path, const struct stat *st, struct blk_disk_info *ret_info,
+                   struct vmm_error *err)
+{
+    struct blk_disk_info info = {
+        .dev = st->st_dev, .ino = st->st_ino, .rdev = S_ISBLK(st->st_mode) ? st->st_rdev : 0};
+    int r;
+
+    if (S_ISBLK(st->st_mode)) {
+        r = device_sectors(st->st_rdev, &info.sectors);
+        if (r < 0) {
+            return vmm_fail(err, r, "disk %s: cannot read the size of this block device: %s",
+                            path, strerror(-r));
+        }
+    } else if (S_ISREG(st->st_mode)) {
+        if (st->st_size % SECTOR_LEN) {
+            return vmm_fail(err, -EINVAL,
+                            "disk %s: its size, %lld bytes, is not a multiple of 512; it is not a "
+                            "raw image, or it was cut short (truncate -s %%512 %s rounds it up)",
+                            path, (long long)st->st_size, path);
+        }
+        info.sectors = (uint64_t)st->st_size / SECTOR_LEN;
+    } else {
+        return vmm_fail(err, -EINVAL, "disk %s is neither a file nor a block device", path);
+    }
+    if (info.sectors == 0) {
+        return vmm_fail(err, -EINVAL, "disk %s is empty; make it with: truncate -s SIZE %s", path,
+                        path);
+    }
+    *ret_info = info;
+    return 0;
+}
+
+int blk_disk_look(const char *path, bool read_only, struct blk_disk_info *ret_info,
+                  struct vmm_error *err)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0) {
+        return vmm_fail(err, -errno, "disk %s: %s; check that its file system is mounted here",
+                        path, strerror(errno));
+    }
+    if (access(path, read_only ? R_OK : R_OK | W_OK) < 0) {
+        return vmm_fail(err, -errno, "disk %s: this user may not %s it: %s", path,
+                        read_only ? "read" : "write", strerror(errno));
+    }
+    return info_of(path, &st, ret_info, err);
+}
+
+/* Some file systems take the flag and refuse each transfer, or want more than 512 bytes: try one read. */
+static bool direct_works(int fd)
+{
+    void *p = NULL;
+    bool works;
+
+    if (posix_memalign(&p, DIRECT_ALIGN, DIRECT_ALIGN) != 0) {
+        return false;
+    }
+    works = pread(fd, p, SECTOR_LEN, 0) == SECTOR_LEN;
+    free(p);
+    return works;
+}
+
+int blk_disk_open(struct blk_uring *blk, unsigned disk, const char *path, bool read_only,
+                  const struct blk_disk_info *info, struct vmm_error *err)
+{
+    int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+    struct blk_disk_info now;
+    struct stat st;
+    bool direct = true;
+    int fd, r;
+
+    BUG_ON(disk >= VM_DISKS_MAX || blk->disk[disk].fd >= 0);
+    fd = open(path, flags | O_DIRECT);
+    if (fd >= 0 && !direct_works(fd)) {
+        close(fd);
+        fd = -1;
+        errno = EINVAL;
+    }
+    if (fd < 0 && errno == EINVAL) {
+        direct = false;
+        fd = open(path, flags);
+    }
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        r = vmm_fail(err, -errno, "cannot open disk %s for %s: %s", path,
+                     read_only ? "reading" : "writing", strerror(errno));
+        goto out;
+    }
+    r = info_of(path, &st, &now, err);
+    if (r < 0) {
+        goto out;
+    }
+    if (now.dev != info->dev || now.ino != info->ino || now.rdev != info->rdev ||
+        now.sectors != info->sectors) {
+        r = vmm_fail(err, -ESTALE,
+                     "disk %s was replaced or resized after this VMM was made (%llu sectors then, "
+                     "%llu now); start the VM again",
+                     path, (unsigned long long)info->sectors, (unsigned long long)now.sectors);
+        goto out;
+    }
+    blk->disk[disk] = (struct disk) {
+        .fd = fd, .read_only = read_only, .direct = direct, .sectors = now.sectors};
+    return 0;
+out:
+    if (fd >= 0) {
+        close(fd);
+    }
+    return r;
+}
+
+/* Requests
+ * ----------------------------------------------------------------------------------- */
+
+static void answer_later(struct blk_uring *blk, struct job *job, uint32_t status)
+{
+    job->status = status;
+    job->next = blk->answered;
+    blk->answered = job;
+}
+
+/* 0, or the errno to answer with. Numbers come from the guest. */
+static uint32_t check_request(const struct disk *d, const struct blk_request *rq)
+{
+    bool writes = rq->op != REQUEST_READ && rq->op != REQUEST_FLUSH;
+
+    if (d->fd < 0) {
+        return ENXIO;
+    }
+    if (writes && d->read_only) {
+        return EROFS;
+    }
+    if (d->flush_failed && rq->op != REQUEST_READ) {
+        return EIO;
+    }
+    if (rq->op == REQUEST_FLUSH) {
+        return 0;
+    }
+    if (rq->len == 0 || rq->len % SECTOR_LEN || rq->len > REQUEST_LEN_MAX ||
+        rq->sector > d->sectors || rq->len / SECTOR_LEN > d->sectors - rq->sector) {
+        return EINVAL;
+    }
+    return 0;
+}
+
+/* Finds or makes memory that the kernel can use. 0 or an errno. */
+static uint32_t get_buffer(struct job *job, const struct disk *d)
+{
+    const struct blk_request *rq = &job->request;
+    void *p = NULL;
+
+    if (rq->op == REQUEST_WRITE && (!d->direct || (uintptr_t)rq->data % SECTOR_LEN == 0)) {
+        /* io_uring does not write through this pointer for a write. */
+        job->buffer = (uint8_t *)(uintptr_t)rq->data;
+        return 0;
+    }
+    if (posix_memalign(&p, DIRECT_ALIGN, rq->len) != 0) {
+        return ENOMEM;
+    }
+    job->buffer = p;
+    job->bounce = true;
+    if (rq->op == REQUEST_WRITE) {
+        memcpy(p, rq->data, rq->len);
+    }
+    return 0;
+}
+
+static struct io_uring_sqe *get_sqe(struct blk_uring *blk)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&blk->ring);
+
+    if (!sqe) {
+        (void)io_uring_submit(&blk->ring);
+        sqe = io_uring_get_sqe(&blk->ring);
+    }
+    return sqe;
+}
+
+static void prepare(struct io_uring_sqe *sqe, const struct job *job, const struct disk *d)
+{
+    const struct blk_request *rq = &job->request;
+    uint64_t offset = rq->sector * SECTOR_LEN + job->done;
+    uint32_t len = rq->len - job->done;
+
+    switch (rq->op) {
+    case REQUEST_READ:
+        io_uring_prep_read(sqe, d->fd, job->buffer + job->done, len, offset);
+        break;
+    case REQUEST_WRITE:
+        io_uring_prep_write(sqe, d->fd, job->buffer + job->done, len, offset);
+        break;
+    case REQUEST_DISCARD:
+    case REQUEST_WRITE_ZEROES:
+        /* Both as a hole: it reads as zeroes, and tmpfs has no ZERO_RANGE. */
+        io_uring_prep_fallocate(sqe, d->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                (off_t)offset, (off_t)len);
+        break;
+    case REQUEST_FLUSH:
+#ifdef MUT_FLUSH_NO_SYNC
+        io_uring_prep_nop(sqe);
+#else
+        io_uring_prep_fsync(sqe, d->fd, IORING_FSYNC_DATASYNC);
+#endif
+        break;
+    }
+}
+
+static void send_job(struct blk_uring *blk, struct job *job)
+{
+    struct io_uring_sqe *sqe = get_sqe(blk);
+
+    if (!sqe) {
+        answer_later(blk, job, EAGAIN);
+        return;
+    }
+    prepare(sqe, job, &blk->disk[job->disk]);
+    io_uring_sqe_set_data(sqe, job);
+    (void)io_uring_submit(&blk->ring);
+}
+
+static bool op_known(enum request_op op)
+{
+    return op >= REQUEST_READ && op <= REQUEST_WRITE_ZEROES;
+}
+
+void blk_submit(struct blk_uring *blk, unsigned disk, const struct blk_request *request)
+{
+    struct job *job = calloc(1, sizeof *job);
+    uint32_t status;
+
+    BUG_ON(disk >= VM_DISKS_MAX || !op_known(request->op));
+    BUG_ON(!job); /* 100 bytes: an answer could not be remembered without them */
+    job->disk = disk;
+    job->request = *request;
+    atomic_fetch_add(&blk->in_flight, 1);
+    status = check_request(&blk->disk[disk], request);
+    if (status == 0 && (request->op == REQUEST_READ || request->op == REQUEST_WRITE)) {
+        status = get_buffer(job, &blk->disk[disk]);
+    }
+    if (status != 0) {
+        answer_later(blk, job, status);
+        return;
+    }
+    send_job(blk, job);
+}
+
+static void finish(struct blk_uring *blk, struct job *job, uint32_t status, blk_done_fn done,
+                   void *ctx)
+{
+    const struct blk_request *rq = &job->request;
+    bool read_ok = status == 0 && rq->op == REQUEST_READ;
+
+    if (rq->op == REQUEST_FLUSH && status != 0) {
+        blk->disk[job->disk].flush_failed = true;
+        atomic_store(&blk->flush_failed, true);
+    }
+    if (rq->op == REQUEST_DISCARD && status == EOPNOTSUPP) {
+        status = 0; /* advice that this file system does not take */
+    }
+    atomic_fetch_sub(&blk->in_flight, 1);
+    done(ctx, job->disk, rq, status, read_ok ? job->buffer : NULL, read_ok ? rq->len : 0);
+    if (job->bounce) {
+        free(job->buffer);
+    }
+    free(job);
+}
+
+/* The ring answered `res`: true if the job is done, false if the rest of it was sent again. */
+static bool take_result(struct blk_uring *blk, struct job *job, int res, uint32_t *ret_status)
+{
+    bool transfer = job->request.op == REQUEST_READ || job->request.op == REQUEST_WRITE;
+
+    if (res == -EINTR || res == -EAGAIN) {
+        send_job(blk, job);
+        return false;
+    }
+    if (res < 0 || !transfer) {
+        *ret_status = res < 0 ? (uint32_t)-res : 0;
+        return true;
+    }
+    if (res == 0) {
+        *ret_status = EIO; /* the file became shorter than the disk */
+        return true;
+    }
+    job->done += (uint32_t)res;
+    if (job->done < job->request.len) {
+        send_job(blk, job);
+        return false;
+    }
+    *ret_status = 0;
+    return true;
+}
+
+unsigned blk_reap(struct blk_uring *blk, blk_done_fn done, void *ctx)
+{
+    struct io_uring_cqe *cqe;
+    unsigned count = 0;
+
+    while (io_uring_peek_cqe(&blk->ring, &cqe) == 0) {
+        struct job *job = io_uring_cqe_get_data(cqe);
+        int res = cqe->res;
+        uint32_t status = 0;
+
+        io_uring_cqe_seen(&blk->ring, cqe);
+        if (take_result(blk, job, res, &status)) {
+            finish(blk, job, status, done, ctx);
+            count++;
+        }
+    }
+    while (blk->answered) {
+        struct job *job = blk->answered;
+
+        blk->answered = job->next;
+        finish(blk, job, job->status, done, ctx);
+        count++;
+    }
+    return count;
+}
+
+unsigned blk_in_flight(const struct blk_uring *blk)
+{
+    return atomic_load(&blk->in_flight);
+}
+
+bool blk_flush_failed(const struct blk_uring *blk)
+{
+    return atomic_load(&blk->flush_failed);
+}
+
+int blk_ring_fd(const struct blk_uring *blk)
+{
+    return blk->ring.ring_fd;
+}
+
+int blk_event_fd(const struct blk_uring *blk)
+{
+    return blk->event_fd;
+}
+
+bool blk_is_direct(const struct blk_uring *blk, unsigned disk)
+{
+    return blk->disk[disk].direct;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/net_tap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+int net_tap_open(const char *name, int *ret_fd, struct vmm_error *err)
+{
+    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+    int fd, r;
+
+    if (strlen(name) == 0 || strlen(name) >= sizeof ifr.ifr_name) {
+        return vmm_fail(err, -EINVAL, "tap %s: an interface name has 1 to %zu characters", name,
+                        sizeof ifr.ifr_name - 1);
+    }
+    if (if_nametoindex(name) == 0) {
+        return vmm_fail(err, -ENODEV,
+                        "tap %s does not exist in this network namespace; make it with: ip tuntap "
+                        "add dev %s mode tap",
+                        name, name);
+    }
+    memcpy(ifr.ifr_name, name, strlen(name));
+    fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        return vmm_fail(err, -errno, "cannot open /dev/net/tun: %s; load the module tun",
+                        strerror(errno));
+    }
+    if (ioctl(fd, TUNSETIFF, &ifr) < 0) {
+        r = -errno;
+        close(fd);
+        if (r == -EBUSY) {
+            return vmm_fail(err, r, "tap %s is in use by another process", name);
+        }
+        return vmm_fail(err, r, "cannot attach to %s: %s; it must be a tap device without multi_queue",
+                        name, strerror(-r));
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int net_tap_adopt(int fd, struct vmm_error *err)
+{
+    struct ifreq ifr = {0};
+    int flags;
+
+    if (ioctl(fd, TUNGETIFF, &ifr) < 0) {
+        return vmm_fail(err, -errno, "fd %d is not an attached tap device: %s", fd,
+                        strerror(errno));
+    }
+    if ((ifr.ifr_flags & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)) != (IFF_TAP | IFF_NO_PI)) {
+        return vmm_fail(err, -EINVAL, "fd %d (%s) must be a tap with IFF_NO_PI and without IFF_VNET_HDR",
+                        fd, ifr.ifr_name);
+    }
+    flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+        return vmm_fail(err, -errno, "fd %d: cannot set flags: %s", fd, strerror(errno));
+    }
+    return 0;
+}
+
+int net_tap_carrier(int fd, bool up)
+{
+    int value = up;
+
+    return ioctl(fd, TUNSETCARRIER, &value) < 0 ? -errno : 0;
+}
+
+ssize_t net_tap_read(int fd, void *buf, size_t cap)
+{
+    ssize_t n;
+
+    do {
+        n = read(fd, buf, cap);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+int net_tap_write(int fd, const void *frame, size_t len)
+{
+    ssize_t n;
+
+    do {
+        n = write(fd, frame, len);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
