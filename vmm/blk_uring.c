@@ -6,6 +6,7 @@
 #include <liburing.h>
 #include <linux/fs.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -18,9 +19,10 @@
 #include "base/limits.h"
 #include "base/units.h"
 
-#define RING_ENTRIES    128
-#define SECTOR_LEN      512u
-#define DIRECT_ALIGN    4096u /* of memory; enough for every file system that has O_DIRECT */
+#define RING_ENTRIES 128
+#define SECTOR_LEN   512u
+#define DIRECT_ALIGN 4096u /* of memory; enough for every file system that has O_DIRECT  \
+                            */
 #define REQUEST_LEN_MAX (64u * 1024 * 1024)
 
 struct disk {
@@ -68,10 +70,11 @@ int blk_uring_open(struct blk_uring **ret_blk, struct vmm_error *err)
     }
     r = io_uring_queue_init(RING_ENTRIES, &blk->ring, 0);
     if (r < 0) {
-        vmm_fail(err, r,
-                 "io_uring is not available: %s; check /proc/sys/kernel/io_uring_disabled and "
-                 "the memlock limit",
-                 strerror(-r));
+        vmm_fail(
+            err, r,
+            "io_uring is not available: %s; check /proc/sys/kernel/io_uring_disabled and "
+            "the memlock limit",
+            strerror(-r));
         goto out_close;
     }
     r = io_uring_register_eventfd_async(&blk->ring, blk->event_fd);
@@ -143,32 +146,37 @@ static int device_sectors(dev_t rdev, uint64_t *ret_sectors)
     return 0;
 }
 
-static int info_of(const char *path, const struct stat *st, struct blk_disk_info *ret_info,
-                   struct vmm_error *err)
+static int info_of(const char *path, const struct stat *st,
+                   struct blk_disk_info *ret_info, struct vmm_error *err)
 {
-    struct blk_disk_info info = {
-        .dev = st->st_dev, .ino = st->st_ino, .rdev = S_ISBLK(st->st_mode) ? st->st_rdev : 0};
+    struct blk_disk_info info = {.dev = st->st_dev,
+                                 .ino = st->st_ino,
+                                 .rdev = S_ISBLK(st->st_mode) ? st->st_rdev : 0};
     int r;
 
     if (S_ISBLK(st->st_mode)) {
         r = device_sectors(st->st_rdev, &info.sectors);
         if (r < 0) {
-            return vmm_fail(err, r, "disk %s: cannot read the size of this block device: %s",
+            return vmm_fail(err, r,
+                            "disk %s: cannot read the size of this block device: %s",
                             path, strerror(-r));
         }
     } else if (S_ISREG(st->st_mode)) {
         if (st->st_size % SECTOR_LEN) {
-            return vmm_fail(err, -EINVAL,
-                            "disk %s: its size, %lld bytes, is not a multiple of 512; it is not a "
-                            "raw image, or it was cut short (truncate -s %%512 %s rounds it up)",
-                            path, (long long)st->st_size, path);
+            return vmm_fail(
+                err, -EINVAL,
+                "disk %s: its size, %lld bytes, is not a multiple of 512; it is not a "
+                "raw image, or it was cut short (truncate -s %%512 %s rounds it up)",
+                path, (long long)st->st_size, path);
         }
         info.sectors = (uint64_t)st->st_size / SECTOR_LEN;
     } else {
-        return vmm_fail(err, -EINVAL, "disk %s is neither a file nor a block device", path);
+        return vmm_fail(err, -EINVAL, "disk %s is neither a file nor a block device",
+                        path);
     }
     if (info.sectors == 0) {
-        return vmm_fail(err, -EINVAL, "disk %s is empty; make it with: truncate -s SIZE %s", path,
+        return vmm_fail(err, -EINVAL,
+                        "disk %s is empty; make it with: truncate -s SIZE %s", path,
                         path);
     }
     *ret_info = info;
@@ -181,8 +189,9 @@ int blk_disk_look(const char *path, bool read_only, struct blk_disk_info *ret_in
     struct stat st;
 
     if (stat(path, &st) < 0) {
-        return vmm_fail(err, -errno, "disk %s: %s; check that its file system is mounted here",
-                        path, strerror(errno));
+        return vmm_fail(err, -errno,
+                        "disk %s: %s; check that its file system is mounted here", path,
+                        strerror(errno));
     }
     if (access(path, read_only ? R_OK : R_OK | W_OK) < 0) {
         return vmm_fail(err, -errno, "disk %s: this user may not %s it: %s", path,
@@ -191,7 +200,8 @@ int blk_disk_look(const char *path, bool read_only, struct blk_disk_info *ret_in
     return info_of(path, &st, ret_info, err);
 }
 
-/* Some file systems take the flag and refuse each transfer, or want more than 512 bytes: try one read. */
+/* Some file systems take the flag and refuse each transfer, or want more than 512 bytes:
+ * try one read. */
 static bool direct_works(int fd)
 {
     void *p = NULL;
@@ -236,13 +246,14 @@ int blk_disk_open(struct blk_uring *blk, unsigned disk, const char *path, bool r
     }
     if (now.dev != info->dev || now.ino != info->ino || now.rdev != info->rdev ||
         now.sectors != info->sectors) {
-        r = vmm_fail(err, -ESTALE,
-                     "disk %s was replaced or resized after this VMM was made (%llu sectors then, "
-                     "%llu now); start the VM again",
-                     path, (unsigned long long)info->sectors, (unsigned long long)now.sectors);
+        r = vmm_fail(
+            err, -ESTALE,
+            "disk %s was replaced or resized after this VMM was made (%llu sectors then, "
+            "%llu now); start the VM again",
+            path, (unsigned long long)info->sectors, (unsigned long long)now.sectors);
         goto out;
     }
-    blk->disk[disk] = (struct disk) {
+    blk->disk[disk] = (struct disk){
         .fd = fd, .read_only = read_only, .direct = direct, .sectors = now.sectors};
     return 0;
 out:
@@ -292,7 +303,8 @@ static uint32_t get_buffer(struct job *job, const struct disk *d)
     const struct blk_request *rq = &job->request;
     void *p = NULL;
 
-    if (rq->op == REQUEST_WRITE && (!d->direct || (uintptr_t)rq->data % SECTOR_LEN == 0)) {
+    if (rq->op == REQUEST_WRITE &&
+        (!d->direct || (uintptr_t)rq->data % SECTOR_LEN == 0)) {
         /* io_uring does not write through this pointer for a write. */
         job->buffer = (uint8_t *)(uintptr_t)rq->data;
         return 0;
@@ -387,8 +399,8 @@ void blk_submit(struct blk_uring *blk, unsigned disk, const struct blk_request *
     send_job(blk, job);
 }
 
-static void finish(struct blk_uring *blk, struct job *job, uint32_t status, blk_done_fn done,
-                   void *ctx)
+static void finish(struct blk_uring *blk, struct job *job, uint32_t status,
+                   blk_done_fn done, void *ctx)
 {
     const struct blk_request *rq = &job->request;
     bool read_ok = status == 0 && rq->op == REQUEST_READ;
@@ -408,8 +420,10 @@ static void finish(struct blk_uring *blk, struct job *job, uint32_t status, blk_
     free(job);
 }
 
-/* The ring answered `res`: true if the job is done, false if the rest of it was sent again. */
-static bool take_result(struct blk_uring *blk, struct job *job, int res, uint32_t *ret_status)
+/* The ring answered `res`: true if the job is done, false if the rest of it was sent
+ * again. */
+static bool take_result(struct blk_uring *blk, struct job *job, int res,
+                        uint32_t *ret_status)
 {
     bool transfer = job->request.op == REQUEST_READ || job->request.op == REQUEST_WRITE;
 
@@ -458,6 +472,11 @@ unsigned blk_reap(struct blk_uring *blk, blk_done_fn done, void *ctx)
         count++;
     }
     return count;
+}
+
+bool blk_reapable(const struct blk_uring *blk)
+{
+    return blk->answered || io_uring_cq_ready(&blk->ring) > 0;
 }
 
 unsigned blk_in_flight(const struct blk_uring *blk)

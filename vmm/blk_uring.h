@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Raw disks (files and block devices) on one io_uring per VM. Submitted and reaped on the vCPU thread only.
+ * Raw disks (files and block devices) on one io_uring per VM. Submitted and reaped on the
+ * vCPU thread only.
  *
- * R1: a disk is looked at (size, identity) when the VMM is made, and opened for reading or writing only at START; a file that
- * was replaced or resized in between is refused. O_DIRECT where the file system can, through aligned bounce buffers.
- * FLUSH is FSYNC with DATASYNC, and covers every write completed before it was submitted. A failed one is latched: the kernel
- * has dropped the dirty pages and a later fsync would lie, so writes and flushes of that disk fail until the VM is restarted.
+ * R1: a disk is looked at (size, identity) when the VMM is made, and opened for reading
+ * or writing only at START; a file that was replaced or resized in between is refused.
+ * O_DIRECT where the file system can, through aligned bounce buffers. FLUSH is FSYNC with
+ * DATASYNC, and covers every write completed before it was submitted. A failed one is
+ * latched: the kernel has dropped the dirty pages and a later fsync would lie, so writes
+ * and flushes of that disk fail until the VM is restarted.
  */
 #pragma once
 
@@ -22,7 +25,8 @@ struct blk_disk_info {
     uint64_t dev, ino, rdev;
 };
 
-/* Answers: status 0 or an errno; data: what a read brought, gone when the call returns. */
+/* Answers: status 0 or an errno; data: what a read brought, gone when the call returns.
+ */
 typedef void (*blk_done_fn)(void *ctx, unsigned disk, const struct blk_request *request,
                             uint32_t status, const uint8_t *data, uint32_t len);
 
@@ -41,9 +45,13 @@ int blk_disk_open(struct blk_uring *blk, unsigned disk, const char *path, bool r
 void blk_submit(struct blk_uring *blk, unsigned disk, const struct blk_request *request);
 /* Calls `done` for each finished request; returns how many. */
 unsigned blk_reap(struct blk_uring *blk, blk_done_fn done, void *ctx);
+/* There is something to reap: a look at shared memory, no system call. */
+bool blk_reapable(const struct blk_uring *blk);
 unsigned blk_in_flight(const struct blk_uring *blk); /* any thread */
 bool blk_flush_failed(const struct blk_uring *blk);  /* any thread */
-int blk_ring_fd(const struct blk_uring *blk);  /* pollable: readable when there is something to reap */
-int blk_event_fd(const struct blk_uring *blk); /* eventfd, counts completions that came from another thread */
+int blk_ring_fd(
+    const struct blk_uring *blk); /* pollable: readable when there is something to reap */
+int blk_event_fd(const struct blk_uring *
+                     blk); /* eventfd, counts completions that came from another thread */
 /* True if all disks are read and written past the page cache. */
 bool blk_is_direct(const struct blk_uring *blk, unsigned disk);

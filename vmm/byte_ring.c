@@ -10,7 +10,7 @@
 int byte_ring_init(struct byte_ring *ring, size_t cap)
 {
     BUG_ON(cap == 0 || (cap & (cap - 1)) != 0);
-    *ring = (struct byte_ring) {.cap = cap, .buf = malloc(cap)};
+    *ring = (struct byte_ring){.cap = cap, .buf = malloc(cap)};
     return ring->buf ? 0 : -ENOMEM;
 }
 
@@ -39,7 +39,8 @@ bool byte_ring_put(struct byte_ring *ring, const void *bytes, size_t len)
     memcpy(ring->buf + at, bytes, first);
     memcpy(ring->buf, (const uint8_t *)bytes + first, len - first);
     atomic_store(&ring->head, head + len);
-    /* Sequentially consistent with the reader: it stores tail, then looks at head again before it sleeps. */
+    /* Sequentially consistent with the reader: it stores tail, then looks at head again
+     * before it sleeps. */
     return len > 0 && atomic_load(&ring->tail) == head;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bytes from one thread to another without either waiting: guest output on its way to files and sockets, console input on its
- * way back. One writer, one reader. What does not fit is dropped and counted: a guest never waits for a log file.
+ * Bytes from one thread to another without either waiting: guest output on its way to
+ * files and sockets, console input on its way back. One writer, one reader. What does not
+ * fit is dropped and counted: a guest never waits for a log file.
  */
 #pragma once
 
@@ -12,7 +13,7 @@
 
 struct byte_ring {
     uint8_t *buf;
-    size_t cap; /* a power of two */
+    size_t cap;                /* a power of two */
     _Atomic size_t head, tail; /* total bytes written, read */
     _Atomic uint64_t dropped;
 };

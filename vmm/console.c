@@ -24,10 +24,10 @@ struct console {
     bool has_log;
     struct rot_file log;
     int listen_fd, client_fd;
-    bool client_reading;     /* POLLIN is asked for */
-    uint64_t client_pos;     /* next byte of the stream for the client */
-    uint8_t *replay;         /* the last CONSOLE_REPLAY_LEN bytes of the stream */
-    uint64_t written;        /* length of the stream */
+    bool client_reading; /* POLLIN is asked for */
+    uint64_t client_pos; /* next byte of the stream for the client */
+    uint8_t *replay;     /* the last CONSOLE_REPLAY_LEN bytes of the stream */
+    uint64_t written;    /* length of the stream */
 };
 
 static int on_client(int fd, int revents, void *data);
@@ -43,7 +43,8 @@ static void client_drop(struct console *c)
     log_info("console: client detached");
 }
 
-/* Asks for what can be done now: write when the client lags behind, read when the guest has room. */
+/* Asks for what can be done now: write when the client lags behind, read when the guest
+ * has room. */
 static void client_poll(struct console *c)
 {
     int events = 0;
@@ -65,7 +66,8 @@ static void client_poll(struct console *c)
 static void client_write(struct console *c)
 {
     while (c->client_fd >= 0 && c->client_pos < c->written) {
-        uint64_t oldest = c->written > CONSOLE_REPLAY_LEN ? c->written - CONSOLE_REPLAY_LEN : 0;
+        uint64_t oldest =
+            c->written > CONSOLE_REPLAY_LEN ? c->written - CONSOLE_REPLAY_LEN : 0;
         size_t at, len;
         ssize_t n;
 
@@ -164,7 +166,8 @@ static int on_listen(int fd, int revents, void *data)
         c->client_fd = NO_FD;
         return 0;
     }
-    log_info("console: client attached: pid=%d uid=%u", (int)peer.pid, (unsigned)peer.uid);
+    log_info("console: client attached: pid=%d uid=%u", (int)peer.pid,
+             (unsigned)peer.uid);
     client_write(c);
     client_poll(c);
     return 0;
@@ -201,8 +204,8 @@ static int stream_listen(const char *path, int *ret_fd)
     return 0;
 }
 
-int console_open(struct loop *loop, const struct console_conf *conf, struct console **ret_console,
-                 struct vmm_error *err)
+int console_open(struct loop *loop, const struct console_conf *conf,
+                 struct console **ret_console, struct vmm_error *err)
 {
     struct console *c = calloc(1, sizeof *c);
     int r = -ENOMEM;
@@ -232,8 +235,8 @@ int console_open(struct loop *loop, const struct console_conf *conf, struct cons
             r = loop_fd_add(loop, c->listen_fd, POLLIN, on_listen, c);
         }
         if (r < 0) {
-            vmm_fail(err, r, "cannot listen for console clients on %s: %s", conf->socket_path,
-                     strerror(-r));
+            vmm_fail(err, r, "cannot listen for console clients on %s: %s",
+                     conf->socket_path, strerror(-r));
             goto out;
         }
     }
@@ -282,7 +285,8 @@ void console_pump(struct console *c)
             int r = rot_file_write(&c->log, chunk, len);
 
             if (r < 0) {
-                log_warn("console: cannot write %s: %s; output is kept for attached clients only",
+                log_warn("console: cannot write %s: %s; output is kept for attached "
+                         "clients only",
                          c->conf.log_path, strerror(-r));
             }
         }

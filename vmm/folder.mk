@@ -20,9 +20,19 @@ noinst_LTLIBRARIES += libvmm_io.la
 
 libvmm_io_la_CFLAGS = $(AM_CFLAGS)
 libvmm_io_la_SOURCES = \
+	vmm/blk_uring.c vmm/blk_uring.h \
+	vmm/byte_ring.c vmm/byte_ring.h \
+	vmm/console.c vmm/console.h \
 	vmm/cpuid_lockstep.c vmm/cpuid_lockstep.h \
+	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_vcpu.c \
+	vmm/input_queue.c vmm/input_queue.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
+	vmm/net_tap.c vmm/net_tap.h \
+	vmm/rot_file.c vmm/rot_file.h \
+	vmm/run_state.c vmm/run_state.h \
 	vmm/vcpu.c vmm/vcpu.h \
 	vmm/vm.c vmm/vm.h \
+	vmm/vmm_ctl.c vmm/vmm_ctl.h \
 	vmm/vmm_error.c vmm/vmm_error.h
+libvmm_io_la_LIBADD = libvmm_core.la libbase_io.la $(URING_LIBS)
 $(libvmm_io_la_OBJECTS): base/proto_ctl.pb-c.h

@@ -21,7 +21,8 @@ void input_queue_free(struct input_queue *q)
     pthread_mutex_destroy(&q->lock);
 }
 
-int input_queue_push(struct input_queue *q, unsigned dev_index, const struct dev_input *in)
+int input_queue_push(struct input_queue *q, unsigned dev_index,
+                     const struct dev_input *in)
 {
     struct queued_input *item = malloc(sizeof *item + in->len);
     int r = 0;

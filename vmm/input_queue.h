@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the loop thread has for the guest (network frames, console input, power button, link): bounded, handed to the
- * vCPU thread, which alone applies it (design 4.2). Any thread may push; the vCPU thread pops.
+ * What the loop thread has for the guest (network frames, console input, power button,
+ * link): bounded, handed to the vCPU thread, which alone applies it (design 4.2). Any
+ * thread may push; the vCPU thread pops.
  */
 #pragma once
 
@@ -32,7 +33,8 @@ struct input_queue {
 void input_queue_init(struct input_queue *q);
 void input_queue_free(struct input_queue *q);
 /* Copies the input and its data. 0, -ENOSPC (full: dropped and counted), -ENOMEM. */
-int input_queue_push(struct input_queue *q, unsigned dev_index, const struct dev_input *in);
+int input_queue_push(struct input_queue *q, unsigned dev_index,
+                     const struct dev_input *in);
 /* The oldest, for the caller to free(); NULL when there is none. */
 struct queued_input *input_queue_pop(struct input_queue *q);
 bool input_queue_empty(struct input_queue *q);

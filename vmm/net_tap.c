@@ -15,14 +15,15 @@ int net_tap_open(const char *name, int *ret_fd, struct vmm_error *err)
     int fd, r;
 
     if (strlen(name) == 0 || strlen(name) >= sizeof ifr.ifr_name) {
-        return vmm_fail(err, -EINVAL, "tap %s: an interface name has 1 to %zu characters", name,
-                        sizeof ifr.ifr_name - 1);
+        return vmm_fail(err, -EINVAL, "tap %s: an interface name has 1 to %zu characters",
+                        name, sizeof ifr.ifr_name - 1);
     }
     if (if_nametoindex(name) == 0) {
-        return vmm_fail(err, -ENODEV,
-                        "tap %s does not exist in this network namespace; make it with: ip tuntap "
-                        "add dev %s mode tap",
-                        name, name);
+        return vmm_fail(
+            err, -ENODEV,
+            "tap %s does not exist in this network namespace; make it with: ip tuntap "
+            "add dev %s mode tap",
+            name, name);
     }
     memcpy(ifr.ifr_name, name, strlen(name));
     fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -36,8 +37,10 @@ int net_tap_open(const char *name, int *ret_fd, struct vmm_error *err)
         if (r == -EBUSY) {
             return vmm_fail(err, r, "tap %s is in use by another process", name);
         }
-        return vmm_fail(err, r, "cannot attach to %s: %s; it must be a tap device without multi_queue",
-                        name, strerror(-r));
+        return vmm_fail(
+            err, r,
+            "cannot attach to %s: %s; it must be a tap device without multi_queue", name,
+            strerror(-r));
     }
     *ret_fd = fd;
     return 0;
@@ -53,8 +56,10 @@ int net_tap_adopt(int fd, struct vmm_error *err)
                         strerror(errno));
     }
     if ((ifr.ifr_flags & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)) != (IFF_TAP | IFF_NO_PI)) {
-        return vmm_fail(err, -EINVAL, "fd %d (%s) must be a tap with IFF_NO_PI and without IFF_VNET_HDR",
-                        fd, ifr.ifr_name);
+        return vmm_fail(
+            err, -EINVAL,
+            "fd %d (%s) must be a tap with IFF_NO_PI and without IFF_VNET_HDR", fd,
+            ifr.ifr_name);
     }
     flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||

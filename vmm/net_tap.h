@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest network card's other end: a tap device of this network namespace, by name or as an inherited fd. Frames without
- * headers (IFF_NO_PI, no vnet header). The carrier is up only while the guest runs, so that a bridge forgets a frozen VM.
+ * A guest network card's other end: a tap device of this network namespace, by name or as
+ * an inherited fd. Frames without headers (IFF_NO_PI, no vnet header). The carrier is up
+ * only while the guest runs, so that a bridge forgets a frozen VM.
  */
 #pragma once
 
@@ -20,5 +21,6 @@ int net_tap_adopt(int fd, struct vmm_error *err);
 int net_tap_carrier(int fd, bool up);
 /* One frame; -EAGAIN when there is none. */
 ssize_t net_tap_read(int fd, void *buf, size_t cap);
-/* 0 or -errno; -EAGAIN, -ENOBUFS, -EIO (interface down): the frame is lost, as on a wire. */
+/* 0 or -errno; -EAGAIN, -ENOBUFS, -EIO (interface down): the frame is lost, as on a wire.
+ */
 int net_tap_write(int fd, const void *frame, size_t len);

@@ -23,18 +23,21 @@ static int reopen(struct rot_file *f)
     return 0;
 }
 
-int rot_file_open(struct rot_file *f, const char *path, uint64_t len_max, struct vmm_error *err)
+int rot_file_open(struct rot_file *f, const char *path, uint64_t len_max,
+                  struct vmm_error *err)
 {
     int r;
 
-    *f = (struct rot_file) {.fd = -1, .len_max = len_max};
+    *f = (struct rot_file){.fd = -1, .len_max = len_max};
     if (strlen(path) >= sizeof f->path) {
-        return vmm_fail(err, -ENAMETOOLONG, "log file %s: the path is longer than %zu bytes", path,
+        return vmm_fail(err, -ENAMETOOLONG,
+                        "log file %s: the path is longer than %zu bytes", path,
                         sizeof f->path - 1);
     }
     memcpy(f->path, path, strlen(path) + 1);
     r = reopen(f);
-    return r < 0 ? vmm_fail(err, r, "cannot open %s for writing: %s", path, strerror(-r)) : 0;
+    return r < 0 ? vmm_fail(err, r, "cannot open %s for writing: %s", path, strerror(-r))
+                 : 0;
 }
 
 void rot_file_close(struct rot_file *f)
@@ -51,8 +54,8 @@ static void kept_name(const struct rot_file *f, unsigned n, char name[PATH_LEN_M
     size_t len = strlen(f->path);
     bool dotted = len > 4 && strcmp(f->path + len - 4, ".log") == 0;
 
-    snprintf(name, PATH_LEN_MAX + 16, "%.*s-%u%s", (int)(dotted ? len - 4 : len), f->path, n,
-             dotted ? ".log" : "");
+    snprintf(name, PATH_LEN_MAX + 16, "%.*s-%u%s", (int)(dotted ? len - 4 : len), f->path,
+             n, dotted ? ".log" : "");
 }
 
 static int rotate(struct rot_file *f)

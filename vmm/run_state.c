@@ -8,7 +8,8 @@
 #define STAY (-1) /* accepted, nothing changes */
 #define BAD  (-2)
 
-/* What each event does in each state. BAD is an answer for the agent, never an assertion: requests come from outside. */
+/* What each event does in each state. BAD is an answer for the agent, never an assertion:
+ * requests come from outside. */
 static const signed char next_state[RUN_STATE_COUNT][RUN_EVENT_COUNT] = {
     [RUN_CREATED] = {[RUN_EV_START] = RUN_STARTING,
                      [RUN_EV_THAW] = BAD,
@@ -67,7 +68,8 @@ static void set_reason(struct run_ctl *run, const char *reason)
     run->reason[len] = '\0';
 }
 
-/* The guest is entered only at an epoch that nobody has used: START may repeat the one it was created for. */
+/* The guest is entered only at an epoch that nobody has used: START may repeat the one it
+ * was created for. */
 static enum run_answer check_entry(const struct run_ctl *run, enum run_event event,
                                    uint64_t epoch, bool stay)
 {
@@ -156,8 +158,9 @@ bool run_lease(struct run_ctl *run, uint32_t lease_ms, uint64_t from_ns, uint64_
 const char *run_state_str(enum run_state state)
 {
     static const char *const name[RUN_STATE_COUNT] = {
-        [RUN_CREATED] = "created",   [RUN_STARTING] = "starting", [RUN_RUNNING] = "running",
-        [RUN_FREEZING] = "freezing", [RUN_FROZEN] = "frozen",     [RUN_ENDING] = "ending",
+        [RUN_CREATED] = "created", [RUN_STARTING] = "starting",
+        [RUN_RUNNING] = "running", [RUN_FREEZING] = "freezing",
+        [RUN_FROZEN] = "frozen",   [RUN_ENDING] = "ending",
         [RUN_ENDED] = "ended",
     };
 
@@ -170,7 +173,8 @@ const char *run_answer_str(enum run_answer answer)
         [RUN_DONE] = "done",
         [RUN_ALREADY] = "already so",
         [RUN_BAD_STATE] = "not possible in this state",
-        [RUN_OLD_EPOCH] = "this epoch was already used here or is older; take the next claim",
+        [RUN_OLD_EPOCH] =
+            "this epoch was already used here or is older; take the next claim",
         [RUN_LEASE_LOST] = "the lease ran out; send a new lease first",
     };
 
@@ -180,8 +184,8 @@ const char *run_answer_str(enum run_answer answer)
 const char *run_end_str(enum run_end end)
 {
     static const char *const name[] = {
-        [RUN_END_NONE] = "none",        [RUN_END_SHUTDOWN] = "guest-shutdown",
-        [RUN_END_KILLED] = "killed",    [RUN_END_CRASH] = "guest-crash",
+        [RUN_END_NONE] = "none",       [RUN_END_SHUTDOWN] = "guest-shutdown",
+        [RUN_END_KILLED] = "killed",   [RUN_END_CRASH] = "guest-crash",
         [RUN_END_HOST] = "host-error",
     };
 

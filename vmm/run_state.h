@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether the guest may run: one state, one step function, one table (design R1, R6, R8). Pure: the shell carries out what
- * the state says and reports what happened. Time comes in as CLOCK_MONOTONIC ns of the host.
+ * Whether the guest may run: one state, one step function, one table (design R1, R6, R8).
+ * Pure: the shell carries out what the state says and reports what happened. Time comes
+ * in as CLOCK_MONOTONIC ns of the host.
  *
- *   CREATED -START-> STARTING -STARTED-> RUNNING -FREEZE-> FREEZING -DRAINED-> FROZEN -THAW-> RUNNING
- *   any -END-> ENDING -DRAINED-> ENDED
+ *   CREATED -START-> STARTING -STARTED-> RUNNING -FREEZE-> FREEZING -DRAINED-> FROZEN
+ * -THAW-> RUNNING any -END-> ENDING -DRAINED-> ENDED
  *
- * An epoch is never used twice: THAW needs a greater one than was ever seen here, START one that is not older. The lease is
- * an isolation aid: once it has run out it stays lost until the next LEASE, and the guest needs THAW to run again.
+ * An epoch is never used twice: THAW needs a greater one than was ever seen here, START
+ * one that is not older. The lease is an isolation aid: once it has run out it stays lost
+ * until the next LEASE, and the guest needs THAW to run again.
  */
 #pragma once
 
@@ -37,7 +39,13 @@ enum run_event {
     RUN_EVENT_COUNT,
 };
 
-enum run_end { RUN_END_NONE = 0, RUN_END_SHUTDOWN, RUN_END_KILLED, RUN_END_CRASH, RUN_END_HOST };
+enum run_end {
+    RUN_END_NONE = 0,
+    RUN_END_SHUTDOWN,
+    RUN_END_KILLED,
+    RUN_END_CRASH,
+    RUN_END_HOST
+};
 
 struct run_ctl {
     enum run_state state;
@@ -61,8 +69,9 @@ enum run_answer {
 /* epoch: START and THAW only. end: END only. reason may be NULL. */
 enum run_answer run_step(struct run_ctl *run, enum run_event event, uint64_t epoch,
                          enum run_end end, const char *reason, uint64_t now_ns);
-/* A lease of `lease_ms` counted from `from_ns` (0 ms: no lease from now on). A lease that already ran out is latched
- * first, so that a renewal that waited in a socket cannot undo the gap. False: it came too late to be of use. */
+/* A lease of `lease_ms` counted from `from_ns` (0 ms: no lease from now on). A lease that
+ * already ran out is latched first, so that a renewal that waited in a socket cannot undo
+ * the gap. False: it came too late to be of use. */
 bool run_lease(struct run_ctl *run, uint32_t lease_ms, uint64_t from_ns, uint64_t now_ns);
 /* Freezes if the lease has run out. True when it did so now. */
 bool run_lease_check(struct run_ctl *run, uint64_t now_ns);

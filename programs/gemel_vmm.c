@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gemel-vmm: one process per VM. This file ties the engine to the loop, the sockets and
+ * the log files. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/os.h"
+#include "base/uuid.h"
+#include "programs/gemel_vmm_opts.h"
+#include "programs/gemel_vmm_probe.h"
+#include "vmm/console.h"
+#include "vmm/dev.h"
+#include "vmm/net_tap.h"
+#include "vmm/rot_file.h"
+#include "vmm/vmm_ctl.h"
+
+#define POWERDOWN_GRACE_NS (5 * NSEC_PER_SEC)
+#define NET_BATCH_MAX      64 /* frames taken from one tap before others get their turn */
+
+struct program {
+    struct vmm_opts opts;
+    struct loop *loop;
+    struct engine *engine;
+    struct console *console;
+    struct vmm_ctl *ctl;
+    struct rot_file debug_log;
+    loop_timer kill_timer;
+    bool kill_armed;
+    struct engine_status last;
+};
+
+/* Guest output
+ * ------------------------------------------------------------------------------ */
+
+static void pump_debug(struct program *p)
+{
+    struct byte_ring *ring = engine_debug_ring(p->engine);
+    struct debug_record record;
+    char out[4096];
+    size_t len = 0;
+
+    while (byte_ring_get(ring, &record, sizeof record) == sizeof record) {
+        if (p->opts.debug_stamps) {
+            len += (size_t)snprintf(out + len, sizeof out - len, "%llu %02x\n",
+                                    (unsigned long long)record.mono_ns, record.byte);
+        } else {
+            out[len++] = (char)record.byte;
+        }
+        if (len + 32 > sizeof out) {
+            (void)rot_file_write(&p->debug_log, out, len);
+            len = 0;
+        }
+    }
+    if (len > 0 && rot_file_write(&p->debug_log, out, len) < 0) {
+        log_warn("debug log: cannot write %s", p->opts.debug_log);
+    }
+}
+
+static void take_notices(struct program *p)
+{
+    struct engine_status s;
+
+    while (engine_take_notice(p->engine, &s)) {
+        p->last = s;
+        log_info("vm %s: state=%s epoch=%llu io=%u%s%s", p->opts.name,
+                 run_state_str(s.state), (unsigned long long)s.epoch, s.io_in_flight,
+                 s.reason[0] ? " reason=" : "", s.reason);
+        if (p->ctl) {
+            vmm_ctl_notice(p->ctl, &s);
+        }
+        if (s.state == RUN_ENDED) {
+            loop_stop(p->loop);
+        }
+    }
+}
+
+static int on_engine_event(int fd, int revents, void *data)
+{
+    struct program *p = data;
+
+    (void)fd, (void)revents;
+    engine_event_clear(p->engine);
+    console_pump(p->console);
+    if (p->opts.debug_log) {
+        pump_debug(p);
+    }
+    take_notices(p);
+    return 0;
+}
+
+static int on_disk_event(int fd, int revents, void *data)
+{
+    struct program *p = data;
+
+    (void)fd, (void)revents;
+    engine_disk_event(p->engine);
+    return 0;
+}
+
+static int on_tap(int fd, int revents, void *data)
+{
+    static uint8_t frame[NET_FRAME_MAX];
+    struct program *p = data;
+
+    (void)revents;
+    for (int i = 0; i < NET_BATCH_MAX; i++) {
+        ssize_t n = net_tap_read(fd, frame, sizeof frame);
+
+        if (n == -EAGAIN) {
+            return 0;
+        }
+        if (n <= 0) {
+            /* The interface is down or gone: it tells nothing more. EIO while down is
+             * normal. */
+            return n == -EBADFD ? -1 : 0;
+        }
+        for (unsigned nic = 0; nic < p->opts.engine.nic_count; nic++) {
+            if (engine_nic_fd(p->engine, nic) == fd) {
+                engine_net_rx(p->engine, nic, frame, (uint32_t)n);
+            }
+        }
+    }
+    return 0;
+}
+
+static void on_keys(void *data)
+{
+    struct program *p = data;
+
+    engine_serial_in_ready(p->engine);
+}
+
+/* Signals
+ * ----------------------------------------------------------------------------------- */
+
+static void on_kill_timer(void *data)
+{
+    struct program *p = data;
+
+    p->kill_timer = 0;
+    (void)engine_end(p->engine, RUN_END_KILLED,
+                     "it did not power off in 5 s after SIGTERM");
+}
+
+static void on_term(int signo, void *data)
+{
+    struct program *p = data;
+
+    log_info("vm %s: signal %d: power button", p->opts.name, signo);
+    if (p->kill_armed || !engine_power_button(p->engine)) {
+        (void)engine_end(p->engine, RUN_END_KILLED, "SIGTERM");
+        return;
+    }
+    p->kill_armed = loop_timer_add(p->loop, POWERDOWN_GRACE_NS, on_kill_timer, p,
+                                   &p->kill_timer) == 0;
+}
+
+/* Life
+ * --------------------------------------------------------------------------------------
+ */
+
+static int open_nics(struct vmm_opts *o, struct vmm_error *err)
+{
+    for (unsigned i = 0; i < o->engine.nic_count; i++) {
+        int r = o->nic_tap[i][0] ? net_tap_open(o->nic_tap[i], &o->engine.nic[i].fd, err)
+                                 : net_tap_adopt(o->engine.nic[i].fd, err);
+
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int watch(struct program *p, struct vmm_error *err)
+{
+    int r;
+
+    r = loop_fd_add(p->loop, engine_event_fd(p->engine), POLLIN, on_engine_event, p);
+    if (r >= 0) {
+        r = loop_fd_add(p->loop, engine_disk_fd(p->engine), POLLIN, on_disk_event, p);
+    }
+    for (unsigned i = 0; r >= 0 && i < p->opts.engine.nic_count; i++) {
+        r = loop_fd_add(p->loop, engine_nic_fd(p->engine, i), POLLIN, on_tap, p);
+    }
+    if (r >= 0) {
+        r = loop_signal_add(p->loop, SIGTERM, on_term, p);
+    }
+    if (r >= 0) {
+        r = loop_signal_add(p->loop, SIGINT, on_term, p);
+    }
+    return r < 0 ? vmm_fail(err, r, "cannot set up the event loop: %s", strerror(-r)) : 0;
+}
+
+static int open_outputs(struct program *p, struct vmm_error *err)
+{
+    const struct vmm_opts *o = &p->opts;
+    struct console_conf cc = {.log_path = o->console_log,
+                              .socket_path = o->console_socket,
+                              .out = engine_serial_out(p->engine),
+                              .in = engine_serial_in(p->engine),
+                              .in_ready = on_keys,
+                              .ctx = p};
+    int r;
+
+    r = console_open(p->loop, &cc, &p->console, err);
+    if (r >= 0 && o->debug_log) {
+        r = rot_file_open(&p->debug_log, o->debug_log, LOG_FILE_BYTES_MAX, err);
+    }
+    return r;
+}
+
+static int open_control(struct program *p, struct vmm_error *err)
+{
+    struct vmm_ctl_conf cc = {.listen_fd = p->opts.control_fd,
+                              .vm = p->opts.uuid,
+                              .instance = p->opts.instance,
+                              .engine = p->engine};
+    int r;
+
+    if (p->opts.control_path) {
+        r = os_unix_listen(p->opts.control_path, 0600, &cc.listen_fd);
+        if (r < 0) {
+            return vmm_fail(err, r, "cannot listen for the agent on %s: %s",
+                            p->opts.control_path, strerror(-r));
+        }
+    }
+    return cc.listen_fd < 0 ? 0 : vmm_ctl_open(p->loop, &cc, &p->ctl, err);
+}
+
+static int setup(struct program *p, struct vmm_error *err)
+{
+    int r;
+
+    r = open_nics(&p->opts, err);
+    if (r >= 0) {
+        r = engine_open(&p->opts.engine, &p->engine, err);
+    }
+    if (r >= 0) {
+        r = loop_new(&p->loop);
+    }
+    if (r >= 0) {
+        r = open_outputs(p, err);
+    }
+    if (r >= 0) {
+        r = open_control(p, err);
+    }
+    if (r >= 0) {
+        r = watch(p, err);
+    }
+    return r;
+}
+
+static void json_string(char *dst, size_t cap, const char *text)
+{
+    size_t len = 0;
+
+    for (; *text && len + 8 < cap; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if (c == '"' || c == '\\') {
+            dst[len++] = '\\';
+            dst[len++] = (char)c;
+        } else if (c < 0x20) {
+            len += (size_t)snprintf(dst + len, cap - len, "\\u%04x", c);
+        } else {
+            dst[len++] = (char)c;
+        }
+    }
+    dst[len] = '\0';
+}
+
+static void write_exit_file(const struct program *p, const char *reason, const char *text)
+{
+    char instance[UUID_STR_LEN + 1], quoted[2 * VMM_ERROR_MAX], line[3 * VMM_ERROR_MAX];
+    int len, r;
+
+    if (!p->opts.exit_file) {
+        return;
+    }
+    uuid_format(p->opts.instance, instance);
+    json_string(quoted, sizeof quoted, text);
+    len = snprintf(
+        line, sizeof line,
+        "{\"reason\":\"%s\",\"text\":\"%s\",\"epoch\":%llu,\"instance\":\"%s\"}\n",
+        reason, quoted, (unsigned long long)p->last.epoch, instance);
+    r = os_file_replace(p->opts.exit_file, line, (size_t)len, 0640);
+    if (r < 0) {
+        log_err("cannot write exit file %s: %s", p->opts.exit_file, strerror(-r));
+    }
+}
+
+static void teardown(struct program *p)
+{
+    if (p->engine && p->console) {
+        console_pump(p->console);
+        if (p->opts.debug_log) {
+            pump_debug(p);
+        }
+    }
+    vmm_ctl_close(p->ctl);
+    if (p->ctl && p->opts.control_path) {
+        (void)unlink(p->opts.control_path);
+    }
+    console_close(p->console);
+    rot_file_close(&p->debug_log);
+    engine_close(p->engine);
+    loop_free(p->loop);
+}
+
+static int run(struct program *p)
+{
+    struct vmm_error err = {""};
+    bool good;
+
+    if (setup(p, &err) < 0) {
+        log_err("vm %s: %s", p->opts.name, err.text[0] ? err.text : "out of memory");
+        write_exit_file(p, run_end_str(RUN_END_HOST), err.text);
+        teardown(p);
+        return EXIT_FAILURE;
+    }
+    if (p->opts.run) {
+        (void)engine_start(p->engine, 0, "--run");
+    }
+    loop_run(p->loop);
+    good = p->last.end == RUN_END_SHUTDOWN || p->last.end == RUN_END_KILLED;
+    if (!good) {
+        log_err("vm %s: %s: %s", p->opts.name, run_end_str(p->last.end), p->last.reason);
+    }
+    write_exit_file(p, run_end_str(p->last.end), p->last.reason);
+    teardown(p);
+    return good ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+    struct program p = {.debug_log.fd = -1};
+    int code, r;
+
+    if (vmm_opts_parse(argc, argv, &p.opts, &code) < 0) {
+        return code;
+    }
+    p.opts.engine.kvm = &kvm_linux;
+    p.opts.engine.debug_output = p.opts.debug_log != NULL;
+    if (p.opts.probe) {
+        return gemel_vmm_probe(p.opts.engine.kvm_path, p.opts.json);
+    }
+    r = log_open("gemel-vmm", p.opts.log_path, p.opts.verbose ? LOG_DEBUG : LOG_INFO);
+    if (r < 0) {
+        fprintf(stderr, "gemel-vmm: cannot open log %s: %s\n", p.opts.log_path,
+                strerror(-r));
+        return EXIT_FAILURE;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    if (uuid_is_none(p.opts.instance)) {
+        p.opts.instance = uuid_random();
+    }
+    code = run(&p);
+    log_close();
+    return code;
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "programs/gemel_vmm_opts.h"
+
+#include "config.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/uuid.h"
+
+#define EXIT_USAGE 2
+
+enum {
+    OPT_NAME = 256,
+    OPT_UUID,
+    OPT_INSTANCE,
+    OPT_MACHINE,
+    OPT_MEMORY,
+    OPT_FIRMWARE,
+    OPT_APPEND,
+    OPT_DISK,
+    OPT_NIC,
+    OPT_CONSOLE_LOG,
+    OPT_CONSOLE,
+    OPT_DEBUG_LOG,
+    OPT_DEBUG_STAMPS,
+    OPT_CONTROL_FD,
+    OPT_CONTROL,
+    OPT_EXIT_FILE,
+    OPT_LOG,
+    OPT_RUN,
+    OPT_TRIPLE_FAULT,
+    OPT_KVM,
+    OPT_PROBE,
+    OPT_JSON,
+    OPT_VERBOSE,
+    OPT_VERSION,
+};
+
+/* One table: parser and help come from it. */
+static const struct {
+    const char *name;
+    int value;
+    const char *arg; /* NULL: takes none */
+    const char *help;
+} option_table[] = {
+    {"name", OPT_NAME, "NAME", "name of the VM, for messages"},
+    {"uuid", OPT_UUID, "UUID", "id of the VM"},
+    {"instance", OPT_INSTANCE, "UUID", "id of this process; default: a fresh one"},
+    {"machine", OPT_MACHINE, "lockstep", "machine type"},
+    {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (at most 3G)"},
+    {"firmware", OPT_FIRMWARE, "FILE", "ROM image, mapped to end at 4 GiB"},
+    {"append", OPT_APPEND, "TEXT",
+     "command line for the guest (fw_cfg opt/gemel/cmdline)"},
+    {"disk", OPT_DISK, "path=FILE[,serial=S][,readonly]",
+     "raw disk; repeatable, in order"},
+    {"nic", OPT_NIC, "tap=NAME|fd=N[,mac=MAC]",
+     "network card on an existing tap; repeatable"},
+    {"console-log", OPT_CONSOLE_LOG, "FILE", "serial output, rotated by size"},
+    {"console", OPT_CONSOLE, "SOCKET",
+     "Unix stream socket to attach to the serial console"},
+    {"debug-log", OPT_DEBUG_LOG, "FILE", "debug port 0x402 output (/dev/fd/N works)"},
+    {"debug-stamps", OPT_DEBUG_STAMPS, NULL,
+     "debug log as lines: CLOCK_MONOTONIC ns, byte in hex"},
+    {"control-fd", OPT_CONTROL_FD, "N",
+     "inherited listening SOCK_SEQPACKET socket for the agent"},
+    {"control", OPT_CONTROL, "SOCKET", "listen for the agent on this path"},
+    {"exit-file", OPT_EXIT_FILE, "FILE", "why the VM ended, as one line of JSON"},
+    {"log", OPT_LOG, "FILE", "messages of gemel-vmm; default: stderr"},
+    {"run", OPT_RUN, NULL, "start at once at epoch 0, without an agent (no ownership!)"},
+    {"on-triple-fault", OPT_TRIPLE_FAULT, "reset|crash", "default: reset, as a PC does"},
+    {"kvm", OPT_KVM, "DEVICE", "default: /dev/kvm"},
+    {"probe", OPT_PROBE, NULL, "find out, by running tiny guests, what this host can do"},
+    {"json", OPT_JSON, NULL, "with --probe: machine-readable"},
+    {"verbose", OPT_VERBOSE, NULL, "debug messages"},
+    {"help", 'h', NULL, "this text"},
+    {"version", OPT_VERSION, NULL, "version"},
+};
+
+#define OPTION_COUNT ARRAY_SIZE(option_table)
+
+static void print_help(void)
+{
+    printf("Usage: gemel-vmm --memory SIZE --firmware FILE [OPTION]...\n"
+           "Runs one virtual machine. With --control or --control-fd it waits for START "
+           "from the\n"
+           "node agent; with --run it starts at once.\n\n");
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        char left[64];
+
+        snprintf(left, sizeof left, "--%s%s%s", option_table[i].name,
+                 option_table[i].arg ? " " : "",
+                 option_table[i].arg ? option_table[i].arg : "");
+        printf("  %-38s %s\n", left, option_table[i].help);
+    }
+    printf("\nExit status: 0 the guest powered off or was killed, 1 it failed, 2 wrong "
+           "usage.\n");
+}
+
+__attribute__((format(printf, 1, 2))) static int wrong(const char *format, ...)
+{
+    va_list args;
+
+    fputs("gemel-vmm: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputs("; try --help\n", stderr);
+    return -EINVAL;
+}
+
+static int parse_size(const char *text, uint64_t *ret_bytes)
+{
+    char *end;
+    unsigned long long v;
+    unsigned shift = 0;
+
+    errno = 0;
+    if (text[0] < '0' || text[0] > '9') {
+        return wrong("--memory %s: not a size; write 64M or 1G", text);
+    }
+    v = strtoull(text, &end, 10);
+    switch (*end) {
+    case 'K':
+        shift = 10;
+        break;
+    case 'M':
+        shift = 20;
+        break;
+    case 'G':
+        shift = 30;
+        break;
+    default:
+        break;
+    }
+    end += shift ? 1 : 0;
+    if (errno || *end || v > (UINT64_MAX >> shift)) {
+        return wrong("--memory %s: not a size; write 64M or 1G", text);
+    }
+    *ret_bytes = (uint64_t)v << shift;
+    return 0;
+}
+
+static int parse_number(const char *option, const char *text, int *ret_value)
+{
+    char *end;
+    long v;
+
+    errno = 0;
+    v = strtol(text, &end, 10);
+    if (errno || end == text || *end || v < 0 || v > 1 << 20) {
+        return wrong("--%s %s: not a file descriptor number", option, text);
+    }
+    *ret_value = (int)v;
+    return 0;
+}
+
+static int parse_uuid(const char *option, const char *text, struct uuid *ret_uuid)
+{
+    return uuid_parse(text, ret_uuid)
+               ? 0
+               : wrong("--%s %s: not a UUID such as 6c1f0bd2-8f5e-4c39-9d5c-2f6a0a1b2c3d",
+                       option, text);
+}
+
+static int parse_disk(struct engine_conf *conf, char *text)
+{
+    struct engine_disk_conf disk = {0};
+    char *save = NULL;
+
+    if (conf->disk_count == VM_DISKS_MAX) {
+        return wrong("too many disks: at most %d", VM_DISKS_MAX);
+    }
+    for (char *t = strtok_r(text, ",", &save); t; t = strtok_r(NULL, ",", &save)) {
+        if (strncmp(t, "path=", 5) == 0) {
+            if (strlen(t + 5) >= sizeof disk.path) {
+                return wrong("--disk: the path is longer than %zu bytes",
+                             sizeof disk.path - 1);
+            }
+            strcpy(disk.path, t + 5);
+        } else if (strncmp(t, "serial=", 7) == 0) {
+            if (strlen(t + 7) >= sizeof disk.serial) {
+                return wrong("--disk serial=%s: at most 20 characters", t + 7);
+            }
+            strcpy(disk.serial, t + 7);
+        } else if (strcmp(t, "readonly") == 0) {
+            disk.read_only = true;
+        } else {
+            return wrong("--disk: unknown part '%s'; known are path=, serial=, readonly",
+                         t);
+        }
+    }
+    if (!disk.path[0]) {
+        return wrong("--disk: path= is missing");
+    }
+    conf->disk[conf->disk_count++] = disk;
+    return 0;
+}
+
+static int parse_mac(const char *text, uint8_t mac[6])
+{
+    unsigned b[6];
+    char rest;
+
+    if (strlen(text) != 17 || sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1],
+                                     &b[2], &b[3], &b[4], &b[5], &rest) != 6) {
+        return wrong("--nic mac=%s: not a MAC address such as 52:54:00:12:34:56", text);
+    }
+    if (b[0] & 1) {
+        return wrong("--nic mac=%s: this is a multicast address", text);
+    }
+    for (int i = 0; i < 6; i++) {
+        mac[i] = (uint8_t)b[i];
+    }
+    return 0;
+}
+
+static int parse_nic(struct vmm_opts *o, char *text)
+{
+    struct engine_nic_conf nic = {.fd = -1};
+    char tap[16] = "";
+    char *save = NULL;
+    int r = 0;
+
+    if (o->engine.nic_count == VM_NICS_MAX) {
+        return wrong("too many nics: at most %d", VM_NICS_MAX);
+    }
+    memcpy(nic.mac,
+           (const uint8_t[]){0x52, 0x54, 0, 0, 0, (uint8_t)(1 + o->engine.nic_count)}, 6);
+    for (char *t = strtok_r(text, ",", &save); t && r == 0;
+         t = strtok_r(NULL, ",", &save)) {
+        if (strncmp(t, "tap=", 4) == 0) {
+            if (strlen(t + 4) == 0 || strlen(t + 4) >= sizeof tap) {
+                return wrong("--nic tap=%s: an interface name has 1 to 15 characters",
+                             t + 4);
+            }
+            strcpy(tap, t + 4);
+        } else if (strncmp(t, "fd=", 3) == 0) {
+            r = parse_number("nic fd", t + 3, &nic.fd);
+        } else if (strncmp(t, "mac=", 4) == 0) {
+            r = parse_mac(t + 4, nic.mac);
+        } else {
+            return wrong("--nic: unknown part '%s'; known are tap=, fd=, mac=", t);
+        }
+    }
+    if (r == 0 && (tap[0] != '\0') == (nic.fd >= 0)) {
+        return wrong("--nic: give either tap=NAME or fd=N");
+    }
+    memcpy(o->nic_tap[o->engine.nic_count], tap, sizeof tap);
+    o->engine.nic[o->engine.nic_count++] = nic;
+    return r;
+}
+
+static int take(struct vmm_opts *o, int value, char *arg)
+{
+    switch (value) {
+    case OPT_NAME:
+        o->name = arg;
+        return 0;
+    case OPT_UUID:
+        return parse_uuid("uuid", arg, &o->uuid);
+    case OPT_INSTANCE:
+        return parse_uuid("instance", arg, &o->instance);
+    case OPT_MACHINE:
+        return strcmp(arg, "lockstep") == 0
+                   ? 0
+                   : wrong("--machine %s: this build knows only lockstep", arg);
+    case OPT_MEMORY:
+        return parse_size(arg, &o->engine.ram_len);
+    case OPT_FIRMWARE:
+        o->engine.rom_path = arg;
+        return 0;
+    case OPT_APPEND:
+        o->engine.cmdline = arg;
+        return 0;
+    case OPT_DISK:
+        return parse_disk(&o->engine, arg);
+    case OPT_NIC:
+        return parse_nic(o, arg);
+    case OPT_CONSOLE_LOG:
+        o->console_log = arg;
+        return 0;
+    case OPT_CONSOLE:
+        o->console_socket = arg;
+        return 0;
+    case OPT_DEBUG_LOG:
+        o->debug_log = arg;
+        return 0;
+    case OPT_DEBUG_STAMPS:
+        o->debug_stamps = true;
+        return 0;
+    case OPT_CONTROL_FD:
+        return parse_number("control-fd", arg, &o->control_fd);
+    case OPT_CONTROL:
+        o->control_path = arg;
+        return 0;
+    case OPT_EXIT_FILE:
+        o->exit_file = arg;
+        return 0;
+    case OPT_LOG:
+        o->log_path = arg;
+        return 0;
+    case OPT_RUN:
+        o->run = true;
+        return 0;
+    case OPT_TRIPLE_FAULT:
+        o->engine.crash_on_triple_fault = strcmp(arg, "crash") == 0;
+        return o->engine.crash_on_triple_fault || strcmp(arg, "reset") == 0
+                   ? 0
+                   : wrong("--on-triple-fault %s: reset or crash", arg);
+    case OPT_KVM:
+        o->engine.kvm_path = arg;
+        return 0;
+    case OPT_PROBE:
+        o->probe = true;
+        return 0;
+    case OPT_JSON:
+        o->json = true;
+        return 0;
+    case OPT_VERBOSE:
+        o->verbose = true;
+        return 0;
+    default:
+        return -EINVAL; /* getopt has said what is wrong */
+    }
+}
+
+static int check(const struct vmm_opts *o)
+{
+    if (o->probe) {
+        return 0;
+    }
+    if (!o->engine.rom_path) {
+        return wrong("--firmware is missing");
+    }
+    if (o->engine.ram_len == 0) {
+        return wrong("--memory is missing");
+    }
+    if (o->control_fd >= 0 && o->control_path) {
+        return wrong("give either --control or --control-fd");
+    }
+    if (!o->run && o->control_fd < 0 && !o->control_path) {
+        return wrong("nobody could start this VM: give --control, --control-fd or --run");
+    }
+    return 0;
+}
+
+int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_exit_code)
+{
+    struct vmm_opts o = {.control_fd = -1, .name = "vm", .engine.kvm_path = "/dev/kvm"};
+    struct option longs[OPTION_COUNT + 1] = {{0}};
+    int c, r = 0;
+
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        longs[i] = (struct option){option_table[i].name,
+                                   option_table[i].arg ? required_argument : no_argument,
+                                   NULL, option_table[i].value};
+    }
+    *ret_exit_code = EXIT_USAGE;
+    while (r == 0 && (c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+        if (c == 'h') {
+            print_help();
+            *ret_exit_code = EXIT_SUCCESS;
+            return -ECANCELED;
+        }
+        if (c == OPT_VERSION) {
+            printf("gemel-vmm %s\n", PACKAGE_VERSION);
+            *ret_exit_code = EXIT_SUCCESS;
+            return -ECANCELED;
+        }
+        r = take(&o, c, optarg);
+    }
+    if (r == 0 && optind < argc) {
+        r = wrong("unexpected argument '%s'", argv[optind]);
+    }
+    if (r == 0) {
+        r = check(&o);
+    }
+    if (r == 0) {
+        *ret_opts = o;
+    }
+    return r;
+}

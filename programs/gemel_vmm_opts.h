@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line of gemel-vmm. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/units.h"
+#include "vmm/engine.h"
+
+struct vmm_opts {
+    struct engine_conf engine; /* nic fds are opened later: see nic_tap */
+    char nic_tap[VM_NICS_MAX][16];
+    const char *name;
+    struct uuid uuid, instance;
+    const char *console_log, *console_socket;
+    const char *debug_log;
+    bool debug_stamps;
+    const char *control_path;
+    int control_fd; /* -1: none */
+    const char *exit_file, *log_path;
+    bool run, probe, json, verbose;
+};
+
+/* Prints what is wrong, or help or version. 0: go on; else the process exits with
+ * *ret_exit_code. */
+int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_exit_code);

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gemel-vmm --probe: what this host's KVM can do, found out by running tiny guests. */
+#pragma once
+
+#include <stdbool.h>
+
+/* Prints; returns the process's exit code. */
+int gemel_vmm_probe(const char *kvm_path, bool json);

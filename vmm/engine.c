@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/engine.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "base/bug.h"
+#include "base/loop.h"
+#include "vmm/engine_priv.h"
+#include "vmm/net_tap.h"
+
+#define SERIAL_OUT_RING (256u * 1024)
+#define DEBUG_RING      (64u * 1024)
+#define SERIAL_IN_RING  1024u
+#define THREAD_STACK    (256u * 1024)
+
+/* Waking
+ * ------------------------------------------------------------------------------------ */
+
+static void bump(int fd)
+{
+    uint64_t one = 1;
+
+    (void)!write(fd, &one,
+                 sizeof one); /* cannot fail but by overflow, which is readable too */
+}
+
+void engine_tell_loop(struct engine *e)
+{
+    bump(e->event_fd);
+}
+
+/* Sequentially consistent with engine_wait: either it sees `kicked`, or we see `waiting`.
+ * A signal, in contrast, is seen by KVM_RUN however late it comes: its handler sets
+ * immediate_exit. */
+void engine_kick(struct engine *e)
+{
+    atomic_store(&e->kicked, true);
+    if (atomic_load(&e->waiting)) {
+        bump(e->wake_fd);
+    } else if (e->vcpu_thread_up && !pthread_equal(pthread_self(), e->vcpu_thread)) {
+        (void)pthread_kill(e->vcpu_thread, VCPU_KICK_SIGNAL);
+    }
+}
+
+/* State
+ * -------------------------------------------------------------------------------------
+ */
+
+static void fill_status(struct engine *e, struct engine_status *status)
+{
+    *status = (struct engine_status){
+        .change = e->change,
+        .state = e->run.state,
+        .end = e->run.end,
+        .epoch = e->run.epoch,
+        .io_in_flight = blk_in_flight(e->blk),
+        .exits = __atomic_load_n(&e->vcpu.exits_seen, __ATOMIC_RELAXED),
+        .guest_ns = atomic_load(&e->guest_ns),
+        .disk_failed = blk_flush_failed(e->blk),
+    };
+    memcpy(status->reason, e->run.reason, sizeof status->reason);
+}
+
+void engine_publish(struct engine *e)
+{
+    unsigned at;
+
+    atomic_store(&e->state, (int)e->run.state);
+    atomic_store(&e->lease_deadline_ns, e->run.lease_deadline_ns);
+    e->change++;
+    if (e->notice_count == ENGINE_NOTICES_MAX) {
+        e->notice_head = (e->notice_head + 1) % ENGINE_NOTICES_MAX;
+        e->notice_count--; /* the oldest: nobody listens */
+    }
+    at = (e->notice_head + e->notice_count) % ENGINE_NOTICES_MAX;
+    fill_status(e, &e->notice[at]);
+    e->notice_count++;
+    engine_tell_loop(e);
+}
+
+enum run_answer engine_step(struct engine *e, enum run_event event, uint64_t epoch,
+                            enum run_end end, const char *reason)
+{
+    enum run_answer answer;
+    enum run_state before;
+
+    pthread_mutex_lock(&e->lock);
+    before = e->run.state;
+    answer = run_step(&e->run, event, epoch, end, reason, loop_now_ns());
+    if (e->run.state != before) {
+        engine_publish(e);
+    }
+    pthread_mutex_unlock(&e->lock);
+    engine_kick(e);
+    return answer;
+}
+
+enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reason)
+{
+    return engine_step(e, RUN_EV_START, epoch, RUN_END_NONE, reason);
+}
+
+enum run_answer engine_thaw(struct engine *e, uint64_t epoch, const char *reason)
+{
+    return engine_step(e, RUN_EV_THAW, epoch, RUN_END_NONE, reason);
+}
+
+enum run_answer engine_freeze(struct engine *e, const char *reason)
+{
+    return engine_step(e, RUN_EV_FREEZE, 0, RUN_END_NONE, reason);
+}
+
+enum run_answer engine_end(struct engine *e, enum run_end end, const char *reason)
+{
+    return engine_step(e, RUN_EV_END, 0, end, reason);
+}
+
+void engine_status(struct engine *e, struct engine_status *ret_status)
+{
+    pthread_mutex_lock(&e->lock);
+    fill_status(e, ret_status);
+    pthread_mutex_unlock(&e->lock);
+}
+
+bool engine_take_notice(struct engine *e, struct engine_status *ret_status)
+{
+    bool any;
+
+    pthread_mutex_lock(&e->lock);
+    any = e->notice_count > 0;
+    if (any) {
+        *ret_status = e->notice[e->notice_head];
+        e->notice_head = (e->notice_head + 1) % ENGINE_NOTICES_MAX;
+        e->notice_count--;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return any;
+}
+
+int engine_event_fd(const struct engine *e)
+{
+    return e->event_fd;
+}
+
+void engine_event_clear(struct engine *e)
+{
+    uint64_t count;
+
+    (void)!read(e->event_fd, &count, sizeof count);
+}
+
+/* Lease
+ * -------------------------------------------------------------------------------------
+ */
+
+static void arm_lease(struct engine *e, uint64_t deadline_ns)
+{
+    struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(deadline_ns / NSEC_PER_SEC),
+                     .tv_nsec = (long)(deadline_ns % NSEC_PER_SEC)}};
+
+    BUG_ON(timerfd_settime(e->lease_fd, TFD_TIMER_ABSTIME, &when, NULL) < 0);
+}
+
+bool engine_lease(struct engine *e, uint32_t lease_ms, uint64_t from_ns)
+{
+    enum run_state before;
+    bool in_time;
+
+    pthread_mutex_lock(&e->lock);
+    before = e->run.state;
+    in_time = run_lease(&e->run, lease_ms, from_ns, loop_now_ns());
+    atomic_store(&e->lease_deadline_ns, e->run.lease_deadline_ns);
+    arm_lease(e, e->run.lease_deadline_ns);
+    if (e->run.state != before) {
+        engine_publish(e);
+        engine_kick(e);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return in_time;
+}
+
+/* Its only work is to be on time: it waits for nobody but the clock and a lock held for
+ * microseconds. */
+static void *lease_main(void *data)
+{
+    struct engine *e = data;
+
+    while (!atomic_load(&e->closing)) {
+        uint64_t count;
+
+        if (read(e->lease_fd, &count, sizeof count) < 0) {
+            continue;
+        }
+        pthread_mutex_lock(&e->lock);
+        if (run_lease_check(&e->run, loop_now_ns())) {
+            engine_publish(e);
+            engine_kick(e);
+        }
+        pthread_mutex_unlock(&e->lock);
+    }
+    return NULL;
+}
+
+/* Inputs
+ * ------------------------------------------------------------------------------------ */
+
+static bool running(struct engine *e)
+{
+    return atomic_load(&e->state) == RUN_RUNNING;
+}
+
+bool engine_reset(struct engine *e)
+{
+    if (!running(e)) {
+        return false;
+    }
+    atomic_store(&e->reset_request, true);
+    engine_kick(e);
+    return true;
+}
+
+static bool push(struct engine *e, unsigned dev_index, const struct dev_input *in)
+{
+    if (!running(e) || input_queue_push(&e->inputs, dev_index, in) < 0) {
+        return false;
+    }
+    engine_kick(e);
+    return true;
+}
+
+bool engine_power_button(struct engine *e)
+{
+    return push(e, MACHINE_DEV_PM, &(struct dev_input){.type = INPUT_POWER_BUTTON});
+}
+
+void engine_net_rx(struct engine *e, unsigned nic, const uint8_t *frame, uint32_t len)
+{
+    struct dev_input in = {.type = INPUT_NET_RX, .data = frame, .len = len};
+
+    if (nic < e->conf.nic_count && len <= NET_FRAME_MAX) {
+        (void)push(e, machine_nic_dev(e->machine, nic), &in);
+    }
+}
+
+struct byte_ring *engine_serial_out(struct engine *e)
+{
+    return &e->serial_out;
+}
+
+struct byte_ring *engine_debug_ring(struct engine *e)
+{
+    return &e->debug_out;
+}
+
+struct byte_ring *engine_serial_in(struct engine *e)
+{
+    return &e->serial_in;
+}
+
+void engine_serial_in_ready(struct engine *e)
+{
+    engine_kick(e);
+}
+
+int engine_nic_fd(const struct engine *e, unsigned nic)
+{
+    return e->conf.nic[nic].fd;
+}
+
+int engine_disk_fd(const struct engine *e)
+{
+    return blk_event_fd(e->blk);
+}
+
+void engine_disk_event(struct engine *e)
+{
+    uint64_t count;
+
+    (void)!read(blk_event_fd(e->blk), &count, sizeof count);
+    engine_kick(e);
+}
+
+/* Making
+ * ------------------------------------------------------------------------------------ */
+
+static int open_fds(struct engine *e, struct vmm_error *err)
+{
+    e->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    e->lease_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    if (e->event_fd < 0 || e->wake_fd < 0 || e->lease_fd < 0) {
+        return vmm_fail(err, -errno, "cannot make an eventfd or timerfd: %s",
+                        strerror(errno));
+    }
+    return 0;
+}
+
+static int make_machine(struct engine *e, struct vmm_error *err)
+{
+    struct machine_conf mc = {.ram_len = e->conf.ram_len,
+                              .disk_count = e->conf.disk_count,
+                              .nic_count = e->conf.nic_count,
+                              .cmdline = e->conf.cmdline};
+    int r;
+
+    for (unsigned i = 0; i < e->conf.disk_count; i++) {
+        r = blk_disk_look(e->conf.disk[i].path, e->conf.disk[i].read_only,
+                          &e->disk_info[i], err);
+        if (r < 0) {
+            return r;
+        }
+        mc.disk[i].sectors = e->disk_info[i].sectors;
+        mc.disk[i].read_only = e->conf.disk[i].read_only;
+        memcpy(mc.disk[i].serial, e->conf.disk[i].serial, sizeof mc.disk[i].serial);
+    }
+    for (unsigned i = 0; i < e->conf.nic_count; i++) {
+        memcpy(mc.nic[i].mac, e->conf.nic[i].mac, 6);
+    }
+    /* Fresh pages: most of a machine is buffers that may never be touched. */
+    e->machine_len = machine_size(&mc);
+    e->machine_memory = mmap(NULL, e->machine_len, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (e->machine_memory == MAP_FAILED) {
+        e->machine_memory = NULL;
+        return vmm_fail(err, -ENOMEM, "no memory for the machine's devices");
+    }
+    r = machine_init(e->machine_memory, &mc, &e->vm.gmem, &engine_machine_ops, e,
+                     &e->machine);
+    return r < 0 ? vmm_fail(err, r,
+                            "machine lockstep cannot have %u disks and %u nics (%u "
+                            "together), or the "
+                            "command line is longer than %d bytes",
+                            mc.disk_count, mc.nic_count, MACHINE_VIRTIO_SLOTS,
+                            GUEST_CMDLINE_MAX)
+                 : 0;
+}
+
+static int start_threads(struct engine *e, struct vmm_error *err)
+{
+    sigset_t all, old;
+    pthread_attr_t attr;
+    int r;
+
+    /* Signals are the loop thread's; the vCPU thread opens the kick signal for itself. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, THREAD_STACK);
+    r = pthread_create(&e->lease_thread, &attr, lease_main, e);
+    e->lease_thread_up = r == 0;
+    if (r == 0) {
+        r = pthread_create(&e->vcpu_thread, &attr, engine_vcpu_main, e);
+        e->vcpu_thread_up = r == 0;
+    }
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return r ? vmm_fail(err, -r, "cannot start a thread: %s", strerror(r)) : 0;
+}
+
+int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
+                struct vmm_error *err)
+{
+    struct engine *e = calloc(1, sizeof *e);
+    int r;
+
+    if (!e) {
+        return vmm_fail(err, -ENOMEM, "no memory for the VM");
+    }
+    e->conf = *conf;
+    e->event_fd = e->wake_fd = e->lease_fd = -1;
+    e->vm.vm_fd = e->vm.sys_fd = e->vcpu.fd = -1;
+    pthread_mutex_init(&e->lock, NULL);
+    input_queue_init(&e->inputs);
+    r = open_fds(e, err);
+    if (r >= 0 && (byte_ring_init(&e->serial_out, SERIAL_OUT_RING) < 0 ||
+                   byte_ring_init(&e->debug_out, DEBUG_RING) < 0 ||
+                   byte_ring_init(&e->serial_in, SERIAL_IN_RING) < 0)) {
+        r = vmm_fail(err, -ENOMEM, "no memory for console buffers");
+    }
+    if (r >= 0) {
+        r = vcpu_kick_setup();
+    }
+    if (r >= 0) {
+        r = blk_uring_open(&e->blk, err);
+    }
+    if (r >= 0) {
+        struct vm_conf vc = {.kvm_path = conf->kvm_path,
+                             .ram_len = conf->ram_len,
+                             .rom_path = conf->rom_path};
+
+        r = vm_open(conf->kvm, &vc, &e->vm, err);
+    }
+    if (r >= 0) {
+        r = make_machine(e, err);
+    }
+    if (r >= 0) {
+        r = vcpu_open(&e->vm, &engine_bus, e, &e->vcpu, err);
+    }
+    for (unsigned i = 0; r >= 0 && i < conf->nic_count; i++) {
+        (void)net_tap_carrier(conf->nic[i].fd, false);
+    }
+    if (r >= 0) {
+        r = start_threads(e, err);
+    }
+    if (r < 0) {
+        engine_close(e);
+        return r;
+    }
+    *ret_engine = e;
+    return 0;
+}
+
+void engine_close(struct engine *e)
+{
+    if (!e) {
+        return;
+    }
+    if (e->vcpu_thread_up) {
+        (void)engine_end(e, RUN_END_KILLED, "the VMM is closed");
+        pthread_join(e->vcpu_thread, NULL);
+    }
+    atomic_store(&e->closing, true);
+    if (e->lease_thread_up) {
+        arm_lease(e, 1); /* long past: wakes it */
+        pthread_join(e->lease_thread, NULL);
+    }
+    blk_uring_close(e->blk);
+    vcpu_close(&e->vcpu);
+    vm_close(&e->vm);
+    if (e->machine_memory) {
+        munmap(e->machine_memory, e->machine_len);
+    }
+    for (unsigned i = 0; i < e->conf.nic_count; i++) {
+        close(e->conf.nic[i].fd);
+    }
+    input_queue_free(&e->inputs);
+    byte_ring_free(&e->serial_out);
+    byte_ring_free(&e->debug_out);
+    byte_ring_free(&e->serial_in);
+    close(e->event_fd);
+    close(e->wake_fd);
+    close(e->lease_fd);
+    pthread_mutex_destroy(&e->lock);
+    free(e);
+}

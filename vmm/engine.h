@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One running VM: KVM, the machine, its back ends and the thread that drives them.
+ *
+ * Threads. The vCPU thread owns vCPU, machine, guest memory and disks; nobody else
+ * touches them. The loop thread (whoever calls these functions) asks for changes of
+ * state, hands inputs over, and is told through engine_event_fd that there is output or a
+ * notice. The lease thread freezes the guest when the lease runs out, whatever the loop
+ * thread does; the vCPU thread checks the same deadline before each entry, so a process
+ * that was stopped past it does not run on.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+#include "vmm/byte_ring.h"
+#include "vmm/kvm_ops.h"
+#include "vmm/run_state.h"
+#include "vmm/vmm_error.h"
+
+struct engine_disk_conf {
+    char path[PATH_LEN_MAX];
+    char serial[21];
+    bool read_only;
+};
+
+struct engine_nic_conf {
+    int fd; /* the engine closes it */
+    uint8_t mac[6];
+};
+
+struct engine_conf {
+    const struct kvm_ops *kvm;
+    const char *kvm_path;
+    const char *rom_path;
+    const char *cmdline; /* NULL: empty */
+    uint64_t ram_len;
+    unsigned disk_count, nic_count;
+    struct engine_disk_conf disk[VM_DISKS_MAX];
+    struct engine_nic_conf nic[VM_NICS_MAX];
+    bool crash_on_triple_fault; /* else it is a reset, as on a PC */
+    bool debug_output;          /* somebody reads engine_debug_ring */
+};
+
+struct engine_status {
+    uint64_t change; /* counts the changes of state: a notice newer than a request has a
+                        greater one */
+    enum run_state state;
+    enum run_end end;
+    uint64_t epoch;
+    unsigned io_in_flight;
+    uint64_t exits, guest_ns;
+    bool disk_failed;
+    char reason[REASON_LEN_MAX + 1];
+};
+
+/* A record in the ring of debug port output. */
+struct debug_record {
+    uint64_t mono_ns;
+    uint8_t byte;
+} __attribute__((packed));
+
+struct engine;
+
+/* Everything but opening the disks; the vCPU thread waits for START. 0 or -errno with a
+ * text. Takes the nic fds in any case. */
+int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
+                struct vmm_error *err);
+/* Ends the guest if need be, waits for the threads. NULL is fine. */
+void engine_close(struct engine *e);
+
+/* Requests; answers are about the request, the state follows by notice. */
+enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reason);
+enum run_answer engine_thaw(struct engine *e, uint64_t epoch, const char *reason);
+enum run_answer engine_freeze(struct engine *e, const char *reason);
+enum run_answer engine_end(struct engine *e, enum run_end end, const char *reason);
+/* lease_ms 0: none. from_ns: CLOCK_MONOTONIC from which it counts, 0: now. False: already
+ * over. */
+bool engine_lease(struct engine *e, uint32_t lease_ms, uint64_t from_ns);
+/* False: not running. */
+bool engine_reset(struct engine *e);
+bool engine_power_button(struct engine *e);
+
+void engine_status(struct engine *e, struct engine_status *ret_status);
+/* The oldest change of state not yet taken; false when there is none. */
+bool engine_take_notice(struct engine *e, struct engine_status *ret_status);
+/* Readable when there are notices, output, or room for console input. engine_event_clear
+ * before looking. */
+int engine_event_fd(const struct engine *e);
+void engine_event_clear(struct engine *e);
+
+/* Bytes out and in; the loop thread is reader of the first two and writer of the third.
+ */
+struct byte_ring *engine_serial_out(struct engine *e);
+struct byte_ring *engine_debug_ring(struct engine *e); /* of struct debug_record */
+struct byte_ring *engine_serial_in(struct engine *e);
+void engine_serial_in_ready(struct engine *e);
+/* A frame from the network; dropped when the guest does not run or has no room. */
+void engine_net_rx(struct engine *e, unsigned nic, const uint8_t *frame, uint32_t len);
+int engine_nic_fd(const struct engine *e, unsigned nic);
+/* Disk completions that came from another thread: poll it, and call engine_disk_event. */
+int engine_disk_fd(const struct engine *e);
+void engine_disk_event(struct engine *e);

@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vCPU thread: the only one that touches the vCPU, the machine, guest memory and the
+ * disks. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/bug.h"
+#include "base/loop.h"
+#include "vmm/engine_priv.h"
+#include "vmm/net_tap.h"
+
+/* Triple faults so close together are not reboots. */
+#define TRIPLE_FAULTS_MAX       5
+#define TRIPLE_FAULTS_WINDOW_NS (10 * NSEC_PER_SEC)
+
+/* Machine time
+ * ------------------------------------------------------------------------------ */
+
+static uint64_t machine_now_ns(const struct engine *e)
+{
+    return e->clock_running ? loop_now_ns() - e->clock_offset_ns : e->clock_stopped_ns;
+}
+
+static void clock_start(struct engine *e)
+{
+    e->clock_offset_ns = loop_now_ns() - e->clock_stopped_ns;
+    e->clock_running = true;
+    e->wake_armed_ns = 0;
+}
+
+static void clock_stop(struct engine *e)
+{
+    e->clock_stopped_ns = machine_now_ns(e);
+    e->clock_running = false;
+    atomic_store(&e->guest_ns, e->clock_stopped_ns);
+}
+
+/* What the machine wants done
+ * --------------------------------------------------------------- */
+
+static void op_serial_out(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    struct engine *e = ctx;
+
+    if (byte_ring_put(&e->serial_out, bytes, len)) {
+        engine_tell_loop(e);
+    }
+}
+
+static void op_debug_out(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    struct engine *e = ctx;
+    struct debug_record record = {.mono_ns = loop_now_ns()};
+    bool tell = false;
+
+    for (uint32_t i = 0; e->conf.debug_output && i < len; i++) {
+        record.byte = bytes[i];
+        if (byte_ring_room(&e->debug_out) >= sizeof record) {
+            tell |= byte_ring_put(&e->debug_out, &record, sizeof record);
+        }
+    }
+    if (tell) {
+        engine_tell_loop(e);
+    }
+}
+
+static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *request)
+{
+    struct engine *e = ctx;
+
+    blk_submit(e->blk, disk, request);
+}
+
+static void op_net_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len)
+{
+    struct engine *e = ctx;
+
+    (void)net_tap_write(e->conf.nic[nic].fd, frame, len);
+}
+
+static void op_reset(void *ctx)
+{
+    struct engine *e = ctx;
+
+    e->reset_wanted = true;
+}
+
+static void op_shutdown(void *ctx)
+{
+    struct engine *e = ctx;
+
+    e->shutdown_wanted = true;
+}
+
+static uint64_t op_clock(void *ctx)
+{
+    return machine_now_ns(ctx);
+}
+
+const struct machine_ops engine_machine_ops = {
+    .serial_out = op_serial_out,
+    .debug_out = op_debug_out,
+    .blk_submit = op_blk_submit,
+    .net_send = op_net_send,
+    .reset = op_reset,
+    .shutdown = op_shutdown,
+    .clock = op_clock,
+};
+
+static void bus_pio(void *ctx, uint16_t port, bool is_write, unsigned size, void *data)
+{
+    struct engine *e = ctx;
+
+    machine_pio(e->machine, port, is_write, size, data);
+}
+
+static void bus_mmio(void *ctx, struct gpa addr, bool is_write, unsigned len, void *data)
+{
+    struct engine *e = ctx;
+
+    machine_mmio(e->machine, addr, is_write, len, data);
+}
+
+static bool bus_irq_pending(void *ctx)
+{
+    struct engine *e = ctx;
+
+    return machine_irq_pending(e->machine);
+}
+
+static uint8_t bus_irq_ack(void *ctx)
+{
+    struct engine *e = ctx;
+
+    return machine_irq_ack(e->machine);
+}
+
+const struct vcpu_bus engine_bus = {
+    .pio = bus_pio,
+    .mmio = bus_mmio,
+    .irq_pending = bus_irq_pending,
+    .irq_ack = bus_irq_ack,
+};
+
+/* Waiting
+ * ----------------------------------------------------------------------------------- */
+
+/* Until a kick, a disk completion, or machine time `until_ns` (UINT64_MAX: no limit). */
+static void wait_for_work(struct engine *e, uint64_t until_ns)
+{
+    struct pollfd fds[] = {{.fd = e->wake_fd, .events = POLLIN},
+                           {.fd = blk_ring_fd(e->blk), .events = POLLIN}};
+    struct timespec timeout = {0}, *limit = NULL;
+
+    if (until_ns != UINT64_MAX) {
+        uint64_t now = machine_now_ns(e);
+        uint64_t left = until_ns > now ? until_ns - now : 0;
+
+        timeout.tv_sec = (time_t)(left / NSEC_PER_SEC);
+        timeout.tv_nsec = (long)(left % NSEC_PER_SEC);
+        limit = &timeout;
+    }
+    atomic_store(&e->waiting, true);
+    if (!atomic_load(&e->kicked) && ppoll(fds, ARRAY_SIZE(fds), limit, NULL) > 0 &&
+        (fds[0].revents & POLLIN)) {
+        uint64_t count;
+
+        (void)!read(e->wake_fd, &count, sizeof count);
+    }
+    atomic_store(&e->waiting, false);
+}
+
+/* While the guest computes, a timer signal ends KVM_RUN when the next device wants to be
+ * woken. */
+static void arm_wake_timer(struct engine *e)
+{
+    uint64_t at = machine_next_wake_ns(e->machine);
+    struct itimerspec when = {0};
+    uint64_t mono;
+
+    if (at == e->wake_armed_ns || (at == UINT64_MAX && e->wake_armed_ns == 0)) {
+        return;
+    }
+    if (at != UINT64_MAX) {
+        mono = at + e->clock_offset_ns;
+        when.it_value.tv_sec = (time_t)(mono / NSEC_PER_SEC);
+        when.it_value.tv_nsec = (long)(mono % NSEC_PER_SEC);
+    }
+    e->wake_armed_ns = at == UINT64_MAX ? 0 : at;
+    (void)timer_settime(e->wake_timer, TIMER_ABSTIME, &when, NULL);
+}
+
+/* Inputs
+ * ------------------------------------------------------------------------------------ */
+
+static void on_blk_done(void *ctx, unsigned disk, const struct blk_request *request,
+                        uint32_t status, const uint8_t *data, uint32_t len)
+{
+    struct engine *e = ctx;
+    struct dev_input in = {.type = INPUT_BLK_DONE,
+                           .slot = request->slot,
+                           .generation = request->generation,
+                           .status = status,
+                           .data = data,
+                           .len = len};
+
+    (void)machine_input(e->machine, machine_disk_dev(e->machine, disk), &in);
+}
+
+static void take_queue(struct engine *e)
+{
+    struct queued_input *item;
+
+    while ((item = input_queue_pop(&e->inputs))) {
+        (void)machine_input(e->machine, item->dev_index, &item->in);
+        free(item);
+    }
+}
+
+static bool keys_wanted(struct engine *e)
+{
+    return !byte_ring_empty(&e->serial_in) && machine_serial_room(e->machine) > 0;
+}
+
+static void take_keys(struct engine *e)
+{
+    uint8_t keys[SERIAL_RX_MAX];
+    uint32_t room = machine_serial_room(e->machine);
+    struct dev_input in = {.type = INPUT_SERIAL_RX, .data = keys};
+
+    in.len = (uint32_t)byte_ring_get(&e->serial_in, keys,
+                                     room < sizeof keys ? room : sizeof keys);
+    if (in.len > 0) {
+        (void)machine_input(e->machine, MACHINE_DEV_SERIAL, &in);
+        engine_tell_loop(e);
+    }
+}
+
+static bool handle_event(struct engine *e, enum vcpu_event event);
+
+/* Everything that waits for this thread, at an instruction boundary. False: the guest's
+ * run is over. */
+static bool take_inputs(struct engine *e)
+{
+    enum vcpu_event event = vcpu_settle(&e->vcpu);
+
+    if (event != VCPU_KICKED && !handle_event(e, event)) {
+        return false;
+    }
+    (void)blk_reap(e->blk, on_blk_done, e);
+    take_queue(e);
+    take_keys(e);
+    machine_wake(e->machine, machine_now_ns(e));
+    return true;
+}
+
+/* Answers of the disks only: nothing new may start. */
+static void drain_disks(struct engine *e)
+{
+    (void)blk_reap(e->blk, on_blk_done, e);
+    while (blk_in_flight(e->blk) > 0) {
+        atomic_store(&e->kicked, false);
+        wait_for_work(e, UINT64_MAX);
+        (void)blk_reap(e->blk, on_blk_done, e);
+    }
+}
+
+/* Running
+ * ----------------------------------------------------------------------------------- */
+
+static bool end_run(struct engine *e, enum run_end end, const char *reason)
+{
+    (void)engine_step(e, RUN_EV_END, 0, end, reason);
+    return false;
+}
+
+static bool reset_guest(struct engine *e)
+{
+    struct vmm_error err;
+    enum vcpu_event event = vcpu_settle(&e->vcpu);
+
+    if (event == VCPU_FAILED) {
+        return end_run(e, RUN_END_CRASH, e->vcpu.fault.text);
+    }
+    /* Old writes must not land after what the guest writes in its next life. */
+    drain_disks(e);
+    e->reset_wanted = false;
+    atomic_store(&e->reset_request, false);
+    e->halted = false;
+    machine_reset(e->machine);
+    vm_rom_recopy(&e->vm);
+    if (vcpu_reset(&e->vcpu, &err) < 0) {
+        return end_run(e, RUN_END_HOST, err.text);
+    }
+    return true;
+}
+
+static bool triple_fault(struct engine *e)
+{
+    uint64_t now = loop_now_ns();
+
+    if (e->conf.crash_on_triple_fault) {
+        return end_run(e, RUN_END_CRASH,
+                       "the guest's processor shut down (triple fault)");
+    }
+    if (now - e->triple_fault_since_ns > TRIPLE_FAULTS_WINDOW_NS) {
+        e->triple_fault_since_ns = now;
+        e->triple_faults = 0;
+    }
+    if (++e->triple_faults > TRIPLE_FAULTS_MAX) {
+        return end_run(e, RUN_END_CRASH,
+                       "the guest's processor shut down (triple fault) again and again");
+    }
+    e->reset_wanted = true;
+    return true;
+}
+
+/* True: go on. */
+static bool handle_event(struct engine *e, enum vcpu_event event)
+{
+    switch (event) {
+    case VCPU_HALT:
+        e->halted = true;
+        return true;
+    case VCPU_TRIPLE_FAULT:
+        return triple_fault(e);
+    case VCPU_FAILED:
+        return end_run(e, RUN_END_CRASH, e->vcpu.fault.text);
+    case VCPU_DEBUG:
+        return end_run(e, RUN_END_HOST, "unexpected debug exit from KVM");
+    case VCPU_IO:
+    case VCPU_KICKED:
+    case VCPU_IRQ_WINDOW:
+        break;
+    }
+    return true;
+}
+
+/* Checked before each entry: a thread that was stopped past its lease must not run one
+ * more instruction. */
+static bool may_run(struct engine *e)
+{
+    uint64_t deadline;
+
+    if (atomic_load(&e->state) != RUN_RUNNING) {
+        return false;
+    }
+    deadline = atomic_load(&e->lease_deadline_ns);
+    if (deadline != 0 && loop_now_ns() >= deadline) {
+        pthread_mutex_lock(&e->lock);
+        if (run_lease_check(&e->run, loop_now_ns())) {
+            engine_publish(e);
+        }
+        pthread_mutex_unlock(&e->lock);
+        return atomic_load(&e->state) == RUN_RUNNING;
+    }
+    return true;
+}
+
+static bool inputs_due(struct engine *e)
+{
+    bool due = atomic_exchange(&e->kicked, false);
+
+    return due || blk_reapable(e->blk) || keys_wanted(e) ||
+           machine_next_wake_ns(e->machine) <= machine_now_ns(e);
+}
+
+/* One turn: at most one entry into the guest. False: the run is over or interrupted. */
+static bool run_once(struct engine *e)
+{
+    vcpu_kick_clear(&e->vcpu);
+    if (!may_run(e)) {
+        return false;
+    }
+    if (e->shutdown_wanted) {
+        return end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
+    }
+    if (e->reset_wanted || atomic_load(&e->reset_request)) {
+        return reset_guest(e);
+    }
+    if (inputs_due(e)) {
+        return take_inputs(
+            e); /* and once more from the top: it cleared what a kick had set */
+    }
+    if (vcpu_offer_interrupt(&e->vcpu)) {
+        e->halted = false;
+    }
+    if (e->vcpu.fault.text[0]) {
+        return end_run(e, RUN_END_HOST, e->vcpu.fault.text);
+    }
+    if (e->halted) {
+        wait_for_work(e, machine_next_wake_ns(e->machine));
+        return true;
+    }
+    arm_wake_timer(e);
+    return handle_event(e, vcpu_enter(&e->vcpu));
+}
+
+static void set_carrier(struct engine *e, bool up)
+{
+    for (unsigned i = 0; i < e->conf.nic_count; i++) {
+        (void)net_tap_carrier(e->conf.nic[i].fd, up);
+    }
+}
+
+static uint64_t current_epoch(struct engine *e)
+{
+    uint64_t epoch;
+
+    pthread_mutex_lock(&e->lock);
+    epoch = e->run.epoch;
+    pthread_mutex_unlock(&e->lock);
+    return epoch;
+}
+
+/* From RUNNING until some other state: entered, and left, at an instruction boundary. */
+static void run_guest(struct engine *e)
+{
+    uint64_t epoch = current_epoch(e);
+    enum vcpu_event event;
+
+    clock_start(e);
+    if (!e->epoch_told_any || epoch != e->epoch_told) {
+        struct dev_input in = {.type = INPUT_EPOCH, .value = epoch};
+
+        (void)machine_input(e->machine, MACHINE_DEV_FWCFG, &in);
+        e->epoch_told = epoch;
+        e->epoch_told_any = true;
+    }
+    set_carrier(e, true);
+    while (run_once(e)) {
+    }
+    event = vcpu_settle(&e->vcpu);
+    (void)handle_event(e, event);
+    clock_stop(e);
+    set_carrier(e, false);
+}
+
+/* R1: only now, with a claim behind it, are the disks opened. */
+static void open_disks(struct engine *e)
+{
+    struct timespec wall;
+    struct vmm_error err;
+
+    for (unsigned i = 0; i < e->conf.disk_count; i++) {
+        const struct engine_disk_conf *d = &e->conf.disk[i];
+
+        if (blk_disk_open(e->blk, i, d->path, d->read_only, &e->disk_info[i], &err) < 0) {
+            (void)end_run(e, RUN_END_HOST, err.text);
+            return;
+        }
+    }
+    clock_gettime(CLOCK_REALTIME, &wall);
+    (void)machine_input(
+        e->machine, MACHINE_DEV_RTC,
+        &(struct dev_input){.type = INPUT_RTC_BASE,
+                            .now_ns = (uint64_t)wall.tv_sec * NSEC_PER_SEC});
+    (void)engine_step(e, RUN_EV_STARTED, 0, RUN_END_NONE, NULL);
+}
+
+static bool thread_setup(struct engine *e, struct vmm_error *err)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,
+                             .sigev_signo = VCPU_KICK_SIGNAL};
+    sigset_t kick;
+
+    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    vcpu_kick_arm(&e->vcpu);
+    sigemptyset(&kick);
+    sigaddset(&kick, VCPU_KICK_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+    (void)prctl(PR_SET_NAME, "vcpu0");
+    (void)prctl(PR_SET_TIMERSLACK, 1UL); /* guest timers to the microsecond, not to 50 */
+    if (timer_create(CLOCK_MONOTONIC, &event, &e->wake_timer) < 0) {
+        vmm_fail(err, -errno, "cannot make a timer: %s", strerror(errno));
+        return false;
+    }
+    e->wake_timer_up = true;
+    return true;
+}
+
+void *engine_vcpu_main(void *data)
+{
+    struct engine *e = data;
+    struct vmm_error err;
+    int state;
+
+    if (!thread_setup(e, &err)) {
+        (void)end_run(e, RUN_END_HOST, err.text);
+    }
+    while ((state = atomic_load(&e->state)) != RUN_ENDED) {
+        atomic_store(&e->kicked, false);
+        if (state != atomic_load(&e->state)) {
+            continue; /* changed before the flag was cleared */
+        }
+        switch (state) {
+        case RUN_STARTING:
+            open_disks(e);
+            break;
+        case RUN_RUNNING:
+            run_guest(e);
+            break;
+        case RUN_FREEZING:
+        case RUN_ENDING:
+            drain_disks(e);
+            (void)engine_step(e, RUN_EV_DRAINED, 0, RUN_END_NONE, NULL);
+            break;
+        default:
+            wait_for_work(e, UINT64_MAX);
+            break;
+        }
+    }
+    if (e->wake_timer_up) {
+        timer_delete(e->wake_timer);
+    }
+    return NULL;
+}

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vmm_ctl.h"
+
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "base/proto_ctl.h"
+#include "base/version.h"
+
+#define PENDING_MAX 8  /* connections that have not said Hello */
+#define BATCH_MAX   32 /* requests served before others get their turn */
+
+struct conn {
+    struct vmm_ctl *ctl;
+    struct conn *next;
+    int fd;
+    pid_t pid;
+    bool hello_done;
+    loop_timer handshake;
+    struct waiting {
+        uint64_t seq;   /* of the request; 0: none waits */
+        uint64_t after; /* only changes later than this one answer it */
+    } freeze, start;
+};
+
+struct vmm_ctl {
+    struct loop *loop;
+    struct vmm_ctl_conf conf;
+    struct conn *conns;
+    unsigned conn_count;
+    struct conn *agent; /* the one that is listened to */
+    /* The newest incarnation ever seen. */
+    bool any_agent;
+    uint64_t join_counter, agent_start_ns;
+};
+
+static void conn_drop(struct conn *c, const char *why)
+{
+    struct vmm_ctl *ctl = c->ctl;
+
+    for (struct conn **p = &ctl->conns; *p; p = &(*p)->next) {
+        if (*p == c) {
+            *p = c->next;
+            break;
+        }
+    }
+    ctl->conn_count--;
+    if (ctl->agent == c) {
+        ctl->agent = NULL;
+    }
+    log_info("control: connection of pid %d closed: %s", (int)c->pid, why);
+    loop_timer_del(ctl->loop, &c->handshake);
+    loop_fd_del(ctl->loop, c->fd);
+    close(c->fd);
+    free(c);
+}
+
+/* Reports
+ * ----------------------------------------------------------------------------------- */
+
+static Gemel__VmmState report_state(const struct engine_status *s)
+{
+    switch (s->state) {
+    case RUN_RUNNING:
+        return GEMEL__VMM_STATE__VMM_STATE_RUNNING;
+    case RUN_FREEZING:
+    case RUN_ENDING:
+        return GEMEL__VMM_STATE__VMM_STATE_FREEZING;
+    case RUN_FROZEN:
+        return GEMEL__VMM_STATE__VMM_STATE_FROZEN;
+    case RUN_ENDED:
+        return s->end == RUN_END_SHUTDOWN || s->end == RUN_END_KILLED
+                   ? GEMEL__VMM_STATE__VMM_STATE_STOPPED
+                   : GEMEL__VMM_STATE__VMM_STATE_FAILED;
+    default:
+        return GEMEL__VMM_STATE__VMM_STATE_CREATED;
+    }
+}
+
+static Gemel__ExitReason report_end(enum run_end end)
+{
+    static const Gemel__ExitReason reason[] = {
+        [RUN_END_NONE] = GEMEL__EXIT_REASON__EXIT_NONE,
+        [RUN_END_SHUTDOWN] = GEMEL__EXIT_REASON__EXIT_GUEST_SHUTDOWN,
+        [RUN_END_KILLED] = GEMEL__EXIT_REASON__EXIT_KILLED,
+        [RUN_END_CRASH] = GEMEL__EXIT_REASON__EXIT_GUEST_CRASH,
+        [RUN_END_HOST] = GEMEL__EXIT_REASON__EXIT_HOST_ERROR,
+    };
+
+    return reason[end];
+}
+
+/* False: the connection is gone (an agent that does not read loses it, and comes back).
+ */
+static bool send_report(struct conn *c, const struct engine_status *s, uint64_t seq,
+                        const char *error)
+{
+    Gemel__VmmReport report = GEMEL__VMM_REPORT__INIT;
+    struct engine_status copy = *s;
+    int r;
+
+    report.seq = seq;
+    report.ok = error == NULL;
+    report.error = (char *)(error ? error : "");
+    report.vm = (ProtobufCBinaryData){.len = 16, .data = c->ctl->conf.vm.b};
+    report.instance = (ProtobufCBinaryData){.len = 16, .data = c->ctl->conf.instance.b};
+    report.epoch = s->epoch;
+    report.state = report_state(s);
+    report.exit_reason = report_end(s->end);
+    report.reason = copy.reason;
+    report.io_in_flight = s->io_in_flight;
+    report.exits = s->exits;
+    report.guest_ns = s->guest_ns;
+    report.disk_failed = s->disk_failed;
+    r = ctl_send(c->fd, CTL_VMM_REPORT, &report);
+    if (r < 0) {
+        conn_drop(c, r == -EAGAIN ? "it does not read its reports" : strerror(-r));
+        return false;
+    }
+    return true;
+}
+
+static bool send_reply(struct conn *c, uint64_t seq, const char *error)
+{
+    struct engine_status now;
+
+    engine_status(c->ctl->conf.engine, &now);
+    return send_report(c, &now, seq, error);
+}
+
+/* Sends the reply that waited, if any. False: the connection is gone. */
+static bool settle(struct conn *c, struct waiting *w, const struct engine_status *s,
+                   const char *error)
+{
+    uint64_t seq = w->seq;
+
+    if (seq == 0 || s->change <= w->after) {
+        return true;
+    }
+    w->seq = 0;
+    return send_report(c, s, seq, error);
+}
+
+void vmm_ctl_notice(struct vmm_ctl *ctl, const struct engine_status *s)
+{
+    struct conn *c = ctl->agent;
+    bool over = s->state == RUN_ENDING || s->state == RUN_ENDED;
+    bool alive;
+
+    if (!c) {
+        return;
+    }
+    alive = send_report(c, s, 0, NULL);
+    if (alive && (s->state == RUN_FROZEN || over)) {
+        alive = settle(c, &c->freeze, s, over ? "the VM has ended" : NULL);
+    }
+    if (alive && s->state == RUN_RUNNING) {
+        (void)settle(c, &c->start, s, NULL);
+    } else if (alive && (over || s->state == RUN_FREEZING)) {
+        (void)settle(c, &c->start, s, s->reason[0] ? s->reason : "the VM has ended");
+    }
+}
+
+/* Requests
+ * ---------------------------------------------------------------------------------- */
+
+static const char *refusal(enum run_answer answer)
+{
+    return answer == RUN_DONE || answer == RUN_ALREADY ? NULL : run_answer_str(answer);
+}
+
+static bool do_start(struct conn *c, const Gemel__VmmRequest *rq)
+{
+    enum run_answer answer = engine_start(c->ctl->conf.engine, rq->epoch, rq->reason);
+    struct engine_status now;
+
+    engine_status(c->ctl->conf.engine, &now);
+    if (refusal(answer) || now.state == RUN_RUNNING) {
+        return send_report(c, &now, rq->seq, refusal(answer));
+    }
+    c->start =
+        (struct waiting){rq->seq, now.change}; /* answered when the disks are open */
+    return true;
+}
+
+static bool do_freeze(struct conn *c, const Gemel__VmmRequest *rq)
+{
+    enum run_answer answer = engine_freeze(c->ctl->conf.engine, rq->reason);
+    struct engine_status now;
+
+    engine_status(c->ctl->conf.engine, &now);
+    if (refusal(answer) || now.state == RUN_FROZEN) {
+        return send_report(c, &now, rq->seq, refusal(answer));
+    }
+    c->freeze =
+        (struct waiting){rq->seq, now.change}; /* answered when no I/O is in flight */
+    return true;
+}
+
+static bool do_request(struct conn *c, const Gemel__VmmRequest *rq)
+{
+    struct engine *e = c->ctl->conf.engine;
+
+    switch (rq->kind) {
+    case GEMEL__VMM_REQUEST__KIND__START:
+        return do_start(c, rq);
+    case GEMEL__VMM_REQUEST__KIND__FREEZE:
+        return do_freeze(c, rq);
+    case GEMEL__VMM_REQUEST__KIND__THAW:
+        return send_reply(c, rq->seq, refusal(engine_thaw(e, rq->epoch, rq->reason)));
+    case GEMEL__VMM_REQUEST__KIND__KILL:
+        return send_reply(c, rq->seq, refusal(engine_end(e, RUN_END_KILLED, rq->reason)));
+    case GEMEL__VMM_REQUEST__KIND__POWERDOWN:
+        return send_reply(c, rq->seq,
+                          engine_power_button(e) ? NULL : "the VM is not running");
+    case GEMEL__VMM_REQUEST__KIND__RESET:
+        return send_reply(c, rq->seq, engine_reset(e) ? NULL : "the VM is not running");
+    case GEMEL__VMM_REQUEST__KIND__LEASE:
+        return send_reply(c, rq->seq,
+                          engine_lease(e, rq->lease_ms, rq->lease_from_ns)
+                              ? NULL
+                              : "this lease was already over when it came");
+    case GEMEL__VMM_REQUEST__KIND__STATUS:
+        return send_reply(c, rq->seq, NULL);
+    default:
+        return send_reply(c, rq->seq,
+                          "unknown request; this gemel-vmm is older than the agent");
+    }
+}
+
+/* Handshake
+ * --------------------------------------------------------------------------------- */
+
+static bool send_hello(struct conn *c)
+{
+    Gemel__Hello hello = GEMEL__HELLO__INIT;
+
+    hello.version = PROTO_CTL_VERSION;
+    hello.version_min = PROTO_CTL_VERSION_MIN;
+    hello.features = FEATURE_NONE;
+    hello.program = (char *)"gemel-vmm";
+    hello.build = (char *)PACKAGE_VERSION;
+    return ctl_send(c->fd, CTL_HELLO, &hello) >= 0;
+}
+
+/* An equal incarnation is the same agent on a new connection: the newest connection is
+ * the one it uses. */
+static bool is_older(const struct vmm_ctl *ctl, const Gemel__Hello *hello)
+{
+    if (!ctl->any_agent) {
+        return false;
+    }
+    if (hello->join_counter != ctl->join_counter) {
+        return hello->join_counter < ctl->join_counter;
+    }
+    return hello->agent_start_ns < ctl->agent_start_ns;
+}
+
+static bool do_hello(struct conn *c, const Gemel__Hello *hello)
+{
+    struct vmm_ctl *ctl = c->ctl;
+
+    if (hello->version < PROTO_CTL_VERSION_MIN ||
+        hello->version_min > PROTO_CTL_VERSION) {
+        log_warn("control: pid %d speaks protocol %u (at least %u), this gemel-vmm %u "
+                 "(at least %u)",
+                 (int)c->pid, hello->version, hello->version_min, PROTO_CTL_VERSION,
+                 PROTO_CTL_VERSION_MIN);
+        (void)send_hello(c); /* so that the other side can say the same */
+        conn_drop(c, "no common protocol version");
+        return false;
+    }
+    if (is_older(ctl, hello)) {
+        if (send_reply(c, 0, "a newer agent has been here; this one is history")) {
+            conn_drop(c, "older incarnation of the agent");
+        }
+        return false;
+    }
+    loop_timer_del(ctl->loop, &c->handshake);
+    if (ctl->agent) {
+        conn_drop(ctl->agent, "a newer agent took over");
+    }
+    ctl->agent = c;
+    ctl->any_agent = true;
+    ctl->join_counter = hello->join_counter;
+    ctl->agent_start_ns = hello->agent_start_ns;
+    c->hello_done = true;
+    log_info("control: agent of node %s, pid %d, join %llu",
+             hello->node ? hello->node : "?", (int)c->pid,
+             (unsigned long long)hello->join_counter);
+    if (!send_hello(c)) {
+        conn_drop(c, "cannot send");
+        return false;
+    }
+    return send_reply(c, 0, NULL); /* what it has come to adopt */
+}
+
+static bool serve(struct conn *c, const struct ctl_msg *msg)
+{
+    if (msg->kind == CTL_HELLO && !c->hello_done) {
+        return do_hello(c, msg->hello);
+    }
+    if (!c->hello_done) {
+        conn_drop(c, "the first message was no Hello");
+        return false;
+    }
+    if (msg->kind == CTL_VMM_REQUEST) {
+        return do_request(c, msg->vmm_request);
+    }
+    return true; /* a kind of a later version, or not for us */
+}
+
+static int on_conn(int fd, int revents, void *data)
+{
+    struct conn *c = data;
+
+    (void)fd, (void)revents;
+    for (int i = 0; i < BATCH_MAX; i++) {
+        enum ctl_reason reason = CTL_OK;
+        struct ctl_msg msg;
+        bool alive;
+        int r = ctl_recv(c->fd, &msg, &reason);
+
+        if (r == -EAGAIN || r == -EINTR) {
+            return 0;
+        }
+        if (r == -EBADMSG && reason == CTL_UNKNOWN_KIND && c->hello_done) {
+            continue;
+        }
+        if (r < 0) {
+            conn_drop(c, r == -EBADMSG ? ctl_reason_str(reason) : strerror(-r));
+            return 0;
+        }
+        alive = serve(c, &msg);
+        ctl_msg_free(&msg);
+        if (!alive) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static void on_handshake_timeout(void *data)
+{
+    conn_drop(data, "no Hello in time");
+}
+
+static int on_listen(int fd, int revents, void *data)
+{
+    struct vmm_ctl *ctl = data;
+    struct os_peer peer;
+    struct conn *c;
+    int conn_fd;
+
+    (void)revents;
+    if (os_unix_accept(fd, &conn_fd) < 0) {
+        return 0;
+    }
+    if (os_unix_peer(conn_fd, &peer) < 0 || (peer.uid != 0 && peer.uid != geteuid())) {
+        log_warn("control: refused a connection: neither root nor uid %u",
+                 (unsigned)geteuid());
+        close(conn_fd);
+        return 0;
+    }
+    c = ctl->conn_count < PENDING_MAX ? calloc(1, sizeof *c) : NULL;
+    if (!c) {
+        close(conn_fd);
+        return 0;
+    }
+    *c = (struct conn){.ctl = ctl, .fd = conn_fd, .pid = peer.pid, .next = ctl->conns};
+    ctl->conns = c;
+    ctl->conn_count++;
+    if (loop_fd_add(ctl->loop, conn_fd, POLLIN, on_conn, c) < 0 ||
+        loop_timer_add(ctl->loop, CTL_HANDSHAKE_MS * NSEC_PER_MSEC, on_handshake_timeout,
+                       c, &c->handshake) < 0) {
+        conn_drop(c, "no room in the event loop");
+    }
+    return 0;
+}
+
+int vmm_ctl_open(struct loop *loop, const struct vmm_ctl_conf *conf,
+                 struct vmm_ctl **ret_ctl, struct vmm_error *err)
+{
+    struct vmm_ctl *ctl;
+    int type = 0, listening = 0, flags, r;
+    socklen_t len = sizeof type;
+
+    if (getsockopt(conf->listen_fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
+        type != SOCK_SEQPACKET ||
+        getsockopt(conf->listen_fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0 ||
+        !listening) {
+        return vmm_fail(err, -ENOTSOCK,
+                        "control fd %d is not a listening SOCK_SEQPACKET socket",
+                        conf->listen_fd);
+    }
+    flags = fcntl(conf->listen_fd, F_GETFL);
+    if (flags < 0 || fcntl(conf->listen_fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+        fcntl(conf->listen_fd, F_SETFD, FD_CLOEXEC) < 0) {
+        return vmm_fail(err, -errno, "control fd %d: %s", conf->listen_fd,
+                        strerror(errno));
+    }
+    ctl = calloc(1, sizeof *ctl);
+    if (!ctl) {
+        return vmm_fail(err, -ENOMEM, "no memory for the control socket");
+    }
+    ctl->loop = loop;
+    ctl->conf = *conf;
+    r = loop_fd_add(loop, conf->listen_fd, POLLIN, on_listen, ctl);
+    if (r < 0) {
+        free(ctl);
+        return vmm_fail(err, r, "cannot watch the control socket: %s", strerror(-r));
+    }
+    *ret_ctl = ctl;
+    return 0;
+}
+
+void vmm_ctl_close(struct vmm_ctl *ctl)
+{
+    if (!ctl) {
+        return;
+    }
+    while (ctl->conns) {
+        conn_drop(ctl->conns, "the VMM ends");
+    }
+    loop_fd_del(ctl->loop, ctl->conf.listen_fd);
+    close(ctl->conf.listen_fd);
+    free(ctl);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VMM's end of the control socket (design 2, base/proto_ctl.proto), on the loop
+ * thread. Peers are root or this process's user. After the Hello one agent at a time is
+ * listened to: the newest incarnation (join counter, then start time) wins, an older one
+ * is refused even after the newer has gone. The VM runs on whether anybody is connected
+ * or not.
+ */
+#pragma once
+
+#include "base/loop.h"
+#include "base/units.h"
+#include "vmm/engine.h"
+#include "vmm/vmm_error.h"
+
+struct vmm_ctl_conf {
+    int listen_fd; /* SOCK_SEQPACKET, listening; closed by vmm_ctl_close */
+    struct uuid vm, instance;
+    struct engine *engine;
+};
+
+struct vmm_ctl;
+
+int vmm_ctl_open(struct loop *loop, const struct vmm_ctl_conf *conf,
+                 struct vmm_ctl **ret_ctl, struct vmm_error *err);
+void vmm_ctl_close(struct vmm_ctl *ctl);
+/* Sends a change of state to the agent, and the replies that waited for it. */
+void vmm_ctl_notice(struct vmm_ctl *ctl, const struct engine_status *status);
