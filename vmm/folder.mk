@@ -7,11 +7,17 @@ libvmm_core_la_SOURCES = \
 	vmm/dev_debug.c vmm/dev_debug.h \
 	vmm/dev_fwcfg.c vmm/dev_fwcfg.h \
 	vmm/dev_pic.c vmm/dev_pic.h \
+	vmm/dev_pit.c vmm/dev_pit.h \
 	vmm/dev_pm.c vmm/dev_pm.h \
 	vmm/dev_reset.c vmm/dev_reset.h \
+	vmm/dev_rtc.c vmm/dev_rtc.h \
 	vmm/dev_uart.c vmm/dev_uart.h \
+	vmm/dev_vblk.c vmm/dev_vblk.h \
+	vmm/dev_vmmio.c vmm/dev_vmmio.h \
+	vmm/dev_vnet.c vmm/dev_vnet.h \
 	vmm/gmem.c vmm/gmem.h \
-	vmm/machine.c vmm/machine.h
+	vmm/machine.c vmm/machine.h \
+	vmm/virtq.c vmm/virtq.h
 libvmm_core_la_CFLAGS = $(CORE_CFLAGS)
 # end of libvmm_core.la
 

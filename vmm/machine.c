@@ -10,16 +10,20 @@
 #include "vmm/dev_debug.h"
 #include "vmm/dev_fwcfg.h"
 #include "vmm/dev_pic.h"
+#include "vmm/dev_pit.h"
 #include "vmm/dev_pm.h"
 #include "vmm/dev_reset.h"
+#include "vmm/dev_rtc.h"
 #include "vmm/dev_uart.h"
+#include "vmm/dev_vblk.h"
+#include "vmm/dev_vnet.h"
 
 #define NO_LINE           0xFF
 #define STATE_ALIGN       64
 #define FRAME_ARENA_LEN   (256 * 1024)
 #define MACHINE_PORTS_MAX 3
 #define MACHINE_VERSION   1
-#define FIXED_STATE_MAX   8192 /* of any fixed device's section */
+#define FIXED_STATE_MAX   4096 /* of any fixed device's section */
 
 _Static_assert(FRAME_ARENA_LEN >= NET_FRAME_MAX, "one frame always fits");
 _Static_assert(MACHINE_DEV_COUNT <= 32, "a line's devices are bits of a u32");
@@ -40,7 +44,11 @@ static const struct {
                          {{0x20, 2, PIC_OFFSET_MASTER, 1},
                           {0xA0, 2, PIC_OFFSET_SLAVE, 1},
                           {0x4D0, 2, PIC_OFFSET_ELCR, 1}}},
+    [MACHINE_DEV_PIT] = {&dev_pit_class,
+                         0,
+                         {{0x40, 4, 0, 1}, {0x61, 1, PIT_OFFSET_PORT61, 1}}},
     [MACHINE_DEV_PM] = {&dev_pm_class, 9, {{MACHINE_PM_BASE, PM_RANGE_LEN, 0, 4}}},
+    [MACHINE_DEV_RTC] = {&dev_rtc_class, 8, {{0x70, 2, RTC_OFFSET_INDEX, 1}}},
     [MACHINE_DEV_SERIAL] = {&dev_uart_class, 4, {{MACHINE_SERIAL_BASE, 8, 0, 1}}},
     [MACHINE_DEV_DEBUG] = {&dev_debug_class, NO_LINE, {{MACHINE_DEBUG_PORT, 1, 0, 1}}},
     [MACHINE_DEV_RESET] = {&dev_reset_class,
@@ -51,6 +59,9 @@ static const struct {
                            NO_LINE,
                            {{0x510, 2, FWCFG_OFFSET_SELECT, 2}}},
 };
+
+/* Slot i has line i modulo 3: shared, level-triggered, no other device's. */
+static const uint8_t virtio_line[] = {5, 10, 11};
 
 struct machine_dev_state {
     const struct dev_class *class; /* NULL: not in this machine */
@@ -86,8 +97,15 @@ static struct dev_pic *pic_of(const struct machine *m)
 static const struct dev_class *class_of(const struct machine_conf *conf,
                                         unsigned dev_index)
 {
-    (void)conf;
-    return dev_index < MACHINE_DEV_VIRTIO0 ? fixed_dev[dev_index].class : NULL;
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+
+    if (dev_index < MACHINE_DEV_VIRTIO0) {
+        return fixed_dev[dev_index].class;
+    }
+    if (slot < conf->disk_count) {
+        return &dev_vblk_class;
+    }
+    return slot - conf->disk_count < conf->nic_count ? &dev_vnet_class : NULL;
 }
 
 static size_t aligned(size_t len)
@@ -139,15 +157,40 @@ static int add_fixed_ports(struct machine *m, unsigned dev_index)
     return 0;
 }
 
-static int dev_init(struct machine *m, unsigned dev_index)
+static int virtio_init(struct machine *m, unsigned dev_index)
 {
     struct machine_dev_state *dev = &m->dev[dev_index];
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+
+    if (dev->class == &dev_vblk_class) {
+        const struct machine_disk_conf *disk = &m->conf.disk[slot];
+
+        vblk_init(dev->state, disk->sectors, disk->read_only, disk->serial);
+    } else {
+        vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
+    }
+    dev->line = virtio_line[slot % ARRAY_SIZE(virtio_line)];
+    return bus_add(&m->mmio, &(struct bus_range){
+                                 .base = MACHINE_MMIO_BASE + slot * MACHINE_MMIO_STRIDE,
+                                 .len = MACHINE_MMIO_STRIDE,
+                                 .dev_index = (uint8_t)dev_index,
+                                 .access_max = 8,
+                             });
+}
+
+static int fixed_init(struct machine *m, unsigned dev_index)
+{
+    struct machine_dev_state *dev = &m->dev[dev_index];
+    int r = 0;
 
     memset(dev->state, 0, dev->class->state_size);
     if (dev_index == MACHINE_DEV_FWCFG) {
-        return dev_fwcfg_init(dev->state, m->conf.ram_len, m->conf.cmdline);
+        r = dev_fwcfg_init(dev->state, m->conf.ram_len, m->conf.cmdline);
+    } else if (dev_index == MACHINE_DEV_RTC) {
+        dev_rtc_init(dev->state, m->conf.ram_len);
     }
-    return 0;
+    dev->line = fixed_dev[dev_index].line;
+    return r < 0 ? r : add_fixed_ports(m, dev_index);
 }
 
 int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
@@ -179,16 +222,9 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
         }
         dev->state = next;
         next += aligned(dev->class->state_size);
-        r = dev_init(m, i);
+        r = i < MACHINE_DEV_VIRTIO0 ? fixed_init(m, i) : virtio_init(m, i);
         if (r < 0) {
             return r;
-        }
-        if (i < MACHINE_DEV_VIRTIO0) {
-            dev->line = fixed_dev[i].line;
-            r = add_fixed_ports(m, i);
-            if (r < 0) {
-                return r;
-            }
         }
     }
     m->conf.cmdline = NULL; /* the caller's; fw_cfg has its copy */
@@ -223,11 +259,31 @@ static void pulse_line(struct machine *m, unsigned dev_index)
     }
 }
 
+static void send_output(struct machine *m, unsigned dev_index)
+{
+    const struct machine_ops *ops = m->ops;
+    const struct effects *fx = &m->fx;
+    unsigned slot =
+        dev_index - MACHINE_DEV_VIRTIO0; /* meaningful for virtio devices only */
+
+    if (fx->byte_count > 0 && dev_index == MACHINE_DEV_SERIAL) {
+        ops->serial_out(m->ctx, fx->bytes, fx->byte_count);
+    } else if (fx->byte_count > 0) {
+        ops->debug_out(m->ctx, fx->bytes, fx->byte_count);
+    }
+    for (uint32_t i = 0; i < fx->request_count; i++) {
+        ops->blk_submit(m->ctx, slot, &fx->request[i]);
+    }
+    for (uint32_t i = 0; i < fx->frame_count; i++) {
+        ops->net_send(m->ctx, slot - m->conf.disk_count, fx->frame[i].data,
+                      fx->frame[i].len);
+    }
+}
+
 /* What stays inside comes first, then output, then what ends the access's world. */
 static void carry_out(struct machine *m, unsigned dev_index)
 {
-    const struct machine_ops *ops = m->ops;
-    struct effects *fx = &m->fx;
+    const struct effects *fx = &m->fx;
 
     m->dropped += fx->dropped;
     if (fx->irq_set) {
@@ -239,16 +295,12 @@ static void carry_out(struct machine *m, unsigned dev_index)
     if (fx->wake_set) {
         m->dev[dev_index].wake_at_ns = fx->wake_at_ns;
     }
-    if (fx->byte_count > 0 && dev_index == MACHINE_DEV_SERIAL) {
-        ops->serial_out(m->ctx, fx->bytes, fx->byte_count);
-    } else if (fx->byte_count > 0) {
-        ops->debug_out(m->ctx, fx->bytes, fx->byte_count);
-    }
+    send_output(m, dev_index);
     if (fx->reset) {
-        ops->reset(m->ctx);
+        m->ops->reset(m->ctx);
     }
     if (fx->shutdown) {
-        ops->shutdown(m->ctx);
+        m->ops->shutdown(m->ctx);
     }
 }
 
@@ -447,8 +499,21 @@ uint64_t machine_dropped(const struct machine *m)
 
 unsigned machine_io_in_flight(const struct machine *m)
 {
-    (void)m;
-    return 0;
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < m->conf.disk_count; i++) {
+        count += vblk_in_flight(m->dev[MACHINE_DEV_VIRTIO0 + i].state);
+    }
+    return count;
+}
+
+void machine_reissue(struct machine *m)
+{
+    for (unsigned i = 0; i < m->conf.disk_count; i++) {
+        effects_begin(m);
+        vblk_reissue(m->dev[MACHINE_DEV_VIRTIO0 + i].state, m->gm, &m->fx);
+        effects_end(m, MACHINE_DEV_VIRTIO0 + i);
+    }
 }
 
 static unsigned virtio_dev(unsigned slot)
@@ -527,18 +592,14 @@ static bool section_open(struct state_io *io, const char *name, uint16_t instanc
         return true;
     }
     if (!state_section_next(io)) {
-        state_fail(io, STATE_MISSING);
+        state_fail(io, STATE_MISSING); /* unless another error came first */
         return false;
     }
     if (strcmp(io->section.name, name) != 0 || io->section.instance != instance) {
         state_fail(io, STATE_UNKNOWN);
         return false;
     }
-    if (io->section.min_reader > version) {
-        state_fail(io, STATE_TOO_NEW);
-        return false;
-    }
-    return true;
+    return state_section_accept(io, version);
 }
 
 static int sections_xfer(struct machine *m, struct state_io *io)
@@ -613,8 +674,9 @@ int machine_xfer(struct machine *m, struct state_io *io)
 
 size_t machine_state_max(const struct machine *m)
 {
-    (void)m;
-    return (MACHINE_DEV_VIRTIO0 + 1) * FIXED_STATE_MAX;
+    return (MACHINE_DEV_VIRTIO0 + 1) * (size_t)FIXED_STATE_MAX +
+           m->conf.disk_count * (size_t)VBLK_SAVED_MAX +
+           m->conf.nic_count * (size_t)VNET_SAVED_MAX;
 }
 
 uint32_t machine_digest(struct machine *m, void *scratch, size_t scratch_len)

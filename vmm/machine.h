@@ -101,6 +101,7 @@ void machine_mmio(struct machine *m, struct gpa addr, bool is_write, unsigned le
  * (type or length out of range): then nothing has happened and on_input was not called.
  * An input that its device does not know does nothing. */
 int machine_input(struct machine *m, unsigned dev_index, const struct dev_input *in);
+/* virtio slots: disks first, then nics */
 unsigned machine_disk_dev(const struct machine *m,
                           unsigned disk); /* dev_index of a disk, of a nic */
 unsigned machine_nic_dev(const struct machine *m, unsigned nic);
@@ -130,6 +131,9 @@ uint32_t machine_digest(struct machine *m, void *scratch, size_t scratch_len);
 /* Requests that a back end has not answered yet: 0 before state may be saved for another
  * host. */
 unsigned machine_io_in_flight(const struct machine *m);
+/* FT go-live: submits again, in order and under the same generations, what back ends had
+ * been given and not answered. */
+void machine_reissue(struct machine *m);
 /* Bytes, frames and inputs that were dropped because a bound was reached; for metrics,
  * not part of the state. */
 uint64_t machine_dropped(const struct machine *m);

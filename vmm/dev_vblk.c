@@ -1,0 +1,640 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/dev_vblk.h"
+
+#include <string.h>
+
+#include "base/le.h"
+
+#define BLK_F_SIZE_MAX (UINT64_C(1) << 1)
+#define BLK_F_SEG_MAX  (UINT64_C(1) << 2)
+#define BLK_F_RO       (UINT64_C(1) << 5)
+#define BLK_F_BLK_SIZE (UINT64_C(1) << 6)
+#define BLK_F_FLUSH    (UINT64_C(1) << 9)
+
+#define BLK_T_IN       0
+#define BLK_T_OUT      1
+#define BLK_T_FLUSH    4
+#define BLK_T_GET_ID   8
+#define BLK_S_OK       0
+#define BLK_S_IOERR    1
+#define BLK_S_UNSUPP   2
+
+#define SECTOR_LEN     512
+#define CONFIG_LEN     24 /* capacity to blk_size */
+#define STATUS_LEN     1
+
+struct guest_blk_header {
+    struct le32 type, reserved;
+    struct le64 sector;
+};
+
+_Static_assert(sizeof(struct guest_blk_header) == 16, "VIRTIO 1.2, 5.2.6");
+_Static_assert(VBLK_SLOTS <= EFFECT_REQUESTS_MAX, "one call can submit every slot");
+
+static void vblk_config(const void *dev, uint8_t *buf)
+{
+    const struct vblk *blk = dev;
+    const struct le64 capacity = le64_make(blk->sectors);
+    const struct le32 size_max = le32_make(VBLK_SEG_SIZE),
+                      seg_max = le32_make(VBLK_SEG_MAX);
+    const struct le32 blk_size = le32_make(SECTOR_LEN);
+
+    memset(buf, 0, CONFIG_LEN);
+    memcpy(buf, &capacity, sizeof capacity);
+    memcpy(buf + 8, &size_max, sizeof size_max);
+    memcpy(buf + 12, &seg_max, sizeof seg_max);
+    memcpy(buf + 20, &blk_size, sizeof blk_size);
+}
+
+unsigned vblk_in_flight(const struct vblk *blk)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < VBLK_SLOTS; i++) {
+        count += blk->slot[i].state != VBLK_FREE;
+    }
+    return count;
+}
+
+/* Submission
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+static bool is_transfer(const struct vblk_slot *slot)
+{
+    return slot->op == REQUEST_READ || slot->op == REQUEST_WRITE;
+}
+
+static bool conflicts(const struct vblk_slot *a, const struct vblk_slot *b)
+{
+    return is_transfer(a) && is_transfer(b) &&
+           (a->op == REQUEST_WRITE || b->op == REQUEST_WRITE) &&
+           a->sector < b->sector + b->len / SECTOR_LEN &&
+           b->sector < a->sector + a->len / SECTOR_LEN;
+}
+
+static bool must_wait(const struct vblk *blk, const struct vblk_slot *slot)
+{
+    for (unsigned i = 0; i < VBLK_SLOTS; i++) {
+        const struct vblk_slot *other = &blk->slot[i];
+
+        if (other->state != VBLK_FREE && other->order < slot->order &&
+            conflicts(slot, other)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void emit(struct vblk *blk, unsigned index, struct effects *fx)
+{
+    const struct vblk_slot *slot = &blk->slot[index];
+    bool is_write = slot->op == REQUEST_WRITE && !slot->flushing;
+
+    fx->request[fx->request_count++] = (struct blk_request){
+        .op = slot->flushing ? REQUEST_FLUSH : (enum request_op)slot->op,
+        .slot = index,
+        .generation = slot->generation,
+        .sector = slot->flushing ? 0 : slot->sector,
+        .len = slot->flushing ? 0 : slot->len,
+        .data = is_write ? blk->data[index] : NULL,
+    };
+}
+
+static void submit(struct vblk *blk, unsigned index, struct effects *fx)
+{
+    blk->slot[index].state = VBLK_SUBMITTED;
+    blk->slot[index].generation++;
+    emit(blk, index, fx);
+}
+
+/* The live slot in `state` that arrived first after `order`, or VBLK_SLOTS. */
+static unsigned next_in_order(const struct vblk *blk, unsigned states, uint64_t order)
+{
+    unsigned best = VBLK_SLOTS;
+
+    for (unsigned i = 0; i < VBLK_SLOTS; i++) {
+        const struct vblk_slot *slot = &blk->slot[i];
+
+        if ((states & (1u << slot->state)) != 0 && slot->order >= order &&
+            (best == VBLK_SLOTS || slot->order < blk->slot[best].order)) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+static void submit_waiting(struct vblk *blk, struct effects *fx)
+{
+    uint64_t order = 0;
+    unsigned index;
+
+    while ((index = next_in_order(blk, 1u << VBLK_WAITING, order)) < VBLK_SLOTS) {
+        order = blk->slot[index].order + 1;
+        if (!must_wait(blk, &blk->slot[index])) {
+            submit(blk, index, fx);
+        }
+    }
+}
+
+/* Answers to the driver
+ * ------------------------------------------------------------------------------------------
+ */
+
+static void answer(struct vblk *blk, struct gmem *gm, uint16_t head, uint64_t status_addr,
+                   uint8_t status, uint32_t written_len, struct effects *fx)
+{
+    struct virtq *q = &blk->mmio.queue[0];
+
+    if (!gmem_write(gm, (struct gpa){status_addr}, &status, STATUS_LEN) ||
+        !virtq_push(q, gm, head, written_len + STATUS_LEN)) {
+        vmmio_broken(&blk->mmio, fx);
+    }
+}
+
+static void finish(struct vblk *blk, struct gmem *gm, struct vblk_slot *slot,
+                   uint8_t status, uint32_t written_len, struct effects *fx)
+{
+    bool orphan = slot->state == VBLK_ORPHAN;
+
+    slot->state = VBLK_FREE;
+    if (!orphan) {
+        answer(blk, gm, slot->head, slot->status_addr, status, written_len, fx);
+    }
+}
+
+/* Requests
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+/* A request as the driver wrote it, in our memory; the data is still where the segments
+ * say. */
+struct parsed {
+    uint16_t head;
+    uint32_t type;
+    uint64_t sector;
+    uint64_t status_addr;
+    const struct virtq_seg *seg; /* the side of the chain that holds the data */
+    unsigned seg_count;
+    uint32_t skip, len; /* of the data within that side */
+};
+
+/* False: there is no way to answer this one. */
+static bool parse(const struct gmem *gm, const struct virtq_chain *chain,
+                  struct parsed *ret)
+{
+    const struct virtq_seg *writable = chain->seg + chain->readable_count, *last;
+    struct guest_blk_header header;
+
+    if (chain->writable_count == 0 ||
+        !virtq_copy_from(gm, chain->seg, chain->readable_count, 0, &header,
+                         sizeof header)) {
+        return false;
+    }
+    last = writable + chain->writable_count - 1;
+    *ret = (struct parsed){
+        .head = chain->head,
+        .type = le32_get(header.type),
+        .sector = le64_get(header.sector),
+        .status_addr = last->addr.v + last->len - STATUS_LEN,
+    };
+    if (ret->type == BLK_T_OUT) {
+        ret->seg = chain->seg;
+        ret->seg_count = chain->readable_count;
+        ret->skip = sizeof header;
+        ret->len = chain->readable_len - (uint32_t)sizeof header;
+    } else {
+        ret->seg = writable;
+        ret->seg_count = chain->writable_count;
+        ret->len = chain->writable_len - STATUS_LEN;
+    }
+    return true;
+}
+
+static bool range_ok(const struct vblk *blk, const struct parsed *req)
+{
+    uint64_t end;
+
+    return req->len > 0 && req->len % SECTOR_LEN == 0 && req->len <= BLK_REQUEST_MAX &&
+           !__builtin_add_overflow(req->sector, req->len / SECTOR_LEN, &end) &&
+           end <= blk->sectors;
+}
+
+/* Keeps only the segments with data in them; false when there are more than a driver may
+ * use. */
+static bool keep_segments(struct vblk_slot *slot, const struct parsed *req)
+{
+    uint32_t skip = req->skip, left = req->len;
+
+    slot->seg_count = 0;
+    slot->skip = 0;
+    for (unsigned i = 0; i < req->seg_count && left > 0; i++) {
+        uint32_t part;
+
+        if (skip >= req->seg[i].len) {
+            skip -= req->seg[i].len;
+            continue;
+        }
+        if (slot->seg_count == VBLK_SEGS_KEPT) {
+            return false;
+        }
+        if (slot->seg_count == 0) {
+            slot->skip = skip;
+        }
+        part = req->seg[i].len - skip < left ? req->seg[i].len - skip : left;
+        slot->seg[slot->seg_count++] = req->seg[i];
+        left -= part;
+        skip = 0;
+    }
+    return left == 0;
+}
+
+static unsigned free_slot(const struct vblk *blk)
+{
+    unsigned i = 0;
+
+    while (i < VBLK_SLOTS && blk->slot[i].state != VBLK_FREE) {
+        i++;
+    }
+    return i;
+}
+
+/* Takes a checked request into a slot and submits it unless it must wait. */
+static void accept(struct vblk *blk, struct gmem *gm, const struct parsed *req,
+                   enum request_op op, struct effects *fx)
+{
+    unsigned index = free_slot(blk);
+    struct vblk_slot *slot = &blk->slot[index];
+    bool ok = true;
+
+    slot->op = (uint8_t)op;
+    slot->flushing = false;
+    slot->has_data = false;
+    slot->head = req->head;
+    slot->sector = op == REQUEST_FLUSH ? 0 : req->sector;
+    slot->len = op == REQUEST_FLUSH ? 0 : req->len;
+    slot->status_addr = req->status_addr;
+    slot->seg_count = 0;
+    slot->skip = 0;
+    if (is_transfer(slot)) {
+        ok = keep_segments(slot, req);
+    }
+    if (ok && op == REQUEST_WRITE) {
+        ok = slot->has_data = virtq_copy_from(gm, slot->seg, slot->seg_count, slot->skip,
+                                              blk->data[index], slot->len);
+    }
+    if (!ok) {
+        answer(blk, gm, req->head, req->status_addr, BLK_S_IOERR, 0, fx);
+        return;
+    }
+    slot->order = blk->next_order++;
+    slot->state = VBLK_WAITING;
+    if (!must_wait(blk, slot)) {
+        submit(blk, index, fx);
+    }
+}
+
+static void answer_id(struct vblk *blk, struct gmem *gm, const struct parsed *req,
+                      struct effects *fx)
+{
+    uint32_t len = req->len < VBLK_SERIAL_LEN ? req->len : VBLK_SERIAL_LEN;
+    bool ok = virtq_copy_to(gm, req->seg, req->seg_count, 0, blk->serial, len);
+
+    answer(blk, gm, req->head, req->status_addr, ok ? BLK_S_OK : BLK_S_IOERR,
+           ok ? len : 0, fx);
+}
+
+static void dispatch(struct vblk *blk, struct gmem *gm, const struct parsed *req,
+                     struct effects *fx)
+{
+    switch (req->type) {
+    case BLK_T_IN:
+        if (range_ok(blk, req)) {
+            accept(blk, gm, req, REQUEST_READ, fx);
+            return;
+        }
+        break;
+    case BLK_T_OUT:
+        if (range_ok(blk, req) && !blk->read_only) {
+            accept(blk, gm, req, REQUEST_WRITE, fx);
+            return;
+        }
+        break;
+    case BLK_T_FLUSH:
+        if (!blk->flush_failed) {
+            accept(blk, gm, req, REQUEST_FLUSH, fx);
+            return;
+        }
+        break;
+    case BLK_T_GET_ID:
+        answer_id(blk, gm, req, fx);
+        return;
+    default:
+        answer(blk, gm, req->head, req->status_addr, BLK_S_UNSUPP, 0, fx);
+        return;
+    }
+    answer(blk, gm, req->head, req->status_addr, BLK_S_IOERR, 0, fx);
+}
+
+/* At most a queue full per call. Chains that find no free slot stay in the ring until one
+ * becomes free. */
+static void process_queue(struct vblk *blk, struct gmem *gm, struct effects *fx)
+{
+    struct virtq *q = &blk->mmio.queue[0];
+    uint16_t used_before = q->used_idx;
+    struct virtq_chain chain;
+    struct parsed req;
+
+    for (unsigned i = 0; i < VBLK_QUEUE_SIZE && vmmio_running(&blk->mmio); i++) {
+        enum virtq_status status;
+
+        if (free_slot(blk) == VBLK_SLOTS) {
+            break;
+        }
+        status = virtq_pop(q, gm, &chain);
+        if (status == VIRTQ_EMPTY &&
+            !virtq_rearm(q, gm, vmmio_has(&blk->mmio, VIRTIO_F_EVENT_IDX))) {
+            break;
+        }
+        if (status == VIRTQ_BROKEN ||
+            (status == VIRTQ_CHAIN && !parse(gm, &chain, &req))) {
+            vmmio_broken(&blk->mmio, fx);
+            break;
+        }
+        if (status == VIRTQ_CHAIN) {
+            dispatch(blk, gm, &req, fx);
+        }
+    }
+    if (q->used_idx != used_before) {
+        vmmio_signal(&blk->mmio, gm, 0, fx);
+    }
+}
+
+static void vblk_notify(void *dev, struct gmem *gm, unsigned queue, struct effects *fx)
+{
+    (void)queue;
+    process_queue(dev, gm, fx);
+}
+
+/* Completion
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+/* What the driver is told; a write without F_FLUSH goes into its second half instead
+ * (false: not finished). */
+static bool complete(struct vblk *blk, struct gmem *gm, unsigned index,
+                     const struct dev_input *in, struct effects *fx)
+{
+    struct vblk_slot *slot = &blk->slot[index];
+    bool ok = in->status == 0, was_flush = slot->op == REQUEST_FLUSH || slot->flushing;
+    uint32_t written = 0;
+
+    if (was_flush) {
+        blk->flush_failed |= !ok;
+        ok = !blk->flush_failed; /* the back end may tell only one of two flushes */
+    } else if (slot->op == REQUEST_READ && slot->state != VBLK_ORPHAN) {
+        ok = ok && in->len == slot->len &&
+             virtq_copy_to(gm, slot->seg, slot->seg_count, slot->skip, in->data, in->len);
+        written = ok ? slot->len : 0;
+    } else if (slot->op == REQUEST_WRITE && ok && slot->state != VBLK_ORPHAN &&
+               !vmmio_has(&blk->mmio, BLK_F_FLUSH)) {
+        slot->flushing = true;
+        if (!blk->flush_failed) {
+            submit(blk, index, fx);
+            return false;
+        }
+        ok = false;
+    }
+    finish(blk, gm, slot, ok ? BLK_S_OK : BLK_S_IOERR, written, fx);
+    return true;
+}
+
+static void vblk_input(void *dev, struct gmem *gm, const struct dev_input *in,
+                       struct effects *fx)
+{
+    struct vblk *blk = dev;
+    struct virtq *q = &blk->mmio.queue[0];
+    uint16_t used_before = q->used_idx;
+    const struct vblk_slot *slot;
+
+    if (in->type != INPUT_BLK_DONE || in->slot >= VBLK_SLOTS) {
+        return;
+    }
+    slot = &blk->slot[in->slot];
+    if ((slot->state != VBLK_SUBMITTED && slot->state != VBLK_ORPHAN) ||
+        slot->generation != in->generation) {
+        return; /* late or doubled: it names nothing any more */
+    }
+    if (!complete(blk, gm, in->slot, in, fx)) {
+        return;
+    }
+    submit_waiting(blk, fx);
+    if (q->used_idx != used_before) {
+        vmmio_signal(&blk->mmio, gm, 0, fx);
+    }
+    process_queue(blk, gm, fx);
+}
+
+void vblk_reissue(struct vblk *blk, struct gmem *gm, struct effects *fx)
+{
+    unsigned states = 1u << VBLK_SUBMITTED | 1u << VBLK_ORPHAN, index;
+    uint64_t order = 0;
+
+    while ((index = next_in_order(blk, states, order)) < VBLK_SLOTS) {
+        struct vblk_slot *slot = &blk->slot[index];
+
+        order = slot->order + 1;
+        if (slot->op == REQUEST_WRITE && !slot->flushing && !slot->has_data) {
+            if (slot->state == VBLK_ORPHAN) {
+                slot->state = VBLK_FREE;
+                continue;
+            }
+            /* A driver leaves the pages of a request alone until it is answered
+             * (2.7.13.3). */
+            slot->has_data = virtq_copy_from(gm, slot->seg, slot->seg_count, slot->skip,
+                                             blk->data[index], slot->len);
+        }
+        emit(blk, index, fx);
+    }
+    submit_waiting(blk, fx);
+}
+
+/* Device
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static void vblk_driver_reset(void *dev, struct effects *fx)
+{
+    struct vblk *blk = dev;
+
+    (void)fx;
+    for (unsigned i = 0; i < VBLK_SLOTS; i++) {
+        struct vblk_slot *slot = &blk->slot[i];
+
+        if (slot->state == VBLK_WAITING) {
+            slot->state = VBLK_FREE;
+        } else if (slot->state == VBLK_SUBMITTED) {
+            slot->state = VBLK_ORPHAN;
+        }
+    }
+}
+
+static const struct virtio_class vblk_virtio = {
+    .device_id = VIRTIO_ID_BLK,
+    .queue_count = 1,
+    .queue_size_max = VBLK_QUEUE_SIZE,
+    .config_len = CONFIG_LEN,
+    .config = vblk_config,
+    .notify = vblk_notify,
+    .reset = vblk_driver_reset,
+};
+
+void vblk_init(struct vblk *blk, uint64_t sectors, bool read_only, const char *serial)
+{
+    memset(blk, 0, offsetof(struct vblk, data));
+    vmmio_init(&blk->mmio, &vblk_virtio,
+               VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | BLK_F_SIZE_MAX | BLK_F_SEG_MAX |
+                   BLK_F_BLK_SIZE | BLK_F_FLUSH | (read_only ? BLK_F_RO : 0));
+    blk->sectors = sectors;
+    blk->read_only = read_only;
+    memcpy(blk->serial, serial, strnlen(serial, VBLK_SERIAL_LEN));
+}
+
+static void vblk_reset(void *dev, struct effects *fx)
+{
+    struct vblk *blk = dev;
+
+    vmmio_reset(&blk->mmio, fx);
+    vblk_driver_reset(blk, fx);
+}
+
+static uint64_t vblk_read(void *dev, struct gmem *gm, uint64_t offset, unsigned len,
+                          struct effects *fx)
+{
+    struct vblk *blk = dev;
+
+    (void)gm;
+    (void)fx;
+    return vmmio_read(&blk->mmio, blk, offset, len);
+}
+
+static void vblk_write(void *dev, struct gmem *gm, uint64_t offset, unsigned len,
+                       uint64_t value, struct effects *fx)
+{
+    struct vblk *blk = dev;
+
+    vmmio_write(&blk->mmio, blk, gm, offset, len, value, fx);
+}
+
+/* A slot that complete() and vblk_reissue() can live with. */
+static bool slot_ok(const struct vblk *blk, const struct vblk_slot *slot)
+{
+    struct parsed req = {.sector = slot->sector, .len = slot->len};
+    uint64_t seg_len = 0;
+    bool live = slot->state == VBLK_WAITING || slot->state == VBLK_SUBMITTED;
+
+    if (slot->state > VBLK_ORPHAN || slot->seg_count > VBLK_SEGS_KEPT ||
+        slot->order >= blk->next_order ||
+        (live && !virtq_is_in_flight(&blk->mmio.queue[0], slot->head))) {
+        return false;
+    }
+    if (slot->op == REQUEST_FLUSH) {
+        return !slot->flushing && slot->len == 0;
+    }
+    for (unsigned i = 0; i < slot->seg_count; i++) {
+        seg_len += slot->seg[i].len;
+    }
+    return is_transfer(slot) && range_ok(blk, &req) && slot->skip <= seg_len &&
+           seg_len - slot->skip >= slot->len &&
+           !(slot->flushing && slot->op != REQUEST_WRITE) &&
+           !(slot->op == REQUEST_WRITE && blk->read_only);
+}
+
+static void slot_xfer(struct vblk *blk, struct vblk_slot *slot, struct state_io *io)
+{
+    state_u8(io, &slot->state);
+    state_u32(io, &slot->generation);
+    if (slot->state == VBLK_FREE) {
+        return;
+    }
+    state_u8(io, &slot->op);
+    state_bool(io, &slot->flushing);
+    state_u16(io, &slot->head);
+    state_u64(io, &slot->order);
+    state_u64(io, &slot->sector);
+    state_u32(io, &slot->len);
+    state_u64(io, &slot->status_addr);
+    state_u32(io, &slot->skip);
+    state_u8(io, &slot->seg_count);
+    for (unsigned i = 0; i < slot->seg_count && i < VBLK_SEGS_KEPT; i++) {
+        state_u64(io, &slot->seg[i].addr.v);
+        state_u32(io, &slot->seg[i].len);
+    }
+    if (io->mode == STATE_LOAD) {
+        slot->has_data = false;
+    }
+    if (!slot_ok(blk, slot)) {
+        state_refuse(io, "slot");
+        slot->state = VBLK_FREE;
+    }
+}
+
+/* Every head in flight belongs to exactly one live slot, every order to one slot. */
+static bool slots_agree(const struct vblk *blk)
+{
+    unsigned live = 0;
+
+    for (unsigned i = 0; i < VBLK_SLOTS; i++) {
+        const struct vblk_slot *a = &blk->slot[i];
+
+        if (a->state == VBLK_FREE) {
+            continue;
+        }
+        live += a->state != VBLK_ORPHAN;
+        for (unsigned j = 0; j < i; j++) {
+            const struct vblk_slot *b = &blk->slot[j];
+
+            if (b->state != VBLK_FREE &&
+                (a->order == b->order || (a->head == b->head && a->state != VBLK_ORPHAN &&
+                                          b->state != VBLK_ORPHAN))) {
+                return false;
+            }
+        }
+    }
+    /* A device that broke in the middle of a chain keeps that chain's head. */
+    return live == virtq_in_flight_count(&blk->mmio.queue[0]) ||
+           (blk->mmio.status & VIRTIO_STATUS_NEEDS_RESET) != 0;
+}
+
+static int vblk_xfer(void *dev, struct state_io *io)
+{
+    struct vblk *blk = dev;
+    uint64_t sectors = blk->sectors;
+
+    state_u64(io, &sectors);
+    if (sectors != blk->sectors) {
+        state_refuse(io, "sectors");
+    }
+    vmmio_xfer(&blk->mmio, io);
+    state_bool(io, &blk->flush_failed);
+    state_u64(io, &blk->next_order);
+    for (unsigned i = 0; i < VBLK_SLOTS; i++) {
+        slot_xfer(blk, &blk->slot[i], io);
+    }
+    if (!slots_agree(blk)) {
+        state_refuse(io, "slots");
+    }
+    return state_end(io);
+}
+
+const struct dev_class dev_vblk_class = {
+    .name = "vblk",
+    .version = 1,
+    .min_reader = 1,
+    .state_size = sizeof(struct vblk),
+    .reset = vblk_reset,
+    .read = vblk_read,
+    .write = vblk_write,
+    .input = vblk_input,
+    .xfer = vblk_xfer,
+};

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-net (VIRTIO 1.2, 5.1): one queue pair, no offloads, so a frame is what was on
+ * the wire after a 12-byte header that is ours to fill and to ignore. Frames for a driver
+ * without buffers wait in a bounded backlog; beyond it, and where a buffer is too small,
+ * they are dropped and counted, as a wire does it.
+ */
+#pragma once
+
+#include "vmm/dev_vmmio.h"
+
+#define VNET_QUEUE_RX    0
+#define VNET_QUEUE_TX    1
+#define VNET_QUEUE_SIZE  256
+#define VNET_HEADER_LEN  12
+#define VNET_FRAME_MIN   14 /* an Ethernet header */
+#define VNET_BACKLOG_LEN (128 * 1024)
+#define VNET_SAVED_MAX   (2048 + VNET_BACKLOG_LEN)
+
+struct vnet {
+    struct vmmio mmio;
+    /* From the configuration */
+    uint8_t mac[6];
+    /* State */
+    bool link_up;
+    uint64_t rx_dropped, tx_dropped;
+    uint32_t backlog_first, backlog_len; /* {u32 len, frame} one after the other */
+    uint8_t backlog[VNET_BACKLOG_LEN];
+};
+
+extern const struct dev_class dev_vnet_class;
+
+void vnet_init(struct vnet *net, const uint8_t mac[6]);
