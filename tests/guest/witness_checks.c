@@ -501,12 +501,8 @@ static void log_judge_writers(struct write_log *log, size_t from, size_t to,
                               struct dual *writers)
 {
     for (size_t i = from; i < to; i++) {
-        char name[2 * EMITTER_NAME_MAX];
-        uint32_t emitter;
+        uint32_t emitter = dual_emitter(writers, log->write[i].node);
 
-        name[0] = '\0';
-        strncat(name, log->write[i].node, EMITTER_NAME_MAX - 1);
-        emitter = dual_emitter(writers, name);
         if (emitter < EMITTERS_MAX) {
             dual_add(writers, &(struct dual_event){.t_ns = log->write[i].t_ns,
                                                    .emitter = emitter});
