@@ -544,6 +544,8 @@ int fence_exec_start(struct fence_runner *runner, const struct conf_fence_device
                                 .device = device,
                                 .action = action,
                                 .state = EXEC_HELD,
+                                .fn = fn,
+                                .data = data,
                                 .child = {.pidfd = -1},
                                 .stdin_fd = -1,
                                 .output_fd = -1,

@@ -13,7 +13,8 @@ libfencing_core_la_SOURCES += \
 # Fence requests -------------------------------------------------------------------------------------------------------
 libfencing_core_la_SOURCES += \
 	fencing/fence_req.c fencing/fence_req.h \
-	fencing/fence_input.c fencing/fence_input.h
+	fencing/fence_input.c fencing/fence_input.h \
+	fencing/fence_record.c fencing/fence_record.h
 
 UNIT_TESTS += tests/unit/fencing/check_fence_req
 tests_unit_fencing_check_fence_req_SOURCES = tests/unit/fencing/check_fence_req.c tests/unit/unit.h
@@ -28,11 +29,23 @@ tests_unit_fencing_check_fence_input_LDADD = libfencing_core.la libbase_io.la $(
 # Running the agents ---------------------------------------------------------------------------------------------------
 noinst_LTLIBRARIES += libfencing_io.la
 libfencing_io_la_CFLAGS = $(AM_CFLAGS)
-libfencing_io_la_SOURCES = fencing/fence_exec.c fencing/fence_exec.h \
+libfencing_io_la_SOURCES = \
+	fencing/fence_exec.c fencing/fence_exec.h \
+	fencing/fence_store.c fencing/fence_store.h \
+	fencing/fenced.c fencing/fenced.h fencing/fenced_int.h \
+	fencing/fenced_conf.c fencing/fenced_ctl.c fencing/fenced_run.c \
 	fencing/claim_store.c fencing/claim_store.h
-libfencing_io_la_LIBADD = libfencing_core.la
+libfencing_io_la_LIBADD = libfencing_core.la libcluster_conf_io.la
+$(libfencing_io_la_OBJECTS): base/proto_ctl.pb-c.h
 
 UNIT_TESTS += tests/unit/fencing/check_fence_exec
 tests_unit_fencing_check_fence_exec_SOURCES = tests/unit/fencing/check_fence_exec.c tests/unit/unit.h
 tests_unit_fencing_check_fence_exec_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_fencing_check_fence_exec_LDADD = libfencing_io.la libbase_io.la $(UNIT_LIBS)
+
+# Asks a gemel-fenced from the shell; the lab test of fencing against ipmi_sim uses it.
+check_PROGRAMS += tests/lab/fence_ask
+tests_lab_fence_ask_SOURCES = tests/lab/fence_ask.c
+tests_lab_fence_ask_LDADD = libbase_io.la
+$(tests_lab_fence_ask_OBJECTS): base/proto_ctl.pb-c.h
+dist_check_SCRIPTS += tests/lab/t_fenced_ipmi.sh

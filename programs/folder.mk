@@ -9,3 +9,7 @@ gemel_vmm_SOURCES = \
 gemel_vmm_LDADD = libvmm_io.la libvmm_core.la libbase_io.la
 $(gemel_vmm_OBJECTS): base/proto_ctl.pb-c.h
 # end of gemel-vmm
+# gemel-fenced ---------------------------------------------------------------------------------------------------------
+sbin_PROGRAMS += gemel-fenced
+gemel_fenced_SOURCES = programs/gemel_fenced.c
+gemel_fenced_LDADD = libfencing_io.la libbase_io.la
