@@ -92,9 +92,7 @@ void loop_stop(struct loop *loop)
     qb_loop_stop(loop->qb);
 }
 
-/* File descriptors
- * ------------------------------------------------------------------------------------------------
- */
+/* File descriptors ------------------------------------------------------------------- */
 int loop_fd_add(struct loop *loop, int fd, int events, loop_fd_fn fn, void *data)
 {
     return qb_loop_poll_add(loop->qb, QB_LOOP_HIGH, fd, events, data, fn);
@@ -110,9 +108,7 @@ int loop_fd_del(struct loop *loop, int fd)
     return qb_loop_poll_del(loop->qb, fd);
 }
 
-/* Timers
- * ----------------------------------------------------------------------------------------------------------
- */
+/* Timers ----------------------------------------------------------------------------- */
 static struct timer_slot *slot_take(struct loop *loop)
 {
     struct timer_slot *s = loop->free_slot;
@@ -212,9 +208,7 @@ void loop_timer_del(struct loop *loop, loop_timer *timer)
     }
 }
 
-/* Signals
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Signals ---------------------------------------------------------------------------- */
 static int32_t signal_seen(int32_t signo, void *data)
 {
     struct signal_slot *s = data;

@@ -13,9 +13,7 @@
 #include "base/loop.h"
 #include "base/units.h"
 
-/* Files
- * ----------------------------------------------------------------------------------------------------------
- */
+/* Files ------------------------------------------------------------------------------ */
 /* Reads a whole file of at most `cap` bytes; NUL-terminates (so buf must hold cap + 1).
  */
 int os_file_read(const char *path, void *buf, size_t cap, size_t *ret_len);
@@ -26,8 +24,7 @@ int os_dir_fsync(const char *path_of_dir);
 int os_mkdir_p(const char *path, mode_t mode);
 int os_write_all(int fd, const void *buf, size_t len);
 
-/* Unix stream/seqpacket sockets
- * ---------------------------------------------------------------------------------- */
+/* Unix stream/seqpacket sockets ------------------------------------------------------ */
 struct os_peer {
     pid_t pid;
     uid_t uid;
@@ -40,9 +37,7 @@ int os_unix_connect(const char *path, int *ret_fd);
 int os_unix_accept(int listen_fd, int *ret_fd);     /* -EAGAIN: nobody waits */
 int os_unix_peer(int fd, struct os_peer *ret_peer); /* SO_PEERCRED */
 
-/* Processes
- * ------------------------------------------------------------------------------------------------------
- */
+/* Processes -------------------------------------------------------------------------- */
 struct os_child {
     pid_t pid;
     int pidfd;           /* readable when it has ended */

@@ -63,9 +63,7 @@ static const struct kind_class kind_table[CTL_KIND_COUNT] = {
                        {{"text", TEXT_MAX}, {"json", FIELD_IS_ANY}}},
 };
 
-/* Validation
- * ------------------------------------------------------------------------------------------------------
- */
+/* Validation ------------------------------------------------------------------------- */
 /* UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing beyond U+10FFFF.
  * Length of the character, 0 if bad. */
 static size_t utf8_char_len(const unsigned char *s)
@@ -187,9 +185,19 @@ static bool fields_ok(const struct kind_class *class, const ProtobufCMessage *me
     return true;
 }
 
-/* Packing
- * ---------------------------------------------------------------------------------------------------------
- */
+/* libprotobuf-c refuses field number 0, but not when it is written in two bytes (found by
+ * fuzz_proto_ctl). */
+static bool unknown_fields_ok(const ProtobufCMessage *message)
+{
+    for (unsigned i = 0; i < message->n_unknown_fields; i++) {
+        if (message->unknown_fields[i].tag == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Packing ---------------------------------------------------------------------------- */
 size_t ctl_pack(enum ctl_kind kind, const void *message, void *buf, size_t cap)
 {
     const ProtobufCMessage *m = message;
@@ -210,9 +218,7 @@ size_t ctl_pack(enum ctl_kind kind, const void *message, void *buf, size_t cap)
     return 1 + protobuf_c_message_pack(m, out + 1);
 }
 
-/* Unpacking
- * -------------------------------------------------------------------------------------------------------
- */
+/* Unpacking -------------------------------------------------------------------------- */
 struct budget {
     size_t left;
     bool exceeded;
@@ -268,6 +274,10 @@ enum ctl_reason ctl_unpack(const void *buf, size_t len, struct ctl_msg *ret_msg)
         ctl_msg_free(&msg);
         return CTL_OVER_BUDGET;
     }
+    if (!unknown_fields_ok(msg.any)) {
+        ctl_msg_free(&msg);
+        return CTL_MALFORMED;
+    }
     if (!fields_ok(&kind_table[msg.kind], msg.any)) {
         ctl_msg_free(&msg);
         return CTL_BAD_FIELD;
@@ -306,9 +316,7 @@ const char *ctl_reason_str(enum ctl_reason reason)
     return "unknown reason";
 }
 
-/* Sockets
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Sockets ---------------------------------------------------------------------------- */
 int ctl_send(int fd, enum ctl_kind kind, const void *message)
 {
     uint8_t buf[CTL_MSG_MAX];

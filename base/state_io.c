@@ -21,9 +21,7 @@ void state_fail(struct state_io *io, enum state_error error)
     }
 }
 
-/* Save
- * -------------------------------------------------------------------------------------------------------
- */
+/* Save ------------------------------------------------------------------------------- */
 void state_save_init(struct state_io *io, void *buf, size_t cap)
 {
     *io = (struct state_io){.mode = STATE_SAVE, .wr = bytes_wr_make(buf, cap)};
@@ -114,9 +112,7 @@ size_t state_save_finish(struct state_io *io)
     return io->error == STATE_OK ? io->wr.pos : 0;
 }
 
-/* Load
- * -------------------------------------------------------------------------------------------------------
- */
+/* Load ------------------------------------------------------------------------------- */
 void state_load_init(struct state_io *io, const void *buf, size_t len)
 {
     struct bytes_rd rd = bytes_rd_make(buf, len);
@@ -245,9 +241,7 @@ bool state_section_accept(struct state_io *io, uint16_t reader_version)
     return io->error == STATE_OK;
 }
 
-/* Fields
- * -----------------------------------------------------------------------------------------------------
- */
+/* Fields ----------------------------------------------------------------------------- */
 /* Where a load finds the next `len` bytes; NULL after any error, and then the field is
  * left alone. */
 static const uint8_t *load_view(struct state_io *io, size_t len)

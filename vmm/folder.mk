@@ -21,6 +21,10 @@ libvmm_core_la_SOURCES = \
 libvmm_core_la_CFLAGS = $(CORE_CFLAGS)
 # end of libvmm_core.la
 
+libvmm_core_la_SOURCES += \
+	vmm/cpuid_lockstep.c vmm/cpuid_lockstep.h \
+	vmm/run_state.c vmm/run_state.h
+
 # libvmm_io.la is the shell: KVM, threads, files, tap, sockets.
 noinst_LTLIBRARIES += libvmm_io.la
 
@@ -29,16 +33,23 @@ libvmm_io_la_SOURCES = \
 	vmm/blk_uring.c vmm/blk_uring.h \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
-	vmm/cpuid_lockstep.c vmm/cpuid_lockstep.h \
 	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_vcpu.c \
 	vmm/input_queue.c vmm/input_queue.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
 	vmm/net_tap.c vmm/net_tap.h \
 	vmm/rot_file.c vmm/rot_file.h \
-	vmm/run_state.c vmm/run_state.h \
 	vmm/vcpu.c vmm/vcpu.h \
 	vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \
 	vmm/vmm_error.c vmm/vmm_error.h
 libvmm_io_la_LIBADD = libvmm_core.la libbase_io.la $(URING_LIBS)
 $(libvmm_io_la_OBJECTS): base/proto_ctl.pb-c.h
+
+UNIT_TESTS += tests/unit/vmm/check_vcpu_exit tests/unit/vmm/check_run_state
+tests_unit_vmm_check_vcpu_exit_SOURCES = tests/unit/vmm/check_vcpu_exit.c
+tests_unit_vmm_check_vcpu_exit_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_vcpu_exit_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_run_state_SOURCES = tests/unit/vmm/check_run_state.c
+tests_unit_vmm_check_run_state_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_run_state_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
+# end of libvmm_io.la

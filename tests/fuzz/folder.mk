@@ -1,1 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
+# libFuzzer targets, built by tests/fuzz/run (clang, --enable-fuzz --enable-asan). To add one: tests/fuzz/fuzz_NAME.c with
+# FUZZ_ONE, its lines below, seeds in tests/fuzz/corpus/fuzz_NAME/. A crash that was found goes into the corpus for good.
+EXTRA_DIST += tests/fuzz/run tests/fuzz/corpus
+.PHONY: fuzz-targets fuzz-list
+if FUZZ
+FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
+FUZZ_TARGETS += tests/fuzz/fuzz_frame
+tests_fuzz_fuzz_frame_SOURCES = tests/fuzz/fuzz_frame.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_frame_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_frame_LDADD = libbase_core.la libbase_io.la
+
+FUZZ_TARGETS += tests/fuzz/fuzz_state_io
+tests_fuzz_fuzz_state_io_SOURCES = tests/fuzz/fuzz_state_io.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_state_io_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_state_io_LDADD = libbase_core.la libbase_io.la
+
+FUZZ_TARGETS += tests/fuzz/fuzz_proto_ctl
+tests_fuzz_fuzz_proto_ctl_SOURCES = tests/fuzz/fuzz_proto_ctl.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_proto_ctl_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_proto_ctl_LDADD = libbase_io.la
+$(tests_fuzz_fuzz_proto_ctl_OBJECTS): base/proto_ctl.pb-c.h
+
+EXTRA_PROGRAMS = $(FUZZ_TARGETS)
+endif
+fuzz-targets: $(FUZZ_TARGETS)
+fuzz-list:
+	@printf '%s\n' $(FUZZ_TARGETS)

@@ -24,3 +24,17 @@ CLEANFILES += $(PULSE_OBJECTS) tests/guest/pulse.elf tests/guest/pulse.rom
 EXTRA_DIST += tests/guest/README.md tests/guest/pulse_start.S tests/guest/pulse.ld $(PULSE_DEPS) \
 	tests/guest/pulse_main.c tests/guest/pulse_hw.c tests/guest/pulse_virtio.c tests/guest/pulse_blk.c \
 	tests/guest/pulse_net.c tests/guest/pulse_hostile.c tests/guest/pulse_knobs.c
+
+# The outside oracles. Nothing of Gemel but the record format: what judges must not share code with what is judged.
+noinst_PROGRAMS += tests/guest/witness
+tests_guest_witness_CFLAGS = $(CORE_CFLAGS)
+tests_guest_witness_SOURCES = tests/guest/record.h \
+	tests/guest/witness_checks.c tests/guest/witness_checks.h \
+	tests/guest/witness_taps.c tests/guest/witness_taps.h tests/guest/witness_main.c
+
+UNIT_TESTS += tests/guest/check_witness
+tests_guest_check_witness_SOURCES = tests/guest/check_witness.c tests/guest/witness_checks.c tests/guest/witness_checks.h
+tests_guest_check_witness_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_guest_check_witness_CFLAGS = $(AM_CFLAGS)
+tests_guest_check_witness_LDADD = $(UNIT_LIBS)
+GOLDEN_TESTS += tests/guest/check_witness_program.sh

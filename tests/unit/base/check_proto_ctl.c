@@ -260,6 +260,9 @@ START_TEST(fields_are_judged)
     ck_assert_int_eq(raw(CTL_HELLO, "\x32\x04\xf0\x9f\x98\x80", 6), CTL_OK);
     /* not protobuf at all */
     ck_assert_int_eq(raw(CTL_HELLO, "\xff\xff\xff\xff\xff", 5), CTL_MALFORMED);
+    /* field number 0, in one byte and in two */
+    ck_assert_int_eq(raw(CTL_HELLO, "\x01zzzzzzzz", 9), CTL_MALFORMED);
+    ck_assert_int_eq(raw(CTL_HELLO, "\x81\x00zzzzzzzz", 10), CTL_MALFORMED);
     ck_assert_int_eq(raw(CTL_HELLO,
                          "\x32\x7f"
                          "x",
