@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "cluster-conf/conf_scalar.h"
-
-#define KEY_LEN_MAX 32 /* compared keys; longer ones resemble nothing */
+#include "cluster-conf/conf_similar.h"
 
 struct binder {
     const struct conf_tree *tree;
@@ -284,37 +283,6 @@ static int bind_scalar(struct binder *b, const struct conf_field *field, unsigne
 
 /* ---- keys ---- */
 
-/* Edit distance of two short strings, neighbouring swaps counted once. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t a_len = strlen(a), b_len = strlen(b);
-    size_t row[3][KEY_LEN_MAX + 1];
-
-    if (a_len > KEY_LEN_MAX || b_len > KEY_LEN_MAX) {
-        return KEY_LEN_MAX;
-    }
-    for (size_t j = 0; j <= b_len; j++) {
-        row[0][j] = j;
-    }
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
-
-        now[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
-
-            best = last[j] + 1 < best ? last[j] + 1 : best;
-            best = now[j - 1] + 1 < best ? now[j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                before[j - 2] + 1 < best) {
-                best = before[j - 2] + 1;
-            }
-            now[j] = best;
-        }
-    }
-    return row[a_len % 3][b_len];
-}
-
 /* Where in the schema `key` stands; writes the groups that lead to it. Tables are two
  * deep. */
 static bool find_elsewhere(const struct conf_field *fields, const char *key,
@@ -341,7 +309,7 @@ static int refuse_unknown_key(struct binder *b, const struct conf_field *fields,
                               const struct conf_tree_node *node)
 {
     const struct conf_field *nearest = NULL;
-    size_t nearest_distance = KEY_LEN_MAX;
+    size_t nearest_distance = CONF_SIMILAR_MAX;
     char where_buf[64];
     struct conf_text what, where = conf_text_make(where_buf, sizeof where_buf);
 
@@ -349,7 +317,7 @@ static int refuse_unknown_key(struct binder *b, const struct conf_field *fields,
     what = refuse_begin(b, node->line);
     conf_text_str(&what, "unknown key; ");
     for (const struct conf_field *f = fields; f->key != NULL; f++) {
-        size_t distance = edit_distance(node->key, f->key);
+        size_t distance = conf_similar_distance(node->key, f->key);
 
         if (distance < nearest_distance) {
             nearest_distance = distance;

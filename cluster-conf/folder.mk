@@ -11,6 +11,7 @@ libcluster_conf_core_la_SOURCES = \
 	cluster-conf/conf_model.h \
 	cluster-conf/conf_scalar.c cluster-conf/conf_scalar.h \
 	cluster-conf/conf_schema.c cluster-conf/conf_schema.h \
+	cluster-conf/conf_similar.c cluster-conf/conf_similar.h \
 	cluster-conf/conf_text.c cluster-conf/conf_text.h \
 	cluster-conf/conf_tree.c cluster-conf/conf_tree.h \
 	cluster-conf/conf_write.h cluster-conf/conf_yaml.c
@@ -50,3 +51,11 @@ EXTRA_DIST += cluster-conf/README.md cluster-conf/schema.md \
 	tests/golden/corosync/three.yaml tests/golden/corosync/three.conf \
 	tests/golden/corosync/two.yaml tests/golden/corosync/two.conf \
 	tests/golden/corosync/lab.yaml tests/golden/corosync/lab.conf
+
+if FUZZ
+noinst_PROGRAMS += tests/fuzz/fuzz_conf
+FUZZ_TARGETS += tests/fuzz/fuzz_conf
+tests_fuzz_fuzz_conf_SOURCES = tests/fuzz/fuzz_conf.c
+tests_fuzz_fuzz_conf_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_conf_LDADD = libcluster_conf_io.la libbase_core.la
+endif

@@ -13,3 +13,22 @@ $(gemel_vmm_OBJECTS): base/proto_ctl.pb-c.h
 sbin_PROGRAMS += gemel-fenced
 gemel_fenced_SOURCES = programs/gemel_fenced.c
 gemel_fenced_LDADD = libfencing_io.la libbase_io.la
+
+# gemel
+CLI_SOURCES = \
+	programs/cli.h programs/cli_wire.h \
+	programs/cli_agent.c programs/cli_agent.h \
+	programs/cli_console.c \
+	programs/cli_help.c \
+	programs/cli_init.c \
+	programs/cli_local.c programs/cli_local.h \
+	programs/cli_parse.c \
+	programs/cli_render.c \
+	programs/cli_table.c programs/cli_table.h \
+	programs/cli_verbs.c
+bin_PROGRAMS += gemel
+gemel_SOURCES = programs/gemel.c $(CLI_SOURCES)
+gemel_CPPFLAGS = $(AM_CPPFLAGS) -DGEMEL_BUILD_VERSION='"$(PACKAGE_VERSION)"'
+gemel_LDADD = libcluster_conf_io.la libbase_io.la $(JSONC_LIBS)
+$(gemel_OBJECTS): base/proto_ctl.pb-c.h
+# end of gemel

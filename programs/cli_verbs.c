@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "programs/cli.h"
+
+const char *const cli_exit_meaning[CLI_EXIT_COUNT] = {
+    [CLI_DONE] = "done; status: healthy",
+    [CLI_FAILED] = "failed; status: degraded; config check: something is wrong",
+    [CLI_USAGE] = "wrong usage",
+    [CLI_NOT_FOUND] = "no such VM or node",
+    [CLI_REFUSED] = "refused by policy, or not confirmed; the reason is printed",
+    [CLI_TIMED_OUT] = "waiting timed out or was stopped; the operation goes on",
+    [CLI_NO_QUORUM] = "no quorum",
+    [CLI_UNREACHABLE] = "the agent of this node cannot be reached",
+    [CLI_NOT_PERMITTED] = "not permitted",
+};
+
+const struct cli_option cli_options[CLI_OPT_COUNT] = {
+    [CLI_OPT_JSON] = {"--json", 0, NULL, "print the data as JSON"},
+    [CLI_OPT_YES] = {"--yes", 'y', NULL, "do not ask for the name to be typed"},
+    [CLI_OPT_REASON] = {"--reason", 0, "TEXT", "why; kept in the event log"},
+    [CLI_OPT_NO_WAIT] = {"--no-wait", 0, NULL,
+                         "return when the order is accepted, not when it is done"},
+    [CLI_OPT_TIMEOUT] = {"--timeout", 0, "DURATION",
+                         "how long to wait, for example 30s or 5m"},
+    [CLI_OPT_DRY_RUN] = {"--dry-run", 'n', NULL,
+                         "say what would be done, and change nothing"},
+    [CLI_OPT_NO_COLOR] = {"--no-color", 0, NULL,
+                          "no colours on a terminal (also: NO_COLOR)"},
+    [CLI_OPT_HELP] = {"--help", 'h', NULL, "this help"},
+    [CLI_OPT_FILE] = {"--file", 'f', "FILE", "the definition; - for standard input"},
+    [CLI_OPT_YAML] = {"--yaml", 0, NULL, "print the definition, ready for apply"},
+    [CLI_OPT_FOLLOW] = {"--follow", 0, NULL, "go on printing new events until Ctrl-C"},
+    [CLI_OPT_SINCE] = {"--since", 0, "SEQ", "only events after this sequence number"},
+    [CLI_OPT_NODE] = {"--node", 0, "NODE", "a node by its name"},
+    [CLI_OPT_DIR] = {"--dir", 0, "DIR", "directory to write below (default /etc)"},
+    [CLI_OPT_FORCE] = {"--force", 0, NULL, "overwrite files that are there and differ"},
+    [CLI_OPT_NEW_KEY] = {"--new-key", 0, NULL,
+                         "make a new ring key even if there is one"},
+    [CLI_OPT_VMROOT] = {"--vmroot", 0, "DIR",
+                        "also look whether disks and firmware are there"},
+    [CLI_OPT_RENDER] = {"--render", 0, "FILE", NULL},
+    [CLI_OPT_MAN] = {"--man-verbs", 0, NULL, NULL},
+};
+
+#define MINUTE 60000
+
+const struct cli_verb cli_verbs[] = {
+    {
+        .name = "status",
+        .reads = true,
+        .timeout_ms = 10000,
+        .summary = "the cluster, its nodes and VMs at one glance",
+        .details = "The first thing to type. Shows what is degraded, and for each node "
+                   "whose death is not proven yet: what "
+                   "is waited for, until when, who tries, the last error, and what would "
+                   "shorten it. Exit 0 healthy, 1 "
+                   "degraded, 6 no quorum: fit for monitoring.",
+        .example = "gemel status",
+        .render = cli_render_status,
+    },
+    {
+        .name = "cluster init",
+        .needs_file = true,
+        .options = CLI_BIT(CLI_OPT_FILE) | CLI_BIT(CLI_OPT_NODE) | CLI_BIT(CLI_OPT_DIR) |
+                   CLI_BIT(CLI_OPT_FORCE) | CLI_BIT(CLI_OPT_NEW_KEY),
+        .summary = "write corosync.conf, the ring key and node.yaml of this node",
+        .details = "Works without an agent. Files that are there and differ are refused "
+                   "without --force. An existing "
+                   "ring key is always kept, unless --new-key: copy the key of the first "
+                   "node to the others before "
+                   "they are initialised.",
+        .example = "gemel cluster init -f cluster.yaml --node n1",
+        .run = cli_run_cluster_init,
+    },
+    {
+        .name = "cluster apply",
+        .needs_file = true,
+        .options = CLI_BIT(CLI_OPT_FILE),
+        .timeout_ms = 30000,
+        .summary = "change the cluster definition",
+        .details = "Checked here first, then by the agent. With --dry-run the changes "
+                   "are listed only.",
+        .example = "gemel cluster apply -f cluster.yaml --dry-run",
+        .run = cli_run_apply,
+    },
+    {
+        .name = "cluster show",
+        .reads = true,
+        .options = CLI_BIT(CLI_OPT_YAML),
+        .timeout_ms = 10000,
+        .summary = "the cluster definition in force",
+        .example = "gemel cluster show --yaml > cluster.yaml",
+        .render = cli_render_definition,
+    },
+    {
+        .name = "cluster stop",
+        .danger = "This stops every VM of the cluster, and then the agents on all nodes.",
+        .timeout_ms = 10 * MINUTE,
+        .summary = "stop all VMs and the whole cluster, cleanly",
+        .details =
+            "The cluster remembers that it was stopped: the next start needs no fencing.",
+        .example = "gemel cluster stop --reason 'power maintenance'",
+    },
+    {
+        .name = "cluster recover",
+        .timeout_ms = 2 * MINUTE,
+        .summary =
+            "let the nodes that are here go on after a lost majority or lost state",
+        .details = "For a cluster that cannot go on by itself: records lost on a "
+                   "majority, or nodes that will not come "
+                   "back. Nodes that are missing still need a proof of death before "
+                   "their VMs start elsewhere.",
+        .example = "gemel cluster recover --reason 'n3 is scrap'",
+    },
+    {
+        .name = "node list",
+        .reads = true,
+        .timeout_ms = 10000,
+        .summary = "the nodes",
+        .example = "gemel node list",
+        .render = cli_render_nodes,
+    },
+    {
+        .name = "node fence",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "NODE",
+        .danger = "This switches the node off at its power supply. Its VMs restart on "
+                  "other nodes.",
+        .timeout_ms = 2 * MINUTE,
+        .summary = "switch a node off, and prove it",
+        .example = "gemel node fence n2 --reason 'disk controller hangs'",
+    },
+    {
+        .name = "node confirm-off",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "NODE",
+        .needs_reason = true,
+        .danger = "You assert that the node is without power, now, and stays so. If that "
+                  "is wrong, its VMs run twice "
+                  "and their disks are destroyed.",
+        .timeout_ms = 30000,
+        .summary = "assert as an operator that a node is off",
+        .details = "For a node whose fencing fails. Go and look, or pull the plug, "
+                   "before. Refused while the node "
+                   "answers. Needs --reason.",
+        .example = "gemel node confirm-off n2 --reason 'pulled both power cords'",
+    },
+    {
+        .name = "vm apply",
+        .needs_file = true,
+        .options = CLI_BIT(CLI_OPT_FILE),
+        .timeout_ms = 30000,
+        .summary = "create or change a VM",
+        .details = "Checked here first, then by the agent against the other VMs and "
+                   "nodes. With --dry-run the changes "
+                   "are listed only.",
+        .example = "gemel vm apply -f web1.yaml",
+        .run = cli_run_apply,
+    },
+    {
+        .name = "vm list",
+        .reads = true,
+        .timeout_ms = 10000,
+        .summary = "the VMs",
+        .example = "gemel vm list",
+        .render = cli_render_vms,
+    },
+    {
+        .name = "vm show",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .reads = true,
+        .options = CLI_BIT(CLI_OPT_YAML),
+        .timeout_ms = 10000,
+        .summary = "one VM: state, owner, claim and definition",
+        .example = "gemel vm show web1 --yaml > web1.yaml",
+        .render = cli_render_vm,
+    },
+    {
+        .name = "vm start",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .options = CLI_BIT(CLI_OPT_NODE),
+        .timeout_ms = 2 * MINUTE,
+        .summary = "start a VM, and keep it running",
+        .example = "gemel vm start web1",
+    },
+    {
+        .name = "vm stop",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .timeout_ms = 3 * MINUTE,
+        .summary = "ask the guest to shut down; killed after its stop_timeout",
+        .example = "gemel vm stop web1",
+    },
+    {
+        .name = "vm kill",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .timeout_ms = MINUTE,
+        .summary = "stop a VM at once, as a power cut would",
+        .example = "gemel vm kill web1",
+    },
+    {
+        .name = "vm delete",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .danger = "This removes the VM from the cluster. Its files stay.",
+        .timeout_ms = MINUTE,
+        .summary = "forget a stopped VM; its files stay",
+        .example = "gemel vm delete web1",
+    },
+    {
+        .name = "vm console",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .reads = true,
+        .timeout_ms = 10000,
+        .summary = "attach to the serial console; Ctrl-] leaves",
+        .details = "Works on the node where the VM runs.",
+        .example = "gemel vm console web1",
+        .run = cli_run_console,
+    },
+    {
+        .name = "vm retry",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .timeout_ms = 2 * MINUTE,
+        .summary = "try a failed VM again now, its failures forgotten",
+        .example = "gemel vm retry web1",
+    },
+    {
+        .name = "explain",
+        .object = CLI_OBJECT_OPTIONAL,
+        .object_name = "OBJECT",
+        .reads = true,
+        .timeout_ms = 10000,
+        .summary = "why a VM or node is as it is, and what it waits for",
+        .example = "gemel explain web1",
+        .render = cli_render_explain,
+    },
+    {
+        .name = "events",
+        .reads = true,
+        .options = CLI_BIT(CLI_OPT_FOLLOW) | CLI_BIT(CLI_OPT_SINCE),
+        .timeout_ms = 10000,
+        .summary = "what happened, the same on every node",
+        .example = "gemel events --follow",
+        .run = cli_run_events,
+        .render = cli_render_events,
+    },
+    {
+        .name = "config check",
+        .object = CLI_OBJECT_FILES,
+        .object_name = "FILE...",
+        .reads = true,
+        .options = CLI_BIT(CLI_OPT_VMROOT),
+        .summary = "check definitions without an agent",
+        .details = "Node, cluster and VM definitions, told apart by their keys; VMs also "
+                   "against each other, and "
+                   "against the nodes' memory if their files are given.",
+        .example = "gemel config check cluster.yaml node.yaml web1.yaml",
+        .run = cli_run_config_check,
+    },
+    {
+        .name = "version",
+        .reads = true,
+        .summary = "the version of this command",
+        .run = cli_run_version,
+    },
+    {.name = NULL},
+};
