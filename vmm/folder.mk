@@ -52,4 +52,16 @@ tests_unit_vmm_check_vcpu_exit_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_run_state_SOURCES = tests/unit/vmm/check_run_state.c
 tests_unit_vmm_check_run_state_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_run_state_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
+
+# For tests/kvm/run.
+check_PROGRAMS += tests/kvm/vmmtalk
+tests_kvm_vmmtalk_SOURCES = tests/kvm/vmmtalk.c
+tests_kvm_vmmtalk_LDADD = libbase_io.la
+$(tests_kvm_vmmtalk_OBJECTS) $(tests_unit_vmm_check_vcpu_exit_OBJECTS): base/proto_ctl.pb-c.h
+check_DATA += tests/kvm/beat.rom
+CLEANFILES += tests/kvm/beat.rom tests/kvm/beat.o
+EXTRA_DIST += tests/kvm/beat.S tests/kvm/run
+tests/kvm/beat.rom: tests/kvm/beat.S
+	$(AM_V_GEN)$(MKDIR_P) tests/kvm && $(CC) -m32 -c -o tests/kvm/beat.o $(srcdir)/tests/kvm/beat.S && \
+	objcopy -O binary -j .text tests/kvm/beat.o $@
 # end of libvmm_io.la

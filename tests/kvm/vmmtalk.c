@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Talks to a gemel-vmm as an agent would, for tests: vmmtalk SOCKET JOIN START_NS
+ * COMMAND... start N | thaw N | freeze | kill | powerdown | reset | status | lease MS |
+ * lease-from MS AGO_MS sends the request, prints the reply wait STATE MS      until a
+ * report says STATE (created, running, frozen, stopped, failed) closed MS          until
+ * the VMM closes the connection sleep MS           reads (and prints) nothing meanwhile
+ *   nohello            before all others: does not send the Hello
+ * Each report is one line: seq ok state epoch io exits error reason. Exit: 0 all as
+ * asked, 1 refused or timed out.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "base/os.h"
+#include "base/proto_ctl.h"
+#include "base/units.h"
+#include "base/version.h"
+
+static const char *const state_name[] = {"invalid", "created", "running", "freezing",
+                                         "frozen",  "stopped", "failed"};
+static int fd;
+static uint64_t next_seq = 1;
+
+__attribute__((noreturn)) static void die(const char *what)
+{
+    printf("vmmtalk: %s\n", what);
+    exit(EXIT_FAILURE);
+}
+
+/* One message within the time; false: closed. Reports are printed and given back. */
+static bool receive(uint64_t until_ns, struct ctl_msg *msg)
+{
+    for (;;) {
+        enum ctl_reason reason = CTL_OK;
+        uint64_t now = loop_now_ns();
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int r = ctl_recv(fd, msg, &reason);
+
+        if (r == 0) {
+            break;
+        }
+        if (r == -ECONNRESET || r == -EPIPE) {
+            return false;
+        }
+        if (r != -EAGAIN) {
+            die(reason ? ctl_reason_str(reason) : strerror(-r));
+        }
+        if (now >= until_ns) {
+            die("timed out");
+        }
+        (void)poll(&p, 1, (int)((until_ns - now) / NSEC_PER_MSEC) + 1);
+    }
+    if (msg->kind == CTL_VMM_REPORT) {
+        const Gemel__VmmReport *rp = msg->vmm_report;
+
+        printf("seq=%llu ok=%d state=%s epoch=%llu io=%u exits=%llu end=%d error='%s' "
+               "reason='%s'\n",
+               (unsigned long long)rp->seq, rp->ok,
+               (unsigned)rp->state < ARRAY_SIZE(state_name) ? state_name[rp->state] : "?",
+               (unsigned long long)rp->epoch, rp->io_in_flight,
+               (unsigned long long)rp->exits, (int)rp->exit_reason, rp->error,
+               rp->reason);
+        fflush(stdout);
+    }
+    return true;
+}
+
+static void hello(uint64_t join, uint64_t start_ns)
+{
+    static uint8_t boot_id[16] = {1};
+    Gemel__Hello h = GEMEL__HELLO__INIT;
+    struct ctl_msg msg;
+
+    h.version = PROTO_CTL_VERSION;
+    h.version_min = PROTO_CTL_VERSION_MIN;
+    h.program = (char *)"vmmtalk";
+    h.node = (char *)"test";
+    h.boot_id = (ProtobufCBinaryData){16, boot_id};
+    h.join_counter = join;
+    h.agent_start_ns = start_ns;
+    if (ctl_send(fd, CTL_HELLO, &h) < 0) {
+        die("cannot send Hello");
+    }
+    do {
+        if (!receive(loop_now_ns() + 5 * NSEC_PER_SEC, &msg)) {
+            die("closed in the handshake");
+        }
+        if (msg.kind == CTL_VMM_REPORT && !msg.vmm_report->ok) {
+            die("refused");
+        }
+    } while (msg.kind != CTL_HELLO);
+    printf("hello from %s version %u\n", msg.hello->program, msg.hello->version);
+    ctl_msg_free(&msg);
+}
+
+static bool request(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t lease_ms,
+                    uint64_t lease_from_ns)
+{
+    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
+    struct ctl_msg msg;
+
+    rq.kind = kind;
+    rq.seq = next_seq++;
+    rq.epoch = epoch;
+    rq.lease_ms = lease_ms;
+    rq.lease_from_ns = lease_from_ns;
+    rq.reason = (char *)"vmmtalk";
+    if (ctl_send(fd, CTL_VMM_REQUEST, &rq) < 0) {
+        die("cannot send the request");
+    }
+    for (;;) {
+        bool mine, ok;
+
+        if (!receive(loop_now_ns() + 10 * NSEC_PER_SEC, &msg)) {
+            die("closed while waiting for the reply");
+        }
+        mine = msg.kind == CTL_VMM_REPORT && msg.vmm_report->seq == rq.seq;
+        ok = mine && msg.vmm_report->ok;
+        ctl_msg_free(&msg);
+        if (mine) {
+            return ok;
+        }
+    }
+}
+
+static bool wait_state(const char *name, uint64_t timeout_ms)
+{
+    uint64_t until = loop_now_ns() + timeout_ms * NSEC_PER_MSEC;
+    struct ctl_msg msg;
+
+    while (receive(until, &msg)) {
+        bool there = msg.kind == CTL_VMM_REPORT &&
+                     (unsigned)msg.vmm_report->state < ARRAY_SIZE(state_name) &&
+                     strcmp(state_name[msg.vmm_report->state], name) == 0;
+
+        ctl_msg_free(&msg);
+        if (there) {
+            return true;
+        }
+    }
+    die("closed while waiting for a state");
+}
+
+static bool wait_closed(uint64_t timeout_ms)
+{
+    uint64_t until = loop_now_ns() + timeout_ms * NSEC_PER_MSEC;
+    struct ctl_msg msg;
+
+    while (receive(until, &msg)) {
+        ctl_msg_free(&msg);
+    }
+    printf("closed\n");
+    return true;
+}
+
+static uint64_t number(char **argv, int *i)
+{
+    if (!argv[*i + 1]) {
+        die("a number is missing");
+    }
+    return strtoull(argv[++*i], NULL, 10);
+}
+
+static bool run(char **argv, int *i)
+{
+    static const struct {
+        const char *name;
+        Gemel__VmmRequest__Kind kind;
+        bool epoch;
+    } plain[] = {
+        {"start", GEMEL__VMM_REQUEST__KIND__START, true},
+        {"thaw", GEMEL__VMM_REQUEST__KIND__THAW, true},
+        {"freeze", GEMEL__VMM_REQUEST__KIND__FREEZE, false},
+        {"kill", GEMEL__VMM_REQUEST__KIND__KILL, false},
+        {"powerdown", GEMEL__VMM_REQUEST__KIND__POWERDOWN, false},
+        {"reset", GEMEL__VMM_REQUEST__KIND__RESET, false},
+        {"status", GEMEL__VMM_REQUEST__KIND__STATUS, false},
+    };
+    const char *cmd = argv[*i];
+
+    for (size_t k = 0; k < ARRAY_SIZE(plain); k++) {
+        if (strcmp(cmd, plain[k].name) == 0) {
+            return request(plain[k].kind, plain[k].epoch ? number(argv, i) : 0, 0, 0);
+        }
+    }
+    if (strcmp(cmd, "lease") == 0) {
+        return request(GEMEL__VMM_REQUEST__KIND__LEASE, 0, (uint32_t)number(argv, i), 0);
+    }
+    if (strcmp(cmd, "lease-from") == 0) {
+        uint32_t ms = (uint32_t)number(argv, i);
+        uint64_t ago_ms = number(argv, i);
+
+        return request(GEMEL__VMM_REQUEST__KIND__LEASE, 0, ms,
+                       loop_now_ns() - ago_ms * NSEC_PER_MSEC);
+    }
+    if (strcmp(cmd, "wait") == 0 && argv[*i + 1]) {
+        const char *name = argv[++*i];
+
+        return wait_state(name, number(argv, i));
+    }
+    if (strcmp(cmd, "closed") == 0) {
+        return wait_closed(number(argv, i));
+    }
+    if (strcmp(cmd, "sleep") == 0) {
+        uint64_t ms = number(argv, i);
+        struct timespec t = {(time_t)(ms / 1000), (long)(ms % 1000 * NSEC_PER_MSEC)};
+
+        nanosleep(&t, NULL);
+        return true;
+    }
+    die("unknown command");
+}
+
+int main(int argc, char **argv)
+{
+    int i = 4, r;
+
+    if (argc < 4) {
+        die("usage: vmmtalk SOCKET JOIN START_NS COMMAND...");
+    }
+    r = os_unix_connect(argv[1], &fd);
+    if (r < 0) {
+        die(strerror(-r));
+    }
+    if (argc > 4 && strcmp(argv[4], "nohello") == 0) {
+        i++;
+    } else {
+        hello(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
+    }
+    for (; i < argc; i++) {
+        if (!run(argv, &i)) {
+            close(fd);
+            return EXIT_FAILURE;
+        }
+    }
+    close(fd);
+    return EXIT_SUCCESS;
+}
