@@ -10,6 +10,7 @@ libbase_core_la_SOURCES = \
 	base/crc32c.c base/crc32c.h \
 	base/frame.c base/frame.h \
 	base/state_io.c base/state_io.h \
+	base/text.c base/text.h \
 	base/uuid.c base/uuid.h
 
 libbase_io_la_CFLAGS = $(AM_CFLAGS)
@@ -98,6 +99,11 @@ UNIT_TESTS += tests/unit/base/check_state_io
 tests_unit_base_check_state_io_SOURCES = tests/unit/base/check_state_io.c $(BASE_UNIT_COMMON)
 tests_unit_base_check_state_io_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_base_check_state_io_LDADD = $(BASE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/base/check_text
+tests_unit_base_check_text_SOURCES = tests/unit/base/check_text.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_text_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_text_LDADD = $(BASE_UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/base/check_uuid
 tests_unit_base_check_uuid_SOURCES = tests/unit/base/check_uuid.c $(BASE_UNIT_COMMON)

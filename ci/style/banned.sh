@@ -4,25 +4,25 @@
 . "${srcdir:-.}/ci/style/lib.sh"
 cd "$srcdir" || exit 1
 
-# PATTERN (extended, on code without comments) | FILES THAT MAY (extended, or -) | INSTEAD
+# PATTERN (extended, on code without comments) @ FILES THAT MAY (extended, or -) => INSTEAD
 cat >"$scratch/banned" <<'T'
-\bstrcpy *\(|\bstpcpy *\(|^tests/|snprintf, or memcpy with a length
-\bstrcat *\(|\bstrncat *\(|^tests/|snprintf at an offset
-\bstrncpy *\(|^tests/|snprintf, or memcpy of a checked length
-\bv?sprintf *\(|-|snprintf
-\bgets *\(|-|fgets, or os_file_read
-\bsystem *\(|^tests/|os_spawn: no shell between us and the program
-\bpopen *\(|^tests/|os_spawn with a pipe
-\b(atoi|atol|atoll|atof) *\(|^tests/|a strict parser that refuses trailing text (strtoull and a check of its end)
-\bstrtok *\(|-|strsep, strcspn
-\balloca *\(|-|a fixed array, or malloc
-\brand *\(\)|-|a seed in the state, getrandom
-\btime *\( *(NULL|0|&)|^base/os_wall\.c$|loop_now_ns for decisions, os_wall_ns for people
-\bgettimeofday *\(|-|loop_now_ns for decisions, os_wall_ns for people
-\bCLOCK_REALTIME\b|^base/os_wall\.c$|loop_now_ns for decisions, os_wall_ns for people
-\bqb_loop_job_add\b|-|loop_timer_add with 0 ns: a libqb job runs 50 ms late on an idle loop
-# *include *<assert\.h>|-|BUG_ON of base/bug.h, which no build turns off
-\bassert *\(|-|BUG_ON of base/bug.h, which no build turns off
+\bstrcpy *\(|\bstpcpy *\( @ ^tests/ => text_copy of base/text.h, which knows the size of its target
+\bstrcat *\(|\bstrncat *\( @ ^tests/ => snprintf at an offset
+\bstrncpy *\( @ ^tests/ => text_copy, or memcpy of a checked length
+\bv?sprintf *\( @ - => snprintf; in a core text_copy, text_hex
+\bgets *\( @ - => fgets, or os_file_read
+\bsystem *\( @ ^tests/ => os_spawn: no shell between us and the program
+\bpopen *\( @ ^tests/ => os_spawn with a pipe
+\b(atoi|atol|atoll|atof) *\( @ ^tests/ => text_u64 of base/text.h, which refuses trailing text
+\bstrtok *\( @ - => strsep, strcspn
+\balloca *\( @ - => a fixed array, or malloc
+\brand *\(\) @ - => a seed in the state, getrandom
+\btime *\( *(NULL|0|&) @ ^(base/os_wall[.]c|tests/) => loop_now_ns for decisions, os_wall_ns for people
+\bgettimeofday *\( @ - => loop_now_ns for decisions, os_wall_ns for people
+\bCLOCK_REALTIME\b @ ^(base/os_wall[.]c|tests/) => loop_now_ns for decisions, os_wall_ns for people
+\bqb_loop_job_add\b @ - => loop_timer_add with 0 ns: a libqb job runs 50 ms late on an idle loop
+# *include *<assert\.h> @ - => BUG_ON of base/bug.h, which no build turns off
+\bassert *\( @ - => BUG_ON of base/bug.h, which no build turns off
 T
 
 # Comments go, lines stay where they are.
@@ -50,10 +50,10 @@ tracked '*.c' '*.h' | while read -r file; do
 done
 
 while read -r rule; do
-    instead=${rule##*|}
-    rest=${rule%|*}
-    may=${rest##*|}
-    pattern=${rest%|*}
+    instead=${rule##* => }
+    rest=${rule% => *}
+    may=${rest##* @ }
+    pattern=${rest% @ *}
     (cd "$scratch/code" && grep -rnE -- "$pattern" .) | sed 's|^\./||' |
         while IFS=: read -r file line text; do
             if [ "$may" = - ] || ! printf '%s\n' "$file" | grep -Eq -- "$may"; then

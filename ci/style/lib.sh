@@ -27,7 +27,7 @@ migrate: vmm base
 fencing: cluster-conf base
 ft: migrate vmm base
 ha: fencing cluster-conf base
-lab: cluster-conf base
+lab: cluster-conf base tests/guest
 programs: base vmm cluster-conf migrate fencing ft ha lab
 '
 folders=$(printf '%s\n' "$layers" | sed -n 's/^\([a-z-]*\).*/\1/p')
