@@ -99,7 +99,7 @@ _Noreturn void hw_power_off(void)
 {
     serial_drain();
     cpu_irqs_off();
-    out16(PM_BASE + 4, (1u << 13) | (5u << 10)); /* PM1a_CNT: SLP_EN, S5 */
+    out16(PM_BASE + 4, 1u << 13); /* PM1a_CNT: SLP_EN; S5 is type 0 here, as on PIIX4 */
     /* Machines without it (microvm -no-reboot) end by a triple fault. */
     triple_fault();
 }
