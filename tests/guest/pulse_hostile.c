@@ -8,11 +8,13 @@
 #define REG_QUEUE_SIZE   0x038
 #define REG_QUEUE_READY  0x044
 #define REG_QUEUE_DESC   0x080
+#define REG_QUEUE_DEVICE 0x0a0
 
 /* What a device may do. */
 #define MAY_RESET  1u /* sets NEEDS_RESET */
 #define MAY_ERROR  2u /* completes the request with an error status */
 #define MAY_IGNORE 4u /* does nothing */
+#define MAY_DO     8u /* completes the request as if nothing were wrong */
 
 static uint8_t data[4096] __attribute__((aligned(4096), section(".bss.noinit")));
 static struct {
@@ -151,23 +153,41 @@ static void attack_empty(void)
     push();
 }
 
+/* Sets a queue register to a bad value while the device still is being set up, when it
+ * must take it. */
+static void start_with(uint32_t reg, uint32_t value)
+{
+    uint32_t base = blk.device->base, features;
+
+    virtio_start(blk.device, 0, &features);
+    virtio_queue_start(blk.device, &blk_queue, 0);
+    mmio_write32(base + REG_QUEUE_READY, 0);
+    mmio_write32(base + reg, value);
+    mmio_write32(base + REG_QUEUE_READY, 1);
+    virtio_driver_ok(blk.device);
+    set_sound_read();
+    push();
+}
+
 static void attack_rings(void)
 {
-    mmio_write32(blk.device->base + REG_QUEUE_SELECT, 0);
-    mmio_write32(blk.device->base + REG_QUEUE_READY, 0);
-    mmio_write32(blk.device->base + REG_QUEUE_DESC + 4, 0x7f);
-    mmio_write32(blk.device->base + REG_QUEUE_READY, 1);
-    push();
+    start_with(REG_QUEUE_DESC + 4, 0x7f);
+}
+
+static void attack_rings_mmio(void)
+{
+    start_with(REG_QUEUE_DEVICE,
+               blk.device->base); /* the used ring is the device itself */
+}
+
+static void attack_rings_odd(void)
+{
+    start_with(REG_QUEUE_DESC, (uint32_t)(uintptr_t)desc + 1);
 }
 
 static void attack_queue_size(void)
 {
-    mmio_write32(blk.device->base + REG_QUEUE_SELECT, 0);
-    mmio_write32(blk.device->base + REG_QUEUE_READY, 0);
-    mmio_write32(blk.device->base + REG_QUEUE_SIZE, 0x8003);
-    mmio_write32(blk.device->base + REG_QUEUE_READY, 1);
-    desc[1].next = 0x4000;
-    push();
+    start_with(REG_QUEUE_SIZE, 0x8003);
 }
 
 static void attack_unready(void)
@@ -231,9 +251,11 @@ static const struct attack {
     {"no-status", attack_no_status, MAY_RESET},
     {"indirect", attack_indirect, MAY_RESET},
     {"empty", attack_empty, MAY_RESET | MAY_ERROR},
-    {"rings", attack_rings, MAY_RESET},
+    {"rings", attack_rings, MAY_RESET | MAY_IGNORE},
+    {"rings-mmio", attack_rings_mmio, MAY_RESET | MAY_IGNORE},
+    {"rings-odd", attack_rings_odd, MAY_RESET | MAY_IGNORE},
     {"queue-size", attack_queue_size, MAY_RESET | MAY_IGNORE},
-    {"unready", attack_unready, MAY_RESET | MAY_IGNORE},
+    {"unready", attack_unready, MAY_RESET | MAY_IGNORE | MAY_DO},
     {"queue-number", attack_queue_number, MAY_RESET | MAY_IGNORE},
     {"beyond", attack_beyond, MAY_RESET | MAY_ERROR},
     {"capacity", attack_capacity, MAY_ERROR},
@@ -263,7 +285,7 @@ static uint32_t observe(void)
             return MAY_RESET;
         }
         if (virtq_pending(&blk_queue)) {
-            return status != 0 ? MAY_ERROR : 0;
+            return status != 0 ? MAY_ERROR : MAY_DO;
         }
         hw_idle(wakes);
     }

@@ -54,8 +54,9 @@ void hw_pm_init(void)
 {
     pm_present = in16(PM_BASE) != 0xffff;
     if (pm_present) {
-        out16(PM_BASE, 0x100);
-        out16(PM_BASE + 2, 0x100); /* PWRBTN_EN */
+        pulse_power_button =
+            (in16(PM_BASE) & 0x100) != 0; /* pressed while we were starting */
+        out16(PM_BASE + 2, 0x100);        /* PWRBTN_EN */
     } else {
         /* QEMU's microvm has a local APIC in the way: enable it, LINT0 passes the 8259 on
          * (ExtINT). */
