@@ -47,9 +47,7 @@ enum rtc_reg {
 #define WALL_SEC_MAX                                                                     \
     UINT64_C(7258118400) /* the year 2200: keeps every sum of nanoseconds in range */
 
-/* Civil time
- * -----------------------------------------------------------------------------------------------------
- */
+/* Civil time ---------------------------------------------------------------------- */
 
 struct civil {
     unsigned year, month, day, weekday, hour, min,
@@ -108,9 +106,7 @@ static struct civil sec_to_civil(uint64_t sec)
     return c;
 }
 
-/* Registers and time
- * ---------------------------------------------------------------------------------------------
- */
+/* Registers and time -------------------------------------------------------------- */
 
 static uint8_t encode(const struct dev_rtc *rtc, unsigned v)
 {
@@ -194,9 +190,7 @@ static void fields_to_time(struct dev_rtc *rtc, uint64_t fraction_ns)
     rtc->seen_sec = wall / NSEC_PER_SEC;
 }
 
-/* What comes due
- * -------------------------------------------------------------------------------------------------
- */
+/* What comes due ------------------------------------------------------------------ */
 
 static uint64_t periodic_shift(const struct dev_rtc *rtc)
 {
@@ -311,9 +305,7 @@ static void update(struct dev_rtc *rtc, struct effects *fx)
     effects_wake(fx, next_event_ns(rtc));
 }
 
-/* Accesses
- * -------------------------------------------------------------------------------------------------------
- */
+/* Accesses ------------------------------------------------------------------------ */
 
 static bool is_time_field(unsigned index)
 {

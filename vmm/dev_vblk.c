@@ -56,9 +56,7 @@ unsigned vblk_in_flight(const struct vblk *blk)
     return count;
 }
 
-/* Submission
- * -----------------------------------------------------------------------------------------------------
- */
+/* Submission ---------------------------------------------------------------------- */
 
 static bool is_transfer(const struct vblk_slot *slot)
 {
@@ -124,22 +122,7 @@ static unsigned next_in_order(const struct vblk *blk, unsigned states, uint64_t 
     return best;
 }
 
-static void submit_waiting(struct vblk *blk, struct effects *fx)
-{
-    uint64_t order = 0;
-    unsigned index;
-
-    while ((index = next_in_order(blk, 1u << VBLK_WAITING, order)) < VBLK_SLOTS) {
-        order = blk->slot[index].order + 1;
-        if (!must_wait(blk, &blk->slot[index])) {
-            submit(blk, index, fx);
-        }
-    }
-}
-
-/* Answers to the driver
- * ------------------------------------------------------------------------------------------
- */
+/* Answers to the driver ----------------------------------------------------------- */
 
 static void answer(struct vblk *blk, struct gmem *gm, uint16_t head, uint64_t status_addr,
                    uint8_t status, uint32_t written_len, struct effects *fx)
@@ -163,9 +146,7 @@ static void finish(struct vblk *blk, struct gmem *gm, struct vblk_slot *slot,
     }
 }
 
-/* Requests
- * -------------------------------------------------------------------------------------------------------
- */
+/* Requests ------------------------------------------------------------------------ */
 
 /* A request as the driver wrote it, in our memory; the data is still where the segments
  * say. */
@@ -376,9 +357,41 @@ static void vblk_notify(void *dev, struct gmem *gm, unsigned queue, struct effec
     process_queue(dev, gm, fx);
 }
 
-/* Completion
- * -----------------------------------------------------------------------------------------------------
- */
+/* Completion ---------------------------------------------------------------------- */
+
+/* The bytes of a write that came with a state lie where they always did: a driver leaves
+ * the pages of a request alone until it is answered (VIRTIO 1.2, 2.7.13.3). */
+static bool ensure_data(struct vblk *blk, const struct gmem *gm, unsigned index)
+{
+    struct vblk_slot *slot = &blk->slot[index];
+
+    if (slot->op == REQUEST_WRITE && !slot->flushing && !slot->has_data) {
+        slot->has_data = virtq_copy_from(gm, slot->seg, slot->seg_count, slot->skip,
+                                         blk->data[index], slot->len);
+        return slot->has_data;
+    }
+    return true;
+}
+
+static void submit_waiting(struct vblk *blk, struct gmem *gm, struct effects *fx)
+{
+    uint64_t order = 0;
+    unsigned index;
+
+    while ((index = next_in_order(blk, 1u << VBLK_WAITING, order)) < VBLK_SLOTS) {
+        struct vblk_slot *slot = &blk->slot[index];
+
+        order = slot->order + 1;
+        if (must_wait(blk, slot)) {
+            continue;
+        }
+        if (ensure_data(blk, gm, index)) {
+            submit(blk, index, fx);
+        } else {
+            finish(blk, gm, slot, BLK_S_IOERR, 0, fx);
+        }
+    }
+}
 
 /* What the driver is told; a write without F_FLUSH goes into its second half instead
  * (false: not finished). */
@@ -428,7 +441,7 @@ static void vblk_input(void *dev, struct gmem *gm, const struct dev_input *in,
     if (!complete(blk, gm, in->slot, in, fx)) {
         return;
     }
-    submit_waiting(blk, fx);
+    submit_waiting(blk, gm, fx);
     if (q->used_idx != used_before) {
         vmmio_signal(&blk->mmio, gm, 0, fx);
     }
@@ -444,24 +457,18 @@ void vblk_reissue(struct vblk *blk, struct gmem *gm, struct effects *fx)
         struct vblk_slot *slot = &blk->slot[index];
 
         order = slot->order + 1;
-        if (slot->op == REQUEST_WRITE && !slot->flushing && !slot->has_data) {
-            if (slot->state == VBLK_ORPHAN) {
-                slot->state = VBLK_FREE;
-                continue;
-            }
-            /* A driver leaves the pages of a request alone until it is answered
-             * (2.7.13.3). */
-            slot->has_data = virtq_copy_from(gm, slot->seg, slot->seg_count, slot->skip,
-                                             blk->data[index], slot->len);
+        if (slot->state == VBLK_ORPHAN && slot->op == REQUEST_WRITE && !slot->has_data) {
+            slot->state = VBLK_FREE;
+        } else if (ensure_data(blk, gm, index)) {
+            emit(blk, index, fx);
+        } else {
+            finish(blk, gm, slot, BLK_S_IOERR, 0, fx);
         }
-        emit(blk, index, fx);
     }
-    submit_waiting(blk, fx);
+    submit_waiting(blk, gm, fx);
 }
 
-/* Device
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Device -------------------------------------------------------------------------- */
 
 static void vblk_driver_reset(void *dev, struct effects *fx)
 {

@@ -25,9 +25,7 @@ static bool event_idx(const struct vnet *net)
     return vmmio_has(&net->mmio, VIRTIO_F_EVENT_IDX);
 }
 
-/* Receiving
- * ------------------------------------------------------------------------------------------------------
- */
+/* Receiving ----------------------------------------------------------------------- */
 
 enum rx_result { RX_DONE = 0, RX_NO_BUFFER, RX_TOO_BIG, RX_BROKEN };
 
@@ -140,9 +138,7 @@ static void rx_frame(struct vnet *net, struct gmem *gm, const struct dev_input *
     rx_drain(net, gm, fx);
 }
 
-/* Sending
- * --------------------------------------------------------------------------------------------------------
- */
+/* Sending ------------------------------------------------------------------------- */
 
 static void tx_frame(struct vnet *net, struct gmem *gm, const struct virtq_chain *chain,
                      struct effects *fx)
@@ -209,9 +205,7 @@ static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
     }
 }
 
-/* Device
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Device -------------------------------------------------------------------------- */
 
 static void vnet_notify(void *dev, struct gmem *gm, unsigned queue, struct effects *fx)
 {

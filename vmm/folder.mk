@@ -19,6 +19,15 @@ libvmm_core_la_SOURCES = \
 	vmm/machine.c vmm/machine.h \
 	vmm/virtq.c vmm/virtq.h
 libvmm_core_la_CFLAGS = $(CORE_CFLAGS)
+
+VMM_RIG = tests/unit/unit.h tests/unit/vmm/machine_rig.c tests/unit/vmm/machine_rig.h
+VMM_UNIT_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/tests/unit/vmm
+VMM_UNIT_LIBS = libvmm_core.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/vmm/check_replay
+tests_unit_vmm_check_replay_SOURCES = tests/unit/vmm/check_replay.c $(VMM_RIG)
+tests_unit_vmm_check_replay_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_replay_LDADD = $(VMM_UNIT_LIBS)
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \

@@ -90,9 +90,7 @@ static struct dev_pic *pic_of(const struct machine *m)
     return m->dev[MACHINE_DEV_PIC].state;
 }
 
-/* Making a machine
- * -----------------------------------------------------------------------------------------------
- */
+/* Making a machine ---------------------------------------------------------------- */
 
 static const struct dev_class *class_of(const struct machine_conf *conf,
                                         unsigned dev_index)
@@ -233,9 +231,7 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
     return 0;
 }
 
-/* Effects
- * --------------------------------------------------------------------------------------------------------
- */
+/* Effects ------------------------------------------------------------------------- */
 
 static void set_line(struct machine *m, unsigned dev_index, bool level)
 {
@@ -324,9 +320,7 @@ static void effects_end(struct machine *m, unsigned dev_index)
     m->busy = false;
 }
 
-/* Accesses
- * -------------------------------------------------------------------------------------------------------
- */
+/* Accesses ------------------------------------------------------------------------ */
 
 static void clock_before_access(struct machine *m, unsigned dev_index)
 {
@@ -410,9 +404,7 @@ void machine_mmio(struct machine *m, struct gpa addr, bool is_write, unsigned le
     }
 }
 
-/* Inputs
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Inputs -------------------------------------------------------------------------- */
 
 /* The longest data an input of this type may carry. */
 static uint32_t input_len_max(enum input_type type)
@@ -473,9 +465,7 @@ void machine_wake(struct machine *m, uint64_t now_ns)
     }
 }
 
-/* Lines up, state down
- * -------------------------------------------------------------------------------------------
- */
+/* Lines up, state down ------------------------------------------------------------ */
 
 bool machine_irq_pending(const struct machine *m)
 {

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "machine_rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+
+#define CHECK(condition)                                                                 \
+    do {                                                                                 \
+        if (!(condition)) {                                                              \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);              \
+            abort();                                                                     \
+        }                                                                                \
+    } while (0)
+
+uint64_t rig_random(uint64_t *state)
+{
+    uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return z ^ (z >> 31);
+}
+
+void rig_log(struct rig *rig, char tag, const void *data, size_t len)
+{
+    if (rig->log_len + len + 1 > rig->log_cap) {
+        rig->log_cap = (rig->log_len + len + 1) * 2;
+        rig->log = realloc(rig->log, rig->log_cap);
+        CHECK(rig->log != NULL);
+    }
+    rig->log[rig->log_len++] = (uint8_t)tag;
+    if (len > 0) {
+        memcpy(rig->log + rig->log_len, data, len);
+    }
+    rig->log_len += len;
+}
+
+void rig_log_clear(struct rig *rig)
+{
+    rig->log_len = 0;
+}
+
+/* Ops ----------------------------------------------------------------------------- */
+
+static void op_serial(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    struct rig *rig = ctx;
+
+    rig->serial = realloc(rig->serial, rig->serial_len + len);
+    memcpy(rig->serial + rig->serial_len, bytes, len);
+    rig->serial_len += len;
+    rig_log(rig, 'S', bytes, len);
+}
+
+static void op_debug(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    rig_log(ctx, 'D', bytes, len);
+}
+
+static void op_submit(void *ctx, unsigned disk, const struct blk_request *request)
+{
+    struct rig *rig = ctx;
+    uint64_t words[6] = {
+        disk,        request->op, request->slot, request->generation, request->sector,
+        request->len};
+
+    CHECK(rig->pending_count < RIG_PENDING_MAX);
+    CHECK(request->len <= BLK_REQUEST_MAX);
+    CHECK((request->data != NULL) == (request->op == REQUEST_WRITE));
+    rig->pending[rig->pending_count++] = (struct rig_request){disk, *request};
+    rig->submitted_count++;
+    rig_log(rig, 'B', words, sizeof words);
+    if (request->data != NULL) {
+        rig_log(rig, 'd', request->data, request->len);
+    }
+}
+
+static void op_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len)
+{
+    struct rig *rig = ctx;
+
+    CHECK(len <= NET_FRAME_MAX);
+    memcpy(rig->frame, frame, len);
+    rig->frame_len = len;
+    rig->frame_count++;
+    rig_log(rig, 'N', &nic, sizeof nic);
+    rig_log(rig, 'n', frame, len);
+}
+
+static void op_reset(void *ctx)
+{
+    struct rig *rig = ctx;
+
+    rig->resets++;
+    rig_log(rig, 'R', NULL, 0);
+}
+
+static void op_shutdown(void *ctx)
+{
+    struct rig *rig = ctx;
+
+    rig->shutdowns++;
+    rig_log(rig, 'X', NULL, 0);
+}
+
+static uint64_t op_clock(void *ctx)
+{
+    struct rig *rig = ctx;
+
+    return rig->clock != NULL ? rig->clock(rig) : rig->now_ns;
+}
+
+static void op_input(void *ctx, unsigned dev_index, const struct dev_input *in)
+{
+    struct rig *rig = ctx;
+
+    if (rig->on_input != NULL) {
+        rig->on_input(rig, dev_index, in);
+    }
+}
+
+static const struct machine_ops rig_ops = {
+    .serial_out = op_serial,
+    .debug_out = op_debug,
+    .blk_submit = op_submit,
+    .net_send = op_send,
+    .reset = op_reset,
+    .shutdown = op_shutdown,
+    .clock = op_clock,
+    .on_input = op_input,
+};
+
+/* Life ---------------------------------------------------------------------------- */
+
+static void make(struct rig *rig)
+{
+    size_t size = (machine_size(&rig->conf) + 63) / 64 * 64;
+
+    if (rig->memory == NULL) {
+        rig->memory = aligned_alloc(64, size);
+        CHECK(rig->memory != NULL);
+        memset(rig->memory, 0xA5, size); /* init must not rely on zeros */
+    }
+    CHECK(machine_init(rig->memory, &rig->conf, &rig->gm, &rig_ops, rig, &rig->m) == 0);
+}
+
+void rig_init(struct rig *rig, const struct machine_conf *conf)
+{
+    memset(rig, 0, sizeof *rig);
+    rig->conf = (struct machine_conf){
+        .ram_len = RIG_RAM_LEN,
+        .disk_count = 1,
+        .nic_count = 1,
+        .disk = {{.sectors = RIG_SECTORS, .serial = "rig-disk-0"}},
+        .nic = {{.mac = {2, 0, 0, 0, 0, 1}}},
+        .cmdline = "console=rig",
+    };
+    if (conf != NULL) {
+        rig->conf = *conf;
+    }
+    rig->ram = aligned_alloc(GMEM_PAGE_SIZE, RIG_RAM_LEN);
+    CHECK(rig->ram != NULL);
+    memset(rig->ram, 0, RIG_RAM_LEN);
+    CHECK(gmem_add(&rig->gm, (struct gpa){0}, RIG_RAM_LEN, rig->ram, false, rig->dirty) ==
+          0);
+    make(rig);
+}
+
+void rig_free(struct rig *rig)
+{
+    free(rig->ram);
+    free(rig->memory);
+    free(rig->log);
+    free(rig->serial);
+    memset(rig, 0, sizeof *rig);
+}
+
+void rig_renew(struct rig *rig)
+{
+    free(rig->memory);
+    rig->memory = NULL;
+    make(rig);
+}
+
+/* Accesses ------------------------------------------------------------------------ */
+
+uint64_t rig_in(struct rig *rig, uint16_t port, unsigned len)
+{
+    uint64_t value = 0;
+
+    machine_pio(rig->m, port, false, len, &value);
+    return value;
+}
+
+void rig_out(struct rig *rig, uint16_t port, unsigned len, uint64_t value)
+{
+    machine_pio(rig->m, port, true, len, &value);
+}
+
+uint64_t rig_mmio_in(struct rig *rig, uint64_t addr, unsigned len)
+{
+    uint64_t value = 0;
+
+    machine_mmio(rig->m, (struct gpa){addr}, false, len, &value);
+    return value;
+}
+
+void rig_mmio_out(struct rig *rig, uint64_t addr, unsigned len, uint64_t value)
+{
+    machine_mmio(rig->m, (struct gpa){addr}, true, len, &value);
+}
+
+uint32_t rig_vreg_in(struct rig *rig, unsigned slot, unsigned reg)
+{
+    return (uint32_t)rig_mmio_in(rig,
+                                 MACHINE_MMIO_BASE + slot * MACHINE_MMIO_STRIDE + reg, 4);
+}
+
+void rig_vreg_out(struct rig *rig, unsigned slot, unsigned reg, uint32_t value)
+{
+    rig_mmio_out(rig, MACHINE_MMIO_BASE + slot * MACHINE_MMIO_STRIDE + reg, 4, value);
+}
+
+void rig_clock(struct rig *rig, uint64_t now_ns)
+{
+    rig->now_ns = now_ns;
+    machine_wake(rig->m, now_ns);
+}
+
+void rig_pic_init(struct rig *rig)
+{
+    static const uint8_t step[][2] = {
+        {0x20, 0x11}, {0x21, 0x20}, {0x21, 0x04}, {0x21, 0x01}, {0xA0, 0x11},
+        {0xA1, 0x28}, {0xA1, 0x02}, {0xA1, 0x01}, {0x21, 0x00}, {0xA1, 0x00},
+    };
+
+    for (size_t i = 0; i < sizeof step / sizeof step[0]; i++) {
+        rig_out(rig, step[i][0], 1, step[i][1]);
+    }
+    rig_out(rig, 0x4D0, 1, 0x20);
+    rig_out(rig, 0x4D1, 1, 0x0E);
+}
+
+/* State --------------------------------------------------------------------------- */
+
+size_t rig_save(struct rig *rig, uint8_t **ret_buf)
+{
+    size_t cap = machine_state_max(rig->m), len;
+    uint8_t *buf = malloc(cap);
+    struct state_io io;
+
+    CHECK(buf != NULL);
+    state_save_init(&io, buf, cap);
+    if (machine_xfer(rig->m, &io) != 0) {
+        fprintf(stderr, "save failed in %s: %s (%s)\n", io.section.name,
+                state_error_str(io.error),
+                io.refused_field != NULL ? io.refused_field : "-");
+        abort();
+    }
+    len = state_save_finish(&io);
+    CHECK(len > 0);
+    *ret_buf = buf;
+    return len;
+}
+
+int rig_load(struct rig *rig, const uint8_t *buf, size_t len, struct state_io *ret_io)
+{
+    state_load_init(ret_io, buf, len);
+    return machine_xfer(rig->m, ret_io);
+}
+
+uint32_t rig_digest(struct rig *rig)
+{
+    uint8_t *buf;
+    size_t len = rig_save(rig, &buf);
+    uint32_t digest = crc32c(0, buf, len);
+
+    free(buf);
+    return digest;
+}
+
+/* A driver ------------------------------------------------------------------------ */
+
+static void store(struct rig *rig, uint64_t addr, uint64_t value, size_t len)
+{
+    CHECK(gmem_write(&rig->gm, (struct gpa){addr}, &value, len));
+}
+
+void rig_virtio_start(struct rig *rig, unsigned slot, uint64_t features,
+                      struct rig_ring *rings, unsigned ring_count, uint64_t ring_base)
+{
+    rig_vreg_out(rig, slot, VMMIO_STATUS, 0);
+    rig_vreg_out(rig, slot, VMMIO_STATUS, VIRTIO_STATUS_ACKNOWLEDGE);
+    rig_vreg_out(rig, slot, VMMIO_STATUS,
+                 VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER);
+    for (uint32_t half = 0; half < 2; half++) {
+        rig_vreg_out(rig, slot, VMMIO_DRIVER_FEATURES_SEL, half);
+        rig_vreg_out(rig, slot, VMMIO_DRIVER_FEATURES,
+                     (uint32_t)(features >> (32 * half)));
+    }
+    rig_vreg_out(rig, slot, VMMIO_STATUS, 0x0B);
+    for (unsigned q = 0; q < ring_count; q++) {
+        uint64_t base = ring_base + q * 0x400;
+
+        rings[q] = (struct rig_ring){.slot = slot,
+                                     .queue = q,
+                                     .desc = base,
+                                     .avail = base + 0x100,
+                                     .used = base + 0x200};
+        memset(rig->ram + base, 0, 0x400);
+        rig_vreg_out(rig, slot, VMMIO_QUEUE_SEL, q);
+        rig_vreg_out(rig, slot, VMMIO_QUEUE_NUM, RIG_QUEUE_SIZE);
+        rig_vreg_out(rig, slot, VMMIO_QUEUE_DESC_LOW, (uint32_t)rings[q].desc);
+        rig_vreg_out(rig, slot, VMMIO_QUEUE_AVAIL_LOW, (uint32_t)rings[q].avail);
+        rig_vreg_out(rig, slot, VMMIO_QUEUE_USED_LOW, (uint32_t)rings[q].used);
+        rig_vreg_out(rig, slot, VMMIO_QUEUE_READY, 1);
+    }
+    rig_vreg_out(rig, slot, VMMIO_STATUS, 0x0F);
+}
+
+void rig_desc(struct rig *rig, const struct rig_ring *ring, unsigned index, uint64_t addr,
+              uint32_t len, uint16_t flags, uint16_t next)
+{
+    uint64_t at = ring->desc + index * 16;
+
+    store(rig, at, addr, 8);
+    store(rig, at + 8, len, 4);
+    store(rig, at + 12, flags, 2);
+    store(rig, at + 14, next, 2);
+}
+
+void rig_offer(struct rig *rig, struct rig_ring *ring, uint16_t head)
+{
+    store(rig, ring->avail + 4 + 2 * (ring->avail_idx % RIG_QUEUE_SIZE), head, 2);
+    ring->avail_idx++;
+    store(rig, ring->avail + 2, ring->avail_idx, 2);
+}
+
+void rig_notify(struct rig *rig, const struct rig_ring *ring)
+{
+    rig_vreg_out(rig, ring->slot, VMMIO_QUEUE_NOTIFY, ring->queue);
+}
+
+bool rig_used(struct rig *rig, struct rig_ring *ring, uint32_t *ret_id, uint32_t *ret_len)
+{
+    uint16_t idx;
+    uint64_t at = ring->used + 4 + 8 * (ring->used_seen % RIG_QUEUE_SIZE);
+
+    CHECK(gmem_load16(&rig->gm, (struct gpa){ring->used + 2}, &idx));
+    if (idx == ring->used_seen) {
+        return false;
+    }
+    ring->used_seen++;
+    gmem_read(&rig->gm, (struct gpa){at}, ret_id, 4);
+    gmem_read(&rig->gm, (struct gpa){at + 4}, ret_len, 4);
+    return true;
+}
+
+void rig_blk_done(struct rig *rig, unsigned i, uint32_t status)
+{
+    struct rig_request done = rig->pending[i];
+    uint8_t *data = NULL;
+    struct dev_input in = {
+        .type = INPUT_BLK_DONE,
+        .slot = done.request.slot,
+        .generation = done.request.generation,
+        .status = status,
+    };
+
+    CHECK(i < rig->pending_count);
+    memmove(&rig->pending[i], &rig->pending[i + 1],
+            (rig->pending_count - i - 1) * sizeof rig->pending[0]);
+    rig->pending_count--;
+    if (done.request.op == REQUEST_READ && status == 0) {
+        data = malloc(done.request.len);
+        CHECK(data != NULL);
+        for (uint32_t b = 0; b < done.request.len; b++) {
+            data[b] = (uint8_t)(done.request.sector + b / 512);
+        }
+        in.data = data;
+        in.len = done.request.len;
+    }
+    CHECK(machine_input(rig->m, machine_disk_dev(rig->m, done.disk), &in) == 0);
+    free(data);
+}
