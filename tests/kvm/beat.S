@@ -10,6 +10,9 @@
     .section .text
     .globl start
 start:
+#ifdef FAULT_AT_ONCE
+    jmp triple
+#endif
     cli
     xor %ax, %ax
     mov %ax, %ds
@@ -143,8 +146,17 @@ reset:
     out %al, %dx
     jmp dead
 triple:
+    /* Protected mode with an empty IDT: the first fault cannot be delivered, nor can the next. */
+    lgdtl %cs:flat_gdt_ptr
     lidtl %cs:no_idt
-    int $3
+    mov %cr0, %eax
+    or $1, %eax
+    mov %eax, %cr0
+    ljmpl $8, $(0xF0000 + in_flat)
+    .code32
+in_flat:
+    ud2
+    .code16
 spin:
     mov $0x20, %al
     out %al, $0x20
@@ -241,6 +253,13 @@ epoch_name:
 no_idt:
     .word 0
     .long 0
+    .balign 8
+flat_gdt:
+    .quad 0
+    .quad 0x00CF9B000000FFFF    /* code, accessed already: the ROM cannot be written */
+flat_gdt_ptr:
+    .word flat_gdt_ptr - flat_gdt - 1
+    .long 0xF0000 + flat_gdt
 
     .org 0xFFF0
     .byte 0xE9
