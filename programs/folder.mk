@@ -31,4 +31,13 @@ gemel_SOURCES = programs/gemel.c $(CLI_SOURCES)
 gemel_CPPFLAGS = $(AM_CPPFLAGS) -DGEMEL_BUILD_VERSION='"$(PACKAGE_VERSION)"'
 gemel_LDADD = libcluster_conf_io.la libbase_io.la $(JSONC_LIBS)
 $(gemel_OBJECTS): base/proto_ctl.pb-c.h
+
+# What answers it; gemeld links this too.
+noinst_LTLIBRARIES += libcli_server.la
+libcli_server_la_SOURCES = programs/cli_server.c programs/cli_server.h programs/cli_wire.h
+libcli_server_la_LIBADD = libbase_io.la $(QB_LIBS)
+check_PROGRAMS += tests/fake/fake_gemeld
+tests_fake_fake_gemeld_SOURCES = tests/fake/fake_gemeld.c
+tests_fake_fake_gemeld_LDADD = libcli_server.la libbase_io.la
+$(libcli_server_la_OBJECTS) $(tests_fake_fake_gemeld_OBJECTS): base/proto_ctl.pb-c.h
 # end of gemel
