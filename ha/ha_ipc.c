@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CLI's end in the agent: libqb IPC, the peer's uid and gid checked, one request at a time per connection. */
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <qb/qbdefs.h>
+#include <qb/qbipcs.h>
+#include <qb/qbloop.h>
+
+#include "base/cli_wire.h"
+#include "base/log.h"
+#include "base/uuid.h"
+#include "ha/ha_daemon.h"
+#include "ha/ha_text.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_TIMED_OUT = 5,
+       EXIT_NO_QUORUM = 6, EXIT_NOT_PERMITTED = 8 };
+
+/* What an accepted change leads to, and so what --wait waits for. */
+enum goal { GOAL_NONE = 0, GOAL_VM_RUNNING, GOAL_VM_STOPPED, GOAL_VM_GONE, GOAL_FENCED, GOAL_ALL_STOPPED };
+
+struct waiting {
+    qb_ipcs_connection_t *connection; /* NULL: free */
+    struct uuid op;
+    bool accepted; /* by the coordinator and a majority's disks */
+    bool wait;
+    enum goal goal;
+    char object[VM_NAME_MAX + 1];
+    uint64_t deadline_ns;
+    uint64_t since_version;
+    char text[512];
+};
+
+struct ha_ipc {
+    struct ha_daemon *daemon;
+    qb_ipcs_service_t *service;
+    gid_t group;
+    struct waiting waiting[CTL_CLIENTS_MAX];
+    unsigned clients;
+    _Alignas(8) uint8_t buf[CLI_WIRE_MSG_MAX];
+};
+
+static struct ha_ipc *the_ipc; /* libqb's accept callback brings no context */
+
+static void reply(struct ha_ipc *ipc, qb_ipcs_connection_t *c, uint32_t exit_code, const char *text,
+                  const char *json)
+{
+    Gemel__CliReply m = GEMEL__CLI_REPLY__INIT;
+    size_t len;
+
+    m.final = true;
+    m.exit_code = exit_code;
+    m.text = (char *) text;
+    m.json = (char *) (json != NULL ? json : "");
+    len = cli_wire_pack_reply(&m, ipc->buf);
+    if (len == 0) {
+        m.json = (char *) "";
+        m.text = (char *) "the answer is longer than a message; ask for one object";
+        m.exit_code = EXIT_FAILED;
+        len = cli_wire_pack_reply(&m, ipc->buf);
+    }
+    if (qb_ipcs_event_send(c, ipc->buf, len) < 0 && qb_ipcs_response_send(c, ipc->buf, len) < 0) {
+        log_debug("cli: the client is gone before its answer");
+    }
+}
+
+static void reply_doc(struct ha_ipc *ipc, qb_ipcs_connection_t *c, char *json, const char *what,
+                      const char *name)
+{
+    char text[256];
+
+    if (json == NULL) {
+        ha_text_set(text, sizeof text, "no ", what, " is named ", name, NULL);
+        reply(ipc, c, EXIT_NOT_FOUND, text, NULL);
+    } else {
+        reply(ipc, c, EXIT_DONE, "", json);
+    }
+    free(json);
+}
+
+static const char *option(const Gemel__CliRequest *rq, const char *key)
+{
+    size_t len = strlen(key);
+
+    for (size_t i = 0; i < rq->n_options; i++) {
+        if (strncmp(rq->options[i], key, len) == 0 && rq->options[i][len] == '=') {
+            return rq->options[i] + len + 1;
+        }
+    }
+    return NULL;
+}
+
+/* Reading -------------------------------------------------------------------------------------------- */
+
+static void read_status(struct ha_ipc *ipc, qb_ipcs_connection_t *c)
+{
+    struct ha_daemon *d = ipc->daemon;
+    uint32_t code = !d->agent.view.quorate    ? EXIT_NO_QUORUM
+                    : ha_json_healthy(d) ? EXIT_DONE
+                                              : EXIT_FAILED;
+    char *json = ha_json_status(d);
+
+    /* The CLI renders the document and derives its exit code from it. */
+    (void) code;
+    reply(ipc, c, EXIT_DONE, "", json);
+    free(json);
+}
+
+static void read_console(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const char *name)
+{
+    struct ha_daemon *d = ipc->daemon;
+    const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
+    char path[PATH_LEN_MAX * 2], json[PATH_LEN_MAX * 2 + 32], text[256];
+
+    if (vm == NULL) {
+        ha_text_set(text, sizeof text, "no VM is named ", name, NULL);
+        reply(ipc, c, EXIT_NOT_FOUND, text, NULL);
+    } else if (d->vmm == NULL || !ha_vmm_console(d->vmm, vm->uuid, path, sizeof path)) {
+        const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
+
+        ha_text_set(text, sizeof text, name, " does not run on this node; it is ",
+                    ha_vm_state_str(vm->state), owner != NULL ? " on " : "",
+                    owner != NULL ? owner->name : "", NULL);
+        reply(ipc, c, EXIT_FAILED, text, NULL);
+    } else {
+        snprintf(json, sizeof json, "{\"socket\":\"%s\"}", path);
+        reply(ipc, c, EXIT_DONE, "", json);
+    }
+}
+
+static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const Gemel__CliRequest *rq)
+{
+    struct ha_daemon *d = ipc->daemon;
+    const char *since = option(rq, "since");
+
+    if (strcmp(rq->verb, "status") == 0) {
+        read_status(ipc, c);
+    } else if (strcmp(rq->verb, "node list") == 0) {
+        reply_doc(ipc, c, ha_json_nodes(d), "node", "");
+    } else if (strcmp(rq->verb, "vm list") == 0) {
+        reply_doc(ipc, c, ha_json_vms(d), "VM", "");
+    } else if (strcmp(rq->verb, "vm show") == 0) {
+        reply_doc(ipc, c, ha_json_vm(d, rq->object), "VM", rq->object);
+    } else if (strcmp(rq->verb, "events") == 0) {
+        reply_doc(ipc, c, ha_json_events(d, since != NULL ? strtoull(since, NULL, 10) : 0), "", "");
+    } else if (strcmp(rq->verb, "explain") == 0) {
+        reply_doc(ipc, c, ha_json_explain(d, rq->object), "VM or node", rq->object);
+    } else if (strcmp(rq->verb, "cluster show") == 0) {
+        reply_doc(ipc, c, ha_json_cluster(d), "cluster definition", "yet: gemel cluster apply");
+    } else if (strcmp(rq->verb, "vm console") == 0) {
+        read_console(ipc, c, rq->object);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Changing ---------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *verb, *op;
+    uint32_t flags;
+    enum goal goal;
+} change_table[] = {
+    {"cluster apply", "cluster apply", 0, GOAL_NONE},
+    {"cluster stop", "cluster stop", 0, GOAL_ALL_STOPPED},
+    {"cluster recover", "cluster recover", 0, GOAL_NONE},
+    {"vm apply", "vm apply", 0, GOAL_NONE},
+    {"vm start", "vm start", 0, GOAL_VM_RUNNING},
+    {"vm retry", "vm retry", 0, GOAL_VM_RUNNING},
+    {"vm stop", "vm stop", 0, GOAL_VM_STOPPED},
+    {"vm kill", "vm stop", HA_OP_KILL, GOAL_VM_STOPPED},
+    {"vm delete", "vm delete", 0, GOAL_VM_GONE},
+    {"node fence", "node fence", 0, GOAL_FENCED},
+    {"node confirm-off", "node confirm-off", 0, GOAL_NONE},
+};
+
+static void actor_of(qb_ipcs_connection_t *c, char *text, size_t cap)
+{
+    struct qb_ipcs_connection_auth_data auth;
+    struct passwd *pw;
+
+    if (qb_ipcs_connection_auth_get(c, &auth) < 0) {
+        ha_text_set(text, cap, "unknown", NULL);
+        return;
+    }
+    pw = getpwuid(auth.uid);
+    ha_text_set(text, cap, pw != NULL ? pw->pw_name : "uid ", NULL);
+    if (pw == NULL) {
+        ha_text_add_u64(text, cap, auth.uid);
+    }
+}
+
+static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const Gemel__CliRequest *rq,
+                   unsigned index)
+{
+    struct ha_daemon *d = ipc->daemon;
+    struct ha_op op = {.uid = uuid_random(), .flags = change_table[index].flags};
+    struct waiting *w = NULL;
+
+    for (unsigned i = 0; w == NULL && i < ARRAY_SIZE(ipc->waiting); i++) {
+        w = ipc->waiting[i].connection == NULL ? &ipc->waiting[i] : NULL;
+    }
+    if (w == NULL) {
+        reply(ipc, c, EXIT_FAILED, "too many requests wait at this node; try again", NULL);
+        return;
+    }
+    if (!d->agent_up) {
+        reply(ipc, c, EXIT_NO_QUORUM, "Corosync does not answer on this node: systemctl status corosync", NULL);
+        return;
+    }
+    if (rq->dry_run) {
+        op.flags |= HA_OP_DRY_RUN;
+    }
+    ha_text_set(op.verb, sizeof op.verb, change_table[index].op, NULL);
+    ha_text_set(op.object, sizeof op.object, rq->object, NULL);
+    ha_text_set(op.reason, sizeof op.reason, rq->reason, NULL);
+    actor_of(c, op.actor, sizeof op.actor);
+    op.body = rq->body;
+    op.body_len = (uint32_t) strlen(rq->body);
+    *w = (struct waiting) {
+        .connection = c,
+        .op = op.uid,
+        .wait = rq->wait && !rq->dry_run,
+        .goal = change_table[index].goal,
+        .deadline_ns = loop_now_ns() + rq->timeout_ms * NSEC_PER_MSEC,
+        .since_version = d->agent.state.version,
+    };
+    ha_text_set(w->object, sizeof w->object, rq->object, NULL);
+    qb_ipcs_connection_ref(c);
+    ha_agent_op(&d->agent, &op, loop_now_ns());
+}
+
+static void done(struct ha_ipc *ipc, struct waiting *w, uint32_t exit_code, const char *text)
+{
+    qb_ipcs_connection_t *c = w->connection;
+
+    w->connection = NULL;
+    reply(ipc, c, exit_code, text, exit_code == EXIT_DONE ? "{\"changed\":true}" : NULL);
+    qb_ipcs_connection_unref(c);
+}
+
+void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(ipc->waiting); i++) {
+        struct waiting *w = &ipc->waiting[i];
+
+        if (w->connection == NULL || !uuid_equal(w->op, result->uid)) {
+            continue;
+        }
+        if (result->exit_code != EXIT_DONE || !w->wait || w->goal == GOAL_NONE) {
+            done(ipc, w, result->exit_code, result->text);
+            return;
+        }
+        w->accepted = true;
+        ha_text_set(w->text, sizeof w->text, result->text, NULL);
+    }
+}
+
+/* True: reached or failed for good, and answered. */
+static bool vm_goal(struct ha_ipc *ipc, struct waiting *w)
+{
+    struct ha_state *s = &ipc->daemon->agent.state;
+    const struct ha_vm *vm = ha_state_vm_by_name(s, w->object);
+    char text[512];
+
+    if (vm == NULL) {
+        ha_text_set(text, sizeof text, w->object, w->goal == GOAL_VM_GONE ? ": deleted" : ": was deleted", NULL);
+        done(ipc, w, w->goal == GOAL_VM_GONE ? EXIT_DONE : EXIT_NOT_FOUND, text);
+        return true;
+    }
+    if (w->goal == GOAL_VM_RUNNING && vm->state == HA_VM_RUNNING) {
+        const struct ha_node *owner = ha_state_node(s, vm->owner);
+
+        ha_text_set(text, sizeof text, vm->name, ": running on ", owner != NULL ? owner->name : "?", NULL);
+        done(ipc, w, EXIT_DONE, text);
+        return true;
+    }
+    if (w->goal == GOAL_VM_RUNNING && vm->version > w->since_version &&
+        (vm->state == HA_VM_HELD || (vm->state == HA_VM_FAILED && vm->failures >= 2))) {
+        ha_text_set(text, sizeof text, vm->name, ": not started: ", vm->reason, NULL);
+        done(ipc, w, EXIT_FAILED, text);
+        return true;
+    }
+    if (w->goal == GOAL_VM_STOPPED && vm->state == HA_VM_STOPPED) {
+        ha_text_set(text, sizeof text, vm->name, ": stopped: ", vm->reason, NULL);
+        done(ipc, w, EXIT_DONE, text);
+        return true;
+    }
+    return false;
+}
+
+static bool fence_goal(struct ha_ipc *ipc, struct waiting *w)
+{
+    const struct ha_node *node = ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
+    char text[512];
+
+    if (node == NULL || node->version <= w->since_version || node->fence == HA_FENCE_PENDING) {
+        return false;
+    }
+    ha_text_set(text, sizeof text, node->name, node->fence == HA_FENCE_OK ? ": off: " : ": not fenced: ",
+                node->fence_detail, NULL);
+    done(ipc, w, node->fence == HA_FENCE_OK ? EXIT_DONE : EXIT_FAILED, text);
+    return true;
+}
+
+static bool all_stopped(struct ha_ipc *ipc, struct waiting *w)
+{
+    const struct ha_state *s = &ipc->daemon->agent.state;
+
+    for (unsigned i = 0; i < s->vm_count; i++) {
+        if (s->vm[i]->state != HA_VM_STOPPED) {
+            return false;
+        }
+    }
+    done(ipc, w, EXIT_DONE, "cluster stop: every VM is stopped and released");
+    return true;
+}
+
+void ha_ipc_look(struct ha_ipc *ipc)
+{
+    uint64_t now_ns = loop_now_ns();
+
+    for (unsigned i = 0; i < ARRAY_SIZE(ipc->waiting); i++) {
+        struct waiting *w = &ipc->waiting[i];
+        bool answered = false;
+
+        if (w->connection == NULL) {
+            continue;
+        }
+        if (w->accepted) {
+            switch (w->goal) {
+            case GOAL_FENCED:
+                answered = fence_goal(ipc, w);
+                break;
+            case GOAL_ALL_STOPPED:
+                answered = all_stopped(ipc, w);
+                break;
+            case GOAL_VM_RUNNING:
+            case GOAL_VM_STOPPED:
+            case GOAL_VM_GONE:
+                answered = vm_goal(ipc, w);
+                break;
+            case GOAL_NONE:
+            default:
+                break;
+            }
+        }
+        if (!answered && now_ns >= w->deadline_ns) {
+            char text[512];
+
+            ha_text_set(text, sizeof text, w->object,
+                        w->accepted ? ": accepted, but not done in time; it goes on: gemel explain"
+                                    : ": not accepted in time; gemel status shows why", NULL);
+            done(ipc, w, EXIT_TIMED_OUT, text);
+        }
+    }
+}
+
+/* libqb --------------------------------------------------------------------------------------------------- */
+
+static bool in_group(uid_t uid, gid_t gid, gid_t group)
+{
+    gid_t groups[64];
+    int count = (int) ARRAY_SIZE(groups);
+    struct passwd *pw;
+
+    if (group == (gid_t) -1) {
+        return false;
+    }
+    if (gid == group) {
+        return true;
+    }
+    pw = getpwuid(uid);
+    if (pw == NULL || getgrouplist(pw->pw_name, pw->pw_gid, groups, &count) < 0) {
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        if (groups[i] == group) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int32_t on_accept(qb_ipcs_connection_t *c, uid_t uid, gid_t gid)
+{
+    struct ha_ipc *ipc = the_ipc;
+
+    if (uid != 0 && !in_group(uid, gid, ipc->group)) {
+        return -EACCES;
+    }
+    if (ipc->clients >= CTL_CLIENTS_MAX) {
+        return -EAGAIN;
+    }
+    qb_ipcs_connection_auth_set(c, uid, gid, 0600);
+    return 0;
+}
+
+static void on_created(qb_ipcs_connection_t *c)
+{
+    (void) c;
+    the_ipc->clients++;
+}
+
+static int32_t on_message(qb_ipcs_connection_t *c, void *data, size_t size)
+{
+    struct ha_ipc *ipc = the_ipc;
+    struct ctl_msg msg;
+    bool known = false;
+    char text[128];
+
+    if (cli_wire_unpack_request(data, size, &msg) < 0) {
+        reply(ipc, c, EXIT_USAGE, "the request cannot be read; gemel and gemeld may be of different versions", NULL);
+        return 0;
+    }
+    if (!read_verb(ipc, c, msg.cli_request)) {
+        for (unsigned i = 0; i < ARRAY_SIZE(change_table); i++) {
+            if (strcmp(change_table[i].verb, msg.cli_request->verb) == 0) {
+                change(ipc, c, msg.cli_request, i);
+                known = true;
+            }
+        }
+        if (!known) {
+            ha_text_set(text, sizeof text, "this agent does not know `", msg.cli_request->verb, "`", NULL);
+            reply(ipc, c, EXIT_USAGE, text, NULL);
+        }
+    }
+    ctl_msg_free(&msg);
+    return 0;
+}
+
+static int32_t on_closed(qb_ipcs_connection_t *c)
+{
+    struct ha_ipc *ipc = the_ipc;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(ipc->waiting); i++) {
+        if (ipc->waiting[i].connection == c) {
+            ipc->waiting[i].connection = NULL; /* the change goes on; nobody waits for it here */
+            qb_ipcs_connection_unref(c);
+        }
+    }
+    ipc->clients--;
+    return 0;
+}
+
+static void on_destroyed(qb_ipcs_connection_t *c)
+{
+    (void) c;
+}
+
+static int32_t poll_add(enum qb_loop_priority p, int32_t fd, int32_t events, void *data,
+                        qb_ipcs_dispatch_fn_t fn)
+{
+    return qb_loop_poll_add(loop_qb(the_ipc->daemon->loop), p, fd, events, data, fn);
+}
+
+static int32_t poll_mod(enum qb_loop_priority p, int32_t fd, int32_t events, void *data,
+                        qb_ipcs_dispatch_fn_t fn)
+{
+    return qb_loop_poll_mod(loop_qb(the_ipc->daemon->loop), p, fd, events, data, fn);
+}
+
+static int32_t poll_del(int32_t fd)
+{
+    return qb_loop_poll_del(loop_qb(the_ipc->daemon->loop), fd);
+}
+
+static int32_t job_add(enum qb_loop_priority p, void *data, qb_loop_job_dispatch_fn fn)
+{
+    /* libqb's own housekeeping after a disconnect: late is fine. */
+    return qb_loop_job_add(loop_qb(the_ipc->daemon->loop), p, data, fn);
+}
+
+int ha_ipc_new(struct ha_daemon *daemon, struct ha_ipc **ret_ipc)
+{
+    static struct qb_ipcs_service_handlers handlers = {
+        .connection_accept = on_accept,
+        .connection_created = on_created,
+        .msg_process = on_message,
+        .connection_closed = on_closed,
+        .connection_destroyed = on_destroyed,
+    };
+    static struct qb_ipcs_poll_handlers poll_handlers = {
+        .job_add = job_add, .dispatch_add = poll_add, .dispatch_mod = poll_mod, .dispatch_del = poll_del};
+    struct ha_ipc *ipc = calloc(1, sizeof *ipc);
+    struct group *gr = getgrnam(daemon->node.group);
+    int r;
+
+    if (ipc == NULL) {
+        return -ENOMEM;
+    }
+    ipc->daemon = daemon;
+    ipc->group = gr != NULL ? gr->gr_gid : (gid_t) -1;
+    the_ipc = ipc;
+    ipc->service = qb_ipcs_create(CLI_WIRE_SERVICE, 0, QB_IPC_SOCKET, &handlers);
+    if (ipc->service == NULL) {
+        free(ipc);
+        return -ENOMEM;
+    }
+    qb_ipcs_enforce_buffer_size(ipc->service, CLI_WIRE_MSG_MAX);
+    qb_ipcs_poll_handlers_set(ipc->service, &poll_handlers);
+    r = qb_ipcs_run(ipc->service);
+    if (r < 0) {
+        free(ipc);
+        return r;
+    }
+    *ret_ipc = ipc;
+    return 0;
+}
+
+void ha_ipc_free(struct ha_ipc *ipc)
+{
+    if (ipc == NULL) {
+        return;
+    }
+    qb_ipcs_destroy(ipc->service);
+    free(ipc);
+}

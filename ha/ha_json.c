@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "base/os.h"
+#include "base/uuid.h"
+#include "ha/ha_daemon.h"
+#include "ha/ha_text.h"
+
+static void put_str(json_object *o, const char *key, const char *value)
+{
+    json_object_object_add(o, key, json_object_new_string(value));
+}
+
+static void put_u64(json_object *o, const char *key, uint64_t value)
+{
+    json_object_object_add(o, key, json_object_new_uint64(value));
+}
+
+static void put_bool(json_object *o, const char *key, bool value)
+{
+    json_object_object_add(o, key, json_object_new_boolean(value));
+}
+
+static char *finish(json_object *o)
+{
+    char *text = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+                                                              JSON_C_TO_STRING_NOSLASHESCAPE));
+
+    json_object_put(o);
+    return text;
+}
+
+static const char *incarnation_text(const struct incarnation *inc, char *text, size_t cap)
+{
+    char id[UUID_STR_LEN + 1];
+
+    uuid_format(inc->boot_id, id);
+    snprintf(text, cap, "%.8s.%" PRIu64, id, inc->join);
+    return text;
+}
+
+static const char *node_name(struct ha_daemon *d, uint32_t nodeid)
+{
+    const struct ha_node *node = ha_state_node(&d->agent.state, nodeid);
+
+    return node != NULL ? node->name : "-";
+}
+
+/* What this node knows of another, in one word. */
+static const char *node_state(struct ha_daemon *d, unsigned index)
+{
+    const struct ha_agent *a = &d->agent;
+    const struct ha_node *node = &a->state.node[index];
+    struct proof_answer answer;
+
+    if (ha_view_has(&a->view, node->nodeid) && a->view.agreed) {
+        if (a->phase != HA_PHASE_SYNCED || !ha_agent_is_participant(a, node->nodeid)) {
+            return "joining";
+        }
+        if (node->fence == HA_FENCE_PENDING || node->fence == HA_FENCE_CANCELLING) {
+            return "joining";
+        }
+        return d->suspected[index] ? "suspect" : "member";
+    }
+    if (node->clean_stopped || !node->seen) {
+        return "down";
+    }
+    return proof_is_dead(&a->state.proofs, node->nodeid, &node->incarnation, &answer) ? "fenced"
+                                                                                     : "lost";
+}
+
+static bool has_device(struct ha_daemon *d, const char *name)
+{
+    const struct conf_cluster *conf = d->agent.state.cluster.conf;
+
+    for (unsigned i = 0; conf != NULL && i < conf->device_count; i++) {
+        if (strcmp(conf->device[i].node, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *fence_word(struct ha_daemon *d, const struct ha_node *node)
+{
+    if (!has_device(d, node->name)) {
+        return "none";
+    }
+    switch (node->fence) {
+    case HA_FENCE_FAILED:
+        return "failed";
+    case HA_FENCE_PENDING:
+    case HA_FENCE_CANCELLING:
+        return "pending";
+    case HA_FENCE_NONE:
+    case HA_FENCE_OK:
+    default:
+        return "ok";
+    }
+}
+
+static json_object *node_doc(struct ha_daemon *d, unsigned index)
+{
+    const struct ha_state *s = &d->agent.state;
+    const struct ha_node *node = &s->node[index];
+    json_object *o = json_object_new_object();
+    uint64_t used = 0;
+    unsigned vms = 0;
+    char text[64];
+
+    for (unsigned i = 0; i < s->vm_count; i++) {
+        const struct ha_vm *vm = s->vm[i];
+
+        if (vm->owner == node->nodeid && vm->state != HA_VM_STOPPED && vm->state != HA_VM_FAILED &&
+            vm->state != HA_VM_HELD) {
+            vms++;
+            used += vm->conf != NULL ? vm->conf->memory_bytes : 0;
+        }
+    }
+    put_str(o, "name", node->name);
+    put_u64(o, "id", node->nodeid);
+    put_str(o, "state", node_state(d, index));
+    put_str(o, "incarnation", incarnation_text(&node->incarnation, text, sizeof text));
+    put_str(o, "fence", fence_word(d, node));
+    put_u64(o, "vms", vms);
+    put_u64(o, "memory_free_mib", node->memory_bytes > used ? (node->memory_bytes - used) >> 20 : 0);
+    put_str(o, "reason", d->fence_progress[index][0] != '\0' && node->fence == HA_FENCE_PENDING
+                             ? d->fence_progress[index]
+                             : node->fence_detail);
+    return o;
+}
+
+static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
+{
+    json_object *o = json_object_new_object();
+    char id[UUID_STR_LEN + 1];
+
+    uuid_format(vm->uuid, id);
+    put_str(o, "name", vm->name);
+    put_str(o, "uuid", id);
+    put_str(o, "desired", vm->desired == HA_DESIRED_RUNNING ? "running" : "stopped");
+    put_str(o, "state", ha_vm_state_str(vm->state));
+    put_str(o, "node", vm->state == HA_VM_STOPPED ? "-" : node_name(d, vm->owner));
+    put_u64(o, "epoch", vm->epoch);
+    put_str(o, "reason", vm->reason);
+    put_u64(o, "since_ms", (loop_now_ns() - vm->changed_ns) / NSEC_PER_MSEC);
+    return o;
+}
+
+static json_object *nodes_doc(struct ha_daemon *d)
+{
+    json_object *a = json_object_new_array();
+
+    for (unsigned i = 0; i < d->agent.state.node_count; i++) {
+        json_object_array_add(a, node_doc(d, i));
+    }
+    return a;
+}
+
+static json_object *vms_doc(struct ha_daemon *d)
+{
+    json_object *a = json_object_new_array();
+
+    for (unsigned i = 0; i < d->agent.state.vm_count; i++) {
+        json_object_array_add(a, vm_doc(d, d->agent.state.vm[i]));
+    }
+    return a;
+}
+
+static bool waits_for(struct ha_daemon *d, const struct ha_node *node)
+{
+    struct proof_answer answer;
+
+    if (ha_view_has(&d->agent.view, node->nodeid) || !node->seen ||
+        proof_is_dead(&d->agent.state.proofs, node->nodeid, &node->incarnation, &answer)) {
+        return false;
+    }
+    for (unsigned i = 0; i < d->agent.state.vm_count; i++) {
+        const struct ha_vm *vm = d->agent.state.vm[i];
+
+        if (vm->owner == node->nodeid && vm->state == HA_VM_UNKNOWN) {
+            return true;
+        }
+    }
+    return node->fence == HA_FENCE_PENDING;
+}
+
+/* Proofs of death that somebody waits for: deadline, executor, last error, and what would shorten the wait. */
+static json_object *proofs_doc(struct ha_daemon *d)
+{
+    json_object *a = json_object_new_array();
+
+    for (unsigned i = 0; i < d->agent.state.node_count; i++) {
+        const struct ha_node *node = &d->agent.state.node[i];
+        json_object *o, *what;
+        char text[REASON_LEN_MAX + 1];
+
+        if (!waits_for(d, node)) {
+            continue;
+        }
+        o = json_object_new_object();
+        what = json_object_new_array();
+        put_str(o, "node", node->name);
+        put_str(o, "incarnation", incarnation_text(&node->incarnation, text, sizeof text));
+        if (has_device(d, node->name)) {
+            json_object_array_add(what, json_object_new_string("its fence device says off, twice"));
+        }
+        json_object_array_add(what, json_object_new_string("it comes back after a reboot"));
+        json_object_array_add(what, json_object_new_string("an operator's confirm-off"));
+        json_object_object_add(o, "waiting_for", what);
+        put_str(o, "executor",
+                node->fence == HA_FENCE_PENDING ? node_name(d, node->fence_executor) : "-");
+        put_u64(o, "deadline_ms", d->agent.times.fence_total_ns / NSEC_PER_MSEC);
+        put_str(o, "last_error", d->fence_progress[i][0] != '\0' ? d->fence_progress[i]
+                                                                 : node->fence_detail);
+        ha_text_set(text, sizeof text, "switch it off by hand, look that it is off, then: gemel node confirm-off ",
+                    node->name, " --reason TEXT", NULL);
+        put_str(o, "shorten", text);
+        json_object_array_add(a, o);
+    }
+    return a;
+}
+
+static void add_problem(json_object *a, const char *x, const char *y, const char *z)
+{
+    char text[REASON_LEN_MAX * 2];
+
+    ha_text_set(text, sizeof text, x, y, z, NULL);
+    json_object_array_add(a, json_object_new_string(text));
+}
+
+static json_object *problems_doc(struct ha_daemon *d)
+{
+    const struct ha_agent *a = &d->agent;
+    json_object *p = json_object_new_array();
+
+    if (!d->agent_up) {
+        add_problem(p, "Corosync does not answer on this node", "", "");
+        return p;
+    }
+    if (!a->view.agreed) {
+        add_problem(p, "Corosync has not settled on a membership", "", "");
+    } else if (!a->view.quorate) {
+        add_problem(p, "no quorum: nothing is started here", "", "");
+    }
+    if (a->phase != HA_PHASE_SYNCED && a->view.quorate) {
+        add_problem(p, "not ready: ", a->waiting, "");
+    }
+    if (d->store_failed) {
+        add_problem(p, "this node cannot write its record log; see its log", "", "");
+    }
+    if (!d->fenced_connected) {
+        add_problem(p, "gemel-fenced does not answer on this node", "", "");
+    }
+    for (unsigned i = 0; i < a->state.node_count; i++) {
+        const char *state = node_state(d, i);
+
+        if (strcmp(state, "member") != 0) {
+            add_problem(p, a->state.node[i].name, " is ", state);
+        }
+        if (!has_device(d, a->state.node[i].name)) {
+            add_problem(p, a->state.node[i].name, " has no fence device: its VMs cannot be taken over by themselves", "");
+        }
+    }
+    for (unsigned i = 0; i < a->state.vm_count; i++) {
+        const struct ha_vm *vm = a->state.vm[i];
+
+        if (vm->desired == HA_DESIRED_RUNNING && vm->state != HA_VM_RUNNING) {
+            add_problem(p, vm->name, " is ", ha_vm_state_str(vm->state));
+        }
+    }
+    return p;
+}
+
+bool ha_json_healthy(struct ha_daemon *d)
+{
+    json_object *p = problems_doc(d);
+    bool healthy = json_object_array_length(p) == 0;
+
+    json_object_put(p);
+    return healthy;
+}
+
+char *ha_json_status(struct ha_daemon *d)
+{
+    const struct ha_agent *a = &d->agent;
+    json_object *o = json_object_new_object(), *problems = problems_doc(d);
+    char ring[48];
+
+    put_str(o, "cluster", a->state.cluster.conf != NULL ? a->state.cluster.conf->name : "-");
+    put_str(o, "node", d->node.name);
+    put_bool(o, "quorate", a->view.quorate);
+    snprintf(ring, sizeof ring, "%x.%" PRIx64, a->view.ring.nodeid, a->view.ring.seq);
+    put_str(o, "ring", ring);
+    put_str(o, "coordinator",
+            a->phase == HA_PHASE_SYNCED ? node_name(d, a->sync.coordinator) : "unknown");
+    put_u64(o, "term", a->state.term);
+    put_u64(o, "version", a->state.version);
+    put_str(o, "phase", a->phase == HA_PHASE_SYNCED       ? "synced"
+                        : a->phase == HA_PHASE_TRANSFER   ? "transfer"
+                        : a->phase == HA_PHASE_EXCHANGING ? "exchanging"
+                                                          : "alone");
+    put_bool(o, "degraded", json_object_array_length(problems) != 0);
+    json_object_object_add(o, "problems", problems);
+    json_object_object_add(o, "nodes", nodes_doc(d));
+    json_object_object_add(o, "vms", vms_doc(d));
+    json_object_object_add(o, "proofs", proofs_doc(d));
+    put_u64(o, "dropped_old_ring", a->count.dropped_ring);
+    return finish(o);
+}
+
+char *ha_json_nodes(struct ha_daemon *d)
+{
+    json_object *o = json_object_new_object();
+
+    json_object_object_add(o, "nodes", nodes_doc(d));
+    return finish(o);
+}
+
+char *ha_json_vms(struct ha_daemon *d)
+{
+    json_object *o = json_object_new_object();
+
+    json_object_object_add(o, "vms", vms_doc(d));
+    return finish(o);
+}
+
+char *ha_json_vm(struct ha_daemon *d, const char *name)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
+    char instance[UUID_STR_LEN + 1], claim[160];
+    json_object *o;
+
+    if (vm == NULL) {
+        return NULL;
+    }
+    o = vm_doc(d, vm);
+    put_str(o, "definition", vm->definition);
+    uuid_format(vm->instance, instance);
+    snprintf(claim, sizeof claim, "owner.%" PRIu64 ": %s, instance %s", vm->epoch,
+             node_name(d, vm->owner), instance);
+    put_str(o, "claim", vm->epoch != 0 ? claim : "-");
+    return finish(o);
+}
+
+char *ha_json_events(struct ha_daemon *d, uint64_t since)
+{
+    json_object *o = json_object_new_object(), *a = json_object_new_array();
+
+    for (unsigned i = 0; i < d->event_count; i++) {
+        const struct ha_event *e =
+            &d->event[(d->event_next + EVENTS_KEPT - d->event_count + i) % EVENTS_KEPT];
+        const char *colon = strchr(e->text, ':');
+        char object[64] = "";
+        json_object *doc;
+
+        if (e->seq <= since && since != 0) {
+            continue;
+        }
+        if (colon != NULL && (size_t) (colon - e->text) < sizeof object) {
+            memcpy(object, e->text, (size_t) (colon - e->text));
+        }
+        doc = json_object_new_object();
+        put_u64(doc, "seq", e->seq);
+        put_u64(doc, "t_ms", e->wall_ns / NSEC_PER_MSEC);
+        put_u64(doc, "mono_ns", e->mono_ns);
+        put_str(doc, "kind", e->seq != 0 ? "record" : "local");
+        put_str(doc, "object", object);
+        put_str(doc, "text", e->text);
+        json_object_array_add(a, doc);
+    }
+    json_object_object_add(o, "events", a);
+    return finish(o);
+}
+
+char *ha_json_cluster(struct ha_daemon *d)
+{
+    json_object *o;
+
+    if (!ha_state_set_up(&d->agent.state)) {
+        return NULL;
+    }
+    o = json_object_new_object();
+    put_str(o, "name", d->agent.state.cluster.conf != NULL ? d->agent.state.cluster.conf->name : "-");
+    put_str(o, "definition", d->agent.state.cluster.definition);
+    return finish(o);
+}
+
+static void line(json_object *a, const char *x, const char *y, const char *z)
+{
+    add_problem(a, x, y, z);
+}
+
+static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
+{
+    const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
+
+    line(a, vm->name, vm->desired == HA_DESIRED_RUNNING ? ": wanted running, is " : ": wanted stopped, is ",
+         ha_vm_state_str(vm->state));
+    line(a, "why: ", vm->reason, "");
+    if (vm->state == HA_VM_UNKNOWN && owner != NULL) {
+        char text[REASON_LEN_MAX + 1];
+
+        line(a, "its last owner is ", owner->name, "; nothing starts before that node is proven dead, is back, or an "
+             "operator confirms it off");
+        if (owner->fence == HA_FENCE_PENDING) {
+            ha_text_set(text, sizeof text, "fencing by ", node_name(d, owner->fence_executor), ", attempt ", NULL);
+            ha_text_add_u64(text, sizeof text, owner->fence_attempts);
+            line(a, text, ": ", owner->fence_detail);
+        } else if (owner->fence == HA_FENCE_FAILED) {
+            line(a, "the last attempt to fence it failed: ", owner->fence_detail, "; it is tried again");
+        }
+        line(a, "to shorten it: gemel node confirm-off ", owner->name, " --reason TEXT, when you have seen that it is off");
+    }
+    if (vm->state == HA_VM_FAILED) {
+        char text[64] = "";
+
+        ha_text_add_u64(text, sizeof text, ha_policy_backoff_ns(vm->conf, vm->failures) / NSEC_PER_MSEC);
+        line(a, "next try ", text, " ms after the failure; at once: gemel vm retry");
+    }
+}
+
+char *ha_json_explain(struct ha_daemon *d, const char *name)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
+    const struct ha_node *node = ha_state_node_by_name(&d->agent.state, name);
+    json_object *o, *lines;
+
+    if (vm == NULL && node == NULL) {
+        return NULL;
+    }
+    o = json_object_new_object();
+    lines = json_object_new_array();
+    put_str(o, "object", name);
+    if (vm != NULL) {
+        explain_vm(d, vm, lines);
+    } else {
+        line(lines, node->name, " is ", node_state(d, (unsigned) (node - d->agent.state.node)));
+        if (node->fence_detail[0] != '\0') {
+            line(lines, "fencing: ", node->fence_detail, "");
+        }
+    }
+    json_object_object_add(o, "lines", lines);
+    return finish(o);
+}

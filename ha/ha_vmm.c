@@ -1,0 +1,939 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_vmm.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "base/log.h"
+#include "base/os.h"
+#include "base/uuid.h"
+#include "fencing/claim_store.h"
+#include "ha/ha_text.h"
+#include "ha/ha_vmm_priv.h"
+
+#define CLAIM_WORKERS      4
+#define LINK_TRIES         5
+#define CONNECT_TIMEOUT_NS (10 * NSEC_PER_SEC)
+#define KILL_GRACE_NS      (5 * NSEC_PER_SEC)
+
+/* Local table
+ * ---------------------------------------------------------------------------------- */
+
+struct ha_local *ha_local_find(struct ha_vmm *vmm, struct uuid vm)
+{
+    for (struct ha_local *l = vmm->head; l != NULL; l = l->next) {
+        if (uuid_equal(l->vm, vm)) {
+            return l;
+        }
+    }
+    return NULL;
+}
+
+static void local_paths(struct ha_vmm *vmm, struct ha_local *l)
+{
+    char id[UUID_STR_LEN + 1];
+
+    uuid_format(l->vm, id);
+    snprintf(l->dir, sizeof l->dir, "%s/%s", vmm->node.vmroot, l->name);
+    snprintf(l->json_path, sizeof l->json_path, "%s/vm/%s.json", vmm->node.run_dir, id);
+    snprintf(l->socket_path, sizeof l->socket_path, "%s/vm/%s.sock", vmm->node.run_dir,
+             id);
+    snprintf(l->console_path, sizeof l->console_path, "%s/vm/%s.console",
+             vmm->node.run_dir, id);
+    snprintf(l->exit_path, sizeof l->exit_path, "%s/vm/%s.exit", vmm->node.run_dir, id);
+}
+
+struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *name)
+{
+    struct ha_local *l = calloc(1, sizeof *l);
+
+    if (l == NULL) {
+        return NULL;
+    }
+    l->vmm = vmm;
+    l->vm = vm;
+    l->id = ++vmm->next_id;
+    l->fd = -1;
+    l->child.pidfd = -1;
+    ha_text_set(l->name, sizeof l->name, name, NULL);
+    local_paths(vmm, l);
+    l->next = vmm->head;
+    vmm->head = l;
+    return l;
+}
+
+static void local_free(struct ha_local *l)
+{
+    struct ha_vmm *vmm = l->vmm;
+
+    for (struct ha_local **at = &vmm->head; *at != NULL; at = &(*at)->next) {
+        if (*at == l) {
+            *at = l->next;
+            break;
+        }
+    }
+    ha_vmmlink_close(l);
+    if (l->child.pidfd >= 0) {
+        loop_fd_del(vmm->loop, l->child.pidfd);
+        os_child_close(&l->child);
+    }
+    loop_timer_del(vmm->loop, &l->timer);
+    free(l->conf);
+    free(l);
+}
+
+static enum ha_local_state public_state(const struct ha_local *l)
+{
+    if (l->stopping) {
+        return HA_LOCAL_STOPPING;
+    }
+    switch (l->phase) {
+    case LOCAL_RUNNING:
+        return HA_LOCAL_RUNNING;
+    case LOCAL_FROZEN:
+        return HA_LOCAL_FROZEN;
+    case LOCAL_STARTING:
+    case LOCAL_ENDING:
+    default:
+        return HA_LOCAL_STARTING;
+    }
+}
+
+void ha_local_publish(struct ha_local *l, bool gone)
+{
+    struct ha_local_vm vm = {.vm = l->vm,
+                             .instance = l->instance,
+                             .attempt = l->attempt,
+                             .epoch = l->epoch,
+                             .state = public_state(l)};
+
+    if (!l->discarded) {
+        l->vmm->ops->local_vm(l->vmm->ctx, &vm, gone);
+    }
+}
+
+/* RUN_DIR is a tmpfs: what it holds is gone with this boot, as the processes are. */
+void ha_local_save(struct ha_local *l)
+{
+    char text[1024], vm[UUID_STR_LEN + 1], instance[UUID_STR_LEN + 1],
+        attempt[UUID_STR_LEN + 1];
+    int len, r;
+
+    uuid_format(l->vm, vm);
+    uuid_format(l->instance, instance);
+    uuid_format(l->attempt, attempt);
+    len = snprintf(
+        text, sizeof text,
+        "{\"name\":\"%s\",\"vm\":\"%s\",\"instance\":\"%s\",\"attempt\":\"%s\","
+        "\"epoch\":%" PRIu64 ",\"pid\":%d,\"start_time\":%" PRIu64 "}\n",
+        l->name, vm, instance, attempt, l->epoch, (int)l->child.pid, l->child.start_time);
+    r = os_file_replace(l->json_path, text, (size_t)len, 0600);
+    if (r < 0) {
+        log_warn("vm %s: %s: %s; it would not be found again after an agent restart",
+                 l->name, l->json_path, strerror(-r));
+    }
+}
+
+static void report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text)
+{
+    struct ha_vm_report r = {.vm = l->vm,
+                             .attempt = l->attempt,
+                             .instance = l->instance,
+                             .outcome = outcome,
+                             .epoch = l->epoch,
+                             .guest_shutdown = l->guest_shutdown};
+
+    if (l->discarded) {
+        return;
+    }
+    ha_text_set(r.text, sizeof r.text, text, NULL);
+    l->vmm->ops->report(l->vmm->ctx, &r);
+}
+
+void ha_local_running(struct ha_local *l)
+{
+    bool thawed = l->thawing;
+
+    loop_timer_del(l->vmm->loop, &l->timer);
+    l->phase = LOCAL_RUNNING;
+    l->thawing = false;
+    ha_local_save(l);
+    ha_local_publish(l, false);
+    l->vmm->ops->step(l->vmm->ctx, l->name, thawed ? "guest thawed" : "guest entered");
+    report(l, HA_OUTCOME_RUNNING, thawed ? "thawed" : "started");
+}
+
+void ha_local_frozen(struct ha_local *l, const char *why)
+{
+    l->phase = LOCAL_FROZEN;
+    ha_local_publish(l, false);
+    report(l, HA_OUTCOME_FROZEN, why);
+}
+
+/* The end: release, tell, forget
+ * ------------------------------------------------------------------ */
+
+struct release_job {
+    struct ha_vmm *vmm;
+    uint64_t local_id;
+    char dir[PATH_LEN_MAX * 2];
+    struct claim_release release;
+    enum claim_outcome outcome;
+    char text[REASON_LEN_MAX + 1];
+    int r;
+};
+
+static struct ha_local *local_by_id(struct ha_vmm *vmm, uint64_t id)
+{
+    for (struct ha_local *l = vmm->head; l != NULL; l = l->next) {
+        if (l->id == id) {
+            return l;
+        }
+    }
+    return NULL;
+}
+
+static void finish(struct ha_local *l)
+{
+    (void)unlink(l->json_path);
+    (void)unlink(l->socket_path);
+    (void)unlink(l->exit_path);
+    ha_local_publish(l, true);
+    report(l, l->outcome, l->outcome_text);
+    log_info("vm %s: %s", l->name, l->outcome_text);
+    local_free(l);
+}
+
+static void release_work(void *data)
+{
+    struct release_job *job = data;
+
+    job->r = claim_store_release(job->dir, &job->release, &job->outcome, job->text,
+                                 sizeof job->text);
+}
+
+static void release_done(void *data)
+{
+    struct release_job *job = data;
+    struct ha_local *l = local_by_id(job->vmm, job->local_id);
+
+    if (job->r < 0) {
+        log_warn("release of epoch %" PRIu64
+                 ": %s; elsewhere it starts only after a proof",
+                 job->release.epoch, job->text);
+    }
+    if (l != NULL) {
+        finish(l);
+    }
+    free(job);
+}
+
+/* The process is gone, and with it every request it had in the kernel (its exit waits for
+ * its io_uring). */
+static void local_gone(struct ha_local *l)
+{
+    struct release_job *job;
+
+    if (!l->claim_won || l->discarded) {
+        finish(l);
+        return;
+    }
+    job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        finish(l);
+        return;
+    }
+    job->vmm = l->vmm;
+    job->local_id = l->id;
+    snprintf(job->dir, sizeof job->dir, "%s", l->dir);
+    job->release =
+        (struct claim_release){.vm = l->vm, .epoch = l->epoch, .instance = l->instance};
+    l->phase = LOCAL_ENDING;
+    if (worker_submit(l->vmm->worker, l->id, release_work, release_done, job) < 0) {
+        free(job);
+        finish(l);
+    }
+}
+
+static void read_exit_file(struct ha_local *l)
+{
+    char text[1024];
+    const char *reason = "", *detail = "";
+    json_object *doc, *value;
+    size_t len;
+
+    if (os_file_read(l->exit_path, text, sizeof text - 1, &len) < 0) {
+        return;
+    }
+    doc = json_tokener_parse(text);
+    if (doc != NULL && json_object_object_get_ex(doc, "reason", &value)) {
+        reason = json_object_get_string(value);
+    }
+    if (doc != NULL && json_object_object_get_ex(doc, "text", &value)) {
+        detail = json_object_get_string(value);
+    }
+    l->guest_shutdown = strcmp(reason, "guest-shutdown") == 0;
+    if (l->outcome_text[0] == '\0') {
+        ha_text_set(l->outcome_text, sizeof l->outcome_text, reason,
+                    detail[0] != '\0' ? ": " : "", detail, NULL);
+    }
+    json_object_put(doc);
+}
+
+static void describe_status(struct ha_local *l, int status)
+{
+    if (l->outcome_text[0] != '\0') {
+        return;
+    }
+    if (status >= 0 && WIFSIGNALED(status)) {
+        ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                    "gemel-vmm was killed by signal ", NULL);
+        ha_text_add_u64(l->outcome_text, sizeof l->outcome_text,
+                        (uint64_t)WTERMSIG(status));
+    } else {
+        ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                    "gemel-vmm ended; see the log of this VM on its node", NULL);
+    }
+}
+
+static int on_child_end(int fd, int revents, void *data)
+{
+    struct ha_local *l = data;
+    int status = -1, r;
+
+    (void)revents;
+    (void)os_child_kill_group(&l->child, SIGKILL);
+    r = os_child_reap(&l->child, &status);
+    if (r == -EAGAIN) {
+        return 0;
+    }
+    if (r < 0) {
+        status = -1;
+    }
+    loop_fd_del(l->vmm->loop, fd);
+    os_child_close(&l->child);
+    l->child.pidfd = -1;
+    ha_vmmlink_close(l);
+    loop_timer_del(l->vmm->loop, &l->timer);
+    read_exit_file(l);
+    describe_status(l, status);
+    if (l->stopping) {
+        l->outcome = HA_OUTCOME_STOPPED;
+    } else if (l->phase == LOCAL_STARTING) {
+        l->outcome = HA_OUTCOME_START_FAILED;
+    } else {
+        l->outcome = HA_OUTCOME_ENDED;
+    }
+    if (l->claim_pending) {
+        l->ended = true; /* the claim's outcome comes first: it may have to be released */
+    } else {
+        local_gone(l);
+    }
+    return 0;
+}
+
+static void kill_now(struct ha_local *l)
+{
+    if (l->child.pidfd >= 0) {
+        (void)os_child_kill_group(&l->child, SIGKILL);
+    }
+}
+
+void ha_local_fail(struct ha_local *l, const char *why)
+{
+    if (l->outcome_text[0] == '\0') {
+        ha_text_set(l->outcome_text, sizeof l->outcome_text, why, NULL);
+    }
+    l->outcome = HA_OUTCOME_START_FAILED;
+    if (l->child.pidfd >= 0) {
+        kill_now(l); /* goes on in on_child_end */
+    } else if (!l->claim_pending) {
+        local_gone(l);
+    } else {
+        l->ended = true;
+    }
+}
+
+/* Claims
+ * --------------------------------------------------------------------------------------
+ */
+
+struct claim_job {
+    struct ha_vmm *vmm;
+    uint64_t local_id;
+    char dir[PATH_LEN_MAX * 2];
+    struct uuid vm;
+    struct claim_found found;
+    struct claim claim; /* link: what to make */
+    enum claim_outcome outcome;
+    char text[REASON_LEN_MAX + 1];
+    int tries;
+    int r;
+};
+
+static void enter_if_ready(struct ha_local *l);
+
+static struct claim_evidence evidence(struct ha_local *l)
+{
+    struct ha_vmm *vmm = l->vmm;
+
+    return (struct claim_evidence){
+        .proofs = vmm->ops->proofs(vmm->ctx),
+        .halts = l->halts,
+        .halt_count = l->halt_count,
+        .now_ns = loop_now_ns(),
+        .settle_ns = vmm->ops->settle_ns(vmm->ctx),
+    };
+}
+
+static void link_work(void *data)
+{
+    struct claim_job *job = data;
+
+    job->r = -EIO;
+    for (int i = 0; i < LINK_TRIES && job->r < 0; i++) {
+        job->r = claim_store_link(job->dir, &job->claim, &job->outcome, job->text,
+                                  sizeof job->text);
+    }
+}
+
+static void link_done(void *data)
+{
+    struct claim_job *job = data;
+    struct ha_local *l = local_by_id(job->vmm, job->local_id);
+
+    if (l != NULL) {
+        l->claim_pending = false;
+        if (job->r == 0 && job->outcome == CLAIM_OUTCOME_WON) {
+            l->claim_won = true;
+            l->claim = job->claim;
+            l->epoch = job->claim.epoch;
+            l->vmm->ops->step(l->vmm->ctx, l->name, "claim taken");
+            ha_local_save(l);
+        } else if (job->r == 0) {
+            ha_text_set(l->outcome_text, sizeof l->outcome_text, "claim ", NULL);
+            ha_text_add_u64(l->outcome_text, sizeof l->outcome_text, job->claim.epoch);
+            ha_text_add(l->outcome_text, sizeof l->outcome_text,
+                        " was taken by another instance");
+        } else {
+            /* Not known: the link may still appear, so it is treated as won when it comes
+             * to releasing it. */
+            l->claim_won = true;
+            l->epoch = job->claim.epoch;
+            ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                        "claim not made: ", job->text, NULL);
+        }
+        if (l->ended) {
+            local_gone(l);
+        } else if (job->r < 0 || job->outcome != CLAIM_OUTCOME_WON) {
+            if (l->thawing) {
+                l->discarded = job->r == 0; /* lost: without another instruction */
+            }
+            ha_local_fail(l, l->outcome_text);
+        } else {
+            enter_if_ready(l);
+        }
+    }
+    free(job);
+}
+
+/* This node's own earlier instances are known to be gone: every process of theirs is in
+ * the local table until it ended. */
+static void note_own_halt(struct ha_local *l, const struct claim *highest)
+{
+    const struct ha_agent_self *self = &l->vmm->self;
+
+    l->halt_count = 0;
+    if (highest == NULL || highest->owner.node_id != self->nodeid ||
+        !incarnation_equal(&highest->owner.inc, &self->incarnation)) {
+        return;
+    }
+    l->halts[l->halt_count++] = (struct claim_halt){
+        .vm = l->vm,
+        .epoch = highest->epoch,
+        .instance = highest->owner.instance,
+        .kind = uuid_equal(highest->owner.instance, l->instance) ? CLAIM_HALT_FROZEN
+                                                                 : CLAIM_HALT_GONE};
+}
+
+static void read_work(void *data)
+{
+    struct claim_job *job = data;
+
+    job->r =
+        claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
+}
+
+static void take_claim(struct ha_local *l, struct claim_job *job)
+{
+    struct ha_vmm *vmm = l->vmm;
+    struct claim_view view = {
+        .vm = l->vm,
+        .kind = l->thawing ? CLAIM_THAW : CLAIM_START,
+        .me = {.node_id = vmm->self.nodeid,
+               .inc = vmm->self.incarnation,
+               .instance = l->instance},
+        .node_name = vmm->self.name,
+        .attempt = uuid_random(),
+        .highest = job->found.have_claim ? &job->found.claim : NULL,
+        .release = job->found.have_release ? &job->found.release : NULL,
+        .quorate = vmm->ops->quorate(vmm->ctx),
+    };
+    struct claim_verdict verdict;
+
+    note_own_halt(l, view.highest);
+    view.evidence = evidence(l);
+    claim_may_take(&view, &verdict);
+    if (!verdict.may) {
+        claim_explain(&view, &verdict, l->outcome_text);
+        l->claim_pending = false;
+        if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER) {
+            l->discarded = true;
+        }
+        free(job);
+        if (l->ended) {
+            local_gone(l);
+        } else {
+            ha_local_fail(l, l->outcome_text);
+        }
+        return;
+    }
+    job->claim = verdict.claim;
+    if (worker_submit(vmm->worker, l->id, link_work, link_done, job) < 0) {
+        free(job);
+        l->claim_pending = false;
+        ha_local_fail(l, "out of memory");
+    }
+}
+
+static void read_done(void *data)
+{
+    struct claim_job *job = data;
+    struct ha_local *l = local_by_id(job->vmm, job->local_id);
+
+    if (l == NULL) {
+        free(job);
+        return;
+    }
+    if (job->r < 0 || l->ended) {
+        l->claim_pending = false;
+        ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                    job->r < 0 ? job->text : l->outcome_text, NULL);
+        free(job);
+        if (l->ended) {
+            local_gone(l);
+        } else {
+            ha_local_fail(l, l->outcome_text);
+        }
+        return;
+    }
+    take_claim(l, job);
+}
+
+static int begin_claim(struct ha_local *l)
+{
+    struct claim_job *job = calloc(1, sizeof *job);
+    int r;
+
+    if (job == NULL) {
+        return -ENOMEM;
+    }
+    job->vmm = l->vmm;
+    job->local_id = l->id;
+    job->vm = l->vm;
+    snprintf(job->dir, sizeof job->dir, "%s", l->dir);
+    l->claim_pending = true;
+    r = worker_submit(l->vmm->worker, l->id, read_work, read_done, job);
+    if (r < 0) {
+        l->claim_pending = false;
+        free(job);
+    }
+    return r;
+}
+
+/* Start
+ * -----------------------------------------------------------------------------------------
+ */
+
+static void settle_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->timer = 0;
+    enter_if_ready(l);
+}
+
+static void start_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->timer = 0;
+    ha_local_fail(l, "gemel-vmm did not answer in time");
+}
+
+static void enter_if_ready(struct ha_local *l)
+{
+    struct claim_evidence known = evidence(l);
+    struct claim_disk_verdict verdict;
+    uint64_t now_ns = known.now_ns;
+
+    if (!l->claim_won || l->claim_pending || !l->linked || l->entered || l->stopping) {
+        return;
+    }
+    if (!l->thawing) {
+#ifndef MUT_NO_FENCE_WAIT
+        claim_may_touch_disk(&l->claim, &known, &verdict);
+        if (verdict.reason == CLAIM_DISK_UNPROVEN || verdict.until_ns == UINT64_MAX) {
+            ha_local_fail(l, "an earlier owner's writes are not excluded and no time is "
+                             "known when they will be");
+            return;
+        }
+        if (verdict.reason == CLAIM_DISK_SETTLING && verdict.until_ns > now_ns) {
+            loop_timer_del(l->vmm->loop, &l->timer);
+            loop_timer_add(l->vmm->loop, verdict.until_ns - now_ns, settle_timer_fn, l,
+                           &l->timer);
+            return;
+        }
+#endif
+    }
+    l->entered = true;
+    loop_timer_del(l->vmm->loop, &l->timer);
+    loop_timer_add(l->vmm->loop,
+                   l->conf != NULL ? l->conf->start_timeout_ms * NSEC_PER_MSEC
+                                   : CONNECT_TIMEOUT_NS,
+                   start_timer_fn, l, &l->timer);
+    ha_vmmlink_request(l, l->thawing ? GEMEL__VMM_REQUEST__KIND__THAW
+                                     : GEMEL__VMM_REQUEST__KIND__START);
+}
+
+void ha_local_linked(struct ha_local *l)
+{
+    l->linked = true;
+    if (l->phase == LOCAL_STARTING) {
+        enter_if_ready(l);
+    }
+}
+
+static int watch_child(struct ha_local *l)
+{
+    return loop_fd_add(l->vmm->loop, l->child.pidfd, POLLIN, on_child_end, l);
+}
+
+static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
+{
+    struct ha_local *l = ha_local_new(vmm, vm->uuid, vm->name);
+    char why[REASON_LEN_MAX + 1] = "";
+    int r;
+
+    if (l == NULL) {
+        return; /* no report: the coordinator's start timeout moves it */
+    }
+    l->attempt = vm->attempt;
+    l->instance = uuid_random();
+    l->phase = LOCAL_STARTING;
+    l->conf = malloc(sizeof *l->conf);
+    if (l->conf == NULL || vm->conf == NULL) {
+        ha_local_publish(l, false);
+        ha_local_fail(l, "its definition cannot be read here");
+        return;
+    }
+    *l->conf = *vm->conf;
+    ha_local_publish(l, false);
+    ha_local_save(l);
+    /* The claim and the process are made side by side: a VMM that was not told START has
+     * opened no disk. */
+    r = begin_claim(l);
+    if (r == 0) {
+        r = ha_vmmlink_spawn(l, why);
+    }
+    if (r < 0) {
+        ha_local_fail(l, why[0] != '\0' ? why : strerror(-r));
+        return;
+    }
+    ha_local_save(l);
+    watch_child(l);
+    vmm->ops->step(vmm->ctx, l->name, "VMM started");
+    loop_timer_add(vmm->loop, CONNECT_TIMEOUT_NS, start_timer_fn, l, &l->timer);
+    ha_vmmlink_connect(l);
+}
+
+void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
+{
+    struct ha_local *l = ha_local_find(vmm, vm->uuid);
+
+    if (l == NULL) {
+        start_new(vmm, vm);
+        return;
+    }
+    if (l->phase == LOCAL_FROZEN && !l->stopping) {
+        l->attempt = vm->attempt;
+        l->phase = LOCAL_STARTING;
+        l->thawing = true;
+        l->entered = false;
+        l->claim_won = false;
+        ha_local_publish(l, false);
+        if (begin_claim(l) < 0) {
+            l->phase = LOCAL_FROZEN;
+        }
+        return;
+    }
+    log_warn("vm %s: told to start, but an instance is still here (%s)", vm->name,
+             l->stopping ? "stopping" : "running");
+    l->attempt = vm->attempt;
+    if (l->phase == LOCAL_RUNNING && !l->stopping) {
+        report(l, HA_OUTCOME_RUNNING, "it runs here already");
+    }
+}
+
+/* Stop
+ * ------------------------------------------------------------------------------------------
+ */
+
+static void last_resort_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->timer = 0;
+    log_warn("vm %s: gemel-vmm does not end; killed", l->name);
+    kill_now(l);
+}
+
+static void kill_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->timer = 0;
+    log_warn("vm %s: the guest did not power off in time", l->name);
+    ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                "the guest did not power off within stop_timeout; killed", NULL);
+    ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__KILL);
+    loop_timer_add(l->vmm->loop, KILL_GRACE_NS, last_resort_fn, l, &l->timer);
+}
+
+void ha_vmm_stop(struct ha_vmm *vmm, const struct ha_vm *vm)
+{
+    struct ha_local *l = ha_local_find(vmm, vm->uuid);
+    struct ha_vm_report gone = {.vm = vm->uuid,
+                                .attempt = vm->attempt,
+                                .outcome = HA_OUTCOME_STOPPED,
+                                .epoch = vm->epoch};
+
+    if (l == NULL) {
+        ha_text_set(gone.text, sizeof gone.text, "nothing of it ran here", NULL);
+        vmm->ops->report(vmm->ctx, &gone);
+        return;
+    }
+    l->attempt = vm->attempt;
+    l->stopping = true;
+    ha_local_publish(l, false);
+    ha_local_save(l);
+    loop_timer_del(vmm->loop, &l->timer);
+    if (l->phase != LOCAL_RUNNING || !l->linked) {
+        kill_now(l);
+        if (l->child.pidfd < 0 && !l->claim_pending && l->phase != LOCAL_ENDING) {
+            l->outcome = HA_OUTCOME_STOPPED;
+            local_gone(l);
+        }
+        return;
+    }
+    ha_text_set(l->outcome_text, sizeof l->outcome_text, vm->kill ? "killed as told" : "",
+                NULL);
+    if (vm->kill) {
+        ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__KILL);
+        loop_timer_add(vmm->loop, KILL_GRACE_NS, last_resort_fn, l, &l->timer);
+    } else {
+        ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__POWERDOWN);
+        loop_timer_add(vmm->loop,
+                       (l->conf != NULL ? l->conf->stop_timeout_ms : 60000) *
+                           NSEC_PER_MSEC,
+                       kill_timer_fn, l, &l->timer);
+    }
+}
+
+void ha_vmm_discard(struct ha_vmm *vmm, struct uuid vm, const char *why)
+{
+    struct ha_local *l = ha_local_find(vmm, vm);
+
+    if (l == NULL || l->discarded) {
+        return;
+    }
+    log_warn("vm %s: discarded: %s", l->name, why);
+    ha_local_publish(l, true);
+    l->discarded = true;
+    l->stopping = true;
+    ha_text_set(l->outcome_text, sizeof l->outcome_text, "discarded: ", why, NULL);
+    kill_now(l);
+}
+
+void ha_vmm_freeze(struct ha_vmm *vmm, struct uuid vm, const char *why)
+{
+    struct ha_local *l = ha_local_find(vmm, vm);
+
+    if (l != NULL && l->phase == LOCAL_RUNNING && !l->stopping) {
+        log_warn("vm %s: freezing: %s", l->name, why);
+        ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__FREEZE);
+    }
+}
+
+unsigned ha_vmm_count(const struct ha_vmm *vmm)
+{
+    unsigned count = 0;
+
+    for (const struct ha_local *l = vmm->head; l != NULL; l = l->next) {
+        count++;
+    }
+    return count;
+}
+
+bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, size_t cap)
+{
+    const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);
+
+    if (l == NULL) {
+        return false;
+    }
+    snprintf(ret_path, cap, "%s", l->console_path);
+    return true;
+}
+
+/* Adoption
+ * ----------------------------------------------------------------------------------------
+ */
+
+static bool get_uuid_field(json_object *doc, const char *key, struct uuid *ret)
+{
+    json_object *value;
+
+    return json_object_object_get_ex(doc, key, &value) &&
+           uuid_parse(json_object_get_string(value), ret);
+}
+
+static uint64_t get_number(json_object *doc, const char *key)
+{
+    json_object *value;
+
+    return json_object_object_get_ex(doc, key, &value) ? json_object_get_uint64(value)
+                                                       : 0;
+}
+
+static void adopt_one(struct ha_vmm *vmm, json_object *doc)
+{
+    json_object *name;
+    struct ha_local *l;
+    struct uuid vm;
+    pid_t pid;
+    int r;
+
+    if (!json_object_object_get_ex(doc, "name", &name) ||
+        !get_uuid_field(doc, "vm", &vm)) {
+        return;
+    }
+    l = ha_local_new(vmm, vm, json_object_get_string(name));
+    if (l == NULL || !get_uuid_field(doc, "instance", &l->instance) ||
+        !get_uuid_field(doc, "attempt", &l->attempt)) {
+        return;
+    }
+    l->epoch = get_number(doc, "epoch");
+    pid = (pid_t)get_number(doc, "pid");
+    /* Its claim is taken for won: if it was not, releasing it changes nothing (the
+     * release names the instance). */
+    l->claim_won = l->epoch != 0;
+    l->adopted = true;
+    l->phase = LOCAL_RUNNING;
+    ha_local_publish(l, false);
+    r = pid > 0 ? os_child_reopen(pid, get_number(doc, "start_time"), &l->child) : -ESRCH;
+    if (r < 0) {
+        l->child.pidfd = -1;
+        read_exit_file(l);
+        ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                    l->outcome_text[0] != '\0' ? l->outcome_text
+                                               : "it ended while the agent was away",
+                    NULL);
+        l->outcome = HA_OUTCOME_ENDED;
+        local_gone(l);
+        return;
+    }
+    log_info("vm %s: found again, pid %d, epoch %" PRIu64, l->name, (int)pid, l->epoch);
+    watch_child(l);
+    ha_vmmlink_connect(l);
+}
+
+int ha_vmm_adopt(struct ha_vmm *vmm)
+{
+    char path[PATH_LEN_MAX * 2], text[1024];
+    struct dirent *entry;
+    DIR *dir;
+
+    snprintf(path, sizeof path, "%s/vm", vmm->node.run_dir);
+    dir = opendir(path);
+    if (dir == NULL) {
+        return -errno;
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        const char *dot = strrchr(entry->d_name, '.');
+        json_object *doc;
+        size_t len;
+
+        if (dot == NULL || strcmp(dot, ".json") != 0) {
+            continue;
+        }
+        snprintf(path, sizeof path, "%s/vm/%s", vmm->node.run_dir, entry->d_name);
+        if (os_file_read(path, text, sizeof text - 1, &len) < 0) {
+            continue;
+        }
+        doc = json_tokener_parse(text);
+        if (doc != NULL) {
+            adopt_one(vmm, doc);
+            json_object_put(doc);
+        }
+    }
+    closedir(dir);
+    return 0;
+}
+
+int ha_vmm_new(struct loop *loop, const struct conf_node *node,
+               const struct ha_agent_self *self, uint64_t agent_start_ns,
+               const struct ha_vmm_ops *ops, void *ctx, struct ha_vmm **ret_vmm)
+{
+    struct ha_vmm *vmm = calloc(1, sizeof *vmm);
+    int r;
+
+    if (vmm == NULL) {
+        return -ENOMEM;
+    }
+    vmm->loop = loop;
+    vmm->node = *node;
+    vmm->self = *self;
+    vmm->agent_start_ns = agent_start_ns;
+    vmm->ops = ops;
+    vmm->ctx = ctx;
+    r = worker_new(loop, CLAIM_WORKERS, &vmm->worker);
+    if (r < 0) {
+        free(vmm);
+        return r;
+    }
+    *ret_vmm = vmm;
+    return 0;
+}
+
+void ha_vmm_free(struct ha_vmm *vmm)
+{
+    if (vmm == NULL) {
+        return;
+    }
+    worker_free(vmm->worker);
+    while (vmm->head != NULL) {
+        local_free(vmm->head);
+    }
+    free(vmm);
+}

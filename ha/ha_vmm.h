@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VMs of this node: takes claims (on worker threads), starts gemel-vmm processes,
+ * talks to them, and finds them again after an agent restart (R8). Nothing here decides
+ * who may run: claim_may_take does, and the link. Loop thread only.
+ *
+ * What must outlive the agent lies in RUN_DIR/vm/UUID.json: instance, attempt, epoch, pid
+ * and start time.
+ */
+#pragma once
+
+#include "base/loop.h"
+#include "ha/ha_agent.h"
+
+struct ha_vmm;
+
+struct ha_vmm_ops {
+    void (*local_vm)(void *ctx, const struct ha_local_vm *vm, bool gone);
+    void (*report)(void *ctx, const struct ha_vm_report *report);
+    const struct proof_table *(*proofs)(void *ctx);
+    bool (*quorate)(void *ctx); /* synced in a quorate view */
+    uint64_t (*settle_ns)(void *ctx);
+    /* A step of a start, for the timeline: "claim taken", "VMM started". */
+    void (*step)(void *ctx, const char *vm, const char *what);
+};
+
+int ha_vmm_new(struct loop *loop, const struct conf_node *node,
+               const struct ha_agent_self *self, uint64_t agent_start_ns,
+               const struct ha_vmm_ops *ops, void *ctx, struct ha_vmm **ret_vmm);
+/* Leaves the VMs running. */
+void ha_vmm_free(struct ha_vmm *vmm);
+/* Finds the VMs that an earlier agent of this boot left running. Before the first view.
+ */
+int ha_vmm_adopt(struct ha_vmm *vmm);
+void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm);
+void ha_vmm_stop(struct ha_vmm *vmm, const struct ha_vm *vm);
+void ha_vmm_discard(struct ha_vmm *vmm, struct uuid vm, const char *why);
+/* R6: quorum lost (the policy says freeze or stop). Every running VM for which `which`
+ * says so. */
+void ha_vmm_freeze(struct ha_vmm *vmm, struct uuid vm, const char *why);
+unsigned ha_vmm_count(const struct ha_vmm *vmm);
+/* Path of the console socket; false when the VM is not here. */
+bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, size_t cap);

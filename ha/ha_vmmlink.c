@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A gemel-vmm process: its taps, its control socket, its command line, and the
+ * conversation. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/sockios.h>
+
+#include "base/log.h"
+#include "base/uuid.h"
+#include "base/version.h"
+#include "ha/ha_text.h"
+#include "ha/ha_vmm_priv.h"
+
+#define ARGV_MAX     96
+#define RECONNECT_NS (20 * NSEC_PER_MSEC)
+
+static void connect_timer_fn(void *data);
+
+/* Taps
+ * -------------------------------------------------------------------------------------------
+ */
+
+static int bridge_add(const char *bridge, const char *tap, char *why)
+{
+    struct ifreq ifr = {0};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = 0;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    ifr.ifr_ifindex = (int)if_nametoindex(tap);
+    ha_text_set(ifr.ifr_name, sizeof ifr.ifr_name, bridge, NULL);
+    if (ioctl(fd, SIOCBRADDIF, &ifr) < 0) {
+        r = -errno;
+        ha_text_set(why, REASON_LEN_MAX + 1, "bridge ", bridge, ": ", strerror(-r),
+                    "; make it, or name another under nics: bridge:", NULL);
+    }
+    memset(&ifr, 0, sizeof ifr);
+    ha_text_set(ifr.ifr_name, sizeof ifr.ifr_name, tap, NULL);
+    if (r == 0 && (ioctl(fd, SIOCGIFFLAGS, &ifr) < 0 ||
+                   (ifr.ifr_flags |= IFF_UP, ioctl(fd, SIOCSIFFLAGS, &ifr) < 0))) {
+        r = -errno;
+        ha_text_set(why, REASON_LEN_MAX + 1, "tap ", tap, ": ", strerror(-r), NULL);
+    }
+    close(fd);
+    return r;
+}
+
+static int mtu_set(const char *tap, uint16_t mtu)
+{
+    struct ifreq ifr = {.ifr_mtu = mtu};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    ha_text_set(ifr.ifr_name, sizeof ifr.ifr_name, tap, NULL);
+    r = ioctl(fd, SIOCSIFMTU, &ifr) < 0 ? -errno : 0;
+    close(fd);
+    return r;
+}
+
+/* A tap of this VM's own name on the bridge; it disappears with the last holder of its
+ * fd: the VMM. */
+static int tap_make(struct ha_local *l, unsigned index, int *ret_fd, char *why)
+{
+    const struct conf_nic *nic = &l->conf->nic[index];
+    const char *bridge = nic->bridge[0] != '\0' ? nic->bridge : l->vmm->node.bridge;
+    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+    int fd, r;
+
+    if (nic->vlan != 0) {
+        ha_text_set(
+            why, REASON_LEN_MAX + 1,
+            "nics: vlan: not supported by this version; use a bridge of that VLAN", NULL);
+        return -EOPNOTSUPP;
+    }
+    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "gm%02x%02x%02x%02x.%u", l->instance.b[0],
+             l->instance.b[1], l->instance.b[2], l->instance.b[3], index);
+    fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0) {
+        r = -errno;
+        ha_text_set(why, REASON_LEN_MAX + 1, "cannot make a tap: ", strerror(-r), NULL);
+        goto out;
+    }
+    if (nic->mtu != 0) {
+        (void)mtu_set(ifr.ifr_name, nic->mtu);
+    }
+    r = bridge_add(bridge, ifr.ifr_name, why);
+    if (r < 0) {
+        goto out;
+    }
+    *ret_fd = fd;
+    return 0;
+out:
+    if (fd >= 0) {
+        close(fd);
+    }
+    return r;
+}
+
+/* Command line
+ * ---------------------------------------------------------------------------------------
+ */
+
+struct command {
+    const char *argv[ARGV_MAX];
+    unsigned argc;
+    char text[32 * 1024]; /* the arguments' bytes */
+    size_t used;
+};
+
+static void arg(struct command *c, const char *s)
+{
+    size_t len = strlen(s) + 1;
+
+    if (c->argc + 1 >= ARGV_MAX || c->used + len > sizeof c->text) {
+        c->argc = ARGV_MAX; /* checked once, at the end */
+        return;
+    }
+    memcpy(c->text + c->used, s, len);
+    c->argv[c->argc++] = c->text + c->used;
+    c->used += len;
+}
+
+__attribute__((format(printf, 3, 4))) static void
+option(struct command *c, const char *name, const char *format, ...)
+{
+    char value[2048];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(value, sizeof value, format, args);
+    va_end(args);
+    arg(c, name);
+    arg(c, value);
+}
+
+static void path_option(struct command *c, struct ha_local *l, const char *name,
+                        const char *path, const char *rest)
+{
+    if (path[0] == '/') {
+        option(c, name, "%s%s", path, rest);
+    } else {
+        option(c, name, "%s/%s%s", l->dir, path, rest);
+    }
+}
+
+static void put_disks(struct command *c, struct ha_local *l)
+{
+    for (unsigned i = 0; i < l->conf->disk_count; i++) {
+        const struct conf_disk *disk = &l->conf->disk[i];
+        char value[PATH_LEN_MAX * 4];
+
+        snprintf(value, sizeof value, "path=%s%s%s%s%s%s",
+                 disk->path[0] == '/' ? "" : l->dir, disk->path[0] == '/' ? "" : "/",
+                 disk->path, disk->serial[0] != '\0' ? ",serial=" : "", disk->serial,
+                 disk->read_only ? ",readonly" : "");
+        arg(c, "--disk");
+        arg(c, value);
+    }
+}
+
+static bool build(struct command *c, struct ha_local *l, int listen_fd, const int *taps)
+{
+    char id[UUID_STR_LEN + 1];
+    const char *log_dir = l->vmm->node.log_dir;
+
+    c->argc = 0;
+    c->used = 0;
+    arg(c, l->vmm->node.vmm_path);
+    option(c, "--name", "%s", l->name);
+    uuid_format(l->vm, id);
+    option(c, "--uuid", "%s", id);
+    uuid_format(l->instance, id);
+    option(c, "--instance", "%s", id);
+    option(c, "--machine", "lockstep");
+    option(c, "--memory", "%" PRIu64 "K", l->conf->memory_bytes >> 10);
+    path_option(c, l, "--firmware", l->conf->firmware, "");
+    if (l->conf->cmdline[0] != '\0') {
+        option(c, "--append", "%s", l->conf->cmdline);
+    }
+    put_disks(c, l);
+    for (unsigned i = 0; i < l->conf->nic_count; i++) {
+        const uint8_t *m = l->conf->nic[i].mac;
+
+        option(c, "--nic", "fd=%d,mac=%02x:%02x:%02x:%02x:%02x:%02x", taps[i], m[0], m[1],
+               m[2], m[3], m[4], m[5]);
+    }
+    option(c, "--console-log", "%s/%s-console.log", log_dir, l->name);
+    option(c, "--console", "%s", l->console_path);
+    option(c, "--control-fd", "%d", listen_fd);
+    option(c, "--exit-file", "%s", l->exit_path);
+    option(c, "--log", "%s/%s-vmm.log", log_dir, l->name);
+    if (c->argc >= ARGV_MAX) {
+        return false;
+    }
+    c->argv[c->argc] = NULL;
+    return true;
+}
+
+int ha_vmmlink_spawn(struct ha_local *l, char *why)
+{
+    int taps[VM_NICS_MAX], pass[VM_NICS_MAX + 1], listen_fd = -1, r;
+    static const int stdio[3] = {-1, -1, -1};
+    struct command *c = calloc(1, sizeof *c);
+    unsigned tap_count = 0, pass_count = 0;
+
+    if (c == NULL) {
+        return -ENOMEM;
+    }
+    (void)unlink(l->exit_path);
+    r = os_unix_listen(l->socket_path, 0600, &listen_fd);
+    if (r < 0) {
+        ha_text_set(why, REASON_LEN_MAX + 1, l->socket_path, ": ", strerror(-r), NULL);
+        goto out;
+    }
+    pass[pass_count++] = listen_fd;
+    while (tap_count < l->conf->nic_count) {
+        r = tap_make(l, tap_count, &taps[tap_count], why);
+        if (r < 0) {
+            goto out;
+        }
+        pass[pass_count++] = taps[tap_count++];
+    }
+    if (!build(c, l, listen_fd, taps)) {
+        ha_text_set(why, REASON_LEN_MAX + 1, "its command line is too long", NULL);
+        r = -E2BIG;
+        goto out;
+    }
+    r = os_spawn(c->argv, NULL, stdio, pass, pass_count, &l->child);
+    if (r < 0) {
+        ha_text_set(why, REASON_LEN_MAX + 1, l->vmm->node.vmm_path, ": ", strerror(-r),
+                    NULL);
+        l->child.pidfd = -1;
+    }
+out:
+    for (unsigned i = 0; i < tap_count; i++) {
+        close(taps[i]);
+    }
+    if (listen_fd >= 0) {
+        close(listen_fd);
+    }
+    free(c);
+    return r;
+}
+
+/* Conversation
+ * ------------------------------------------------------------------------------------------
+ */
+
+void ha_vmmlink_close(struct ha_local *l)
+{
+    if (l->fd >= 0) {
+        loop_fd_del(l->vmm->loop, l->fd);
+        close(l->fd);
+        l->fd = -1;
+    }
+    l->linked = false;
+    loop_timer_del(l->vmm->loop, &l->connect_timer);
+}
+
+static void try_again(struct ha_local *l)
+{
+    ha_vmmlink_close(l);
+    loop_timer_add(l->vmm->loop, RECONNECT_NS, connect_timer_fn, l, &l->connect_timer);
+}
+
+void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind)
+{
+    Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+
+    if (l->fd < 0) {
+        return;
+    }
+    m.kind = kind;
+    m.seq = ++l->seq;
+    m.epoch = l->epoch;
+    if (ctl_send(l->fd, CTL_VMM_REQUEST, &m) < 0) {
+        try_again(l);
+    }
+}
+
+static void on_state(struct ha_local *l, const Gemel__VmmReport *m)
+{
+    switch (m->state) {
+    case GEMEL__VMM_STATE__VMM_STATE_RUNNING:
+        if (l->adopted) {
+            l->adopted = false;
+            l->epoch = m->epoch;
+            l->claim_won = true;
+            ha_local_publish(l, false);
+        } else if (l->phase == LOCAL_STARTING && l->entered && m->epoch == l->epoch) {
+            ha_local_running(l);
+        }
+        break;
+    case GEMEL__VMM_STATE__VMM_STATE_FROZEN:
+        l->adopted = false;
+        if (l->phase == LOCAL_RUNNING) {
+            ha_local_frozen(l, m->reason);
+        }
+        break;
+    case GEMEL__VMM_STATE__VMM_STATE_CREATED:
+        if (l->adopted) {
+            l->adopted = false;
+            l->phase = LOCAL_STARTING;
+            ha_local_fail(l, "the agent was restarted in the middle of its start");
+        }
+        break;
+    case GEMEL__VMM_STATE__VMM_STATE_FAILED:
+    case GEMEL__VMM_STATE__VMM_STATE_STOPPED:
+        if (m->reason != NULL && m->reason[0] != '\0' && l->outcome_text[0] == '\0') {
+            ha_text_set(l->outcome_text, sizeof l->outcome_text, m->reason, NULL);
+        }
+        break;
+    case GEMEL__VMM_STATE__VMM_STATE_INVALID:
+    case GEMEL__VMM_STATE__VMM_STATE_FREEZING:
+    default:
+        break;
+    }
+}
+
+static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
+{
+    if (m->instance.len == sizeof l->instance.b &&
+        memcmp(m->instance.data, l->instance.b, sizeof l->instance.b) != 0) {
+        log_err("vm %s: another instance answers on its control socket", l->name);
+        ha_vmmlink_close(l);
+        return;
+    }
+    if (m->seq != 0 && !m->ok) {
+        log_warn("vm %s: refused: %s", l->name, m->error);
+        if (l->phase == LOCAL_STARTING) {
+            ha_local_fail(l, m->error);
+            return;
+        }
+    }
+    on_state(l, m);
+}
+
+static int on_fd(int fd, int revents, void *data)
+{
+    struct ha_local *l = data;
+    enum ctl_reason reason;
+    struct ctl_msg msg;
+    int r;
+
+    (void)revents;
+    r = ctl_recv(fd, &msg, &reason);
+    if (r == -EAGAIN) {
+        return 0;
+    }
+    if (r < 0) {
+        if (r != -ECONNRESET) {
+            log_warn("vm %s: control socket: %s", l->name, strerror(-r));
+        }
+        try_again(l);
+        return 0;
+    }
+    if (msg.kind == CTL_HELLO) {
+        ha_local_linked(l);
+        if (l->adopted) {
+            ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__STATUS);
+        }
+    } else if (msg.kind == CTL_VMM_REPORT) {
+        on_report(l, msg.vmm_report);
+    }
+    ctl_msg_free(&msg);
+    return 0;
+}
+
+static void connect_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->connect_timer = 0;
+    ha_vmmlink_connect(l);
+}
+
+void ha_vmmlink_connect(struct ha_local *l)
+{
+    Gemel__Hello hello = GEMEL__HELLO__INIT;
+
+    if (os_unix_connect(l->socket_path, &l->fd) < 0) {
+        l->fd = -1;
+        try_again(l); /* the process' end shows at its pidfd, a silent one at the start's
+                         timer */
+        return;
+    }
+    hello.version = PROTO_CTL_VERSION;
+    hello.version_min = PROTO_CTL_VERSION_MIN;
+    hello.program = (char *)"gemeld";
+    hello.node = l->vmm->self.name;
+    hello.boot_id.data = l->vmm->self.incarnation.boot_id.b;
+    hello.boot_id.len = sizeof l->vmm->self.incarnation.boot_id.b;
+    hello.join_counter = l->vmm->self.incarnation.join;
+    hello.agent_start_ns = l->vmm->agent_start_ns;
+    if (ctl_send(l->fd, CTL_HELLO, &hello) < 0 ||
+        loop_fd_add(l->vmm->loop, l->fd, POLLIN, on_fd, l) < 0) {
+        close(l->fd);
+        l->fd = -1;
+        try_again(l);
+    }
+}
