@@ -19,7 +19,7 @@ libbase_io_la_SOURCES = \
 	base/log.h base/log_qb.c \
 	base/loop.h base/loop_qb.c \
 	base/os.h base/os_file.c base/os_proc.c base/os_sock.c base/os_wall.c \
-	base/worker.c base/worker.h \
+	base/cli_wire.h base/worker.c base/worker.h \
 	base/proto_ctl.c base/proto_ctl.h
 libbase_io_la_LIBADD = libbase_core.la libbase_pb.la $(QB_LIBS) $(PROTOBUFC_LIBS) -lpthread
 

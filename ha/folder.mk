@@ -20,6 +20,9 @@ noinst_LTLIBRARIES += libha_io.la
 libha_io_la_CFLAGS = $(AM_CFLAGS)
 libha_io_la_SOURCES = \
 	ha/ha_corosync.c ha/ha_corosync.h \
+	ha/ha_daemon.c ha/ha_daemon.h \
+	ha/ha_ipc.c \
+	ha/ha_json.c \
 	ha/ha_fencelink.c ha/ha_fencelink.h \
 	ha/ha_store.c ha/ha_store.h \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemeld: the agent core (ha_agent) with its shells: Corosync, record log, gemel-fenced, local VMs, CLI. One loop thread.
+ * gemeld: the agent core (ha_agent) with its shells: Corosync, record log, gemel-fenced,
+ * local VMs, CLI. One loop thread.
  */
 #pragma once
 
@@ -12,13 +13,15 @@
 #include "ha/ha_vmm.h"
 
 struct ha_event {
-    uint64_t seq;     /* version of the update: the same on every node. 0: seen by this node only */
+    uint64_t seq; /* version of the update: the same on every node. 0: seen by this node
+                     only */
     uint64_t mono_ns; /* CLOCK_MONOTONIC here */
     uint64_t wall_ns; /* for people */
     char text[REASON_LEN_MAX + 1];
 };
 
-/* A status reading that said "off" before the view was made: sent once there is a term to send it in. */
+/* A status reading that said "off" before the view was made: sent once there is a term to
+ * send it in. */
 struct ha_early_proof {
     bool have;
     struct ha_fence_report report;
@@ -51,12 +54,15 @@ struct ha_daemon {
     char conf_text[512]; /* of the last refused definition */
 };
 
-int ha_daemon_new(struct loop *loop, const struct conf_node *node, struct ha_daemon **ret_daemon);
+int ha_daemon_new(struct loop *loop, const struct conf_node *node,
+                  struct ha_daemon **ret_daemon);
 void ha_daemon_free(struct ha_daemon *daemon);
-/* Counts up whenever the shared state or a local VM changed: ha_ipc looks at its waiting requests again. */
+/* Counts up whenever the shared state or a local VM changed: ha_ipc looks at its waiting
+ * requests again. */
 void ha_daemon_event(struct ha_daemon *daemon, uint64_t seq, const char *text);
 
-/* ha_json.c: the documents of the CLI (json-c), to be freed with free(). NULL: not found. */
+/* ha_json.c: the documents of the CLI (json-c), to be freed with free(). NULL: not found.
+ */
 char *ha_json_status(struct ha_daemon *daemon);
 char *ha_json_vm(struct ha_daemon *daemon, const char *name);
 char *ha_json_nodes(struct ha_daemon *daemon);

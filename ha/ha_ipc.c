@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The CLI's end in the agent: libqb IPC, the peer's uid and gid checked, one request at a time per connection. */
+/* The CLI's end in the agent: libqb IPC, the peer's uid and gid checked, one request at a
+ * time per connection. */
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -17,11 +18,25 @@
 #include "ha/ha_daemon.h"
 #include "ha/ha_text.h"
 
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_TIMED_OUT = 5,
-       EXIT_NO_QUORUM = 6, EXIT_NOT_PERMITTED = 8 };
+enum {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    EXIT_NOT_FOUND = 3,
+    EXIT_TIMED_OUT = 5,
+    EXIT_NO_QUORUM = 6,
+    EXIT_NOT_PERMITTED = 8
+};
 
 /* What an accepted change leads to, and so what --wait waits for. */
-enum goal { GOAL_NONE = 0, GOAL_VM_RUNNING, GOAL_VM_STOPPED, GOAL_VM_GONE, GOAL_FENCED, GOAL_ALL_STOPPED };
+enum goal {
+    GOAL_NONE = 0,
+    GOAL_VM_RUNNING,
+    GOAL_VM_STOPPED,
+    GOAL_VM_GONE,
+    GOAL_FENCED,
+    GOAL_ALL_STOPPED
+};
 
 struct waiting {
     qb_ipcs_connection_t *connection; /* NULL: free */
@@ -46,30 +61,30 @@ struct ha_ipc {
 
 static struct ha_ipc *the_ipc; /* libqb's accept callback brings no context */
 
-static void reply(struct ha_ipc *ipc, qb_ipcs_connection_t *c, uint32_t exit_code, const char *text,
-                  const char *json)
+static void reply(struct ha_ipc *ipc, qb_ipcs_connection_t *c, uint32_t exit_code,
+                  const char *text, const char *json)
 {
     Gemel__CliReply m = GEMEL__CLI_REPLY__INIT;
     size_t len;
 
     m.final = true;
     m.exit_code = exit_code;
-    m.text = (char *) text;
-    m.json = (char *) (json != NULL ? json : "");
+    m.text = (char *)text;
+    m.json = (char *)(json != NULL ? json : "");
     len = cli_wire_pack_reply(&m, ipc->buf);
     if (len == 0) {
-        m.json = (char *) "";
-        m.text = (char *) "the answer is longer than a message; ask for one object";
+        m.json = (char *)"";
+        m.text = (char *)"the answer is longer than a message; ask for one object";
         m.exit_code = EXIT_FAILED;
         len = cli_wire_pack_reply(&m, ipc->buf);
     }
-    if (qb_ipcs_event_send(c, ipc->buf, len) < 0 && qb_ipcs_response_send(c, ipc->buf, len) < 0) {
+    if (qb_ipcs_response_send(c, ipc->buf, len) < 0) {
         log_debug("cli: the client is gone before its answer");
     }
 }
 
-static void reply_doc(struct ha_ipc *ipc, qb_ipcs_connection_t *c, char *json, const char *what,
-                      const char *name)
+static void reply_doc(struct ha_ipc *ipc, qb_ipcs_connection_t *c, char *json,
+                      const char *what, const char *name)
 {
     char text[256];
 
@@ -94,18 +109,20 @@ static const char *option(const Gemel__CliRequest *rq, const char *key)
     return NULL;
 }
 
-/* Reading -------------------------------------------------------------------------------------------- */
+/* Reading
+ * --------------------------------------------------------------------------------------------
+ */
 
 static void read_status(struct ha_ipc *ipc, qb_ipcs_connection_t *c)
 {
     struct ha_daemon *d = ipc->daemon;
-    uint32_t code = !d->agent.view.quorate    ? EXIT_NO_QUORUM
-                    : ha_json_healthy(d) ? EXIT_DONE
-                                              : EXIT_FAILED;
+    uint32_t code = !d->agent.view.quorate ? EXIT_NO_QUORUM
+                    : ha_json_healthy(d)   ? EXIT_DONE
+                                           : EXIT_FAILED;
     char *json = ha_json_status(d);
 
     /* The CLI renders the document and derives its exit code from it. */
-    (void) code;
+    (void)code;
     reply(ipc, c, EXIT_DONE, "", json);
     free(json);
 }
@@ -132,7 +149,8 @@ static void read_console(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const char
     }
 }
 
-static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const Gemel__CliRequest *rq)
+static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
+                      const Gemel__CliRequest *rq)
 {
     struct ha_daemon *d = ipc->daemon;
     const char *since = option(rq, "since");
@@ -146,11 +164,14 @@ static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const Gemel__
     } else if (strcmp(rq->verb, "vm show") == 0) {
         reply_doc(ipc, c, ha_json_vm(d, rq->object), "VM", rq->object);
     } else if (strcmp(rq->verb, "events") == 0) {
-        reply_doc(ipc, c, ha_json_events(d, since != NULL ? strtoull(since, NULL, 10) : 0), "", "");
+        reply_doc(ipc, c,
+                  ha_json_events(d, since != NULL ? strtoull(since, NULL, 10) : 0), "",
+                  "");
     } else if (strcmp(rq->verb, "explain") == 0) {
         reply_doc(ipc, c, ha_json_explain(d, rq->object), "VM or node", rq->object);
     } else if (strcmp(rq->verb, "cluster show") == 0) {
-        reply_doc(ipc, c, ha_json_cluster(d), "cluster definition", "yet: gemel cluster apply");
+        reply_doc(ipc, c, ha_json_cluster(d), "cluster definition",
+                  "yet: gemel cluster apply");
     } else if (strcmp(rq->verb, "vm console") == 0) {
         read_console(ipc, c, rq->object);
     } else {
@@ -159,7 +180,9 @@ static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const Gemel__
     return true;
 }
 
-/* Changing ---------------------------------------------------------------------------------------------- */
+/* Changing
+ * ----------------------------------------------------------------------------------------------
+ */
 
 static const struct {
     const char *verb, *op;
@@ -181,22 +204,17 @@ static const struct {
 
 static void actor_of(qb_ipcs_connection_t *c, char *text, size_t cap)
 {
-    struct qb_ipcs_connection_auth_data auth;
-    struct passwd *pw;
+    uid_t uid = (uid_t)(uintptr_t)qb_ipcs_context_get(c);
+    struct passwd *pw = getpwuid(uid);
 
-    if (qb_ipcs_connection_auth_get(c, &auth) < 0) {
-        ha_text_set(text, cap, "unknown", NULL);
-        return;
-    }
-    pw = getpwuid(auth.uid);
     ha_text_set(text, cap, pw != NULL ? pw->pw_name : "uid ", NULL);
     if (pw == NULL) {
-        ha_text_add_u64(text, cap, auth.uid);
+        ha_text_add_u64(text, cap, uid);
     }
 }
 
-static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const Gemel__CliRequest *rq,
-                   unsigned index)
+static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
+                   const Gemel__CliRequest *rq, unsigned index)
 {
     struct ha_daemon *d = ipc->daemon;
     struct ha_op op = {.uid = uuid_random(), .flags = change_table[index].flags};
@@ -206,11 +224,13 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const Gemel__Cli
         w = ipc->waiting[i].connection == NULL ? &ipc->waiting[i] : NULL;
     }
     if (w == NULL) {
-        reply(ipc, c, EXIT_FAILED, "too many requests wait at this node; try again", NULL);
+        reply(ipc, c, EXIT_FAILED, "too many requests wait at this node; try again",
+              NULL);
         return;
     }
     if (!d->agent_up) {
-        reply(ipc, c, EXIT_NO_QUORUM, "Corosync does not answer on this node: systemctl status corosync", NULL);
+        reply(ipc, c, EXIT_NO_QUORUM,
+              "Corosync does not answer on this node: systemctl status corosync", NULL);
         return;
     }
     if (rq->dry_run) {
@@ -221,8 +241,8 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const Gemel__Cli
     ha_text_set(op.reason, sizeof op.reason, rq->reason, NULL);
     actor_of(c, op.actor, sizeof op.actor);
     op.body = rq->body;
-    op.body_len = (uint32_t) strlen(rq->body);
-    *w = (struct waiting) {
+    op.body_len = (uint32_t)strlen(rq->body);
+    *w = (struct waiting){
         .connection = c,
         .op = op.uid,
         .wait = rq->wait && !rq->dry_run,
@@ -235,7 +255,8 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const Gemel__Cli
     ha_agent_op(&d->agent, &op, loop_now_ns());
 }
 
-static void done(struct ha_ipc *ipc, struct waiting *w, uint32_t exit_code, const char *text)
+static void done(struct ha_ipc *ipc, struct waiting *w, uint32_t exit_code,
+                 const char *text)
 {
     qb_ipcs_connection_t *c = w->connection;
 
@@ -269,14 +290,16 @@ static bool vm_goal(struct ha_ipc *ipc, struct waiting *w)
     char text[512];
 
     if (vm == NULL) {
-        ha_text_set(text, sizeof text, w->object, w->goal == GOAL_VM_GONE ? ": deleted" : ": was deleted", NULL);
+        ha_text_set(text, sizeof text, w->object,
+                    w->goal == GOAL_VM_GONE ? ": deleted" : ": was deleted", NULL);
         done(ipc, w, w->goal == GOAL_VM_GONE ? EXIT_DONE : EXIT_NOT_FOUND, text);
         return true;
     }
     if (w->goal == GOAL_VM_RUNNING && vm->state == HA_VM_RUNNING) {
         const struct ha_node *owner = ha_state_node(s, vm->owner);
 
-        ha_text_set(text, sizeof text, vm->name, ": running on ", owner != NULL ? owner->name : "?", NULL);
+        ha_text_set(text, sizeof text, vm->name, ": running on ",
+                    owner != NULL ? owner->name : "?", NULL);
         done(ipc, w, EXIT_DONE, text);
         return true;
     }
@@ -296,13 +319,16 @@ static bool vm_goal(struct ha_ipc *ipc, struct waiting *w)
 
 static bool fence_goal(struct ha_ipc *ipc, struct waiting *w)
 {
-    const struct ha_node *node = ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
+    const struct ha_node *node =
+        ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
     char text[512];
 
-    if (node == NULL || node->version <= w->since_version || node->fence == HA_FENCE_PENDING) {
+    if (node == NULL || node->version <= w->since_version ||
+        node->fence == HA_FENCE_PENDING) {
         return false;
     }
-    ha_text_set(text, sizeof text, node->name, node->fence == HA_FENCE_OK ? ": off: " : ": not fenced: ",
+    ha_text_set(text, sizeof text, node->name,
+                node->fence == HA_FENCE_OK ? ": off: " : ": not fenced: ",
                 node->fence_detail, NULL);
     done(ipc, w, node->fence == HA_FENCE_OK ? EXIT_DONE : EXIT_FAILED, text);
     return true;
@@ -353,23 +379,28 @@ void ha_ipc_look(struct ha_ipc *ipc)
         if (!answered && now_ns >= w->deadline_ns) {
             char text[512];
 
-            ha_text_set(text, sizeof text, w->object,
-                        w->accepted ? ": accepted, but not done in time; it goes on: gemel explain"
-                                    : ": not accepted in time; gemel status shows why", NULL);
+            ha_text_set(
+                text, sizeof text, w->object,
+                w->accepted
+                    ? ": accepted, but not done in time; it goes on: gemel explain"
+                    : ": not accepted in time; gemel status shows why",
+                NULL);
             done(ipc, w, EXIT_TIMED_OUT, text);
         }
     }
 }
 
-/* libqb --------------------------------------------------------------------------------------------------- */
+/* libqb
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static bool in_group(uid_t uid, gid_t gid, gid_t group)
 {
     gid_t groups[64];
-    int count = (int) ARRAY_SIZE(groups);
+    int count = (int)ARRAY_SIZE(groups);
     struct passwd *pw;
 
-    if (group == (gid_t) -1) {
+    if (group == (gid_t)-1) {
         return false;
     }
     if (gid == group) {
@@ -398,12 +429,13 @@ static int32_t on_accept(qb_ipcs_connection_t *c, uid_t uid, gid_t gid)
         return -EAGAIN;
     }
     qb_ipcs_connection_auth_set(c, uid, gid, 0600);
+    qb_ipcs_context_set(c, (void *)(uintptr_t)uid);
     return 0;
 }
 
 static void on_created(qb_ipcs_connection_t *c)
 {
-    (void) c;
+    (void)c;
     the_ipc->clients++;
 }
 
@@ -415,7 +447,9 @@ static int32_t on_message(qb_ipcs_connection_t *c, void *data, size_t size)
     char text[128];
 
     if (cli_wire_unpack_request(data, size, &msg) < 0) {
-        reply(ipc, c, EXIT_USAGE, "the request cannot be read; gemel and gemeld may be of different versions", NULL);
+        reply(ipc, c, EXIT_USAGE,
+              "the request cannot be read; gemel and gemeld may be of different versions",
+              NULL);
         return 0;
     }
     if (!read_verb(ipc, c, msg.cli_request)) {
@@ -426,7 +460,8 @@ static int32_t on_message(qb_ipcs_connection_t *c, void *data, size_t size)
             }
         }
         if (!known) {
-            ha_text_set(text, sizeof text, "this agent does not know `", msg.cli_request->verb, "`", NULL);
+            ha_text_set(text, sizeof text, "this agent does not know `",
+                        msg.cli_request->verb, "`", NULL);
             reply(ipc, c, EXIT_USAGE, text, NULL);
         }
     }
@@ -440,7 +475,8 @@ static int32_t on_closed(qb_ipcs_connection_t *c)
 
     for (unsigned i = 0; i < ARRAY_SIZE(ipc->waiting); i++) {
         if (ipc->waiting[i].connection == c) {
-            ipc->waiting[i].connection = NULL; /* the change goes on; nobody waits for it here */
+            ipc->waiting[i].connection =
+                NULL; /* the change goes on; nobody waits for it here */
             qb_ipcs_connection_unref(c);
         }
     }
@@ -450,7 +486,7 @@ static int32_t on_closed(qb_ipcs_connection_t *c)
 
 static void on_destroyed(qb_ipcs_connection_t *c)
 {
-    (void) c;
+    (void)c;
 }
 
 static int32_t poll_add(enum qb_loop_priority p, int32_t fd, int32_t events, void *data,
@@ -485,8 +521,10 @@ int ha_ipc_new(struct ha_daemon *daemon, struct ha_ipc **ret_ipc)
         .connection_closed = on_closed,
         .connection_destroyed = on_destroyed,
     };
-    static struct qb_ipcs_poll_handlers poll_handlers = {
-        .job_add = job_add, .dispatch_add = poll_add, .dispatch_mod = poll_mod, .dispatch_del = poll_del};
+    static struct qb_ipcs_poll_handlers poll_handlers = {.job_add = job_add,
+                                                         .dispatch_add = poll_add,
+                                                         .dispatch_mod = poll_mod,
+                                                         .dispatch_del = poll_del};
     struct ha_ipc *ipc = calloc(1, sizeof *ipc);
     struct group *gr = getgrnam(daemon->node.group);
     int r;
@@ -495,7 +533,7 @@ int ha_ipc_new(struct ha_daemon *daemon, struct ha_ipc **ret_ipc)
         return -ENOMEM;
     }
     ipc->daemon = daemon;
-    ipc->group = gr != NULL ? gr->gr_gid : (gid_t) -1;
+    ipc->group = gr != NULL ? gr->gr_gid : (gid_t)-1;
     the_ipc = ipc;
     ipc->service = qb_ipcs_create(CLI_WIRE_SERVICE, 0, QB_IPC_SOCKET, &handlers);
     if (ipc->service == NULL) {

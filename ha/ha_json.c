@@ -28,8 +28,8 @@ static void put_bool(json_object *o, const char *key, bool value)
 
 static char *finish(json_object *o)
 {
-    char *text = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
-                                                              JSON_C_TO_STRING_NOSLASHESCAPE));
+    char *text = strdup(json_object_to_json_string_ext(
+        o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 
     json_object_put(o);
     return text;
@@ -70,8 +70,9 @@ static const char *node_state(struct ha_daemon *d, unsigned index)
     if (node->clean_stopped || !node->seen) {
         return "down";
     }
-    return proof_is_dead(&a->state.proofs, node->nodeid, &node->incarnation, &answer) ? "fenced"
-                                                                                     : "lost";
+    return proof_is_dead(&a->state.proofs, node->nodeid, &node->incarnation, &answer)
+               ? "fenced"
+               : "lost";
 }
 
 static bool has_device(struct ha_daemon *d, const char *name)
@@ -116,8 +117,8 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
     for (unsigned i = 0; i < s->vm_count; i++) {
         const struct ha_vm *vm = s->vm[i];
 
-        if (vm->owner == node->nodeid && vm->state != HA_VM_STOPPED && vm->state != HA_VM_FAILED &&
-            vm->state != HA_VM_HELD) {
+        if (vm->owner == node->nodeid && vm->state != HA_VM_STOPPED &&
+            vm->state != HA_VM_FAILED && vm->state != HA_VM_HELD) {
             vms++;
             used += vm->conf != NULL ? vm->conf->memory_bytes : 0;
         }
@@ -128,10 +129,12 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
     put_str(o, "incarnation", incarnation_text(&node->incarnation, text, sizeof text));
     put_str(o, "fence", fence_word(d, node));
     put_u64(o, "vms", vms);
-    put_u64(o, "memory_free_mib", node->memory_bytes > used ? (node->memory_bytes - used) >> 20 : 0);
-    put_str(o, "reason", d->fence_progress[index][0] != '\0' && node->fence == HA_FENCE_PENDING
-                             ? d->fence_progress[index]
-                             : node->fence_detail);
+    put_u64(o, "memory_free_mib",
+            node->memory_bytes > used ? (node->memory_bytes - used) >> 20 : 0);
+    put_str(o, "reason",
+            d->fence_progress[index][0] != '\0' && node->fence == HA_FENCE_PENDING
+                ? d->fence_progress[index]
+                : node->fence_detail);
     return o;
 }
 
@@ -177,7 +180,8 @@ static bool waits_for(struct ha_daemon *d, const struct ha_node *node)
     struct proof_answer answer;
 
     if (ha_view_has(&d->agent.view, node->nodeid) || !node->seen ||
-        proof_is_dead(&d->agent.state.proofs, node->nodeid, &node->incarnation, &answer)) {
+        proof_is_dead(&d->agent.state.proofs, node->nodeid, &node->incarnation,
+                      &answer)) {
         return false;
     }
     for (unsigned i = 0; i < d->agent.state.vm_count; i++) {
@@ -190,7 +194,8 @@ static bool waits_for(struct ha_daemon *d, const struct ha_node *node)
     return node->fence == HA_FENCE_PENDING;
 }
 
-/* Proofs of death that somebody waits for: deadline, executor, last error, and what would shorten the wait. */
+/* Proofs of death that somebody waits for: deadline, executor, last error, and what would
+ * shorten the wait. */
 static json_object *proofs_doc(struct ha_daemon *d)
 {
     json_object *a = json_object_new_array();
@@ -206,20 +211,27 @@ static json_object *proofs_doc(struct ha_daemon *d)
         o = json_object_new_object();
         what = json_object_new_array();
         put_str(o, "node", node->name);
-        put_str(o, "incarnation", incarnation_text(&node->incarnation, text, sizeof text));
+        put_str(o, "incarnation",
+                incarnation_text(&node->incarnation, text, sizeof text));
         if (has_device(d, node->name)) {
-            json_object_array_add(what, json_object_new_string("its fence device says off, twice"));
+            json_object_array_add(
+                what, json_object_new_string("its fence device says off, twice"));
         }
-        json_object_array_add(what, json_object_new_string("it comes back after a reboot"));
+        json_object_array_add(what,
+                              json_object_new_string("it comes back after a reboot"));
         json_object_array_add(what, json_object_new_string("an operator's confirm-off"));
         json_object_object_add(o, "waiting_for", what);
         put_str(o, "executor",
-                node->fence == HA_FENCE_PENDING ? node_name(d, node->fence_executor) : "-");
+                node->fence == HA_FENCE_PENDING ? node_name(d, node->fence_executor)
+                                                : "-");
         put_u64(o, "deadline_ms", d->agent.times.fence_total_ns / NSEC_PER_MSEC);
-        put_str(o, "last_error", d->fence_progress[i][0] != '\0' ? d->fence_progress[i]
-                                                                 : node->fence_detail);
-        ha_text_set(text, sizeof text, "switch it off by hand, look that it is off, then: gemel node confirm-off ",
-                    node->name, " --reason TEXT", NULL);
+        put_str(o, "last_error",
+                d->fence_progress[i][0] != '\0' ? d->fence_progress[i]
+                                                : node->fence_detail);
+        ha_text_set(
+            text, sizeof text,
+            "switch it off by hand, look that it is off, then: gemel node confirm-off ",
+            node->name, " --reason TEXT", NULL);
         put_str(o, "shorten", text);
         json_object_array_add(a, o);
     }
@@ -264,7 +276,9 @@ static json_object *problems_doc(struct ha_daemon *d)
             add_problem(p, a->state.node[i].name, " is ", state);
         }
         if (!has_device(d, a->state.node[i].name)) {
-            add_problem(p, a->state.node[i].name, " has no fence device: its VMs cannot be taken over by themselves", "");
+            add_problem(
+                p, a->state.node[i].name,
+                " has no fence device: its VMs cannot be taken over by themselves", "");
         }
     }
     for (unsigned i = 0; i < a->state.vm_count; i++) {
@@ -292,7 +306,8 @@ char *ha_json_status(struct ha_daemon *d)
     json_object *o = json_object_new_object(), *problems = problems_doc(d);
     char ring[48];
 
-    put_str(o, "cluster", a->state.cluster.conf != NULL ? a->state.cluster.conf->name : "-");
+    put_str(o, "cluster",
+            a->state.cluster.conf != NULL ? a->state.cluster.conf->name : "-");
     put_str(o, "node", d->node.name);
     put_bool(o, "quorate", a->view.quorate);
     snprintf(ring, sizeof ring, "%x.%" PRIx64, a->view.ring.nodeid, a->view.ring.seq);
@@ -301,10 +316,11 @@ char *ha_json_status(struct ha_daemon *d)
             a->phase == HA_PHASE_SYNCED ? node_name(d, a->sync.coordinator) : "unknown");
     put_u64(o, "term", a->state.term);
     put_u64(o, "version", a->state.version);
-    put_str(o, "phase", a->phase == HA_PHASE_SYNCED       ? "synced"
-                        : a->phase == HA_PHASE_TRANSFER   ? "transfer"
-                        : a->phase == HA_PHASE_EXCHANGING ? "exchanging"
-                                                          : "alone");
+    put_str(o, "phase",
+            a->phase == HA_PHASE_SYNCED       ? "synced"
+            : a->phase == HA_PHASE_TRANSFER   ? "transfer"
+            : a->phase == HA_PHASE_EXCHANGING ? "exchanging"
+                                              : "alone");
     put_bool(o, "degraded", json_object_array_length(problems) != 0);
     json_object_object_add(o, "problems", problems);
     json_object_object_add(o, "nodes", nodes_doc(d));
@@ -362,8 +378,8 @@ char *ha_json_events(struct ha_daemon *d, uint64_t since)
         if (e->seq <= since && since != 0) {
             continue;
         }
-        if (colon != NULL && (size_t) (colon - e->text) < sizeof object) {
-            memcpy(object, e->text, (size_t) (colon - e->text));
+        if (colon != NULL && (size_t)(colon - e->text) < sizeof object) {
+            memcpy(object, e->text, (size_t)(colon - e->text));
         }
         doc = json_object_new_object();
         put_u64(doc, "seq", e->seq);
@@ -386,7 +402,9 @@ char *ha_json_cluster(struct ha_daemon *d)
         return NULL;
     }
     o = json_object_new_object();
-    put_str(o, "name", d->agent.state.cluster.conf != NULL ? d->agent.state.cluster.conf->name : "-");
+    put_str(o, "name",
+            d->agent.state.cluster.conf != NULL ? d->agent.state.cluster.conf->name
+                                                : "-");
     put_str(o, "definition", d->agent.state.cluster.definition);
     return finish(o);
 }
@@ -400,27 +418,34 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
 {
     const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
 
-    line(a, vm->name, vm->desired == HA_DESIRED_RUNNING ? ": wanted running, is " : ": wanted stopped, is ",
+    line(a, vm->name,
+         vm->desired == HA_DESIRED_RUNNING ? ": wanted running, is "
+                                           : ": wanted stopped, is ",
          ha_vm_state_str(vm->state));
     line(a, "why: ", vm->reason, "");
     if (vm->state == HA_VM_UNKNOWN && owner != NULL) {
         char text[REASON_LEN_MAX + 1];
 
-        line(a, "its last owner is ", owner->name, "; nothing starts before that node is proven dead, is back, or an "
+        line(a, "its last owner is ", owner->name,
+             "; nothing starts before that node is proven dead, is back, or an "
              "operator confirms it off");
         if (owner->fence == HA_FENCE_PENDING) {
-            ha_text_set(text, sizeof text, "fencing by ", node_name(d, owner->fence_executor), ", attempt ", NULL);
+            ha_text_set(text, sizeof text, "fencing by ",
+                        node_name(d, owner->fence_executor), ", attempt ", NULL);
             ha_text_add_u64(text, sizeof text, owner->fence_attempts);
             line(a, text, ": ", owner->fence_detail);
         } else if (owner->fence == HA_FENCE_FAILED) {
-            line(a, "the last attempt to fence it failed: ", owner->fence_detail, "; it is tried again");
+            line(a, "the last attempt to fence it failed: ", owner->fence_detail,
+                 "; it is tried again");
         }
-        line(a, "to shorten it: gemel node confirm-off ", owner->name, " --reason TEXT, when you have seen that it is off");
+        line(a, "to shorten it: gemel node confirm-off ", owner->name,
+             " --reason TEXT, when you have seen that it is off");
     }
     if (vm->state == HA_VM_FAILED) {
         char text[64] = "";
 
-        ha_text_add_u64(text, sizeof text, ha_policy_backoff_ns(vm->conf, vm->failures) / NSEC_PER_MSEC);
+        ha_text_add_u64(text, sizeof text,
+                        ha_policy_backoff_ns(vm->conf, vm->failures) / NSEC_PER_MSEC);
         line(a, "next try ", text, " ms after the failure; at once: gemel vm retry");
     }
 }
@@ -440,7 +465,8 @@ char *ha_json_explain(struct ha_daemon *d, const char *name)
     if (vm != NULL) {
         explain_vm(d, vm, lines);
     } else {
-        line(lines, node->name, " is ", node_state(d, (unsigned) (node - d->agent.state.node)));
+        line(lines, node->name, " is ",
+             node_state(d, (unsigned)(node - d->agent.state.node)));
         if (node->fence_detail[0] != '\0') {
             line(lines, "fencing: ", node->fence_detail, "");
         }

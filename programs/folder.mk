@@ -41,3 +41,8 @@ tests_fake_fake_gemeld_SOURCES = tests/fake/fake_gemeld.c
 tests_fake_fake_gemeld_LDADD = libcli_server.la libbase_io.la
 $(libcli_server_la_OBJECTS) $(tests_fake_fake_gemeld_OBJECTS): base/proto_ctl.pb-c.h
 # end of gemel
+
+# gemeld, the agent ---------------------------------------------------------------------------------------------------
+sbin_PROGRAMS += gemeld
+gemeld_SOURCES = programs/gemeld.c
+gemeld_LDADD = libha_io.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la
