@@ -10,10 +10,18 @@
 
 #define CPUID_ENTRIES_MAX 128
 
+/* The kernel's header ends in an array without length; ours gives it room. */
+#ifdef __clang__
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end"
+#endif
 struct cpuid_table {
     struct kvm_cpuid2 head;
     struct kvm_cpuid_entry2 entry[CPUID_ENTRIES_MAX];
 };
+#ifdef __clang__
+#pragma clang diagnostic pop
+#endif
 
 /* Filters, in place, what KVM_GET_SUPPORTED_CPUID gave. */
 void cpuid_lockstep_filter(struct cpuid_table *table);
