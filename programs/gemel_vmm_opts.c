@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "base/uuid.h"
 
 #define EXIT_USAGE 2
@@ -113,49 +114,39 @@ __attribute__((format(printf, 1, 2))) static int wrong(const char *format, ...)
     return -EINVAL;
 }
 
+/* Digits, and K, M or G. */
 static int parse_size(const char *text, uint64_t *ret_bytes)
 {
-    char *end;
-    unsigned long long v;
+    static const char unit[] = "KMG";
+    char digits[24];
+    size_t len = strlen(text);
     unsigned shift = 0;
+    uint64_t v;
 
-    errno = 0;
-    if (text[0] < '0' || text[0] > '9') {
+    if (len > 0 && strchr(unit, text[len - 1])) {
+        shift = 10 * (unsigned)(strchr(unit, text[len - 1]) - unit + 1);
+        len--;
+    }
+    if (len >= sizeof digits) {
+        len = 0;
+    }
+    memcpy(digits, text, len);
+    digits[len] = '\0';
+    if (!text_u64(digits, 1, UINT64_MAX >> shift, &v)) {
         return wrong("--memory %s: not a size; write 64M or 1G", text);
     }
-    v = strtoull(text, &end, 10);
-    switch (*end) {
-    case 'K':
-        shift = 10;
-        break;
-    case 'M':
-        shift = 20;
-        break;
-    case 'G':
-        shift = 30;
-        break;
-    default:
-        break;
-    }
-    end += shift ? 1 : 0;
-    if (errno || *end || v > (UINT64_MAX >> shift)) {
-        return wrong("--memory %s: not a size; write 64M or 1G", text);
-    }
-    *ret_bytes = (uint64_t)v << shift;
+    *ret_bytes = v << shift;
     return 0;
 }
 
-static int parse_number(const char *option, const char *text, int *ret_value)
+static int parse_fd(const char *option, const char *text, int *ret_fd)
 {
-    char *end;
-    long v;
+    uint64_t v;
 
-    errno = 0;
-    v = strtol(text, &end, 10);
-    if (errno || end == text || *end || v < 0 || v > 1 << 20) {
+    if (!text_u64(text, 0, 1 << 20, &v)) {
         return wrong("--%s %s: not a file descriptor number", option, text);
     }
-    *ret_value = (int)v;
+    *ret_fd = (int)v;
     return 0;
 }
 
@@ -177,16 +168,14 @@ static int parse_disk(struct engine_conf *conf, char *text)
     }
     for (char *t = strtok_r(text, ",", &save); t; t = strtok_r(NULL, ",", &save)) {
         if (strncmp(t, "path=", 5) == 0) {
-            if (strlen(t + 5) >= sizeof disk.path) {
+            if (!text_copy(disk.path, sizeof disk.path, t + 5)) {
                 return wrong("--disk: the path is longer than %zu bytes",
                              sizeof disk.path - 1);
             }
-            strcpy(disk.path, t + 5);
         } else if (strncmp(t, "serial=", 7) == 0) {
-            if (strlen(t + 7) >= sizeof disk.serial) {
+            if (!text_copy(disk.serial, sizeof disk.serial, t + 7)) {
                 return wrong("--disk serial=%s: at most 20 characters", t + 7);
             }
-            strcpy(disk.serial, t + 7);
         } else if (strcmp(t, "readonly") == 0) {
             disk.read_only = true;
         } else {
@@ -234,13 +223,12 @@ static int parse_nic(struct vmm_opts *o, char *text)
     for (char *t = strtok_r(text, ",", &save); t && r == 0;
          t = strtok_r(NULL, ",", &save)) {
         if (strncmp(t, "tap=", 4) == 0) {
-            if (strlen(t + 4) == 0 || strlen(t + 4) >= sizeof tap) {
+            if (t[4] == '\0' || !text_copy(tap, sizeof tap, t + 4)) {
                 return wrong("--nic tap=%s: an interface name has 1 to 15 characters",
                              t + 4);
             }
-            strcpy(tap, t + 4);
         } else if (strncmp(t, "fd=", 3) == 0) {
-            r = parse_number("nic fd", t + 3, &nic.fd);
+            r = parse_fd("nic fd", t + 3, &nic.fd);
         } else if (strncmp(t, "mac=", 4) == 0) {
             r = parse_mac(t + 4, nic.mac);
         } else {
@@ -294,7 +282,7 @@ static int take(struct vmm_opts *o, int value, char *arg)
         o->debug_stamps = true;
         return 0;
     case OPT_CONTROL_FD:
-        return parse_number("control-fd", arg, &o->control_fd);
+        return parse_fd("control-fd", arg, &o->control_fd);
     case OPT_CONTROL:
         o->control_path = arg;
         return 0;

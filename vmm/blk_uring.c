@@ -21,8 +21,9 @@
 
 #define RING_ENTRIES 128
 #define SECTOR_LEN   512u
-#define DIRECT_ALIGN 4096u /* of memory; enough for every file system that has O_DIRECT  \
-                            */
+#define DIRECT_ALIGN                                                                     \
+    4096u /* of memory; enough for every file system that has O_DIRECT                   \
+           */
 #define REQUEST_LEN_MAX (64u * 1024 * 1024)
 
 struct disk {

@@ -12,6 +12,7 @@
 
 #include "base/bug.h"
 #include "base/loop.h"
+#include "base/os.h"
 #include "vmm/engine_priv.h"
 #include "vmm/net_tap.h"
 
@@ -445,7 +446,6 @@ static void run_guest(struct engine *e)
 /* R1: only now, with a claim behind it, are the disks opened. */
 static void open_disks(struct engine *e)
 {
-    struct timespec wall;
     struct vmm_error err;
 
     for (unsigned i = 0; i < e->conf.disk_count; i++) {
@@ -456,11 +456,10 @@ static void open_disks(struct engine *e)
             return;
         }
     }
-    clock_gettime(CLOCK_REALTIME, &wall);
     (void)machine_input(
         e->machine, MACHINE_DEV_RTC,
         &(struct dev_input){.type = INPUT_RTC_BASE,
-                            .now_ns = (uint64_t)wall.tv_sec * NSEC_PER_SEC});
+                            .now_ns = os_wall_ns() / NSEC_PER_SEC * NSEC_PER_SEC});
     (void)engine_step(e, RUN_EV_STARTED, 0, RUN_END_NONE, NULL);
 }
 
