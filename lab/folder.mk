@@ -19,8 +19,20 @@ liblab_io_la_SOURCES = \
 	lab/lab_util.c lab/lab_util.h \
 	lab/labfs.c lab/labfs.h \
 	lab/labfs_log.c lab/labfs_log.h
-liblab_io_la_LIBADD = liblab_core.la $(JSONC_LIBS) $(FUSE_LIBS) -lpthread
+liblab_io_la_LIBADD = liblab_core.la libbase_io.la $(JSONC_LIBS) $(FUSE_LIBS) -lpthread
 
 sbin_PROGRAMS += gemel-lab
 gemel_lab_SOURCES = programs/gemel_lab.c
 gemel_lab_LDADD = liblab_io.la
+
+EXTRA_DIST += lab/README.md tests/lab/run tests/lab/lib.sh tests/lab/t_lab_basic.sh tests/lab/t_lab_faults.sh
+
+UNIT_TESTS += tests/unit/lab/check_lab_fault
+tests_unit_lab_check_lab_fault_SOURCES = tests/unit/lab/check_lab_fault.c tests/unit/unit.h
+tests_unit_lab_check_lab_fault_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_lab_check_lab_fault_LDADD = liblab_core.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/lab/check_labfs_dirty
+tests_unit_lab_check_labfs_dirty_SOURCES = tests/unit/lab/check_labfs_dirty.c tests/unit/unit.h
+tests_unit_lab_check_labfs_dirty_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_lab_check_labfs_dirty_LDADD = liblab_core.la $(UNIT_LIBS)

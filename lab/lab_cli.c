@@ -134,7 +134,7 @@ static bool absolute(const char *path, char out[static PATH_LEN_MAX])
         real != NULL && strlen(real) < PATH_LEN_MAX - 128; /* room for names below it */
 
     if (good) {
-        strcpy(out, real);
+        memcpy(out, real, strlen(real) + 1);
     }
     free(real);
     return good;
@@ -279,7 +279,13 @@ static int bring_up(const struct lab *lab, int lifeline)
             return r;
         }
     }
-    r = wait_nodes(lab, quorate, QUORUM_TIMEOUT_MS, "is not quorate with all nodes");
+    unsigned timeout_ms = QUORUM_TIMEOUT_MS;
+    const char *env = getenv("GEMEL_LAB_QUORUM_MS");
+    if (env != NULL && !lab_number(env, 1, 3600000, &timeout_ms)) {
+        lab_error("GEMEL_LAB_QUORUM_MS=%s is not a number of ms", env);
+        return USAGE;
+    }
+    r = wait_nodes(lab, quorate, timeout_ms, "is not quorate with all nodes");
     if (r == DONE && lab->agents) {
         r = wait_nodes(lab, agents_ok, AGENTS_TIMEOUT_MS,
                        "does not report `gemel status` OK");
@@ -654,20 +660,6 @@ static int usage(FILE *to)
     return to == stdout ? DONE : USAGE;
 }
 
-static bool number(const char *s, unsigned min, unsigned max, unsigned *ret)
-{
-    char *end;
-
-    errno = 0;
-    unsigned long v = strtoul(s, &end, 10);
-    if (!isdigit((unsigned char)s[0]) || *end != '\0' || errno != 0 || v < min ||
-        v > max) {
-        return false;
-    }
-    *ret = (unsigned)v;
-    return true;
-}
-
 static bool good_prefix(const char *s)
 {
     size_t len = strlen(s);
@@ -697,11 +689,11 @@ static int option(struct options *o, int argc, char *argv[])
         o->prefix = value;
         good = good_prefix(value);
     } else if (strcmp(argv[0], "--nodes") == 0) {
-        good = number(value, 1, LAB_NODES_MAX, &o->nodes);
+        good = lab_number(value, 1, LAB_NODES_MAX, &o->nodes);
     } else if (strcmp(argv[0], "--token") == 0) {
-        good = number(value, 100, 60000, &o->token_ms);
+        good = lab_number(value, 100, 60000, &o->token_ms);
     } else if (strcmp(argv[0], "--coefficient") == 0) {
-        good = number(value, 0, 10000, &o->coefficient_ms);
+        good = lab_number(value, 0, 10000, &o->coefficient_ms);
     } else if (strcmp(argv[0], "--save-logs") == 0 && value[0] != '\0') {
         o->save_logs = value;
     } else if (strcmp(argv[0], "--profile") == 0) {

@@ -205,7 +205,7 @@ static int write_authkeys(const struct lab *lab, struct lab_path *ret_path)
     /* Any bytes make a key; printable ones go through the same writer as every other
      * file. */
     for (size_t i = 0; i < sizeof key; i++) {
-        sprintf(text + 2 * i, "%02x", key[i]);
+        snprintf(text + 2 * i, 3, "%02x", key[i]);
     }
     for (unsigned i = 1; r == 0 && i <= lab->node_count; i++) {
         *ret_path = lab_path("%s/nodes/n%u/etc/corosync/authkey", lab->dir, i);

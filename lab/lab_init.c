@@ -259,11 +259,12 @@ int lab_init_main(int argc, char *argv[])
     struct lab_path bin = lab_bin_dir(), path;
     sigset_t set;
 
-    if (argc != 3 || getpid() != 1) {
+    unsigned fd = 0;
+    if (argc != 3 || getpid() != 1 || !lab_number(argv[1], 3, 1024, &fd)) {
         lab_error("_init is what gemel-lab starts as PID 1 of a node");
         return 2;
     }
-    control_fd = atoi(argv[1]);
+    control_fd = (int)fd;
     fcntl(control_fd, F_SETFD, FD_CLOEXEC);
     prctl(PR_SET_NAME, "gemel-labinit");
     umask(022);

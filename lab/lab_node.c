@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/uuid.h"
 #include "lab/lab_ipc.h"
 #include "lab/labfs.h"
 
@@ -372,7 +373,7 @@ _Noreturn void lab_node_keeper(const struct lab *lab, unsigned node,
                                const struct lab_node_fds *fds)
 {
     struct keeper k = {.lab = lab, .node = node, .fds = fds};
-    char boot_id[38], self[PATH_LEN_MAX];
+    char boot_id[UUID_STR_LEN + 2], self[PATH_LEN_MAX];
     pid_t labfs[2];
 
     prctl(PR_SET_NAME, "gemel-labkeep");
@@ -383,8 +384,8 @@ _Noreturn void lab_node_keeper(const struct lab *lab, unsigned node,
     k.self = lab_path("%s", self);
     struct lab_path hostname = lab_path("n%u", node),
                     path = lab_path("%s/boot_id", k.home.s);
-    lab_uuid(boot_id);
-    strcat(boot_id, "\n");
+    uuid_format(uuid_random(), boot_id);
+    memcpy(boot_id + UUID_STR_LEN, "\n", 2);
     int r = lab_write_file(path.s, boot_id, 0444);
     if (r < 0) {
         fail(&k, path.s, -r);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lab/lab_super.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -322,9 +322,15 @@ static void verb_bmc(struct super *s, unsigned i, int argc, const char *argv[],
         if (strcmp(argv[0], bmc_names[m]) != 0) {
             continue;
         }
+        unsigned slow_ms = 8000;
+        if (argc > 1 && !lab_number(argv[1], 1, 600000, &slow_ms)) {
+            a->code = 2;
+            lab_text_add(&a->text, "bmc: %s is not a number of ms", argv[1]);
+            return;
+        }
+        n->slow_ms = slow_ms;
         n->mode = (enum bmc_mode)m;
         n->lie_power = -1;
-        n->slow_ms = argc > 1 ? (unsigned)atoi(argv[1]) : 8000;
         if (n->bmc > 0) {
             kill(n->bmc, n->mode == BMC_HANG ? SIGSTOP : SIGCONT);
         }
@@ -352,7 +358,8 @@ static size_t node_pids(const struct node *n, const char *name, pid_t *pids, siz
     DIR *d = opendir("/proc");
     while (d != NULL && (entry = readdir(d)) != NULL && count < cap) {
         char exe[PATH_LEN_MAX];
-        if (!isdigit((unsigned char)entry->d_name[0])) {
+        unsigned pid;
+        if (!lab_number(entry->d_name, 1, INT_MAX, &pid)) {
             continue;
         }
         path = lab_path("/proc/%s/ns/pid", entry->d_name);
@@ -364,7 +371,7 @@ static size_t node_pids(const struct node *n, const char *name, pid_t *pids, siz
         exe[len > 0 ? len : 0] = '\0';
         const char *base = strrchr(exe, '/');
         if (name == NULL || (base != NULL && strcmp(base + 1, name) == 0)) {
-            pids[count++] = (pid_t)atoi(entry->d_name);
+            pids[count++] = (pid_t)pid;
         }
     }
     if (d != NULL) {
@@ -888,6 +895,10 @@ _Noreturn static void supervise(const struct lab *lab, int lifeline)
         _exit(1);
     }
     prctl(PR_SET_NAME, "gemel-labd");
+    /* up's handlers are not for us nor for what we fork. */
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
     signal(SIGPIPE, SIG_IGN);
     s = (struct super){
         .lab = lab, .lifeline = lifeline, .fault.node_count = lab->node_count};

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -272,18 +271,17 @@ uint64_t lab_start_time(pid_t pid)
     return start;
 }
 
-void lab_uuid(char text[static 37])
+bool lab_number(const char *s, unsigned min, unsigned max, unsigned *ret)
 {
-    unsigned char b[16];
+    char *end;
 
-    while (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b) {
+    errno = 0;
+    unsigned long v = strtoul(s, &end, 10);
+    if (s[0] < '0' || s[0] > '9' || *end != '\0' || errno != 0 || v < min || v > max) {
+        return false;
     }
-    b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-    b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-    for (unsigned i = 0; i < sizeof b; i++) {
-        text += sprintf(text, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
-                        b[i]);
-    }
+    *ret = (unsigned)v;
+    return true;
 }
 
 uint64_t lab_now_ns(void)

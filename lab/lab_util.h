@@ -48,8 +48,8 @@ int lab_run(const char *const argv[], const char *input, char **ret_output);
 /* Field 22 of /proc/PID/stat; 0 when there is no such process (a zombie counts as none).
  */
 uint64_t lab_start_time(pid_t pid);
-/* A random uuid as text. */
-void lab_uuid(char text[static 37]);
+/* Decimal digits and nothing else, min..max. */
+bool lab_number(const char *s, unsigned min, unsigned max, unsigned *ret);
 uint64_t lab_now_ns(void);
 void lab_sleep_ms(unsigned ms);
 /* The directory of the running executable. */

@@ -206,7 +206,7 @@ static void set_path(struct inode *inode, const struct inode *parent, const char
 
     if ((size_t)snprintf(path, sizeof path, "%s%s%s", parent->path,
                          parent->path[0] != '\0' ? "/" : "", name) < sizeof path) {
-        strcpy(inode->path, path);
+        memcpy(inode->path, path, sizeof path);
     }
 }
 
@@ -294,7 +294,7 @@ static void log_records(struct inode *inode, const char *event, uint64_t off,
         return;
     }
     pthread_mutex_lock(&fs.table_lock);
-    strcpy(path, inode->path);
+    memcpy(path, inode->path, sizeof path);
     pthread_mutex_unlock(&fs.table_lock);
     labfs_log_write(fs.log_fd, fs.config->node, event, path, off, buf, len);
 }
@@ -852,9 +852,19 @@ static void write_all(void)
 static int serve(struct fuse_session *se)
 {
     struct fuse_loop_config *loop = fuse_loop_cfg_create();
+    sigset_t all, old;
     pthread_t thread;
 
-    if (loop == NULL || pthread_create(&thread, NULL, control_thread, NULL) != 0) {
+    if (loop == NULL) {
+        return 1;
+    }
+    /* SIGTERM is for the main thread: only there it ends the wait of the loop. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int error = pthread_create(&thread, NULL, control_thread, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (error != 0) {
+        fuse_loop_cfg_destroy(loop);
         return 1;
     }
     pthread_detach(thread);
