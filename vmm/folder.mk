@@ -28,6 +28,15 @@ UNIT_TESTS += tests/unit/vmm/check_replay
 tests_unit_vmm_check_replay_SOURCES = tests/unit/vmm/check_replay.c $(VMM_RIG)
 tests_unit_vmm_check_replay_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_replay_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_gmem
+tests_unit_vmm_check_gmem_SOURCES = tests/unit/vmm/check_gmem.c tests/unit/unit.h
+tests_unit_vmm_check_gmem_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_gmem_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_virtq
+tests_unit_vmm_check_virtq_SOURCES = tests/unit/vmm/check_virtq.c tests/unit/unit.h
+tests_unit_vmm_check_virtq_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_virtq_LDADD = $(VMM_UNIT_LIBS)
+tests_unit_vmm_check_virtq_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gmem_read -Wl,--wrap=gmem_load16
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
