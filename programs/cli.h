@@ -73,11 +73,10 @@ struct cli_verb {
     enum cli_object object;
     const char *object_name; /* "VM", "NODE", "FILE..." */
     bool reads;              /* changes nothing: never waits */
-    bool needs_file;         /* -f FILE is required */
-    bool needs_reason;
     const char
         *danger; /* what will happen: the object's name has to be typed, unless --yes */
     unsigned options;    /* CLI_BITs beyond the global ones */
+    unsigned required;   /* CLI_BITs, global or of options, that must be given */
     uint32_t timeout_ms; /* of waiting, unless --timeout */
     const char *summary; /* one line */
     const char *details; /* paragraph for help and man page; may be NULL */

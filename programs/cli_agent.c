@@ -2,6 +2,7 @@
 #include "programs/cli_agent.h"
 
 #include <errno.h>
+#include <json-c/json.h>
 #include <poll.h>
 #include <qb/qbipcc.h>
 #include <signal.h>
@@ -238,13 +239,30 @@ void cli_answer_free(struct cli_answer *given)
     *given = (struct cli_answer){0};
 }
 
+/* The agent's document, or what there is to say instead. */
+static void print_json(const struct cli_answer *given)
+{
+    struct json_object *root;
+
+    if (given->json[0] != '\0') {
+        printf("%s\n", given->json);
+        return;
+    }
+    root = json_object_new_object();
+    json_object_object_add(root, "exit_code", json_object_new_int((int)given->exit_code));
+    json_object_object_add(root, "text", json_object_new_string(given->text));
+    printf("%s\n", json_object_to_json_string_ext(
+                       root, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_object_put(root);
+}
+
 enum cli_exit cli_show_answer(const struct cli_call *call, const struct cli_answer *given)
 {
     enum cli_exit r = given->exit_code;
     bool json = call->is_set[CLI_OPT_JSON];
 
-    if (json && given->json[0] != '\0') {
-        printf("%s\n", given->json);
+    if (json) {
+        print_json(given);
     }
     if (r == CLI_DONE && call->verb->render != NULL) {
         if (!json || call->verb->render == cli_render_status) {

@@ -18,7 +18,7 @@ static void print_synopsis(const struct cli_verb *verb, FILE *out)
     for (int i = CLI_OPT_GLOBAL_COUNT; i < CLI_OPT_RENDER; i++) {
         if ((verb->options & CLI_BIT(i)) != 0) {
             const struct cli_option *option = &cli_options[i];
-            bool required = i == CLI_OPT_FILE && verb->needs_file;
+            bool required = (verb->required & CLI_BIT(i)) != 0;
             char letter[3] = {'-', option->letter, '\0'};
 
             fprintf(out, " %s%s%s%s%s", required ? "" : "[",
@@ -27,7 +27,7 @@ static void print_synopsis(const struct cli_verb *verb, FILE *out)
                     option->arg != NULL ? option->arg : "", required ? "" : "]");
         }
     }
-    if (verb->needs_reason) {
+    if ((verb->required & CLI_BIT(CLI_OPT_REASON)) != 0) {
         fprintf(out, " --reason TEXT");
     }
 }

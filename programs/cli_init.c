@@ -140,16 +140,11 @@ static enum cli_exit prepare(struct init *init)
     static char keyfile[PATH_LEN_MAX];
     size_t len;
 
-    if (local == NULL) {
-        cli_complain("cluster init needs --node NAME: which of the nodes in %s this is",
-                     path);
-        return CLI_USAGE;
-    }
     if (strlen(dir) > PATH_LEN_MAX - 64) {
         cli_complain("--dir: the path is too long");
         return CLI_USAGE;
     }
-    if (cli_file_read(path, &init->source) < 0) {
+    if (cli_file_need(path, &init->source) < 0) {
         return CLI_FAILED;
     }
     if (conf_cluster_load(init->source.text, init->source.len, path, &init->cluster,

@@ -43,6 +43,13 @@ out:
     if (fd >= 0 && !is_stdin) {
         close(fd);
     }
+    return r;
+}
+
+int cli_file_need(const char *path, struct cli_file *ret_file)
+{
+    int r = cli_file_read(path, ret_file);
+
     if (r < 0) {
         cli_complain("%s: %s; is the path right?", path, strerror(-r));
     }
@@ -160,9 +167,11 @@ static void check_file(struct checked *all, const char *path, struct cli_file *f
     struct conf_error error;
     enum conf_kind kind;
     char text[PATH_LEN_MAX + 256];
+    int r;
 
-    if (cli_file_read(path, file) < 0) {
-        snprintf(text, sizeof text, "%s: cannot be read", path);
+    r = cli_file_read(path, file);
+    if (r < 0) {
+        snprintf(text, sizeof text, "%s: %s; is the path right?", path, strerror(-r));
         report(all, path, NULL, NULL, text);
         return;
     }
@@ -229,7 +238,8 @@ enum cli_exit cli_run_config_check(const struct cli_call *call)
     check_memory(&all);
     if (all.report != NULL) {
         printf("%s\n",
-               json_object_to_json_string_ext(all.report, JSON_C_TO_STRING_PLAIN));
+               json_object_to_json_string_ext(
+                   all.report, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
         json_object_put(all.report);
     }
     for (size_t i = 0; i < all.vm_count; i++) {
@@ -292,7 +302,7 @@ enum cli_exit cli_run_apply(const struct cli_call *call)
     char origin[PATH_LEN_MAX + 8];
     enum cli_exit r;
 
-    if (file == NULL || cli_file_read(path, file) < 0) {
+    if (file == NULL || cli_file_need(path, file) < 0) {
         free(file);
         return CLI_FAILED;
     }

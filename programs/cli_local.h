@@ -12,5 +12,7 @@ struct cli_file {
     size_t len;
 };
 
-/* Reads a file, or standard input for "-". 0 or -errno, said on stderr. */
+/* Reads a file, or standard input for "-". 0 or -errno. */
 int cli_file_read(const char *path, struct cli_file *ret_file);
+/* The same, and says on stderr what was wrong. */
+int cli_file_need(const char *path, struct cli_file *ret_file);

@@ -237,13 +237,12 @@ static enum cli_exit check_options(struct parser *p)
                          verb->name, hint(call, buf, sizeof buf));
         }
     }
-    if (verb->needs_file && !call->is_set[CLI_OPT_FILE]) {
-        return usage(p, "%s needs -f FILE; for example: %s", verb->name, verb->example);
-    }
-    if (verb->needs_reason &&
-        (!call->is_set[CLI_OPT_REASON] || call->value[CLI_OPT_REASON][0] == '\0')) {
-        return usage(p, "%s needs --reason TEXT; for example: %s", verb->name,
-                     verb->example);
+    for (int i = 0; i < CLI_OPT_RENDER; i++) {
+        if ((verb->required & CLI_BIT(i)) != 0 &&
+            (!call->is_set[i] || call->value[i][0] == '\0')) {
+            return usage(p, "%s needs %s %s; for example: %s", verb->name,
+                         cli_options[i].name, cli_options[i].arg, verb->example);
+        }
     }
     if (call->is_set[CLI_OPT_TIMEOUT]) {
         reason = conf_scalar_duration(call->value[CLI_OPT_TIMEOUT], &p->call->timeout_ms);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/units.h"
@@ -110,7 +111,7 @@ static int32_t on_accept(qb_ipcs_connection_t *connection, uid_t uid, gid_t gid)
 {
     const struct passwd *user;
 
-    if (uid != 0 && !is_member(uid, gid, the_server->group)) {
+    if (uid != 0 && uid != geteuid() && !is_member(uid, gid, the_server->group)) {
         log_warn("cli: uid=%u refused: not in group %s", (unsigned)uid,
                  the_server->group);
         return -EACCES;
@@ -186,7 +187,8 @@ static int32_t on_message(qb_ipcs_connection_t *connection, void *data, size_t s
             NULL);
         return 0;
     }
-    claimed = msg.cli_request->actor; /* whatever the client wrote there; the message owns it */
+    claimed =
+        msg.cli_request->actor; /* whatever the client wrote there; the message owns it */
     msg.cli_request->actor = client->actor;
     the_server->fn(client->id, msg.cli_request, the_server->data);
     msg.cli_request->actor = claimed;

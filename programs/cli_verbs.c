@@ -59,9 +59,9 @@ const struct cli_verb cli_verbs[] = {
     },
     {
         .name = "cluster init",
-        .needs_file = true,
         .options = CLI_BIT(CLI_OPT_FILE) | CLI_BIT(CLI_OPT_NODE) | CLI_BIT(CLI_OPT_DIR) |
                    CLI_BIT(CLI_OPT_FORCE) | CLI_BIT(CLI_OPT_NEW_KEY),
+        .required = CLI_BIT(CLI_OPT_FILE) | CLI_BIT(CLI_OPT_NODE),
         .summary = "write corosync.conf, the ring key and node.yaml of this node",
         .details = "Works without an agent. Files that are there and differ are refused "
                    "without --force. An existing "
@@ -73,8 +73,8 @@ const struct cli_verb cli_verbs[] = {
     },
     {
         .name = "cluster apply",
-        .needs_file = true,
         .options = CLI_BIT(CLI_OPT_FILE),
+        .required = CLI_BIT(CLI_OPT_FILE),
         .timeout_ms = 30000,
         .summary = "change the cluster definition",
         .details = "Checked here first, then by the agent. With --dry-run the changes "
@@ -133,7 +133,7 @@ const struct cli_verb cli_verbs[] = {
         .name = "node confirm-off",
         .object = CLI_OBJECT_ONE,
         .object_name = "NODE",
-        .needs_reason = true,
+        .required = CLI_BIT(CLI_OPT_REASON),
         .danger = "You assert that the node is without power, now, and stays so. If that "
                   "is wrong, its VMs run twice "
                   "and their disks are destroyed.",
@@ -146,8 +146,8 @@ const struct cli_verb cli_verbs[] = {
     },
     {
         .name = "vm apply",
-        .needs_file = true,
         .options = CLI_BIT(CLI_OPT_FILE),
+        .required = CLI_BIT(CLI_OPT_FILE),
         .timeout_ms = 30000,
         .summary = "create or change a VM",
         .details = "Checked here first, then by the agent against the other VMs and "

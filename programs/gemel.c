@@ -203,7 +203,8 @@ static enum cli_exit render_file(const struct cli_call *call)
     struct cli_answer answer = {.exit_code = CLI_DONE};
     enum cli_exit r = CLI_FAILED;
 
-    if (file != NULL && cli_file_read(call->value[CLI_OPT_RENDER], file) == 0) {
+    if (file != NULL && cli_file_need(call->value[CLI_OPT_RENDER], file) == 0) {
+        file->text[strcspn(file->text, "\n")] = '\0';
         answer.text = strdup("");
         answer.json = strdup(file->text);
         r = cli_show_answer(call, &answer);
