@@ -713,8 +713,8 @@ int fence_runner_new(struct loop *loop, const char *agents_dir, const char *secr
         return -ENOMEM;
     }
     runner->loop = loop;
-    strcpy(runner->agents_dir, agents_dir);
-    strcpy(runner->secrets_dir, secrets_dir);
+    snprintf(runner->agents_dir, sizeof(runner->agents_dir), "%s", agents_dir);
+    snprintf(runner->secrets_dir, sizeof(runner->secrets_dir), "%s", secrets_dir);
     *ret_runner = runner;
     return 0;
 }

@@ -100,9 +100,9 @@ static int copy_paths(struct fenced *f, const struct fenced_options *options)
         strlen(socket_path) >= sizeof(f->socket_path)) {
         return -ENAMETOOLONG;
     }
-    strcpy(f->state_dir, options->state_dir);
-    strcpy(f->secrets_dir, options->secrets_dir);
-    strcpy(f->socket_path, socket_path);
+    snprintf(f->state_dir, sizeof(f->state_dir), "%s", options->state_dir);
+    snprintf(f->secrets_dir, sizeof(f->secrets_dir), "%s", options->secrets_dir);
+    snprintf(f->socket_path, sizeof(f->socket_path), "%s", socket_path);
     return 0;
 }
 

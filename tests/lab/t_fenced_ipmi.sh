@@ -171,6 +171,8 @@ done
 median=$(printf '%s\n' "${times[@]}" | sort -n | sed -n 3p)
 [ ${#times[@]} = 5 ] && [ "$median" -lt 1000 ]
 ok $? "off confirmed by a second reading 5 times: ${times[*]} ms, median $median"
+agent_ms() { sed -n "s/.*action=$1 node=n1 .*elapsed_ms=\([0-9]*\) .*/\1/p" "$D/fenced.log" | tail -5 | sort -n | sed -n 3p; }
+echo "# of it: off agent $(agent_ms off) ms, reading $(agent_ms status) ms (medians); load $(cut -d' ' -f1 /proc/loadavg)"
 : >"$D/n1.calls"; ask off n1
 [ $code = 0 ] && ! grep -q 'set power' "$D/n1.calls"; ok $? "already off counts: ${ms} ms, no command to the BMC"
 ask status n1
@@ -270,14 +272,14 @@ for _ in $(seq 20); do
     for pid in $fenced_pid $(pgrep -P "$fenced_pid"); do
         seen=$((seen + 1))
         grep -qa "$canary" "/proc/$pid/cmdline" "/proc/$pid/environ" 2>/dev/null && leaks=$((leaks + 1))
-        for child in $(pgrep -P "$pid" ipmitool); do
+        for child in $(pgrep -s "$pid" ipmitool); do # an agent leads its own session
             grep -qa "$canary" "/proc/$child/cmdline" 2>/dev/null && theirs=$((theirs + 1))
         done
     done
     sleep 0.1
 done
 [ $seen -gt 20 ] && [ $leaks = 0 ]; ok $? "password in no command line or environment of ours ($seen looks)"
-echo "# fence_ipmilan itself shows it to ipmitool -P: seen $theirs times (use hidepid, see fencing/README.md)"
+echo "# fence_ipmilan passes it on as ipmitool -P, which overwrites it at its start: seen there $theirs times (see fencing/README.md)"
 wait $off
 grep -rqa "$canary" "$D/fenced.log" "$D/replies" "$D/state"; [ $? = 1 ]
 ok $? "password in no log, reply or state file"
