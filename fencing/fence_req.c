@@ -205,6 +205,13 @@ static void leg_not(struct step *s, unsigned leg)
         l->state = FENCE_LEG_BAD;
         return;
     }
+    /* It did not even answer: where there is an alternative, that is asked before this
+     * one is waited for again. */
+    if (l->last == FENCE_ANSWER_TIMEOUT && s->req->level != 0 &&
+        level_after(s->req, s->req->level) != 0) {
+        l->state = FENCE_LEG_BAD;
+        return;
+    }
     leg_read(s, leg);
 }
 

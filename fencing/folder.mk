@@ -49,3 +49,9 @@ tests_lab_fence_ask_SOURCES = tests/lab/fence_ask.c
 tests_lab_fence_ask_LDADD = libbase_io.la
 $(tests_lab_fence_ask_OBJECTS): base/proto_ctl.pb-c.h
 dist_check_SCRIPTS += tests/lab/t_fenced_ipmi.sh
+
+UNIT_TESTS += tests/unit/fencing/check_fence_record
+tests_unit_fencing_check_fence_record_SOURCES = tests/unit/fencing/check_fence_record.c tests/unit/unit.h
+tests_unit_fencing_check_fence_record_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_fencing_check_fence_record_LDADD = libfencing_io.la libbase_io.la $(UNIT_LIBS)
+GOLDEN_TESTS += tests/unit/fencing/fenced_agents.sh
