@@ -55,6 +55,7 @@ libvmm_io_la_SOURCES = \
 	vmm/input_queue.c vmm/input_queue.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
 	vmm/net_tap.c vmm/net_tap.h \
+	vmm/probe.c vmm/probe.h \
 	vmm/rot_file.c vmm/rot_file.h \
 	vmm/vcpu.c vmm/vcpu.h \
 	vmm/vm.c vmm/vm.h \
