@@ -5,17 +5,20 @@
 #include "tests/guest/record.h"
 
 #define FEATURE_FLUSH (1u << 9)
+#define PROBES        5 /* of three descriptors each */
 
 enum append_state { APPEND_IDLE, APPEND_WRITING, APPEND_FLUSHING, APPEND_RETRY };
 
 struct blk blk;
 struct virtq blk_queue;
 
-static struct {
+struct blk_request {
     uint32_t type, reserved;
     uint64_t sector;
-} request;
-static volatile uint8_t request_status;
+};
+
+static struct blk_request request, probe_request[PROBES];
+static volatile uint8_t request_status, probe_status[PROBES];
 static enum append_state state;
 static uint32_t retry_at_tick, flush_offered;
 static uint8_t slot_bytes[RECORD_SLOT_BYTES]
@@ -70,78 +73,164 @@ bool blk_device_start(void)
     return true;
 }
 
-/* Reads one slot, its first sector or all of it, patiently: a disk may be held back for
- * seconds at a failover. */
+static void read_failed(uint64_t slot, uint8_t status)
+{
+    line_text("pulse: disk read error slot=");
+    line_u64(slot);
+    line_text(" status=");
+    line_u64(status);
+    line_end();
+    serial_drain();
+    for (uint32_t start = pulse_ticks; pulse_ticks - start < pulse_hz / 10 + 1;) {
+        hw_idle(pulse_wakes);
+    }
+}
+
+/* Reads one slot, patiently. */
 static void read_slot(uint64_t slot, uint32_t len)
 {
-    for (;;) {
-        uint8_t status;
+    uint8_t status;
 
+    for (;;) {
         blk_submit(BLK_READ, slot * RECORD_SLOT_SECTORS, slot_bytes, len);
         status = blk_wait(UINT32_MAX);
         if (status == 0) {
             return;
         }
-        line_text("pulse: disk read error slot=");
-        line_u64(slot);
-        line_text(" status=");
-        line_u64(status);
-        line_end();
-        serial_drain();
-        for (uint32_t start = pulse_ticks; pulse_ticks - start < pulse_hz / 10 + 1;) {
-            hw_idle(pulse_wakes);
-        }
+        read_failed(slot, status);
     }
 }
 
-/* seq of the record in a slot, 0 if there is none that is valid and belongs there. */
-static uint64_t slot_seq(uint64_t slot, uint32_t len)
+/* Reads the first sectors of the slots at the same time, one after the other into
+ * slot_bytes. False: see the status. */
+static bool probe_once(const uint64_t *slot, uint32_t count, uint32_t *ret_failed)
 {
-    const struct record_header *header = (const struct record_header *)slot_bytes;
+    uint32_t done = 0, len;
 
-    read_slot(slot, len);
-    if (record_header_check(header) != RECORD_OK ||
-        (header->seq - 1) % blk.slots != slot) {
-        return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct virtq_desc *desc = &blk_queue.desc[3 * i];
+        uint16_t head = (uint16_t)(3 * i);
+
+        probe_request[i] =
+            (struct blk_request){BLK_READ, 0, slot[i] * RECORD_SLOT_SECTORS};
+        probe_status[i] = 0xff;
+        desc[0] =
+            (struct virtq_desc){(uintptr_t)&probe_request[i], sizeof(probe_request[i]),
+                                VQ_NEXT, (uint16_t)(head + 1)};
+        desc[1] = (struct virtq_desc){(uintptr_t)slot_bytes + 512 * i, 512,
+                                      VQ_NEXT | VQ_WRITE, (uint16_t)(head + 2)};
+        desc[2] = (struct virtq_desc){(uintptr_t)&probe_status[i], 1, VQ_WRITE, 0};
+        virtq_push(&blk_queue, head);
     }
-    if (len == RECORD_SLOT_BYTES && !record_body_ok(header)) {
+    virtq_notify(&blk_queue);
+    while (done < count) {
+        uint32_t wakes = pulse_wakes;
+
+        if (virtq_pending(&blk_queue)) {
+            virtq_pop(&blk_queue, &len);
+            done++;
+        } else {
+            hw_idle(wakes);
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (probe_status[i] != 0) {
+            *ret_failed = i;
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Up to PROBES slots: a start costs few round trips to the disk. Patiently: a disk may be
+ * held back or fail for seconds at a failover, and without it pulse has nothing to say.
+ */
+static void probe(const uint64_t *slot, uint32_t count)
+{
+    uint32_t failed;
+
+    while (!probe_once(slot, count, &failed)) {
+        read_failed(slot[failed], probe_status[failed]);
+    }
+}
+
+/* seq of the record that a probed header claims for its slot, 0 if none. The crc comes
+ * later, for the newest only. */
+static uint64_t probed_seq(uint32_t i, uint64_t slot)
+{
+    const struct record_header *header =
+        (const struct record_header *)(slot_bytes + 512 * i);
+
+    if (header->magic != RECORD_MAGIC || header->seq == 0 ||
+        (header->seq - 1) % blk.slots != slot) {
         return 0;
     }
     return header->seq;
 }
 
+/* The whole record is there. */
+static bool record_whole(uint64_t seq)
+{
+    const struct record_header *header = (const struct record_header *)slot_bytes;
+
+    read_slot((seq - 1) % blk.slots, RECORD_SLOT_BYTES);
+    return record_header_check(header) == RECORD_OK && header->seq == seq &&
+           record_body_ok(header);
+}
+
 /*
- * Slots 0..k hold the newest lap of the ring, the others the lap before or nothing: a
- * binary search for k. The newest record may be torn (only that one: each is flushed
- * before the next), then the one before it counts.
+ * Slots 0..k hold the newest lap of the ring, the others the lap before or nothing: k
+ * lies in [low, high). Each round asks for PROBES points between.
+ */
+static uint64_t search(uint64_t first, uint64_t low, uint64_t high)
+{
+    while (high - low > 1) {
+        uint64_t slot[PROBES], step = (high - low) / (PROBES + 1) + 1;
+        uint32_t count = 0;
+
+        for (uint64_t at = low + step; at < high && count < PROBES; at += step) {
+            slot[count++] = at;
+        }
+        probe(slot, count);
+        for (uint32_t i = 0; i < count; i++) {
+            if (probed_seq(i, slot[i]) == first + slot[i]) {
+                low = slot[i];
+            } else {
+                high = slot[i];
+                break;
+            }
+        }
+    }
+    return first + low;
+}
+
+/*
+ * The newest record may be torn (only that one: each is flushed before the next is
+ * written), then the one before it counts. A record before that one that is damaged, too,
+ * is beyond us: the witness will say what is missing.
  */
 static uint64_t find_newest(bool *ret_torn)
 {
-    uint64_t first = slot_seq(0, 512), low = 0, high = blk.slots, newest;
+    const uint64_t ends[3] = {0, 1, blk.slots - 1};
+    uint64_t first, second, newest;
 
     *ret_torn = false;
-    if (first == 0) {
-        /* Empty, or slot 0 was being rewritten at a lap's start: then the last slot holds
-         * the newest. */
-        newest = slot_seq(blk.slots - 1, 512);
-        if (newest == 0 && slot_seq(1, 512) != 0) {
-            *ret_torn = true; /* not possible on a sound disk; the witness will say what
-                                 is missing */
-            newest = 1;
-        }
-        return newest;
+    probe(ends, 3);
+    first = probed_seq(0, 0);
+    second = probed_seq(1, 1);
+    newest = probed_seq(2, blk.slots - 1);
+    if (first != 0) {
+        newest = search(first, 0, blk.slots);
+    } else if (second > newest) {
+        *ret_torn = true; /* slot 0 was damaged later: not by a power cut */
+        newest = search(second - 1, 1, blk.slots);
+    } else {
+        /* Torn at the start of a lap: the last slot is the newest. Or the disk is empty.
+         */
+        *ret_torn = newest != 0;
     }
-    while (high - low > 1) {
-        uint64_t middle = low + (high - low) / 2;
-
-        if (slot_seq(middle, 512) == first + middle) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    newest = first + low;
-    if (slot_seq(low, RECORD_SLOT_BYTES) == 0) {
+    if (newest != 0 && !record_whole(newest)) {
         *ret_torn = true;
         newest--;
     }

@@ -17,6 +17,25 @@ uint32_t serial_lines_dropped;
 
 static bool pm_present;
 
+/* What the compiler may call. */
+void *memcpy(void *to, const void *from, size_t len);
+void *memcpy(void *to, const void *from, size_t len)
+{
+    void *at = to;
+
+    __asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(len) : : "memory");
+    return to;
+}
+
+void *memset(void *to, int value, size_t len);
+void *memset(void *to, int value, size_t len)
+{
+    void *at = to;
+
+    __asm__ volatile("rep stosb" : "+D"(at), "+c"(len) : "a"(value) : "memory");
+    return to;
+}
+
 /* Interrupts and time -------------------------------------------------------------------
  */
 
@@ -248,11 +267,15 @@ static void line_char(char c)
     }
 }
 
+/* Interpreted guests pay for every instruction: few of them per character. */
 void line_text(const char *text)
 {
-    while (*text != '\0') {
-        line_char(*text++);
+    char *to = line + line_len, *end = line + LINE_BYTES - 1;
+
+    while (*text != '\0' && to < end) {
+        *to++ = *text++;
     }
+    line_len = (uint32_t)(to - line);
 }
 
 void line_u64(uint64_t value)
@@ -260,7 +283,6 @@ void line_u64(uint64_t value)
     char digits[20];
     unsigned count = 0;
 
-    /* 32-bit division is enough most of the time, and a quarter of the price. */
     do {
         digits[count++] = (char)('0' + value % 10);
         value /= 10;
@@ -306,32 +328,16 @@ void line_mac(const uint8_t mac[6])
 
 void line_end(void)
 {
+    uint32_t at = queue_head % QUEUE_BYTES, first;
+
     line[line_len++] = '\n';
+    first = line_len < QUEUE_BYTES - at ? line_len : QUEUE_BYTES - at;
     if (QUEUE_BYTES - (queue_head - queue_tail) < line_len) {
         serial_lines_dropped++;
     } else {
-        for (uint32_t i = 0; i < line_len; i++) {
-            queue[queue_head++ % QUEUE_BYTES] = line[i];
-        }
+        memcpy(queue + at, line, first);
+        memcpy(queue, line + first, line_len - first);
+        queue_head += line_len;
     }
     line_len = 0;
-}
-
-/* What the compiler may call. */
-void *memcpy(void *to, const void *from, size_t len);
-void *memcpy(void *to, const void *from, size_t len)
-{
-    void *at = to;
-
-    __asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(len) : : "memory");
-    return to;
-}
-
-void *memset(void *to, int value, size_t len);
-void *memset(void *to, int value, size_t len)
-{
-    void *at = to;
-
-    __asm__ volatile("rep stosb" : "+D"(at), "+c"(len) : "a"(value) : "memory");
-    return to;
 }

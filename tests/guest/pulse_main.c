@@ -218,6 +218,7 @@ static void start_devices(void)
     hw_pit_init((uint32_t)(1000 / tick_ms));
     cpu_irqs_on();
     virtio_probe();
+    hw_milestone('V');
     if (!knobs.no_net && net_init()) {
         net_announce();
         line_text("pulse: net mac=");
@@ -226,6 +227,7 @@ static void start_devices(void)
         line_ip(net.ip);
         line_end();
     }
+    hw_milestone('N');
     if (!knobs.no_disk) {
         blk_init();
     }
@@ -240,7 +242,9 @@ _Noreturn void pulse_main(void)
     line_end();
     serial_pump();
     configure();
+    hw_milestone('C');
     start_devices();
+    hw_milestone('R');
     if (knobs.hostile != NULL) {
         if (blk.device != NULL) {
             hostile_run(knobs.hostile);
