@@ -283,6 +283,9 @@ static void append_start(void)
     struct record_header *header = (struct record_header *)slot_bytes;
     uint64_t seq = blk.acked_seq + 1;
 
+    if (blk.epoch_selector != 0) {
+        fw_cfg_read(blk.epoch_selector, &blk.epoch, sizeof(blk.epoch));
+    }
     header->magic = RECORD_MAGIC;
     header->len = blk.record_bytes;
     header->seq = seq;

@@ -15,6 +15,8 @@ struct blk {
     uint64_t slots;
     uint64_t epoch, acked_seq;
     uint32_t boot, record_bytes;
+    uint16_t epoch_selector; /* fw_cfg: asked before each record, for a move gives a new
+                                epoch; 0: none */
     uint64_t wanted; /* records that may be appended: the rate gives, an append takes */
     uint32_t done;   /* appended in this boot */
     uint32_t errors;

@@ -153,12 +153,17 @@ uint32_t hw_entropy(void)
 /* fw_cfg --------------------------------------------------------------------------------
  */
 
+void fw_cfg_read(uint16_t selector, void *to, size_t len)
+{
+    out16(FW_CFG_SEL, selector);
+    in8_string(FW_CFG_DATA, to, len);
+}
+
 static bool fw_cfg_present(void)
 {
     uint8_t id[4];
 
-    out16(FW_CFG_SEL, 0);
-    in8_string(FW_CFG_DATA, id, sizeof(id));
+    fw_cfg_read(0, id, sizeof(id));
     return id[0] == 'Q' && id[1] == 'E' && id[2] == 'M' && id[3] == 'U';
 }
 
@@ -175,7 +180,7 @@ static bool name_equals(const char *name, const char *other, size_t cap)
     return false;
 }
 
-bool fw_cfg_file(const char *name, void *to, size_t cap, size_t *ret_len)
+bool fw_cfg_find(const char *name, uint16_t *ret_selector, size_t *ret_len)
 {
     struct {
         uint32_t size_be;
@@ -187,18 +192,13 @@ bool fw_cfg_file(const char *name, void *to, size_t cap, size_t *ret_len)
     if (!fw_cfg_present()) {
         return false;
     }
-    out16(FW_CFG_SEL, 0x19);
-    in8_string(FW_CFG_DATA, &count, sizeof(count));
+    fw_cfg_read(0x19, &count, sizeof(count));
     count = __builtin_bswap32(count);
     for (uint32_t i = 0; i < count && i < 256; i++) {
         in8_string(FW_CFG_DATA, &entry, sizeof(entry));
         if (name_equals(name, entry.name, sizeof(entry.name))) {
-            size_t len = __builtin_bswap32(entry.size_be);
-
-            len = len < cap ? len : cap;
-            out16(FW_CFG_SEL, __builtin_bswap16(entry.select_be));
-            in8_string(FW_CFG_DATA, to, len);
-            *ret_len = len;
+            *ret_selector = __builtin_bswap16(entry.select_be);
+            *ret_len = __builtin_bswap32(entry.size_be);
             return true;
         }
     }
@@ -210,8 +210,7 @@ uint64_t fw_cfg_ram_size(void)
     uint64_t size = 0;
 
     if (fw_cfg_present()) {
-        out16(FW_CFG_SEL, 3);
-        in8_string(FW_CFG_DATA, &size, sizeof(size));
+        fw_cfg_read(3, &size, sizeof(size));
     }
     return size;
 }

@@ -90,8 +90,10 @@ _Noreturn void hw_reset(void);
 /* Not two boots alike where there is a clock: from the RTC and the timer's count. */
 uint32_t hw_entropy(void);
 
-/* Contents of a fw_cfg file, cut at cap; false if there is none. */
-bool fw_cfg_file(const char *name, void *to, size_t cap, size_t *ret_len);
+/* The selector and size of a fw_cfg file; false if there is none. */
+bool fw_cfg_find(const char *name, uint16_t *ret_selector, size_t *ret_len);
+/* The first len bytes of a file; cheap enough to ask again. */
+void fw_cfg_read(uint16_t selector, void *to, size_t len);
 /* RAM size in bytes as the machine states it, 0 if it does not. */
 uint64_t fw_cfg_ram_size(void);
 

@@ -190,16 +190,21 @@ static void check_ends(void)
 
 static void configure(void)
 {
-    size_t len = 0;
+    uint16_t selector;
+    size_t len;
 
     knobs.rate = 50;
     knobs.body = RECORD_SLOT_BYTES;
-    if (fw_cfg_file("opt/gemel/cmdline", cmdline, sizeof(cmdline) - 1, &len)) {
-        cmdline[len] = '\0';
+    if (fw_cfg_find("opt/gemel/cmdline", &selector, &len)) {
+        fw_cfg_read(selector, cmdline,
+                    len < sizeof(cmdline) - 1 ? len : sizeof(cmdline) - 1);
         knobs_parse(&knobs, cmdline);
     }
     blk.epoch = knobs.epoch;
-    fw_cfg_file("opt/gemel/epoch", &blk.epoch, sizeof(blk.epoch), &len);
+    if (fw_cfg_find("opt/gemel/epoch", &selector, &len) && len == sizeof(blk.epoch)) {
+        blk.epoch_selector = selector;
+        fw_cfg_read(selector, &blk.epoch, sizeof(blk.epoch));
+    }
     if (knobs.body < RECORD_MIN_BYTES || knobs.body > RECORD_SLOT_BYTES) {
         knobs.body = RECORD_SLOT_BYTES;
     }
