@@ -241,13 +241,35 @@ START_TEST(strange_datagrams_do_not_count)
     struct answer answer = {ANSWER_MAGIC, 1, 5, 1, 1, 0};
 
     answers_got(&answers, &answer, sizeof(answer), MS); /* never asked */
+    answer.token = 0;
+    answers_got(&answers, &answer, sizeof(answer), MS); /* nor this one */
     answers_asked(&answers, 1, 0);
+    answer.token = 1 + QUESTIONS_KEPT;
+    answers_got(&answers, &answer, sizeof(answer),
+                MS); /* nor this one, although it falls on the same place */
+    answer.token = 1;
     answers_got(&answers, &answer, sizeof(answer) - 1, MS);
     answer.magic++;
     answers_got(&answers, &answer, sizeof(answer), MS);
     answers_got(&answers, "", 0, MS);
     ck_assert_uint_eq(answers.count, 0);
-    ck_assert_uint_eq(answers.strange, 4);
+    ck_assert_uint_eq(answers.strange, 6);
+}
+END_TEST
+
+START_TEST(two_copies_that_take_one_question_are_found)
+{
+    answers_asked(&answers, 1, 0);
+    got_by(1, 5, 1, 7, 1);
+    got_by(1, 5, 1, 7, 2); /* the network may say things twice */
+    ck_assert_uint_eq(answers.duplicates, 1);
+    ck_assert_uint_eq(answers.two_boots, 0);
+    got_by(1, 5, 1, 8, 3);
+    ck_assert_uint_eq(answers.two_boots, 1);
+    ck_assert_uint_eq(answers.count, 1);
+    answers_asked(&answers, 1 + QUESTIONS_KEPT, 10 * MS);
+    got_by(1 + QUESTIONS_KEPT, 6, 1, 8, 11);
+    ck_assert_uint_eq(answers.count, 2);
 }
 END_TEST
 
@@ -543,6 +565,7 @@ static Suite *witness_suite(void)
     tcase_add_test(asked, overtaking_answer_is_not_a_loss);
     tcase_add_test(asked, older_epoch_answer_is_found);
     tcase_add_test(asked, strange_datagrams_do_not_count);
+    tcase_add_test(asked, two_copies_that_take_one_question_are_found);
     tcase_add_checked_fixture(log, log_setup, log_teardown);
     tcase_add_test(log, sound_failover_log_passes);
     tcase_add_test(log, old_epoch_write_is_found);

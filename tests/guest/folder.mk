@@ -21,7 +21,7 @@ tests/guest/pulse.rom: tests/guest/pulse.elf
 
 pkgdata_DATA += tests/guest/pulse.rom
 CLEANFILES += $(PULSE_OBJECTS) tests/guest/pulse.elf tests/guest/pulse.rom
-EXTRA_DIST += tests/guest/README.md tests/guest/pulse_start.S tests/guest/pulse.ld $(PULSE_DEPS) \
+EXTRA_DIST += tests/kvm/two_copies.sh tests/guest/README.md tests/guest/pulse_start.S tests/guest/pulse.ld $(PULSE_DEPS) \
 	tests/guest/pulse_main.c tests/guest/pulse_hw.c tests/guest/pulse_virtio.c tests/guest/pulse_blk.c \
 	tests/guest/pulse_net.c tests/guest/pulse_hostile.c tests/guest/pulse_knobs.c
 

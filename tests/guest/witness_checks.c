@@ -154,6 +154,7 @@ void answers_asked(struct answers *answers, uint32_t token, uint64_t now_ns)
 
     answers->question[at].token = token;
     answers->question[at].asked = true;
+    answers->question[at].answered = false;
     answers->question[at].sent_ns = now_ns;
     answers->question[at].floor_acked = answers->max_acked;
     answers->question[at].floor_epoch = answers->max_epoch;
@@ -213,6 +214,13 @@ uint64_t answers_got(struct answers *answers, const void *bytes, size_t len,
     if (answer.epoch < answers->question[at].floor_epoch) {
         answers->epoch_backwards++;
     }
+    if (answers->question[at].answered) {
+        answers->duplicates++;
+        answers->two_boots += answers->question[at].boot != answer.boot;
+        return 0;
+    }
+    answers->question[at].answered = true;
+    answers->question[at].boot = answer.boot;
     boot_changed = answers->count == 0 || answer.boot != answers->last_boot;
     if (answers->count > 0) {
         gap_ns = now_ns - answers->last_ns;

@@ -79,14 +79,17 @@ struct answers {
                             before it was asked for */
     uint64_t epoch_backwards; /* answers of an older epoch than one seen before they were
                                  asked for */
-    uint64_t strange;         /* wrong magic or length, or to a question not asked */
+    uint64_t duplicates; /* more answers to a question already answered: by the network,
+                            or ... */
+    uint64_t two_boots;  /* ... by another boot: two copies took the same question */
+    uint64_t strange;    /* wrong magic or length, or to a question not asked */
     uint32_t boots, last_boot;
     /* What was known when a question was sent: an answer to it must not be older than
      * that. */
     struct {
         uint64_t sent_ns, floor_acked, floor_epoch;
-        uint32_t token;
-        bool asked;
+        uint32_t token, boot; /* boot: of the first answer */
+        bool asked, answered;
     } question[QUESTIONS_KEPT];
     uint64_t *rtt_ns;
     size_t rtt_count, rtt_cap;

@@ -573,9 +573,9 @@ static const char *blind_reason(const struct witness *w)
 static bool is_violation(const struct witness *w)
 {
     return w->answers.lost_acked > 0 || w->answers.epoch_backwards > 0 ||
-           w->taps_dual.overlaps > 0 || w->taps_dual.old_epoch_events > 0 ||
-           w->writers.overlaps > 0 || w->log.old_epoch_writes > 0 ||
-           w->log.lost_acked_writes > 0;
+           w->answers.two_boots > 0 || w->taps_dual.overlaps > 0 ||
+           w->taps_dual.old_epoch_events > 0 || w->writers.overlaps > 0 ||
+           w->log.old_epoch_writes > 0 || w->log.lost_acked_writes > 0;
 }
 
 static int report(struct witness *w)
@@ -597,8 +597,10 @@ static int report(struct witness *w)
     printf("\"outage_ms\":%.1f,", to_ms(a->longest_gap_ns));
     print_outages(w);
     printf("\"answers\":%" PRIu64 ",\"asked\":%" PRIu32 ",\"send_errors\":%" PRIu64
-           ",\"strange_answers\":%" PRIu64 ",\"boots\":%" PRIu32 ",",
-           a->count, w->token, w->send_errors, a->strange, a->boots);
+           ",\"strange_answers\":%" PRIu64 ",\"duplicate_answers\":%" PRIu64
+           ",\"two_boots_answered\":%" PRIu64 ",\"boots\":%" PRIu32 ",",
+           a->count, w->token, w->send_errors, a->strange, a->duplicates, a->two_boots,
+           a->boots);
     if (a->count > 0) {
         printf("\"first_answer_ms\":%.1f,\"last_answer_ms\":%.1f,",
                to_ms(a->first_ns - w->start_ns), to_ms(a->last_ns - w->start_ns));
@@ -612,7 +614,7 @@ static int report(struct witness *w)
     printf("\"dual_live\":%d,\"dual_overlaps\":%" PRIu64 ",\"old_epoch_frames\":%" PRIu64
            ",",
            w->taps_dual.overlaps > 0 || w->taps_dual.old_epoch_events > 0 ||
-               w->writers.overlaps > 0,
+               w->writers.overlaps > 0 || a->two_boots > 0,
            w->taps_dual.overlaps, w->taps_dual.old_epoch_events);
     print_overlap(w, "first_overlap", &w->taps_dual);
     print_emitters(w, "taps", &w->taps_dual);
