@@ -41,6 +41,11 @@ struct ha_agent_ops {
     void (*fence_off)(void *ctx, const struct ha_node *node);
     void (*fence_cancel)(void *ctx, const struct ha_node *node);
     void (*fence_on)(void *ctx, const struct ha_node *node);
+    /* A power reading of this node that said "off" before the view was made (R7: an off
+     * reading is a proof already). It is asked for once, when the node has left; true
+     * fills *ret_report. May be NULL. */
+    bool (*early_off)(void *ctx, const struct ha_node *node,
+                      struct ha_fence_report *ret_report);
     void (*op_done)(void *ctx, const struct ha_op_result *result);
     /* An applied item with something to tell: the cluster-wide event log. */
     void (*event)(void *ctx, uint64_t version, const char *text);

@@ -90,6 +90,26 @@ static void node_came_back(struct ha_agent *agent, struct ha_node *node,
     ha_coord_emit_node(agent, node, no_op, event);
 }
 
+/* Its power was read while it was only suspected: then nobody has to wait, or to shoot.
+ */
+static void early_proof(struct ha_agent *agent, const struct ha_node *node)
+{
+    struct ha_fence_report report;
+    char event[REASON_LEN_MAX + 1];
+
+    if (agent->ops->early_off != NULL &&
+        agent->ops->early_off(agent->ctx, node, &report)) {
+        struct proof proof = {
+            .kind = PROOF_FENCED_OFF, .node_id = node->nodeid, .inc = report.incarnation};
+
+        ha_text_set(proof.source, sizeof proof.source, agent->self.name, NULL);
+        ha_text_set(proof.reason, sizeof proof.reason, report.detail, NULL);
+        ha_text_set(event, sizeof event, node->name, ": off confirmed: ", report.detail,
+                    NULL);
+        emit_proof(agent, &proof, event);
+    }
+}
+
 static void review_nodes(struct ha_agent *agent)
 {
     char event[REASON_LEN_MAX + 1];
@@ -109,6 +129,7 @@ static void review_nodes(struct ha_agent *agent)
             node.lost = true;
             ha_text_set(event, sizeof event, node.name, ": left the view", NULL);
             ha_coord_emit_node(agent, &node, no_op, event);
+            early_proof(agent, &node);
         }
     }
 }

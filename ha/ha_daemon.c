@@ -208,7 +208,25 @@ static struct uuid op_new_uuid(void *ctx)
     return uuid_random();
 }
 
+static int node_index(struct ha_daemon *d, uint32_t nodeid);
+
+static bool op_early_off(void *ctx, const struct ha_node *node,
+                         struct ha_fence_report *ret_report)
+{
+    struct ha_daemon *d = ctx;
+    int i = node_index(d, node->nodeid);
+
+    if (i < 0 || !d->early[i].have ||
+        !incarnation_equal(&d->early[i].report.incarnation, &node->incarnation)) {
+        return false;
+    }
+    d->early[i].have = false;
+    *ret_report = d->early[i].report;
+    return true;
+}
+
 static const struct ha_agent_ops agent_ops = {
+    .early_off = op_early_off,
     .mcast = op_mcast,
     .persist = op_persist,
     .persist_all = op_persist_all,
