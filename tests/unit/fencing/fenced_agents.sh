@@ -34,7 +34,7 @@ mkdir -m 700 "$D/agents" "$D/secrets"
 cat >"$D/agents/fence_fake" <<EOF
 #!/bin/bash
 D=$D
-port= action=
+port='' action=''
 while IFS== read -r k v; do case \$k in port) port=\$v;; action) action=\$v;; esac; done
 [ -n "\$port" ] || exit 1
 exec 9>>"\$D/\$port.lock"
@@ -65,7 +65,7 @@ for d in a b c1 c2 d1 d2 e f g h; do
     devices="$devices
     - {name: $d, agent: fence_fake, node: $node, level: $level, timeout: 4s, params: {port: $d}}"
 done
-nodes= id=0
+nodes='' id=0
 for n in na nb nc nd ne nf ng nh nx; do id=$((id + 1)); nodes="$nodes
     - {name: $n, id: $id, addr: 10.0.0.$id}"; done
 cat >"$D/cluster.yaml" <<EOF
@@ -155,7 +155,7 @@ for _ in $(seq 300); do "$ask_bin" --socket "$D/fenced.sock" status nh >/dev/nul
 well; ask off ng; u=$(uid); ask --uid "$u" off ng; fenced_kill
 for f in "$D"/state/*.fence; do truncate -s 30 "$f"; done
 echo junk >"$D/state/junk"; fenced_start; ask --uid "$u" query
-[ $code = 3 ] && grep -q damaged "$D/fenced.log" && [ "$(ls "$D/state" | grep -c bad)" -gt 0 ]
+[ $code = 3 ] && grep -q damaged "$D/fenced.log" && compgen -G "$D/state/*.bad" >/dev/null
 ok $? "damaged records are set aside, and said so"
 well; ask off ng
 [ $code = 0 ]; ok $? "configured from its own copy after a restart: ${ms} ms"
