@@ -21,7 +21,7 @@ libcluster_conf_io_la_SOURCES = \
 	cluster-conf/conf_files.c \
 	cluster-conf/conf_load.c cluster-conf/conf_load.h \
 	cluster-conf/conf_parse.c cluster-conf/conf_parse.h
-libcluster_conf_io_la_LIBADD = libcluster_conf_core.la $(CYAML_LIBS)
+libcluster_conf_io_la_LIBADD = libcluster_conf_core.la $(YAML_LIBS)
 
 CONF_TESTS = \
 	tests/unit/cluster-conf/check_conf_corosync \

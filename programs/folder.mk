@@ -42,7 +42,7 @@ tests_fake_fake_gemeld_LDADD = libcli_server.la libbase_io.la
 $(libcli_server_la_OBJECTS) $(tests_fake_fake_gemeld_OBJECTS): base/proto_ctl.pb-c.h
 GOLDEN_TESTS += tests/golden/cli/run.sh
 dist_man8_MANS = doc/gemel.8
-EXTRA_DIST += doc/cli-json.md doc/operator-guide.md
+EXTRA_DIST += doc/cli-json.md doc/decisions.md doc/operator-guide.md
 EXTRA_DIST += tests/golden/cli/files tests/golden/cli/replies \
 	tests/golden/cli/actions.test tests/golden/cli/config.test tests/golden/cli/help.test tests/golden/cli/init.test \
 	tests/golden/cli/man.test tests/golden/cli/render.test tests/golden/cli/usage.test
