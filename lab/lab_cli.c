@@ -35,7 +35,7 @@ struct options {
     struct lab_path dir;
     const char *prefix;
     unsigned nodes, token_ms, coefficient_ms;
-    bool no_agents, json;
+    bool no_agents, keep, json;
     const char *save_logs;
 };
 
@@ -206,6 +206,19 @@ static bool agents_ok(const struct lab *lab, const char *node)
     return lab_exec(lab->dir, node, argv, text, sizeof text) == 0;
 }
 
+/* The definition of a new cluster, given to the agents by the first node that answers. */
+static bool cluster_applied(const struct lab *lab, const char *node)
+{
+    static const char *const argv[] = {
+        "gemel",     "cluster", "apply", "--yes",
+        "--timeout", "10s",     "-f",    "/etc/gemel/cluster.yaml",
+        NULL};
+    char text[8192];
+
+    return strcmp(node, "n1") != 0 ||
+           lab_exec(lab->dir, node, argv, text, sizeof text) == 0;
+}
+
 static int wait_nodes(const struct lab *lab,
                       bool (*ready)(const struct lab *lab, const char *node),
                       unsigned timeout_ms, const char *what)
@@ -242,6 +255,32 @@ static void show_tail(const char *path)
     if (n > 0) {
         const char *p = buf + (n > 1500 ? n - 1500 : 0);
         fprintf(stderr, "---- %s\n%s", path, p);
+    }
+}
+
+/* Why up failed, as far as logs say it. */
+static void show_logs(const struct lab *lab)
+{
+    static const char *const names[] = {"corosync.log", "corosync.out",
+                                        "gemel-fenced.out", "gemeld.out"};
+    static const char *const status[] = {"gemel", "status", NULL};
+    struct lab_path log = lab_path("%s/log/supervisor.log", lab->dir);
+
+    if (interrupted) {
+        return;
+    }
+    show_tail(log.s);
+    for (unsigned i = 1; i <= lab->node_count; i++) {
+        struct lab_path node = lab_path("n%u", i);
+        for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+            log = lab_path("%s/nodes/n%u/log/%s", lab->dir, i, names[k]);
+            show_tail(log.s);
+        }
+        if (lab->agents) {
+            fprintf(stderr, "---- n%u: gemel status\n", i);
+            int r = lab_exec(lab->dir, node.s, status, NULL, 0);
+            fprintf(stderr, "---- n%u: its exit code is %d\n", i, r);
+        }
     }
 }
 
@@ -286,6 +325,10 @@ static int bring_up(const struct lab *lab, int lifeline)
         return USAGE;
     }
     r = wait_nodes(lab, quorate, timeout_ms, "is not quorate with all nodes");
+    if (r == DONE && lab->agents) {
+        r = wait_nodes(lab, cluster_applied, AGENTS_TIMEOUT_MS,
+                       "does not accept the cluster definition");
+    }
     if (r == DONE && lab->agents) {
         r = wait_nodes(lab, agents_ok, AGENTS_TIMEOUT_MS,
                        "does not report `gemel status` OK");
@@ -347,13 +390,15 @@ static int verb_up(const struct options *o, int argc, char *argv[])
     if (r == DONE && !interrupted) {
         r = lab_super_settle(lifeline) < 0 ? FAILED : DONE;
     }
-    close(lifeline);
     if (r != DONE || interrupted) {
-        struct lab_path log = lab_path("%s/log/supervisor.log", lab.dir);
-        show_tail(log.s);
-        for (unsigned i = 1; !interrupted && i <= lab.node_count; i++) {
-            log = lab_path("%s/nodes/n%u/log/corosync.log", lab.dir, i);
-            show_tail(log.s);
+        show_logs(&lab);
+        if (o->keep && !interrupted) {
+            fprintf(stderr,
+                    "gemel-lab: the lab is kept (--keep); end it with: gemel-lab --dir "
+                    "%s down\n",
+                    lab.dir);
+            lab_super_settle(lifeline);
+            return r;
         }
         take_down(&lab);
         return interrupted ? 128 + interrupted : r;
@@ -609,8 +654,11 @@ static int verb_init(const struct options *o, int argc, char *argv[])
 
 static const struct verb verbs[] = {
     {"up",
-     "[--nodes N] [--profile fast|default] [--token MS] [--coefficient MS] [--no-agents]",
-     "make a cluster; returns when every node is quorate (and its agent OK)", verb_up, 0},
+     "[--nodes N] [--profile fast|default] [--token MS] [--coefficient MS] [--no-agents] "
+     "[--keep]",
+     "make a cluster; returns when every node is quorate (and its agent OK); on failure "
+     "it is removed, but for --keep",
+     verb_up, 0},
     {"down", "[--save-logs DIR]",
      "end it: no process, namespace, link, mount or file stays", verb_down, 0},
     {"status", "[--json]", "nodes, power, faults, daemons", verb_status, 0},
@@ -677,6 +725,10 @@ static int option(struct options *o, int argc, char *argv[])
 
     if (strcmp(argv[0], "--no-agents") == 0) {
         o->no_agents = true;
+        return 1;
+    }
+    if (strcmp(argv[0], "--keep") == 0) {
+        o->keep = true;
         return 1;
     }
     if (strcmp(argv[0], "--json") == 0) {

@@ -49,7 +49,10 @@ struct daemon {
 
 static struct daemon daemons[] = {
     {.name = "corosync", .notify = true, .args = {"-f"}, .wanted = true},
-    {.name = "gemel-fenced", .after = "corosync", .restart = true},
+    {.name = "gemel-fenced",
+     .after = "corosync",
+     .restart = true,
+     .args = {"--foreground"}},
     {.name = "gemeld", .after = "gemel-fenced", .restart = true},
 };
 #define DAEMON_COUNT (sizeof daemons / sizeof daemons[0])
@@ -279,6 +282,7 @@ int lab_init_main(int argc, char *argv[])
     for (size_t i = 1; i < DAEMON_COUNT; i++) {
         daemons[i].wanted = strcmp(argv[2], "1") == 0;
     }
+    mkdir("/run/gemel", 0755); /* RuntimeDirectory= */
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGTERM);
