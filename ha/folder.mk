@@ -29,3 +29,8 @@ libha_io_la_SOURCES = \
 	ha/ha_vmmlink.c
 libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
 $(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h
+
+UNIT_TESTS += tests/unit/ha/check_ha_agent
+tests_unit_ha_check_ha_agent_SOURCES = tests/unit/ha/check_ha_agent.c tests/unit/unit.h
+tests_unit_ha_check_ha_agent_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_agent_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)

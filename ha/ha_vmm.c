@@ -494,6 +494,15 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     note_own_halt(l, view.highest);
     view.evidence = evidence(l);
     claim_may_take(&view, &verdict);
+#ifdef MUT_NO_FENCE_WAIT
+    if (verdict.reason == CLAIM_NO_OWNER_NOT_PROVEN_DEAD) {
+        verdict.may = true;
+        verdict.claim = *view.highest;
+        verdict.claim.epoch++;
+        verdict.claim.attempt = view.attempt;
+        verdict.claim.owner = view.me;
+    }
+#endif
     if (!verdict.may) {
         claim_explain(&view, &verdict, l->outcome_text);
         l->claim_pending = false;
@@ -591,7 +600,6 @@ static void enter_if_ready(struct ha_local *l)
         return;
     }
     if (!l->thawing) {
-#ifndef MUT_NO_FENCE_WAIT
         claim_may_touch_disk(&l->claim, &known, &verdict);
         if (verdict.reason == CLAIM_DISK_UNPROVEN || verdict.until_ns == UINT64_MAX) {
             ha_local_fail(l, "an earlier owner's writes are not excluded and no time is "
@@ -604,7 +612,6 @@ static void enter_if_ready(struct ha_local *l)
                            &l->timer);
             return;
         }
-#endif
     }
     l->entered = true;
     loop_timer_del(l->vmm->loop, &l->timer);

@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whole agent cores on a simulated total order: every message is delivered to every
+ * member of its view in one order, views change under test control, persistence is
+ * immediate or withheld. Nothing of Corosync, disks or VMMs is needed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster-conf/conf_load.h"
+#include "ha/ha_agent.h"
+#include "tests/unit/unit.h"
+
+#define NODES   3
+#define BUS_MAX 4096
+
+struct message {
+    uint32_t from;
+    size_t len;
+    uint8_t *bytes;
+};
+
+struct sim_node {
+    struct ha_agent agent;
+    bool up, persist_held;
+    uint64_t held_version;
+    unsigned starts, stops, fences, discards;
+    struct uuid last_attempt;
+    char last_vm[VM_NAME_MAX + 1];
+    struct ha_op_result result;
+    bool have_result;
+};
+
+static struct sim_node sim[NODES + 1]; /* by node id */
+static struct message bus[BUS_MAX];
+static unsigned bus_head, bus_tail;
+static uint64_t now_ns;
+static uint32_t uuid_seed;
+
+static struct sim_node *self_of(void *ctx)
+{
+    return ctx;
+}
+
+static void sim_mcast(void *ctx, const void *frame, size_t len)
+{
+    struct message *m = &bus[bus_tail++ % BUS_MAX];
+
+    ck_assert_uint_lt(bus_tail - bus_head, BUS_MAX);
+    m->from = self_of(ctx)->agent.self.nodeid;
+    m->len = len;
+    m->bytes = malloc(len);
+    memcpy(m->bytes, frame, len);
+}
+
+static void sim_persist(void *ctx, enum ha_item_kind kind, const void *body, size_t len,
+                        uint64_t version)
+{
+    (void)kind;
+    (void)body;
+    (void)len;
+    self_of(ctx)->held_version = version;
+}
+
+static void sim_persist_all(void *ctx)
+{
+    self_of(ctx)->held_version = self_of(ctx)->agent.state.version;
+}
+
+static void sim_vm_start(void *ctx, const struct ha_vm *vm)
+{
+    self_of(ctx)->starts++;
+    self_of(ctx)->last_attempt = vm->attempt;
+    snprintf(self_of(ctx)->last_vm, sizeof self_of(ctx)->last_vm, "%s", vm->name);
+}
+
+static void sim_vm_stop(void *ctx, const struct ha_vm *vm)
+{
+    self_of(ctx)->stops++;
+    self_of(ctx)->last_attempt = vm->attempt;
+}
+
+static void sim_discard(void *ctx, struct uuid vm, const char *why)
+{
+    (void)vm;
+    (void)why;
+    self_of(ctx)->discards++;
+}
+
+static void sim_fence(void *ctx, const struct ha_node *node)
+{
+    (void)node;
+    self_of(ctx)->fences++;
+}
+
+static void sim_ignore_node(void *ctx, const struct ha_node *node)
+{
+    (void)ctx;
+    (void)node;
+}
+
+static void sim_op_done(void *ctx, const struct ha_op_result *result)
+{
+    self_of(ctx)->result = *result;
+    self_of(ctx)->have_result = true;
+}
+
+static void sim_event(void *ctx, uint64_t version, const char *text)
+{
+    (void)ctx;
+    (void)version;
+    (void)text;
+}
+
+static void sim_trace(void *ctx, const char *text)
+{
+    (void)ctx;
+    (void)text;
+}
+
+static struct uuid sim_uuid(void *ctx)
+{
+    struct uuid u = {{0}};
+
+    (void)ctx;
+    uuid_seed++;
+    memcpy(u.b, &uuid_seed, sizeof uuid_seed);
+    u.b[15] = 1;
+    return u;
+}
+
+static bool parse_vm(const char *yaml, size_t len, struct conf_vm *ret)
+{
+    struct conf_error error;
+
+    return conf_vm_load(yaml, len, NULL, ret, &error) == 0;
+}
+
+static bool parse_cluster(const char *yaml, size_t len, struct conf_cluster *ret)
+{
+    struct conf_error error;
+
+    return conf_cluster_load(yaml, len, NULL, ret, &error) == 0;
+}
+
+static bool check_vm(void *ctx, const struct ha_state *state, const char *yaml,
+                     size_t len, struct conf_vm *ret, char *text, size_t cap)
+{
+    struct conf_error error;
+
+    (void)ctx;
+    (void)state;
+    if (conf_vm_load(yaml, len, NULL, ret, &error) < 0) {
+        snprintf(text, cap, "%s", error.text);
+        return false;
+    }
+    return true;
+}
+
+static bool check_cluster(void *ctx, const char *yaml, size_t len,
+                          struct conf_cluster *ret, char *text, size_t cap)
+{
+    struct conf_error error;
+
+    (void)ctx;
+    if (conf_cluster_load(yaml, len, NULL, ret, &error) < 0) {
+        snprintf(text, cap, "%s", error.text);
+        return false;
+    }
+    return true;
+}
+
+static const struct ha_mem mem = {
+    .alloc = malloc, .free = free, .parse_vm = parse_vm, .parse_cluster = parse_cluster};
+static const struct ha_agent_ops ops = {
+    .mcast = sim_mcast,
+    .persist = sim_persist,
+    .persist_all = sim_persist_all,
+    .vm_start = sim_vm_start,
+    .vm_stop = sim_vm_stop,
+    .vm_discard = sim_discard,
+    .fence_off = sim_fence,
+    .fence_cancel = sim_ignore_node,
+    .fence_on = sim_ignore_node,
+    .op_done = sim_op_done,
+    .event = sim_event,
+    .trace = sim_trace,
+    .new_uuid = sim_uuid,
+    .check_vm = check_vm,
+    .check_cluster = check_cluster,
+};
+
+static const char cluster_yaml[] =
+    "cluster:\n  name: t\n  nodes:\n"
+    "    - {name: n1, id: 1, addr: 10.0.0.1}\n    - {name: n2, id: 2, addr: 10.0.0.2}\n"
+    "    - {name: n3, id: 3, addr: 10.0.0.3}\n  token: 1000ms\n"
+    "storage:\n  type: local-lab\n  settle: 0ms\n";
+static const char vm_yaml[] = "name: web1\nmemory: 32MiB\nmachine: lockstep\n"
+                              "boot: {firmware: /x.rom}\ndisks: [{path: disk0.img}]\n";
+
+static void boot(uint32_t id, uint8_t boot_number)
+{
+    struct ha_agent_self self = {.nodeid = id, .memory_bytes = 1ull << 30};
+    struct sim_node *n = &sim[id];
+
+    if (n->up) {
+        ha_agent_free(&n->agent);
+    }
+    memset(n, 0, sizeof *n);
+    snprintf(self.name, sizeof self.name, "n%u", id);
+    self.incarnation.boot_id.b[0] = (uint8_t)id;
+    self.incarnation.boot_id.b[1] = boot_number;
+    self.incarnation.join = 1;
+    ha_agent_init(&n->agent, &self, &mem, &ops, n);
+    n->up = true;
+}
+
+static bool in_view_of(uint32_t a, uint32_t b)
+{
+    return ha_view_has(&sim[a].agent.view, b) &&
+           ha_ring_equal(sim[a].agent.view.ring, sim[b].agent.view.ring);
+}
+
+static void flush_persisted(void)
+{
+    for (uint32_t id = 1; id <= NODES; id++) {
+        if (sim[id].up && !sim[id].persist_held && sim[id].held_version != 0) {
+            uint64_t version = sim[id].held_version;
+
+            sim[id].held_version = 0;
+            ha_agent_persisted(&sim[id].agent, version, now_ns);
+        }
+    }
+}
+
+/* Until nothing moves any more. */
+static void settle(void)
+{
+    do {
+        while (bus_head != bus_tail) {
+            struct message m = bus[bus_head++ % BUS_MAX];
+
+            for (uint32_t id = 1; id <= NODES; id++) {
+                if (sim[id].up && in_view_of(m.from, id)) {
+                    ha_agent_deliver(&sim[id].agent, m.from, m.bytes, m.len, now_ns);
+                }
+            }
+            free(m.bytes);
+        }
+        flush_persisted();
+    } while (bus_head != bus_tail);
+}
+
+static void drop_bus(void)
+{
+    while (bus_head != bus_tail) {
+        free(bus[bus_head++ % BUS_MAX].bytes);
+    }
+}
+
+static void form(uint64_t seq, unsigned count, const uint32_t *members)
+{
+    struct ha_view view;
+
+    memset(&view, 0, sizeof view);
+    view.agreed = true;
+    view.quorate = count >= 2;
+    view.ring = (struct ha_ring){members[0], seq};
+    view.votes_needed = 2;
+    for (unsigned i = 0; i < count; i++) {
+        view.member[view.member_count++] = members[i];
+    }
+    for (unsigned i = 0; i < count; i++) {
+        ha_agent_view(&sim[members[i]].agent, &view, now_ns);
+    }
+}
+
+static void op_at(uint32_t id, const char *verb, const char *object, const char *body)
+{
+    struct ha_op op = {
+        .uid = sim_uuid(NULL), .body = body, .body_len = (uint32_t)strlen(body)};
+
+    snprintf(op.verb, sizeof op.verb, "%s", verb);
+    snprintf(op.object, sizeof op.object, "%s", object);
+    snprintf(op.actor, sizeof op.actor, "root");
+    snprintf(op.reason, sizeof op.reason, "test");
+    sim[id].have_result = false;
+    ha_agent_op(&sim[id].agent, &op, now_ns);
+    settle();
+}
+
+static const uint32_t all[] = {1, 2, 3}, rest[] = {2, 3};
+
+static void setup(void)
+{
+    now_ns = 1000 * NSEC_PER_SEC;
+    bus_head = bus_tail = 0;
+    for (uint32_t id = 1; id <= NODES; id++) {
+        boot(id, 1);
+    }
+    form(4, 3, all);
+    settle();
+    op_at(1, "cluster apply", "", cluster_yaml);
+    ck_assert(sim[1].have_result);
+    ck_assert_uint_eq(sim[1].result.exit_code, 0);
+}
+
+static void teardown(void)
+{
+    drop_bus();
+    for (uint32_t id = 1; id <= NODES; id++) {
+        if (sim[id].up) {
+            ha_agent_free(&sim[id].agent);
+            sim[id].up = false;
+        }
+    }
+}
+
+static const struct ha_vm *vm_at(uint32_t id)
+{
+    return ha_state_vm_by_name(&sim[id].agent.state, "web1");
+}
+
+static void run_web1(void)
+{
+    struct ha_local_vm local = {.epoch = 1, .state = HA_LOCAL_RUNNING};
+    struct ha_vm_report report = {.outcome = HA_OUTCOME_RUNNING, .epoch = 1};
+    uint32_t owner;
+
+    op_at(2, "vm apply", "", vm_yaml);
+    ck_assert_uint_eq(sim[2].result.exit_code, 0);
+    op_at(3, "vm start", "web1", "");
+    owner = vm_at(1)->owner;
+    ck_assert_uint_ne(owner, 0);
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_STARTING);
+    ck_assert_uint_eq(sim[owner].starts, 1);
+    report.vm = local.vm = vm_at(1)->uuid;
+    report.attempt = local.attempt = sim[owner].last_attempt;
+    report.instance = local.instance = sim_uuid(NULL);
+    ha_agent_local_vm(&sim[owner].agent, &local, false);
+    ha_agent_vm_report(&sim[owner].agent, &report, now_ns);
+    settle();
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_RUNNING);
+}
+
+static void expect_equal_states(void)
+{
+    static uint8_t a[HA_ITEM_MAX], b[HA_ITEM_MAX];
+    unsigned cursor_a = 0, cursor_b = 0;
+    enum ha_item_kind kind_a, kind_b;
+    size_t len_a, len_b;
+
+    while (ha_state_next_item(&sim[1].agent.state, &cursor_a, &kind_a, a, sizeof a,
+                              &len_a)) {
+        ck_assert(ha_state_next_item(&sim[2].agent.state, &cursor_b, &kind_b, b, sizeof b,
+                                     &len_b));
+        ck_assert_int_eq(kind_a, kind_b);
+        ck_assert_uint_eq(len_a, len_b);
+        ck_assert_mem_eq(a, b, len_a);
+    }
+}
+
+START_TEST(three_agents_agree)
+{
+    run_web1();
+    ck_assert_uint_eq(sim[1].agent.state.version, sim[3].agent.state.version);
+    expect_equal_states();
+}
+END_TEST
+
+START_TEST(nothing_starts_before_a_proof)
+{
+    struct ha_fence_report off = {.result = HA_FENCE_OK};
+    uint32_t survivor;
+
+    run_web1();
+    ck_assert_uint_eq(vm_at(1)->owner, 1);
+    form(8, 2, rest);
+    settle();
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_UNKNOWN);
+    ck_assert_uint_eq(sim[2].fences + sim[3].fences, 1);
+    ck_assert_uint_eq(sim[2].starts + sim[3].starts, 0);
+    survivor = sim[2].fences != 0 ? 2 : 3;
+    for (int i = 0; i < 100; i++) {
+        now_ns += NSEC_PER_SEC;
+        ha_agent_tick(&sim[2].agent, now_ns);
+        ha_agent_tick(&sim[3].agent, now_ns);
+        settle();
+    }
+    ck_assert_uint_eq(sim[2].starts + sim[3].starts, 0);
+    off.uid = ha_state_node(&sim[2].agent.state, 1)->fence_uid;
+    off.target = 1;
+    off.incarnation = sim[1].agent.self.incarnation;
+    ha_agent_fence_report(&sim[survivor].agent, &off, now_ns);
+    settle();
+    ck_assert_uint_eq(sim[2].starts + sim[3].starts, 1);
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_STARTING);
+}
+END_TEST
+
+START_TEST(a_fence_waits_for_a_majority_of_disks)
+{
+    run_web1();
+    sim[3].persist_held = true;
+    form(8, 2, rest);
+    settle();
+    ck_assert_uint_eq(sim[2].fences, 0);
+    sim[3].persist_held = false;
+    settle();
+    ck_assert_uint_eq(sim[2].fences, 1);
+}
+END_TEST
+
+START_TEST(an_answer_waits_for_a_majority_of_disks)
+{
+    sim[2].persist_held = sim[3].persist_held = true;
+    op_at(1, "vm apply", "", vm_yaml);
+    ck_assert(!sim[1].have_result);
+    sim[3].persist_held = false;
+    settle();
+    ck_assert(sim[1].have_result);
+}
+END_TEST
+
+/* A node cut off alone delivers its own messages to itself, and its old ones may be
+ * delivered after it is back. */
+START_TEST(a_message_of_an_old_ring_changes_nothing)
+{
+    struct message kept[8];
+    unsigned count = 0;
+    uint64_t version, dropped;
+
+    run_web1();
+    /* The coordinator speaks, but the ring breaks before anybody hears it. */
+    {
+        struct ha_op op = {.uid = sim_uuid(NULL), .body = "", .body_len = 0};
+
+        snprintf(op.verb, sizeof op.verb, "vm stop");
+        snprintf(op.object, sizeof op.object, "web1");
+        snprintf(op.actor, sizeof op.actor, "root");
+        ha_agent_op(&sim[1].agent, &op, now_ns);
+    }
+    while (bus_head != bus_tail) {
+        struct message m = bus[bus_head++ % BUS_MAX];
+
+        ha_agent_deliver(&sim[1].agent, m.from, m.bytes, m.len, now_ns);
+        ck_assert_uint_lt(count, 8);
+        kept[count++] = m;
+    }
+    drop_bus();
+    form(12, 3, all);
+    settle();
+    version = sim[2].agent.state.version;
+    dropped = sim[2].agent.count.dropped_ring;
+    for (unsigned i = 0; i < count; i++) {
+        ha_agent_deliver(&sim[2].agent, 1, kept[i].bytes, kept[i].len, now_ns);
+        free(kept[i].bytes);
+    }
+    settle();
+    ck_assert_uint_gt(sim[2].agent.count.dropped_ring, dropped);
+    ck_assert_uint_eq(sim[2].agent.state.version, version);
+}
+END_TEST
+
+START_TEST(an_amnesiac_node_receives_the_state)
+{
+    run_web1();
+    boot(3, 2); /* its log is gone, too */
+    form(16, 3, all);
+    settle();
+    ck_assert_int_eq(sim[3].agent.phase, HA_PHASE_SYNCED);
+    ck_assert_ptr_nonnull(vm_at(3));
+    ck_assert_int_eq(vm_at(3)->state, HA_VM_RUNNING);
+}
+END_TEST
+
+START_TEST(a_blank_majority_waits)
+{
+    run_web1();
+    boot(2, 2);
+    boot(3, 2);
+    form(16, 3, all);
+    settle();
+    ck_assert_int_ne(sim[1].agent.phase, HA_PHASE_SYNCED);
+    ck_assert_ptr_null(vm_at(2));
+    op_at(1, "cluster recover", "", "");
+    ck_assert_int_eq(sim[2].agent.phase, HA_PHASE_SYNCED);
+    ck_assert_ptr_nonnull(vm_at(2));
+}
+END_TEST
+
+START_TEST(no_quorum_starts_nothing)
+{
+    static const uint32_t alone[] = {2};
+
+    run_web1();
+    form(20, 1, alone);
+    settle();
+    op_at(2, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[2].result.exit_code, 6);
+    ck_assert_uint_eq(sim[2].starts, 0);
+}
+END_TEST
+
+START_TEST(a_killed_vm_is_restarted_in_place)
+{
+    struct ha_vm_report ended = {.outcome = HA_OUTCOME_ENDED, .epoch = 1};
+    uint32_t owner;
+
+    run_web1();
+    owner = vm_at(1)->owner;
+    ended.vm = vm_at(1)->uuid;
+    ended.attempt = vm_at(1)->attempt;
+    ended.instance = vm_at(1)->instance;
+    snprintf(ended.text, sizeof ended.text, "killed");
+    ha_agent_local_vm(&sim[owner].agent, &(struct ha_local_vm){.vm = ended.vm}, true);
+    ha_agent_vm_report(&sim[owner].agent, &ended, now_ns);
+    settle();
+    ck_assert_uint_eq(sim[owner].starts, 2);
+    ck_assert_uint_eq(vm_at(1)->owner, owner);
+}
+END_TEST
+
+START_TEST(the_incumbent_stays_and_terms_grow)
+{
+    uint64_t term;
+
+    run_web1();
+    form(8, 2, rest);
+    settle();
+    term = sim[2].agent.state.term;
+    ck_assert_uint_eq(sim[2].agent.sync.coordinator, 2);
+    boot(1, 2);
+    form(12, 3, all);
+    settle();
+    ck_assert_uint_eq(sim[1].agent.sync.coordinator, 2);
+    ck_assert_uint_gt(sim[1].agent.state.term, term);
+    ck_assert_int_eq(sim[1].agent.phase, HA_PHASE_SYNCED);
+    /* Its reboot is the proof: the VM starts again. */
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_STARTING);
+}
+END_TEST
+
+START_TEST(a_node_that_was_only_cut_off_keeps_its_vm)
+{
+    static const uint32_t alone[] = {1};
+
+    run_web1();
+    form(8, 2, rest);
+    form(9, 1, alone);
+    settle();
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_UNKNOWN);
+    form(12, 3, all);
+    settle();
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_RUNNING);
+    ck_assert_uint_eq(vm_at(2)->owner, 1);
+    ck_assert_uint_eq(sim[1].discards, 0);
+}
+END_TEST
+
+/* Rubbish, truncated and flipped messages: dropped and counted. */
+START_TEST(rubbish_is_dropped)
+{
+    struct ha_msg msg = {.type = HA_MSG_PERSISTED, .number = 1};
+    static uint8_t frame[CPG_MSG_MAX];
+    size_t len;
+
+    msg.from.ring = sim[1].agent.view.ring;
+    msg.from.nodeid = 2;
+    len = ha_msg_encode(&msg, NULL, 1, frame, sizeof frame);
+    ck_assert_uint_gt(len, 0);
+    for (size_t cut = 0; cut < len; cut++) {
+        ha_agent_deliver(&sim[1].agent, 2, frame, cut, now_ns);
+    }
+    for (size_t bit = 0; bit < len * 8; bit++) {
+        frame[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        ha_agent_deliver(&sim[1].agent, 2, frame, len, now_ns);
+        frame[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    ck_assert_uint_eq(sim[1].agent.count.dropped_malformed, len + len * 8);
+    ha_agent_deliver(&sim[1].agent, 3, frame, len, now_ns); /* says it is node 2 */
+    ck_assert_uint_eq(sim[1].agent.count.dropped_sender, 1);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("ha_agent");
+    TCase *tc = tcase_create("cluster");
+
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, three_agents_agree);
+    tcase_add_test(tc, nothing_starts_before_a_proof);
+    tcase_add_test(tc, a_fence_waits_for_a_majority_of_disks);
+    tcase_add_test(tc, an_answer_waits_for_a_majority_of_disks);
+    tcase_add_test(tc, a_message_of_an_old_ring_changes_nothing);
+    tcase_add_test(tc, an_amnesiac_node_receives_the_state);
+    tcase_add_test(tc, a_blank_majority_waits);
+    tcase_add_test(tc, no_quorum_starts_nothing);
+    tcase_add_test(tc, a_killed_vm_is_restarted_in_place);
+    tcase_add_test(tc, the_incumbent_stays_and_terms_grow);
+    tcase_add_test(tc, a_node_that_was_only_cut_off_keeps_its_vm);
+    tcase_add_test(tc, rubbish_is_dropped);
+    suite_add_tcase(s, tc);
+    return s;
+}
+
+UNIT_MAIN(suite)
