@@ -79,6 +79,7 @@ struct machine {
     struct machine_dev_state dev[MACHINE_DEV_COUNT];
     uint32_t line_devs[PIC_LINES]; /* bit i: device i holds this line up; a shared line is
                                       their OR */
+    char cmdline[GUEST_CMDLINE_MAX + 1];
     uint64_t dropped;
     bool busy; /* a device or an op is running: nobody may call in */
     struct effects fx;
@@ -155,19 +156,36 @@ static int add_fixed_ports(struct machine *m, unsigned dev_index)
     return 0;
 }
 
-static int virtio_init(struct machine *m, unsigned dev_index)
+/* Power-on contents of one device's memory; its reset comes later. */
+static int dev_power_on(struct machine *m, unsigned dev_index)
 {
-    struct machine_dev_state *dev = &m->dev[dev_index];
+    const struct machine_dev_state *dev = &m->dev[dev_index];
     unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
 
     if (dev->class == &dev_vblk_class) {
         const struct machine_disk_conf *disk = &m->conf.disk[slot];
 
         vblk_init(dev->state, disk->sectors, disk->read_only, disk->serial);
-    } else {
-        vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
+        return 0;
     }
-    dev->line = virtio_line[slot % ARRAY_SIZE(virtio_line)];
+    if (dev->class == &dev_vnet_class) {
+        vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
+        return 0;
+    }
+    memset(dev->state, 0, dev->class->state_size);
+    if (dev_index == MACHINE_DEV_FWCFG) {
+        return dev_fwcfg_init(dev->state, m->conf.ram_len, m->conf.cmdline);
+    }
+    if (dev_index == MACHINE_DEV_RTC) {
+        dev_rtc_init(dev->state, m->conf.ram_len);
+    }
+    return 0;
+}
+
+static int add_virtio_range(struct machine *m, unsigned dev_index)
+{
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+
     return bus_add(&m->mmio, &(struct bus_range){
                                  .base = MACHINE_MMIO_BASE + slot * MACHINE_MMIO_STRIDE,
                                  .len = MACHINE_MMIO_STRIDE,
@@ -176,19 +194,52 @@ static int virtio_init(struct machine *m, unsigned dev_index)
                              });
 }
 
-static int fixed_init(struct machine *m, unsigned dev_index)
+/* Gives a device its memory at `state`, its addresses and its interrupt line. */
+static int dev_attach(struct machine *m, unsigned dev_index, void *state)
 {
     struct machine_dev_state *dev = &m->dev[dev_index];
-    int r = 0;
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
 
-    memset(dev->state, 0, dev->class->state_size);
-    if (dev_index == MACHINE_DEV_FWCFG) {
-        r = dev_fwcfg_init(dev->state, m->conf.ram_len, m->conf.cmdline);
-    } else if (dev_index == MACHINE_DEV_RTC) {
-        dev_rtc_init(dev->state, m->conf.ram_len);
+    dev->state = state;
+    if (dev_index < MACHINE_DEV_VIRTIO0) {
+        dev->line = fixed_dev[dev_index].line;
+        return add_fixed_ports(m, dev_index);
     }
-    dev->line = fixed_dev[dev_index].line;
-    return r < 0 ? r : add_fixed_ports(m, dev_index);
+    dev->line = virtio_line[slot % ARRAY_SIZE(virtio_line)];
+    return add_virtio_range(m, dev_index);
+}
+
+/* All devices and the board as from the shop. */
+static int power_on(struct machine *m)
+{
+    memset(m->line_devs, 0, sizeof m->line_devs);
+    for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
+        m->dev[i].wake_at_ns = UINT64_MAX;
+        if (m->dev[i].class != NULL) {
+            int r = dev_power_on(m, i);
+
+            if (r < 0) {
+                return r;
+            }
+        }
+    }
+    machine_reset(m);
+    return 0;
+}
+
+/* The caller's text need not outlive machine_init. */
+static int keep_cmdline(struct machine *m)
+{
+    size_t len =
+        m->conf.cmdline != NULL ? strnlen(m->conf.cmdline, sizeof m->cmdline) : 0;
+
+    if (len == sizeof m->cmdline) {
+        return -EINVAL;
+    }
+    memcpy(m->cmdline, len > 0 ? m->conf.cmdline : "", len);
+    m->cmdline[len] = '\0';
+    m->conf.cmdline = m->cmdline;
+    return 0;
 }
 
 int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
@@ -209,24 +260,21 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
     m->ctx = ctx;
     m->fx.frame_bytes = m->frame_arena;
     m->fx.frame_bytes_cap = FRAME_ARENA_LEN;
-    for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
-        struct machine_dev_state *dev = &m->dev[i];
-
-        dev->wake_at_ns = UINT64_MAX;
-        dev->line = NO_LINE;
-        dev->class = class_of(conf, i);
-        if (dev->class == NULL) {
-            continue;
-        }
-        dev->state = next;
-        next += aligned(dev->class->state_size);
-        r = i < MACHINE_DEV_VIRTIO0 ? fixed_init(m, i) : virtio_init(m, i);
-        if (r < 0) {
-            return r;
+    r = keep_cmdline(m);
+    for (unsigned i = 0; i < MACHINE_DEV_COUNT && r == 0; i++) {
+        m->dev[i].line = NO_LINE;
+        m->dev[i].class = class_of(conf, i);
+        if (m->dev[i].class != NULL) {
+            r = dev_attach(m, i, next);
+            next += aligned(m->dev[i].class->state_size);
         }
     }
-    m->conf.cmdline = NULL; /* the caller's; fw_cfg has its copy */
-    machine_reset(m);
+    if (r == 0) {
+        r = power_on(m);
+    }
+    if (r < 0) {
+        return r;
+    }
     *ret_machine = m;
     return 0;
 }
@@ -651,13 +699,8 @@ int machine_xfer(struct machine *m, struct state_io *io)
         state_refuse(io, "lines");
         r = -EBADMSG;
     }
-    if (r < 0 && io->mode == STATE_LOAD) { /* half a state must not run */
-        memset(m->line_devs, 0, sizeof m->line_devs);
-        memset(pic_of(m), 0, sizeof(struct dev_pic));
-        for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
-            m->dev[i].wake_at_ns = UINT64_MAX;
-        }
-        machine_reset(m);
+    if (r < 0 && io->mode == STATE_LOAD) {
+        BUG_ON(power_on(m) != 0); /* half a state must not run; this has worked before */
     }
     return r;
 }

@@ -120,7 +120,7 @@ uint64_t machine_next_wake_ns(const struct machine *m);
 void machine_wake(struct machine *m, uint64_t now_ns);
 
 /* All devices, in device order (design 4.3). 0 or -EBADMSG with io->error, io->section,
- * io->refused_field set. A failed load leaves the machine as after machine_reset. A load
+ * io->refused_field set. A failed load leaves the machine as machine_init made it. A load
  * must be given the configuration that was saved (checked). */
 int machine_xfer(struct machine *m, struct state_io *io);
 /* A buffer of this size always holds what machine_xfer saves. */

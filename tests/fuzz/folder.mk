@@ -21,6 +21,18 @@ tests_fuzz_fuzz_proto_ctl_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_proto_ctl_LDADD = libbase_io.la
 $(tests_fuzz_fuzz_proto_ctl_OBJECTS): base/proto_ctl.pb-c.h
 
+FUZZ_TARGETS += tests/fuzz/fuzz_virtq
+tests_fuzz_fuzz_virtq_SOURCES = tests/fuzz/fuzz_virtq.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_virtq_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_virtq_LDADD = libvmm_core.la libbase_io.la
+
+FUZZ_TARGETS += tests/fuzz/fuzz_machine
+tests_fuzz_fuzz_machine_SOURCES = tests/fuzz/fuzz_machine.c tests/fuzz/fuzz.h \
+	tests/unit/vmm/machine_rig.c tests/unit/vmm/machine_rig.h
+tests_fuzz_fuzz_machine_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/unit/vmm
+tests_fuzz_fuzz_machine_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_machine_LDADD = libvmm_core.la libbase_io.la
+
 EXTRA_PROGRAMS = $(FUZZ_TARGETS)
 endif
 fuzz-targets: $(FUZZ_TARGETS)

@@ -67,6 +67,10 @@ static void op_submit(void *ctx, unsigned disk, const struct blk_request *reques
         disk,        request->op, request->slot, request->generation, request->sector,
         request->len};
 
+    if (rig->forgetful && rig->pending_count == RIG_PENDING_MAX) {
+        memmove(&rig->pending[0], &rig->pending[1],
+                --rig->pending_count * sizeof rig->pending[0]);
+    }
     CHECK(rig->pending_count < RIG_PENDING_MAX);
     CHECK(request->len <= BLK_REQUEST_MAX);
     CHECK((request->data != NULL) == (request->op == REQUEST_WRITE));
@@ -176,6 +180,16 @@ void rig_free(struct rig *rig)
     free(rig->log);
     free(rig->serial);
     memset(rig, 0, sizeof *rig);
+}
+
+void rig_restart(struct rig *rig)
+{
+    memset(rig->ram, 0, RIG_RAM_LEN);
+    rig->log_len = rig->serial_len = 0;
+    rig->pending_count = rig->submitted_count = rig->frame_count = 0;
+    rig->resets = rig->shutdowns = 0;
+    rig->now_ns = 0;
+    make(rig);
 }
 
 void rig_renew(struct rig *rig)

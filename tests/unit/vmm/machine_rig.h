@@ -36,6 +36,8 @@ struct rig {
     uint8_t frame[NET_FRAME_MAX]; /* the last one */
     uint32_t frame_len;
     unsigned resets, shutdowns;
+    bool forgetful; /* fuzzing: of too many pending requests the oldest is lost, not an
+                       error */
     /* Hooks */
     uint64_t (*clock)(struct rig *rig);
     void (*on_input)(struct rig *rig, unsigned dev_index, const struct dev_input *in);
@@ -49,6 +51,8 @@ void rig_free(struct rig *rig);
 /* Throws the machine away and makes another in memory full of rubbish. RAM and the back
  * end's view stay. */
 void rig_renew(struct rig *rig);
+/* The same rig from the start, in the memory it has: much cheaper than rig_init. */
+void rig_restart(struct rig *rig);
 void rig_log_clear(struct rig *rig);
 void rig_log(struct rig *rig, char tag, const void *data, size_t len);
 
