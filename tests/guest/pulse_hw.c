@@ -133,6 +133,20 @@ _Noreturn void hw_reset(void)
     triple_fault();
 }
 
+_Noreturn void hw_crash(void)
+{
+    serial_drain();
+    triple_fault();
+}
+
+_Noreturn void hw_hang(void)
+{
+    serial_drain();
+    for (;;) {
+        __asm__ volatile("cli; hlt");
+    }
+}
+
 static uint8_t cmos_read(uint8_t index)
 {
     out8(0x70, index);

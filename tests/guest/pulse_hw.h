@@ -87,6 +87,8 @@ void hw_pm_init(void);
 void hw_idle(uint32_t seen_wakes);
 _Noreturn void hw_power_off(void);
 _Noreturn void hw_reset(void);
+_Noreturn void hw_crash(void); /* triple fault */
+_Noreturn void hw_hang(void);  /* interrupts off, for good */
 /* Not two boots alike where there is a clock: from the RTC and the timer's count. */
 uint32_t hw_entropy(void);
 

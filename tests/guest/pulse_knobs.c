@@ -79,7 +79,7 @@ static bool knob_set(struct knobs *knobs, const char *key, const char *value)
     } numbers[] = {
         {"rate", &knobs->rate},   {"count", &knobs->count},  {"reset", &knobs->reset},
         {"body", &knobs->body},   {"tick", &knobs->tick_ms}, {"compute", &knobs->compute},
-        {"epoch", &knobs->epoch},
+        {"epoch", &knobs->epoch}, {"crash", &knobs->crash},  {"hang", &knobs->hang},
     };
 
     for (uint32_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {

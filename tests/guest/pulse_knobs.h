@@ -11,6 +11,8 @@ struct knobs {
     uint64_t rate;       /* rate=50: records per second */
     uint64_t count;      /* count=N: power off after N records; 0: never */
     uint64_t reset;      /* reset=N: reset the machine after N records */
+    uint64_t crash;      /* crash=N: triple fault after N records */
+    uint64_t hang;       /* hang=N: stop for ever, interrupts off, after N records */
     uint64_t body;       /* body=BYTES: size of a record, header included */
     uint64_t dirty_rate; /* dirty=PAGES_PER_S:MIB */
     uint64_t dirty_mib;

@@ -31,7 +31,7 @@ static struct {
 } dirty;
 
 static uint64_t rate_credit;
-static uint32_t ticks_seen;
+static uint32_t ticks_seen, done_seen;
 
 _Noreturn void pulse_exception(uint64_t vector, uint64_t error, uint64_t rip,
                                uint64_t address)
@@ -178,6 +178,10 @@ static void check_ends(void)
     if (pulse_power_button) {
         stop_cleanly();
     }
+    if (blk.done == done_seen) {
+        return;
+    }
+    done_seen = blk.done;
     if (knobs.count != 0 && blk.done >= knobs.count) {
         line_seq("done seq=");
         hw_power_off();
@@ -185,6 +189,14 @@ static void check_ends(void)
     if (knobs.reset != 0 && blk.done >= knobs.reset) {
         line_seq("reset seq=");
         hw_reset();
+    }
+    if (knobs.crash != 0 && blk.done >= knobs.crash) {
+        line_seq("crash seq=");
+        hw_crash();
+    }
+    if (knobs.hang != 0 && blk.done >= knobs.hang) {
+        line_seq("hang seq=");
+        hw_hang();
     }
 }
 
