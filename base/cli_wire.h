@@ -3,7 +3,8 @@
  * How `gemel` and `gemeld` speak over libqb IPC: QB_IPC_SOCKET, each message is libqb's
  * header and then one datagram of base/proto_ctl (u8 kind, protobuf): CTL_CLI_REQUEST one
  * way, CTL_CLI_REPLY the other, zero or more with final = false before the one with final
- * = true. One request at a time per connection.
+ * = true. One request at a time per connection. A document longer than one message comes
+ * in parts: the `json` of all replies is joined.
  *
  * libqb reads `size` and `id` itself: both ends need the header, and an id of at least
  * QB_IPC_MSG_USER_START.

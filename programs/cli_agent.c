@@ -10,12 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cli_wire.h"
 #include "base/loop.h"
 #include "base/units.h"
 #include "base/version.h"
 #include "programs/cli_table.h"
-#include "programs/cli_wire.h"
 
+#define JSON_MAX   (64u << 20)
 #define CONNECT_MS 5000
 #define POLL_MS    200  /* how soon Ctrl-C is noticed */
 #define GRACE_MS   2000 /* the agent answers its own timeout; only then do we give up */
@@ -90,9 +91,29 @@ static size_t pack(const struct cli_question *question, void *buf)
     return cli_wire_pack_request(&request, buf);
 }
 
+/* Documents longer than one message come in parts. */
+static int append_json(struct cli_answer *given, const char *part)
+{
+    size_t have = given->json != NULL ? strlen(given->json) : 0, more = strlen(part);
+    char *grown;
+
+    if (have + more > JSON_MAX) {
+        return -EMSGSIZE;
+    }
+    grown = realloc(given->json, have + more + 1);
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(grown + have, part, more + 1);
+    given->json = grown;
+    return 0;
+}
+
 /* One reply. True: it was the final one, or there will be none. */
 static bool take_reply(const void *buf, size_t len, struct cli_answer *ret_answer)
 {
+    int r;
+
     struct ctl_msg msg;
     bool final;
 
@@ -103,12 +124,16 @@ static bool take_reply(const void *buf, size_t len, struct cli_answer *ret_answe
         return true;
     }
     final = msg.cli_reply->final;
-    if (final) {
+    r = append_json(ret_answer, msg.cli_reply->json);
+    if (r < 0) {
+        answer(ret_answer, CLI_FAILED, "the agent's answer cannot be kept: %s",
+               strerror(-r));
+        final = true;
+    } else if (final) {
         uint32_t code = msg.cli_reply->exit_code;
 
         answer(ret_answer, code < CLI_EXIT_COUNT ? (enum cli_exit)code : CLI_FAILED, "%s",
                msg.cli_reply->text);
-        ret_answer->json = strdup(msg.cli_reply->json);
     } else if (msg.cli_reply->text[0] != '\0') {
         cli_print_clean(msg.cli_reply->text, stderr);
         fputc('\n', stderr);

@@ -16,7 +16,7 @@ gemel_fenced_LDADD = libfencing_io.la libbase_io.la
 
 # gemel
 CLI_SOURCES = \
-	programs/cli.h programs/cli_wire.h \
+	programs/cli.h \
 	programs/cli_agent.c programs/cli_agent.h \
 	programs/cli_console.c \
 	programs/cli_help.c \
@@ -32,14 +32,11 @@ gemel_CPPFLAGS = $(AM_CPPFLAGS) -DGEMEL_BUILD_VERSION='"$(PACKAGE_VERSION)"'
 gemel_LDADD = libcluster_conf_io.la libbase_io.la $(JSONC_LIBS)
 $(gemel_OBJECTS): base/proto_ctl.pb-c.h
 
-# What answers it; gemeld links this too.
-noinst_LTLIBRARIES += libcli_server.la
-libcli_server_la_SOURCES = programs/cli_server.c programs/cli_server.h programs/cli_wire.h
-libcli_server_la_LIBADD = libbase_io.la $(QB_LIBS)
+# An agent that answers from files.
 check_PROGRAMS += tests/fake/fake_gemeld
-tests_fake_fake_gemeld_SOURCES = tests/fake/fake_gemeld.c
-tests_fake_fake_gemeld_LDADD = libcli_server.la libbase_io.la
-$(libcli_server_la_OBJECTS) $(tests_fake_fake_gemeld_OBJECTS): base/proto_ctl.pb-c.h
+tests_fake_fake_gemeld_SOURCES = tests/fake/fake_gemeld.c tests/fake/fake_cli_server.c tests/fake/fake_cli_server.h
+tests_fake_fake_gemeld_LDADD = libbase_io.la $(QB_LIBS)
+$(tests_fake_fake_gemeld_OBJECTS): base/proto_ctl.pb-c.h
 GOLDEN_TESTS += tests/golden/cli/run.sh
 dist_man8_MANS = doc/gemel.8
 EXTRA_DIST += doc/cli-json.md doc/decisions.md doc/operator-guide.md

@@ -1,25 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An agent for tests of the command line: answers from files, over the real server
- * (programs/cli_server).
+ * (tests/fake/fake_cli_server).
  *
  *     fake_gemeld SERVICE DIR     prints "ready" when it listens; ends at SIGTERM or when
  * its stdin is closed
  *
- * For the verb "vm start" it reads DIR/vm_start.{exit,text,json,progress}, each optional;
- * without any of them the answer is exit 2. DIR/vm_start.silent: no answer. Each request
- * is appended to DIR/requests, one line.
+ * DIR/console.sock is a guest's console: it says "login: ", and everything back in
+ * capitals. For the verb "vm start" it reads DIR/vm_start.{exit,text,json,progress}, each
+ * optional; without any of them the answer is exit 2. DIR/vm_start.silent: no answer.
+ * Each request is appended to DIR/requests, one line.
  */
+#include <ctype.h>
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/os.h"
-#include "programs/cli_server.h"
+#include "tests/fake/fake_cli_server.h"
 
 #define TEXT_MAX 65000
 
@@ -87,6 +92,15 @@ static void on_request(uint64_t client, const Gemel__CliRequest *request, void *
         progress.text = text_buf;
         cli_server_reply(fake->server, client, &progress);
     }
+    /* DIR/vm_list.1.json, .2.json: what comes before DIR/vm_list.json, each in its own
+     * reply. */
+    for (char part[] = "1.json"; answer_part(fake, request->verb, part, json_buf) != NULL;
+         part[0]++) {
+        Gemel__CliReply piece = GEMEL__CLI_REPLY__INIT;
+
+        piece.json = json_buf;
+        cli_server_reply(fake->server, client, &piece);
+    }
     code = answer_part(fake, request->verb, "exit", exit_buf);
     text = answer_part(fake, request->verb, "text", text_buf);
     json = answer_part(fake, request->verb, "json", json_buf);
@@ -121,6 +135,52 @@ static int on_stdin(int fd, int revents, void *data)
     return 0;
 }
 
+/* ---- the console ---- */
+
+static int on_console_bytes(int fd, int revents, void *data)
+{
+    char bytes[256];
+    ssize_t got = read(fd, bytes, sizeof bytes);
+
+    (void)revents;
+    (void)data;
+    if (got <= 0) {
+        close(fd);
+        return -1;
+    }
+    for (ssize_t i = 0; i < got; i++) {
+        bytes[i] = (char)toupper((unsigned char)bytes[i]);
+    }
+    return os_write_all(fd, bytes, (size_t)got);
+}
+
+static int on_console(int fd, int revents, void *data)
+{
+    struct fake *fake = data;
+    int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+    (void)revents;
+    if (client >= 0 &&
+        (os_write_all(client, "login: ", 7) < 0 ||
+         loop_fd_add(fake->loop, client, POLLIN, on_console_bytes, fake) < 0)) {
+        close(client);
+    }
+    return 0;
+}
+
+static int console_listen(struct fake *fake)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/console.sock", fake->dir);
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
+        listen(fd, 1) < 0) {
+        return -errno;
+    }
+    return loop_fd_add(fake->loop, fd, POLLIN, on_console, fake);
+}
+
 int main(int argc, char *argv[])
 {
     struct fake fake = {0};
@@ -137,6 +197,9 @@ int main(int argc, char *argv[])
     }
     if (r == 0) {
         r = cli_server_new(fake.loop, argv[1], "gemel", on_request, &fake, &fake.server);
+    }
+    if (r == 0) {
+        r = console_listen(&fake);
     }
     if (r == 0) {
         r = loop_signal_add(fake.loop, SIGTERM, on_term, &fake);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent's end of the command line: a libqb IPC service on the agent's loop. Checks
- * the peer's uid and gid, fills in the actor, and hands over one request at a time per
- * connection. The answer may come later, from anywhere on the loop thread; a client that
- * has gone by then is no error.
+ * The agent's end of the command line, for fake_gemeld: a libqb IPC service on its loop.
+ * Checks the peer's uid and gid, fills in the actor, and hands over one request at a time
+ * per connection. The answer may come later, from anywhere on the loop thread; a client
+ * that has gone by then is no error.
  */
 #pragma once
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "programs/cli_server.h"
+#include "tests/fake/fake_cli_server.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -11,9 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cli_wire.h"
 #include "base/log.h"
 #include "base/units.h"
-#include "programs/cli_wire.h"
 
 #define RETRY_NS   (20 * NSEC_PER_MSEC)
 #define RETRIES    250 /* 5 s for a client that does not read */
