@@ -95,6 +95,10 @@ void claim_may_touch_disk(const struct claim *claim, const struct claim_evidence
         if (claim_is_excluded(who, claim->vm, ev, &until_ns)) {
             continue;
         }
+        /* A mirror is reached by the instances of its own node only. */
+        if (claim->mirror_count > 0 && who->who.node_id != claim->owner.node_id) {
+            continue;
+        }
         /* The one that takes longest is the one to name; one without a proof has no time
          * at all. */
         if (!is_proven(who, claim->vm, ev)) {
@@ -147,7 +151,7 @@ static bool view_is_sane(const struct claim_view *v)
         return false;
     }
     /* A displaced instance never comes back; the caller should have killed it. */
-    for (uint32_t i = 0; i < top->unexcluded_count; i++) {
+    for (uint32_t i = 0; i < top->unexcluded_count && CLAUSE(R1_DISPLACED_STAYS); i++) {
         if (uuid_equal(top->unexcluded[i].who.instance, v->me.instance)) {
             return false;
         }
@@ -166,11 +170,6 @@ static const struct claim_release *release_of_highest(const struct claim_view *v
         return NULL;
     }
     return rel;
-}
-
-static struct claim_displaced owner_as_displaced(const struct claim *top)
-{
-    return (struct claim_displaced){.who = top->owner, .epoch = top->epoch};
 }
 
 /* R2: what permits a cold boot over a foreign claim; CLAIM_BASIS_NONE if nothing does. */
@@ -241,8 +240,7 @@ static enum claim_reason judge_cold(const struct claim_view *v, struct claim_ver
 {
     const struct claim *top = v->highest;
 
-    if (top && uuid_equal(top->owner.instance, v->me.instance) &&
-        CLAUSE(R1_INSTANCE_ONCE)) {
+    if (top && uuid_equal(top->owner.instance, v->me.instance)) {
         return CLAIM_NO_INSTANCE_USED;
     }
     out->basis = cold_basis(v, &out->proof);
@@ -384,26 +382,27 @@ static bool list_add(struct claim *claim, const struct claim_displaced *who)
  * acknowledged, would otherwise let the next owner read a disk that an older one still
  * writes to.
  */
-static bool list_keeps(const struct claim_displaced *who, const struct claim_view *v)
+static bool inherits(const struct claim_displaced *who, const struct claim_view *v)
 {
     uint64_t until_ns;
 
     if (claim_is_excluded(who, v->vm, &v->evidence, &until_ns)) {
         return false;
     }
-    return CLAUSE(R2_LIST_UNSETTLED) || !is_proven(who, v->vm, &v->evidence);
+    return CLAUSE(R2_INHERIT_PROVEN) || !is_proven(who, v->vm, &v->evidence);
 }
 
 static bool fill_unexcluded(const struct claim_view *v, enum claim_basis basis,
                             struct claim *claim)
 {
     const struct claim *top = v->highest;
+    uint64_t until_ns;
 
     if (!top) {
         return true;
     }
     for (uint32_t i = 0; i < top->unexcluded_count && CLAUSE(R2_INHERIT); i++) {
-        if (list_keeps(&top->unexcluded[i], v) && !list_add(claim, &top->unexcluded[i])) {
+        if (inherits(&top->unexcluded[i], v) && !list_add(claim, &top->unexcluded[i])) {
             return false;
         }
     }
@@ -414,9 +413,10 @@ static bool fill_unexcluded(const struct claim_view *v, enum claim_basis basis,
         return true;
     }
 
-    const struct claim_displaced owner = owner_as_displaced(top);
+    const struct claim_displaced owner = {.who = top->owner, .epoch = top->epoch};
 
-    return !list_keeps(&owner, v) || list_add(claim, &owner);
+    return claim_is_excluded(&owner, v->vm, &v->evidence, &until_ns) ||
+           list_add(claim, &owner);
 }
 
 static void fill_mirrors(const struct claim_view *v, struct claim *claim)
@@ -424,6 +424,11 @@ static void fill_mirrors(const struct claim_view *v, struct claim *claim)
     const struct claim *top = v->highest;
 
     if (top ? top->mirror_count == 0 : !v->mirrored) {
+        return;
+    }
+    if (top && !CLAUSE(R5_MIRROR_DROPPED)) {
+        claim->mirror_count = top->mirror_count;
+        memcpy(claim->mirror_nodes, top->mirror_nodes, sizeof(top->mirror_nodes));
         return;
     }
     claim->mirror_nodes[claim->mirror_count++] = v->me.node_id;
@@ -490,7 +495,7 @@ enum claim_enter_reason claim_may_enter(const struct claim_enter *e)
     if (!e->won || !uuid_equal(e->won->owner.instance, e->me)) {
         return CLAIM_ENTER_NOT_MINE;
     }
-    if (e->highest && e->highest->epoch > e->won->epoch && CLAUSE(R1_HIGHEST_ONLY)) {
+    if (e->highest && e->highest->epoch > e->won->epoch) {
         return CLAIM_ENTER_SUPERSEDED;
     }
     if (e->release_submitted_epoch >= e->won->epoch && CLAUSE(R4_SUBMITTED_IS_GONE)) {

@@ -11,18 +11,17 @@
 #include <stdint.h>
 
 enum claim_clause {
-    R1_INSTANCE_ONCE,     /* a cold boot is a new instance, never the owner's own again */
-    R1_HIGHEST_ONLY,      /* only the instance named in the highest claim goes on */
-    R1_CONTENT_DECIDES,   /* a link's outcome is the content read back, not its absence or
-                             return code */
-    R2_BASIS,             /* a claim over a foreign one needs a permission at all */
-    R2_RELEASE_NAMES,     /* a release to one instance is not a release to anyone */
-    R2_HALT_THAT_EPOCH,   /* an acknowledged freeze counts for its epoch only */
-    R2_EXCLUDE,           /* old writes are excluded before the disk is touched */
-    R2_SETTLE,            /* dead is not drained: storage.settle after the proof */
-    R2_LIST_UNPROVEN,     /* a claim made without a proof lists whom it displaces */
-    R2_LIST_UNSETTLED,    /* ... and so does one made on a proof that has not settled */
-    R2_INHERIT,           /* every later claim inherits the list */
+    R1_DISPLACED_STAYS, /* a displaced instance takes no claim any more */
+    R1_CONTENT_DECIDES, /* a link's outcome is the content read back, not its absence or
+                           return code */
+    R2_BASIS,           /* a claim over a foreign one needs a permission at all */
+    R2_RELEASE_NAMES,   /* a release to one instance is not a release to anyone */
+    R2_HALT_THAT_EPOCH, /* an acknowledged freeze counts for its epoch only */
+    R2_EXCLUDE,         /* old writes are excluded before the disk is touched */
+    R2_SETTLE,          /* dead is not drained: storage.settle after the proof */
+    R2_LIST_UNPROVEN,   /* a claim made without a proof lists whom it displaces */
+    R2_INHERIT,         /* every later claim inherits the list */
+    R2_INHERIT_PROVEN,  /* ... also of those proven dead since, until they have settled */
     R3_THAT_INCARNATION,  /* a proof about an older incarnation changes nothing */
     R3_CLEAN_STOP_LISTED, /* a clean-stop record covers what it lists */
     R3_RETURN_NEW_BOOT,   /* a rejoin under the same boot id proves no VMM dead */
@@ -43,6 +42,7 @@ enum claim_clause {
     R5_COMMIT_ON_FIRST, /* protect: output commit is on before the claim names the twin */
     R5_OLDER_DRAINED,   /* protect: what left before is known to the twin and complete */
     R5_MIRROR_IN_SYNC,  /* only a mirror named in the claim starts */
+    R5_MIRROR_DROPPED,  /* a claim without a twin no longer names its mirror */
     R6_QUORUM,          /* no new claim without quorum but R4/R5 */
     R8_ACK_IS_FINAL,    /* after an acknowledged halt nothing enters under that epoch */
     CLAIM_CLAUSE_COUNT,
