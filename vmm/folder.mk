@@ -76,6 +76,9 @@ tests_unit_vmm_check_run_state_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
 check_PROGRAMS += tests/kvm/vmmtalk
 tests_kvm_vmmtalk_SOURCES = tests/kvm/vmmtalk.c
 tests_kvm_vmmtalk_LDADD = libbase_io.la
+check_PROGRAMS += tests/kvm/losefs
+tests_kvm_losefs_SOURCES = tests/kvm/losefs.c
+tests_kvm_losefs_LDADD = liblab_io.la
 $(tests_kvm_vmmtalk_OBJECTS) $(tests_unit_vmm_check_vcpu_exit_OBJECTS): base/proto_ctl.pb-c.h
 check_DATA += tests/kvm/beat.rom tests/kvm/fault.rom
 CLEANFILES += tests/kvm/beat.rom tests/kvm/beat.o tests/kvm/fault.rom tests/kvm/fault.o

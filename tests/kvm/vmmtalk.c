@@ -60,13 +60,14 @@ static bool receive(uint64_t until_ns, struct ctl_msg *msg)
     if (msg->kind == CTL_VMM_REPORT) {
         const Gemel__VmmReport *rp = msg->vmm_report;
 
-        printf("seq=%llu ok=%d state=%s epoch=%llu io=%u exits=%llu end=%d error='%s' "
+        printf("seq=%llu ok=%d state=%s epoch=%llu io=%u exits=%llu end=%d "
+               "disk_failed=%d error='%s' "
                "reason='%s'\n",
                (unsigned long long)rp->seq, rp->ok,
                (unsigned)rp->state < ARRAY_SIZE(state_name) ? state_name[rp->state] : "?",
                (unsigned long long)rp->epoch, rp->io_in_flight,
-               (unsigned long long)rp->exits, (int)rp->exit_reason, rp->error,
-               rp->reason);
+               (unsigned long long)rp->exits, (int)rp->exit_reason, rp->disk_failed,
+               rp->error, rp->reason);
         fflush(stdout);
     }
     return true;
