@@ -202,7 +202,8 @@ reset_bmc n1; kill -STOP "${sim[n1]}"
 ask --timeout 20000 off n1
 [ $code = 0 ] && [ "$(power n1)" = 0 ]; ok $? "BMC hung for 2 s: ok after ${ms} ms"
 reset_bmc n1; mode n1 lie; ask --timeout 8000 off n1
-[ $code = 1 ]; ok $? "lying BMC: failed, not ok: ${ms} ms"
+# failed; unknown when its time ends in the middle of another try
+[ $code = 1 ] || [ $code = 3 ]; ok $? "lying BMC: $result, not ok: ${ms} ms"
 reset_bmc n1; mode n1 slow; ask --timeout 60000 off n1
 [ $code = 0 ] && [ "$(power n1)" = 0 ]; ok $? "slow BMC (1.5 s for each access): ok after ${ms} ms"
 for _ in $(seq 100); do # the simulator works off what was sent again and again
