@@ -31,6 +31,9 @@ void ha_agent_free(struct ha_agent *agent)
     for (unsigned i = 0; i < ARRAY_SIZE(agent->member); i++) {
         agent->state.mem->free(agent->member[i].vm);
     }
+    for (unsigned i = 0; i < agent->early_count; i++) {
+        agent->state.mem->free(agent->early[i].bytes);
+    }
     if (agent->receiving) {
         ha_state_clear(&agent->incoming);
     }
@@ -118,6 +121,50 @@ void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg,
 /* Views
  * ---------------------------------------------------------------------------------- */
 
+/* A message may come before the view that it belongs to; it is kept until then. */
+static void early_keep(struct ha_agent *agent, uint32_t nodeid, const void *buf,
+                       size_t len)
+{
+    struct ha_early_message *m;
+
+    if (agent->early_count == HA_EARLY_MAX) {
+        agent->count.dropped_ring++;
+        return; /* summaries are repeated */
+    }
+    m = &agent->early[agent->early_count];
+    m->bytes = agent->state.mem->alloc(len);
+    if (m->bytes == NULL) {
+        return;
+    }
+    memcpy(m->bytes, buf, len);
+    m->len = len;
+    m->nodeid = nodeid;
+    agent->early_count++;
+}
+
+static bool is_early(const struct ha_agent *agent, struct ha_ring ring)
+{
+    return ring.seq > agent->view.ring.seq ||
+           (!agent->view.agreed && ha_ring_equal(ring, agent->view.ring));
+}
+
+/* Once the view is agreed; what is still younger is kept again. */
+static void early_replay(struct ha_agent *agent, uint64_t now_ns)
+{
+    struct ha_early_message kept[HA_EARLY_MAX];
+    unsigned count = agent->early_count;
+
+    if (!agent->view.agreed || count == 0) {
+        return;
+    }
+    memcpy(kept, agent->early, count * sizeof kept[0]);
+    agent->early_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        ha_agent_deliver(agent, kept[i].nodeid, kept[i].bytes, kept[i].len, now_ns);
+        agent->state.mem->free(kept[i].bytes);
+    }
+}
+
 void ha_agent_view(struct ha_agent *agent, const struct ha_view *view, uint64_t now_ns)
 {
     bool same = view->agreed && agent->view.agreed &&
@@ -129,6 +176,7 @@ void ha_agent_view(struct ha_agent *agent, const struct ha_view *view, uint64_t 
     agent->view = *view;
     agent->fence_wait = false;
     ha_sync_begin(agent, now_ns);
+    early_replay(agent, now_ns);
 }
 
 /* Applying an update: the one place where the shared state changes
@@ -373,6 +421,10 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
         ha_agent_trace(agent, "message dropped: ", wrong, "");
         return;
     }
+    if (is_early(agent, msg.from.ring)) {
+        early_keep(agent, nodeid, buf, len);
+        return;
+    }
     if (!from_this_view(agent, nodeid, &msg)) {
         return;
     }
@@ -596,6 +648,11 @@ void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns
 
 void ha_agent_tick(struct ha_agent *agent, uint64_t now_ns)
 {
+    if (agent->phase == HA_PHASE_EXCHANGING &&
+        now_ns >= agent->summary_sent_ns + agent->times.summary_ns) {
+        agent->summary_sent_ns = now_ns;
+        ha_sync_summary_send(agent);
+    }
     ha_sync_consider(agent, now_ns);
     agent->decide_wanted = agent->decide_wanted || now_ns >= agent->next_due_ns;
     ha_coord_decide(agent, now_ns);

@@ -89,6 +89,15 @@ struct ha_waiting_op {
     struct ha_op_result result; /* uid none: free slot */
 };
 
+/* A message of a ring that is younger than the view: CPG may deliver it before quorum has
+ * spoken. */
+struct ha_early_message {
+    uint32_t nodeid;
+    size_t len;
+    uint8_t *bytes; /* of ha_mem */
+};
+#define HA_EARLY_MAX 64
+
 struct ha_agent {
     struct ha_agent_self self;
     const struct ha_agent_ops *ops;
@@ -110,6 +119,9 @@ struct ha_agent {
     bool decide_wanted;
     uint64_t next_due_ns;
     struct ha_times times;
+    unsigned early_count;
+    struct ha_early_message early[HA_EARLY_MAX];
+    uint64_t summary_sent_ns;
     unsigned local_vm_count;
     struct ha_local_vm local_vm[HA_LOCAL_VMS_MAX];
     unsigned deferred_count; /* reports made while not synced */

@@ -67,6 +67,7 @@ void ha_sync_begin(struct ha_agent *agent, uint64_t now_ns)
         return;
     }
     agent->phase = HA_PHASE_EXCHANGING;
+    agent->summary_sent_ns = now_ns;
     wait_for(agent, agent->view.quorate ? "state exchange" : "no quorum");
     ha_sync_summary_send(agent);
 }
