@@ -52,12 +52,6 @@ static struct cli_server *the_server;
 
 /* ---- libqb's view of the loop ---- */
 
-static int32_t add_job(enum qb_loop_priority priority, void *data,
-                       qb_loop_job_dispatch_fn fn)
-{
-    return qb_loop_job_add(loop_qb(the_server->loop), priority, data, fn);
-}
-
 static int32_t add_dispatch(enum qb_loop_priority priority, int32_t fd, int32_t events,
                             void *data, qb_ipcs_dispatch_fn_t fn)
 {
@@ -288,7 +282,7 @@ int cli_server_new(struct loop *loop, const char *service, const char *group,
         .connection_destroyed = on_destroyed,
     };
     static struct qb_ipcs_poll_handlers poll_handlers = {
-        .job_add = add_job,
+        .job_add = NULL, /* only for a connection_closed that wants to be called again */
         .dispatch_add = add_dispatch,
         .dispatch_mod = mod_dispatch,
         .dispatch_del = del_dispatch,
