@@ -18,7 +18,8 @@ liblab_io_la_SOURCES = \
 	lab/lab_super.c lab/lab_super.h \
 	lab/lab_util.c lab/lab_util.h \
 	lab/labfs.c lab/labfs.h \
-	lab/labfs_log.c lab/labfs_log.h
+	lab/labfs_log.c lab/labfs_log.h \
+	lab/labfs_undo.c lab/labfs_undo.h
 liblab_io_la_LIBADD = liblab_core.la libbase_io.la $(JSONC_LIBS) $(FUSE_LIBS) -lpthread
 
 sbin_PROGRAMS += gemel-lab

@@ -152,9 +152,9 @@ static int write_node(const struct lab *lab, const char *self, unsigned i,
                       const char *corosync, const char *cluster,
                       struct lab_path *ret_path)
 {
-    static const char *const dirs[] = {"root",          "etc/corosync", "etc/gemel/fence",
-                                       "etc/pacemaker", "log",          "gemel",
-                                       "corosync",      "pacemaker",    "bmc"};
+    static const char *const dirs[] = {
+        "root",  "etc/corosync", "etc/gemel/fence", "etc/pacemaker", "log",
+        "gemel", "undo",         "corosync",        "pacemaker",     "bmc"};
     struct lab_text lan = {0}, node = {0};
     int r = 0;
 

@@ -24,9 +24,9 @@ struct keeper {
     const struct lab *lab;
     unsigned node;
     const struct lab_node_fds *fds;
-    struct lab_path self;    /* our executable, a path that is valid in the node too */
-    struct lab_path home;    /* D/nodes/nX */
-    int shared_fd, state_fd; /* directories behind the two labfs */
+    struct lab_path self; /* our executable, a path that is valid in the node too */
+    struct lab_path home; /* D/nodes/nX */
+    int shared_fd, state_fd, undo_fd; /* directories behind the two labfs */
 };
 
 _Noreturn static void fail(const struct keeper *k, const char *what, int error)
@@ -300,8 +300,7 @@ static pid_t start_labfs(struct keeper *k, const char *name, int source_fd,
     TRY(k, "pipe", pipe2(ready, O_CLOEXEC));
     pid_t pid = child(k);
     if (pid == 0) {
-        struct lab_path log =
-            lab_path("/.host%s/log/storage-n%u.jsonl", k->lab->dir, k->node);
+        struct lab_path log = lab_path("/.host%s/log/storage.jsonl", k->lab->dir);
         struct lab_path node = lab_path("n%u", k->node);
         struct labfs_config config = {
             .name = name,
@@ -310,6 +309,7 @@ static pid_t start_labfs(struct keeper *k, const char *name, int source_fd,
             .mountpoint = mountpoint,
             .control_fd = control_fd,
             .ready_fd = ready[1],
+            .undo_fd = source_fd == k->state_fd ? k->undo_fd : -1,
             .log_path = strcmp(name, "shared") == 0 ? log.s : NULL,
         };
         prctl(PR_SET_NAME, "gemel-labfs");
@@ -394,6 +394,8 @@ _Noreturn void lab_node_keeper(const struct lab *lab, unsigned node,
     TRY(&k, path.s, k.shared_fd = open(path.s, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     path = lab_path("%s/gemel", k.home.s);
     TRY(&k, path.s, k.state_fd = open(path.s, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    path = lab_path("%s/undo", k.home.s);
+    TRY(&k, path.s, k.undo_fd = open(path.s, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 
     int hub_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     TRY(&k, "the hub's network", hub_fd);

@@ -21,6 +21,7 @@
 #include "lab/lab_util.h"
 #include "lab/labfs_dirty.h"
 #include "lab/labfs_log.h"
+#include "lab/labfs_undo.h"
 
 #define BUCKETS 1024
 #define THREADS 16
@@ -57,6 +58,7 @@ static struct {
     int proc_fd; /* /proc/self/fd of our own PID namespace: the node mounts another /proc
                     over it */
     int log_fd;
+    struct labfs_undo undo;
     /* faults */
     _Atomic unsigned delay_ms, writeback_percent;
     _Atomic bool eio;
@@ -620,21 +622,68 @@ static void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
     }
 }
 
+/*
+ * A change of a name: noted first, taken from the notes if it fails. `begin` is one of
+ * labfs_undo_create, _unlink.
+ */
+typedef int (*note_fn)(struct labfs_undo *undo, ino_t dir, const char *path,
+                       unsigned long *ret_number);
+
+static struct lab_path below(struct inode *parent, const char *name)
+{
+    pthread_mutex_lock(&fs.table_lock);
+    struct lab_path path =
+        lab_path("%s%s%s", parent->path, parent->path[0] != '\0' ? "/" : "", name);
+    pthread_mutex_unlock(&fs.table_lock);
+    return path;
+}
+
+static int name_begin(struct inode *parent, const char *name, note_fn fn,
+                      unsigned long *ret_number)
+{
+    struct lab_path path = below(parent, name);
+
+    pthread_mutex_lock(&fs.undo.lock);
+    int r = fn(&fs.undo, parent->ino, path.s, ret_number);
+    if (r < 0) {
+        pthread_mutex_unlock(&fs.undo.lock);
+    }
+    return r;
+}
+
+static int name_end(int r, unsigned long number)
+{
+    if (r < 0) {
+        labfs_undo_cancel(&fs.undo, number);
+    }
+    pthread_mutex_unlock(&fs.undo.lock);
+    return r;
+}
+
+static int create_name(struct inode *parent, const char *name, mode_t mode, int flags)
+{
+    unsigned long number;
+
+    int r = name_begin(parent, name, labfs_undo_create, &number);
+    if (r < 0) {
+        return r;
+    }
+    int fd = openat(parent->fd, name,
+                    O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | (flags & O_EXCL), mode);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return name_end(fd < 0 ? -errno : 0, number);
+}
+
 static void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                       struct fuse_file_info *fi)
 {
     struct fuse_entry_param e;
 
     wait_reachable();
-    int fd =
-        openat(inode_of(parent)->fd, name,
-               O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | (fi->flags & O_EXCL), mode);
-    if (fd < 0) {
-        fuse_reply_err(req, errno);
-        return;
-    }
-    close(fd);
-    int r = inode_lookup(inode_of(parent), name, &e);
+    int r = create_name(inode_of(parent), name, mode, fi->flags);
+    r = r < 0 ? r : inode_lookup(inode_of(parent), name, &e);
     if (r == 0) {
         r = open_file(inode_of(e.ino), fi);
         if (r < 0) {
@@ -652,18 +701,27 @@ static void do_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
                      dev_t rdev)
 {
     struct fuse_entry_param e;
+    unsigned long number;
 
     wait_reachable();
-    int r = mknodat(inode_of(parent)->fd, name, mode, rdev) < 0 ? -errno : 0;
+    int r = name_begin(inode_of(parent), name, labfs_undo_create, &number);
+    if (r == 0) {
+        r = name_end(mknodat(inode_of(parent)->fd, name, mode, rdev) < 0 ? -errno : 0,
+                     number);
+    }
     reply_entry(req, r < 0 ? r : inode_lookup(inode_of(parent), name, &e), &e);
 }
 
 static void do_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
     struct fuse_entry_param e;
+    unsigned long number;
 
     wait_reachable();
-    int r = mkdirat(inode_of(parent)->fd, name, mode) < 0 ? -errno : 0;
+    int r = name_begin(inode_of(parent), name, labfs_undo_create, &number);
+    if (r == 0) {
+        r = name_end(mkdirat(inode_of(parent)->fd, name, mode) < 0 ? -errno : 0, number);
+    }
     reply_entry(req, r < 0 ? r : inode_lookup(inode_of(parent), name, &e), &e);
 }
 
@@ -671,9 +729,14 @@ static void do_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
                        const char *name)
 {
     struct fuse_entry_param e;
+    unsigned long number;
 
     wait_reachable();
-    int r = symlinkat(target, inode_of(parent)->fd, name) < 0 ? -errno : 0;
+    int r = name_begin(inode_of(parent), name, labfs_undo_create, &number);
+    if (r == 0) {
+        r = name_end(symlinkat(target, inode_of(parent)->fd, name) < 0 ? -errno : 0,
+                     number);
+    }
     reply_entry(req, r < 0 ? r : inode_lookup(inode_of(parent), name, &e), &e);
 }
 
@@ -697,35 +760,65 @@ static void do_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 {
     struct lab_path from = self_fd(inode_of(ino));
     struct fuse_entry_param e;
+    unsigned long number;
 
     wait_reachable();
-    int r = linkat(fs.proc_fd, from.s, inode_of(parent)->fd, name, AT_SYMLINK_FOLLOW) < 0
+    int r = name_begin(inode_of(parent), name, labfs_undo_create, &number);
+    if (r == 0) {
+        r = linkat(fs.proc_fd, from.s, inode_of(parent)->fd, name, AT_SYMLINK_FOLLOW) < 0
                 ? -errno
                 : 0;
+        r = name_end(r, number);
+    }
     reply_entry(req, r < 0 ? r : inode_lookup(inode_of(parent), name, &e), &e);
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, int flags)
+{
+    unsigned long number = 0;
+    int r = 0;
+
+    wait_reachable();
+    if (flags == 0) {
+        r = name_begin(inode_of(parent), name, labfs_undo_unlink, &number);
+    } else {
+        pthread_mutex_lock(
+            &fs.undo.lock); /* that a directory is gone is durable at once */
+    }
+    if (r == 0) {
+        r = name_end(unlinkat(inode_of(parent)->fd, name, flags) < 0 ? -errno : 0,
+                     number);
+    }
+    fuse_reply_err(req, -r);
 }
 
 static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    wait_reachable();
-    fuse_reply_err(req, unlinkat(inode_of(parent)->fd, name, 0) < 0 ? errno : 0);
+    remove_name(req, parent, name, 0);
 }
 
 static void do_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    wait_reachable();
-    fuse_reply_err(req,
-                   unlinkat(inode_of(parent)->fd, name, AT_REMOVEDIR) < 0 ? errno : 0);
+    remove_name(req, parent, name, AT_REMOVEDIR);
 }
 
 static void do_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
                       fuse_ino_t new_parent, const char *new_name, unsigned flags)
 {
+    struct inode *from_dir = inode_of(parent), *to_dir = inode_of(new_parent);
+    struct lab_path from = below(from_dir, name), to = below(to_dir, new_name);
+    unsigned long number = 0;
+
     wait_reachable();
-    fuse_reply_err(req, renameat2(inode_of(parent)->fd, name, inode_of(new_parent)->fd,
-                                  new_name, flags) < 0
-                            ? errno
-                            : 0);
+    pthread_mutex_lock(&fs.undo.lock);
+    int r = (flags & RENAME_EXCHANGE) != 0
+                ? 0
+                : labfs_undo_rename(&fs.undo, from_dir->ino, from.s, to_dir->ino, to.s,
+                                    &number);
+    if (r == 0) {
+        r = renameat2(from_dir->fd, name, to_dir->fd, new_name, flags) < 0 ? -errno : 0;
+    }
+    fuse_reply_err(req, -name_end(r, number));
 }
 
 /* ---- directories ---- */
@@ -789,14 +882,18 @@ static void do_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
     fuse_reply_err(req, 0);
 }
 
-/* Names are durable already; a disk that fails or hangs does so here too. */
 static void do_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
                         struct fuse_file_info *fi)
 {
-    (void)ino;
     (void)datasync;
     (void)fi;
-    fuse_reply_err(req, -before_data(true));
+    int r = before_data(true);
+    if (r == 0) {
+        pthread_mutex_lock(&fs.undo.lock);
+        labfs_undo_commit(&fs.undo, inode_of(ino)->ino);
+        pthread_mutex_unlock(&fs.undo.lock);
+    }
+    fuse_reply_err(req, -r);
 }
 
 static void do_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -847,6 +944,7 @@ static void write_all(void)
             make_durable(inode);
         }
     }
+    labfs_undo_commit(&fs.undo, 0);
 }
 
 static int serve(struct fuse_session *se)
@@ -885,11 +983,17 @@ int labfs_main(const struct labfs_config *config)
     char program[] = "gemel-labfs", flag[] = "-o";
     char *argv[] = {program, flag, options.s, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+    struct stat root;
     int r = 1;
 
+    if (fstat(config->source_fd, &root) < 0 ||
+        labfs_undo_open(&fs.undo, config->source_fd, config->undo_fd) < 0) {
+        return 1;
+    }
     fs.config = config;
     fs.root.fd = config->source_fd;
     fs.root.rw_fd = -1;
+    fs.root.ino = root.st_ino;
     fs.random = (uint32_t)lab_now_ns();
     pthread_mutex_init(&fs.root.lock, NULL);
     umask(0);

@@ -5,13 +5,16 @@
  * what is durable.
  *
  * Data: a write stays here until fsync, fdatasync, or the end of the write on an O_SYNC
- * or O_DSYNC file; O_DIRECT alone makes nothing durable. Sizes (truncate) likewise. Names
- * (create, link, rename, unlink, mkdir) reach the backing directory at once, as on an NFS
- * server: link(2) is then atomic between nodes, and a name that another node has seen is
- * never taken back.
+ * or O_DSYNC file; O_DIRECT alone makes nothing durable. Sizes (truncate) likewise.
+ *
+ * Names (create, link, rename, unlink, mkdir) of a directory that nodes share reach the
+ * backing directory at once, as on an NFS server: link(2) is then atomic between nodes,
+ * and a name that another node has seen is never taken back. In a node's own directory
+ * (undo_fd) a change of a name is taken back after a power loss unless its directory was
+ * fsynced; fsync of the file alone does not do it.
  *
  * Control messages on control_fd (lab_ipc text): "delay MS", "eio 0|1", "hang 0|1",
- * "writeback PERCENT".
+ * "writeback PERCENT", "heal".
  */
 #pragma once
 
@@ -21,7 +24,9 @@ struct labfs_config {
     int source_fd; /* the backing directory */
     const char *mountpoint;
     int control_fd;
-    int ready_fd;         /* one byte when mounted */
+    int ready_fd; /* one byte when mounted */
+    int undo_fd;  /* directory for the notes of labfs_undo, -1: names are durable at once
+                   */
     const char *log_path; /* JSON lines of guest records, or NULL */
 };
 
