@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static void put_be32(uint8_t *p, uint32_t v)
 {
     for (unsigned i = 0; i < 4; i++) {
@@ -26,7 +28,7 @@ static void dir_entry(struct dev_fwcfg *fw, unsigned file, uint32_t size,
     memset(entry, 0, 8 + FWCFG_NAME_LEN);
     put_be32(entry, size);
     put_be32(entry + 4, (FWCFG_KEY_FILE0 + file) << 16);
-    strncpy((char *)entry + 8, name, FWCFG_NAME_LEN - 1);
+    text_copy((char *)entry + 8, FWCFG_NAME_LEN, name);
 }
 
 static void dir_make(struct dev_fwcfg *fw)

@@ -6,7 +6,7 @@ cd "$srcdir" || exit 1
 
 # Headers of the system that only some files may include: what, who, why.
 cat >"$scratch/system" <<'T'
-qb/qbloop.h     ^base/loop_qb\.c$               use base/loop.h
+qb/qbloop.h     ^(base/loop_qb|ha/ha_ipc)\.c$      use base/loop.h; qb_ipcs alone needs the types
 qb/qblog.h      ^base/log_qb\.c$                use base/log.h
 linux/kvm.h     ^vmm/                           KVM is behind vmm/kvm_ops.h
 liburing.h      ^(vmm|base)/                    disks belong to the VMM

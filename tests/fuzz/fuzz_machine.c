@@ -11,8 +11,8 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
-#include "machine_rig.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/vmm/machine_rig.h"
 
 static struct rig rig;
 static struct rig_ring ring[3]; /* blk, net rx, net tx */

@@ -8,7 +8,7 @@
  * another in between. Negative controls: an input that is left out, altered or moved by
  * one step must be noticed.
  */
-#include "machine_rig.h"
+#include "tests/unit/vmm/machine_rig.h"
 
 #include <stdlib.h>
 #include <string.h>

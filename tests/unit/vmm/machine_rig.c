@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "machine_rig.h"
+#include "tests/unit/vmm/machine_rig.h"
 
 #include <stdio.h>
 #include <stdlib.h>
