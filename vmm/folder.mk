@@ -37,6 +37,18 @@ tests_unit_vmm_check_virtq_SOURCES = tests/unit/vmm/check_virtq.c tests/unit/uni
 tests_unit_vmm_check_virtq_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_virtq_LDADD = $(VMM_UNIT_LIBS)
 tests_unit_vmm_check_virtq_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gmem_read -Wl,--wrap=gmem_load16
+UNIT_TESTS += tests/unit/vmm/check_pic
+tests_unit_vmm_check_pic_SOURCES = tests/unit/vmm/check_pic.c tests/unit/unit.h
+tests_unit_vmm_check_pic_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_pic_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_uart
+tests_unit_vmm_check_uart_SOURCES = tests/unit/vmm/check_uart.c tests/unit/unit.h
+tests_unit_vmm_check_uart_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_uart_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_pit
+tests_unit_vmm_check_pit_SOURCES = tests/unit/vmm/check_pit.c tests/unit/unit.h
+tests_unit_vmm_check_pit_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_pit_LDADD = $(VMM_UNIT_LIBS)
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
