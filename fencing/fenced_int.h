@@ -47,6 +47,16 @@ struct fenced_request {
     uint64_t clients; /* bit per slot of fenced->client: who gets reports */
 };
 
+/* An agent of a settled request, killed but not gone yet: its device is not free before.
+ */
+struct fenced_dying {
+    struct fenced *fenced;
+    const struct fence_exec *exec; /* NULL: free slot */
+    char device[NODE_NAME_MAX + 1];
+};
+
+#define FENCED_DYING_MAX 64
+
 struct fenced_client {
     int fd; /* -1: free */
     bool hello;
@@ -67,6 +77,7 @@ struct fenced {
     uint64_t order_last;
     loop_timer report_timer;
     bool dispatching;
+    struct fenced_dying dying[FENCED_DYING_MAX];
     struct fenced_client client[CTL_CLIENTS_MAX];
     struct fenced_request request[FENCE_REQUESTS_MAX];
 };

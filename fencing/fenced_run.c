@@ -250,6 +250,47 @@ static int leg_start(struct fenced_leg *leg, struct fence_error *ret_error)
     return r;
 }
 
+static bool device_dying(const struct fenced *f, const char *device)
+{
+    for (size_t i = 0; i < FENCED_DYING_MAX; i++) {
+        if (f->dying[i].exec != NULL && strcmp(f->dying[i].device, device) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void dying_ended(struct fence_exec *exec, const struct fence_run_result *result,
+                        void *data)
+{
+    struct fenced_dying *dying = data;
+
+    (void)exec;
+    (void)result;
+    dying->exec = NULL;
+    dispatch(dying->fenced);
+}
+
+/* Nobody waits for its answer any more, but the next agent on this device waits for its
+ * end. */
+static void leg_kill(struct fenced_leg *leg)
+{
+    struct fenced *f = leg->request->fenced;
+
+    for (size_t i = 0; i < FENCED_DYING_MAX; i++) {
+        struct fenced_dying *dying = &f->dying[i];
+
+        if (dying->exec == NULL) {
+            dying->fenced = f;
+            dying->exec = leg->exec;
+            snprintf(dying->device, sizeof(dying->device), "%s", leg->device->name);
+            fence_exec_kill(leg->exec, dying_ended, dying);
+            return;
+        }
+    }
+    fence_exec_kill(leg->exec, NULL, NULL);
+}
+
 static struct fenced_leg *device_user(struct fenced *f, const char *device)
 {
     for (size_t i = 0; i < FENCE_REQUESTS_MAX; i++) {
@@ -287,6 +328,9 @@ static struct fenced_leg *next_startable(struct fenced *f)
                 continue;
             }
             user = device_user(f, r->leg[n].device->name);
+            if (device_dying(f, r->leg[n].device->name)) {
+                continue;
+            }
             if (user == NULL) {
                 best = best == NULL || goes_before(r, best->request) ? &r->leg[n] : best;
             } else if (priority(user->request) < priority(r)) {
@@ -370,7 +414,7 @@ static void act_do(struct fenced_request *r, const struct fence_act *act)
         return;
     }
     if (leg->state == FENCED_LEG_RUNNING && leg->exec != NULL) {
-        fence_exec_kill(leg->exec, NULL, NULL);
+        leg_kill(leg);
     }
     leg->exec = NULL;
     leg->state = FENCED_LEG_IDLE;
