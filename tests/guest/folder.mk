@@ -7,7 +7,7 @@ PULSE_DEPS = tests/guest/pulse_hw.h tests/guest/pulse_virtio.h tests/guest/pulse
 	tests/guest/pulse_hostile.h tests/guest/pulse_knobs.h tests/guest/record.h
 PULSE_OBJECTS = tests/guest/pulse-start.o tests/guest/pulse-main.o tests/guest/pulse-hw.o \
 	tests/guest/pulse-virtio.o tests/guest/pulse-blk.o tests/guest/pulse-net.o \
-	tests/guest/pulse-hostile.o tests/guest/pulse-knobs.o
+	tests/guest/pulse-hostile.o tests/guest/pulse-hostile_blk.o tests/guest/pulse-hostile_net.o tests/guest/pulse-knobs.o
 
 tests/guest/pulse-start.o: tests/guest/pulse_start.S
 	$(AM_V_CC)$(MKDIR_P) tests/guest && $(CC) $(PULSE_CFLAGS) -c -o $@ $(srcdir)/tests/guest/pulse_start.S
@@ -23,7 +23,8 @@ pkgdata_DATA += tests/guest/pulse.rom
 CLEANFILES += $(PULSE_OBJECTS) tests/guest/pulse.elf tests/guest/pulse.rom
 EXTRA_DIST += tests/kvm/two_copies.sh tests/guest/README.md tests/guest/pulse_start.S tests/guest/pulse.ld $(PULSE_DEPS) \
 	tests/guest/pulse_main.c tests/guest/pulse_hw.c tests/guest/pulse_virtio.c tests/guest/pulse_blk.c \
-	tests/guest/pulse_net.c tests/guest/pulse_hostile.c tests/guest/pulse_knobs.c
+	tests/guest/pulse_net.c tests/guest/pulse_hostile.c tests/guest/pulse_hostile_blk.c \
+	tests/guest/pulse_hostile_net.c tests/guest/pulse_knobs.c
 
 # The outside oracles. Nothing of Gemel but the record format: what judges must not share code with what is judged.
 noinst_PROGRAMS += tests/guest/witness

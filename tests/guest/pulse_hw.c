@@ -52,10 +52,22 @@ void hw_pic_init(void)
     out8(0xa1, 0x01);
     out8(0x4d0, 1u << 5);
     out8(0x4d1, (1u << 1) | (1u << 2) | (1u << 3));
+    hw_pic_unmask();
+}
+
+void hw_pic_unmask(void)
+{
     /* All but keyboard, both serial ports, and RTC: the others are timer, cascade, virtio
      * (QEMU: 5-12) and SCI. */
     out8(0x21, (1u << 1) | (1u << 3) | (1u << 4));
     out8(0xa1, 1u << 0);
+}
+
+void hw_pic_mask(uint32_t irq)
+{
+    uint16_t port = irq < 8 ? 0x21 : 0xa1;
+
+    out8(port, (uint8_t)(in8(port) | 1u << (irq & 7)));
 }
 
 void hw_pit_init(uint32_t hz)

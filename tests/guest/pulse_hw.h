@@ -81,6 +81,8 @@ static inline void hw_milestone(char c)
 }
 
 void hw_pic_init(void);
+void hw_pic_mask(uint32_t irq);
+void hw_pic_unmask(void); /* all lines in use */
 void hw_pit_init(uint32_t hz);
 void hw_pm_init(void);
 /* Sleeps until the next interrupt, unless one came since `seen_wakes` was read. */

@@ -252,6 +252,25 @@ static void start_devices(void)
     dirty_init();
 }
 
+static _Noreturn void be_hostile(void)
+{
+    struct virtio_device *net_device = virtio_find(VIRTIO_ID_NET, 0);
+    uint32_t tried = 0, bad = 0;
+
+    if (blk.device != NULL) {
+        hostile_run(&hostile_blk, blk.device, knobs.hostile, &tried, &bad);
+    }
+    if (net_device != NULL && !knobs.no_net) {
+        hostile_run(&hostile_net, net_device, knobs.hostile, &tried, &bad);
+    }
+    line_text("hostile: tried=");
+    line_u64(tried);
+    line_text(" bad=");
+    line_u64(bad);
+    line_end();
+    hw_power_off();
+}
+
 _Noreturn void pulse_main(void)
 {
     serial_init();
@@ -263,10 +282,7 @@ _Noreturn void pulse_main(void)
     start_devices();
     hw_milestone('R');
     if (knobs.hostile != NULL) {
-        if (blk.device != NULL) {
-            hostile_run(knobs.hostile);
-        }
-        hw_power_off();
+        be_hostile();
     }
     line_seq("pulse: ready seq=");
     for (;;) {

@@ -26,6 +26,10 @@
 #define REG_QUEUE_DRIVER    0x090
 #define REG_QUEUE_DEVICE    0x0a0
 
+#define UNCLAIMED_MAX       100
+
+static uint32_t unclaimed;
+
 struct virtio_device virtio_devices[VIRTIO_DEVICES_MAX];
 uint32_t virtio_device_count;
 
@@ -62,24 +66,43 @@ struct virtio_device *virtio_find(uint32_t id, uint32_t nth)
 }
 
 /*
- * Which line a slot has differs between machines: a device whose line is not known yet is
- * asked at every interrupt. The lines are level triggered: acknowledge the device before
- * the 8259.
+ * Which line a slot has differs between machines: a device whose line is not known is
+ * asked at every interrupt. When two came at once a wrong line may be learnt; then nobody
+ * owns up to the right one, and all are asked again. The lines are level triggered:
+ * acknowledge the device before the 8259.
  */
-void pulse_irq(uint32_t irq)
+static bool acknowledge(uint32_t irq, bool ask_all)
 {
-    pulse_wakes++;
+    bool any = false;
+
     for (uint32_t i = 0; i < virtio_device_count; i++) {
         struct virtio_device *device = &virtio_devices[i];
 
-        if (device->irq == irq || device->irq == 0) {
+        if (device->irq == irq || device->irq == 0 || ask_all) {
             uint32_t status = mmio_read32(device->base + REG_IRQ_STATUS);
 
             if (status != 0) {
                 device->irq = irq;
                 mmio_write32(device->base + REG_IRQ_ACK, status);
+                any = true;
             }
         }
+    }
+    return any;
+}
+
+/*
+ * A line that stays up although no device has anything (QEMU 7.2's broken devices leave
+ * theirs so until reset) must not keep us from all work: it is masked until a device is
+ * started again. Meanwhile the timer's wake-ups do.
+ */
+void pulse_irq(uint32_t irq)
+{
+    pulse_wakes++;
+    if (acknowledge(irq, false) || acknowledge(irq, true)) {
+        unclaimed = 0;
+    } else if (irq != 9 && ++unclaimed == UNCLAIMED_MAX) {
+        hw_pic_mask(irq);
     }
     if (irq == 9) {
         hw_pm_irq();
@@ -132,6 +155,10 @@ bool virtio_start(struct virtio_device *device, uint32_t wanted_low, uint32_t *r
             "legacy transport; QEMU needs -global virtio-mmio.force-legacy=false");
     }
     virtio_reset(device);
+    if (unclaimed >= UNCLAIMED_MAX) {
+        unclaimed = 0;
+        hw_pic_unmask();
+    }
     mmio_write32(base + VIRTIO_REG_STATUS, 1);
     mmio_write32(base + VIRTIO_REG_STATUS, 3);
     mmio_write32(base + REG_DEVICE_SELECT, 1);
