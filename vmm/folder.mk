@@ -49,6 +49,14 @@ UNIT_TESTS += tests/unit/vmm/check_pit
 tests_unit_vmm_check_pit_SOURCES = tests/unit/vmm/check_pit.c tests/unit/unit.h
 tests_unit_vmm_check_pit_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_pit_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_rtc
+tests_unit_vmm_check_rtc_SOURCES = tests/unit/vmm/check_rtc.c tests/unit/unit.h
+tests_unit_vmm_check_rtc_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_rtc_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_machine
+tests_unit_vmm_check_machine_SOURCES = tests/unit/vmm/check_machine.c $(VMM_RIG)
+tests_unit_vmm_check_machine_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_machine_LDADD = $(VMM_UNIT_LIBS)
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
