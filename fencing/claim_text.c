@@ -49,8 +49,8 @@ const char *claim_reason_str(enum claim_reason reason)
         [CLAIM_NO_INSTANCE_USED] = "an instance serves once; a new one is needed",
         [CLAIM_NO_QUORUM] = "this node's view has no quorum",
         [CLAIM_NO_OWNER_NOT_PROVEN_DEAD] =
-            "the owner has not released it, is not proven dead and has not been "
-            "acknowledged as halted",
+            ("the owner has not released it, is not proven dead and has not been "
+             "acknowledged as halted"),
         [CLAIM_NO_NOT_OWNER] = "the highest claim names another instance",
         [CLAIM_NO_RELEASED] = "the claim has been released",
         [CLAIM_NO_NOT_RELEASED_TO_ME] = "the claim is not released to this instance",

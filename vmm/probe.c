@@ -537,7 +537,7 @@ static void probe_host_memory(struct probe *p)
         ring = p->ops->check(p->sys_fd, KVM_CAP_DIRTY_LOG_RING);
     }
     note(p, "dirty_ring", "dirty ring", verdict(ring > 0), ring > 0 ? (uint64_t)ring : 0,
-         ring > 0 ? "%d bytes at most" : "", ring);
+         "%d bytes at most", ring > 0 ? ring : 0);
     note(p, "userfaultfd", "userfaultfd", verdict(good), good ? api.features : 0,
          good ? "missing pages%s%s" : "not permitted or absent",
          good && (api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP) ? ", write protection"
