@@ -372,6 +372,10 @@ int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
         return refuse(ret_error, NULL, NONE, "memory",
                       "is not a multiple of 4KiB; write for example 512MiB");
     }
+    if (vm->memory_bytes > CONF_LOCKSTEP_MEMORY_MAX) {
+        return refuse(ret_error, NULL, NONE, "memory",
+                      "a lockstep machine has at most 3GiB; write 3GiB");
+    }
     if (vm->disk_count + vm->nic_count > CONF_LOCKSTEP_SLOTS) {
         return refuse(
             ret_error, NULL, NONE, vm->nic_count > 0 ? "nics" : "disks",
@@ -389,12 +393,39 @@ int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
 
 /* ---- VM against the cluster ---- */
 
+/*
+ * Two VMs that write to one disk destroy it. Relative paths lie in the VM's own
+ * directory; conf_vm_check_files refuses absolute ones into the directories of others.
+ */
+static int check_disks_against(const struct conf_vm *vm, const struct conf_vm *other,
+                               struct conf_error *ret_error)
+{
+    for (size_t i = 0; i < vm->disk_count; i++) {
+        for (size_t j = 0; j < other->disk_count; j++) {
+            const struct conf_disk *a = &vm->disk[i], *b = &other->disk[j];
+
+            if (a->path[0] == '/' && strcmp(a->path, b->path) == 0 &&
+                (!a->read_only || !b->read_only)) {
+                struct conf_text what = wrong(ret_error, "disks", i, "path");
+
+                conf_text_strs(&what, a->path, " is also a disk of VM ", other->name,
+                               ", and one of them writes to it; write another one, or "
+                               "read_only: true in both",
+                               NULL);
+                return done(ret_error);
+            }
+        }
+    }
+    return 0;
+}
+
 static int check_against_one(const struct conf_vm *vm, const struct conf_vm *other,
                              struct conf_error *ret_error)
 {
     bool same_uuid = !uuid_is_none(vm->uuid) && uuid_equal(vm->uuid, other->uuid);
     char uuid_buf[UUID_STR_LEN + 1], mac_buf[18];
     struct conf_text what, uuid = conf_text_make(uuid_buf, sizeof uuid_buf);
+    int r;
 
     if (strcmp(vm->name, other->name) == 0) {
         if (uuid_is_none(vm->uuid) || uuid_is_none(other->uuid) || same_uuid) {
@@ -412,6 +443,10 @@ static int check_against_one(const struct conf_vm *vm, const struct conf_vm *oth
         conf_text_strs(&what, "is that of VM ", other->name,
                        "; remove it, and a new one is made", NULL);
         return done(ret_error);
+    }
+    r = check_disks_against(vm, other, ret_error);
+    if (r < 0) {
+        return r;
     }
     for (size_t i = 0; i < vm->nic_count; i++) {
         for (size_t j = 0; j < other->nic_count; j++) {

@@ -21,7 +21,8 @@ struct conf_capacity {
 };
 
 /*
- * A VM against the rest of the cluster: name, uuid, MAC, memory beyond every node.
+ * A VM against the rest of the cluster: name, uuid, MAC, disks,
+ * memory beyond every node.
  * `others` are the definitions that are there; one with the same name and no other uuid
  * is the same VM, being changed.
  */

@@ -9,11 +9,24 @@
 #include "cluster-conf/conf_load.h"
 #include "cluster-conf/conf_text.h"
 
+static int refuse(const char *key, const char *path, const char *why, const char *remedy,
+                  struct conf_error *ret_error)
+{
+    struct conf_text text = conf_text_make(ret_error->key, sizeof ret_error->key);
+
+    ret_error->line = 0;
+    conf_text_str(&text, key);
+    text = conf_text_make(ret_error->what, sizeof ret_error->what);
+    conf_text_strs(&text, path, " ", why, "; ", remedy, NULL);
+    conf_error_compose(ret_error, NULL);
+    return -EINVAL;
+}
+
 static int check_file(const char *key, const char *path, const char *dir,
                       const char *name, bool disk, struct conf_error *ret_error)
 {
     char full_buf[PATH_LEN_MAX * 2];
-    struct conf_text full = conf_text_make(full_buf, sizeof full_buf), text;
+    struct conf_text full = conf_text_make(full_buf, sizeof full_buf);
     struct stat st;
     int fd = -1, error = 0;
     const char *why = NULL, *remedy = "";
@@ -48,13 +61,23 @@ static int check_file(const char *key, const char *path, const char *dir,
     if (why == NULL) {
         return 0;
     }
-    ret_error->line = 0;
-    text = conf_text_make(ret_error->key, sizeof ret_error->key);
-    conf_text_str(&text, key);
-    text = conf_text_make(ret_error->what, sizeof ret_error->what);
-    conf_text_strs(&text, full_buf, " ", why, "; ", remedy, NULL);
-    conf_error_compose(ret_error, NULL);
-    return -EINVAL;
+    return refuse(key, full_buf, why, remedy, ret_error);
+}
+
+/* An absolute path into the directory of another VM. */
+static bool is_foreign(const struct conf_vm *vm, const char *vmroot, const char *path)
+{
+    size_t root_len = strlen(vmroot), name_len = strlen(vm->name);
+    const char *below;
+
+    while (root_len > 0 && vmroot[root_len - 1] == '/') {
+        root_len--;
+    }
+    if (strncmp(path, vmroot, root_len) != 0 || path[root_len] != '/') {
+        return false;
+    }
+    below = path + root_len + strspn(path + root_len, "/");
+    return strncmp(below, vm->name, name_len) != 0 || below[name_len] != '/';
 }
 
 int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot,
@@ -70,7 +93,12 @@ int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot,
         conf_text_str(&key, "disks[");
         conf_text_u64(&key, i);
         conf_text_str(&key, "].path");
-        r = check_file(key_buf, vm->disk[i].path, vmroot, vm->name, true, ret_error);
+        r = is_foreign(vm, vmroot, vm->disk[i].path)
+                ? refuse(key_buf, vm->disk[i].path, "lies in the directory of another VM",
+                         "move it into this VM's own, or out of the directory of VMs",
+                         ret_error)
+                : check_file(key_buf, vm->disk[i].path, vmroot, vm->name, true,
+                             ret_error);
     }
     return r;
 }

@@ -97,6 +97,8 @@ struct conf_nic {
 
 #define CONF_LOCKSTEP_SLOTS                                                              \
     8 /* disks and nics together, as MACHINE_VIRTIO_SLOTS of the VMM */
+#define CONF_LOCKSTEP_MEMORY_MAX                                                         \
+    UINT64_C(0xC0000000) /* RAM below the devices, as VM_RAM_MAX of the VMM */
 
 enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
 

@@ -53,9 +53,8 @@ EXTRA_DIST += cluster-conf/README.md cluster-conf/schema.md \
 	tests/golden/corosync/lab.yaml tests/golden/corosync/lab.conf
 
 if FUZZ
-noinst_PROGRAMS += tests/fuzz/fuzz_conf
 FUZZ_TARGETS += tests/fuzz/fuzz_conf
-tests_fuzz_fuzz_conf_SOURCES = tests/fuzz/fuzz_conf.c
+tests_fuzz_fuzz_conf_SOURCES = tests/fuzz/fuzz_conf.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_conf_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
-tests_fuzz_fuzz_conf_LDADD = libcluster_conf_io.la libbase_core.la
+tests_fuzz_fuzz_conf_LDADD = libcluster_conf_io.la libbase_io.la
 endif

@@ -192,7 +192,7 @@ static void render_proof(struct json_object *proof, FILE *out)
         if (left_ms >= 0) {
             fprintf(out, ", deadline in %s", cli_age(left_ms, buf, sizeof buf));
         } else {
-            fprintf(out, ", overdue by %s", cli_age(-left_ms, buf, sizeof buf));
+            fprintf(out, ", overdue by %s", cli_age(-(left_ms + 1), buf, sizeof buf));
         }
     }
     fputc('\n', out);

@@ -38,6 +38,12 @@ tests_fake_fake_gemeld_SOURCES = tests/fake/fake_gemeld.c tests/fake/fake_cli_se
 tests_fake_fake_gemeld_LDADD = libbase_io.la $(QB_LIBS)
 $(tests_fake_fake_gemeld_OBJECTS): base/proto_ctl.pb-c.h
 GOLDEN_TESTS += tests/golden/cli/run.sh
+if FUZZ
+FUZZ_TARGETS += tests/fuzz/fuzz_cli
+tests_fuzz_fuzz_cli_SOURCES = tests/fuzz/fuzz_cli.c tests/fuzz/fuzz.h programs/cli_render.c programs/cli_table.c
+tests_fuzz_fuzz_cli_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_cli_LDADD = libbase_io.la $(JSONC_LIBS)
+endif
 dist_man8_MANS = doc/gemel.8
 EXTRA_DIST += doc/cli-json.md doc/decisions.md doc/operator-guide.md
 EXTRA_DIST += tests/golden/cli/files tests/golden/cli/replies \

@@ -4,23 +4,14 @@
  * loads again as the same value, and makes a corosync.conf. CC=clang ./configure
  * --enable-asan --enable-fuzz; seeds: cluster-conf/examples.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "cluster-conf/conf_corosync.h"
 #include "cluster-conf/conf_load.h"
 #include "cluster-conf/conf_write.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+#include "tests/fuzz/fuzz.h"
 
 static char yaml[1 << 20], conf[1 << 16];
-
-static void require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
 
 static void fuzz_vm(const char *text, size_t len)
 {
@@ -29,15 +20,15 @@ static void fuzz_vm(const char *text, size_t len)
     size_t yaml_len;
 
     if (conf_vm_load(text, len, "f", &vm, &error) < 0) {
-        require(error.text[0] != '\0' && error.what[0] != '\0');
+        BUG_ON(!(error.text[0] != '\0' && error.what[0] != '\0'));
         return;
     }
     yaml_len = conf_vm_write(&vm, yaml, sizeof yaml);
-    require(yaml_len > 0);
+    BUG_ON(!(yaml_len > 0));
     if (yaml_len <= DEFINITION_MAX) {
-        require(conf_vm_load(yaml, yaml_len, "again", &again, &error) == 0);
-        require(memcmp(&vm, &again, sizeof vm) == 0);
-        require(conf_vm_diff(&vm, &again, conf, sizeof conf) == 0);
+        BUG_ON(!(conf_vm_load(yaml, yaml_len, "again", &again, &error) == 0));
+        BUG_ON(!(memcmp(&vm, &again, sizeof vm) == 0));
+        BUG_ON(!(conf_vm_diff(&vm, &again, conf, sizeof conf) == 0));
     }
 }
 
@@ -49,20 +40,20 @@ static void fuzz_cluster(const char *text, size_t len)
     size_t yaml_len;
 
     if (conf_cluster_load(text, len, "f", &cluster, &error) < 0) {
-        require(error.text[0] != '\0' && error.what[0] != '\0');
+        BUG_ON(!(error.text[0] != '\0' && error.what[0] != '\0'));
         return;
     }
     yaml_len = conf_cluster_write(&cluster, yaml, sizeof yaml);
-    require(yaml_len > 0);
+    BUG_ON(!(yaml_len > 0));
     if (yaml_len <= DEFINITION_MAX) {
-        require(conf_cluster_load(yaml, yaml_len, "again", &again, &error) == 0);
-        require(memcmp(&cluster, &again, sizeof cluster) == 0);
+        BUG_ON(!(conf_cluster_load(yaml, yaml_len, "again", &again, &error) == 0));
+        BUG_ON(!(memcmp(&cluster, &again, sizeof cluster) == 0));
     }
-    require(conf_corosync_write(&cluster, cluster.node[0].name, &paths, conf,
-                                sizeof conf) > 0);
+    BUG_ON(!(conf_corosync_write(&cluster, cluster.node[0].name, &paths, conf,
+                                 sizeof conf) > 0));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+FUZZ_ONE(data, len)
 {
     static struct conf_node node;
     struct conf_error error;
@@ -71,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     fuzz_vm((const char *)data, len);
     fuzz_cluster((const char *)data, len);
     if (conf_node_load((const char *)data, len, NULL, &node, &error) < 0) {
-        require(error.text[0] != '\0');
+        BUG_ON(!(error.text[0] != '\0'));
     }
     (void)conf_kind_of((const char *)data, len, "f", &kind, &error);
     return 0;

@@ -149,6 +149,7 @@ static const struct refused refused_vm[] = {
     {"name: web1\nmemory: 99999999999999999999MiB\nboot: {firmware: /r}\n", "f:2: memory: 99999999999999999999MiB is too large; write for example 512MiB"},
     {"name: web1\nmemory: 1KiB\nboot: {firmware: /r}\n", "f:2: memory: 1KiB is out of range; write something from 1MiB to 16TiB"},
     {"name: web1\nmemory: 1025KiB\nboot: {firmware: /r}\n", "f:2: memory: is not a multiple of 4KiB; write for example 512MiB"},
+    {"name: web1\nmemory: 4GiB\nboot: {firmware: /r}\n", "f:2: memory: a lockstep machine has at most 3GiB; write 3GiB"},
     {"name: web1\nmemory:\nboot: {firmware: /r}\n", "f:2: memory: has no value; write for example 512MiB"},
     {"name: web1\nmemory: [1MiB]\nboot: {firmware: /r}\n", "f:2: memory: is a list where a size is expected; write for example 512MiB"},
     {"name: web1\nmemory: 64MiB\n", "f:1: boot: is missing; write for example boot: {firmware: /usr/share/gemel/pulse.rom}"},

@@ -347,6 +347,52 @@ START_TEST(test_against)
 }
 END_TEST
 
+START_TEST(test_shared_disk)
+{
+    static const char text[] = "name: %s\nmemory: 64M\nboot: {firmware: /r}\n"
+                               "disks:\n- path: disk0.img\n- {path: %s, read_only: %s}\n";
+    struct conf_vm *writer, *reader, *vm;
+    const struct conf_vm *others[2];
+    struct conf_error error;
+    char yaml[512];
+
+    snprintf(yaml, sizeof yaml, text, "writer", "/dev/vg/w", "false");
+    writer = vm_of(yaml);
+    snprintf(yaml, sizeof yaml, text, "reader", "/srv/iso/install.iso", "true");
+    reader = vm_of(yaml);
+    others[0] = writer;
+    others[1] = reader;
+    snprintf(yaml, sizeof yaml, text, "new", "/dev/vg/w", "true");
+    vm = vm_of(yaml);
+    ck_assert_int_lt(conf_vm_check_against(vm, others, 2, NULL, 0, &error), 0);
+    ck_assert_str_eq(
+        error.text,
+        "disks[1].path: /dev/vg/w is also a disk of VM writer, and one of them "
+        "writes to it; write another one, or read_only: true in both");
+    strcpy(vm->disk[1].path, "/srv/iso/install.iso");
+    ck_assert_int_eq(conf_vm_check_against(vm, others, 2, NULL, 0, &error), 0);
+    vm->disk[1].read_only = false;
+    ck_assert_int_lt(conf_vm_check_against(vm, others, 2, NULL, 0, &error), 0);
+    /* A path into another VM's directory, however it is written. */
+    vm->disk_count = 1;
+    strcpy(vm->firmware, EXAMPLES "/vm.yaml");
+    strcpy(vm->disk[0].path, "/srv/gemel//web1/disk0.img");
+    ck_assert_int_lt(conf_vm_check_files(vm, "/srv/gemel/", &error), 0);
+    ck_assert_str_eq(
+        error.text,
+        "disks[0].path: /srv/gemel//web1/disk0.img lies in the directory of another "
+        "VM; move it into this VM's own, or out of the directory of VMs");
+    strcpy(vm->disk[0].path, "/srv/gemel/new/nosuch.img");
+    ck_assert_int_lt(conf_vm_check_files(vm, "/srv/gemel", &error), 0);
+    ck_assert_str_eq(error.text,
+                     "disks[0].path: /srv/gemel/new/nosuch.img does not exist; create it "
+                     "(truncate -s 10G FILE), or correct the path");
+    free(writer);
+    free(reader);
+    free(vm);
+}
+END_TEST
+
 static void document(FILE *out, const struct conf_field *fields, const char *prefix)
 {
     for (const struct conf_field *f = fields; f->key != NULL; f++) {
@@ -423,6 +469,7 @@ static Suite *conf_write_suite(void)
     tcase_add_test(tcase, test_diff_vm);
     tcase_add_test(tcase, test_diff_cluster);
     tcase_add_test(tcase, test_against);
+    tcase_add_test(tcase, test_shared_disk);
     tcase_add_test(tcase, test_documented);
     suite_add_tcase(suite, tcase);
     return suite;
