@@ -10,6 +10,18 @@ libfencing_core_la_SOURCES += \
 	fencing/claim.c fencing/claim.h fencing/claim_codec.c fencing/claim_text.c \
 	fencing/proof.c fencing/proof.h
 
+UNIT_TESTS += tests/unit/fencing/check_claim
+tests_unit_fencing_check_claim_SOURCES = tests/unit/fencing/check_claim.c tests/unit/golden.h tests/unit/unit.h
+tests_unit_fencing_check_claim_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_fencing_check_claim_LDADD = libfencing_core.la libbase_io.la $(UNIT_LIBS)
+
+EXTRA_DIST += tests/golden/wire/v1/claim.bin tests/golden/wire/v1/release.bin tests/golden/wire/v1/proof.bin
+
+UNIT_TESTS += tests/unit/fencing/check_claim_store
+tests_unit_fencing_check_claim_store_SOURCES = tests/unit/fencing/check_claim_store.c tests/unit/unit.h
+tests_unit_fencing_check_claim_store_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_fencing_check_claim_store_LDADD = libfencing_io.la libbase_io.la $(UNIT_LIBS)
+
 # Fence requests -------------------------------------------------------------------------------------------------------
 libfencing_core_la_SOURCES += \
 	fencing/fence_req.c fencing/fence_req.h \
