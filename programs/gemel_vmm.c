@@ -359,6 +359,8 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ,
+           SIG_IGN); /* a disk beyond this process's limit is an error for the guest */
     if (uuid_is_none(p.opts.instance)) {
         p.opts.instance = uuid_random();
     }

@@ -107,6 +107,7 @@ void blk_uring_close(struct blk_uring *blk)
     while (blk_in_flight(blk) > 0) {
         struct io_uring_cqe *cqe;
 
+        (void)blk_push(blk);
         if (!blk->answered && io_uring_wait_cqe(&blk->ring, &cqe) < 0) {
             continue;
         }
@@ -371,7 +372,14 @@ static void send_job(struct blk_uring *blk, struct job *job)
     }
     prepare(sqe, job, &blk->disk[job->disk]);
     io_uring_sqe_set_data(sqe, job);
-    (void)io_uring_submit(&blk->ring);
+}
+
+bool blk_push(struct blk_uring *blk)
+{
+    if (io_uring_sq_ready(&blk->ring) > 0) {
+        (void)io_uring_submit(&blk->ring);
+    }
+    return io_uring_sq_ready(&blk->ring) == 0;
 }
 
 static bool op_known(enum request_op op)

@@ -43,6 +43,10 @@ int blk_disk_open(struct blk_uring *blk, unsigned disk, const char *path, bool r
 
 /* Never fails: an impossible request is answered with EIO at the next reap. */
 void blk_submit(struct blk_uring *blk, unsigned disk, const struct blk_request *request);
+/* Hands what was submitted to the kernel, with one call for all; before waiting and
+ * before the guest runs on. False: the kernel is short of memory and did not take all of
+ * it; call again soon. */
+bool blk_push(struct blk_uring *blk);
 /* Calls `done` for each finished request; returns how many. */
 unsigned blk_reap(struct blk_uring *blk, blk_done_fn done, void *ctx);
 /* There is something to reap: a look at shared memory, no system call. */

@@ -184,15 +184,19 @@ static int stream_listen(const char *path, int *ret_fd)
         return -ENAMETOOLONG;
     }
     memcpy(addr.sun_path, path, strlen(path) + 1);
-    if (lstat(path, &st) == 0) {
-        if (!S_ISSOCK(st.st_mode)) {
-            return -EEXIST;
-        }
-        (void)unlink(path);
-    }
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         return -errno;
+    }
+    if (lstat(path, &st) == 0) {
+        bool alive =
+            connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0 || errno == EAGAIN;
+
+        if (alive || !S_ISSOCK(st.st_mode)) {
+            close(fd);
+            return alive ? -EADDRINUSE : -EEXIST;
+        }
+        (void)unlink(path); /* left behind by a VMM that was killed */
     }
     if (bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 || chmod(path, 0660) < 0 ||
         listen(fd, 4) < 0) {

@@ -53,6 +53,13 @@ void engine_kick(struct engine *e)
  * -------------------------------------------------------------------------------------
  */
 
+static uint64_t guest_time_ns(const struct engine *e)
+{
+    uint64_t since = atomic_load(&e->guest_since_ns);
+
+    return since ? loop_now_ns() - since : atomic_load(&e->guest_ns);
+}
+
 static void fill_status(struct engine *e, struct engine_status *status)
 {
     *status = (struct engine_status){
@@ -62,7 +69,7 @@ static void fill_status(struct engine *e, struct engine_status *status)
         .epoch = e->run.epoch,
         .io_in_flight = blk_in_flight(e->blk),
         .exits = __atomic_load_n(&e->vcpu.exits_seen, __ATOMIC_RELAXED),
-        .guest_ns = atomic_load(&e->guest_ns),
+        .guest_ns = guest_time_ns(e),
         .disk_failed = blk_flush_failed(e->blk),
     };
     memcpy(status->reason, e->run.reason, sizeof status->reason);

@@ -43,7 +43,9 @@ struct engine {
     /* Between the threads. */
     struct input_queue inputs;
     struct byte_ring serial_out, debug_out, serial_in;
-    _Atomic uint64_t guest_ns;
+    _Atomic uint64_t guest_ns; /* time in RUNNING, up to the last stop */
+    _Atomic uint64_t
+        guest_since_ns; /* while it runs: CLOCK_MONOTONIC minus that time; else 0 */
 
     /* The vCPU thread's. */
     struct vm vm;

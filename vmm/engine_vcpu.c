@@ -19,6 +19,8 @@
 /* Triple faults so close together are not reboots. */
 #define TRIPLE_FAULTS_MAX       5
 #define TRIPLE_FAULTS_WINDOW_NS (10 * NSEC_PER_SEC)
+/* The kernel had no memory for a disk request. */
+#define PUSH_AGAIN_NS (5 * NSEC_PER_MSEC)
 
 /* Machine time
  * ------------------------------------------------------------------------------ */
@@ -33,6 +35,7 @@ static void clock_start(struct engine *e)
     e->clock_offset_ns = loop_now_ns() - e->clock_stopped_ns;
     e->clock_running = true;
     e->wake_armed_ns = 0;
+    atomic_store(&e->guest_since_ns, e->clock_offset_ns);
 }
 
 static void clock_stop(struct engine *e)
@@ -40,6 +43,7 @@ static void clock_stop(struct engine *e)
     e->clock_stopped_ns = machine_now_ns(e);
     e->clock_running = false;
     atomic_store(&e->guest_ns, e->clock_stopped_ns);
+    atomic_store(&e->guest_since_ns, 0);
 }
 
 /* What the machine wants done
@@ -159,6 +163,9 @@ static void wait_for_work(struct engine *e, uint64_t until_ns)
                            {.fd = blk_ring_fd(e->blk), .events = POLLIN}};
     struct timespec timeout = {0}, *limit = NULL;
 
+    if (!blk_push(e->blk) && until_ns > machine_now_ns(e) + PUSH_AGAIN_NS) {
+        until_ns = machine_now_ns(e) + PUSH_AGAIN_NS;
+    }
     if (until_ns != UINT64_MAX) {
         uint64_t now = machine_now_ns(e);
         uint64_t left = until_ns > now ? until_ns - now : 0;
@@ -376,6 +383,7 @@ static bool inputs_due(struct engine *e)
 static bool run_once(struct engine *e)
 {
     vcpu_kick_clear(&e->vcpu);
+    (void)blk_push(e->blk);
     if (!may_run(e)) {
         return false;
     }

@@ -91,6 +91,13 @@ tests_unit_vmm_check_vcpu_exit_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_run_state_SOURCES = tests/unit/vmm/check_run_state.c
 tests_unit_vmm_check_run_state_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_run_state_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_engine tests/unit/vmm/check_blk_uring
+tests_unit_vmm_check_engine_SOURCES = tests/unit/vmm/check_engine.c
+tests_unit_vmm_check_engine_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_engine_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_blk_uring_SOURCES = tests/unit/vmm/check_blk_uring.c
+tests_unit_vmm_check_blk_uring_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_blk_uring_LDADD = libvmm_io.la $(UNIT_LIBS)
 
 # For tests/kvm/run.
 check_PROGRAMS += tests/kvm/vmmtalk
