@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+# A VM (pulse) in a lab, and the witness beside it. Sourced after lib.sh; every function takes the lab's name first.
+# shellcheck shell=bash
+
+VM_MAC=52:54:00:77:c8:01
+VM_IP=10.77.200.1
+
+# gemel_at LAB NODE ARGUMENTS...: the command line of that node
+gemel_at() {
+    local name=$1 node=$2
+    shift 2
+    lab "$name" exec "$node" -- "$builddir/gemel" "$@"
+}
+
+# vm_dir LAB: where its shared directory lies outside
+vm_shared() {
+    echo "$LAB_SCRATCH/$1/shared"
+}
+
+# vm_define LAB [HA-YAML]: web1, one disk, one card; records at 20 per second
+vm_define() {
+    local shared ha=${2:-'{start_timeout: 20s, stop_timeout: 10s}'}
+    shared=$(vm_shared "$1")
+    mkdir -p "$shared/web1"
+    cp "$builddir/tests/guest/pulse.rom" "$shared/pulse.rom"
+    [ -e "$shared/web1/disk0.img" ] || truncate -s 64M "$shared/web1/disk0.img"
+    cat >"$shared/web1.yaml" <<YAML
+name: web1
+memory: 32MiB
+machine: lockstep
+boot: {firmware: /srv/gemel/pulse.rom, cmdline: "ip=$VM_IP rate=${VM_RATE:-20}"}
+disks: [{path: disk0.img, serial: web1}]
+nics: [{mac: "$VM_MAC"}]
+ha: $ha
+YAML
+    gemel_at "$1" n1 vm apply -f /srv/gemel/web1.yaml
+}
+
+# vm_node LAB NODE: where NODE's records say web1 is; vm_state: its state
+vm_node() {
+    gemel_at "$1" "$2" vm list --json | jq -r '.vms[] | select(.name == "web1").node'
+}
+
+vm_state() {
+    gemel_at "$1" "$2" vm list --json | jq -r '.vms[] | select(.name == "web1").state'
+}
+
+vm_is() { # LAB NODE STATE
+    equal "$(vm_state "$1" "$2")" "$3"
+}
+
+vm_runs_on() { # LAB ASKED-NODE NODE
+    vm_is "$1" "$2" running && equal "$(vm_node "$1" "$2")" "$3"
+}
+
+# another NODE...: the first of n1 n2 n3 that is not named
+another() {
+    local node
+    for node in n1 n2 n3; do
+        [[ " $* " = *" $node "* ]] || {
+            echo "$node"
+            return
+        }
+    done
+}
+
+# witness_begin LAB: starts asking, and waits for the first answer
+witness_begin() {
+    local out=$LAB_SCRATCH/$1-witness
+    lab "$1" exec hub -- "$builddir/tests/guest/witness" --target "$VM_IP" --from br-vm --mac "$VM_MAC" \
+        --tap vm-n1 --tap vm-n2 --tap vm-n3 --storage-log "$out.storage" --vm web1 --seconds "${WITNESS_SECONDS:-600}" \
+        --events >"$out.json" 2>"$out.err" &
+    witness_pid=$!
+    wait_for 20 grep -q 'first answer' "$out.err"
+}
+
+# The guest answers again (for the Nth time) since witness_begin
+answers_again() { # LAB [N]
+    [ "$(grep -c 'answers again' "$LAB_SCRATCH/$1-witness.err")" -ge "${2:-1}" ]
+}
+
+# witness_end LAB: its verdict; the JSON is in $LAB_SCRATCH/LAB-witness.json
+witness_end() {
+    local out=$LAB_SCRATCH/$1-witness rc
+    cat "$LAB_SCRATCH/$1"/log/storage-n*.jsonl | jq -cs 'sort_by(.t_ns)[]' >"$out.storage"
+    kill -TERM "$witness_pid" 2>/dev/null
+    # gemel-lab exec stands between: the witness itself is told, too
+    lab "$1" exec hub -- true
+    wait "$witness_pid"
+    rc=$?
+    [ "$rc" = 0 ] || cat "$out.json"
+    return "$rc"
+}
+
+# witness_value LAB FILTER
+witness_value() {
+    jq -r "$2" "$LAB_SCRATCH/$1-witness.json"
+}
+
+# Every acknowledged record is on the disk image
+disk_is_whole() { # LAB
+    "$builddir/tests/guest/witness" check-disk "$(vm_shared "$1")/web1/disk0.img" \
+        --acked "$(witness_value "$1" .max_acked)"
+}
