@@ -292,8 +292,9 @@ _Noreturn void pulse_main(void)
         if (pulse_ticks != ticks_seen) {
             tick_step();
         }
-        busy = net_step();
-        busy |= blk_step();
+        /* It took all there was, and what comes now wakes us: no second round for it. */
+        net_step();
+        busy = blk_step();
         if (dirty.wanted != 0) {
             busy |= dirty_step();
         }
