@@ -38,4 +38,4 @@ tests_guest_check_witness_SOURCES = tests/guest/check_witness.c tests/guest/witn
 tests_guest_check_witness_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_guest_check_witness_CFLAGS = $(AM_CFLAGS)
 tests_guest_check_witness_LDADD = $(UNIT_LIBS)
-GOLDEN_TESTS += tests/guest/check_witness_program.sh tests/guest/check_pulse.sh
+GOLDEN_TESTS += tests/guest/check_witness_program.sh tests/guest/check_pulse.sh tests/guest/check_taps.sh
