@@ -57,6 +57,18 @@ UNIT_TESTS += tests/unit/vmm/check_machine
 tests_unit_vmm_check_machine_SOURCES = tests/unit/vmm/check_machine.c $(VMM_RIG)
 tests_unit_vmm_check_machine_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_machine_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vmmio
+tests_unit_vmm_check_vmmio_SOURCES = tests/unit/vmm/check_vmmio.c $(VMM_RIG)
+tests_unit_vmm_check_vmmio_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_vmmio_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vblk
+tests_unit_vmm_check_vblk_SOURCES = tests/unit/vmm/check_vblk.c $(VMM_RIG)
+tests_unit_vmm_check_vblk_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_vblk_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vnet
+tests_unit_vmm_check_vnet_SOURCES = tests/unit/vmm/check_vnet.c $(VMM_RIG)
+tests_unit_vmm_check_vnet_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_vnet_LDADD = $(VMM_UNIT_LIBS)
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \

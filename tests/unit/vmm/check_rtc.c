@@ -216,7 +216,7 @@ START_TEST(update_interrupt)
         clock_to(wake_ns);
         ck_assert(line);
         interrupts++;
-        ck_assert_uint_eq(wake_ns, UINT64_MAX); /* until register C is read */
+        ck_assert_uint_eq(wake_ns, UINT64_MAX);  /* until register C is read */
         ck_assert_uint_eq(get(12) & 0xBF, 0x90); /* PF runs without PIE */
         ck_assert(!line);
         ck_assert_uint_eq(get(12), 0);

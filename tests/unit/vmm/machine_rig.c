@@ -317,16 +317,21 @@ void rig_virtio_start(struct rig *rig, unsigned slot, uint64_t features,
     }
     rig_vreg_out(rig, slot, VMMIO_STATUS, 0x0B);
     for (unsigned q = 0; q < ring_count; q++) {
-        uint64_t base = ring_base + q * 0x400;
+        unsigned size = rig->queue_size != 0 ? rig->queue_size : RIG_QUEUE_SIZE;
+        uint64_t stride = size <= RIG_QUEUE_SIZE ? 0x400 : 0x1000;
+        uint64_t base = ring_base + q * stride;
 
-        rings[q] = (struct rig_ring){.slot = slot,
-                                     .queue = q,
-                                     .desc = base,
-                                     .avail = base + 0x100,
-                                     .used = base + 0x200};
-        memset(rig->ram + base, 0, 0x400);
+        rings[q] = (struct rig_ring){
+            .slot = slot,
+            .queue = q,
+            .size = size,
+            .desc = base,
+            .avail = base + 16 * size,
+            .used = base + 16 * size + 2 * size + 8,
+        };
+        memset(rig->ram + base, 0, stride);
         rig_vreg_out(rig, slot, VMMIO_QUEUE_SEL, q);
-        rig_vreg_out(rig, slot, VMMIO_QUEUE_NUM, RIG_QUEUE_SIZE);
+        rig_vreg_out(rig, slot, VMMIO_QUEUE_NUM, size);
         rig_vreg_out(rig, slot, VMMIO_QUEUE_DESC_LOW, (uint32_t)rings[q].desc);
         rig_vreg_out(rig, slot, VMMIO_QUEUE_AVAIL_LOW, (uint32_t)rings[q].avail);
         rig_vreg_out(rig, slot, VMMIO_QUEUE_USED_LOW, (uint32_t)rings[q].used);
@@ -348,7 +353,7 @@ void rig_desc(struct rig *rig, const struct rig_ring *ring, unsigned index, uint
 
 void rig_offer(struct rig *rig, struct rig_ring *ring, uint16_t head)
 {
-    store(rig, ring->avail + 4 + 2 * (ring->avail_idx % RIG_QUEUE_SIZE), head, 2);
+    store(rig, ring->avail + 4 + 2 * (ring->avail_idx % ring->size), head, 2);
     ring->avail_idx++;
     store(rig, ring->avail + 2, ring->avail_idx, 2);
 }
@@ -361,7 +366,7 @@ void rig_notify(struct rig *rig, const struct rig_ring *ring)
 bool rig_used(struct rig *rig, struct rig_ring *ring, uint32_t *ret_id, uint32_t *ret_len)
 {
     uint16_t idx;
-    uint64_t at = ring->used + 4 + 8 * (ring->used_seen % RIG_QUEUE_SIZE);
+    uint64_t at = ring->used + 4 + 8 * (ring->used_seen % ring->size);
 
     CHECK(gmem_load16(&rig->gm, (struct gpa){ring->used + 2}, &idx));
     if (idx == ring->used_seen) {

@@ -26,6 +26,7 @@ struct rig {
     void *memory;
     struct machine *m;
     uint64_t now_ns;
+    unsigned queue_size;
     /* What the machine did since rig_log_clear: tagged bytes. Grows; never cut. */
     uint8_t *log;
     size_t log_len, log_cap;
@@ -72,9 +73,9 @@ int rig_load(struct rig *rig, const uint8_t *buf, size_t len, struct state_io *r
 uint32_t rig_digest(struct rig *rig);
 
 /* A virtio driver of few words. Rings of queue q of a slot lie at ring_base. */
-#define RIG_QUEUE_SIZE 8
+#define RIG_QUEUE_SIZE 8 /* unless rig.queue_size says otherwise */
 struct rig_ring {
-    unsigned slot, queue;
+    unsigned slot, queue, size;
     uint64_t desc, avail, used;
     uint16_t avail_idx, used_seen;
 };

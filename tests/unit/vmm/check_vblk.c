@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-blk: each request type, framing, limits, order of overlapping requests, resets
+ * with I/O under way, flush rules. */
+#include "machine_rig.h"
+
+#include <string.h>
+
+#include "tests/unit/unit.h"
+#include "vmm/dev_vblk.h"
+
+#define T_IN     0
+#define T_OUT    1
+#define T_FLUSH  4
+#define T_GET_ID 8
+#define F_FLUSH  (1u << 9)
+#define HEADERS  0x4000
+#define STATUS   0x4800
+#define DATA     0x8000
+
+static struct rig rig;
+static struct rig_ring ring;
+
+static void start(uint64_t features, unsigned queue_size)
+{
+    rig.queue_size = queue_size;
+    rig_virtio_start(&rig, 0, VIRTIO_F_VERSION_1 | features, &ring, 1, 0x1000);
+}
+
+static void setup(void)
+{
+    rig_init(&rig, NULL);
+    start(F_FLUSH, 128);
+}
+
+static void teardown(void)
+{
+    rig_free(&rig);
+}
+
+static uint64_t data_addr(unsigned n)
+{
+    return DATA + n % 16 * 0x800;
+}
+
+/* Request n in three descriptors from 3n on. */
+static void request(unsigned n, uint32_t type, uint64_t sector, uint32_t len)
+{
+    uint64_t header[2] = {type, sector};
+    uint16_t d = (uint16_t)(n % 42 * 3);
+    uint8_t status = 0xEE;
+
+    gmem_write(&rig.gm, (struct gpa){HEADERS + n % 42 * 16}, header, sizeof header);
+    gmem_write(&rig.gm, (struct gpa){STATUS + n % 42}, &status, 1);
+    rig_desc(&rig, &ring, d, HEADERS + n % 42 * 16, 16, 1, len > 0 ? d + 1 : d + 2);
+    rig_desc(&rig, &ring, d + 1u, data_addr(n), len, type == T_OUT ? 1 : 3, d + 2);
+    rig_desc(&rig, &ring, d + 2u, STATUS + n % 42, 1, 2, 0);
+    rig_offer(&rig, &ring, d);
+    rig_notify(&rig, &ring);
+}
+
+static uint8_t status_of(unsigned n)
+{
+    return rig.ram[STATUS + n % 42];
+}
+
+static void expect_used(unsigned n, uint8_t status, uint32_t written)
+{
+    uint32_t id, len;
+
+    ck_assert(rig_used(&rig, &ring, &id, &len));
+    ck_assert_uint_eq(id, n % 42 * 3);
+    ck_assert_uint_eq(len, written);
+    ck_assert_uint_eq(status_of(n), status);
+}
+
+static bool is_broken(void)
+{
+    return (rig_vreg_in(&rig, 0, VMMIO_STATUS) & VIRTIO_STATUS_NEEDS_RESET) != 0;
+}
+
+START_TEST(reading)
+{
+    request(0, T_IN, 7, 1024);
+    ck_assert_uint_eq(rig.pending_count, 1);
+    ck_assert_int_eq(rig.pending[0].request.op, REQUEST_READ);
+    ck_assert_uint_eq(rig.pending[0].request.sector, 7);
+    ck_assert_uint_eq(rig.pending[0].request.len, 1024);
+    ck_assert_uint_eq(machine_io_in_flight(rig.m), 1);
+    ck_assert_uint_eq(rig.ram[DATA],
+                      0); /* guest memory is touched by the completion only */
+    rig.dirty[0] = 0;
+    rig_blk_done(&rig, 0, 0);
+    expect_used(0, 0, 1025);
+    ck_assert_uint_eq(rig.ram[DATA], 7);
+    ck_assert_uint_eq(rig.ram[DATA + 512], 8);
+    ck_assert_uint_ne(rig.dirty[0] & 1u << (DATA >> 12), 0);
+    ck_assert_uint_eq(rig_vreg_in(&rig, 0, VMMIO_INTERRUPT_STATUS), VIRTIO_IRQ_USED);
+    request(1, T_IN, 3, 512);
+    rig.ram[data_addr(1)] = 0x77;
+    rig_blk_done(&rig, 0, 5);
+    expect_used(1, 1, 1);
+    ck_assert_uint_eq(rig.ram[data_addr(1)], 0x77);
+}
+END_TEST
+
+START_TEST(writing)
+{
+    memset(rig.ram + DATA, 0x42, 1024);
+    request(0, T_OUT, 9, 1024);
+    memset(rig.ram + DATA, 0x43, 1024); /* copied at the notification */
+    ck_assert_int_eq(rig.pending[0].request.op, REQUEST_WRITE);
+    for (unsigned i = 0; i < 1024; i++) {
+        ck_assert_uint_eq(rig.pending[0].request.data[i], 0x42);
+    }
+    rig_blk_done(&rig, 0, 0);
+    expect_used(0, 0, 1);
+    request(1, T_OUT, 9, 512);
+    rig_blk_done(&rig, 0, 28);
+    expect_used(1, 1, 1);
+}
+END_TEST
+
+START_TEST(identity_and_unknown)
+{
+    request(0, T_GET_ID, 0, 20);
+    expect_used(0, 0, 21);
+    ck_assert_mem_eq(rig.ram + DATA, "rig-disk-0\0\0\0\0\0\0\0\0\0\0", 20);
+    memset(rig.ram + data_addr(1), 0x55, 20);
+    request(1, T_GET_ID, 0, 4);
+    expect_used(1, 0, 5);
+    ck_assert_mem_eq(rig.ram + data_addr(1), "rig-\x55", 5);
+    for (uint32_t type = 2; type < 64; type++) {
+        if (type != T_FLUSH && type != T_GET_ID) {
+            request(type, type, 0, 512);
+            expect_used(type, 2, 1);
+        }
+    }
+    ck_assert_uint_eq(rig.submitted_count, 0);
+}
+END_TEST
+
+START_TEST(ranges)
+{
+    static const struct {
+        uint64_t sector;
+        uint32_t len;
+        bool ok;
+    } c[] = {
+        {0, 512, true},
+        {RIG_SECTORS - 1, 512, true},
+        {RIG_SECTORS - 1, 1024, false},
+        {RIG_SECTORS, 512, false},
+        {UINT64_MAX, 512, false},
+        {UINT64_MAX - 1, 1024, false},
+        {0, 511, false},
+        {0, 0, false},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+        for (uint32_t type = T_IN; type <= T_OUT; type++) {
+            unsigned n = i * 2 + type;
+
+            request(n, type, c[i].sector, c[i].len);
+            ck_assert_uint_eq(rig.pending_count, c[i].ok);
+            if (c[i].ok) {
+                rig_blk_done(&rig, 0, 0);
+            }
+            expect_used(n, c[i].ok ? 0 : 1, c[i].ok && type == T_IN ? c[i].len + 1 : 1);
+        }
+    }
+    ck_assert(!is_broken());
+}
+END_TEST
+
+START_TEST(read_only)
+{
+    struct machine_conf conf = rig.conf;
+
+    conf.disk[0].read_only = true;
+    rig_free(&rig);
+    rig_init(&rig, &conf);
+    ck_assert_uint_ne(rig_vreg_in(&rig, 0, VMMIO_DEVICE_FEATURES) & 1u << 5, 0);
+    start(F_FLUSH, 128);
+    request(0, T_OUT, 0, 512);
+    expect_used(0, 1, 1);
+    request(1, T_IN, 0, 512);
+    ck_assert_uint_eq(rig.submitted_count, 1);
+}
+END_TEST
+
+/* Header, data and status cut into pieces anywhere: only the bytes count (2.7.4.1). */
+START_TEST(any_framing)
+{
+    for (unsigned cut = 1; cut < 16; cut++) {
+        for (unsigned cut2 = 1; cut2 < 513; cut2 += 64) {
+            uint64_t header[2] = {T_IN, 5};
+            uint32_t id, len;
+
+            memset(rig.ram + DATA, 0, 1024);
+            gmem_write(&rig.gm, (struct gpa){HEADERS}, header, sizeof header);
+            rig_desc(&rig, &ring, 0, HEADERS, cut, 1, 1);
+            rig_desc(&rig, &ring, 1, HEADERS + cut, 16 - cut, 1, 2);
+            rig_desc(&rig, &ring, 2, DATA, cut2, 3, 3);
+            rig_desc(&rig, &ring, 3, DATA + cut2, 513 - cut2, 2,
+                     0); /* status in the last byte */
+            rig_offer(&rig, &ring, 0);
+            rig_notify(&rig, &ring);
+            rig_blk_done(&rig, 0, 0);
+            ck_assert(rig_used(&rig, &ring, &id, &len));
+            ck_assert_uint_eq(len, 513);
+            for (unsigned i = 0; i < 512; i++) {
+                ck_assert_uint_eq(rig.ram[DATA + i], 5);
+            }
+            ck_assert_uint_eq(rig.ram[DATA + 512], 0);
+        }
+    }
+    for (unsigned cut = 1; cut < 520;
+         cut += 13) { /* a write whose data begins with the header */
+        uint64_t header[2] = {T_OUT, 5};
+        uint32_t id, len;
+
+        gmem_write(&rig.gm, (struct gpa){DATA}, header, sizeof header);
+        memset(rig.ram + DATA + 16, 0x66, 512);
+        rig_desc(&rig, &ring, 0, DATA, cut, 1, 1);
+        rig_desc(&rig, &ring, 1, DATA + cut, 528 - cut, 1, 2);
+        rig_desc(&rig, &ring, 2, STATUS, 1, 2, 0);
+        rig_offer(&rig, &ring, 0);
+        rig_notify(&rig, &ring);
+        ck_assert_uint_eq(rig.pending[0].request.len, 512);
+        for (unsigned i = 0; i < 512; i++) {
+            ck_assert_uint_eq(rig.pending[0].request.data[i], 0x66);
+        }
+        rig_blk_done(&rig, 0, 0);
+        ck_assert(rig_used(&rig, &ring, &id, &len));
+    }
+}
+END_TEST
+
+START_TEST(unanswerable)
+{
+    static const struct {
+        uint32_t header_len, status_len;
+        uint16_t status_flags;
+    } c[] = {{15, 1, 2}, {16, 1, 0}, {1, 1, 2}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+        start(F_FLUSH, 128);
+        rig_desc(&rig, &ring, 0, HEADERS, c[i].header_len, 1, 1);
+        rig_desc(&rig, &ring, 1, STATUS, c[i].status_len, c[i].status_flags, 0);
+        rig_offer(&rig, &ring, 0);
+        rig_notify(&rig, &ring);
+        ck_assert(is_broken());
+    }
+    ck_assert_uint_eq(rig.submitted_count, 0);
+}
+END_TEST
+
+START_TEST(too_many_segments)
+{
+    uint64_t header[2] = {T_IN, 0};
+    uint32_t id, len;
+
+    gmem_write(&rig.gm, (struct gpa){HEADERS}, header, sizeof header);
+    rig_desc(&rig, &ring, 0, HEADERS, 16, 1, 1);
+    for (uint16_t i = 1; i <= 64; i++) {
+        rig_desc(&rig, &ring, i, DATA + i * 16u, 8, 3, i + 1);
+    }
+    rig_desc(&rig, &ring, 65, STATUS, 1, 2, 0);
+    rig_offer(&rig, &ring, 0);
+    rig_notify(&rig, &ring);
+    ck_assert(rig_used(&rig, &ring, &id, &len));
+    ck_assert_uint_eq(rig.ram[STATUS], 1);
+    ck_assert_uint_eq(machine_io_in_flight(rig.m), 0);
+}
+END_TEST
+
+START_TEST(overlapping_requests_wait)
+{
+    static const struct {
+        uint32_t first, second;
+        uint64_t sector;
+        bool waits;
+    } c[] = {
+        {T_IN, T_IN, 10, false},   {T_IN, T_OUT, 10, true},  {T_OUT, T_IN, 10, true},
+        {T_OUT, T_OUT, 10, true},  {T_OUT, T_OUT, 11, true}, {T_OUT, T_OUT, 9, true},
+        {T_OUT, T_OUT, 12, false}, {T_OUT, T_IN, 8, false},  {T_OUT, T_FLUSH, 10, false},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+        unsigned n = 2 * i;
+
+        request(n, c[i].first, 10, 1024);
+        request(n + 1, c[i].second, c[i].sector, c[i].second == T_FLUSH ? 0 : 1024);
+        ck_assert_uint_eq(rig.pending_count, c[i].waits ? 1 : 2);
+        ck_assert_uint_eq(machine_io_in_flight(rig.m), 2);
+        rig_blk_done(&rig, 0, 0);
+        ck_assert_uint_eq(rig.pending_count, 1);
+        rig_blk_done(&rig, 0, 0);
+        expect_used(n, 0, c[i].first == T_IN ? 1025 : 1);
+        expect_used(n + 1, 0, c[i].second == T_IN ? 1025 : 1);
+    }
+    /* In order of arrival, also behind one that waits itself. */
+    for (unsigned n = 20; n < 26; n++) {
+        memset(rig.ram + data_addr(n), (int)n, 512);
+        request(n, T_OUT, 50, 512);
+    }
+    for (unsigned n = 20; n < 26; n++) {
+        ck_assert_uint_eq(rig.pending_count, 1);
+        ck_assert_uint_eq(rig.pending[0].request.data[0], n);
+        rig_blk_done(&rig, 0, 0);
+        expect_used(n, 0, 1);
+    }
+}
+END_TEST
+
+START_TEST(full_slots)
+{
+    for (unsigned n = 0; n < 40; n++) {
+        request(n, T_IN, n, 512);
+    }
+    ck_assert_uint_eq(rig.pending_count, VBLK_SLOTS);
+    ck_assert_uint_eq(machine_io_in_flight(rig.m), VBLK_SLOTS);
+    for (unsigned n = 0; n < 40; n++) { /* each answer lets one in from the ring */
+        rig_blk_done(&rig, 0, 0);
+        expect_used(n, 0, 513);
+    }
+    ck_assert_uint_eq(machine_io_in_flight(rig.m), 0);
+    ck_assert_uint_eq(rig.submitted_count, 40);
+}
+END_TEST
+
+START_TEST(reset_with_requests_under_way)
+{
+    struct rig_request old;
+    struct dev_input in = {.type = INPUT_BLK_DONE};
+
+    request(0, T_OUT, 10, 512);
+    request(1, T_OUT, 10, 512); /* waits */
+    request(2, T_IN, 20, 512);
+    ck_assert_uint_eq(rig.pending_count, 2);
+    old = rig.pending[0];
+    start(F_FLUSH, 128);
+    ck_assert_uint_eq(machine_io_in_flight(rig.m), 2); /* the waiting one is gone */
+    memset(rig.ram + data_addr(2), 0x99, 512);
+    request(3, T_OUT, 10, 512); /* must not overtake the old write of the same sector */
+    request(4, T_OUT, 30, 512);
+    ck_assert_uint_eq(rig.pending_count, 3);
+    ck_assert_uint_eq(rig.pending[2].request.sector, 30);
+    rig_blk_done(&rig, 0, 0); /* the old write */
+    ck_assert_uint_eq(rig.pending_count, 3);
+    ck_assert_uint_eq(rig.pending[2].request.sector, 10);
+    rig_blk_done(&rig, 0, 0); /* the old read: nothing goes to the guest */
+    ck_assert_uint_eq(rig.ram[data_addr(2)], 0x99);
+    rig_blk_done(&rig, 0, 0);
+    expect_used(4, 0, 1);
+    in.slot = old.request.slot; /* answered twice, and under an old name */
+    in.generation = old.request.generation;
+    machine_input(rig.m, machine_disk_dev(rig.m, 0), &in);
+    in.slot = UINT32_MAX;
+    machine_input(rig.m, machine_disk_dev(rig.m, 0), &in);
+    ck_assert_uint_eq(machine_io_in_flight(rig.m), 1);
+    rig_blk_done(&rig, 0, 0);
+    expect_used(3, 0, 1);
+    machine_reset(rig.m);
+    ck_assert_uint_eq(machine_io_in_flight(rig.m), 0);
+}
+END_TEST
+
+START_TEST(short_answers_are_errors)
+{
+    static uint8_t data[1024];
+    struct dev_input in = {.type = INPUT_BLK_DONE, .data = data};
+
+    for (uint32_t len = 0; len <= 1024; len += 256) {
+        unsigned n = len / 256;
+
+        request(n, T_IN, 0, 512);
+        in.slot = rig.pending[0].request.slot;
+        in.generation = rig.pending[0].request.generation;
+        in.len = len;
+        rig.pending_count = 0;
+        machine_input(rig.m, machine_disk_dev(rig.m, 0), &in);
+        expect_used(n, len == 512 ? 0 : 1, len == 512 ? 513 : 1);
+    }
+}
+END_TEST
+
+START_TEST(failed_flush_is_latched)
+{
+    request(0, T_FLUSH, 0, 0);
+    ck_assert_int_eq(rig.pending[0].request.op, REQUEST_FLUSH);
+    rig_blk_done(&rig, 0, 0);
+    expect_used(0, 0, 1);
+    request(1, T_FLUSH, 0, 0);
+    request(2, T_FLUSH, 0, 0);
+    rig_blk_done(&rig, 0, 5);
+    rig_blk_done(&rig, 0, 0); /* the back end tells one caller only */
+    expect_used(1, 1, 1);
+    expect_used(2, 1, 1);
+    request(3, T_FLUSH, 0, 0);
+    expect_used(3, 1, 1);
+    ck_assert_uint_eq(rig.pending_count,
+                      0); /* asking again would clear the error below */
+    request(4, T_OUT, 0, 512);
+    rig_blk_done(&rig, 0, 0);
+    expect_used(4, 0, 1);
+    start(F_FLUSH, 128); /* no reset heals it */
+    request(5, T_FLUSH, 0, 0);
+    expect_used(5, 1, 1);
+    machine_reset(rig.m);
+    start(0, 128);
+    request(6, T_OUT, 0, 512);
+    rig_blk_done(&rig, 0, 0);
+    expect_used(6, 1, 1); /* not durable: without F_FLUSH that is a failed write */
+}
+END_TEST
+
+START_TEST(write_through_without_flush_feature)
+{
+    struct dev_input stale = {.type = INPUT_BLK_DONE};
+
+    start(0, 128);
+    request(0, T_OUT, 3, 512);
+    stale.slot = rig.pending[0].request.slot;
+    stale.generation = rig.pending[0].request.generation;
+    rig_blk_done(&rig, 0, 0);
+    ck_assert_uint_eq(rig.pending_count, 1);
+    ck_assert_int_eq(rig.pending[0].request.op, REQUEST_FLUSH);
+    ck_assert_uint_eq(status_of(0), 0xEE); /* not told yet */
+    machine_input(rig.m, machine_disk_dev(rig.m, 0),
+                  &stale); /* the write again is not the flush */
+    ck_assert_uint_eq(status_of(0), 0xEE);
+    rig_blk_done(&rig, 0, 0);
+    expect_used(0, 0, 1);
+    request(1, T_OUT, 3, 512);
+    rig_blk_done(&rig, 0, 5); /* the write itself failed: no flush */
+    expect_used(1, 1, 1);
+    request(2, T_OUT, 3, 512);
+    rig_blk_done(&rig, 0, 0);
+    rig_blk_done(&rig, 0, 5);
+    expect_used(2, 1, 1);
+}
+END_TEST
+
+START_TEST(reissue_after_go_live)
+{
+    struct rig_request before[4];
+    uint8_t *state;
+    size_t len;
+    struct state_io io;
+
+    for (unsigned n = 0; n < 4; n++) {
+        memset(rig.ram + data_addr(n), (int)n + 1, 512);
+        request(n,
+                n == 1   ? T_IN
+                : n == 2 ? T_FLUSH
+                         : T_OUT,
+                n == 3 ? 0 : n, n == 2 ? 0 : 512);
+    }
+    ck_assert_uint_eq(rig.pending_count, 3); /* the last waits for the first */
+    memcpy(before, rig.pending, sizeof before);
+    for (unsigned moved = 0; moved < 2; moved++) {
+        if (moved == 1) {
+            len = rig_save(&rig, &state);
+            rig_renew(&rig);
+            ck_assert_int_eq(rig_load(&rig, state, len, &io), 0);
+            free(state);
+        }
+        rig.pending_count = 0;
+        machine_reissue(rig.m);
+        ck_assert_uint_eq(rig.pending_count, 3);
+        for (unsigned i = 0; i < 3; i++) {
+            ck_assert_int_eq(rig.pending[i].request.op, before[i].request.op);
+            ck_assert_uint_eq(rig.pending[i].request.slot, before[i].request.slot);
+            ck_assert_uint_eq(rig.pending[i].request.generation,
+                              before[i].request.generation);
+            ck_assert_uint_eq(rig.pending[i].request.sector, before[i].request.sector);
+        }
+        ck_assert_uint_eq(rig.pending[0].request.data[511], 1);
+    }
+    for (unsigned n = 0; n < 3; n++) {
+        rig_blk_done(&rig, 0, 0);
+    }
+    ck_assert_uint_eq(rig.pending_count, 1);
+    ck_assert_uint_eq(rig.pending[0].request.data[0], 4);
+    rig_blk_done(&rig, 0, 0);
+    for (unsigned n = 0; n < 4; n++) {
+        expect_used(n, 0, n == 1 ? 513 : 1);
+    }
+}
+END_TEST
+
+static Suite *vblk_suite(void)
+{
+    Suite *suite = suite_create("vblk");
+    TCase *tc = tcase_create("vblk");
+
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, reading);
+    tcase_add_test(tc, writing);
+    tcase_add_test(tc, identity_and_unknown);
+    tcase_add_test(tc, ranges);
+    tcase_add_test(tc, read_only);
+    tcase_add_test(tc, any_framing);
+    tcase_add_test(tc, unanswerable);
+    tcase_add_test(tc, too_many_segments);
+    tcase_add_test(tc, overlapping_requests_wait);
+    tcase_add_test(tc, full_slots);
+    tcase_add_test(tc, reset_with_requests_under_way);
+    tcase_add_test(tc, short_answers_are_errors);
+    tcase_add_test(tc, failed_flush_is_latched);
+    tcase_add_test(tc, write_through_without_flush_feature);
+    tcase_add_test(tc, reissue_after_go_live);
+    suite_add_tcase(suite, tc);
+    return suite;
+}
+
+UNIT_MAIN(vblk_suite)
