@@ -26,7 +26,8 @@ sbin_PROGRAMS += gemel-lab
 gemel_lab_SOURCES = programs/gemel_lab.c
 gemel_lab_LDADD = liblab_io.la
 
-EXTRA_DIST += lab/README.md tests/lab/run tests/lab/lib.sh tests/lab/t_lab_basic.sh tests/lab/t_lab_faults.sh
+EXTRA_DIST += lab/README.md tests/lab/run tests/lab/lib.sh tests/lab/t_lab_basic.sh tests/lab/t_lab_faults.sh \
+	tests/lab/t_lab_storage.sh
 
 UNIT_TESTS += tests/unit/lab/check_lab_fault
 tests_unit_lab_check_lab_fault_SOURCES = tests/unit/lab/check_lab_fault.c tests/unit/unit.h
@@ -37,3 +38,13 @@ UNIT_TESTS += tests/unit/lab/check_labfs_dirty
 tests_unit_lab_check_labfs_dirty_SOURCES = tests/unit/lab/check_labfs_dirty.c tests/unit/unit.h
 tests_unit_lab_check_labfs_dirty_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_lab_check_labfs_dirty_LDADD = liblab_core.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/lab/check_lab_conf
+tests_unit_lab_check_lab_conf_SOURCES = tests/unit/lab/check_lab_conf.c tests/unit/unit.h tests/unit/scratch.h
+tests_unit_lab_check_lab_conf_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_lab_check_lab_conf_LDADD = liblab_io.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/lab/check_labfs_undo
+tests_unit_lab_check_labfs_undo_SOURCES = tests/unit/lab/check_labfs_undo.c tests/unit/unit.h tests/unit/scratch.h
+tests_unit_lab_check_labfs_undo_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_lab_check_labfs_undo_LDADD = liblab_io.la $(UNIT_LIBS)

@@ -136,8 +136,8 @@ static void cluster_yaml(const struct lab *lab, struct lab_text *text)
     }
     lab_text_add(text,
                  "  token: %ums\n  token_coefficient: %ums\nstorage:\n  type: local-lab\n"
-                 "  settle: 0ms\nfence:\n  devices:\n",
-                 lab->token_ms, lab->coefficient_ms);
+                 "  settle: 0ms\nfence:\n  budget: %u\n  devices:\n",
+                 lab->token_ms, lab->coefficient_ms, lab->node_count);
     for (unsigned i = 1; i <= lab->node_count; i++) {
         lab_text_add(text,
                      "    - name: bmc-n%u\n      agent: fence_ipmilan\n      node: n%u\n"

@@ -161,6 +161,7 @@ static int power_off(struct super *s, unsigned i)
     if (r < 0) {
         return r;
     }
+    uint64_t silent = lab_now_ns();
     pid_t group = n->keeper;
     kill(-group, SIGKILL);
     while (kill(-group, 0) == 0 || errno != ESRCH) {
@@ -171,7 +172,8 @@ static int power_off(struct super *s, unsigned i)
         usleep(300);
     }
     struct lab_path why =
-        lab_path("power cut, %.1f ms", (double)(lab_now_ns() - begin) / 1e6);
+        lab_path("power cut, silent after %.1f ms, dead after %.1f ms",
+                 (double)(silent - begin) / 1e6, (double)(lab_now_ns() - begin) / 1e6);
     answer_waiter(s, i, 1, "the power was cut while it was being switched on");
     node_is_off(s, i, why.s);
     return 0;
