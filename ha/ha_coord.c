@@ -191,6 +191,12 @@ static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64
     if (local->state == HA_LOCAL_STARTING || local->state == HA_LOCAL_STOPPING) {
         return; /* under way: the report follows */
     }
+    if (vm.state == HA_VM_STOPPING) {
+        /* Told to stop, and its agent forgot (it was restarted): told again. */
+        vm.attempt = agent->ops->new_uuid(agent->ctx);
+        ha_coord_emit_vm(agent, &vm, no_op, "");
+        return;
+    }
     if (local->state == HA_LOCAL_FROZEN && vm.state != HA_VM_FROZEN) {
         vm.state = HA_VM_FROZEN;
         ha_text_set(vm.reason, sizeof vm.reason, "frozen by its node", NULL);

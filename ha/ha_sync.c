@@ -50,12 +50,34 @@ void ha_sync_summary_send(struct ha_agent *agent)
     ha_agent_send(agent, &msg, agent->local_vm);
 }
 
+/* Nobody will answer these: the coordinator that heard them, if it did, belonged to the
+ * last view. */
+static void ops_give_up(struct ha_agent *agent)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
+        struct ha_op_result result = agent->waiting_op[i].result;
+
+        if (uuid_is_none(result.uid) || result.version != UINT64_MAX) {
+            continue;
+        }
+        memset(&agent->waiting_op[i], 0, sizeof agent->waiting_op[i]);
+        result.exit_code = 1;
+        ha_text_set(result.text, sizeof result.text,
+                    "the membership changed before the coordinator answered; look "
+                    "whether it happened (gemel "
+                    "status), and try again",
+                    NULL);
+        agent->ops->op_done(agent->ctx, &result);
+    }
+}
+
 void ha_sync_begin(struct ha_agent *agent, uint64_t now_ns)
 {
     members_clear(agent);
     memset(&agent->sync, 0, sizeof agent->sync);
     agent->sync_proposed_ns = 0;
     agent->deferred_count = 0; /* the summary says what is */
+    ops_give_up(agent);
     if (agent->receiving) {
         ha_state_clear(&agent->incoming);
         agent->receiving = false;
@@ -259,6 +281,24 @@ void ha_sync_consider(struct ha_agent *agent, uint64_t now_ns)
     propose(agent, source);
 }
 
+/* Requests that this node was to execute when the last view ended, or its agent: asked
+ * again, under the same uid. */
+static void fences_resume(struct ha_agent *agent)
+{
+    for (unsigned i = 0; i < agent->state.node_count; i++) {
+        const struct ha_node *node = &agent->state.node[i];
+
+        if (node->fence_executor == agent->self.nodeid &&
+            node->fence == HA_FENCE_PENDING) {
+            agent->fence_wait = true;
+            agent->fence_wait_version = agent->state.version;
+        } else if (node->fence_executor == agent->self.nodeid &&
+                   node->fence == HA_FENCE_CANCELLING) {
+            agent->ops->fence_cancel(agent->ctx, node);
+        }
+    }
+}
+
 static void synced(struct ha_agent *agent, uint64_t now_ns)
 {
     struct bytes_wr wr = bytes_wr_make(agent->scratch, sizeof agent->scratch);
@@ -280,6 +320,7 @@ static void synced(struct ha_agent *agent, uint64_t now_ns)
         ha_agent_send(agent, &msg, NULL);
     }
     agent->deferred_count = 0;
+    fences_resume(agent);
     if (ha_agent_is_coordinator(agent)) {
         ha_coord_synced(agent, now_ns);
     }
