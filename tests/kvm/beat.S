@@ -4,6 +4,7 @@
  * 8254 ticks at 100 Hz: a '.' on the debug port for each. A key from the serial port is echoed, and
  *   q  powers off (PM1a)       r  resets (0xCF9)          t  triple-faults
  *   z  halts for good (cli)    s  computes without exits  b  prints 100,000 bytes
+ *   o  writes strings of 64 KiB to an unused port for ever (rep outsb)
  *   e  prints the epoch of fw_cfg as 16 hex digits and a newline
  */
     .code16
@@ -124,6 +125,8 @@ more:
     je bulk
     cmp $'e', %al
     je epoch
+    cmp $'o', %al
+    je strings
     jmp more
 done:
     mov $0x20, %al
@@ -163,6 +166,15 @@ spin:
     sti
 1:  inc %eax
     jmp 1b
+strings:
+    mov $0x20, %al
+    out %al, $0x20
+    sti
+6:  xor %si, %si
+    mov $0xFFFF, %cx
+    mov $0x80, %dx
+    rep outsb
+    jmp 6b
 bulk:
     mov $100000, %ecx
 2:  mov $'x', %al

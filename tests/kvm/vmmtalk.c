@@ -26,7 +26,7 @@
 static const char *const state_name[] = {"invalid", "created", "running", "freezing",
                                          "frozen",  "stopped", "failed"};
 static int fd;
-static uint64_t next_seq = 1;
+static uint64_t next_seq = 1, sent_ns;
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -60,6 +60,9 @@ static bool receive(uint64_t until_ns, struct ctl_msg *msg)
     if (msg->kind == CTL_VMM_REPORT) {
         const Gemel__VmmReport *rp = msg->vmm_report;
 
+        if (rp->seq != 0 && rp->seq + 1 == next_seq) {
+            printf("took_us=%llu ", (unsigned long long)(loop_now_ns() - sent_ns) / 1000);
+        }
         printf("seq=%llu ok=%d state=%s epoch=%llu io=%u exits=%llu end=%d "
                "disk_failed=%d error='%s' "
                "reason='%s'\n",
@@ -107,6 +110,7 @@ static bool request(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t lease
     Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
     struct ctl_msg msg;
 
+    sent_ns = loop_now_ns();
     rq.kind = kind;
     rq.seq = next_seq++;
     rq.epoch = epoch;
