@@ -14,7 +14,7 @@ tests/guest/pulse-start.o: tests/guest/pulse_start.S
 tests/guest/pulse-%.o: tests/guest/pulse_%.c $(PULSE_DEPS)
 	$(AM_V_CC)$(MKDIR_P) tests/guest && $(CC) $(PULSE_CFLAGS) -c -o $@ $<
 tests/guest/pulse.elf: $(PULSE_OBJECTS) tests/guest/pulse.ld
-	$(AM_V_CCLD)$(CC) -static -no-pie -nostdlib -Wl,--build-id=none,-z,noexecstack \
+	$(AM_V_CCLD)$(CC) -static -nostdlib -Wl,--build-id=none,-z,noexecstack \
 		-Wl,-T,$(srcdir)/tests/guest/pulse.ld -o $@ $(PULSE_OBJECTS)
 tests/guest/pulse.rom: tests/guest/pulse.elf
 	$(AM_V_GEN)$(OBJCOPY) -O binary -j .rom tests/guest/pulse.elf $@
