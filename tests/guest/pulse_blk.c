@@ -344,7 +344,7 @@ bool blk_step(void)
         virtq_pop(&blk_queue, &len);
         if (request_status != 0) {
             append_failed(request_status);
-        } else if (state == APPEND_WRITING && flush_offered != 0) {
+        } else if (state == APPEND_WRITING && flush_offered != 0 && !blk.no_flush) {
             state = APPEND_FLUSHING;
             blk_submit(BLK_FLUSH, 0, NULL, 0);
         } else {

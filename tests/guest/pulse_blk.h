@@ -20,7 +20,8 @@ struct blk {
     uint64_t wanted; /* records that may be appended: the rate gives, an append takes */
     uint32_t done;   /* appended in this boot */
     uint32_t errors;
-    bool quiet; /* no line per record */
+    bool quiet;    /* no line per record */
+    bool no_flush; /* a lie for tests: reports before the data is durable */
 };
 
 extern struct blk blk;

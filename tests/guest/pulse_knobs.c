@@ -103,6 +103,8 @@ static bool knob_set(struct knobs *knobs, const char *key, const char *value)
         knobs->no_disk = true;
     } else if (equal(key, "nonet")) {
         knobs->no_net = true;
+    } else if (equal(key, "noflush")) {
+        knobs->no_flush = true;
     } else if (equal(key, "quiet")) {
         knobs->quiet = true;
     } else {

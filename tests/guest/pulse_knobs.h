@@ -21,6 +21,8 @@ struct knobs {
     uint64_t epoch;   /* epoch=N: where fw_cfg does not say */
     const char *hostile; /* hostile=all */
     bool no_disk, no_net, quiet;
+    bool no_flush; /* noflush: reports what is only written: the oracles must find that
+                      out */
 };
 
 /* Cuts `cmdline` into words in place. A word that is not understood is reported on the

@@ -222,6 +222,7 @@ static void configure(void)
     }
     blk.record_bytes = (uint32_t)knobs.body & ~511u;
     blk.quiet = knobs.quiet;
+    blk.no_flush = knobs.no_flush;
     net.ip = knobs.ip;
     pulse_tick_to_debug = knobs.tick_ms != 0;
 }
