@@ -34,3 +34,9 @@ UNIT_TESTS += tests/unit/ha/check_ha_agent
 tests_unit_ha_check_ha_agent_SOURCES = tests/unit/ha/check_ha_agent.c tests/unit/unit.h
 tests_unit_ha_check_ha_agent_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_agent_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+
+# Decisions as text: tests/golden/policy/NAME/{view,expect}
+check_PROGRAMS += tests/golden/policy_run
+tests_golden_policy_run_SOURCES = tests/golden/policy_run.c
+tests_golden_policy_run_LDADD = libha_core.la libfencing_core.la libbase_io.la
+GOLDEN_TESTS += tests/golden/policy.sh
