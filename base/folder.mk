@@ -15,6 +15,7 @@ libbase_core_la_SOURCES = \
 
 libbase_io_la_CFLAGS = $(AM_CFLAGS)
 libbase_io_la_SOURCES = \
+	base/cli_send.c base/cli_send.h \
 	base/bug.c \
 	base/log.h base/log_qb.c \
 	base/loop.h base/loop_qb.c \

@@ -12,6 +12,7 @@
 #include <qb/qbipcs.h>
 #include <qb/qbloop.h>
 
+#include "base/cli_send.h"
 #include "base/cli_wire.h"
 #include "base/log.h"
 #include "base/uuid.h"
@@ -56,7 +57,7 @@ struct ha_ipc {
     gid_t group;
     struct waiting waiting[CTL_CLIENTS_MAX];
     unsigned clients;
-    _Alignas(8) uint8_t buf[CLI_WIRE_MSG_MAX];
+    struct cli_sender *sender;
 };
 
 static struct ha_ipc *the_ipc; /* libqb's accept callback brings no context */
@@ -64,21 +65,7 @@ static struct ha_ipc *the_ipc; /* libqb's accept callback brings no context */
 static void reply(struct ha_ipc *ipc, qb_ipcs_connection_t *c, uint32_t exit_code,
                   const char *text, const char *json)
 {
-    Gemel__CliReply m = GEMEL__CLI_REPLY__INIT;
-    size_t len;
-
-    m.final = true;
-    m.exit_code = exit_code;
-    m.text = (char *)text;
-    m.json = (char *)(json != NULL ? json : "");
-    len = cli_wire_pack_reply(&m, ipc->buf);
-    if (len == 0) {
-        m.json = (char *)"";
-        m.text = (char *)"the answer is longer than a message; ask for one object";
-        m.exit_code = EXIT_FAILED;
-        len = cli_wire_pack_reply(&m, ipc->buf);
-    }
-    if (qb_ipcs_response_send(c, ipc->buf, len) < 0) {
+    if (cli_sender_finish(ipc->sender, c, exit_code, text, json) < 0) {
         log_debug("cli: the client is gone before its answer");
     }
 }
@@ -480,6 +467,7 @@ static int32_t on_closed(qb_ipcs_connection_t *c)
             qb_ipcs_connection_unref(c);
         }
     }
+    cli_sender_drop(ipc->sender, c);
     ipc->clients--;
     return 0;
 }
@@ -532,11 +520,17 @@ int ha_ipc_new(struct ha_daemon *daemon, struct ha_ipc **ret_ipc)
     if (ipc == NULL) {
         return -ENOMEM;
     }
+    r = cli_sender_new(daemon->loop, &ipc->sender);
+    if (r < 0) {
+        free(ipc);
+        return r;
+    }
     ipc->daemon = daemon;
     ipc->group = gr != NULL ? gr->gr_gid : (gid_t)-1;
     the_ipc = ipc;
     ipc->service = qb_ipcs_create(CLI_WIRE_SERVICE, 0, QB_IPC_SOCKET, &handlers);
     if (ipc->service == NULL) {
+        cli_sender_free(ipc->sender);
         free(ipc);
         return -ENOMEM;
     }
@@ -544,6 +538,7 @@ int ha_ipc_new(struct ha_daemon *daemon, struct ha_ipc **ret_ipc)
     qb_ipcs_poll_handlers_set(ipc->service, &poll_handlers);
     r = qb_ipcs_run(ipc->service);
     if (r < 0) {
+        cli_sender_free(ipc->sender);
         free(ipc);
         return r;
     }
@@ -557,5 +552,6 @@ void ha_ipc_free(struct ha_ipc *ipc)
         return;
     }
     qb_ipcs_destroy(ipc->service);
+    cli_sender_free(ipc->sender);
     free(ipc);
 }

@@ -64,7 +64,7 @@ struct cli_call;
 enum cli_object {
     CLI_OBJECT_NONE = 0,
     CLI_OBJECT_ONE,
-    CLI_OBJECT_OPTIONAL,
+
     CLI_OBJECT_FILES
 };
 

@@ -10,10 +10,7 @@ static void print_synopsis(const struct cli_verb *verb, FILE *out)
 {
     fprintf(out, "gemel %s", verb->name);
     if (verb->object != CLI_OBJECT_NONE) {
-        bool optional = verb->object == CLI_OBJECT_OPTIONAL;
-
-        fprintf(out, " %s%s%s", optional ? "[" : "", verb->object_name,
-                optional ? "]" : "");
+        fprintf(out, " %s", verb->object_name);
     }
     for (int i = CLI_OPT_GLOBAL_COUNT; i < CLI_OPT_RENDER; i++) {
         if ((verb->options & CLI_BIT(i)) != 0) {

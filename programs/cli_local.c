@@ -293,6 +293,24 @@ static enum cli_exit check_before_apply(const char *path, const struct cli_file 
     return r < 0 ? CLI_FAILED : CLI_DONE;
 }
 
+/* The agent sees text, not a file: its "VM definition:4: ..." is line 4 of the file. */
+static void name_the_file(struct cli_answer *answer, const char *path)
+{
+    static const char *const names[] = {"VM definition:", "cluster definition:"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        size_t len = strlen(names[i]);
+        char *text;
+
+        if (strncmp(answer->text, names[i], len) == 0 &&
+            asprintf(&text, "%s:%s", path, answer->text + len) >= 0) {
+            free(answer->text);
+            answer->text = text;
+            return;
+        }
+    }
+}
+
 enum cli_exit cli_run_apply(const struct cli_call *call)
 {
     struct cli_file *file = malloc(sizeof *file);
@@ -313,6 +331,7 @@ enum cli_exit cli_run_apply(const struct cli_call *call)
         snprintf(origin, sizeof origin, "origin=%s", path);
         question.options[question.option_count++] = origin;
         cli_ask(&question, &answer);
+        name_the_file(&answer, path);
         r = cli_show_answer(call, &answer);
         cli_answer_free(&answer);
     }

@@ -206,7 +206,7 @@ static enum cli_exit check_objects(struct parser *p)
                          : usage(p, "%s needs at least one FILE; for example: %s",
                                  verb->name, verb->example);
     default:
-        if (count == 0 && verb->object == CLI_OBJECT_ONE) {
+        if (count == 0) {
             return usage(p, "%s needs a %s; for example: %s", verb->name,
                          verb->object_name, verb->example);
         }

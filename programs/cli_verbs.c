@@ -230,8 +230,8 @@ const struct cli_verb cli_verbs[] = {
     },
     {
         .name = "explain",
-        .object = CLI_OBJECT_OPTIONAL,
-        .object_name = "OBJECT",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "NAME",
         .reads = true,
         .timeout_ms = 10000,
         .summary = "why a VM or node is as it is, and what it waits for",

@@ -11,12 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cli_send.h"
 #include "base/cli_wire.h"
 #include "base/log.h"
 #include "base/units.h"
 
-#define RETRY_NS   (20 * NSEC_PER_MSEC)
-#define RETRIES    250 /* 5 s for a client that does not read */
 #define GROUPS_MAX 256
 #define ACTOR_MAX  64
 
@@ -42,6 +41,7 @@ struct cli_server {
     char group[32];
     cli_server_request_fn fn;
     void *data;
+    struct cli_sender *sender;
     void *buf;                /* CLI_WIRE_MSG_MAX bytes */
     char accepted[ACTOR_MAX]; /* who: libqb makes the connection right behind its
                                  acceptance */
@@ -155,8 +155,7 @@ static void on_destroyed(qb_ipcs_connection_t *connection)
         if (*p == client) {
             *p = client->next;
             the_server->client_count--;
-            loop_timer_del(the_server->loop, &client->retry);
-            free(client->kept);
+            cli_sender_drop(the_server->sender, connection);
             free(client);
             return;
         }
@@ -202,56 +201,25 @@ static struct client *find_client(struct cli_server *server, uint64_t id)
 
 /* ---- replies ---- */
 
-static void send_kept(void *data)
-{
-    struct client *client = data;
-    ssize_t sent =
-        qb_ipcs_response_send(client->connection, client->kept, client->kept_len);
-
-    client->retry = 0;
-    if (sent == -EAGAIN && ++client->retries < RETRIES &&
-        loop_timer_add(client->server->loop, RETRY_NS, send_kept, client,
-                       &client->retry) == 0) {
-        return;
-    }
-    free(client->kept);
-    client->kept = NULL;
-    client->pending = false;
-}
-
-static int keep(struct client *client, const void *buf, size_t len)
-{
-    client->kept = malloc(len);
-    if (client->kept == NULL) {
-        return -ENOMEM;
-    }
-    memcpy(client->kept, buf, len);
-    client->kept_len = len;
-    client->retries = 0;
-    return loop_timer_add(client->server->loop, RETRY_NS, send_kept, client,
-                          &client->retry);
-}
-
 int cli_server_reply(struct cli_server *server, uint64_t id, const Gemel__CliReply *reply)
 {
     struct client *client = find_client(server, id);
     ssize_t sent;
     size_t len;
 
-    if (client == NULL || !client->pending || client->kept != NULL) {
+    if (client == NULL || !client->pending) {
         return -ESTALE;
+    }
+    if (reply->final) {
+        client->pending = false;
+        return cli_sender_finish(server->sender, client->connection, reply->exit_code,
+                                 reply->text, reply->json);
     }
     len = cli_wire_pack_reply(reply, server->buf);
     if (len == 0) {
         return -EMSGSIZE;
     }
     sent = qb_ipcs_response_send(client->connection, server->buf, len);
-    if (sent == -EAGAIN && reply->final) {
-        return keep(client, server->buf, len);
-    }
-    if (reply->final) {
-        client->pending = false;
-    }
     return sent < 0 ? (int)sent : 0;
 }
 
@@ -306,6 +274,10 @@ int cli_server_new(struct loop *loop, const char *service, const char *group,
     if (server->buf == NULL) {
         goto out;
     }
+    r = cli_sender_new(loop, &server->sender);
+    if (r < 0) {
+        goto out;
+    }
     the_server = server;
     server->service = qb_ipcs_create(service != NULL ? service
                                      : env != NULL   ? env
@@ -342,10 +314,9 @@ void cli_server_free(struct cli_server *server)
         struct client *client = server->clients;
 
         server->clients = client->next;
-        loop_timer_del(server->loop, &client->retry);
-        free(client->kept);
         free(client);
     }
+    cli_sender_free(server->sender);
     free(server->buf);
     if (the_server == server) {
         the_server = NULL;

@@ -29,10 +29,9 @@ int cli_server_new(struct loop *loop, const char *service, const char *group,
 void cli_server_free(struct cli_server *server); /* NULL is fine */
 
 /*
- * Sends one reply; final = true ends the request. 0; -ESTALE: the client has gone;
- * -EMSGSIZE: json and text do not fit CTL_MSG_MAX (nothing was sent; a shorter one is
- * expected); -EAGAIN: the client reads too slowly (the reply is lost if it was not final;
- * a final one is kept and sent later, and 0 returned).
+ * Sends one reply; final = true ends the request (long documents go in parts,
+ * base/cli_send). 0; -ESTALE: the client has gone; -EMSGSIZE or -EAGAIN: a reply that was
+ * not final is lost.
  */
 int cli_server_reply(struct cli_server *server, uint64_t client,
                      const Gemel__CliReply *reply);
