@@ -340,6 +340,53 @@ START_TEST(log_shows_lost_acknowledged_write)
 }
 END_TEST
 
+static void logged_event(const char *event, uint64_t t_ms, const char *node,
+                         uint64_t epoch, uint64_t seq)
+{
+    char line[256];
+
+    snprintf(line, sizeof(line),
+             "{\"ev\":\"%s\",\"t_ns\":%llu,\"node\":\"%s\",\"vm\":\"web1\",\"epoch\":%"
+             "llu,\"seq\":%llu}\n",
+             event, (unsigned long long)(t_ms * MS), node, (unsigned long long)epoch,
+             (unsigned long long)seq);
+    write_log_line(&log_, line, NULL);
+}
+
+START_TEST(slow_old_write_that_lands_late_is_found)
+{
+    /* Submitted in time by n1, but it reached the store after n2's first. */
+    logged_event("submit", 10, "n1", 1, 1);
+    logged_event("submit", 1000, "n2", 2, 1);
+    logged_event("durable", 1010, "n2", 2, 1);
+    logged_event("durable", 1500, "n1", 1, 1);
+    write_log_judge(&log_, &dual);
+    ck_assert_uint_eq(log_.old_epoch_writes, 1);
+    ck_assert_int_eq(log_.first_old.event, LOG_DURABLE);
+    ck_assert_uint_eq(dual.overlaps, 0);
+}
+END_TEST
+
+START_TEST(durable_lines_are_no_second_writer_and_no_loss)
+{
+    logged_event("submit", 10, "n1", 1, 1);
+    logged_event("durable", 12, "n1", 1, 1);
+    logged_event("submit", 20, "n1", 1, 2);
+    logged_event("discard", 25, "n1", 1, 2);   /* an event not known here */
+    logged_event("durable", 1001, "n1", 1, 2); /* before n2's first is durable */
+    logged_event("submit", 1000, "n2", 2, 2);
+    logged_event("durable", 1002, "n2", 2, 2);
+    logged_event("submit", 1010, "n2", 2, 3);
+    write_log_judge(&log_, &dual);
+    ck_assert_uint_eq(log_.count, 7);
+    ck_assert_uint_eq(log_.old_epoch_writes, 0);
+    ck_assert_uint_eq(log_.lost_acked_writes, 0);
+    ck_assert_uint_eq(dual.events, 4);
+    ck_assert_uint_eq(dual.overlaps, 0);
+    ck_assert_uint_eq(log_.bad_lines, 0);
+}
+END_TEST
+
 START_TEST(two_writers_of_one_epoch_are_found)
 {
     for (uint64_t i = 0; i < 20; i++) {
@@ -570,6 +617,8 @@ static Suite *witness_suite(void)
     tcase_add_test(log, sound_failover_log_passes);
     tcase_add_test(log, old_epoch_write_is_found);
     tcase_add_test(log, log_shows_lost_acknowledged_write);
+    tcase_add_test(log, slow_old_write_that_lands_late_is_found);
+    tcase_add_test(log, durable_lines_are_no_second_writer_and_no_loss);
     tcase_add_test(log, two_writers_of_one_epoch_are_found);
     tcase_add_test(log, vms_do_not_disturb_each_other);
     tcase_add_test(log, log_lines_are_read_strictly);

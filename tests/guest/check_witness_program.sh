@@ -33,10 +33,11 @@ line()
 { cat "$dir/sound.log"; line 99000000000 n1 1 3; } >"$dir/old.log"
 { line 1000 n1 1 1; line 2000 n2 1 2; line 3000 n1 1 3; line 4000 n2 1 4; } >"$dir/two.log"
 { line 1000 n1 1 5; line 9000000000 n2 2 3; } >"$dir/lost.log"
+line 99000000000 n1 1 3 >"$dir/late.log"
 : >"$dir/empty.log"
 dd if=/dev/zero of="$dir/empty.img" bs=4096 count=16 2>/dev/null
 
-echo "1..12"
+echo "1..14"
 expect 0 '^usage: witness' "--help" -- "$witness" --help
 expect 2 'nothing to watch' "no oracle is refused" -- "$witness"
 expect 2 'needs --mac' "a tap without a MAC is refused" -- "$witness" --tap t0
@@ -47,5 +48,7 @@ expect 1 '"dual_live":1' "two writers" -- "$witness" --storage-log "$dir/two.log
 expect 1 '"lost_acked_writes":2' "lost acknowledged write" -- "$witness" --storage-log "$dir/lost.log"
 expect 3 '"verdict":"blind"' "an empty log is no verdict" -- "$witness" --storage-log "$dir/empty.log"
 expect 3 '"verdict":"blind"' "a missing log is no verdict" -- "$witness" --storage-log "$dir/none.log"
+expect 1 '"log_writes":4,.*"old_epoch_writes":1' "several logs are one story" -- "$witness" --storage-log "$dir/sound.log" --storage-log "$dir/late.log"
+expect 3 'could not be read' "one of two logs is missing: no verdict" -- "$witness" --storage-log "$dir/sound.log" --storage-log "$dir/none.log"
 expect 3 '"blind":"no answer"' "nobody answers" -- "$witness" --target 127.0.0.1:9 --seconds 1
 expect 1 '"lost_acked_writes":7' "an empty disk has lost everything" -- "$witness" check-disk "$dir/empty.img" --acked 7

@@ -359,7 +359,8 @@ enum {
     HAVE_SEQ = 32
 };
 
-static const char *scan_member(const char *at, struct log_write *write, unsigned *have)
+static const char *scan_member(const char *at, struct log_write *write,
+                               char event[EMITTER_NAME_MAX], unsigned *have)
 {
     const struct {
         const char *key;
@@ -367,6 +368,7 @@ static const char *scan_member(const char *at, struct log_write *write, unsigned
         uint64_t *number;
         char *text;
     } members[] = {
+        {"ev", 0, NULL, event},
         {"t_ns", HAVE_T, &write->t_ns, NULL},
         {"node", HAVE_NODE, NULL, write->node},
         {"vm", HAVE_VM, NULL, write->vm},
@@ -396,6 +398,7 @@ enum log_line log_line_parse(const char *line, const char *vm_wanted,
                              struct log_write *ret_write)
 {
     struct log_write write = {0};
+    char event[EMITTER_NAME_MAX] = "submit";
     const char *at = skip_space(line);
     unsigned have = 0;
 
@@ -406,7 +409,7 @@ enum log_line log_line_parse(const char *line, const char *vm_wanted,
         return LOG_LINE_BAD;
     }
     for (;;) {
-        at = scan_member(skip_space(at), &write, &have);
+        at = scan_member(skip_space(at), &write, event, &have);
         if (at == NULL) {
             return LOG_LINE_BAD;
         }
@@ -423,7 +426,12 @@ enum log_line log_line_parse(const char *line, const char *vm_wanted,
         return LOG_LINE_BAD;
     }
     if (vm_wanted != NULL && strcmp(vm_wanted, write.vm) != 0) {
-        return LOG_LINE_OTHER_VM;
+        return LOG_LINE_OTHER;
+    }
+    if (strcmp(event, "durable") == 0) {
+        write.event = LOG_DURABLE;
+    } else if (strcmp(event, "submit") != 0) {
+        return LOG_LINE_OTHER;
     }
     *ret_write = write;
     return LOG_LINE_WRITE;
@@ -457,7 +465,7 @@ void write_log_line(struct write_log *log, const char *line, const char *vm_want
     case LOG_LINE_BAD:
         log->bad_lines++;
         return;
-    case LOG_LINE_OTHER_VM:
+    case LOG_LINE_OTHER:
     case LOG_LINE_EMPTY:
         return;
     }
@@ -471,13 +479,16 @@ static int write_compare(const void *a, const void *b)
     if (by_vm != 0) {
         return by_vm;
     }
+    if (x->event != y->event) {
+        return x->event < y->event ? -1 : 1;
+    }
     return x->t_ns < y->t_ns ? -1 : x->t_ns > y->t_ns;
 }
 
 /*
- * Writes of one VM, in order of time. A guest writes seq + 1 only when seq is durable: so
- * when seq was written by anyone, seq - 1 was acknowledged, and whoever continues must
- * not start below seq.
+ * One kind of event of one VM, in order of time. A guest writes seq + 1 only when seq is
+ * durable: so when seq was submitted by anyone, seq - 1 was acknowledged, and whoever
+ * continues must not start below seq.
  */
 static void log_judge_vm(struct write_log *log, const struct log_write *write,
                          size_t count)
@@ -492,12 +503,12 @@ static void log_judge_vm(struct write_log *log, const struct log_write *write,
             continue; /* its seq would only repeat the complaint */
         }
         epoch_max = write[i].epoch;
-        if (write[i].seq < seq_max) {
+        if (write[i].event == LOG_SUBMIT && write[i].seq < seq_max) {
             uint64_t lost = seq_max - write[i].seq;
 
             log->lost_acked_writes =
                 lost > log->lost_acked_writes ? lost : log->lost_acked_writes;
-        } else {
+        } else if (write[i].seq > seq_max) {
             seq_max = write[i].seq;
         }
     }
@@ -530,11 +541,14 @@ void write_log_judge(struct write_log *log, struct dual *writers)
     while (from < log->count) {
         size_t to = from;
 
-        while (to < log->count && strcmp(log->write[to].vm, log->write[from].vm) == 0) {
+        while (to < log->count && log->write[to].event == log->write[from].event &&
+               strcmp(log->write[to].vm, log->write[from].vm) == 0) {
             to++;
         }
         log_judge_vm(log, log->write + from, to - from);
-        if (from == 0) {
+        if (log->write[from].event != LOG_SUBMIT) {
+            /* Durable lines come when they come: no sign of who is writing. */
+        } else if (writers->emitter_count == 0) {
             log_judge_writers(log, from, to, writers);
         } else {
             struct dual other;

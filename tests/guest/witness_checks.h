@@ -107,13 +107,26 @@ uint64_t answers_rtt(struct answers *answers, unsigned percent);
 
 /* The storage's log of writes
  * --------------------------------------------------------------- */
+/*
+ * A record is logged when a node submits it, and may be again when it is durable, in the
+ * store that every node sees. The two are judged apart: a durable line of an old epoch is
+ * a slow old write that landed after newer ones.
+ */
+enum log_event { LOG_SUBMIT, LOG_DURABLE };
+
 struct log_write {
+    enum log_event event; /* "ev":"submit" or "durable"; a line without it is a submit */
     uint64_t t_ns, lba, epoch, seq;
     char node[EMITTER_NAME_MAX];
     char vm[EMITTER_NAME_MAX];
 };
 
-enum log_line { LOG_LINE_WRITE, LOG_LINE_OTHER_VM, LOG_LINE_EMPTY, LOG_LINE_BAD };
+enum log_line {
+    LOG_LINE_WRITE,
+    LOG_LINE_OTHER, /* another VM, another event */
+    LOG_LINE_EMPTY,
+    LOG_LINE_BAD,
+};
 
 /* One JSON object per line; keys may come in any order, unknown keys are skipped. */
 enum log_line log_line_parse(const char *line, const char *vm_wanted,
@@ -133,7 +146,7 @@ struct write_log {
 void write_log_init(struct write_log *log);
 void write_log_free(struct write_log *log);
 void write_log_line(struct write_log *log, const char *line, const char *vm_wanted);
-/* Sorts by time; gives every write to `writers` too: two nodes that write at once. */
+/* Sorts by time; gives every submit to `writers` too: two nodes that write at once. */
 void write_log_judge(struct write_log *log, struct dual *writers);
 
 /* The disk afterwards

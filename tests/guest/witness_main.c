@@ -29,7 +29,8 @@
 #include "tests/guest/witness_checks.h"
 #include "tests/guest/witness_taps.h"
 
-#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_MS        UINT64_C(1000000)
+#define STORAGE_LOGS_MAX 64
 
 enum exit_status { EXIT_OK = 0, EXIT_VIOLATION = 1, EXIT_USAGE = 2, EXIT_BLIND = 3 };
 
@@ -39,7 +40,8 @@ struct options {
     const char *from;
     uint8_t mac[6];
     uint64_t every_ms, seconds, gap_ms, outage_ms;
-    const char *storage_log, *vm;
+    const char *storage_log[STORAGE_LOGS_MAX], *vm;
+    size_t storage_log_count;
 };
 
 struct witness {
@@ -51,6 +53,7 @@ struct witness {
     int udp_fd, timer_fd, signal_fd;
     uint32_t token;
     uint64_t start_ns, end_ns, settled_ns, send_errors;
+    size_t logs_unread;
     bool arp_set;
 };
 
@@ -77,7 +80,8 @@ static const char usage_text[] =
     "later\n"
     "  --gap-ms N             two events of one tap or node closer than this are one "
     "interval (1000)\n"
-    "  --storage-log FILE     writes as the lab's storage logs them, read at the end\n"
+    "  --storage-log FILE     writes as the lab's storage logs them, read at the end "
+    "(again for more)\n"
     "  --vm NAME              only this VM's lines of the storage log\n"
     "  --events               tell on stderr when answers begin, stop and come again\n"
     "\n"
@@ -221,7 +225,10 @@ static bool option_set(struct witness *w, int id, char *value)
     case OPT_GAP:
         return parse_u64(value, 1000000, &o->gap_ms);
     case OPT_LOG:
-        o->storage_log = value;
+        if (o->storage_log_count == STORAGE_LOGS_MAX) {
+            return false;
+        }
+        o->storage_log[o->storage_log_count++] = value;
         return true;
     case OPT_VM:
         o->vm = value;
@@ -256,7 +263,7 @@ static int options_parse(struct witness *w, int argc, char **argv)
     if (optind < argc) {
         return usage_error("argument", argv[optind]);
     }
-    if (!o->has_target && w->taps.spec_count == 0 && o->storage_log == NULL) {
+    if (!o->has_target && w->taps.spec_count == 0 && o->storage_log_count == 0) {
         fputs("witness: nothing to watch: give --target, --tap or --storage-log\n",
               stderr);
         return EXIT_USAGE;
@@ -459,26 +466,29 @@ static void taps_finish(struct witness *w)
     taps_free(&w->taps);
 }
 
-static void log_read(struct witness *w)
+static bool log_read_file(struct witness *w, const char *path)
 {
-    FILE *file;
+    FILE *file = fopen(path, "re");
     char *line = NULL;
     size_t cap = 0;
 
-    if (w->options.storage_log == NULL) {
-        return;
-    }
-    file = fopen(w->options.storage_log, "re");
     if (file == NULL) {
-        fprintf(stderr, "witness: storage log %s: %s\n", w->options.storage_log,
-                strerror(errno));
-        return;
+        fprintf(stderr, "witness: storage log %s: %s\n", path, strerror(errno));
+        return false;
     }
     while (getline(&line, &cap, file) >= 0) {
         write_log_line(&w->log, line, w->options.vm);
     }
     free(line);
     fclose(file);
+    return true;
+}
+
+static void logs_read(struct witness *w)
+{
+    for (size_t i = 0; i < w->options.storage_log_count; i++) {
+        w->logs_unread += !log_read_file(w, w->options.storage_log[i]);
+    }
     write_log_judge(&w->log, &w->writers);
 }
 
@@ -561,11 +571,15 @@ static const char *blind_reason(const struct witness *w)
     if (w->taps.drops > 0 || w->taps_dual.lost_events > 0) {
         return "frames were dropped before they were judged";
     }
-    if (w->options.storage_log != NULL && w->log.count == 0) {
+    if (w->options.storage_log_count > 0 && w->log.count == 0) {
         return "no write in the storage log";
     }
-    if (w->writers.lost_events > 0 || w->log.bad_lines > 1) {
-        return "storage log not understood"; /* one line may be cut short by a crash */
+    if (w->logs_unread > 0) {
+        return "a storage log could not be read";
+    }
+    if (w->writers.lost_events > 0 || w->log.bad_lines > w->options.storage_log_count) {
+        return "storage log not understood"; /* one line of each may be cut short by a
+                                                crash */
     }
     return NULL;
 }
@@ -656,7 +670,7 @@ static int run_watch(int argc, char **argv)
     w->end_ns = now_ns();
     answers_end(&w->answers, w->end_ns);
     taps_finish(w);
-    log_read(w);
+    logs_read(w);
     if (w->arp_set) {
         neighbour_set(w, false);
     }
