@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -140,8 +141,28 @@ static bool absolute(const char *path, char out[static PATH_LEN_MAX])
     return good;
 }
 
+/*
+ * One up or down at a time in a directory: an fd that holds the lock, or -errno
+ * (-EWOULDBLOCK after wait_ms).
+ */
+static int lock_dir(const char *dir, unsigned wait_ms)
+{
+    uint64_t end = lab_now_ns() + wait_ms * UINT64_C(1000000);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        int r = -errno;
+        if (r != -EWOULDBLOCK || lab_now_ns() > end) {
+            close(fd);
+            return r;
+        }
+        lab_sleep_ms(20);
+    }
+    return fd < 0 ? -errno : fd;
+}
+
 /* Claims D: makes it if need be, refuses one that holds something else's files. */
-static int claim_dir(const struct options *o, struct lab *lab)
+static int claim_dir(const struct options *o, struct lab *lab, int *ret_lock)
 {
     static const char *const names[] = {"nodes", "shared", "log"};
     struct lab old;
@@ -155,6 +176,12 @@ static int claim_dir(const struct options *o, struct lab *lab)
         lab_error("%s cannot hold a lab: the path may not hold spaces or quotes",
                   o->dir.s);
         goto undo;
+    }
+    *ret_lock = lock_dir(lab->dir, 0);
+    if (*ret_lock < 0) {
+        lab_error("%s: %s; another up or down is at work there", lab->dir,
+                  strerror(-*ret_lock));
+        return FAILED;
     }
     int r = lab_load(lab->dir, &old);
     if (r == 0) {
@@ -359,12 +386,12 @@ static int verb_up(const struct options *o, int argc, char *argv[])
                       .token_ms = o->token_ms,
                       .coefficient_ms = o->coefficient_ms};
     uint64_t begin = lab_now_ns();
-    int lifeline = -1;
+    int lifeline = -1, lock = -1;
 
     (void)argc;
     (void)argv;
     int r = check_machine();
-    r = r != DONE ? r : claim_dir(o, &lab);
+    r = r != DONE ? r : claim_dir(o, &lab, &lock);
     if (r != DONE) {
         return r;
     }
@@ -380,7 +407,7 @@ static int verb_up(const struct options *o, int argc, char *argv[])
     signal(SIGTERM, interrupt);
     signal(SIGHUP, interrupt);
     signal(SIGPIPE, SIG_IGN);
-    r = lab_super_start(&lab, &lifeline);
+    r = lab_super_start(&lab, lock, &lifeline);
     if (r < 0) {
         lab_error("namespaces could not be made: %s", strerror(-r));
         remove_files(&lab);
@@ -449,6 +476,16 @@ static int verb_down(const struct options *o, int argc, char *argv[])
     (void)argv;
     signal(SIGINT, SIG_IGN); /* half removed is worse than waiting */
     int r = load(o, &lab);
+    if (r != DONE) {
+        return r;
+    }
+    int lock = lock_dir(lab.dir, 90000);
+    if (lock < 0) {
+        lab_error("%s: %s; another up or down is at work there", lab.dir,
+                  strerror(-lock));
+        return FAILED;
+    }
+    r = load(o, &lab); /* as the one before us left it */
     if (r != DONE) {
         return r;
     }

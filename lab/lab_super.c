@@ -419,7 +419,6 @@ static void verb_signal(struct super *s, unsigned i, int signo, int argc,
           : signo == SIGCONT ? "resume"
                              : "kill",
           i + 1, name != NULL ? name : "all");
-    lab_text_add(&a->text, "%zu", count);
 }
 
 /* ---- faults ---- */
@@ -944,7 +943,7 @@ _Noreturn static void supervise(const struct lab *lab, int lifeline)
     _exit(1);
 }
 
-int lab_super_start(struct lab *lab, int *ret_lifeline)
+int lab_super_start(struct lab *lab, int not_for_it, int *ret_lifeline)
 {
     int pair[2], r;
     pid_t pid = 0;
@@ -956,6 +955,7 @@ int lab_super_start(struct lab *lab, int *ret_lifeline)
     pid_t starter = fork();
     if (starter == 0) {
         close(pair[0]);
+        close(not_for_it);
         setsid();
         r = unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC) < 0 ? -errno
                                                                                   : 0;

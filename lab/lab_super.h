@@ -14,7 +14,7 @@
  * lab_super_go, so that it is on record before it makes anything; until then it dies with
  * *ret_lifeline.
  */
-int lab_super_start(struct lab *lab, int *ret_lifeline);
+int lab_super_start(struct lab *lab, int not_for_it, int *ret_lifeline);
 int lab_super_go(int lifeline);
 /* Lets it live on without us. */
 int lab_super_settle(int lifeline);

@@ -629,22 +629,27 @@ static void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 typedef int (*note_fn)(struct labfs_undo *undo, ino_t dir, const char *path,
                        unsigned long *ret_number);
 
-static struct lab_path below(struct inode *parent, const char *name)
+/* The path below the root, for a note; -ENAMETOOLONG when it is too long for one. */
+static int below(struct inode *parent, const char *name, char path[static PATH_LEN_MAX])
 {
     pthread_mutex_lock(&fs.table_lock);
-    struct lab_path path =
-        lab_path("%s%s%s", parent->path, parent->path[0] != '\0' ? "/" : "", name);
+    int n = snprintf(path, PATH_LEN_MAX, "%s%s%s", parent->path,
+                     parent->path[0] != '\0' ? "/" : "", name);
     pthread_mutex_unlock(&fs.table_lock);
-    return path;
+    return n < 0 || n >= PATH_LEN_MAX ? -ENAMETOOLONG : 0;
 }
 
 static int name_begin(struct inode *parent, const char *name, note_fn fn,
                       unsigned long *ret_number)
 {
-    struct lab_path path = below(parent, name);
+    char path[PATH_LEN_MAX];
 
+    int r = below(parent, name, path);
+    if (r < 0) {
+        return r;
+    }
     pthread_mutex_lock(&fs.undo.lock);
-    int r = fn(&fs.undo, parent->ino, path.s, ret_number);
+    r = fn(&fs.undo, parent->ino, path, ret_number);
     if (r < 0) {
         pthread_mutex_unlock(&fs.undo.lock);
     }
@@ -773,48 +778,44 @@ static void do_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
     reply_entry(req, r < 0 ? r : inode_lookup(inode_of(parent), name, &e), &e);
 }
 
-static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, int flags)
+static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    unsigned long number = 0;
-    int r = 0;
+    unsigned long number;
 
     wait_reachable();
-    if (flags == 0) {
-        r = name_begin(inode_of(parent), name, labfs_undo_unlink, &number);
-    } else {
-        pthread_mutex_lock(
-            &fs.undo.lock); /* that a directory is gone is durable at once */
-    }
+    int r = name_begin(inode_of(parent), name, labfs_undo_unlink, &number);
     if (r == 0) {
-        r = name_end(unlinkat(inode_of(parent)->fd, name, flags) < 0 ? -errno : 0,
-                     number);
+        r = name_end(unlinkat(inode_of(parent)->fd, name, 0) < 0 ? -errno : 0, number);
     }
     fuse_reply_err(req, -r);
 }
 
-static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    remove_name(req, parent, name, 0);
-}
-
+/* That a directory is gone is durable at once. */
 static void do_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    remove_name(req, parent, name, AT_REMOVEDIR);
+    wait_reachable();
+    fuse_reply_err(req,
+                   unlinkat(inode_of(parent)->fd, name, AT_REMOVEDIR) < 0 ? errno : 0);
 }
 
 static void do_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
                       fuse_ino_t new_parent, const char *new_name, unsigned flags)
 {
     struct inode *from_dir = inode_of(parent), *to_dir = inode_of(new_parent);
-    struct lab_path from = below(from_dir, name), to = below(to_dir, new_name);
+    char from[PATH_LEN_MAX], to[PATH_LEN_MAX];
     unsigned long number = 0;
 
     wait_reachable();
+    int r = below(from_dir, name, from);
+    r = r < 0 ? r : below(to_dir, new_name, to);
+    if (r < 0) {
+        fuse_reply_err(req, -r);
+        return;
+    }
     pthread_mutex_lock(&fs.undo.lock);
-    int r = (flags & RENAME_EXCHANGE) != 0
-                ? 0
-                : labfs_undo_rename(&fs.undo, from_dir->ino, from.s, to_dir->ino, to.s,
-                                    &number);
+    if ((flags & RENAME_EXCHANGE) == 0) {
+        r = labfs_undo_rename(&fs.undo, from_dir->ino, from, to_dir->ino, to, &number);
+    }
     if (r == 0) {
         r = renameat2(from_dir->fd, name, to_dir->fd, new_name, flags) < 0 ? -errno : 0;
     }
