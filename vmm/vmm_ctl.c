@@ -337,6 +337,15 @@ static int on_conn(int fd, int revents, void *data)
         if (r == -EBADMSG && reason == CTL_UNKNOWN_KIND && c->hello_done) {
             continue;
         }
+        if (r == -EBADMSG && reason == CTL_BAD_FIELD && c->hello_done) {
+            /* A request of a later version, perhaps: refused, not punished. */
+            if (!send_reply(
+                    c, 0,
+                    "message refused: a field has a value that is not known here")) {
+                return 0;
+            }
+            continue;
+        }
         if (r < 0) {
             conn_drop(c, r == -EBADMSG ? ctl_reason_str(reason) : strerror(-r));
             return 0;

@@ -27,6 +27,7 @@ static const char *const state_name[] = {"invalid", "created", "running", "freez
                                          "frozen",  "stopped", "failed"};
 static int fd;
 static uint64_t next_seq = 1, sent_ns;
+static bool quiet;
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -57,7 +58,7 @@ static bool receive(uint64_t until_ns, struct ctl_msg *msg)
         }
         (void)poll(&p, 1, (int)((until_ns - now) / NSEC_PER_MSEC) + 1);
     }
-    if (msg->kind == CTL_VMM_REPORT) {
+    if (msg->kind == CTL_VMM_REPORT && !quiet) {
         const Gemel__VmmReport *rp = msg->vmm_report;
 
         if (rp->seq != 0 && rp->seq + 1 == next_seq) {
@@ -153,6 +154,32 @@ static bool wait_state(const char *name, uint64_t timeout_ms)
     die("closed while waiting for a state");
 }
 
+/* Freezes and thaws; what it took is printed once. */
+static bool storm(uint64_t epoch, uint64_t count)
+{
+    uint64_t worst_us = 0, sum_us = 0;
+
+    quiet = true;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t us;
+
+        if (!request(GEMEL__VMM_REQUEST__KIND__FREEZE, 0, 0, 0)) {
+            return false;
+        }
+        us = (loop_now_ns() - sent_ns) / NSEC_PER_USEC;
+        sum_us += us;
+        worst_us = us > worst_us ? us : worst_us;
+        if (!request(GEMEL__VMM_REQUEST__KIND__THAW, epoch + i, 0, 0)) {
+            return false;
+        }
+    }
+    quiet = false;
+    printf("storm count=%llu mean_us=%llu worst_us=%llu\n", (unsigned long long)count,
+           (unsigned long long)(sum_us / (count ? count : 1)),
+           (unsigned long long)worst_us);
+    return true;
+}
+
 static bool wait_closed(uint64_t timeout_ms)
 {
     uint64_t until = loop_now_ns() + timeout_ms * NSEC_PER_MSEC;
@@ -204,6 +231,11 @@ static bool run(char **argv, int *i)
 
         return request(GEMEL__VMM_REQUEST__KIND__LEASE, 0, ms,
                        loop_now_ns() - ago_ms * NSEC_PER_MSEC);
+    }
+    if (strcmp(cmd, "storm") == 0) {
+        uint64_t epoch = number(argv, i);
+
+        return storm(epoch, number(argv, i));
     }
     if (strcmp(cmd, "wait") == 0 && argv[*i + 1]) {
         const char *name = argv[++*i];
