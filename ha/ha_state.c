@@ -326,6 +326,9 @@ static void vm_parse(struct ha_state *state, struct ha_vm *vm)
         state->mem->free(vm->conf);
         vm->conf = NULL;
     }
+    if (vm->conf != NULL) {
+        vm->conf->uuid = vm->uuid; /* the definition need not name it: checks against it do */
+    }
 }
 
 /* `text`: the definition's bytes, not yet owned. */

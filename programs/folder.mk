@@ -37,6 +37,7 @@ check_PROGRAMS += tests/fake/fake_gemeld
 tests_fake_fake_gemeld_SOURCES = tests/fake/fake_gemeld.c tests/fake/fake_cli_server.c tests/fake/fake_cli_server.h
 tests_fake_fake_gemeld_LDADD = libbase_io.la $(QB_LIBS)
 $(tests_fake_fake_gemeld_OBJECTS): base/proto_ctl.pb-c.h
+dist_check_SCRIPTS += tests/lab/t_cli.sh
 GOLDEN_TESTS += tests/golden/cli/run.sh
 if FUZZ
 FUZZ_TARGETS += tests/fuzz/fuzz_cli

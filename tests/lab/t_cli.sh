@@ -1,0 +1,160 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The command line against the real thing: what `cluster init` writes starts a real Corosync, a real gemeld answers, and
+# every bad definition is refused with file, line and remedy, changing nothing. One node in namespaces of its own; all
+# of it ends with the first process in there.
+# shellcheck disable=SC1091 # the library is found at run time
+# shellcheck source=tests/lab/lib.sh
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
+
+if [ -z "${CLI_TEST_INSIDE:-}" ]; then
+    lab_begin
+    builddir=$(cd "$builddir" && pwd) || exit 1
+    export builddir CLI_TEST_INSIDE=1
+    unshare --net --mount --pid --fork --kill-child --mount-proc bash "$here/$(basename "$0")"
+    exit
+fi
+
+mount --make-rprivate / || exit 1
+for dir in /dev/shm /run /var/lib/corosync /tmp; do
+    mount -t tmpfs tmpfs "$dir" || { echo "Bail out! cannot mount a tmpfs on $dir"; exit 1; }
+done
+ip link set lo up
+cd /tmp || exit 1
+mkdir root state run log
+PATH="$builddir:$PATH"
+
+cat >cluster.yaml <<E
+cluster:
+  name: solo
+  nodes: [{name: n1, id: 1, addr: 127.0.0.1}]
+  insecure_lab: true
+E
+cat >node.yaml <<E
+node: {name: n1, vmroot: /tmp/root, state_dir: /tmp/state, run_dir: /tmp/run, log_dir: /tmp/log, memory: 128MiB}
+E
+# vm NAME MEMORY MAC [LINE]: a definition in NAME.yaml, and its disk
+vm() {
+    mkdir -p "root/$1"
+    truncate -s 1M "root/$1/disk0.img"
+    cat >"$1.yaml" <<E
+name: $1
+memory: $2
+boot: {firmware: /etc/passwd}
+disks:
+  - {path: disk0.img}
+nics:
+  - {mac: "$3"}
+E
+    [ $# -lt 4 ] || echo "$4" >>"$1.yaml"
+}
+
+records() {
+    gemel vm list --json | jq -c '[.vms[] | del(.since_ms)]'
+    gemel vm show web1 --yaml
+}
+
+# refused WANTED FILE: vm apply of FILE fails with this message, and nothing has changed
+refused() {
+    local before after out rc=0
+    before=$(records)
+    out=$(gemel vm apply -f "$2" 2>&1) || rc=$?
+    after=$(records)
+    equal "$after" "$before" || return 1
+    equal "$rc" 1 || return 1
+    case $out in
+    *"$1"*) ;;
+    *)
+        echo "says: $out"
+        echo "not:  $1"
+        return 1
+        ;;
+    esac
+}
+
+status_rc() {
+    rc_is "$1" timeout 10 gemel status
+}
+
+# typed TEXT COMMAND...: with TEXT on its standard input
+typed() {
+    local text=$1
+    shift
+    printf '%s' "$text" | "$@"
+}
+
+shows() {
+    local wanted=$1
+    shift
+    "$@" 2>&1 | grep -F -- "$wanted"
+}
+
+check_rc 7 "no agent: exit 7" gemel status
+check "cluster init" gemel cluster init -f cluster.yaml --node n1 --dir /tmp/etc
+corosync -f -c /tmp/etc/corosync/corosync.conf >corosync.log 2>&1 &
+corosync=$!
+check "Corosync takes what was written, and is quorate" wait_for 20 shows "Quorate:          Yes" corosync-quorumtool -s
+gemeld --config node.yaml >gemeld.log 2>&1 &
+gemeld=$!
+check "the agent answers: degraded, no definition yet" wait_for 20 status_rc 1
+check_rc 3 "no cluster definition to show" gemel cluster show
+check "cluster apply" gemel cluster apply -f cluster.yaml
+gemel cluster show --yaml >shown.yaml
+check "cluster show gives it back" diff cluster.yaml shown.yaml
+check "cluster apply again" gemel cluster apply -f cluster.yaml
+check "node list shows the node and its memory" shows 128MiB gemel node list
+
+vm web1 64MiB 52:54:00:00:00:01
+check "dry run" gemel vm apply -f web1.yaml --dry-run
+check_rc 3 "a dry run defines nothing" gemel vm show web1
+check "vm apply" gemel vm apply -f web1.yaml
+gemel vm show web1 --yaml >shown.yaml
+check "vm show gives it back" diff web1.yaml shown.yaml
+check "defined, and not started" shows stopped gemel vm list
+
+sed 's/memory/memroy/' web1.yaml >bad.yaml
+check "unknown key" refused "bad.yaml:2: memroy: unknown key; did you mean memory?" bad.yaml
+sed 's/64MiB/[1]/' web1.yaml >bad.yaml
+check "wrong type" refused "bad.yaml:2: memory: is a list where a size is expected; write for example 512MiB" bad.yaml
+sed 's/64MiB/64MiBx/' web1.yaml >bad.yaml
+check "trailing junk" refused "bad.yaml:2: memory: 64MiBx has an unknown unit" bad.yaml
+sed 's/disk0/disk9/' web1.yaml >bad.yaml
+check "missing disk" refused "bad.yaml:5: disks[0].path: /tmp/root/web1/disk9.img does not exist; create it" bad.yaml
+sed 's/64MiB/256MiB/' web1.yaml >bad.yaml
+check "memory beyond the node" refused \
+    "bad.yaml:2: memory: 256MiB is more than any node has for VMs; write at most 128MiB (n1)" bad.yaml
+vm web2 64MiB 52:54:00:00:00:01
+check "duplicate MAC" refused \
+    "web2.yaml:7: nics[0].mac: 52:54:00:00:00:01 is also used by VM web1; write another one" web2.yaml
+vm web1 64MiB 52:54:00:00:00:01 "uuid: 00000000-0000-4000-8000-000000000001"
+check "duplicate name" refused "web1.yaml:1: name: web1 is the name of another VM, with uuid" web1.yaml
+vm web2 64MiB 52:54:00:00:00:02 "ha: {restart: {max: 1, max: 2}}"
+check "duplicate key" refused "web2.yaml:8: max: is written twice" web2.yaml
+check "a cluster is no VM" refused "cluster.yaml defines a cluster; gemel cluster apply takes it" cluster.yaml
+
+check_rc 3 "no such VM" gemel vm start nosuch
+check_rc 3 "no such node" gemel node fence nosuch --yes
+check_rc 3 "nothing to explain" gemel explain nosuch
+check "explain" shows "web1" gemel explain web1
+check "the definition is in the events" shows "web1" gemel events
+check_rc 4 "delete is not done without the name" typed "" gemel vm delete web1
+check_rc 4 "nor with another one" typed "web2" gemel vm delete web1
+check "it is still there" gemel vm show web1
+check "delete with the name" typed "web1" gemel vm delete web1
+check_rc 3 "now it is gone" gemel vm show web1
+
+kill -STOP "$gemeld"
+check_rc 7 "an agent that hangs: exit 7, not for ever" timeout 20 gemel status
+kill -CONT "$gemeld"
+check "it answers again" wait_for 20 status_rc 1
+kill "$corosync"
+wait "$corosync"
+check "without Corosync: no quorum, exit 6" wait_for 20 status_rc 6
+kill "$gemeld"
+wait "$gemeld"
+check_rc 7 "without the agent: exit 7" gemel status
+if [ "${tap_failed:?}" -gt 0 ]; then
+    tail -n 20 gemeld.log corosync.log | sed 's/^/# /'
+fi
+tap_end
