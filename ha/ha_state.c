@@ -327,7 +327,8 @@ static void vm_parse(struct ha_state *state, struct ha_vm *vm)
         vm->conf = NULL;
     }
     if (vm->conf != NULL) {
-        vm->conf->uuid = vm->uuid; /* the definition need not name it: checks against it do */
+        vm->conf->uuid =
+            vm->uuid; /* the definition need not name it: checks against it do */
     }
 }
 

@@ -4,7 +4,7 @@
  * fw_cfg, reset, debug), the door for inputs, wake-ups, and its state as a hostile
  * stream.
  */
-#include "machine_rig.h"
+#include "tests/unit/vmm/machine_rig.h"
 
 #include <errno.h>
 #include <stdlib.h>

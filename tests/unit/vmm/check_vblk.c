@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-blk: each request type, framing, limits, order of overlapping requests, resets
  * with I/O under way, flush rules. */
-#include "machine_rig.h"
+#include "tests/unit/vmm/machine_rig.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The virtio-mmio transport: every register in every width, feature and status rules,
  * frozen queues. */
-#include "machine_rig.h"
+#include "tests/unit/vmm/machine_rig.h"
 
 #include <string.h>
 

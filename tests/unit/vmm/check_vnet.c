@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-net: frames both ways, what is dropped and counted, the bounded backlog, the
  * link, event indexes. */
-#include "machine_rig.h"
+#include "tests/unit/vmm/machine_rig.h"
 
 #include <string.h>
 
