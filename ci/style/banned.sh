@@ -15,7 +15,7 @@ cat >"$scratch/banned" <<'T'
 \bsystem *\( @ ^tests/ => os_spawn: no shell between us and the program
 \bpopen *\( @ ^tests/ => os_spawn with a pipe
 \b(atoi|atol|atoll|atof) *\( @ ^tests/ => text_u64 of base/text.h, which refuses trailing text
-\bstrtok *\( @ - => strsep, strcspn
+\bstrtok *\( @ ^tests/ => strsep, strcspn
 \balloca *\( @ - => a fixed array, or malloc
 \brand *\(\) @ - => a seed in the state, getrandom
 \btime *\( *(NULL|0|&) @ ^(base/os_wall[.]c|tests/) => loop_now_ns for decisions, os_wall_ns for people
