@@ -102,7 +102,8 @@ static unsigned chip_ack(struct pic_chip *chip, bool is_master)
     } else if (chip->rotate_on_auto_eoi) {
         chip->lowest_plus_one = (uint8_t)((line + 1) & 7);
     }
-    if ((chip->elcr & bit) == 0 && !(is_master && line == PIC_CASCADE)) {
+    if ((chip->elcr & bit) ==
+        0) { /* the cascade's is worked out anew by update_cascade */
         chip->irr &= (uint8_t)~bit;
     }
     return line;

@@ -512,6 +512,23 @@ START_TEST(other_configurations)
 }
 END_TEST
 
+START_TEST(timer_status_travels)
+{
+    uint8_t *state;
+    size_t len;
+    struct state_io io;
+
+    rig.now_ns = 3000 * NSEC_PER_SEC; /* the timer's top bit has changed several times */
+    ck_assert_uint_eq(rig_in(&rig, 0x600, 2), 1);
+    rig_out(&rig, 0x600, 2, 1);
+    len = rig_save(&rig, &state);
+    rig_renew(&rig);
+    ck_assert_int_eq(rig_load(&rig, state, len, &io), 0);
+    ck_assert_uint_eq(rig_in(&rig, 0x600, 2), 0); /* told once, also across hosts */
+    free(state);
+}
+END_TEST
+
 START_TEST(command_line_travels)
 {
     uint8_t *state, buf[64];
@@ -550,6 +567,7 @@ static Suite *machine_suite(void)
     tcase_add_test(tc, every_byte_damaged);
     tcase_add_test(tc, every_prefix_and_every_small_buffer);
     tcase_add_test(tc, other_configurations);
+    tcase_add_test(tc, timer_status_travels);
     tcase_add_test(tc, command_line_travels);
     suite_add_tcase(suite, tc);
     return suite;

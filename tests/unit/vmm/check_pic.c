@@ -201,6 +201,23 @@ START_TEST(poll_and_modes)
 }
 END_TEST
 
+START_TEST(icw1_clears_edges)
+{
+    init_pair(0x01);
+    out(4, 0x20);
+    pulse(3);
+    dev_pic_set_line(&pic, 5, true);
+    dev_pic_set_line(&pic, 6, true);
+    ck_assert_uint_eq(in(0), 0x68);
+    out(0, 0x11);
+    ck_assert_uint_eq(in(0), 0x20); /* a level stays; an edge has to come again */
+    out(1, 0x20);
+    out(1, 0x04);
+    out(1, 0x01);
+    ck_assert_uint_eq(dev_pic_ack(&pic), 0x25);
+}
+END_TEST
+
 START_TEST(nothing_before_icw)
 {
     memset(&pic, 0, sizeof pic);
@@ -388,6 +405,7 @@ static Suite *pic_suite(void)
     tcase_add_test(tc, elcr_bits);
     tcase_add_test(tc, every_mask_and_every_request);
     tcase_add_test(tc, poll_and_modes);
+    tcase_add_test(tc, icw1_clears_edges);
     tcase_add_test(tc, nothing_before_icw);
     tcase_add_test(tc, random_against_model);
     suite_add_tcase(suite, tc);

@@ -250,10 +250,25 @@ static void guest_port(struct run *run)
 static void guest_pit(struct run *run)
 {
     uint64_t count = 60 + guest_pick(run, 4000);
+    uint16_t port = (uint16_t)(0x40 + guest_pick(run, 3));
 
-    rig_out(&run->rig, 0x43, 1, 0x30 | guest_pick(run, 6) << 1);
-    rig_out(&run->rig, 0x40, 1, count & 0xFF);
-    rig_out(&run->rig, 0x40, 1, count >> 8);
+    switch (guest_pick(run, 4)) {
+    case 0:
+        rig_out(&run->rig, 0x43, 1, (port & 3u) << 6 | 0x30 | guest_pick(run, 6) << 1);
+        rig_out(&run->rig, port, 1, count & 0xFF);
+        rig_out(&run->rig, port, 1, count >> 8);
+        break;
+    case 1: /* latched now, read at some other time */
+        rig_out(&run->rig, 0x43, 1, (port & 3u) << 6);
+        break;
+    case 2:
+        rig_out(&run->rig, 0x43, 1, 0xC0 | guest_pick(run, 32) << 1);
+        break;
+    default:
+        guest_saw(run, rig_in(&run->rig, port, 1));
+        rig_out(&run->rig, 0x61, 1, guest_pick(run, 4));
+        break;
+    }
 }
 
 static void guest_step(struct run *run)
@@ -271,11 +286,11 @@ static void guest_step(struct run *run)
         guest_net(run);
     } else if (what < 60) {
         guest_interrupt(run);
-    } else if (what < 62) {
+    } else if (what < 70) {
         guest_pit(run);
-    } else if (what < 64) {
+    } else if (what < 72) {
         guest_start_devices(run); /* a driver's reset with requests under way */
-    } else if (what < 65 && run->step % 7 == 0) {
+    } else if (what < 73 && run->step % 7 == 0) {
         machine_reset(run->rig.m);
         rig_pic_init(&run->rig);
         guest_start_devices(run);
@@ -387,11 +402,15 @@ static void move_machine(struct run *run)
 {
     uint8_t *state, *again;
     size_t len = rig_save(&run->rig, &state), again_len;
+    uint64_t wake_ns = machine_next_wake_ns(run->rig.m);
+    bool irq = machine_irq_pending(run->rig.m);
     struct state_io io;
 
     rig_renew(&run->rig);
     ck_assert_msg(rig_load(&run->rig, state, len, &io) == 0, "load: %s in %s (%s)",
                   state_error_str(io.error), io.section.name, io.refused_field);
+    ck_assert_uint_eq(machine_next_wake_ns(run->rig.m), wake_ns);
+    ck_assert_int_eq(machine_irq_pending(run->rig.m), irq);
     again_len = rig_save(&run->rig, &again);
     ck_assert_uint_eq(len, again_len);
     ck_assert(memcmp(state, again, len) == 0);

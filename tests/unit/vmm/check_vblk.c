@@ -490,6 +490,36 @@ START_TEST(reissue_after_go_live)
 }
 END_TEST
 
+/* A write whose data begins in the middle of a segment is gathered again from there. */
+START_TEST(reissue_with_framing)
+{
+    uint64_t header[2] = {T_OUT, 5};
+    uint8_t *state;
+    size_t len;
+    struct state_io io;
+
+    gmem_write(&rig.gm, (struct gpa){DATA}, header, sizeof header);
+    for (unsigned i = 0; i < 512; i++) {
+        rig.ram[DATA + 16 + i] = (uint8_t)i;
+    }
+    rig_desc(&rig, &ring, 0, DATA, 100, 1, 1);
+    rig_desc(&rig, &ring, 1, DATA + 100, 428, 1, 2);
+    rig_desc(&rig, &ring, 2, STATUS, 1, 2, 0);
+    rig_offer(&rig, &ring, 0);
+    rig_notify(&rig, &ring);
+    len = rig_save(&rig, &state);
+    rig_renew(&rig);
+    ck_assert_int_eq(rig_load(&rig, state, len, &io), 0);
+    free(state);
+    rig.pending_count = 0;
+    machine_reissue(rig.m);
+    ck_assert_uint_eq(rig.pending_count, 1);
+    for (unsigned i = 0; i < 512; i++) {
+        ck_assert_uint_eq(rig.pending[0].request.data[i], (uint8_t)i);
+    }
+}
+END_TEST
+
 static Suite *vblk_suite(void)
 {
     Suite *suite = suite_create("vblk");
@@ -511,6 +541,7 @@ static Suite *vblk_suite(void)
     tcase_add_test(tc, failed_flush_is_latched);
     tcase_add_test(tc, write_through_without_flush_feature);
     tcase_add_test(tc, reissue_after_go_live);
+    tcase_add_test(tc, reissue_with_framing);
     suite_add_tcase(suite, tc);
     return suite;
 }
