@@ -40,3 +40,8 @@ check_PROGRAMS += tests/golden/policy_run
 tests_golden_policy_run_SOURCES = tests/golden/policy_run.c
 tests_golden_policy_run_LDADD = libha_core.la libfencing_core.la libbase_io.la
 GOLDEN_TESTS += tests/golden/policy.sh
+
+UNIT_TESTS += tests/unit/ha/check_ha_store
+tests_unit_ha_check_ha_store_SOURCES = tests/unit/ha/check_ha_store.c tests/unit/unit.h
+tests_unit_ha_check_ha_store_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_store_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)

@@ -204,12 +204,43 @@ static void discard_superseded(struct ha_agent *agent, const struct ha_vm *vm)
     for (unsigned i = 0; i < agent->local_vm_count; i++) {
         const struct ha_local_vm *local = &agent->local_vm[i];
 
-        if (uuid_equal(local->vm, vm->uuid) && local->state != HA_LOCAL_STARTING &&
+        if (uuid_equal(local->vm, vm->uuid) && local->epoch != 0 &&
             vm->epoch > local->epoch && !uuid_equal(vm->instance, local->instance)) {
             agent->ops->vm_discard(agent->ctx, vm->uuid,
                                    "a later claim names another instance");
             return;
         }
+    }
+}
+
+/*
+ * After a state transfer no update says what became of the VMs here while this node was
+ * away. One whose record is gone, or that a later claim has, runs no further instruction;
+ * and all of them where this very life of the node is held for dead: others may have
+ * taken them on the strength of that proof.
+ */
+void ha_agent_discard_superseded(struct ha_agent *agent)
+{
+    struct proof_answer answer;
+    bool dead = proof_is_dead(&agent->state.proofs, agent->self.nodeid,
+                              &agent->self.incarnation, &answer);
+
+    for (unsigned i = agent->local_vm_count; i-- > 0;) {
+        struct uuid uuid = agent->local_vm[i].vm;
+        const struct ha_vm *vm = ha_state_vm(&agent->state, uuid);
+
+        if (dead || vm == NULL) {
+            agent->ops->vm_discard(agent->ctx, uuid,
+                                   dead ? "this node is held for dead, others may have it"
+                                        : "it has been deleted");
+        } else {
+            discard_superseded(agent, vm);
+        }
+    }
+    if (dead) {
+        ha_agent_trace(agent, "this life of the node is held for dead (",
+                       proof_kind_str(answer.kind), "): it begins another one");
+        agent->ops->reincarnate(agent->ctx);
     }
 }
 
@@ -468,7 +499,10 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
         }
         break;
     case HA_MSG_OP_RESULT:
-        on_op_result(agent, &msg.op_result);
+        /* Its updates came before it: outside of this phase they were dropped. */
+        if (agent->phase == HA_PHASE_SYNCED) {
+            on_op_result(agent, &msg.op_result);
+        }
         break;
     case HA_MSG_RENEW:
     case HA_MSG_RENEW_ECHO:

@@ -46,6 +46,10 @@ struct ha_agent_ops {
      * fills *ret_report. May be NULL. */
     bool (*early_off)(void *ctx, const struct ha_node *node,
                       struct ha_fence_report *ret_report);
+    /* A proof says that this incarnation is dead, and it is not: everything of it is
+     * being discarded; when it is gone, the agent begins a new life under another join
+     * counter. Until then nothing is placed here. */
+    void (*reincarnate)(void *ctx);
     void (*op_done)(void *ctx, const struct ha_op_result *result);
     /* An applied item with something to tell: the cluster-wide event log. */
     void (*event)(void *ctx, uint64_t version, const char *text);
@@ -175,6 +179,8 @@ bool ha_agent_is_participant(const struct ha_agent *agent, uint32_t nodeid);
  * -------------------------------------------------------- */
 void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg,
                    const struct ha_local_vm *vms);
+void ha_agent_discard_superseded(struct ha_agent *agent);
+void ha_agent_discard_superseded(struct ha_agent *agent);
 void ha_agent_trace(struct ha_agent *agent, const char *a, const char *b, const char *c);
 struct ha_member *ha_agent_member(struct ha_agent *agent, uint32_t nodeid);
 void ha_sync_summary_send(struct ha_agent *agent);

@@ -87,6 +87,9 @@ static void node_came_back(struct ha_agent *agent, struct ha_node *node,
     node->lost = false;
     node->clean_stopped = false;
     node->memory_bytes = m->memory_bytes;
+    if (node->fence == HA_FENCE_OK || node->fence == HA_FENCE_FAILED) {
+        node->fence = HA_FENCE_NONE; /* that one is history */
+    }
     ha_coord_emit_node(agent, node, no_op, event);
 }
 
@@ -127,7 +130,11 @@ static void review_nodes(struct ha_agent *agent)
         } else if (!ha_view_has(&agent->view, node.nodeid) && node.seen && !node.lost &&
                    !node.clean_stopped) {
             node.lost = true;
-            ha_text_set(event, sizeof event, node.name, ": left the view", NULL);
+            ha_text_set(event, sizeof event, node.name,
+                        ha_view_away(&agent->view, node.nodeid)
+                            ? ": its agent is away, the node is in the ring"
+                            : ": left the view",
+                        NULL);
             ha_coord_emit_node(agent, &node, no_op, event);
             early_proof(agent, &node);
         }
@@ -265,6 +272,13 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
     vm.epoch = report->epoch > vm.epoch ? report->epoch : vm.epoch;
     switch (report->outcome) {
     case HA_OUTCOME_RUNNING:
+        if (!current && vm.state == HA_VM_STOPPING &&
+            uuid_equal(report->instance, vm.instance)) {
+            /* Told to stop, and its agent forgot (it was restarted): told again. */
+            vm.attempt = agent->ops->new_uuid(agent->ctx);
+            ha_coord_emit_vm(agent, &vm, no_op, "");
+            return;
+        }
         if (!current || (vm.state != HA_VM_STARTING && vm.state != HA_VM_UNKNOWN)) {
             return;
         }
@@ -276,7 +290,9 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         ha_coord_emit_vm(agent, &vm, no_op, event);
         break;
     case HA_OUTCOME_START_FAILED:
-        if (current && vm.state == HA_VM_STARTING) {
+        /* RUNNING, UNKNOWN: what its summary said before it knew better. */
+        if (current && (vm.state == HA_VM_STARTING || vm.state == HA_VM_RUNNING ||
+                        vm.state == HA_VM_UNKNOWN)) {
             vm.avoid = from;
             vm_failed(agent, &vm, false, report->text, now_ns);
         }

@@ -186,6 +186,38 @@ static void op_fence_on(void *ctx, const struct ha_node *node)
     ha_fencelink_on(((struct ha_daemon *)ctx)->fencelink, node, uuid_random());
 }
 
+static void op_reincarnate(void *ctx)
+{
+    struct ha_daemon *d = ctx;
+
+    if (!d->reincarnating) {
+        local_event(d, d->node.name,
+                    ": held for dead while it lived; it begins a new life", "");
+    }
+    d->reincarnating = true;
+}
+
+/* The old life's VMs are gone: the agent ends, and its supervisor starts the next life.
+ */
+static void watch_reincarnation(struct ha_daemon *d)
+{
+    char path[PATH_LEN_MAX * 2], text[32];
+    size_t len;
+
+    if (!d->reincarnating || ha_vmm_count(d->vmm) != 0) {
+        return;
+    }
+    snprintf(path, sizeof path, "%s/join", d->node.run_dir);
+    len = (size_t)snprintf(text, sizeof text, "%" PRIu64 "\n",
+                           d->agent.self.incarnation.join + 1);
+    if (os_file_replace(path, text, len, 0600) < 0) {
+        return; /* tried again by the tick */
+    }
+    log_warn("restarting under a new incarnation");
+    d->failed = true;
+    loop_stop(d->loop);
+}
+
 static void op_op_done(void *ctx, const struct ha_op_result *result)
 {
     ha_ipc_op_done(((struct ha_daemon *)ctx)->ipc, result);
@@ -236,6 +268,7 @@ static const struct ha_agent_ops agent_ops = {
     .fence_off = op_fence_off,
     .fence_cancel = op_fence_cancel,
     .fence_on = op_fence_on,
+    .reincarnate = op_reincarnate,
     .op_done = op_op_done,
     .event = op_event,
     .trace = op_trace,
@@ -555,6 +588,7 @@ static void tick(void *data)
     if (d->agent_up) {
         ha_agent_tick(&d->agent, now_ns);
         watch_quorum(d, now_ns);
+        watch_reincarnation(d);
         after_change(d);
         due_ns = ha_agent_due_ns(&d->agent);
         if (due_ns > now_ns && due_ns - now_ns < delay_ns) {

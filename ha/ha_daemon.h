@@ -42,6 +42,8 @@ struct ha_daemon {
     struct ha_ipc *ipc;
     bool fenced_connected;
     bool store_failed;
+    bool reincarnating,
+        failed; /* the loop was stopped for the supervisor to start anew */
     uint64_t start_ns;
     loop_timer tick_timer;
     uint64_t not_quorate_since_ns; /* 0: quorate */

@@ -28,6 +28,7 @@ static bool occupies(const struct ha_vm *vm)
 
 void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
 {
+    struct proof_answer answer;
     const struct ha_state *state = in->state;
 
     place->in = in;
@@ -37,10 +38,12 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
 
         place->node[i].nodeid = node->nodeid;
         /* A node whose fence request is not settled could still be shot: nothing is
-         * placed there (R7). */
-        place->node[i].eligible = is_participant(in, node->nodeid) &&
-                                  node->fence != HA_FENCE_PENDING &&
-                                  node->fence != HA_FENCE_CANCELLING;
+         * placed there (R7). Nor on one whose proof of death is there already: the next
+         * claimant would not wait for another. */
+        place->node[i].eligible =
+            is_participant(in, node->nodeid) &&
+            !proof_is_dead(&state->proofs, node->nodeid, &node->incarnation, &answer) &&
+            node->fence != HA_FENCE_PENDING && node->fence != HA_FENCE_CANCELLING;
         place->node[i].memory_free = node->memory_bytes;
     }
     for (unsigned i = 0; i < state->vm_count; i++) {

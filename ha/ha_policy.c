@@ -234,6 +234,19 @@ static void owner_present(struct decision *d, unsigned index)
     }
 }
 
+/* Its node is in the ring, so it is only the agent that left, and not for long yet. */
+static bool agent_is_away(struct decision *d, const struct ha_node *node)
+{
+    uint64_t at_ns = node->changed_ns + d->in->times->agent_away_ns;
+
+    if (!node->lost || node->fence != HA_FENCE_NONE ||
+        !ha_view_away(d->in->view, node->nodeid) || d->in->now_ns >= at_ns) {
+        return false;
+    }
+    due(d, at_ns);
+    return true;
+}
+
 static void decide_vm(struct decision *d, unsigned index)
 {
     const struct ha_vm *vm = d->in->state->vm[index];
@@ -270,6 +283,9 @@ static void decide_vm(struct decision *d, unsigned index)
         break;
     }
     owner = ha_state_node(d->in->state, vm->owner);
+    if (owner != NULL && agent_is_away(d, owner)) {
+        return; /* R8: its VMs go on without it; it may be a restart */
+    }
     if (owner != NULL && participates(d->in, vm->owner) &&
         incarnation_equal(&owner->incarnation, &vm->owner_incarnation)) {
         owner_present(d, index);
@@ -353,7 +369,9 @@ static void decide_fence_absent(struct decision *d, unsigned index)
     case HA_FENCE_NONE:
     case HA_FENCE_OK:
     case HA_FENCE_CANCELLING:
-        if (d->in->fence_budget_left == 0) {
+        /* One that was cancelled has been counted. */
+        if (d->in->fence_budget_left == 0 &&
+            !incarnation_equal(&node->fence_incarnation, &node->incarnation)) {
             return; /* `gemel status` says so; gemel node fence overrides */
         }
         break;

@@ -53,6 +53,7 @@ struct ha_store {
     int error;
     /* Worker only: */
     int fd;
+    bool header_dirty; /* written, not yet durable */
     uint64_t end;
 };
 
@@ -183,6 +184,7 @@ static int worker_append(struct ha_store *store, const struct job *jobs)
         return r;
     }
     header_put(header, store->end);
+    store->header_dirty = true;
     return write_at(store->fd, header, sizeof header, 0);
 }
 
@@ -203,6 +205,7 @@ static int worker_replace(struct ha_store *store, const struct job *job)
     }
     store->fd = fd;
     store->end = job->len;
+    store->header_dirty = false; /* the file was replaced whole, header and all */
     return 0;
 }
 
@@ -222,6 +225,16 @@ static struct job *take_batch(struct ha_store *store)
     return batch;
 }
 
+/* Nobody waits for this, but a log that is cut short must show it: so the durable length
+ * follows the data as soon as there is a pause. */
+static int header_sync(struct ha_store *store)
+{
+    int r = store->header_dirty ? make_durable(store->fd) : 0;
+
+    store->header_dirty = false;
+    return r;
+}
+
 static void *worker(void *data)
 {
     struct ha_store *store = data;
@@ -233,6 +246,15 @@ static void *worker(void *data)
         uint64_t version = 0;
         int r;
 
+        if (store->head == NULL && store->header_dirty && store->error == 0) {
+            pthread_mutex_unlock(&store->lock);
+            r = header_sync(store);
+            pthread_mutex_lock(&store->lock);
+            if (r < 0) {
+                store->error = r;
+                (void)!write(store->wake_fd, &one, sizeof one);
+            }
+        }
         while (store->head == NULL && !store->closing) {
             pthread_cond_wait(&store->wanted, &store->lock);
         }

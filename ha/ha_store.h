@@ -5,7 +5,8 @@
  *
  * File: a 4 KiB header {magic, version, durable length, crc}, then frames (base/frame;
  * type: item kind, seq: version). The durable length is written after each fdatasync,
- * itself not synced: it may lag behind the data, never lead it. So a file shorter than it
+ * and synced in the next pause, which nobody waits for: it may lag behind the data (by
+ * the last batch), never lead it. So a file shorter than it
  * says, or broken before it, has lost what was acknowledged: the node is amnesiac. Broken
  * after it: an append that nobody was told about; it is cut off.
  */

@@ -51,13 +51,16 @@ void ha_sync_summary_send(struct ha_agent *agent)
 }
 
 /* Nobody will answer these: the coordinator that heard them, if it did, belonged to the
- * last view. */
-static void ops_give_up(struct ha_agent *agent)
+ * last view; and what it answered with is void where its update was dropped with that
+ * view (the next term's items get the same versions). `all`: the state that held them has
+ * been replaced. */
+static void ops_give_up(struct ha_agent *agent, bool all)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
         struct ha_op_result result = agent->waiting_op[i].result;
 
-        if (uuid_is_none(result.uid) || result.version != UINT64_MAX) {
+        if (uuid_is_none(result.uid) ||
+            (!all && result.version <= agent->state.version)) {
             continue;
         }
         memset(&agent->waiting_op[i], 0, sizeof agent->waiting_op[i]);
@@ -77,7 +80,7 @@ void ha_sync_begin(struct ha_agent *agent, uint64_t now_ns)
     memset(&agent->sync, 0, sizeof agent->sync);
     agent->sync_proposed_ns = 0;
     agent->deferred_count = 0; /* the summary says what is */
-    ops_give_up(agent);
+    ops_give_up(agent, false);
     if (agent->receiving) {
         ha_state_clear(&agent->incoming);
         agent->receiving = false;
@@ -321,6 +324,7 @@ static void synced(struct ha_agent *agent, uint64_t now_ns)
     }
     agent->deferred_count = 0;
     fences_resume(agent);
+    ha_agent_discard_superseded(agent);
     if (ha_agent_is_coordinator(agent)) {
         ha_coord_synced(agent, now_ns);
     }
@@ -422,6 +426,7 @@ void ha_sync_snap_end(struct ha_agent *agent, const struct ha_msg *msg, uint64_t
         agent->state.proofs.proofs = agent->state.proof_slots;
         agent->state.proofs.stopped = agent->state.stopped_slots;
         agent->receiving = false;
+        ops_give_up(agent, true);
         agent->ops->persist_all(agent->ctx);
     }
     synced(agent, now_ns);

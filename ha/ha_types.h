@@ -121,9 +121,12 @@ struct ha_view {
     struct ha_ring ring;
     unsigned member_count;
     uint32_t member[NODES_MAX]; /* ascending */
-    unsigned votes_needed;      /* strict majority of expected votes (1 with two_node) */
+    unsigned away_count;
+    uint32_t away[NODES_MAX]; /* in the ring, but their agent is not in the group (R8) */
+    unsigned votes_needed;    /* strict majority of expected votes (1 with two_node) */
 };
 
 const char *ha_vm_state_str(enum ha_vm_state state);
 bool ha_view_has(const struct ha_view *view, uint32_t nodeid);
+bool ha_view_away(const struct ha_view *view, uint32_t nodeid);
 bool ha_ring_equal(struct ha_ring a, struct ha_ring b);

@@ -29,6 +29,16 @@ bool ha_view_has(const struct ha_view *view, uint32_t nodeid)
     return false;
 }
 
+bool ha_view_away(const struct ha_view *view, uint32_t nodeid)
+{
+    for (unsigned i = 0; i < view->away_count; i++) {
+        if (view->away[i] == nodeid) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool list_has(const uint32_t *list, unsigned count, uint32_t nodeid)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -86,6 +96,14 @@ static bool recompute(struct ha_view_tracker *t)
                 break;
             }
             members_insert(&next, nodeid);
+        }
+    }
+    for (unsigned i = 0; next.agreed && i < t->totem_count; i++) {
+        uint32_t nodeid = t->totem[i];
+
+        if (list_has(t->nodelist, t->nodelist_count, nodeid) &&
+            !list_has(t->group, t->group_count, nodeid) && next.away_count < NODES_MAX) {
+            next.away[next.away_count++] = nodeid;
         }
     }
     changed = memcmp(&next, &t->view, sizeof next) != 0;

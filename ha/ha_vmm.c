@@ -97,6 +97,9 @@ static enum ha_local_state public_state(const struct ha_local *l)
     if (l->stopping) {
         return HA_LOCAL_STOPPING;
     }
+    if (l->adopted) {
+        return HA_LOCAL_STARTING; /* until its VMM has said what it is */
+    }
     switch (l->phase) {
     case LOCAL_RUNNING:
         return HA_LOCAL_RUNNING;
@@ -171,6 +174,14 @@ void ha_local_running(struct ha_local *l)
     ha_local_publish(l, false);
     l->vmm->ops->step(l->vmm->ctx, l->name, thawed ? "guest thawed" : "guest entered");
     report(l, HA_OUTCOME_RUNNING, thawed ? "thawed" : "started");
+}
+
+void ha_local_found(struct ha_local *l)
+{
+    l->phase = LOCAL_RUNNING;
+    l->claim_won = true;
+    ha_local_publish(l, false);
+    report(l, HA_OUTCOME_RUNNING, "found running by its agent, which was restarted");
 }
 
 void ha_local_frozen(struct ha_local *l, const char *why)

@@ -59,6 +59,8 @@ struct ha_local *ha_local_find(struct ha_vmm *vmm, struct uuid vm);
 void ha_local_publish(struct ha_local *l, bool gone);
 void ha_local_save(struct ha_local *l);
 void ha_local_running(struct ha_local *l);
+/* An adopted one has said that it runs. */
+void ha_local_found(struct ha_local *l);
 void ha_local_frozen(struct ha_local *l, const char *why);
 void ha_local_linked(struct ha_local *l);
 /* The start did not work: ends the process if there is one, releases the claim, reports.

@@ -300,8 +300,7 @@ static void on_state(struct ha_local *l, const Gemel__VmmReport *m)
         if (l->adopted) {
             l->adopted = false;
             l->epoch = m->epoch;
-            l->claim_won = true;
-            ha_local_publish(l, false);
+            ha_local_found(l);
         } else if (l->phase == LOCAL_STARTING && l->entered && m->epoch == l->epoch) {
             ha_local_running(l);
         }

@@ -95,6 +95,7 @@ static int run(const struct conf_node *node)
     }
     log_info("gemeld %s on %s", PACKAGE_VERSION, node->name);
     loop_run(loop);
+    r = daemon->failed ? -ESTALE : 0; /* failed: the supervisor starts it again */
 out:
     ha_daemon_free(daemon);
     loop_free(loop);

@@ -25,7 +25,7 @@ struct sim_node {
     struct ha_agent agent;
     bool up, persist_held;
     uint64_t held_version;
-    unsigned starts, stops, fences, discards;
+    unsigned starts, stops, fences, discards, reincarnated;
     struct uuid last_attempt;
     char last_vm[VM_NAME_MAX + 1];
     struct ha_op_result result;
@@ -98,6 +98,11 @@ static void sim_ignore_node(void *ctx, const struct ha_node *node)
 {
     (void)ctx;
     (void)node;
+}
+
+static void sim_reincarnate(void *ctx)
+{
+    self_of(ctx)->reincarnated++;
 }
 
 static void sim_op_done(void *ctx, const struct ha_op_result *result)
@@ -183,6 +188,7 @@ static const struct ha_agent_ops ops = {
     .fence_off = sim_fence,
     .fence_cancel = sim_ignore_node,
     .fence_on = sim_ignore_node,
+    .reincarnate = sim_reincarnate,
     .op_done = sim_op_done,
     .event = sim_event,
     .trace = sim_trace,
@@ -559,6 +565,185 @@ START_TEST(a_node_that_was_only_cut_off_keeps_its_vm)
 }
 END_TEST
 
+static void form_away(uint64_t seq, uint32_t away)
+{
+    struct ha_view view;
+
+    memset(&view, 0, sizeof view);
+    view.agreed = view.quorate = true;
+    view.ring = (struct ha_ring){1, seq};
+    view.votes_needed = 2;
+    for (uint32_t id = 1; id <= NODES; id++) {
+        if (id == away) {
+            view.away[view.away_count++] = id;
+        } else {
+            view.member[view.member_count++] = id;
+        }
+    }
+    for (uint32_t id = 1; id <= NODES; id++) {
+        if (id != away) {
+            ha_agent_view(&sim[id].agent, &view, now_ns);
+        }
+    }
+}
+
+static void tick_for(uint64_t ns)
+{
+    for (uint64_t end_ns = now_ns + ns; now_ns < end_ns;) {
+        now_ns += 100 * NSEC_PER_MSEC;
+        for (uint32_t id = 1; id <= NODES; id++) {
+            ha_agent_tick(&sim[id].agent, now_ns);
+        }
+        settle();
+    }
+}
+
+/* R8: an agent that is restarted takes nobody's VM down; one that stays away does. */
+START_TEST(an_agent_may_be_away_for_a_while)
+{
+    run_web1();
+    ck_assert_uint_eq(vm_at(2)->owner, 1);
+    form_away(4, 1); /* the ring stays, only the group changes */
+    settle();
+    ck_assert_int_eq(sim[2].agent.phase, HA_PHASE_SYNCED);
+    tick_for(5 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_RUNNING);
+    ck_assert_uint_eq(sim[2].fences + sim[3].fences, 0);
+    form(4, 3, all);
+    settle();
+    tick_for(20 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_RUNNING);
+    ck_assert_uint_eq(sim[2].fences + sim[3].fences, 0);
+
+    form_away(4, 1);
+    settle();
+    tick_for(11 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_UNKNOWN);
+    ck_assert_uint_eq(sim[2].fences + sim[3].fences, 1);
+    ck_assert_uint_eq(sim[2].starts + sim[3].starts, 0);
+}
+END_TEST
+
+/* A proof was wrong (an operator's word, a lying device): the node is back, the same. */
+START_TEST(a_node_held_for_dead_begins_a_new_life)
+{
+    static const uint32_t alone[] = {1};
+
+    run_web1();
+    form(8, 2, rest);
+    form(9, 1, alone);
+    settle();
+    op_at(2, "node confirm-off", "n1", "");
+    ck_assert_uint_eq(sim[2].result.exit_code, 0);
+    ck_assert_uint_eq(sim[2].starts + sim[3].starts, 1);
+    form(12, 3, all);
+    settle();
+    ck_assert_uint_ge(sim[1].discards, 1);
+    ck_assert_uint_eq(sim[1].reincarnated, 1);
+    ck_assert_uint_eq(sim[2].reincarnated + sim[3].reincarnated, 0);
+}
+END_TEST
+
+/* Nothing is placed on such a node: the proof would be there before it is needed. */
+START_TEST(nothing_is_placed_on_a_node_held_for_dead)
+{
+    static const uint32_t alone[] = {1};
+
+    op_at(2, "vm apply", "", vm_yaml);
+    form(8, 2, rest);
+    form(9, 1, alone);
+    settle();
+    op_at(2, "node confirm-off", "n1", "");
+    form(12, 3, all);
+    settle();
+    op_at(2, "vm start", "web1", "");
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_STARTING);
+    ck_assert_uint_ne(vm_at(2)->owner, 1);
+}
+END_TEST
+
+/* The VM went elsewhere while its first node was away, and only a state transfer tells.
+ */
+START_TEST(a_copy_that_was_superseded_is_discarded)
+{
+    struct ha_vm_report running = {.outcome = HA_OUTCOME_RUNNING, .epoch = 2};
+    struct ha_fence_report off = {.result = HA_FENCE_OK};
+    static const uint32_t alone[] = {1};
+    uint32_t next;
+
+    run_web1();
+    form(8, 2, rest);
+    form(9, 1, alone);
+    settle();
+    off.uid = ha_state_node(&sim[2].agent.state, 1)->fence_uid;
+    off.target = 1;
+    off.incarnation = sim[1].agent.self.incarnation;
+    ha_agent_fence_report(&sim[sim[2].fences != 0 ? 2 : 3].agent, &off, now_ns);
+    settle();
+    next = vm_at(2)->owner;
+    ck_assert_uint_ne(next, 1);
+    running.vm = vm_at(2)->uuid;
+    running.attempt = sim[next].last_attempt;
+    running.instance = sim_uuid(NULL);
+    ha_agent_vm_report(&sim[next].agent, &running, now_ns);
+    settle();
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_RUNNING);
+    ck_assert_uint_eq(sim[1].discards, 0);
+    form(12, 3, all);
+    settle();
+    ck_assert_uint_ge(sim[1].discards, 1);
+    ck_assert_uint_eq(vm_at(1)->owner, next);
+}
+END_TEST
+
+/* An agent that was restarted in the middle of a start learns late that it failed. */
+START_TEST(a_start_that_failed_is_believed_late)
+{
+    struct ha_vm_report failed = {.outcome = HA_OUTCOME_START_FAILED};
+
+    run_web1();
+    failed.vm = vm_at(2)->uuid;
+    failed.attempt = vm_at(2)->attempt;
+    ha_agent_vm_report(&sim[1].agent, &failed, now_ns);
+    settle();
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_STARTING);
+    ck_assert_uint_ne(vm_at(2)->owner, 1);
+}
+END_TEST
+
+/* The updates of an operator's change are lost with the view, their answer is not: the
+ * next term's items get the same versions, and are not what was asked for. */
+START_TEST(a_change_lost_with_the_view_is_not_acknowledged)
+{
+    struct ha_op op = {.uid = sim_uuid(NULL), .body = vm_yaml};
+
+    op.body_len = sizeof vm_yaml - 1;
+    snprintf(op.verb, sizeof op.verb, "vm apply");
+    snprintf(op.actor, sizeof op.actor, "root");
+    sim[3].have_result = false;
+    ha_agent_op(&sim[3].agent, &op, now_ns);
+    /* The coordinator answers; the group changes under its update. */
+    ck_assert_uint_eq(bus_tail - bus_head, 1);
+    {
+        struct message m = bus[bus_head++ % BUS_MAX];
+
+        for (uint32_t id = 1; id <= NODES; id++) {
+            ha_agent_deliver(&sim[id].agent, m.from, m.bytes, m.len, now_ns);
+        }
+        free(m.bytes);
+    }
+    ck_assert_uint_ge(bus_tail - bus_head, 2); /* update and answer */
+    form_away(4, 2);
+    settle();
+    form(4, 3, all);
+    settle();
+    tick_for(3 * NSEC_PER_SEC);
+    ck_assert_ptr_null(vm_at(1));
+    ck_assert(sim[3].have_result);
+    ck_assert_uint_ne(sim[3].result.exit_code, 0);
+}
+END_TEST
+
 /* Rubbish, truncated and flipped messages: dropped and counted. */
 START_TEST(rubbish_is_dropped)
 {
@@ -601,6 +786,12 @@ static Suite *suite(void)
     tcase_add_test(tc, a_killed_vm_is_restarted_in_place);
     tcase_add_test(tc, the_incumbent_stays_and_terms_grow);
     tcase_add_test(tc, a_node_that_was_only_cut_off_keeps_its_vm);
+    tcase_add_test(tc, an_agent_may_be_away_for_a_while);
+    tcase_add_test(tc, a_node_held_for_dead_begins_a_new_life);
+    tcase_add_test(tc, nothing_is_placed_on_a_node_held_for_dead);
+    tcase_add_test(tc, a_copy_that_was_superseded_is_discarded);
+    tcase_add_test(tc, a_start_that_failed_is_believed_late);
+    tcase_add_test(tc, a_change_lost_with_the_view_is_not_acknowledged);
     tcase_add_test(tc, rubbish_is_dropped);
     suite_add_tcase(s, tc);
     return s;
