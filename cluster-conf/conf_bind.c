@@ -176,8 +176,8 @@ static int bind_string(struct binder *b, const struct conf_field *field, unsigne
     } else if (field->type == CONF_TYPE_NAME && !conf_name_ok(value)) {
         why = "is not a name: letters, digits, '.', '_' and '-', beginning with a letter "
               "or digit";
-    } else if (field->type == CONF_TYPE_ADDR && !conf_addr_ok(value)) {
-        why = "is not an address";
+    } else if (field->type == CONF_TYPE_ADDR && conf_addr_kind(value) == CONF_ADDR_BAD) {
+        why = "is neither an IP address nor a host name";
     } else if (field->type == CONF_TYPE_PATH && has_dotdot(value)) {
         why = "leaves its directory by \"..\"";
     }

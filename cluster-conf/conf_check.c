@@ -85,6 +85,35 @@ static int duplicate(struct conf_error *error, const char *list, size_t index,
     return done(error);
 }
 
+/* Corosync does not start with IPv4 and IPv6 on one link. Host names are resolved only
+ * there. */
+static int check_families(const struct conf_cluster *cluster,
+                          struct conf_error *ret_error)
+{
+    const struct conf_cluster_node *first = NULL;
+    enum conf_addr kind, first_kind = CONF_ADDR_NAME;
+
+    for (size_t i = 0; i < cluster->node_count; i++) {
+        const struct conf_cluster_node *node = &cluster->node[i];
+
+        kind = conf_addr_kind(node->addr);
+        if (kind == CONF_ADDR_NAME) {
+            continue;
+        }
+        if (first != NULL && kind != first_kind) {
+            struct conf_text what = wrong(ret_error, "cluster.nodes", i, "addr");
+
+            conf_text_strs(
+                &what, node->addr, " and ", first->addr, " of ", first->name,
+                " are of different IP versions; write one version for all nodes", NULL);
+            return done(ret_error);
+        }
+        first = node;
+        first_kind = kind;
+    }
+    return 0;
+}
+
 static int check_cluster_nodes(const struct conf_cluster *cluster,
                                struct conf_error *ret_error)
 {
@@ -250,6 +279,9 @@ int conf_cluster_check(const struct conf_cluster *cluster, struct conf_error *re
                       "write insecure_lab: true beside it)");
     }
     r = check_cluster_nodes(cluster, ret_error);
+    if (r == 0) {
+        r = check_families(cluster, ret_error);
+    }
     for (size_t i = 0; r == 0 && i < cluster->device_count; i++) {
         r = check_device(cluster, i, ret_error);
     }

@@ -268,15 +268,62 @@ bool conf_name_ok(const char *s)
     return true;
 }
 
-bool conf_addr_ok(const char *s)
+/* Four numbers up to 255; 10.0.0.300 is no host name either. */
+static bool is_ipv4(const char *s)
 {
-    if (!is_alnum(s[0]) && s[0] != ':') {
-        return false;
+    for (int part = 0; part < 4; part++) {
+        uint64_t value;
+        const char *end;
+
+        if (read_digits(s, &value, &end) != CONF_SCALAR_OK || value > 255 ||
+            *end != (part < 3 ? '.' : '\0')) {
+            return false;
+        }
+        s = end + 1;
     }
-    for (const char *p = s; *p != '\0'; p++) {
-        if (!is_alnum(*p) && *p != '.' && *p != ':' && *p != '-' && *p != '_') {
+    return true;
+}
+
+/* RFC 4291 2.2, without the mixed and the zone form: eight groups, or fewer around one
+ * "::". */
+static bool is_ipv6(const char *s)
+{
+    unsigned groups = 0;
+    bool gap = false;
+
+    if (s[0] == ':' && s[1] == ':') {
+        gap = true;
+        s += 2;
+    }
+    while (*s != '\0') {
+        unsigned digits = 0;
+
+        for (; hex_value(*s) >= 0; s++) {
+            digits++;
+        }
+        if (digits == 0 || digits > 4) {
+            return false;
+        }
+        groups++;
+        if (s[0] == ':' && s[1] == ':' && !gap) {
+            gap = true;
+            s += 2;
+        } else if (s[0] == ':' && s[1] != '\0') {
+            s++;
+        } else if (s[0] != '\0') {
             return false;
         }
     }
-    return true;
+    return gap ? groups < 8 : groups == 8;
+}
+
+enum conf_addr conf_addr_kind(const char *s)
+{
+    if (strchr(s, ':') != NULL) {
+        return is_ipv6(s) ? CONF_ADDR_IPV6 : CONF_ADDR_BAD;
+    }
+    if (s[strspn(s, "0123456789.")] == '\0') {
+        return is_ipv4(s) ? CONF_ADDR_IPV4 : CONF_ADDR_BAD;
+    }
+    return conf_name_ok(s) && strchr(s, '_') == NULL ? CONF_ADDR_NAME : CONF_ADDR_BAD;
 }

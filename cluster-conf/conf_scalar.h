@@ -50,6 +50,6 @@ const char *conf_scalar_why(enum conf_scalar_reason reason);
 /* A name that is safe as a file name: letters, digits, '.', '_', '-', beginning with a
  * letter or digit. */
 bool conf_name_ok(const char *s);
-/* A host name or an IPv4/IPv6 address: letters, digits, '.', ':', '-', '_' ; nothing that
- * another file's syntax knows. */
-bool conf_addr_ok(const char *s);
+/* What an address of the ring is. Nothing that another file's syntax knows passes. */
+enum conf_addr { CONF_ADDR_BAD = 0, CONF_ADDR_NAME, CONF_ADDR_IPV4, CONF_ADDR_IPV6 };
+enum conf_addr conf_addr_kind(const char *s);

@@ -48,6 +48,8 @@ static void random_string(const struct conf_field *field, char *at)
         } else if (field->type == CONF_TYPE_PATH) {
             at[i] = i % 4 == 0 ? '/' : (char)(0x21 + rnd(0x5e));
             at[i] = at[i] == '.' ? ',' : at[i];
+        } else if (field->type == CONF_TYPE_ADDR) {
+            at[i] = name[rnd(6)]; /* a letter, so that it is a host name */
         } else {
             at[i] = name[rnd(i == 0 ? 9 : sizeof name - 1)];
         }
