@@ -218,7 +218,7 @@ int lab_write_tree(const struct lab *lab, struct lab_path *ret_path)
 {
     static const char *const dirs[] = {"nodes", "shared", "log"};
     struct lab_text corosync = {0}, cluster = {0};
-    struct lab_path self = lab_find_program("gemel-lab");
+    struct lab_path self = lab_self();
     int r = 0;
 
     for (size_t d = 0; r == 0 && d < sizeof dirs / sizeof dirs[0]; d++) {

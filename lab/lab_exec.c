@@ -29,10 +29,7 @@ static void forward(int signo)
 
 _Noreturn static void in_node(const char *const argv[], int out)
 {
-    struct lab_path bin = lab_bin_dir();
-    struct lab_path path = lab_path(
-        "%s:%s/../sbin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        bin.s, bin.s);
+    struct lab_path path = lab_search_path();
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setenv("PATH", path.s, 1);

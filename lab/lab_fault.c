@@ -99,6 +99,10 @@ enum lab_fault_reason lab_fault_link(const char *text, enum lab_link *ret_link)
             return LAB_FAULT_OK;
         }
     }
+    if (strcmp(text, "oneway") == 0) {
+        *ret_link = LAB_LINK_ONEWAY_IN;
+        return LAB_FAULT_OK;
+    }
     return LAB_FAULT_UNKNOWN_LINK;
 }
 

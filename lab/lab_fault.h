@@ -49,7 +49,7 @@ enum lab_fault_reason lab_fault_groups(const char *text, unsigned node_count,
  */
 void lab_fault_cut_groups(bool cut[static LAB_NODES_MAX][LAB_NODES_MAX],
                           const unsigned group[static LAB_NODES_MAX]);
-/* "down", "up", "oneway-in", "oneway-out". */
+/* "down", "up", "oneway-in" (also "oneway"), "oneway-out". */
 enum lab_fault_reason lab_fault_link(const char *text, enum lab_link *ret_link);
 const char *lab_link_str(enum lab_link link);
 /* Ends every fault of networks and storage; power stays as it is. */

@@ -259,7 +259,7 @@ static int notify_socket(void)
 
 int lab_init_main(int argc, char *argv[])
 {
-    struct lab_path bin = lab_bin_dir(), path;
+    struct lab_path path = lab_search_path();
     sigset_t set;
 
     unsigned fd = 0;
@@ -275,9 +275,6 @@ int lab_init_main(int argc, char *argv[])
                    O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     dup2(out, 1);
     dup2(out, 2);
-    path = lab_path(
-        "%s:%s/../sbin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        bin.s, bin.s);
     setenv("PATH", path.s, 1);
     for (size_t i = 1; i < DAEMON_COUNT; i++) {
         daemons[i].wanted = strcmp(argv[2], "1") == 0;

@@ -373,15 +373,13 @@ _Noreturn void lab_node_keeper(const struct lab *lab, unsigned node,
                                const struct lab_node_fds *fds)
 {
     struct keeper k = {.lab = lab, .node = node, .fds = fds};
-    char boot_id[UUID_STR_LEN + 2], self[PATH_LEN_MAX];
+    char boot_id[UUID_STR_LEN + 2];
     pid_t labfs[2];
 
     prctl(PR_SET_NAME, "gemel-labkeep");
     signal(SIGPIPE, SIG_DFL);
     k.home = lab_path("%s/nodes/n%u", lab->dir, node);
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = '\0';
-    k.self = lab_path("%s", self);
+    k.self = lab_self();
     struct lab_path hostname = lab_path("n%u", node),
                     path = lab_path("%s/boot_id", k.home.s);
     uuid_format(uuid_random(), boot_id);

@@ -300,18 +300,35 @@ void lab_sleep_ms(unsigned ms)
     }
 }
 
-struct lab_path lab_bin_dir(void)
+struct lab_path lab_self(void)
 {
     char buf[PATH_LEN_MAX];
 
     ssize_t n = readlink("/proc/self/exe", buf, sizeof buf - 1);
     if (n <= 0) {
-        return lab_path("/usr/bin");
+        return lab_path("/usr/sbin/gemel-lab");
     }
     buf[n] = '\0';
-    char *slash = strrchr(buf, '/');
-    *(slash == buf ? slash + 1 : slash) = '\0';
     return lab_path("%s", buf);
+}
+
+struct lab_path lab_bin_dir(void)
+{
+    struct lab_path self = lab_self();
+    char *slash = strrchr(self.s, '/');
+
+    *(slash == self.s ? slash + 1 : slash) = '\0';
+    return self;
+}
+
+struct lab_path lab_search_path(void)
+{
+    struct lab_path bin = lab_bin_dir();
+
+    return lab_path(
+        "%s:%s/../sbin:%s/../bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
+        "/sbin:/bin",
+        bin.s, bin.s, bin.s);
 }
 
 struct lab_path lab_find_program(const char *name)

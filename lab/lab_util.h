@@ -52,7 +52,10 @@ uint64_t lab_start_time(pid_t pid);
 bool lab_number(const char *s, unsigned min, unsigned max, unsigned *ret);
 uint64_t lab_now_ns(void);
 void lab_sleep_ms(unsigned ms);
-/* The directory of the running executable. */
+/* The running executable, and its directory. */
+struct lab_path lab_self(void);
 struct lab_path lab_bin_dir(void);
+/* For PATH: where our programs are, then the usual places. */
+struct lab_path lab_search_path(void);
 /* An executable next to ours (., ../bin, ../sbin), else empty. */
 struct lab_path lab_find_program(const char *name);

@@ -149,4 +149,19 @@ for signal in INT TERM KILL; do
     check "up stopped by SIG$signal leaves nothing" test ! -e "$LAB_SCRATCH/c"
 done
 rm -rf "${LAB_SCRATCH:?}/bin"
+
+# The supervisor dies; and a record that names somebody else's process.
+check "up" lab d up --no-agents --nodes 2
+lab_namespaces d >"$LAB_SCRATCH/ns"
+kill -KILL "$(jq .pid "$LAB_SCRATCH/d/lab.json")"
+check "without its supervisor nothing of a lab lives" wait_for 10 none_in "$LAB_SCRATCH/ns"
+check_rc 7 "and status says so" lab d status
+sleep 300 &
+other=$!
+check "down" eval 'jq ".pid = $other" "$LAB_SCRATCH/d/lab.json" >"$LAB_SCRATCH/json" &&
+    cp "$LAB_SCRATCH/json" "$LAB_SCRATCH/d/lab.json" && lab d down'
+check "a process that only has the pid of the record is spared" kill -0 "$other"
+kill "$other"
+check "no file" test ! -e "$LAB_SCRATCH/d"
+rm -f "$LAB_SCRATCH/ns" "$LAB_SCRATCH/json"
 tap_end

@@ -96,8 +96,10 @@ START_TEST(links_have_names)
         ck_assert_int_eq(lab_fault_link(lab_link_str(want), &link), LAB_FAULT_OK);
         ck_assert_int_eq(link, want);
     }
-    ck_assert_int_eq(lab_fault_link("oneway", &link), LAB_FAULT_UNKNOWN_LINK);
+    ck_assert_int_eq(lab_fault_link("sideways", &link), LAB_FAULT_UNKNOWN_LINK);
     ck_assert_int_eq(link, LAB_LINK_ONEWAY_OUT);
+    ck_assert_int_eq(lab_fault_link("oneway", &link), LAB_FAULT_OK);
+    ck_assert_int_eq(link, LAB_LINK_ONEWAY_IN);
     ck_assert_str_eq(lab_fault_reason_str(LAB_FAULT_OK), "ok");
     ck_assert_str_eq(lab_fault_reason_str((enum lab_fault_reason)99), "unknown");
 }
