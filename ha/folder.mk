@@ -45,3 +45,13 @@ UNIT_TESTS += tests/unit/ha/check_ha_store
 tests_unit_ha_check_ha_store_SOURCES = tests/unit/ha/check_ha_store.c tests/unit/unit.h
 tests_unit_ha_check_ha_store_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_store_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_view
+tests_unit_ha_check_ha_view_SOURCES = tests/unit/ha/check_ha_view.c tests/unit/unit.h
+tests_unit_ha_check_ha_view_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_view_LDADD = libha_core.la libfencing_core.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_msg
+tests_unit_ha_check_ha_msg_SOURCES = tests/unit/ha/check_ha_msg.c tests/unit/unit.h
+tests_unit_ha_check_ha_msg_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_msg_LDADD = libha_core.la libfencing_core.la libbase_io.la $(UNIT_LIBS)

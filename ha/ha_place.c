@@ -46,7 +46,11 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
             node->fence != HA_FENCE_PENDING && node->fence != HA_FENCE_CANCELLING;
         place->node[i].memory_free = node->memory_bytes;
     }
+    place->any_anti_affinity = false;
     for (unsigned i = 0; i < state->vm_count; i++) {
+        const struct conf_vm *conf = state->vm[i]->conf;
+
+        place->any_anti_affinity |= conf != NULL && conf->anti_affinity_count != 0;
         if (occupies(state->vm[i])) {
             ha_place_take(place, state->vm[i]->owner, state->vm[i]);
         }
@@ -82,7 +86,7 @@ static const struct ha_vm *conflict(const struct ha_place *place, const struct h
 {
     const struct ha_state *state = place->in->state;
 
-    for (unsigned i = 0; i < state->vm_count; i++) {
+    for (unsigned i = 0; place->any_anti_affinity && i < state->vm_count; i++) {
         const struct ha_vm *other = state->vm[i];
 
         if (other != vm && other->owner == nodeid && occupies(other) &&

@@ -8,6 +8,7 @@
 struct ha_place {
     const struct ha_policy_in *in;
     unsigned node_count;
+    bool any_anti_affinity; /* else nobody has to be looked at */
     struct {
         uint32_t nodeid;
         bool eligible;
