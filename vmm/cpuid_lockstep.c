@@ -84,12 +84,12 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-void cpuid_lockstep_filter(struct cpuid_table *table)
+void cpuid_lockstep_filter(union cpuid_table *table)
 {
     uint32_t kept = 0;
 
-    for (uint32_t i = 0; i < table->head.nent; i++) {
-        struct kvm_cpuid_entry2 e = table->entry[i];
+    for (uint32_t i = 0; i < table->list.nent; i++) {
+        struct kvm_cpuid_entry2 e = table->list.entries[i];
         bool indexed = (e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
         const struct leaf_rule *rule = rule_of(e.function, e.index, indexed);
         uint32_t eax = e.eax;
@@ -106,7 +106,7 @@ void cpuid_lockstep_filter(struct cpuid_table *table)
         } else if (e.function == 0x80000000) {
             e.eax = min_u32(eax, EXTENDED_LEAF_MAX);
         }
-        table->entry[kept++] = e;
+        table->list.entries[kept++] = e;
     }
-    table->head.nent = kept;
+    table->list.nent = kept;
 }

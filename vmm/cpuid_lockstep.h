@@ -15,13 +15,14 @@
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end"
 #endif
-struct cpuid_table {
-    struct kvm_cpuid2 head;
-    struct kvm_cpuid_entry2 entry[CPUID_ENTRIES_MAX];
+union cpuid_table {
+    struct kvm_cpuid2 list;
+    unsigned char room[sizeof(struct kvm_cpuid2) +
+                       CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2)];
 };
 #ifdef __clang__
 #pragma clang diagnostic pop
 #endif
 
 /* Filters, in place, what KVM_GET_SUPPORTED_CPUID gave. */
-void cpuid_lockstep_filter(struct cpuid_table *table);
+void cpuid_lockstep_filter(union cpuid_table *table);

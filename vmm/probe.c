@@ -346,10 +346,10 @@ static void probe_tsc(struct probe *p)
 {
     /* rdtsc; hlt */
     OPEN(p, CODE_BYTES(0x0F, 0x31, 0xF4), rig)
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry[1];
-    } tsc = {.head.nmsrs = 1, .entry = {{.index = 0x10, .data = 0}}};
+    union {
+        struct kvm_msrs list;
+        uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+    } tsc = {.list.nmsrs = 1};
     struct kvm_regs start = rig->state.regs;
     enum vcpu_event event = rig_run(rig);
     uint64_t first = (rig->state.regs.rdx << 32) | (uint32_t)rig->state.regs.rax, second;
@@ -362,6 +362,7 @@ static void probe_tsc(struct probe *p)
     }
     note(p, "tsc_runs", "RDTSC runs in the guest", PROBE_INFO, first,
          "although CPUID hides it: lockstep guests must not use it");
+    tsc.list.entries[0] = (struct kvm_msr_entry){.index = 0x10};
     (void)rig->vcpu.ops->vcpu_set(rig->vcpu.fd, KVM_PART_MSRS, &tsc);
     rig->state.regs = start;
     (void)rig_run(rig);

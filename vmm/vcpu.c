@@ -78,16 +78,16 @@ void vcpu_kick_clear(struct vcpu *v)
 
 static int set_cpuid(struct vcpu *v, int sys_fd, struct vmm_error *err)
 {
-    struct cpuid_table table = {.head.nent = CPUID_ENTRIES_MAX};
+    union cpuid_table table = {.list.nent = CPUID_ENTRIES_MAX};
     int r;
 
-    r = v->ops->sys_cpuid(sys_fd, &table.head);
+    r = v->ops->sys_cpuid(sys_fd, &table.list);
     if (r < 0) {
         return vmm_fail(err, r, "KVM does not say which CPUID leaves it supports: %s",
                         strerror(-r));
     }
     cpuid_lockstep_filter(&table);
-    r = v->ops->vcpu_set_cpuid(v->fd, &table.head);
+    r = v->ops->vcpu_set_cpuid(v->fd, &table.list);
     if (r < 0) {
         return vmm_fail(err, r, "KVM refused the CPUID table of machine lockstep: %s",
                         strerror(-r));
@@ -143,19 +143,20 @@ static void get_msrs(struct vcpu *v, struct vcpu_state *state)
     uint32_t count = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(guest_msrs); i++) {
-        struct {
-            struct kvm_msrs head;
-            struct kvm_msr_entry entry[1];
-        } one = {.head.nmsrs = 1, .entry[0].index = guest_msrs[i]};
+        union {
+            struct kvm_msrs list;
+            uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+        } one = {.list.nmsrs = 1};
 
         if (guest_msrs[i] == MSR_EFER || guest_msrs[i] == MSR_MTRRCAP) {
             continue;
         }
+        one.list.entries[0].index = guest_msrs[i];
         if (v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one) == 1) {
-            state->msrs.entry[count++] = one.entry[0];
+            state->msrs.list.entries[count++] = one.list.entries[0];
         }
     }
-    state->msrs.head.nmsrs = count;
+    state->msrs.list.nmsrs = count;
 }
 
 /* The parts with one struct each, in the order in which they are set: multiprocessing
@@ -206,9 +207,9 @@ int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *
 
         r = v->ops->vcpu_set(v->fd, state_part[i].part,
                              (const char *)state + state_part[i].offset);
-        if (msrs && r >= 0 && (uint32_t)r != state->msrs.head.nmsrs) {
+        if (msrs && r >= 0 && (uint32_t)r != state->msrs.list.nmsrs) {
             return vmm_fail(err, -EINVAL, "KVM refused the value of MSR %#x",
-                            state->msrs.entry[r].index);
+                            state->msrs.list.entries[r].index);
         }
         if (r < 0 && !state_part[i].optional) {
             return vmm_fail(err, r, "cannot set the %s of the vCPU: %s",

@@ -39,21 +39,22 @@ enum vcpu_event {
     VCPU_FAILED,       /* `fault` says why; the vCPU is not entered again */
 };
 
-/* State that stays when the processor is reset or replaced, in the order in which it must
- * be set. */
+/* Everything that a vCPU is; vcpu_load knows the order in which it must be set. */
 #define VCPU_MSRS_MAX 48
 struct vcpu_state {
     struct kvm_mp_state mp;
     struct kvm_sregs sregs;
     struct kvm_regs regs;
     struct kvm_xcrs xcrs;
-    struct kvm_xsave xsave;
+    uint8_t xsave[4096]
+        __attribute__((aligned(64))); /* struct kvm_xsave without extensions */
     struct kvm_debugregs debugregs;
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry[VCPU_MSRS_MAX];
-    } msrs;
     struct kvm_vcpu_events events;
+    union {
+        struct kvm_msrs list;
+        uint8_t
+            room[sizeof(struct kvm_msrs) + VCPU_MSRS_MAX * sizeof(struct kvm_msr_entry)];
+    } msrs;
 };
 
 struct vcpu_stats {
