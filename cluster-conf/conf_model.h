@@ -71,7 +71,7 @@ struct conf_cluster {
     bool crypto;                   /* default true; false only with insecure_lab */
     bool insecure_lab;
     uint32_t storage_settle_ms; /* design R2: time after a proof before old writes count
-                                   as excluded */
+                                   as excluded; default 5000, the cautious side */
     char storage_type[16]; /* "nfs", "local-lab", ...: stated beside storage_settle_ms */
     enum conf_isolation isolation;
     enum conf_after_fence after_fence;

@@ -3,7 +3,6 @@
 
 #include "cluster-conf/conf_model.h"
 
-/* clang-format off: these are tables, one row per key. */
 #define AT(s, m) .offset = offsetof(s, m), .size = sizeof(((s *)NULL)->m)
 #define ARRAY(s, m, c)                                                                   \
     .offset = offsetof(s, m), .size = sizeof(((s *)NULL)->m[0]),                         \
@@ -101,8 +100,9 @@ static const struct conf_field storage_fields[] = {
      .fallback = "nfs",
      .help = "what the shared storage is: nfs, ocfs2, gfs2, cephfs, local-lab"},
     {"settle", CONF_TYPE_DURATION, false, AT(struct conf_cluster, storage_settle_ms),
-     .min = 0, .max = DAY_MS, .fallback = "0ms",
-     .help = "how long after a proof of death a dead node's writes may still arrive"},
+     .min = 0, .max = DAY_MS, .fallback = "5s",
+     .help = "how long after a proof of death writes of the dead node may still arrive: "
+             "no VM of it touches a disk before"},
     {.key = NULL},
 };
 
@@ -261,8 +261,6 @@ const struct conf_field conf_vm_schema[] = {
     {"ha", CONF_TYPE_GROUP, false, .fields = vm_ha_fields, .help = "high availability"},
     {.key = NULL},
 };
-/* clang-format on */
-
 const char *conf_type_name(enum conf_type type)
 {
     static const char *const names[] = {

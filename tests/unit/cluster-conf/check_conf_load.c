@@ -88,6 +88,45 @@ START_TEST(test_example_cluster)
 }
 END_TEST
 
+/* What is not written is on the safe side. */
+START_TEST(test_cluster_defaults)
+{
+    struct conf_cluster *cluster = malloc(sizeof *cluster);
+    struct conf_error error;
+
+    ck_assert_int_eq(conf_cluster_load(NODES, strlen(NODES), "f", cluster, &error), 0);
+    ck_assert_uint_eq(cluster->token_ms, 1000);
+    ck_assert_uint_eq(cluster->token_coefficient_ms, 0);
+    ck_assert(cluster->crypto && !cluster->insecure_lab);
+    ck_assert_uint_eq(cluster->storage_settle_ms, 5000);
+    ck_assert_int_eq(cluster->isolation, CONF_ISOLATION_DEFAULT);
+    ck_assert_int_eq(cluster->after_fence, CONF_AFTER_FENCE_STAY_OFF);
+    ck_assert_uint_eq(cluster->fence_retry_ms, 2000);
+    ck_assert_uint_eq(cluster->device_count, 0);
+    free(cluster);
+}
+END_TEST
+
+START_TEST(test_vm_defaults)
+{
+    struct conf_vm vm;
+    struct conf_error error;
+
+    ck_assert_int_eq(conf_vm_load(VM, strlen(VM), "f", &vm, &error), 0);
+    ck_assert_int_eq(vm.machine, CONF_MACHINE_LOCKSTEP);
+    ck_assert_uint_eq(vm.cpus, 1);
+    ck_assert(vm.protect && !vm.restart_on_guest_shutdown);
+    ck_assert_uint_eq(vm.priority, 2);
+    ck_assert_uint_eq(vm.restart_max, 3);
+    ck_assert_uint_eq(vm.restart_window_ms, 600000);
+    ck_assert_uint_eq(vm.backoff_ms, 1000);
+    ck_assert_uint_eq(vm.backoff_max_ms, 300000);
+    ck_assert_uint_eq(vm.stop_timeout_ms, 60000);
+    ck_assert_uint_eq(vm.start_timeout_ms, 60000);
+    ck_assert_uint_eq(vm.disk_count + vm.nic_count, 0);
+}
+END_TEST
+
 START_TEST(test_example_node)
 {
     struct conf_node node;
@@ -276,6 +315,8 @@ static Suite *conf_load_suite(void)
     tcase_add_test(loads, test_example_vm);
     tcase_add_test(loads, test_example_cluster);
     tcase_add_test(loads, test_example_node);
+    tcase_add_test(loads, test_cluster_defaults);
+    tcase_add_test(loads, test_vm_defaults);
     tcase_add_test(loads, test_kind);
     tcase_add_loop_test(refuses, test_refused_vm, 0, ARRAY_SIZE(refused_vm));
     tcase_add_loop_test(refuses, test_refused_cluster, 0, ARRAY_SIZE(refused_cluster));
