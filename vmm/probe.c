@@ -30,7 +30,6 @@
 struct rig {
     struct vm vm;
     struct vcpu vcpu;
-    struct vcpu_state state;
     timer_t timer;
     bool timer_up;
     /* The bus remembers. */
@@ -38,6 +37,7 @@ struct rig {
     uint16_t port;
     uint8_t last_out;
     uint64_t mmio_addr;
+    struct vcpu_state state; /* last: it ends in a list */
 };
 
 static void rig_pio(void *ctx, uint16_t port, bool is_write, unsigned size, void *data)
