@@ -297,8 +297,13 @@ enum cli_exit cli_show_answer(const struct cli_call *call, const struct cli_answ
         cli_print_clean(given->text[0] != '\0' ? given->text : "done", stdout);
         fputc('\n', stdout);
     } else if (r != CLI_DONE) {
-        cli_complain("%s: %s", call->verb->name,
-                     given->text[0] != '\0' ? given->text : cli_exit_meaning[r]);
+        const char *text = given->text[0] != '\0' ? given->text : cli_exit_meaning[r];
+        size_t verb_len = strlen(call->verb->name);
+        /* Agents name the verb themselves in some places. */
+        bool named =
+            strncmp(text, call->verb->name, verb_len) == 0 && text[verb_len] == ':';
+
+        cli_complain("%s%s%s", named ? "" : call->verb->name, named ? "" : ": ", text);
     }
     return r;
 }

@@ -133,6 +133,25 @@ vm web2 64MiB 52:54:00:00:00:02 "ha: {restart: {max: 1, max: 2}}"
 check "duplicate key" refused "web2.yaml:8: max: is written twice" web2.yaml
 check "a cluster is no VM" refused "cluster.yaml defines a cluster; gemel cluster apply takes it" cluster.yaml
 
+# Every verb of the command is one of the agent: none is answered with "wrong usage" (exit 2).
+knows_every_verb() {
+    local verb rc failed=0
+    for verb in "node fence" "node confirm-off" "vm show" "vm start" "vm stop" "vm kill" "vm delete" "vm console" \
+        "vm retry" "explain"; do
+        rc=0
+        # shellcheck disable=SC2086 # two words
+        gemel $verb nosuch --yes --reason test --timeout 3s || rc=$?
+        [ "$rc" = 3 ] || { echo "$verb of what is not there: exit $rc, not 3"; failed=1; }
+    done
+    for verb in "status" "cluster show" "node list" "vm list" "events"; do
+        rc=0
+        # shellcheck disable=SC2086
+        gemel $verb --timeout 3s || rc=$?
+        [ "$rc" != 2 ] || { echo "$verb: exit 2"; failed=1; }
+    done
+    [ "$failed" = 0 ]
+}
+check "the agent knows every verb" knows_every_verb
 check_rc 3 "no such VM" gemel vm start nosuch
 check_rc 3 "no such node" gemel node fence nosuch --yes
 check_rc 3 "nothing to explain" gemel explain nosuch
