@@ -92,7 +92,10 @@ static void do_node(char **word, int count)
             node->lost = true;
         }
     }
-    node->incarnation = node->fence_incarnation = life(node->nodeid, boot);
+    node->incarnation = life(node->nodeid, boot);
+    if (node->fence != HA_FENCE_NONE) {
+        node->fence_incarnation = node->incarnation;
+    }
 }
 
 static enum ha_vm_state state_of(const char *word)
