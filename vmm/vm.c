@@ -229,6 +229,12 @@ static int kvm_open(struct vm *vm, const char *path, struct vmm_error *err)
                         "KVM of this host lacks read-only memory, immediate exit or vCPU "
                         "events; Linux 4.12 or later is needed");
     }
+    if (ops->check(vm->vm_fd, KVM_CAP_PMU_CAPABILITY) & KVM_PMU_CAP_DISABLE) {
+        struct kvm_enable_cap no_pmu = {.cap = KVM_CAP_PMU_CAPABILITY,
+                                        .args = {KVM_PMU_CAP_DISABLE}};
+
+        (void)ops->vm_enable(vm->vm_fd, &no_pmu); /* counters differ between twins */
+    }
     /* Needed by Intel hosts only, harmless elsewhere; a host without them says so at the
      * first entry. */
     (void)ops->vm_identity_map(vm->vm_fd, IDENTITY_MAP_GPA);
