@@ -271,6 +271,49 @@ static void guest_pit(struct run *run)
     }
 }
 
+/* Any mode of the interrupt controllers, and sometimes back to sane ones. */
+static void guest_pic(struct run *run)
+{
+    static const uint8_t words[] = {0x0A, 0x0B, 0x0C, 0x68, 0x48, 0x80, 0x00, 0xA0,
+                                    0x20, 0xC3, 0xE5, 0x61, 0x11, 0x13, 0x10};
+    uint16_t port = guest_pick(run, 2) ? 0x20 : 0xA0;
+
+    switch (guest_pick(run, 5)) {
+    case 0:
+        rig_pic_init(&run->rig);
+        break;
+    case 1:
+        rig_out(&run->rig, port + 1u, 1, guest_pick(run, 256) & guest_pick(run, 256));
+        break;
+    case 2:
+        guest_saw(run, rig_in(&run->rig, port, 1));
+        break;
+    default:
+        rig_out(&run->rig, port, 1, words[guest_pick(run, ARRAY_SIZE(words))]);
+        break;
+    }
+}
+
+static void guest_registers(struct run *run)
+{
+    unsigned slot = (unsigned)guest_pick(run, 2);
+
+    switch (guest_pick(run, 4)) {
+    case 0:
+        guest_saw(run, rig_vreg_in(&run->rig, slot, VMMIO_CONFIG_GENERATION));
+        break;
+    case 1:
+        guest_saw(run, rig_vreg_in(&run->rig, slot, (unsigned)guest_pick(run, 0x48) * 4));
+        break;
+    case 2: /* loopback: modem lines change, and are looked at some other time */
+        rig_out(&run->rig, 0x3FC, 1, 0x10 | guest_pick(run, 16));
+        break;
+    default:
+        guest_saw(run, rig_in(&run->rig, 0x3FE, 1));
+        break;
+    }
+}
+
 static void guest_step(struct run *run)
 {
     uint64_t what = guest_pick(run, 100);
@@ -294,6 +337,10 @@ static void guest_step(struct run *run)
         machine_reset(run->rig.m);
         rig_pic_init(&run->rig);
         guest_start_devices(run);
+    } else if (what < 80) {
+        guest_pic(run);
+    } else if (what < 84) {
+        guest_registers(run);
     } else {
         guest_port(run);
     }
