@@ -8,6 +8,7 @@ gemel_vmm_SOURCES = \
 	programs/gemel_vmm_probe.c programs/gemel_vmm_probe.h
 gemel_vmm_LDADD = libvmm_io.la libvmm_core.la libbase_io.la
 $(gemel_vmm_OBJECTS): base/proto_ctl.pb-c.h
+dist_man8_MANS += doc/gemel-vmm.8
 # end of gemel-vmm
 # gemel-fenced ---------------------------------------------------------------------------------------------------------
 sbin_PROGRAMS += gemel-fenced
@@ -45,7 +46,7 @@ tests_fuzz_fuzz_cli_SOURCES = tests/fuzz/fuzz_cli.c tests/fuzz/fuzz.h programs/c
 tests_fuzz_fuzz_cli_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_cli_LDADD = libbase_io.la $(JSONC_LIBS)
 endif
-dist_man8_MANS = doc/gemel.8
+dist_man8_MANS += doc/gemel.8
 EXTRA_DIST += doc/cli-json.md doc/decisions.md doc/operator-guide.md
 EXTRA_DIST += tests/golden/cli/files tests/golden/cli/replies \
 	tests/golden/cli/actions.test tests/golden/cli/config.test tests/golden/cli/help.test tests/golden/cli/init.test \

@@ -40,6 +40,7 @@ enum {
     OPT_JSON,
     OPT_VERBOSE,
     OPT_VERSION,
+    OPT_MAN_OPTIONS,
 };
 
 /* One table: parser and help come from it. */
@@ -80,6 +81,8 @@ static const struct {
     {"verbose", OPT_VERBOSE, NULL, "debug messages"},
     {"help", 'h', NULL, "this text"},
     {"version", OPT_VERSION, NULL, "version"},
+    {"man-options", OPT_MAN_OPTIONS, NULL,
+     NULL}, /* not in the help: for doc/gemel-vmm.8 */
 };
 
 #define OPTION_COUNT ARRAY_SIZE(option_table)
@@ -93,6 +96,9 @@ static void print_help(void)
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         char left[64];
 
+        if (!option_table[i].help) {
+            continue;
+        }
         snprintf(left, sizeof left, "--%s%s%s", option_table[i].name,
                  option_table[i].arg ? " " : "",
                  option_table[i].arg ? option_table[i].arg : "");
@@ -100,6 +106,18 @@ static void print_help(void)
     }
     printf("\nExit status: 0 the guest powered off or was killed, 1 it failed, 2 wrong "
            "usage.\n");
+}
+
+/* The part of the man page that must agree with the program. */
+static void print_man(void)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (option_table[i].help) {
+            printf(".TP\n.B \\-\\-%s%s%s\n%s\n", option_table[i].name,
+                   option_table[i].arg ? " " : "",
+                   option_table[i].arg ? option_table[i].arg : "", option_table[i].help);
+        }
+    }
 }
 
 __attribute__((format(printf, 1, 2))) static int wrong(const char *format, ...)
@@ -352,6 +370,11 @@ int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_ex
     while (r == 0 && (c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
         if (c == 'h') {
             print_help();
+            *ret_exit_code = EXIT_SUCCESS;
+            return -ECANCELED;
+        }
+        if (c == OPT_MAN_OPTIONS) {
+            print_man();
             *ret_exit_code = EXIT_SUCCESS;
             return -ECANCELED;
         }
