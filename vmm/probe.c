@@ -22,6 +22,9 @@
 #define CODE          0x1000u
 #define STACK         0x8000u
 #define FAULT_HANDLER 0x2000u
+#define VECTOR_BP     3
+#define VECTOR_UD     6
+#define VECTOR_GP     13
 #define TIMEOUT_NS    (500 * NSEC_PER_MSEC) /* of one guest */
 #define WINDOWS       1000u
 #define KICK_EVERY_NS (200 * NSEC_PER_USEC)
@@ -88,7 +91,7 @@ static void rig_close(struct rig *rig)
     free(rig);
 }
 
-/* Real mode at CODE, with every exception leading to a HLT at FAULT_HANDLER. */
+/* Real mode at CODE, with exception v leading to a HLT at FAULT_HANDLER + v. */
 static int rig_open(const struct kvm_ops *ops, const char *kvm_path, const uint8_t *code,
                     size_t len, struct rig **ret_rig, struct vmm_error *err)
 {
@@ -119,11 +122,11 @@ static int rig_open(const struct kvm_ops *ops, const char *kvm_path, const uint8
     rig->timer_up = timer_create(CLOCK_MONOTONIC, &event, &rig->timer) == 0;
     memcpy(rig->vm.ram + CODE, code, len);
     for (unsigned v = 0; v < 256; v++) {
-        const uint8_t entry[4] = {FAULT_HANDLER & 0xFF, FAULT_HANDLER >> 8, 0, 0};
+        const uint8_t entry[4] = {(uint8_t)v, FAULT_HANDLER >> 8, 0, 0};
 
         memcpy(rig->vm.ram + (size_t)v * 4, entry, 4);
     }
-    rig->vm.ram[FAULT_HANDLER] = 0xF4;
+    memset(rig->vm.ram + FAULT_HANDLER, 0xF4, 256);
     rig->state.sregs.cs.base = rig->state.sregs.cs.selector = 0;
     rig->state.regs = (struct kvm_regs){.rip = CODE, .rsp = STACK, .rflags = 2};
     *ret_rig = rig;
@@ -195,10 +198,29 @@ static enum probe_verdict verdict(bool yes)
     return yes ? PROBE_YES : PROBE_NO;
 }
 
+/* The vector of the exception that ended the run; -1: none did. */
+static int fault_vector(enum vcpu_event event, const struct rig *rig)
+{
+    uint64_t rip = rig->state.regs.rip;
+
+    return event == VCPU_HALT && rip > FAULT_HANDLER && rip <= FAULT_HANDLER + 256
+               ? (int)(rip - FAULT_HANDLER - 1)
+               : -1;
+}
+
 static const char *event_text(enum vcpu_event event, const struct rig *rig)
 {
-    if (event == VCPU_HALT && rig->state.regs.rip == FAULT_HANDLER + 1) {
-        return "raises an exception";
+    switch (fault_vector(event, rig)) {
+    case -1:
+        break;
+    case VECTOR_BP:
+        return "raises #BP";
+    case VECTOR_UD:
+        return "raises #UD";
+    case VECTOR_GP:
+        return "raises #GP";
+    default:
+        return "raises an unexpected exception";
     }
     switch (event) {
     case VCPU_HALT:
@@ -228,9 +250,10 @@ static const char *event_text(enum vcpu_event event, const struct rig *rig)
 /* Single instructions
  * ----------------------------------------------------------------------- */
 
-/* Runs `code`, which ends in HLT; notes whether it got there. */
+/* Runs `code`, which ends in HLT; notes whether it got there, or (good_vector >= 0) to
+ * that exception. */
 static void try_code(struct probe *p, const char *key, const char *title,
-                     const uint8_t *code, size_t len, bool good_is_exception)
+                     const uint8_t *code, size_t len, int good_vector)
 {
     struct rig *rig;
     enum vcpu_event event;
@@ -242,8 +265,8 @@ static void try_code(struct probe *p, const char *key, const char *title,
     rig->state.sregs.cr4 |= 1u << 9; /* OSFXSR, for the SSE test */
     event = rig_run(rig);
     reached = event == VCPU_HALT && rig->state.regs.rip == CODE + len;
-    if (good_is_exception) {
-        reached = event == VCPU_HALT && rig->state.regs.rip == FAULT_HANDLER + 1;
+    if (good_vector >= 0) {
+        reached = fault_vector(event, rig) == good_vector;
     }
     note(p, key, title, verdict(reached), 0, "%s", event_text(event, rig));
     rig_close(rig);
@@ -258,12 +281,13 @@ static void probe_instructions(struct probe *p)
                                   0x0F, 0x32, 0xF4}; /* rdmsr 0x10: filtered */
     static const uint8_t hlt[] = {0xF4};
 
-    try_code(p, "hlt", "HLT exits", hlt, sizeof hlt, false);
-    try_code(p, "sse", "SSE instructions", sse, sizeof sse, false);
-    try_code(p, "int3", "INT3 reaches the guest's handler", int3, sizeof int3, true);
+    try_code(p, "hlt", "HLT exits", hlt, sizeof hlt, -1);
+    try_code(p, "sse", "SSE instructions", sse, sizeof sse, -1);
+    try_code(p, "int3", "INT3 reaches the guest's handler", int3, sizeof int3, VECTOR_BP);
     try_code(p, "rdrand_hidden", "RDRAND faults when CPUID hides it", rdrand,
-             sizeof rdrand, true);
-    try_code(p, "msr_filter", "MSR filter (refused MSR faults)", msr, sizeof msr, true);
+             sizeof rdrand, VECTOR_UD);
+    try_code(p, "msr_filter", "MSR filter (refused MSR faults)", msr, sizeof msr,
+             VECTOR_GP);
 }
 
 static void probe_pio(struct probe *p)
