@@ -174,6 +174,8 @@ void ha_agent_view(struct ha_agent *agent, const struct ha_view *view, uint64_t 
         return;
     }
     agent->view = *view;
+    agent->renew_echo_count = 0; /* echoes of an old ring do not count */
+    agent->renew_seq++;
     agent->fence_wait = false;
     ha_sync_begin(agent, now_ns);
     early_replay(agent, now_ns);
@@ -418,6 +420,58 @@ static void on_op_result(struct ha_agent *agent, const struct ha_op_result *resu
     }
 }
 
+/* The isolation lease (R6): a renewal is a fresh round, echoed by a strict majority of
+ * expected votes in this ring, and it counts from the moment it was sent: never a cached
+ * "quorate". */
+static void on_renew(struct ha_agent *agent, uint32_t from, uint64_t seq)
+{
+    struct ha_msg msg = {.type = HA_MSG_RENEW_ECHO, .number = seq, .echo_to = from};
+
+    if (agent->phase == HA_PHASE_SYNCED && ha_agent_is_participant(agent, from)) {
+        ha_agent_send(agent, &msg, NULL);
+    }
+}
+
+static void on_renew_echo(struct ha_agent *agent, uint32_t from, const struct ha_msg *msg)
+{
+    if (msg->echo_to != agent->self.nodeid || msg->number != agent->renew_seq ||
+        agent->renew_done || agent->renew_echo_count == NODES_MAX) {
+        return;
+    }
+    for (unsigned i = 0; i < agent->renew_echo_count; i++) {
+        if (agent->renew_echo[i] == from) {
+            return;
+        }
+    }
+    agent->renew_echo[agent->renew_echo_count++] = from;
+    if (agent->renew_echo_count >= agent->view.votes_needed && agent->view.quorate) {
+        agent->renew_done = true;
+        if (agent->ops->lease_renewed != NULL) {
+            agent->ops->lease_renewed(agent->ctx, agent->renew_sent_ns);
+        }
+    }
+}
+
+static void renew(struct ha_agent *agent, uint64_t now_ns)
+{
+    struct ha_msg msg = {.type = HA_MSG_RENEW};
+
+    if (!agent->lease_wanted || agent->phase != HA_PHASE_SYNCED || !agent->view.quorate ||
+        now_ns < agent->renew_sent_ns + agent->times.lease_renew_ns) {
+        return;
+    }
+    msg.number = ++agent->renew_seq;
+    agent->renew_sent_ns = now_ns;
+    agent->renew_done = false;
+    agent->renew_echo_count = 0;
+    ha_agent_send(agent, &msg, NULL);
+}
+
+void ha_agent_lease_want(struct ha_agent *agent, bool wanted)
+{
+    agent->lease_wanted = wanted;
+}
+
 static bool from_this_view(struct ha_agent *agent, uint32_t nodeid,
                            const struct ha_msg *msg)
 {
@@ -505,7 +559,11 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
         }
         break;
     case HA_MSG_RENEW:
+        on_renew(agent, nodeid, msg.number);
+        break;
     case HA_MSG_RENEW_ECHO:
+        on_renew_echo(agent, nodeid, &msg);
+        break;
     case HA_MSG_INVALID:
     default:
         break;
@@ -688,6 +746,7 @@ void ha_agent_tick(struct ha_agent *agent, uint64_t now_ns)
         ha_sync_summary_send(agent);
     }
     ha_sync_consider(agent, now_ns);
+    renew(agent, now_ns);
     agent->decide_wanted = agent->decide_wanted || now_ns >= agent->next_due_ns;
     ha_coord_decide(agent, now_ns);
 }

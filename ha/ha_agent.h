@@ -50,6 +50,9 @@ struct ha_agent_ops {
      * being discarded; when it is gone, the agent begins a new life under another join
      * counter. Until then nothing is placed here. */
     void (*reincarnate)(void *ctx);
+    /* R6: a strict majority of this ring echoed a renewal that was sent at from_ns. May
+     * be NULL. */
+    void (*lease_renewed)(void *ctx, uint64_t from_ns);
     void (*op_done)(void *ctx, const struct ha_op_result *result);
     /* An applied item with something to tell: the cluster-wide event log. */
     void (*event)(void *ctx, uint64_t version, const char *text);
@@ -126,6 +129,12 @@ struct ha_agent {
     unsigned early_count;
     struct ha_early_message early[HA_EARLY_MAX];
     uint64_t summary_sent_ns;
+    /* R6, the isolation lease */
+    bool lease_wanted; /* a VM here is to freeze when this node is alone */
+    bool renew_done;   /* the renewal under way was echoed by a majority */
+    uint64_t renew_seq, renew_sent_ns;
+    unsigned renew_echo_count;
+    uint32_t renew_echo[NODES_MAX];
     unsigned local_vm_count;
     struct ha_local_vm local_vm[HA_LOCAL_VMS_MAX];
     unsigned deferred_count; /* reports made while not synced */
@@ -168,6 +177,8 @@ void ha_agent_fence_report(struct ha_agent *agent, const struct ha_fence_report 
                            uint64_t now_ns);
 /* An operator's change asked for at this node: answered through op_done, perhaps at once.
  */
+/* R6: renew the isolation lease from now on, or no more. */
+void ha_agent_lease_want(struct ha_agent *agent, bool wanted);
 void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns);
 /* When ha_agent_tick is wanted at the latest. */
 uint64_t ha_agent_due_ns(const struct ha_agent *agent);

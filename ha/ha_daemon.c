@@ -257,7 +257,10 @@ static bool op_early_off(void *ctx, const struct ha_node *node,
     return true;
 }
 
+static void op_lease_renewed(void *ctx, uint64_t from_ns);
+
 static const struct ha_agent_ops agent_ops = {
+    .lease_renewed = op_lease_renewed,
     .early_off = op_early_off,
     .mcast = op_mcast,
     .persist = op_persist,
@@ -478,6 +481,37 @@ static enum conf_isolation isolation_of(struct ha_daemon *d, const struct ha_vm 
     return want;
 }
 
+static bool freezes(struct ha_daemon *d, const struct ha_local_vm *local)
+{
+    const struct ha_vm *vm = ha_state_vm(&d->agent.state, local->vm);
+
+    return vm != NULL && isolation_of(d, vm) == CONF_ISOLATION_FREEZE;
+}
+
+/* The lease is renewed only while a VM here depends on it: others run on when this node
+ * is alone. */
+static void want_lease(struct ha_daemon *d)
+{
+    bool wanted = false;
+
+    for (unsigned i = 0; i < d->agent.local_vm_count; i++) {
+        wanted = wanted || freezes(d, &d->agent.local_vm[i]);
+    }
+    ha_agent_lease_want(&d->agent, wanted);
+}
+
+static void op_lease_renewed(void *ctx, uint64_t from_ns)
+{
+    struct ha_daemon *d = ctx;
+    uint32_t lease_ms = (uint32_t)(d->agent.times.lease_ns / NSEC_PER_MSEC);
+
+    for (unsigned i = 0; i < d->agent.local_vm_count; i++) {
+        const struct ha_local_vm *local = &d->agent.local_vm[i];
+
+        ha_vmm_lease(d->vmm, local->vm, freezes(d, local) ? lease_ms : 0, from_ns);
+    }
+}
+
 static void isolate(struct ha_daemon *d)
 {
     d->isolated = true;
@@ -586,6 +620,7 @@ static void tick(void *data)
 
     d->tick_timer = 0;
     if (d->agent_up) {
+        want_lease(d);
         ha_agent_tick(&d->agent, now_ns);
         watch_quorum(d, now_ns);
         watch_reincarnation(d);

@@ -106,6 +106,14 @@ out:
     agent->state.mem->free(conf);
 }
 
+static void op_cluster_recover(struct op_run *run)
+{
+    answer(run, EXIT_REFUSED,
+           "cluster recover: there is nothing to recover: a majority has the cluster's "
+           "state",
+           "", "");
+}
+
 static void op_cluster_stop(struct op_run *run)
 {
     struct ha_agent *agent = run->agent;
@@ -325,6 +333,7 @@ static const struct {
     void (*run)(struct op_run *run);
 } op_table[] = {
     {"cluster apply", op_cluster_apply},
+    {"cluster recover", op_cluster_recover},
     {"cluster stop", op_cluster_stop},
     {"vm apply", op_vm_apply},
     {"vm start", op_vm_start},

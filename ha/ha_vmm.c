@@ -803,6 +803,15 @@ void ha_vmm_freeze(struct ha_vmm *vmm, struct uuid vm, const char *why)
     }
 }
 
+void ha_vmm_lease(struct ha_vmm *vmm, struct uuid vm, uint32_t lease_ms, uint64_t from_ns)
+{
+    struct ha_local *l = ha_local_find(vmm, vm);
+
+    if (l != NULL && l->phase == LOCAL_RUNNING && l->linked && !l->stopping) {
+        ha_vmmlink_lease(l, lease_ms, from_ns);
+    }
+}
+
 unsigned ha_vmm_count(const struct ha_vmm *vmm)
 {
     unsigned count = 0;

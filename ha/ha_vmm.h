@@ -38,6 +38,10 @@ void ha_vmm_discard(struct ha_vmm *vmm, struct uuid vm, const char *why);
 /* R6: quorum lost (the policy says freeze or stop). Every running VM for which `which`
  * says so. */
 void ha_vmm_freeze(struct ha_vmm *vmm, struct uuid vm, const char *why);
+/* R6: this VM freezes by itself lease_ms after from_ns unless it is renewed. lease_ms 0:
+ * no lease. */
+void ha_vmm_lease(struct ha_vmm *vmm, struct uuid vm, uint32_t lease_ms,
+                  uint64_t from_ns);
 unsigned ha_vmm_count(const struct ha_vmm *vmm);
 /* Path of the console socket; false when the VM is not here. */
 bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, size_t cap);

@@ -72,4 +72,5 @@ void ha_local_fail(struct ha_local *l, const char *why);
 int ha_vmmlink_spawn(struct ha_local *l, char *ret_why);
 void ha_vmmlink_connect(struct ha_local *l);
 void ha_vmmlink_close(struct ha_local *l);
+void ha_vmmlink_lease(struct ha_local *l, uint32_t lease_ms, uint64_t from_ns);
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind);

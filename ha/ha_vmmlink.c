@@ -278,19 +278,34 @@ static void try_again(struct ha_local *l)
     loop_timer_add(l->vmm->loop, RECONNECT_NS, connect_timer_fn, l, &l->connect_timer);
 }
 
+static void send_request(struct ha_local *l, Gemel__VmmRequest *m)
+{
+    if (l->fd < 0) {
+        return;
+    }
+    m->seq = ++l->seq;
+    m->epoch = l->epoch;
+    if (ctl_send(l->fd, CTL_VMM_REQUEST, m) < 0) {
+        try_again(l);
+    }
+}
+
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind)
 {
     Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
 
-    if (l->fd < 0) {
-        return;
-    }
     m.kind = kind;
-    m.seq = ++l->seq;
-    m.epoch = l->epoch;
-    if (ctl_send(l->fd, CTL_VMM_REQUEST, &m) < 0) {
-        try_again(l);
-    }
+    send_request(l, &m);
+}
+
+void ha_vmmlink_lease(struct ha_local *l, uint32_t lease_ms, uint64_t from_ns)
+{
+    Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+
+    m.kind = GEMEL__VMM_REQUEST__KIND__LEASE;
+    m.lease_ms = lease_ms;
+    m.lease_from_ns = from_ns;
+    send_request(l, &m);
 }
 
 static void on_state(struct ha_local *l, const Gemel__VmmReport *m)

@@ -25,6 +25,8 @@ struct sim_node {
     struct ha_agent agent;
     bool up, persist_held;
     uint64_t held_version;
+    unsigned leases;
+    uint64_t lease_from_ns;
     unsigned starts, stops, fences, discards, reincarnated;
     struct uuid last_attempt;
     char last_vm[VM_NAME_MAX + 1];
@@ -111,6 +113,12 @@ static void sim_op_done(void *ctx, const struct ha_op_result *result)
     self_of(ctx)->have_result = true;
 }
 
+static void sim_lease(void *ctx, uint64_t from_ns)
+{
+    self_of(ctx)->leases++;
+    self_of(ctx)->lease_from_ns = from_ns;
+}
+
 static void sim_event(void *ctx, uint64_t version, const char *text)
 {
     (void)ctx;
@@ -192,6 +200,7 @@ static const struct ha_agent_ops ops = {
     .op_done = sim_op_done,
     .event = sim_event,
     .trace = sim_trace,
+    .lease_renewed = sim_lease,
     .new_uuid = sim_uuid,
     .check_vm = check_vm,
     .check_cluster = check_cluster,
@@ -744,6 +753,35 @@ START_TEST(a_change_lost_with_the_view_is_not_acknowledged)
 }
 END_TEST
 
+/* R6: it counts from when it was sent, needs a majority of this ring, and only while
+ * somebody wants it. */
+START_TEST(a_lease_is_a_fresh_majority)
+{
+    static const uint32_t alone[] = {1};
+    uint64_t sent_ns;
+
+    now_ns += 10 * NSEC_PER_SEC;
+    ha_agent_tick(&sim[1].agent, now_ns);
+    settle();
+    ck_assert_uint_eq(sim[1].leases, 0);
+    ha_agent_lease_want(&sim[1].agent, true);
+    sent_ns = now_ns;
+    ha_agent_tick(&sim[1].agent, now_ns);
+    now_ns += NSEC_PER_SEC / 10;
+    settle();
+    ck_assert_uint_eq(sim[1].leases, 1);
+    ck_assert_uint_eq(sim[1].lease_from_ns, sent_ns);
+    ck_assert_uint_eq(sim[2].leases + sim[3].leases, 0);
+    form(20, 1, alone);
+    for (int i = 0; i < 20; i++) {
+        now_ns += NSEC_PER_SEC;
+        ha_agent_tick(&sim[1].agent, now_ns);
+        settle();
+    }
+    ck_assert_uint_eq(sim[1].leases, 1);
+}
+END_TEST
+
 /* Rubbish, truncated and flipped messages: dropped and counted. */
 START_TEST(rubbish_is_dropped)
 {
@@ -792,6 +830,7 @@ static Suite *suite(void)
     tcase_add_test(tc, a_copy_that_was_superseded_is_discarded);
     tcase_add_test(tc, a_start_that_failed_is_believed_late);
     tcase_add_test(tc, a_change_lost_with_the_view_is_not_acknowledged);
+    tcase_add_test(tc, a_lease_is_a_fresh_majority);
     tcase_add_test(tc, rubbish_is_dropped);
     suite_add_tcase(s, tc);
     return s;
