@@ -22,6 +22,24 @@ static void line_u64(struct conf_text *text, const char *key, uint64_t value)
     conf_text_str(text, "\n");
 }
 
+/*
+ * knet works its timers off every 200 ms, and the ping timeout that Corosync derives from
+ * the token (half of it) may be shorter: with token 300 a healthy link went down every
+ * 9 s, and took the token with it. There is one link, so only the token has to decide who
+ * is gone, and the link is given longer than that.
+ */
+static void write_interface(struct conf_text *text, const struct conf_cluster *cluster)
+{
+    conf_text_str(text, "    interface {\n    ");
+    line(text, "linknumber", "0");
+    conf_text_str(text, "    ");
+    line_u64(text, "knet_ping_interval", 100);
+    conf_text_str(text, "    ");
+    line_u64(text, "knet_ping_timeout",
+             cluster->token_ms > 1000 ? cluster->token_ms : 1000);
+    conf_text_str(text, "    }\n");
+}
+
 static void write_totem(struct conf_text *text, const struct conf_cluster *cluster,
                         const struct conf_corosync_paths *paths)
 {
@@ -43,6 +61,7 @@ static void write_totem(struct conf_text *text, const struct conf_cluster *clust
         line(text, "crypto_cipher", "none");
         line(text, "crypto_hash", "none");
     }
+    write_interface(text, cluster);
     conf_text_str(text, "}\n\n");
 }
 

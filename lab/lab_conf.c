@@ -83,6 +83,15 @@ out:
     return r;
 }
 
+/* knet works its timers off every 200 ms, and the ping timeout that Corosync derives
+ * (token / 2) may be shorter than that: with token 300 a healthy link went down every 9
+ * s, and the token with it. Totem's token alone is to decide who is gone, so the link is
+ * given longer. */
+static unsigned ping_timeout_ms(const struct lab *lab)
+{
+    return lab->token_ms > 1000 ? lab->token_ms : 1000;
+}
+
 /* One keyword per line: Corosync rejects text after an opening bracket. */
 static void corosync_conf(const struct lab *lab, struct lab_text *text)
 {
@@ -90,8 +99,13 @@ static void corosync_conf(const struct lab *lab, struct lab_text *text)
         text,
         "totem {\n    version: 2\n    cluster_name: %s\n    transport: knet\n"
         "    crypto_model: openssl\n    crypto_cipher: aes256\n    crypto_hash: sha256\n"
-        "    token: %u\n    token_coefficient: %u\n}\n",
+        "    token: %u\n    token_coefficient: %u\n",
         lab->prefix, lab->token_ms, lab->coefficient_ms);
+    lab_text_add(
+        text,
+        "    interface {\n        linknumber: 0\n        knet_ping_interval: 100\n"
+        "        knet_ping_timeout: %u\n    }\n}\n",
+        ping_timeout_ms(lab));
     lab_text_add(text, "system {\n    sched_rr: no\n    move_to_root_cgroup: no\n"
                        "    state_dir: /var/lib/corosync\n}\n");
     lab_text_add(
