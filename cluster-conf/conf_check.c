@@ -288,10 +288,6 @@ int conf_cluster_check(const struct conf_cluster *cluster, struct conf_error *re
     for (size_t n = 0; r == 0 && n < cluster->node_count; n++) {
         r = check_levels(cluster, cluster->node[n].name, ret_error);
     }
-    if (r == 0 && cluster->fence_budget > cluster->node_count) {
-        r = refuse(ret_error, NULL, NONE, "fence.budget",
-                   "is more than the cluster has nodes; write less, or remove it");
-    }
     return r;
 }
 

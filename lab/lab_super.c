@@ -29,13 +29,13 @@
 #define ARG_LEN_MAX  128
 
 enum power { POWER_OFF, POWER_BOOTING, POWER_ON };
-enum bmc_mode { BMC_OK, BMC_HANG, BMC_LIE, BMC_SLOW, BMC_FAIL };
+enum bmc_mode { BMC_OK, BMC_HANG, BMC_LIE, BMC_SLOW, BMC_FAIL, BMC_DEAF };
 
 static const char *const power_names[] = {
     [POWER_OFF] = "off", [POWER_BOOTING] = "booting", [POWER_ON] = "on"};
 static const char *const bmc_names[] = {
     [BMC_OK] = "ok",     [BMC_HANG] = "hang", [BMC_LIE] = "lie",
-    [BMC_SLOW] = "slow", [BMC_FAIL] = "fail",
+    [BMC_SLOW] = "slow", [BMC_FAIL] = "fail", [BMC_DEAF] = "deaf",
 };
 
 struct node {
@@ -299,10 +299,13 @@ static void verb_chassis(struct super *s, unsigned i, int argc, const char *argv
     for (int k = 1; strcmp(argv[0], "set") == 0 && k + 1 < argc; k += 2) {
         bool on = strcmp(argv[k + 1], "0") != 0;
         struct lab_path what =
-            lab_path("%s=%s%s", argv[k], argv[k + 1], n->mode == BMC_LIE ? " (lie)" : "");
+            lab_path("%s=%s%s", argv[k], argv[k + 1],
+                     n->mode == BMC_LIE || n->mode == BMC_DEAF ? " (not done)" : "");
         event(s, "bmc-set", i + 1, what.s);
         if (n->mode == BMC_LIE) {
             n->lie_power = strcmp(argv[k], "power") == 0 ? on : n->lie_power;
+        } else if (n->mode == BMC_DEAF) {
+            continue;
         } else if (strcmp(argv[k], "power") == 0) {
             r = on ? power_on(s, i) : power_off(s, i);
         } else if (strcmp(argv[k], "reset") == 0 && n->power != POWER_OFF) {
@@ -340,7 +343,8 @@ static void verb_bmc(struct super *s, unsigned i, int argc, const char *argv[],
         return;
     }
     a->code = 2;
-    lab_text_add(&a->text, "bmc: %s is not one of ok, hang, lie, slow, fail", argv[0]);
+    lab_text_add(&a->text, "bmc: %s is not one of ok, hang, lie, deaf, slow, fail",
+                 argv[0]);
 }
 
 /* ---- processes of a node ---- */

@@ -116,6 +116,9 @@ lab a bmc n2 lie
 check "a lying BMC: off succeeds" fence a n1 2 off
 check_rc 2 "and reads off" fence a n1 2 status
 check "and the node lives" eval '[ "$(lab_json a ".nodes[1].power")" = on ] && lab a exec n2 -- true'
+lab a bmc n2 deaf
+check_rc 1 "a deaf BMC: off does not come true" fence a n1 2 off power_timeout=2
+check "its readings are true" fence a n1 2 status
 lab a bmc n2 hang
 check_rc 1 "a hung BMC: off fails" fence a n1 2 off power_timeout=2 login_timeout=2 shell_timeout=2
 lab a bmc n2 ok

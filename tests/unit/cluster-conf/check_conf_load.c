@@ -245,7 +245,6 @@ static const struct refused refused_cluster[] = {
     {NODES "  token: 1000\n", "f:4: cluster.token: 1000 has no unit; write for example 1s"},
     {NODES "  token: 10ms\n", "f:4: cluster.token: 10ms is out of range; write something from 100ms to 1m"},
     {NODES "  crypto: false\n", "f:4: cluster.crypto: an unencrypted ring lets any host of the network join; write true (a test lab may write insecure_lab: true beside it)"},
-    {NODES "fence: {budget: 3}\n", "f:4: fence.budget: is more than the cluster has nodes; write less, or remove it"},
     {DEVICE("node: n2"), "f:6: node: is written twice; remove one of them; the first is in line 6"},
     {DEVICE("params: {password: x}"), "f:6: fence.devices[0].params.password: a secret does not belong into the cluster definition; write password=... into /etc/gemel/fence/d1.secret"},
     {DEVICE("params: {passwd: x}"), "f:6: fence.devices[0].params.passwd: a secret does not belong into the cluster definition; write passwd=... into /etc/gemel/fence/d1.secret"},
