@@ -371,7 +371,8 @@ static void decide_fence_absent(struct decision *d, unsigned index)
     case HA_FENCE_CANCELLING:
         /* One that was cancelled has been counted. */
         if (d->in->fence_budget_left == 0 &&
-            !incarnation_equal(&node->fence_incarnation, &node->incarnation)) {
+            (node->fence_attempts == 0 ||
+             !incarnation_equal(&node->fence_incarnation, &node->incarnation))) {
             return; /* `gemel status` says so; gemel node fence overrides */
         }
         break;

@@ -103,8 +103,8 @@ vm_epoch() { # ASKED-NODE
 vm_owner() {
     local node
     for node in $(nodes_on); do
-        if timeout 5 "$LAB_BIN" --dir "$LAB_SCRATCH/$L" exec "$node" -- "$builddir/gemel" vm list --json 2>/dev/null |
-            jq -re '.vms[] | select(.name == "web1" and .state == "running").node'; then
+        if timeout 5 "$LAB_BIN" --dir "$LAB_SCRATCH/$L" exec "$node" -- "$builddir/gemel" status --json 2>/dev/null |
+            jq -re 'select(.quorate) | .vms[] | select(.name == "web1" and .state == "running").node'; then
             return
         fi
     done

@@ -1,0 +1,181 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Safety (issue 2): gemeld killed at each record write and restarted, in each role: no VM notices, nothing acknowledged
+# is lost. VMM killed: restarted in place under the next epoch; VMM stopped: nothing starts elsewhere. ha.isolation:
+# freeze: frozen without quorum, thawed by the next claim, ended without another instruction if it was taken over.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/vm.sh"
+. "$(dirname "$0")/safety.sh"
+
+MISSED=300 # ms of silence that a restart of an agent may cost a VM: a witness notices 100, a loaded machine blinks
+
+coordinator() {
+    local node
+    for node in $(nodes_on); do
+        gemel_at "$L" "$node" status --json | jq -re '.coordinator | select(. != "unknown")' && return
+    done
+    return 1
+}
+
+# Records written without a pause at NODE: definition I of a second VM has I MiB more memory; what was acknowledged
+# goes to a file
+writer_begin() { # NODE
+    local shared
+    shared=$(vm_shared "$L")
+    mkdir -p "$shared/w2"
+    [ -e "$shared/w2/disk0.img" ] || truncate -s 1M "$shared/w2/disk0.img"
+    touch "$LAB_SCRATCH/writing"
+    : >"$LAB_SCRATCH/acked"
+    while [ -e "$LAB_SCRATCH/writing" ]; do
+        WROTE=$((${WROTE:-0} + 1))
+        printf 'name: w2\nmemory: %dMiB\nmachine: lockstep\nboot: {firmware: /srv/gemel/pulse.rom}\ndisks: [{path: disk0.img}]\n' \
+            $((16 + WROTE)) >"$shared/w2.yaml"
+        if gemel_at "$L" "$1" vm apply -f /srv/gemel/w2.yaml --timeout 5s; then
+            echo $((16 + WROTE)) >>"$LAB_SCRATCH/acked"
+        fi
+    done >/dev/null 2>&1 &
+    WRITER=$!
+}
+
+writer_end() {
+    rm -f "$LAB_SCRATCH/writing"
+    wait "$WRITER"
+    WROTE=$((${WROTE:-0} + 1000)) # the next writer begins above
+}
+
+# The last acknowledged definition, or a later one, is what every node has
+acked_is_kept() {
+    local acked node has
+    acked=$(tail -n 1 "$LAB_SCRATCH/acked")
+    [ -n "$acked" ] || {
+        echo "nothing was acknowledged: the case saw nothing"
+        return 1
+    }
+    for node in n1 n2 n3; do
+        has=$(gemel_at "$L" "$node" vm show w2 --yaml | sed -n 's/^memory: \([0-9]*\)MiB/\1/p')
+        [ "${has:-0}" -ge "$acked" ] || {
+            echo "$node has $has MiB, acknowledged were $acked"
+            return 1
+        }
+    done
+}
+
+# agent_killed WHAT VICTIM WRITER-NODE: three times in a row at random moments of a stream of record writes
+agent_killed() {
+    local what=$1 victim=$2 from=$3 epoch _
+    epoch=$(vm_epoch "$victim")
+    writer_begin "$from"
+    for _ in 1 2 3; do
+        rnd_sleep 100 1200
+        check "$what: gemeld of $victim killed" lab "$L" kill "$victim" gemeld
+        check "$what: it is back" wait_for 30 healthy
+    done
+    sleep 0.5
+    writer_end
+    check "$what: what was acknowledged is kept" acked_is_kept
+    check "$what: the VM has the same epoch" equal "$(vm_epoch "$from")" "$epoch"
+}
+
+case_coordinator_killed() {
+    local victim
+    victim=$(coordinator)
+    agent_killed "coordinator $1" "$victim" "$(a_node_but "$victim")"
+}
+
+case_owner_killed() {
+    local victim
+    victim=$(vm_owner)
+    agent_killed "owner $1" "$victim" "$(a_node_but "$victim")"
+}
+
+case_other_killed() {
+    local victim
+    victim=$(a_node_but "$(vm_owner)" "$(coordinator)")
+    agent_killed "other $1" "$victim" "$(a_node_but "$victim")"
+}
+
+epoch_is() {
+    equal "$(vm_epoch "$1")" "$2"
+}
+
+case_vmm_killed() {
+    local node epoch
+    node=$(vm_owner)
+    epoch=$(vm_epoch "$node")
+    rnd_sleep 0 700
+    check "VMM killed $1: on $node" lab "$L" kill "$node" gemel-vmm
+    check "VMM killed $1: it answers again" wait_for 30 answers_again "$L"
+    check "VMM killed $1: in place" wait_for 10 vm_runs_on "$L" "$node" "$node"
+    check "VMM killed $1: under the next epoch" wait_for 5 epoch_is "$node" $((epoch + 1))
+}
+
+case_vmm_stopped() {
+    local node epoch
+    node=$(vm_owner)
+    epoch=$(vm_epoch "$node")
+    rnd_sleep 0 700
+    check "VMM stopped $1: on $node" lab "$L" pause "$node" gemel-vmm
+    rnd_sleep 1500 5000
+    check "VMM stopped $1: nothing started" equal "$(vmm_total)" 1
+    check "VMM stopped $1: it is where it was" equal "$(vmms "$node")" 1
+    check "VMM stopped $1: continued" lab "$L" resume "$node" gemel-vmm
+    check "VMM stopped $1: it answers again" wait_for 10 answers_again "$L"
+    check "VMM stopped $1: under the same epoch" equal "$(vm_epoch "$node")" "$epoch"
+}
+
+# The guest has stopped writing: its newest record on the disk does not change
+silent() {
+    local disk a b
+    disk=$(vm_shared "$L")/web1/disk0.img
+    a=$(cksum <"$disk")
+    sleep 0.7
+    b=$(cksum <"$disk")
+    equal "$b" "$a"
+}
+
+freeze_cut() { # WHAT NODE
+    lab "$L" bmc "$2" hang
+    check "$1: isolation is freeze" vm_define "$L" '{start_timeout: 20s, stop_timeout: 10s, isolation: freeze}'
+    rnd_sleep 0 500
+    check "$1: $2 is cut off" lab "$L" link "$2" down
+    check "$1: the guest is frozen" wait_for 20 silent
+    check "$1: its VMM is there" equal "$(vmms "$2")" 1
+}
+
+case_frozen_and_thawed() {
+    local node epoch
+    node=$(vm_owner)
+    epoch=$(vm_epoch "$node")
+    freeze_cut "thaw $1" "$node"
+    lab "$L" heal
+    check "thaw $1: it answers again" wait_for 60 answers_again "$L"
+    check "thaw $1: where it was" wait_for 20 vm_runs_on "$L" "$(a_node_but "$node")" "$node"
+    check "thaw $1: by the next claim" epoch_is "$node" $((epoch + 1))
+}
+
+gone_from() {
+    equal "$(vmms "$1")" 0
+}
+
+# A BMC that says off and lies: what was frozen may be taken over even so, and must never go on
+case_frozen_and_taken_over() {
+    local node
+    node=$(vm_owner)
+    freeze_cut "taken over $1" "$node"
+    lab "$L" bmc "$node" lie
+    check "taken over $1: it answers again" wait_for 90 answers_again "$L"
+    check "taken over $1: elsewhere" not equal "$(vm_owner)" "$node"
+    check "taken over $1: the frozen one is still there" equal "$(vmms "$node")" 1
+    rnd_sleep 200 1500
+    lab "$L" heal
+    check "taken over $1: the frozen one is ended" wait_for 30 gone_from "$node"
+}
+
+safety_begin
+for name in ${CASES:-coordinator_killed owner_killed other_killed}; do
+    run_case "$name" 1 "$MISSED"
+done
+for name in ${CASES2:-vmm_killed vmm_stopped frozen_and_thawed frozen_and_taken_over}; do
+    run_case "$name" 1
+done
+safety_end
