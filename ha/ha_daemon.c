@@ -97,6 +97,7 @@ void ha_daemon_event(struct ha_daemon *d, uint64_t seq, const char *text)
 {
     struct ha_event *e = &d->event[d->event_next];
 
+    e->n = ++d->events_seen;
     e->seq = seq;
     e->mono_ns = loop_now_ns();
     e->wall_ns = os_wall_ns();

@@ -13,6 +13,7 @@
 #include "ha/ha_vmm.h"
 
 struct ha_event {
+    uint64_t n;   /* counts what this agent saw: for `events --follow` */
     uint64_t seq; /* version of the update: the same on every node. 0: seen by this node
                      only */
     uint64_t mono_ns; /* CLOCK_MONOTONIC here */
@@ -51,6 +52,7 @@ struct ha_daemon {
     bool suspected[NODES_MAX]; /* by index in agent.state.node */
     struct ha_early_proof early[NODES_MAX];
     char fence_progress[NODES_MAX][REASON_LEN_MAX + 1];
+    uint64_t events_seen;
     unsigned event_next, event_count;
     struct ha_event event[EVENTS_KEPT];
     char conf_text[512]; /* of the last refused definition */
@@ -69,7 +71,9 @@ char *ha_json_status(struct ha_daemon *daemon);
 char *ha_json_vm(struct ha_daemon *daemon, const char *name);
 char *ha_json_nodes(struct ha_daemon *daemon);
 char *ha_json_vms(struct ha_daemon *daemon);
-char *ha_json_events(struct ha_daemon *daemon, uint64_t since);
+/* since: only of later versions (0: all); after: only later ones of this agent's own
+ * count. */
+char *ha_json_events(struct ha_daemon *daemon, uint64_t since, uint64_t after);
 char *ha_json_explain(struct ha_daemon *daemon, const char *name);
 char *ha_json_cluster(struct ha_daemon *daemon);
 /* True when nothing is wrong that somebody should look at. */

@@ -140,7 +140,7 @@ static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
                       const Gemel__CliRequest *rq)
 {
     struct ha_daemon *d = ipc->daemon;
-    const char *since = option(rq, "since");
+    const char *since = option(rq, "since"), *after = option(rq, "after");
 
     if (strcmp(rq->verb, "status") == 0) {
         read_status(ipc, c);
@@ -152,8 +152,9 @@ static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
         reply_doc(ipc, c, ha_json_vm(d, rq->object), "VM", rq->object);
     } else if (strcmp(rq->verb, "events") == 0) {
         reply_doc(ipc, c,
-                  ha_json_events(d, since != NULL ? strtoull(since, NULL, 10) : 0), "",
-                  "");
+                  ha_json_events(d, since != NULL ? strtoull(since, NULL, 10) : 0,
+                                 after != NULL ? strtoull(after, NULL, 10) : 0),
+                  "", "");
     } else if (strcmp(rq->verb, "explain") == 0) {
         reply_doc(ipc, c, ha_json_explain(d, rq->object), "VM or node", rq->object);
     } else if (strcmp(rq->verb, "cluster show") == 0) {

@@ -364,7 +364,7 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
     return finish(o);
 }
 
-char *ha_json_events(struct ha_daemon *d, uint64_t since)
+char *ha_json_events(struct ha_daemon *d, uint64_t since, uint64_t after)
 {
     json_object *o = json_object_new_object(), *a = json_object_new_array();
 
@@ -375,13 +375,14 @@ char *ha_json_events(struct ha_daemon *d, uint64_t since)
         char object[64] = "";
         json_object *doc;
 
-        if (e->seq <= since && since != 0) {
+        if ((e->seq <= since && since != 0) || e->n <= after) {
             continue;
         }
         if (colon != NULL && (size_t)(colon - e->text) < sizeof object) {
             memcpy(object, e->text, (size_t)(colon - e->text));
         }
         doc = json_object_new_object();
+        put_u64(doc, "n", e->n);
         put_u64(doc, "seq", e->seq);
         put_u64(doc, "t_ms", e->wall_ns / NSEC_PER_MSEC);
         put_u64(doc, "mono_ns", e->mono_ns);

@@ -141,10 +141,10 @@ enum cli_exit cli_confirm(const struct cli_call *call)
 
 /* ---- events ---- */
 
-/* The highest sequence number in an answer, or `last`. */
-static uint64_t last_seq(const char *json, uint64_t last)
+/* The highest count of this agent's events in an answer, or `last`. */
+static uint64_t last_count(const char *json, uint64_t last)
 {
-    struct json_object *root = json_tokener_parse(json), *events, *seq;
+    struct json_object *root = json_tokener_parse(json), *events, *n;
 
     if (json_object_is_type(root, json_type_object) &&
         json_object_object_get_ex(root, "events", &events) &&
@@ -153,9 +153,9 @@ static uint64_t last_seq(const char *json, uint64_t last)
             struct json_object *event = json_object_array_get_idx(events, i);
 
             if (json_object_is_type(event, json_type_object) &&
-                json_object_object_get_ex(event, "seq", &seq) &&
-                json_object_get_uint64(seq) > last) {
-                last = json_object_get_uint64(seq);
+                json_object_object_get_ex(event, "n", &n) &&
+                json_object_get_uint64(n) > last) {
+                last = json_object_get_uint64(n);
             }
         }
     }
@@ -167,29 +167,35 @@ enum cli_exit cli_run_events(const struct cli_call *call)
 {
     uint64_t since =
         call->is_set[CLI_OPT_SINCE] ? strtoull(call->value[CLI_OPT_SINCE], NULL, 10) : 0;
+    uint64_t after = 0;
     bool first = true;
     enum cli_exit r;
 
     for (;;) {
         struct cli_question question;
         struct cli_answer answer;
-        char option[32];
+        char since_option[32], after_option[32];
         uint64_t seen;
 
         cli_question_of(call, &question);
-        snprintf(option, sizeof option, "since=%llu", (unsigned long long)since);
-        question.options[question.option_count++] = option;
+        snprintf(since_option, sizeof since_option, "since=%llu",
+                 (unsigned long long)since);
+        snprintf(after_option, sizeof after_option, "after=%llu",
+                 (unsigned long long)after);
+        question.options[question.option_count++] = since_option;
+        question.options[question.option_count++] = after_option;
         cli_ask(&question, &answer);
-        seen = last_seq(answer.json, since);
-        r = first || seen != since || answer.exit_code != CLI_DONE
+        seen = last_count(answer.json, after);
+        r = first || seen != after || answer.exit_code != CLI_DONE
                 ? cli_show_answer(call, &answer)
                 : CLI_DONE;
         cli_answer_free(&answer);
-        since = seen;
+        after = seen;
         first = false;
         if (!call->is_set[CLI_OPT_FOLLOW] || r != CLI_DONE || fflush(stdout) != 0) {
             return r;
         }
+        since = 0; /* from here on the agent's own count holds, local events included */
         /* Ctrl-C ends it here; while asking, the next answer says so. */
         nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
     }
