@@ -51,5 +51,6 @@ int main(int argc, char **argv)
     config.mountpoint = argv[2];
     config.control_fd = control[1];
     config.ready_fd = ready[1];
+    config.undo_fd = -1; /* names are durable at once, as on shared storage */
     return labfs_main(&config);
 }
