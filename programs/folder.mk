@@ -57,3 +57,11 @@ EXTRA_DIST += tests/golden/cli/files tests/golden/cli/replies \
 sbin_PROGRAMS += gemeld
 gemeld_SOURCES = programs/gemeld.c
 gemeld_LDADD = libha_io.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la
+
+# systemd units -------------------------------------------------------------------------------------------------------
+systemdunitdir = $(prefix)/lib/systemd/system
+nodist_systemdunit_DATA = programs/systemd/gemeld.service programs/systemd/gemel-fenced.service
+EXTRA_DIST += programs/systemd/gemeld.service.in programs/systemd/gemel-fenced.service.in
+CLEANFILES += programs/systemd/gemeld.service programs/systemd/gemel-fenced.service
+programs/systemd/%.service: programs/systemd/%.service.in
+	$(AM_V_GEN)$(MKDIR_P) programs/systemd && sed 's|@sbindir[@]|$(sbindir)|g' $< >$@
