@@ -83,12 +83,13 @@ static bool is_proven(const struct claim_displaced *who, struct uuid vm,
                         who->who.instance, &answer);
 }
 
-void claim_may_touch_disk(const struct claim *claim, const struct claim_evidence *ev,
-                          struct claim_disk_verdict *ret_verdict)
+static void wait_for_writers(const struct claim *claim, uint32_t node_id,
+                             const struct claim_evidence *ev,
+                             struct claim_disk_verdict *ret_verdict)
 {
     struct claim_disk_verdict v = {.reason = CLAIM_DISK_OK};
 
-    for (uint32_t i = 0; i < claim->unexcluded_count && CLAUSE(R2_EXCLUDE); i++) {
+    for (uint32_t i = 0; i < claim->unexcluded_count; i++) {
         const struct claim_displaced *who = &claim->unexcluded[i];
         uint64_t until_ns;
 
@@ -96,7 +97,7 @@ void claim_may_touch_disk(const struct claim *claim, const struct claim_evidence
             continue;
         }
         /* A mirror is reached by the instances of its own node only. */
-        if (claim->mirror_count > 0 && who->who.node_id != claim->owner.node_id) {
+        if (claim->mirror_count > 0 && who->who.node_id != node_id) {
             continue;
         }
         /* The one that takes longest is the one to name; one without a proof has no time
@@ -110,6 +111,27 @@ void claim_may_touch_disk(const struct claim *claim, const struct claim_evidence
         }
     }
     *ret_verdict = v;
+}
+
+void claim_may_touch_disk(const struct claim *claim, const struct claim_evidence *ev,
+                          struct claim_disk_verdict *ret_verdict)
+{
+    if (!CLAUSE(R2_EXCLUDE)) {
+        *ret_verdict = (struct claim_disk_verdict){.reason = CLAIM_DISK_OK};
+        return;
+    }
+    wait_for_writers(claim, claim->owner.node_id, ev, ret_verdict);
+}
+
+void claim_may_open_mirror(const struct claim *claim, uint32_t node_id,
+                           const struct claim_evidence *ev,
+                           struct claim_disk_verdict *ret_verdict)
+{
+    if (!CLAUSE(R5_MIRROR_OPEN)) {
+        *ret_verdict = (struct claim_disk_verdict){.reason = CLAIM_DISK_OK};
+        return;
+    }
+    wait_for_writers(claim, node_id, ev, ret_verdict);
 }
 
 /* Who may take the next claim ------------------------------------------------------- */

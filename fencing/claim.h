@@ -203,6 +203,14 @@ struct claim_disk_verdict {
 void claim_may_touch_disk(const struct claim *claim,
                           const struct claim_evidence *evidence,
                           struct claim_disk_verdict *ret_verdict);
+/*
+ * May a twin on `node_id` begin to write its mirror, under the primary's `claim`? Not
+ * while an earlier owner on that same node could still write to the same copy. Before the
+ * first byte of a sync.
+ */
+void claim_may_open_mirror(const struct claim *claim, uint32_t node_id,
+                           const struct claim_evidence *evidence,
+                           struct claim_disk_verdict *ret_verdict);
 /* Are the writes that `who` made as the owner excluded? *ret_until_ns: when they will be,
  * UINT64_MAX if not known. */
 bool claim_is_excluded(const struct claim_displaced *who, struct uuid vm,

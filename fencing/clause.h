@@ -41,10 +41,11 @@ enum claim_clause {
     R5_TWIN_SYNCED,        /* protect: the twin is synced */
     R5_COMMIT_ON_FIRST, /* protect: output commit is on before the claim names the twin */
     R5_OLDER_DRAINED,   /* protect: what left before is known to the twin and complete */
-    R5_MIRROR_IN_SYNC,  /* only a mirror named in the claim starts */
-    R5_MIRROR_DROPPED,  /* a claim without a twin no longer names its mirror */
-    R6_QUORUM,          /* no new claim without quorum but R4/R5 */
-    R8_ACK_IS_FINAL,    /* after an acknowledged halt nothing enters under that epoch */
+    R5_MIRROR_OPEN,    /* no twin writes a mirror that an earlier owner may still write */
+    R5_MIRROR_IN_SYNC, /* only a mirror named in the claim starts */
+    R5_MIRROR_DROPPED, /* a claim without a twin no longer names its mirror */
+    R6_QUORUM,         /* no new claim without quorum but R4/R5 */
+    R8_ACK_IS_FINAL,   /* after an acknowledged halt nothing enters under that epoch */
     CLAIM_CLAUSE_COUNT,
 };
 

@@ -97,10 +97,10 @@ struct state {
     uint8_t top_epoch, top_owner, top_twin, top_unex, top_mir,
         top_rel; /* owner, twin: index + 1 */
     /* What the outside has seen */
-    uint8_t live; /* index + 1 of the instance that entered last */
-    uint8_t disk_owner,
-        disk_node;   /* the newest owner that touched the disk: index + 1, node + 1 */
-    uint8_t mirrors; /* nodes whose copy has every completed FLUSH */
+    uint8_t live;       /* index + 1 of the instance that entered last */
+    uint8_t live_epoch; /* the epoch under which it entered */
+    uint8_t disk_owner; /* the newest owner that touched the shared disk: index + 1 */
+    uint8_t mirrors;    /* nodes whose copy has every completed FLUSH */
     /* What may still go wrong or be asked for */
     uint8_t n_crash, n_kill, n_cut, n_freeze, n_ack, n_migrate, n_protect, n_unprotect,
         n_stop, n_agent, n_policy;
@@ -227,6 +227,7 @@ bool rules_take(const struct scenario *sc, const struct state *s, unsigned k,
 enum claim_outcome rules_outcome(const struct state *s, unsigned k);
 bool rules_may_enter(const struct state *s, unsigned k);
 bool rules_may_touch_disk(const struct state *s, unsigned k);
+bool rules_may_open_mirror(const struct state *s, unsigned k, unsigned twin);
 bool rules_may_release(const struct state *s, unsigned k, bool to_instance,
                        bool memory_complete);
 uint8_t rules_lives_proven_by_return(const struct state *s, unsigned node,

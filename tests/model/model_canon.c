@@ -140,6 +140,7 @@ static void each_epoch(struct state *n, void (*fn)(uint8_t *epoch, uint8_t *arg)
                        uint8_t *arg)
 {
     fn(&n->top_epoch, arg);
+    fn(&n->live_epoch, arg);
     for (unsigned k = 0; k < INSTS; k++) {
         struct inst *in = &n->in[k];
 
@@ -210,23 +211,11 @@ static uint64_t inst_signature(const struct state *n, unsigned k)
 
 static uint64_t node_signature(const struct state *n, unsigned j)
 {
-    const uint8_t local[] = {has(n->up, j),
-                             has(n->agent, j),
-                             has(n->quorate, j),
-                             n->cut == j + 1,
-                             n->inc[j],
-                             n->rejoined[j],
-                             n->proven[j],
-                             n->settled[j],
-                             n->clean[j],
-                             n->clean_epoch[j],
-                             n->disk_node == j + 1,
-                             has(n->mirrors, j),
-                             has(n->top_mir, j),
-                             n->wd[j],
-                             has(n->feeds_always, j),
-                             has(n->withdrawn, j),
-                             n->seen[j]};
+    const uint8_t local[] = {
+        has(n->up, j), has(n->agent, j),        has(n->quorate, j),   n->cut == j + 1,
+        n->inc[j],     n->rejoined[j],          n->proven[j],         n->settled[j],
+        n->clean[j],   n->clean_epoch[j],       has(n->mirrors, j),   has(n->top_mir, j),
+        n->wd[j],      has(n->feeds_always, j), has(n->withdrawn, j), n->seen[j]};
     uint64_t h = 2, sum = 0;
 
     for (size_t i = 0; i < sizeof(local); i++) {
@@ -267,7 +256,6 @@ static void move_nodes(struct state *n, const uint8_t *to)
     n->feeds_always = move_bits(to, old.feeds_always, NODES);
     n->withdrawn = move_bits(to, old.withdrawn, NODES);
     n->cut = move_index(to, old.cut);
-    n->disk_node = move_index(to, old.disk_node);
     for (unsigned j = 0; j < NODES; j++) {
         n->inc[to[j]] = old.inc[j];
         n->rejoined[to[j]] = old.rejoined[j];

@@ -277,6 +277,18 @@ bool rules_may_touch_disk(const struct state *s, unsigned k)
     return verdict.reason == CLAIM_DISK_OK;
 }
 
+bool rules_may_open_mirror(const struct state *s, unsigned k, unsigned twin)
+{
+    struct claim own;
+    struct facts f;
+    struct claim_disk_verdict verdict;
+
+    gather(s, &f);
+    fill_claim(s, k, s->in[k].won, 0, s->top_unex, s->top_mir, &own);
+    claim_may_open_mirror(&own, s->in[twin].node + 1u, &f.ev, &verdict);
+    return verdict.reason == CLAIM_DISK_OK;
+}
+
 bool rules_may_release(const struct state *s, unsigned k, bool to_instance,
                        bool memory_complete)
 {

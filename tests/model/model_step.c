@@ -538,7 +538,6 @@ static void touch_disk(struct state *n, unsigned k)
 {
     n->in[k].disk = 1;
     n->disk_owner = (uint8_t)(k + 1);
-    n->disk_node = (uint8_t)(n->in[k].node + 1);
 }
 
 static bool someone_is_ahead_of(const struct state *s, unsigned twin)
@@ -584,10 +583,13 @@ static void enter(struct gen *g, unsigned k)
         break;
     }
     in->st = RUN;
-    n->live = (uint8_t)(k + 1);
+    if (in->won >= n->live_epoch) {
+        n->live = (uint8_t)(k + 1);
+        n->live_epoch = in->won;
+    }
     if (in->disk) {
         touch_disk(n, k);
-    } else if (rules_may_touch_disk(s, k) || g->sc->mirrored ||
+    } else if (rules_may_touch_disk(s, k) ||
                (s->in[k].st == TWIN && !MODEL_CLAUSE(M_R5_HOLD_WRITES))) {
         touch_disk(n, k);
     }
@@ -882,7 +884,8 @@ static void gen_twins(struct gen *g)
         const struct inst *twin = &s->in[in->twin - 1];
         bool pending = in->link != LINK_NONE && in->c_twin == in->twin;
 
-        if (in->st == RUN && twin->st == TWIN && !twin->synced && in->out == OUT_NONE) {
+        if (in->st == RUN && twin->st == TWIN && !twin->synced && in->out == OUT_NONE &&
+            (!g->sc->mirrored || rules_may_open_mirror(s, k, in->twin - 1u))) {
             struct state *n = begin(g, ACT_SYNC, k, 0);
 
             n->in[in->twin - 1].synced = 1;
@@ -941,6 +944,24 @@ static void output(struct gen *g, unsigned k)
     done(g);
 }
 
+/* Mirrored: a newer owner's copy is on this node, its own or its twin's. */
+static bool copy_has_newer_user(const struct state *s, unsigned k)
+{
+    for (unsigned i = 0; i < INSTS; i++) {
+        const struct inst *in = &s->in[i];
+        const struct inst *twin = in->twin ? &s->in[in->twin - 1] : NULL;
+
+        if (i == k || in->st != RUN || in->won <= s->in[k].dirh) {
+            continue;
+        }
+        if ((in->disk && in->node == s->in[k].node) ||
+            (twin && twin->st == TWIN && twin->synced && twin->node == s->in[k].node)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void gen_guest(struct gen *g)
 {
     const struct state *s = g->s;
@@ -962,8 +983,7 @@ static void gen_guest(struct gen *g)
 
             n->in[k].write = 0;
             check(g, INV_NO_OLD_WRITE,
-                  s->disk_owner == k + 1 ||
-                      (g->sc->mirrored && s->disk_node != in->node + 1));
+                  g->sc->mirrored ? !copy_has_newer_user(s, k) : s->disk_owner == k + 1);
             done(g);
         }
     }
@@ -1001,7 +1021,7 @@ void model_initial(const struct scenario *sc, struct state *ret_state)
         s.top_epoch = 1;
         s.top_owner = 1;
         s.top_mir = s.in[0].c_mir;
-        s.live = s.disk_owner = s.disk_node = 1;
+        s.live = s.live_epoch = s.disk_owner = 1;
     }
     *ret_state = s;
 }

@@ -36,6 +36,7 @@ const char *model_clause_str(unsigned clause)
         NAME(R5_TWIN_SYNCED),
         NAME(R5_COMMIT_ON_FIRST),
         NAME(R5_OLDER_DRAINED),
+        NAME(R5_MIRROR_OPEN),
         NAME(R5_MIRROR_IN_SYNC),
         NAME(R5_MIRROR_DROPPED),
         NAME(R6_QUORUM),
