@@ -111,6 +111,9 @@ static void network(struct keeper *k, int hub_fd)
     struct lab_text batch = {0};
 
     ports(k, hub_fd, true);
+    /* Until now an earlier life's sockets could have said goodbye through the old ports;
+     * the switch may open. */
+    lab_ipc_send(k->fds->keeper, "ports", 5, -1);
     write_proc("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     lab_ip_node(k->lab, k->node, &batch);
     run_ip(k, &batch);

@@ -12,7 +12,8 @@
 
 /* Ends of socket pairs (lab_ipc) that the node's processes get. */
 struct lab_node_fds {
-    int keeper; /* keeper -> supervisor: "up INIT_PID" or "failed REASON" */
+    int keeper; /* keeper -> supervisor: "ports", then "up INIT_PID"; or "failed REASON"
+                 */
     int init; /* init <-> supervisor: "daemon NAME PID STATE"; "start NAME", "stop NAME",
                  "halt" */
     int labfs_shared; /* supervisor -> labfs: see labfs.h */

@@ -187,8 +187,6 @@ static int power_on(struct super *s, unsigned i)
     if (n->power != POWER_OFF) {
         return 0;
     }
-    s->fault.dark[i] = false;
-    r = apply_faults(s);
     for (size_t k = 0; r == 0 && k < 4; k++) {
         r = lab_ipc_pair(pair[k]);
     }
@@ -720,7 +718,10 @@ static void keeper_says(struct super *s, unsigned i)
         close_fd(&n->keeper_fd); /* its end is noticed by reap_all */
         return;
     }
-    if (sscanf(buf, "up %d", &init) == 1) {
+    if (strcmp(buf, "ports") == 0) {
+        s->fault.dark[i] = false;
+        apply_faults(s);
+    } else if (sscanf(buf, "up %d", &init) == 1) {
         n->init = init;
         n->power = POWER_ON;
         event(s, "up", i + 1, "");

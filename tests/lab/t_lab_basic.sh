@@ -80,13 +80,14 @@ check "power off" lab a power n1 off
 off_ms=$(($(now_ms) - begin))
 note "power_off_ms=$off_ms (as the command), $(jq -r 'select(.event=="off").detail' "$LAB_SCRATCH/a/log/events.jsonl" | tail -1) (as the switch)"
 check "the other end of its connection is told nothing" established
-kill "$server_pid"
 check_rc 125 "exec in a node that is off is refused" lab a exec n1 -- true
 check_rc 2 "the BMC of a node without power says off" fence a n2 1 status
 check "corosync sees that it is gone" eval 'wait_for 10 members_are a n2 2 && wait_for 10 members_are a n3 2'
 check "fence off, off already" fence a n2 1 off
 
 check "power on" lab a power n1 on
+check "nor does the old connection say goodbye when the node is back" established
+kill "$server_pid"
 check "it has a new boot id" not equal "$(lab a exec n1 -- cat /proc/sys/kernel/random/boot_id)" "$boot1"
 for dir in /srv/gemel /var/lib/gemel; do
     check "what was fsynced is there, the rest is not: $dir" equal \
