@@ -55,3 +55,8 @@ UNIT_TESTS += tests/unit/ha/check_ha_msg
 tests_unit_ha_check_ha_msg_SOURCES = tests/unit/ha/check_ha_msg.c tests/unit/unit.h
 tests_unit_ha_check_ha_msg_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_msg_LDADD = libha_core.la libfencing_core.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_text
+tests_unit_ha_check_ha_text_SOURCES = tests/unit/ha/check_ha_text.c tests/unit/unit.h
+tests_unit_ha_check_ha_text_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_text_LDADD = libha_core.la libbase_io.la $(UNIT_LIBS)

@@ -33,9 +33,15 @@ char *ha_text_set(char *buf, size_t cap, ...)
     const char *piece;
     va_list pieces;
 
-    buf[0] = '\0';
     va_start(pieces, cap);
-    while ((piece = va_arg(pieces, const char *)) != NULL) {
+    piece = va_arg(pieces, const char *);
+    if (piece != buf) { /* else: the text stays, the rest is added */
+        buf[0] = '\0';
+        if (piece != NULL) {
+            ha_text_add(buf, cap, piece);
+        }
+    }
+    while (piece != NULL && (piece = va_arg(pieces, const char *)) != NULL) {
         ha_text_add(buf, cap, piece);
     }
     va_end(pieces);
