@@ -25,6 +25,7 @@ liblab_io_la_LIBADD = liblab_core.la libbase_io.la $(JSONC_LIBS) $(FUSE_LIBS) -l
 sbin_PROGRAMS += gemel-lab
 gemel_lab_SOURCES = programs/gemel_lab.c
 gemel_lab_LDADD = liblab_io.la
+dist_man8_MANS += doc/gemel-lab.8
 
 EXTRA_DIST += lab/README.md tests/lab/run tests/lab/lib.sh tests/lab/t_lab_basic.sh tests/lab/t_lab_faults.sh \
 	tests/lab/t_lab_storage.sh

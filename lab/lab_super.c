@@ -26,6 +26,7 @@
 #define CLIENTS_MAX  64
 #define POWER_OFF_MS 10000
 #define DAEMONS_MAX  8
+#define FDS_MAX      256 /* more than CLIENTS_MAX, five per node and a few */
 #define ARG_LEN_MAX  128
 
 enum power { POWER_OFF, POWER_BOOTING, POWER_ON };
@@ -179,6 +180,18 @@ static int power_off(struct super *s, unsigned i)
     return 0;
 }
 
+/* A node's processes are forked without exec: what is the supervisor's is closed by hand.
+ */
+static void keep_only(const struct lab_node_fds *fds)
+{
+    for (int fd = 3; fd < FDS_MAX; fd++) {
+        if (fd != fds->keeper && fd != fds->init && fd != fds->labfs_shared &&
+            fd != fds->labfs_state) {
+            close(fd);
+        }
+    }
+}
+
 static int power_on(struct super *s, unsigned i)
 {
     struct node *n = &s->node[i];
@@ -195,6 +208,7 @@ static int power_on(struct super *s, unsigned i)
         struct lab_node_fds fds = {pair[0][1], pair[1][1], pair[2][1], pair[3][1]};
         sigset_t none;
         setpgid(0, 0);
+        keep_only(&fds);
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         lab_node_keeper(s->lab, i + 1, &fds);
