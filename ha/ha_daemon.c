@@ -52,13 +52,13 @@ static bool check_cluster(void *ctx, const char *yaml, size_t len,
 static bool check_vm(void *ctx, const struct ha_state *state, const char *yaml,
                      size_t len, struct conf_vm *ret_conf, char *text, size_t cap)
 {
-    struct ha_daemon *d = ctx;
     struct conf_capacity nodes[NODES_MAX];
     const struct conf_vm **others = NULL;
     struct conf_error error;
     size_t other_count = 0, node_count = 0;
     bool ok = false;
 
+    (void)ctx;
     if (conf_vm_load(yaml, len, "VM definition", ret_conf, &error) < 0) {
         ha_text_set(text, cap, error.text, NULL);
         return false;
@@ -78,8 +78,7 @@ static bool check_vm(void *ctx, const struct ha_state *state, const char *yaml,
             (struct conf_capacity){state->node[i].name, state->node[i].memory_bytes};
     }
     if (conf_vm_check_against(ret_conf, others, other_count, nodes, node_count, &error) <
-            0 ||
-        conf_vm_check_files(ret_conf, d->node.vmroot, &error) < 0) {
+        0) {
         conf_error_locate_in(&error, yaml, len, "VM definition");
         ha_text_set(text, cap, error.text, NULL);
     } else {
@@ -778,6 +777,9 @@ int ha_daemon_new(struct loop *loop, const struct conf_node *node,
         r = os_mkdir_p(node->log_dir, 0755);
     }
     if (r == 0) {
+        r = worker_new(loop, 2, &d->worker);
+    }
+    if (r == 0) {
         r = ha_ipc_new(d, &d->ipc);
     }
     if (r == 0) {
@@ -800,6 +802,7 @@ void ha_daemon_free(struct ha_daemon *d)
         return;
     }
     loop_timer_del(d->loop, &d->tick_timer);
+    worker_free(d->worker);
     ha_ipc_free(d->ipc);
     ha_corosync_free(d->corosync);
     ha_fencelink_free(d->fencelink);

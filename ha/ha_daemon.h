@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/loop.h"
+#include "base/worker.h"
 #include "ha/ha_agent.h"
 #include "ha/ha_corosync.h"
 #include "ha/ha_fencelink.h"
@@ -41,6 +42,7 @@ struct ha_daemon {
     struct ha_fencelink *fencelink;
     struct ha_vmm *vmm;
     struct ha_ipc *ipc;
+    struct worker *worker; /* looks at files on shared storage, which may hang */
     bool fenced_connected;
     bool store_failed;
     bool reincarnating,

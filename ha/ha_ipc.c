@@ -16,6 +16,7 @@
 #include "base/cli_wire.h"
 #include "base/log.h"
 #include "base/uuid.h"
+#include "cluster-conf/conf_load.h"
 #include "ha/ha_daemon.h"
 #include "ha/ha_text.h"
 
@@ -201,6 +202,77 @@ static void actor_of(qb_ipcs_connection_t *c, char *text, size_t cap)
     }
 }
 
+static void done(struct ha_ipc *ipc, struct waiting *w, uint32_t exit_code,
+                 const char *text);
+
+/* A definition's files lie on shared storage. A hard mount that hangs may hold a worker
+ * thread, never the agent's loop. */
+struct files_job {
+    struct ha_ipc *ipc;
+    struct ha_op op;
+    char *body;
+    char vmroot[PATH_LEN_MAX];
+    struct conf_error error;
+    int r;
+};
+
+static void files_work(void *data)
+{
+    struct files_job *job = data;
+    struct conf_vm *conf = malloc(sizeof *conf);
+
+    if (conf == NULL) {
+        ha_text_set(job->error.text, sizeof job->error.text, "out of memory", NULL);
+        job->r = -ENOMEM;
+        return;
+    }
+    job->r =
+        conf_vm_load(job->body, job->op.body_len, "VM definition", conf, &job->error);
+    if (job->r == 0) {
+        job->r = conf_vm_check_files(conf, job->vmroot, &job->error);
+        if (job->r < 0) {
+            conf_error_locate_in(&job->error, job->body, job->op.body_len,
+                                 "VM definition");
+        }
+    }
+    free(conf);
+}
+
+static void files_done(void *data)
+{
+    struct files_job *job = data;
+    struct ha_op_result result = {.uid = job->op.uid, .exit_code = EXIT_FAILED};
+
+    if (job->r < 0) {
+        ha_text_set(result.text, sizeof result.text, job->error.text, NULL);
+        ha_ipc_op_done(job->ipc, &result);
+    } else {
+        job->op.body = job->body;
+        ha_agent_op(&job->ipc->daemon->agent, &job->op, loop_now_ns());
+    }
+    free(job->body);
+    free(job);
+}
+
+static void check_files_first(struct ha_ipc *ipc, struct waiting *w,
+                              const struct ha_op *op)
+{
+    struct files_job *job = calloc(1, sizeof *job);
+
+    if (job != NULL) {
+        job->ipc = ipc;
+        job->op = *op;
+        job->body = strdup(op->body);
+        ha_text_set(job->vmroot, sizeof job->vmroot, ipc->daemon->node.vmroot, NULL);
+    }
+    if (job == NULL || job->body == NULL ||
+        worker_submit(ipc->daemon->worker, 0, files_work, files_done, job) < 0) {
+        free(job != NULL ? job->body : NULL);
+        free(job);
+        done(ipc, w, EXIT_FAILED, "out of memory");
+    }
+}
+
 static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
                    const Gemel__CliRequest *rq, unsigned index)
 {
@@ -240,7 +312,11 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
     };
     ha_text_set(w->object, sizeof w->object, rq->object, NULL);
     qb_ipcs_connection_ref(c);
-    ha_agent_op(&d->agent, &op, loop_now_ns());
+    if (strcmp(op.verb, "vm apply") == 0) {
+        check_files_first(ipc, w, &op);
+    } else {
+        ha_agent_op(&d->agent, &op, loop_now_ns());
+    }
 }
 
 static void done(struct ha_ipc *ipc, struct waiting *w, uint32_t exit_code,
