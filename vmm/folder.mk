@@ -110,6 +110,18 @@ tests_unit_vmm_check_engine_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_blk_uring_SOURCES = tests/unit/vmm/check_blk_uring.c
 tests_unit_vmm_check_blk_uring_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_uring_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_byte_ring
+tests_unit_vmm_check_byte_ring_SOURCES = tests/unit/vmm/check_byte_ring.c
+tests_unit_vmm_check_byte_ring_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_byte_ring_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_input_queue
+tests_unit_vmm_check_input_queue_SOURCES = tests/unit/vmm/check_input_queue.c
+tests_unit_vmm_check_input_queue_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_input_queue_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_rot_file
+tests_unit_vmm_check_rot_file_SOURCES = tests/unit/vmm/check_rot_file.c
+tests_unit_vmm_check_rot_file_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_rot_file_LDADD = libvmm_io.la $(UNIT_LIBS)
 
 # For tests/kvm/run.
 check_PROGRAMS += tests/kvm/vmmtalk
