@@ -61,8 +61,7 @@ static const char *const damaged[] = {
     "{}",
     "{\"version\":2,\"nodes\":3,\"prefix\":\"a\",\"boot_id\":\"b\"}",
     "{\"version\":1,\"nodes\":99,\"prefix\":\"a\",\"boot_id\":\"b\"}",
-    "{\"version\":1,\"nodes\":3,\"prefix\":\"a-name-that-is-far-too-long-for-it\",\"boot_"
-    "id\":\"b\"}",
+    "{\"version\":1,\"nodes\":3,\"prefix\":\"a-name-far-too-long-for-it\",\"boot_id\":1}",
     "{\"version\":1,\"nodes\":3,\"boot_id\":\"b\"}",
 };
 
