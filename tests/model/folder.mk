@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The model builds fencing/claim.c and fencing/proof.c again, with every clause removable.
-UNIT_TESTS += tests/model/check_claims
+MODEL_TESTS += tests/model/check_claims
 tests_model_check_claims_SOURCES = \
 	tests/model/check_claims.c tests/model/model.h \
 	tests/model/model_canon.c tests/model/model_explore.c tests/model/model_rules.c tests/model/model_step.c tests/model/model_text.c \
