@@ -5,6 +5,7 @@ libha_core_la_CFLAGS = $(CORE_CFLAGS)
 libha_core_la_SOURCES = \
 	ha/ha_agent.c ha/ha_agent.h \
 	ha/ha_coord.c \
+	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
 	ha/ha_op.c \
 	ha/ha_place.c ha/ha_place.h \
@@ -60,3 +61,8 @@ UNIT_TESTS += tests/unit/ha/check_ha_text
 tests_unit_ha_check_ha_text_SOURCES = tests/unit/ha/check_ha_text.c tests/unit/unit.h
 tests_unit_ha_check_ha_text_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_text_LDADD = libha_core.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_link
+tests_unit_ha_check_ha_link_SOURCES = tests/unit/ha/check_ha_link.c tests/unit/unit.h
+tests_unit_ha_check_ha_link_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_link_LDADD = libha_core.la libbase_io.la $(UNIT_LIBS)

@@ -14,11 +14,15 @@
 #include <corosync/votequorum.h>
 
 #include "base/log.h"
+#include "ha/ha_link.h"
+#include "ha/ha_times.h"
 
 #define QUEUE_MAX       1024
 #define RETRY_NS        (2 * NSEC_PER_MSEC)
 #define RECONNECT_NS    (200 * NSEC_PER_MSEC)
 #define SUSPECT_POLL_NS (50 * NSEC_PER_MSEC)
+#define VERDICT_POLLS   4    /* knet itself looks every 200 ms */
+#define TOKEN_MS        1000 /* when corosync does not say its own */
 
 struct queued {
     size_t len;
@@ -40,11 +44,13 @@ struct ha_corosync {
     struct queued *queue[QUEUE_MAX];
     unsigned queue_head, queue_count;
     struct ha_view_tracker tracker;
-    unsigned link_count;
+    uint64_t quiet_ns;
+    unsigned link_count, polls;
     struct {
         uint32_t nodeid;
-        char key[CMAP_KEYNAME_MAXLEN + 1];
-        bool up, known;
+        char key[CMAP_KEYNAME_MAXLEN + 1], received_key[CMAP_KEYNAME_MAXLEN + 1];
+        bool connected;
+        struct ha_link link;
     } link[NODES_MAX];
 };
 
@@ -233,7 +239,7 @@ static int on_quorum_fd(int fd, int revents, void *data)
     return 0;
 }
 
-/* Suspicion: knet's own view of its links
+/* Suspicion: packets that come in, and knet's own view of its links
  * ----------------------------------------------------------- */
 
 static void links_find(struct ha_corosync *c)
@@ -254,32 +260,51 @@ static void links_find(struct ha_corosync *c)
                 2 &&
             end != 0 && key[end] == '\0' && link == 0 && nodeid != c->nodeid) {
             c->link[c->link_count].nodeid = nodeid;
-            c->link[c->link_count].known = false;
+            c->link[c->link_count].connected = false;
+            c->link[c->link_count].link = (struct ha_link){0};
             snprintf(c->link[c->link_count].key, sizeof c->link[0].key, "%s", key);
+            snprintf(c->link[c->link_count].received_key, sizeof c->link[0].received_key,
+                     "stats.knet.node%u.link0.rx_total_packets", nodeid);
             c->link_count++;
         }
     }
     cmap_iter_finalize(c->cmap, iter);
 }
 
+static uint64_t quiet_ns_find(void)
+{
+    uint32_t token_ms = TOKEN_MS;
+    cmap_handle_t conf;
+
+    if (cmap_initialize(&conf) == CS_OK) {
+        (void)cmap_get_uint32(conf, "runtime.config.totem.token", &token_ms);
+        cmap_finalize(conf);
+    }
+    return ha_times_quiet_ns(token_ms);
+}
+
 static void suspect_timer_fn(void *data)
 {
     struct ha_corosync *c = data;
+    bool verdict_due = c->polls++ % VERDICT_POLLS == 0;
 
     c->suspect_timer = 0;
     for (unsigned i = 0; i < c->link_count; i++) {
+        uint64_t received;
         uint8_t up;
 
-        if (cmap_get_uint8(c->cmap, c->link[i].key, &up) != CS_OK) {
-            continue;
+        if (verdict_due && cmap_get_uint8(c->cmap, c->link[i].key, &up) == CS_OK) {
+            c->link[i].connected = up != 0;
         }
-        if (c->link[i].known && c->link[i].up != (up != 0)) {
-            c->ops->suspect(c->ctx, c->link[i].nodeid, up != 0);
+        if (cmap_get_uint64(c->cmap, c->link[i].received_key, &received) == CS_OK &&
+            ha_link_read(&c->link[i].link, c->link[i].connected, received, loop_now_ns(),
+                         c->quiet_ns)) {
+            c->ops->suspect(c->ctx, c->link[i].nodeid, c->link[i].link.up);
         }
-        c->link[i].up = up != 0;
-        c->link[i].known = true;
     }
-    loop_timer_add(c->loop, SUSPECT_POLL_NS, suspect_timer_fn, c, &c->suspect_timer);
+    /* Each reading is a question to corosync: with many nodes less often. */
+    loop_timer_add(c->loop, SUSPECT_POLL_NS * (1 + c->link_count / 8), suspect_timer_fn,
+                   c, &c->suspect_timer);
 }
 
 /* Connection
@@ -350,6 +375,8 @@ static void connect_timer_fn(void *data)
     c->connected = true;
     log_info("corosync: connected as node %u", c->nodeid);
     links_find(c);
+    c->quiet_ns = quiet_ns_find();
+    c->polls = 0;
     loop_timer_add(c->loop, SUSPECT_POLL_NS, suspect_timer_fn, c, &c->suspect_timer);
     c->ops->connected(c->ctx, c->nodeid);
 }

@@ -3,6 +3,15 @@
 
 #include "base/units.h"
 
+#define QUIET_NS_MIN (250 * NSEC_PER_MSEC)
+
+uint64_t ha_times_quiet_ns(uint32_t token_ms)
+{
+    uint64_t half_ns = (uint64_t)token_ms * NSEC_PER_MSEC / 2;
+
+    return half_ns > QUIET_NS_MIN ? half_ns : QUIET_NS_MIN;
+}
+
 bool ha_times_derive(const struct ha_times_in *in, struct ha_times *ret_times)
 {
     struct ha_times t = {0};

@@ -35,3 +35,7 @@ struct ha_times {
 
 /* False, with *ret_times untouched, when the inequalities cannot hold (token 0, ...). */
 bool ha_times_derive(const struct ha_times_in *in, struct ha_times *ret_times);
+
+/* A node that sent nothing for so long is suspected. Live nodes are heard from every 200
+ * ms at least, whatever the token: knet pings, and its timer has that resolution. */
+uint64_t ha_times_quiet_ns(uint32_t token_ms);
