@@ -155,3 +155,16 @@ void bytes_wr_str(struct bytes_wr *wr, const char *s)
     bytes_wr_u16(wr, (uint16_t)len);
     bytes_wr_copy(wr, s, len);
 }
+
+struct uuid bytes_rd_uuid(struct bytes_rd *rd)
+{
+    struct uuid uuid = {{0}};
+
+    bytes_rd_copy(rd, uuid.b, sizeof uuid.b);
+    return uuid;
+}
+
+void bytes_wr_uuid(struct bytes_wr *wr, struct uuid uuid)
+{
+    bytes_wr_copy(wr, uuid.b, sizeof uuid.b);
+}

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/units.h"
+
 struct bytes_rd {
     const uint8_t *buf;
     size_t len, pos;
@@ -32,6 +34,7 @@ const uint8_t *bytes_rd_view(struct bytes_rd *rd, size_t len);
 /* A u16 length and that many bytes as a NUL-terminated string of at most cap - 1;
  * embedded NUL fails. */
 void bytes_rd_str(struct bytes_rd *rd, char *dst, size_t cap);
+struct uuid bytes_rd_uuid(struct bytes_rd *rd); /* 16 bytes; none after a failure */
 size_t bytes_rd_left(const struct bytes_rd *rd);
 /* True when nothing failed and nothing is left. */
 bool bytes_rd_done(const struct bytes_rd *rd);
@@ -43,3 +46,4 @@ void bytes_wr_u32(struct bytes_wr *wr, uint32_t v);
 void bytes_wr_u64(struct bytes_wr *wr, uint64_t v);
 void bytes_wr_copy(struct bytes_wr *wr, const void *src, size_t len);
 void bytes_wr_str(struct bytes_wr *wr, const char *s);
+void bytes_wr_uuid(struct bytes_wr *wr, struct uuid uuid);

@@ -8,40 +8,12 @@
 
 #define LOCAL_VM_LEN (16 + 16 + 16 + 8 + 1)
 
-static void put_uuid(struct bytes_wr *wr, struct uuid u)
-{
-    bytes_wr_copy(wr, u.b, sizeof u.b);
-}
-
-static struct uuid get_uuid(struct bytes_rd *rd)
-{
-    struct uuid u = {{0}};
-
-    bytes_rd_copy(rd, u.b, sizeof u.b);
-    return u;
-}
-
-static void put_incarnation(struct bytes_wr *wr, struct incarnation inc)
-{
-    put_uuid(wr, inc.boot_id);
-    bytes_wr_u64(wr, inc.join);
-}
-
-static struct incarnation get_incarnation(struct bytes_rd *rd)
-{
-    struct incarnation inc;
-
-    inc.boot_id = get_uuid(rd);
-    inc.join = bytes_rd_u64(rd);
-    return inc;
-}
-
 static void put_from(struct bytes_wr *wr, const struct ha_msg_from *from)
 {
     bytes_wr_u32(wr, from->ring.nodeid);
     bytes_wr_u64(wr, from->ring.seq);
     bytes_wr_u32(wr, from->nodeid);
-    put_incarnation(wr, from->incarnation);
+    ha_put_incarnation(wr, from->incarnation);
     bytes_wr_u64(wr, from->term);
     bytes_wr_u64(wr, from->version);
 }
@@ -51,7 +23,7 @@ static void get_from(struct bytes_rd *rd, struct ha_msg_from *from)
     from->ring.nodeid = bytes_rd_u32(rd);
     from->ring.seq = bytes_rd_u64(rd);
     from->nodeid = bytes_rd_u32(rd);
-    from->incarnation = get_incarnation(rd);
+    from->incarnation = ha_get_incarnation(rd);
     from->term = bytes_rd_u64(rd);
     from->version = bytes_rd_u64(rd);
 }
@@ -62,15 +34,15 @@ static void put_summary(struct bytes_wr *wr, const struct ha_summary *s,
     bytes_wr_str(wr, s->name);
     bytes_wr_u32(wr, s->proto_version);
     bytes_wr_u64(wr, s->features);
-    put_uuid(wr, s->generation);
+    bytes_wr_uuid(wr, s->generation);
     bytes_wr_u8(wr, s->alone);
     bytes_wr_u32(wr, s->coordinator);
     bytes_wr_u64(wr, s->memory_bytes);
     bytes_wr_u32(wr, s->vm_count);
     for (uint32_t i = 0; i < s->vm_count; i++) {
-        put_uuid(wr, vms[i].vm);
-        put_uuid(wr, vms[i].instance);
-        put_uuid(wr, vms[i].attempt);
+        bytes_wr_uuid(wr, vms[i].vm);
+        bytes_wr_uuid(wr, vms[i].instance);
+        bytes_wr_uuid(wr, vms[i].attempt);
         bytes_wr_u64(wr, vms[i].epoch);
         bytes_wr_u8(wr, (uint8_t)vms[i].state);
     }
@@ -81,7 +53,7 @@ static const char *get_summary(struct bytes_rd *rd, struct ha_summary *s)
     bytes_rd_str(rd, s->name, sizeof s->name);
     s->proto_version = bytes_rd_u32(rd);
     s->features = bytes_rd_u64(rd);
-    s->generation = get_uuid(rd);
+    s->generation = bytes_rd_uuid(rd);
     s->alone = bytes_rd_u8(rd) != 0;
     s->coordinator = bytes_rd_u32(rd);
     s->memory_bytes = bytes_rd_u64(rd);
@@ -100,9 +72,9 @@ struct ha_local_vm ha_summary_vm(const struct ha_summary *summary, uint32_t i)
 
     BUG_ON(i >= summary->vm_count);
     rd = bytes_rd_make(summary->vms + (size_t)i * LOCAL_VM_LEN, LOCAL_VM_LEN);
-    vm.vm = get_uuid(&rd);
-    vm.instance = get_uuid(&rd);
-    vm.attempt = get_uuid(&rd);
+    vm.vm = bytes_rd_uuid(&rd);
+    vm.instance = bytes_rd_uuid(&rd);
+    vm.attempt = bytes_rd_uuid(&rd);
     vm.epoch = bytes_rd_u64(&rd);
     vm.state = (enum ha_local_state)bytes_rd_u8(&rd);
     return vm;
@@ -117,7 +89,7 @@ static void put_sync(struct bytes_wr *wr, const struct ha_sync *s)
     bytes_wr_u32(wr, s->participant_count);
     for (unsigned i = 0; i < s->participant_count; i++) {
         bytes_wr_u32(wr, s->participant[i].nodeid);
-        put_incarnation(wr, s->participant[i].incarnation);
+        ha_put_incarnation(wr, s->participant[i].incarnation);
     }
 }
 
@@ -133,7 +105,7 @@ static const char *get_sync(struct bytes_rd *rd, struct ha_sync *s)
     }
     for (unsigned i = 0; i < s->participant_count; i++) {
         s->participant[i].nodeid = bytes_rd_u32(rd);
-        s->participant[i].incarnation = get_incarnation(rd);
+        s->participant[i].incarnation = ha_get_incarnation(rd);
     }
     return NULL;
 }
@@ -142,7 +114,7 @@ static void put_item(struct bytes_wr *wr, const struct ha_item_msg *item)
 {
     bytes_wr_u8(wr, (uint8_t)item->kind);
     bytes_wr_u64(wr, item->version);
-    put_uuid(wr, item->op);
+    bytes_wr_uuid(wr, item->op);
     bytes_wr_u8(wr, item->want_persisted);
     bytes_wr_str(wr, item->event);
     bytes_wr_u32(wr, item->body_len);
@@ -153,7 +125,7 @@ static const char *get_item(struct bytes_rd *rd, struct ha_item_msg *item)
 {
     item->kind = (enum ha_item_kind)bytes_rd_u8(rd);
     item->version = bytes_rd_u64(rd);
-    item->op = get_uuid(rd);
+    item->op = bytes_rd_uuid(rd);
     item->want_persisted = bytes_rd_u8(rd) != 0;
     bytes_rd_str(rd, item->event, sizeof item->event);
     item->body_len = bytes_rd_u32(rd);
@@ -166,9 +138,9 @@ static const char *get_item(struct bytes_rd *rd, struct ha_item_msg *item)
 
 static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
 {
-    put_uuid(wr, r->vm);
-    put_uuid(wr, r->attempt);
-    put_uuid(wr, r->instance);
+    bytes_wr_uuid(wr, r->vm);
+    bytes_wr_uuid(wr, r->attempt);
+    bytes_wr_uuid(wr, r->instance);
     bytes_wr_u8(wr, (uint8_t)r->outcome);
     bytes_wr_u64(wr, r->epoch);
     bytes_wr_u8(wr, r->guest_shutdown);
@@ -177,9 +149,9 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
 
 static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
 {
-    r->vm = get_uuid(rd);
-    r->attempt = get_uuid(rd);
-    r->instance = get_uuid(rd);
+    r->vm = bytes_rd_uuid(rd);
+    r->attempt = bytes_rd_uuid(rd);
+    r->instance = bytes_rd_uuid(rd);
     r->outcome = (enum ha_vm_outcome)bytes_rd_u8(rd);
     r->epoch = bytes_rd_u64(rd);
     r->guest_shutdown = bytes_rd_u8(rd) != 0;
@@ -192,9 +164,9 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
 
 static void put_fence_report(struct bytes_wr *wr, const struct ha_fence_report *r)
 {
-    put_uuid(wr, r->uid);
+    bytes_wr_uuid(wr, r->uid);
     bytes_wr_u32(wr, r->target);
-    put_incarnation(wr, r->incarnation);
+    ha_put_incarnation(wr, r->incarnation);
     bytes_wr_u8(wr, (uint8_t)r->result);
     bytes_wr_u8(wr, r->suspicion);
     bytes_wr_str(wr, r->detail);
@@ -202,9 +174,9 @@ static void put_fence_report(struct bytes_wr *wr, const struct ha_fence_report *
 
 static const char *get_fence_report(struct bytes_rd *rd, struct ha_fence_report *r)
 {
-    r->uid = get_uuid(rd);
+    r->uid = bytes_rd_uuid(rd);
     r->target = bytes_rd_u32(rd);
-    r->incarnation = get_incarnation(rd);
+    r->incarnation = ha_get_incarnation(rd);
     r->result = (enum ha_fence_state)bytes_rd_u8(rd);
     r->suspicion = bytes_rd_u8(rd) != 0;
     bytes_rd_str(rd, r->detail, sizeof r->detail);
@@ -216,7 +188,7 @@ static const char *get_fence_report(struct bytes_rd *rd, struct ha_fence_report 
 
 static void put_op(struct bytes_wr *wr, const struct ha_op *op)
 {
-    put_uuid(wr, op->uid);
+    bytes_wr_uuid(wr, op->uid);
     bytes_wr_str(wr, op->verb);
     bytes_wr_str(wr, op->object);
     bytes_wr_str(wr, op->actor);
@@ -228,7 +200,7 @@ static void put_op(struct bytes_wr *wr, const struct ha_op *op)
 
 static const char *get_op(struct bytes_rd *rd, struct ha_op *op)
 {
-    op->uid = get_uuid(rd);
+    op->uid = bytes_rd_uuid(rd);
     bytes_rd_str(rd, op->verb, sizeof op->verb);
     bytes_rd_str(rd, op->object, sizeof op->object);
     bytes_rd_str(rd, op->actor, sizeof op->actor);
@@ -275,7 +247,7 @@ size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
         put_op(&wr, &msg->op);
         break;
     case HA_MSG_OP_RESULT:
-        put_uuid(&wr, msg->op_result.uid);
+        bytes_wr_uuid(&wr, msg->op_result.uid);
         bytes_wr_u32(&wr, msg->op_result.exit_code);
         bytes_wr_u64(&wr, msg->op_result.version);
         bytes_wr_str(&wr, msg->op_result.text);
@@ -318,7 +290,7 @@ static const char *get_body(struct bytes_rd *rd, struct ha_msg *msg)
     case HA_MSG_OP:
         return get_op(rd, &msg->op);
     case HA_MSG_OP_RESULT:
-        msg->op_result.uid = get_uuid(rd);
+        msg->op_result.uid = bytes_rd_uuid(rd);
         msg->op_result.exit_code = bytes_rd_u32(rd);
         msg->op_result.version = bytes_rd_u64(rd);
         bytes_rd_str(rd, msg->op_result.text, sizeof msg->op_result.text);

@@ -107,30 +107,17 @@ bool ha_state_set_up(const struct ha_state *state)
 /* Item bodies
  * ---------------------------------------------------------------------------- */
 
-static void put_uuid(struct bytes_wr *wr, struct uuid u)
+void ha_put_incarnation(struct bytes_wr *wr, struct incarnation inc)
 {
-    bytes_wr_copy(wr, u.b, sizeof u.b);
-}
-
-static struct uuid get_uuid(struct bytes_rd *rd)
-{
-    struct uuid u = {{0}};
-
-    bytes_rd_copy(rd, u.b, sizeof u.b);
-    return u;
-}
-
-static void put_incarnation(struct bytes_wr *wr, struct incarnation inc)
-{
-    put_uuid(wr, inc.boot_id);
+    bytes_wr_uuid(wr, inc.boot_id);
     bytes_wr_u64(wr, inc.join);
 }
 
-static struct incarnation get_incarnation(struct bytes_rd *rd)
+struct incarnation ha_get_incarnation(struct bytes_rd *rd)
 {
     struct incarnation inc;
 
-    inc.boot_id = get_uuid(rd);
+    inc.boot_id = bytes_rd_uuid(rd);
     inc.join = bytes_rd_u64(rd);
     return inc;
 }
@@ -144,7 +131,7 @@ size_t ha_item_put_cluster(const struct ha_cluster *cluster, void *buf, size_t c
 {
     struct bytes_wr wr = bytes_wr_make(buf, cap);
 
-    put_uuid(&wr, cluster->generation);
+    bytes_wr_uuid(&wr, cluster->generation);
     bytes_wr_u8(&wr, cluster->stopped);
     bytes_wr_u32(&wr, cluster->definition_len);
     bytes_wr_copy(&wr, cluster->definition, cluster->definition_len);
@@ -157,11 +144,11 @@ size_t ha_item_put_node(const struct ha_node *node, void *buf, size_t cap)
 
     bytes_wr_u32(&wr, node->nodeid);
     bytes_wr_str(&wr, node->name);
-    put_incarnation(&wr, node->incarnation);
+    ha_put_incarnation(&wr, node->incarnation);
     bytes_wr_u8(&wr, (uint8_t)(node->seen | node->clean_stopped << 1 | node->lost << 2));
     bytes_wr_u8(&wr, (uint8_t)node->fence);
-    put_incarnation(&wr, node->fence_incarnation);
-    put_uuid(&wr, node->fence_uid);
+    ha_put_incarnation(&wr, node->fence_incarnation);
+    bytes_wr_uuid(&wr, node->fence_uid);
     bytes_wr_u32(&wr, node->fence_executor);
     bytes_wr_u32(&wr, node->fence_attempts);
     bytes_wr_str(&wr, node->fence_detail);
@@ -173,14 +160,14 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
 {
     struct bytes_wr wr = bytes_wr_make(buf, cap);
 
-    put_uuid(&wr, vm->uuid);
+    bytes_wr_uuid(&wr, vm->uuid);
     bytes_wr_str(&wr, vm->name);
     bytes_wr_u8(&wr, (uint8_t)vm->desired);
     bytes_wr_u8(&wr, (uint8_t)vm->state);
     bytes_wr_u32(&wr, vm->owner);
-    put_incarnation(&wr, vm->owner_incarnation);
-    put_uuid(&wr, vm->instance);
-    put_uuid(&wr, vm->attempt);
+    ha_put_incarnation(&wr, vm->owner_incarnation);
+    bytes_wr_uuid(&wr, vm->instance);
+    bytes_wr_uuid(&wr, vm->attempt);
     bytes_wr_u64(&wr, vm->epoch);
     bytes_wr_u32(&wr, vm->failures);
     bytes_wr_u32(&wr, vm->restarts);
@@ -215,7 +202,7 @@ static int apply_cluster(struct ha_state *state, struct bytes_rd *rd, uint64_t v
     struct ha_cluster next = {0};
     const uint8_t *text;
 
-    next.generation = get_uuid(rd);
+    next.generation = bytes_rd_uuid(rd);
     next.stopped = bytes_rd_u8(rd) != 0;
     next.definition_len = bytes_rd_u32(rd);
     next.version = version;
@@ -252,14 +239,14 @@ static int apply_node(struct ha_state *state, struct bytes_rd *rd, uint64_t vers
 
     next.nodeid = bytes_rd_u32(rd);
     bytes_rd_str(rd, next.name, sizeof next.name);
-    next.incarnation = get_incarnation(rd);
+    next.incarnation = ha_get_incarnation(rd);
     flags = bytes_rd_u8(rd);
     next.seen = flags & 1;
     next.clean_stopped = flags >> 1 & 1;
     next.lost = flags >> 2 & 1;
     next.fence = (enum ha_fence_state)bytes_rd_u8(rd);
-    next.fence_incarnation = get_incarnation(rd);
-    next.fence_uid = get_uuid(rd);
+    next.fence_incarnation = ha_get_incarnation(rd);
+    next.fence_uid = bytes_rd_uuid(rd);
     next.fence_executor = bytes_rd_u32(rd);
     next.fence_attempts = bytes_rd_u32(rd);
     bytes_rd_str(rd, next.fence_detail, sizeof next.fence_detail);
@@ -335,14 +322,14 @@ static void vm_parse(struct ha_state *state, struct ha_vm *vm)
 /* `text`: the definition's bytes, not yet owned. */
 static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_text)
 {
-    vm->uuid = get_uuid(rd);
+    vm->uuid = bytes_rd_uuid(rd);
     bytes_rd_str(rd, vm->name, sizeof vm->name);
     vm->desired = (enum ha_desired)bytes_rd_u8(rd);
     vm->state = (enum ha_vm_state)bytes_rd_u8(rd);
     vm->owner = bytes_rd_u32(rd);
-    vm->owner_incarnation = get_incarnation(rd);
-    vm->instance = get_uuid(rd);
-    vm->attempt = get_uuid(rd);
+    vm->owner_incarnation = ha_get_incarnation(rd);
+    vm->instance = bytes_rd_uuid(rd);
+    vm->attempt = bytes_rd_uuid(rd);
     vm->epoch = bytes_rd_u64(rd);
     vm->failures = bytes_rd_u32(rd);
     vm->restarts = bytes_rd_u32(rd);
@@ -408,7 +395,7 @@ static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t versio
 
 static int apply_vm_gone(struct ha_state *state, struct bytes_rd *rd)
 {
-    struct uuid uuid = get_uuid(rd);
+    struct uuid uuid = bytes_rd_uuid(rd);
 
     if (!bytes_rd_done(rd)) {
         return -EBADMSG;

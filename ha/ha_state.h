@@ -57,6 +57,10 @@ struct ha_vm *ha_state_vm_by_name(const struct ha_state *state, const char *name
  * never replaces another. */
 bool ha_state_set_up(const struct ha_state *state);
 
+/* An incarnation inside an item or a message. */
+void ha_put_incarnation(struct bytes_wr *wr, struct incarnation inc);
+struct incarnation ha_get_incarnation(struct bytes_rd *rd);
+
 /* Item bodies; 0 when `cap` is too small. */
 size_t ha_item_put_cluster(const struct ha_cluster *cluster, void *buf, size_t cap);
 size_t ha_item_put_node(const struct ha_node *node, void *buf, size_t cap);

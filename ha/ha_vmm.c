@@ -490,7 +490,9 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     struct ha_vmm *vmm = l->vmm;
     struct claim_view view = {
         .vm = l->vm,
-        .kind = l->thawing ? CLAIM_THAW : CLAIM_START,
+        .kind = l->thawing   ? CLAIM_THAW
+                : l->restart ? CLAIM_RESTART
+                             : CLAIM_START,
         .me = {.node_id = vmm->self.nodeid,
                .inc = vmm->self.incarnation,
                .instance = l->instance},
@@ -658,6 +660,7 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
     }
     l->attempt = vm->attempt;
     l->instance = uuid_random();
+    l->restart = vm->epoch != 0;
     l->phase = LOCAL_STARTING;
     l->conf = malloc(sizeof *l->conf);
     if (l->conf == NULL || vm->conf == NULL) {

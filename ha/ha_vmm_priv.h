@@ -30,7 +30,7 @@ struct ha_local {
     bool claim_pending, claim_won;
     bool linked;  /* hello exchanged */
     bool entered; /* START or THAW sent */
-    bool thawing, stopping, discarded, adopted, ended, guest_shutdown;
+    bool restart, thawing, stopping, discarded, adopted, ended, guest_shutdown;
     enum ha_vm_outcome outcome;
     char outcome_text[REASON_LEN_MAX + 1];
     struct os_child child;
