@@ -512,13 +512,14 @@ static void op_lease_renewed(void *ctx, uint64_t from_ns)
     }
 }
 
+/* Again with each tick: a VMM may not have been within reach, or was found only now. */
 static void isolate(struct ha_daemon *d)
 {
     d->isolated = true;
     for (unsigned i = 0; i < d->agent.local_vm_count; i++) {
         const struct ha_vm *vm = ha_state_vm(&d->agent.state, d->agent.local_vm[i].vm);
 
-        if (vm == NULL) {
+        if (vm == NULL || d->agent.local_vm[i].state == HA_LOCAL_STOPPING) {
             continue;
         }
         switch (isolation_of(d, vm)) {
@@ -548,8 +549,8 @@ static void watch_quorum(struct ha_daemon *d, uint64_t now_ns)
     if (d->not_quorate_since_ns == 0) {
         d->not_quorate_since_ns = now_ns;
     }
-    if (!d->isolated &&
-        (view->agreed || now_ns - d->not_quorate_since_ns >= UNSETTLED_MAX_NS)) {
+    if (d->isolated || view->agreed ||
+        now_ns - d->not_quorate_since_ns >= UNSETTLED_MAX_NS) {
         isolate(d);
     }
 }

@@ -187,6 +187,7 @@ void ha_local_found(struct ha_local *l)
 void ha_local_frozen(struct ha_local *l, const char *why)
 {
     l->phase = LOCAL_FROZEN;
+    l->freezing = false;
     ha_local_publish(l, false);
     report(l, HA_OUTCOME_FROZEN, why);
 }
@@ -800,8 +801,10 @@ void ha_vmm_freeze(struct ha_vmm *vmm, struct uuid vm, const char *why)
 {
     struct ha_local *l = ha_local_find(vmm, vm);
 
-    if (l != NULL && l->phase == LOCAL_RUNNING && !l->stopping) {
+    if (l != NULL && l->phase == LOCAL_RUNNING && !l->stopping && l->linked &&
+        !l->freezing) {
         log_warn("vm %s: freezing: %s", l->name, why);
+        l->freezing = true; /* until it says so, or the connection is made anew */
         ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__FREEZE);
     }
 }

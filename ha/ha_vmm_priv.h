@@ -28,8 +28,9 @@ struct ha_local {
     struct claim_halt halts[1];
     uint32_t halt_count;
     bool claim_pending, claim_won;
-    bool linked;  /* hello exchanged */
-    bool entered; /* START or THAW sent */
+    bool linked;   /* hello exchanged */
+    bool entered;  /* START or THAW sent */
+    bool freezing; /* FREEZE sent, not answered */
     bool restart, thawing, stopping, discarded, adopted, ended, guest_shutdown;
     enum ha_vm_outcome outcome;
     char outcome_text[REASON_LEN_MAX + 1];

@@ -268,7 +268,7 @@ void ha_vmmlink_close(struct ha_local *l)
         close(l->fd);
         l->fd = -1;
     }
-    l->linked = false;
+    l->linked = l->freezing = false;
     loop_timer_del(l->vmm->loop, &l->connect_timer);
 }
 

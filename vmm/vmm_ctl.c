@@ -19,6 +19,9 @@
 
 #define PENDING_MAX 8  /* connections that have not said Hello */
 #define BATCH_MAX   32 /* requests served before others get their turn */
+/* Without an agent and without a START for so long, nobody knows of this process: its
+ * starter died before it could write the pid down. */
+#define ABANDONED_MS 30000
 
 struct conn {
     struct vmm_ctl *ctl;
@@ -42,6 +45,7 @@ struct vmm_ctl {
     /* The newest incarnation ever seen. */
     bool any_agent;
     uint64_t join_counter, agent_start_ns;
+    loop_timer abandoned;
 };
 
 static void conn_drop(struct conn *c, const char *why)
@@ -359,6 +363,26 @@ static int on_conn(int fd, int revents, void *data)
     return 0;
 }
 
+static void on_abandoned(void *data)
+{
+    struct vmm_ctl *ctl = data;
+    struct engine_status now;
+
+    ctl->abandoned = 0;
+    engine_status(ctl->conf.engine, &now);
+    if (now.state != RUN_CREATED) {
+        return; /* from now on the VM does not need an agent */
+    }
+    if (ctl->agent == NULL) {
+        log_warn("control: no agent within %d s of the start; ending",
+                 ABANDONED_MS / 1000);
+        engine_end(ctl->conf.engine, RUN_END_KILLED, "no agent came to start it");
+        return;
+    }
+    loop_timer_add(ctl->loop, ABANDONED_MS * NSEC_PER_MSEC, on_abandoned, ctl,
+                   &ctl->abandoned);
+}
+
 static void on_handshake_timeout(void *data)
 {
     conn_drop(data, "no Hello in time");
@@ -425,7 +449,12 @@ int vmm_ctl_open(struct loop *loop, const struct vmm_ctl_conf *conf,
     ctl->loop = loop;
     ctl->conf = *conf;
     r = loop_fd_add(loop, conf->listen_fd, POLLIN, on_listen, ctl);
+    if (r == 0) {
+        r = loop_timer_add(loop, ABANDONED_MS * NSEC_PER_MSEC, on_abandoned, ctl,
+                           &ctl->abandoned);
+    }
     if (r < 0) {
+        loop_fd_del(loop, conf->listen_fd);
         free(ctl);
         return vmm_fail(err, r, "cannot watch the control socket: %s", strerror(-r));
     }
@@ -441,6 +470,7 @@ void vmm_ctl_close(struct vmm_ctl *ctl)
     while (ctl->conns) {
         conn_drop(ctl->conns, "the VMM ends");
     }
+    loop_timer_del(ctl->loop, &ctl->abandoned);
     loop_fd_del(ctl->loop, ctl->conf.listen_fd);
     close(ctl->conf.listen_fd);
     free(ctl);

@@ -198,3 +198,7 @@ run_case() {
         "outage_median_ms=${OUTAGES[$((${#OUTAGES[@]} / 2))]:-} outage_max_ms=${OUTAGES[-1]:-}" \
         "seconds=$((SECONDS - begun)) seed=$SEED"
 }
+
+synced_at() {
+    gemel_at "$L" "$1" status --json | jq -e 'select(.quorate and .phase == "synced")'
+}

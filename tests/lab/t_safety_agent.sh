@@ -17,8 +17,8 @@ coordinator() {
     return 1
 }
 
-# Records written without a pause at NODE: definition I of a second VM has I MiB more memory; what was acknowledged
-# goes to a file
+# Records written without a pause at NODE: definition I of a second VM has n=I on its command line; what was
+# acknowledged goes to a file
 writer_begin() { # NODE
     local shared
     shared=$(vm_shared "$L")
@@ -28,10 +28,10 @@ writer_begin() { # NODE
     : >"$LAB_SCRATCH/acked"
     while [ -e "$LAB_SCRATCH/writing" ]; do
         WROTE=$((${WROTE:-0} + 1))
-        printf 'name: w2\nmemory: %dMiB\nmachine: lockstep\nboot: {firmware: /srv/gemel/pulse.rom}\ndisks: [{path: disk0.img}]\n' \
-            $((16 + WROTE)) >"$shared/w2.yaml"
+        printf 'name: w2\nmemory: 16MiB\nmachine: lockstep\nboot: {firmware: /srv/gemel/pulse.rom, cmdline: "n=%d"}\n%s\n' \
+            "$WROTE" 'disks: [{path: disk0.img}]' >"$shared/w2.yaml"
         if gemel_at "$L" "$1" vm apply -f /srv/gemel/w2.yaml --timeout 5s; then
-            echo $((16 + WROTE)) >>"$LAB_SCRATCH/acked"
+            echo "$WROTE" >>"$LAB_SCRATCH/acked"
         fi
     done >/dev/null 2>&1 &
     WRITER=$!
@@ -40,7 +40,7 @@ writer_begin() { # NODE
 writer_end() {
     rm -f "$LAB_SCRATCH/writing"
     wait "$WRITER"
-    WROTE=$((${WROTE:-0} + 1000)) # the next writer begins above
+    WROTE=$((${WROTE:-0} + 100000)) # the next writer begins above
 }
 
 # The last acknowledged definition, or a later one, is what every node has
@@ -52,9 +52,9 @@ acked_is_kept() {
         return 1
     }
     for node in n1 n2 n3; do
-        has=$(gemel_at "$L" "$node" vm show w2 --yaml | sed -n 's/^memory: \([0-9]*\)MiB/\1/p')
+        has=$(gemel_at "$L" "$node" vm show w2 --yaml | sed -n 's/.*"n=\([0-9]*\)".*/\1/p')
         [ "${has:-0}" -ge "$acked" ] || {
-            echo "$node has $has MiB, acknowledged were $acked"
+            echo "$node has definition ${has:-none}, acknowledged was $acked"
             return 1
         }
     done
@@ -92,6 +92,42 @@ case_other_killed() {
     local victim
     victim=$(a_node_but "$(vm_owner)" "$(coordinator)")
     agent_killed "other $1" "$victim" "$(a_node_but "$victim")"
+}
+
+stopped_everywhere() {
+    vm_is "$L" "$1" stopped && equal "$(vmm_total)" 0
+}
+
+# In the middle of a start or of a stop: it ends up as wanted, once, and leaves no process behind
+case_killed_in_start() {
+    local victim=n$(($1 % 3 + 1)) other=n$((($1 + 1) % 3 + 1)) _
+    for _ in 1 2 3; do
+        check "in start $1: the VM is stopped" gemel_at "$L" "$other" vm kill web1 --yes --timeout 30s
+        victim=$(gemel_at "$L" "$other" vm list --json | jq -r '.vms[] | select(.name == "web1").node')
+        rnd 0 1
+        [ "$R" = 0 ] || victim=n1
+        other=$(a_node_but "$victim")
+        check "in start $1: told to start" gemel_at "$L" "$other" vm start web1 --no-wait
+        rnd_sleep 0 200
+        check "in start $1: gemeld of $victim killed" lab "$L" kill "$victim" gemeld
+        check "in start $1: the VM runs" wait_for 60 vm_owner
+        check "in start $1: healthy" wait_for 60 healthy
+        check "in start $1: once" wait_for 10 once
+    done
+    sleep 0.5
+}
+
+case_killed_in_stop() {
+    local victim other
+    victim=$(vm_owner)
+    other=$(a_node_but "$victim")
+    check "in stop $1: told to stop" gemel_at "$L" "$other" vm stop web1 --no-wait
+    rnd_sleep 0 150
+    check "in stop $1: gemeld of $victim killed" lab "$L" kill "$victim" gemeld
+    check "in stop $1: the VM is stopped" wait_for 90 stopped_everywhere "$other"
+    check "in stop $1: healthy" wait_for 30 healthy
+    check "in stop $1: started again" gemel_at "$L" "$other" vm start web1 --timeout 30s
+    check "in stop $1: it answers" wait_for 20 answers_again "$L"
 }
 
 epoch_is() {
@@ -175,7 +211,7 @@ safety_begin
 for name in ${CASES:-coordinator_killed owner_killed other_killed}; do
     run_case "$name" 1 "$MISSED"
 done
-for name in ${CASES2:-vmm_killed vmm_stopped frozen_and_thawed frozen_and_taken_over}; do
+for name in ${CASES2:-killed_in_start killed_in_stop vmm_killed vmm_stopped frozen_and_thawed frozen_and_taken_over}; do
     run_case "$name" 1
 done
 safety_end

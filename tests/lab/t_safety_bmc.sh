@@ -129,13 +129,35 @@ case_on_after_off() {
     check "on after off $1: it answers" wait_for 20 answers_again "$L"
 }
 
+wanted() { # ASKED WORD
+    equal "$(gemel_at "$L" "$1" vm list --json | jq -r '.vms[] | select(.name == "web1").desired')" "$2"
+}
+
+# Stopped by an operator while nobody knows whether it runs: the wish holds when its node is back
+case_stop_unknown() {
+    local node other
+    node=$(vm_owner)
+    other=$(a_node_but "$node")
+    bmc_cut "stop unknown $1" "$node" hang
+    check "stop unknown $1: wanted stopped" gemel_at "$L" "$other" vm stop web1 --no-wait
+    check "stop unknown $1: taken" wait_for 5 wanted "$other" stopped
+    rnd_sleep 0 1500
+    check "stop unknown $1: it is still held for unknown" vm_is "$L" "$other" unknown
+    lab "$L" heal
+    lab "$L" bmc "$node" ok
+    check "stop unknown $1: it is stopped" wait_for 60 vm_is "$L" "$other" stopped
+    check "stop unknown $1: nothing of it runs" wait_for 30 equal "$(vmm_total)" 0
+    check "stop unknown $1: started again" gemel_at "$L" "$other" vm start web1 --timeout 60s
+    check "stop unknown $1: it answers" wait_for 20 answers_again "$L"
+}
+
 fence_under_way() {
     gemel_at "$L" "$(a_node_but "$1")" status --json |
         jq -e ".nodes[] | select(.name == \"$1\" and .fence == \"pending\")"
 }
 
 safety_begin
-for name in ${CASES:-bmc_hang bmc_fail bmc_deaf bmc_slow confirm_off back_in_flight on_after_off}; do
+for name in ${CASES:-bmc_hang bmc_fail bmc_deaf bmc_slow confirm_off back_in_flight on_after_off stop_unknown}; do
     run_case "$name" 1
 done
 safety_end
