@@ -13,6 +13,13 @@ oracle() {
     check "oracle: $what" "$@"
 }
 
+# oracle_witness WHAT: a witness that was blind judges nothing
+oracle_witness() {
+    witness_end "$L" >/dev/null
+    must "the witness saw enough to judge" not equal "$(witness_value "$L" .verdict)" blind
+    oracle "$1" equal "$(witness_value "$L" .verdict)" ok
+}
+
 mutant_begin() {
     lab_begin
     [ -c /dev/kvm ] || {

@@ -19,6 +19,6 @@ for round in 1 2; do
     must "round $round: power on" lab $L power "$node" on
     must "round $round: the node is a member again" wait_for 60 gemel_at $L "$node" status
 done
-oracle "no acknowledged record was lost" witness_end $L
+oracle_witness "no acknowledged record was lost"
 oracle "every acknowledged record is on the disk" disk_is_whole $L
 mutant_end

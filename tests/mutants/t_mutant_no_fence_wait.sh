@@ -24,5 +24,5 @@ done
 sleep 2 # both write
 must "the first copy lives" equal "$(vmms "$node")" 1
 oracle "there is one VMM" equal "$(vmm_total)" 1
-oracle "one writer, one epoch at a time" witness_end $L
+oracle_witness "one writer, one epoch at a time"
 mutant_end
