@@ -4,6 +4,7 @@
 # SEED=N repeats the random moments, N=N sets the runs of each case (LAB_LONG=1: 10).
 # shellcheck shell=bash
 
+ALL=(n1 n2 n3)
 SEED=${SEED:-$(($(date +%s%N) / 1000 % 1000000))}
 RANDOM=$SEED
 L=${L:-sf}
@@ -36,7 +37,7 @@ safety_begin() {
         exit 0
     }
     note "seed $SEED"
-    check "three nodes with agents" lab "$L" up || safety_abandon
+    check "${#ALL[@]} nodes with agents" lab "$L" up --nodes "${#ALL[@]}" || safety_abandon
     check "the fence budget is for many nodes" budget_apply || safety_abandon
     check "the VM is defined" vm_define "$L" "$@" || safety_abandon
     check "the VM starts" gemel_at "$L" n2 vm start web1 --timeout 30s || safety_abandon
@@ -119,7 +120,7 @@ node_state() { # ASKED-NODE NODE
 everything_back() {
     local node
     lab "$L" heal
-    for node in n1 n2 n3; do
+    for node in "${ALL[@]}"; do
         lab "$L" bmc "$node" ok
         if [ "$(lab_json "$L" ".nodes[] | select(.name == \"$node\").power")" != on ]; then
             lab "$L" power "$node" on
@@ -134,7 +135,7 @@ everything_back() {
 
 healthy() {
     local node
-    for node in n1 n2 n3; do
+    for node in "${ALL[@]}"; do
         timeout 10 "$LAB_BIN" --dir "$LAB_SCRATCH/$L" exec "$node" -- "$builddir/gemel" status || return 1
     done
 }
@@ -156,8 +157,10 @@ recovered() { # SECONDS
     done
 }
 
+VMS=1
+
 once() {
-    equal "$(vmm_total)" 1
+    equal "$(vmm_total)" "$VMS"
 }
 
 # How long the guest was silent, and how many violations the witness counted

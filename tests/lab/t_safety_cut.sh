@@ -84,6 +84,13 @@ case_corosync_stopped() {
     sleep 1
 }
 
+# A clean end of Corosync is no clean end of the node: its VM lives, so it is switched off first
+case_corosync_gone() {
+    local node
+    node=$(vm_owner)
+    cut "corosync gone $1" "$node" lab "$L" daemon "$node" stop corosync
+}
+
 case_corosync_killed() {
     local node
     node=$(vm_owner)
@@ -94,7 +101,7 @@ case_corosync_killed() {
 }
 
 safety_begin
-for name in ${CASES:-cut_both_ways link_down oneway_in oneway_out frozen corosync_stopped corosync_killed}; do
+for name in ${CASES:-cut_both_ways link_down oneway_in oneway_out frozen corosync_stopped corosync_gone corosync_killed}; do
     run_case "$name" 1
 done
 safety_end

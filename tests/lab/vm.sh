@@ -66,10 +66,13 @@ another() {
 
 # witness_begin LAB: starts asking, and waits for the first answer
 witness_begin() {
-    local out=$LAB_SCRATCH/$1-witness
+    local out=$LAB_SCRATCH/$1-witness node taps=()
+    for node in $(lab_json "$1" '.nodes[].name'); do
+        taps+=(--tap "vm-$node")
+    done
     # not through lab(): the pid must be the witness's own, so that it can be told to end
     "$LAB_BIN" --dir "$LAB_SCRATCH/$1" exec hub -- "$builddir/tests/guest/witness" --target "$VM_IP" --from br-vm --mac "$VM_MAC" \
-        --tap vm-n1 --tap vm-n2 --tap vm-n3 --storage-log "$out.storage" --vm web1 --seconds "${WITNESS_SECONDS:-600}" \
+        "${taps[@]}" --storage-log "$out.storage" --vm web1 --seconds "${WITNESS_SECONDS:-600}" \
         --events >"$out.json" 2>"$out.err" &
     echo $! >"$out.pid"
     wait_for 20 grep -q 'first answer' "$out.err"
