@@ -7,7 +7,7 @@ def figures($metric): map(.[$metric] | select(. != null)) | select(length > 0)
 def names: {power: "power-loss", freeze: "frozen-node"};
 
 . as $all
-| ["detect_ms", "fence_ms", "claim_ms", "start_ms", "answer_ms", "ring_ms", "outage_ms", "after_ring_ms"] as $metrics
+| ["suspect_ms", "detect_ms", "fence_ms", "claim_ms", "start_ms", "answer_ms", "ring_ms", "outage_ms", "after_ring_ms"] as $metrics
 | (map(select(.disturbed | not)) | group_by([.profile, .case]))[]
 | . as $runs
 | "\(names[.[0].case])/\(.[0].profile)" as $case
@@ -23,6 +23,10 @@ def names: {power: "power-loss", freeze: "frozen-node"};
             {peer: $peer, peer_value: $b.value, peer_min: $b.min, peer_max: $b.max, peer_n: $b.n}
             + if $a == null or $b.value <= 0 then {} else {ratio: ($a.value / $b.value | round2)} end
         end),
+    (select(any($ours[]; .watched_ms))
+     | {bench: "failover", case: $case, metric: "false_suspicions", unit: "1/h", n: ($ours | length),
+        value: (($ours | map(.false_suspicions) | add) / ($ours | map(.watched_ms) | add) * 3600000 | round),
+        watched_s: ($ours | map(.watched_ms) | add / 1000 | round)}),
     {bench: "failover", case: $case, metric: "load", unit: "processes", value: ($runs | map(.load) | median),
      min: ($runs | map(.load) | min), max: ($runs | map(.load) | max), n: ($runs | length)},
     ($all | map(select(.disturbed and "\(names[.case])/\(.profile)" == $case)) | length

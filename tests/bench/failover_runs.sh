@@ -114,14 +114,16 @@ gemel_events() {
     done | jq -s 'sort_by(.ns)'
 }
 
-# gemel_phases LAB VICTIM TAKER FAULT-NS ANSWER-NS: the phases, as a JSON object; fails if one is missing
+# gemel_phases LAB VICTIM TAKER BEGAN-NS FAULT-NS ANSWER-NS: the phases, as a JSON object; fails if one is missing
 gemel_phases() {
     local survivors
     survivors=$(for node in n1 n2 n3; do [ "$node" = "$2" ] || echo "$node"; done)
     # shellcheck disable=SC2086 # two words
-    gemel_events "$1" $survivors | jq -e -c --arg victim "$2" --arg taker "$3" --argjson t "$4" --argjson back "$5" '
+    gemel_events "$1" $survivors | jq -e -c --arg victim "$2" --arg taker "$3" --argjson began "$4" \
+        --argjson t "$5" --argjson back "$6" '
         def first_ns(f): map(select(f).ns)[0] // error("an event is missing");
-        ([.[] | select(.ns > $t)]) as $e
+        ([.[] | select(.ns > $began and .ns <= $t and (.text | endswith(": its link is silent")))] | length) as $false
+        | ([.[] | select(.ns > $t)]) as $e
         | ($e | first_ns(.node == $taker and .text == "\($victim): left the view")) as $left
         | ($e | map(select(.node == $taker and .ns <= $left and (.text | test("^view .* quorate$"))).ns)[-1]
             // error("no event of a view")) as $view
@@ -132,8 +134,8 @@ gemel_phases() {
         | {detect_ms: ($view - $t), fence_ms: ($proof - $view), claim_ms: ($claim - $proof),
            start_ms: ($entered - $claim), answer_ms: ($back - $entered)}
         | map_values(. / 1e4 | round / 100)
-        + {early_off: ($off <= $view), silent_ms: ([$e[] | select(.text == "\($victim): its link is silent")
-            | (.ns - $t) / 1e6 | round] | .[0])}'
+        + {early_off: ($off <= $view), false_suspicions: $false, watched_ms: (($t - $began) / 1e6),
+           suspect_ms: ([$e[] | select(.text == "\($victim): its link is silent") | (.ns - $t) / 1e6] | .[0])}'
 }
 
 # ---- the peer ----
@@ -220,7 +222,7 @@ pacemaker_properties() { # LAB NODE
     done)"
 }
 
-# pacemaker_phases LAB VICTIM TAKER FAULT-NS ANSWER-NS
+# pacemaker_phases LAB VICTIM...
 pacemaker_phases() {
     local dc=false
     [ "$pacemaker_dc" != "$2" ] || dc=true
@@ -260,7 +262,7 @@ try() {
     outage=$(outage_of "$name" "$fault")
     [ -n "$ring" ] && [ -n "$outage" ] && [ "$taker" != "$victim" ] || return 1
     back=$(jq '.back_ns | floor' <<<"$outage")
-    phases=$("${side}_phases" "$name" "$victim" "$taker" "$fault" "$back" 2>>"$LAB_SCRATCH/$name.out") || return 1
+    phases=$("${side}_phases" "$name" "$victim" "$taker" "$began" "$fault" "$back" 2>>"$LAB_SCRATCH/$name.out") || return 1
     jq -c -n --arg side "$side" --arg kind "$kind" --arg profile "$profile" --argjson round "$4" --argjson phases "$phases" \
         --argjson outage "$outage" --argjson ring "$((ring - fault))" --argjson load "$load_before" '
         {side: $side, case: $kind, profile: $profile, round: $round, outage_ms: $outage.ms, ring_ms: ($ring / 1e6),
