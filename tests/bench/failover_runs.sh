@@ -140,7 +140,17 @@ gemel_phases() {
 
 # ---- the peer ----
 
-pacemaker_cib() {
+# As careful administrators write it (and pcs helps them to): devices away from their targets, nothing moves without need
+pacemaker_constraints() {
+    local i
+    echo "<constraints>"
+    for i in 1 2 3; do
+        echo "<rsc_location id=\"away-$i\" rsc=\"fence-n$i\" node=\"n$i\" score=\"-INFINITY\"/>"
+    done
+    echo "</constraints>"
+}
+
+pacemaker_resources() {
     local i pair
     echo "<resources>"
     for i in 1 2 3; do
@@ -205,10 +215,13 @@ CONF
         pacemaker_node "$1" $node || return 1
     done
     wait_for 90 pacemaker_online "$1" || return 1
-    pacemaker_cib >"$shared/resources.xml"
+    pacemaker_resources >"$shared/resources.xml"
+    pacemaker_constraints >"$shared/constraints.xml"
     # Ours says off, not reboot: the same is asked of both. Everything else is Pacemaker's default.
     lab "$1" exec n1 -- crm_attribute -n stonith-action -v off &&
+        lab "$1" exec n1 -- crm_attribute -t rsc_defaults -n resource-stickiness -v 1 &&
         lab "$1" exec n1 -- cibadmin --replace -o resources -x /srv/gemel/resources.xml &&
+        lab "$1" exec n1 -- cibadmin --replace -o constraints -x /srv/gemel/constraints.xml &&
         wait_for 60 pacemaker_runs "$1"
 }
 
