@@ -18,7 +18,8 @@ def names: {power: "power-loss", freeze: "frozen-node"};
     | ([$ours | figures($metric)][0]) as $a
     | ([$theirs | figures($metric)][0]) as $b
     | select($a != null or $b != null)
-    | {bench: "failover", case: $case, metric: $metric, unit: "ms", value: $a.value, min: $a.min, max: $a.max, n: $a.n}
+    | {bench: "failover", case: $case, metric: $metric, unit: "ms"}
+      + if $a == null then {} else {value: $a.value, min: $a.min, max: $a.max, n: $a.n} end
       + if $b == null then {} else
             {peer: $peer, peer_value: $b.value, peer_min: $b.min, peer_max: $b.max, peer_n: $b.n}
             + if $a == null or $b.value <= 0 then {} else {ratio: ($a.value / $b.value | round2)} end
