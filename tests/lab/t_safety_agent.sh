@@ -94,6 +94,27 @@ case_other_killed() {
     agent_killed "other $1" "$victim" "$(a_node_but "$victim")"
 }
 
+elsewhere() {
+    local owner
+    owner=$(vm_owner) && not equal "$owner" "$1"
+}
+
+# An agent that stays away: nothing for a while, then its node counts as sick
+case_agent_gone() {
+    local node other epoch
+    node=$(vm_owner)
+    other=$(a_node_but "$node")
+    epoch=$(vm_epoch "$other")
+    check "agent gone $1: gemeld of $node stopped" lab "$L" daemon "$node" stop gemeld
+    sleep 5
+    check "agent gone $1: $node is not switched off" power_is "$L" "$node" on
+    check "agent gone $1: the VM is where it was" vm_runs_on "$L" "$other" "$node"
+    check "agent gone $1: under the same epoch" equal "$(vm_epoch "$other")" "$epoch"
+    check "agent gone $1: after a while it runs elsewhere" wait_for 40 elsewhere "$node"
+    check "agent gone $1: $node was switched off before" power_is "$L" "$node" off
+    check "agent gone $1: it answers" wait_for 20 answers_again "$L"
+}
+
 stopped_everywhere() {
     vm_is "$L" "$1" stopped && equal "$(vmm_total)" 0
 }
@@ -211,7 +232,7 @@ safety_begin
 for name in ${CASES:-coordinator_killed owner_killed other_killed}; do
     run_case "$name" 1 "$MISSED"
 done
-for name in ${CASES2:-killed_in_start killed_in_stop vmm_killed vmm_stopped frozen_and_thawed frozen_and_taken_over}; do
+for name in ${CASES2:-agent_gone killed_in_start killed_in_stop vmm_killed vmm_stopped frozen_and_thawed frozen_and_taken_over}; do
     run_case "$name" 1
 done
 safety_end
