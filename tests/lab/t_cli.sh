@@ -17,11 +17,12 @@ if [ -z "${CLI_TEST_INSIDE:-}" ]; then
 fi
 
 mount --make-rprivate / || exit 1
-for dir in /dev/shm /run /var/lib/corosync /tmp; do
+T=$LAB_SCRATCH # never over /tmp: what is tested may have been built there
+for dir in /dev/shm /run /var/lib/corosync "$T"; do
     mount -t tmpfs tmpfs "$dir" || { echo "Bail out! cannot mount a tmpfs on $dir"; exit 1; }
 done
 ip link set lo up
-cd /tmp || exit 1
+cd "$T" || exit 1
 mkdir root state run log
 PATH="$builddir:$PATH"
 
@@ -32,7 +33,7 @@ cluster:
   insecure_lab: true
 E
 cat >node.yaml <<E
-node: {name: n1, vmroot: /tmp/root, state_dir: /tmp/state, run_dir: /tmp/run, log_dir: /tmp/log, memory: 128MiB}
+node: {name: n1, vmroot: $T/root, state_dir: $T/state, run_dir: $T/run, log_dir: $T/log, memory: 128MiB}
 E
 # vm NAME MEMORY MAC [LINE]: a definition in NAME.yaml, and its disk
 vm() {
@@ -91,8 +92,8 @@ shows() {
 }
 
 check_rc 7 "no agent: exit 7" gemel status
-check "cluster init" gemel cluster init -f cluster.yaml --node n1 --dir /tmp/etc
-corosync -f -c /tmp/etc/corosync/corosync.conf >corosync.log 2>&1 &
+check "cluster init" gemel cluster init -f cluster.yaml --node n1 --dir "$T/etc"
+corosync -f -c "$T/etc/corosync/corosync.conf" >corosync.log 2>&1 &
 corosync=$!
 check "Corosync takes what was written, and is quorate" wait_for 20 shows "Quorate:          Yes" corosync-quorumtool -s
 gemeld --config node.yaml >gemeld.log 2>&1 &
@@ -120,7 +121,7 @@ check "wrong type" refused "bad.yaml:2: memory: is a list where a size is expect
 sed 's/64MiB/64MiBx/' web1.yaml >bad.yaml
 check "trailing junk" refused "bad.yaml:2: memory: 64MiBx has an unknown unit" bad.yaml
 sed 's/disk0/disk9/' web1.yaml >bad.yaml
-check "missing disk" refused "bad.yaml:5: disks[0].path: /tmp/root/web1/disk9.img does not exist; create it" bad.yaml
+check "missing disk" refused "bad.yaml:5: disks[0].path: $T/root/web1/disk9.img does not exist; create it" bad.yaml
 sed 's/64MiB/256MiB/' web1.yaml >bad.yaml
 check "memory beyond the node" refused \
     "bad.yaml:2: memory: 256MiB is more than any node has for VMs; write at most 128MiB (n1)" bad.yaml
