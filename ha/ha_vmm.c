@@ -627,6 +627,15 @@ static void enter_if_ready(struct ha_local *l)
             return;
         }
     }
+    if (l->thawing) {
+        /* A lease that ran out stays lost until the next one. The claim was just taken in
+         * a quorate view: the last renewal if it still holds, else none until the next.
+         */
+        bool holds =
+            l->lease_ms != 0 && now_ns - l->lease_from_ns < l->lease_ms * NSEC_PER_MSEC;
+
+        ha_vmmlink_lease(l, holds ? l->lease_ms : 0, l->lease_from_ns);
+    }
     l->entered = true;
     loop_timer_del(l->vmm->loop, &l->timer);
     loop_timer_add(l->vmm->loop,
@@ -813,7 +822,12 @@ void ha_vmm_lease(struct ha_vmm *vmm, struct uuid vm, uint32_t lease_ms, uint64_
 {
     struct ha_local *l = ha_local_find(vmm, vm);
 
-    if (l != NULL && l->phase == LOCAL_RUNNING && l->linked && !l->stopping) {
+    if (l == NULL) {
+        return;
+    }
+    l->lease_ms = lease_ms;
+    l->lease_from_ns = from_ns;
+    if (l->phase == LOCAL_RUNNING && l->linked && !l->stopping) {
         ha_vmmlink_lease(l, lease_ms, from_ns);
     }
 }

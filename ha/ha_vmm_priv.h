@@ -37,6 +37,8 @@ struct ha_local {
     struct os_child child;
     int fd;
     uint64_t seq;
+    uint32_t lease_ms; /* the last renewal (R6) */
+    uint64_t lease_from_ns;
     loop_timer timer, connect_timer;
     char dir[PATH_LEN_MAX * 2], json_path[PATH_LEN_MAX * 2],
         socket_path[PATH_LEN_MAX * 2];
