@@ -45,6 +45,7 @@ struct waiting {
     struct uuid op;
     bool accepted; /* by the coordinator and a majority's disks */
     bool wait;
+    bool dry_run;
     enum goal goal;
     char object[VM_NAME_MAX + 1];
     uint64_t deadline_ns;
@@ -301,11 +302,15 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
     ha_text_set(op.reason, sizeof op.reason, rq->reason, NULL);
     actor_of(c, op.actor, sizeof op.actor);
     op.body = rq->body;
-    op.body_len = (uint32_t)strlen(rq->body);
+    if (strcmp(op.verb, "vm start") == 0) {
+        op.body = option(rq, "node") != NULL ? option(rq, "node") : "";
+    }
+    op.body_len = (uint32_t)strlen(op.body);
     *w = (struct waiting){
         .connection = c,
         .op = op.uid,
         .wait = rq->wait && !rq->dry_run,
+        .dry_run = rq->dry_run,
         .goal = change_table[index].goal,
         .deadline_ns = loop_now_ns() + rq->timeout_ms * NSEC_PER_MSEC,
         .since_version = d->agent.state.version,
@@ -325,7 +330,10 @@ static void done(struct ha_ipc *ipc, struct waiting *w, uint32_t exit_code,
     qb_ipcs_connection_t *c = w->connection;
 
     w->connection = NULL;
-    reply(ipc, c, exit_code, text, exit_code == EXIT_DONE ? "{\"changed\":true}" : NULL);
+    reply(ipc, c, exit_code, text,
+          exit_code != EXIT_DONE ? NULL
+          : w->dry_run           ? "{\"changed\":false}"
+                                 : "{\"changed\":true}");
     qb_ipcs_connection_unref(c);
 }
 
@@ -446,9 +454,10 @@ void ha_ipc_look(struct ha_ipc *ipc)
             ha_text_set(
                 text, sizeof text, w->object,
                 w->accepted
-                    ? ": accepted, but not done in time; it goes on: gemel explain"
-                    : ": not accepted in time; gemel status shows why",
-                NULL);
+                    ? ": accepted, but not done in time; it goes on: gemel explain "
+                    : ": no majority has said in time that it is accepted; it may still "
+                      "be done: gemel status",
+                w->accepted ? w->object : "", NULL);
             done(ipc, w, EXIT_TIMED_OUT, text);
         }
     }

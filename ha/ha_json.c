@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <json-c/json.h>
 
@@ -105,6 +106,37 @@ static const char *fence_word(struct ha_daemon *d, const struct ha_node *node)
     }
 }
 
+/* What the devices have said during this attempt; "": nothing but that it goes on. */
+static const char *fence_progress(struct ha_daemon *d, unsigned index)
+{
+    return strcmp(d->fence_progress[index], "under way") == 0 ? ""
+                                                              : d->fence_progress[index];
+}
+
+/* Not what was once said of the node's former life: what holds now. */
+static const char *node_reason(struct ha_daemon *d, unsigned index)
+{
+    const struct ha_node *node = &d->agent.state.node[index];
+    struct proof_answer answer;
+
+    if (node->fence == HA_FENCE_PENDING && fence_progress(d, index)[0] != '\0') {
+        return fence_progress(d, index);
+    }
+    if (ha_view_has(&d->agent.view, node->nodeid)) {
+        return node->fence == HA_FENCE_NONE || node->fence == HA_FENCE_OK
+                   ? ""
+                   : node->fence_detail;
+    }
+    if (ha_view_away(&d->agent.view, node->nodeid)) {
+        return "its agent does not answer, the node is in the ring: see its gemeld";
+    }
+    if (node->fence != HA_FENCE_OK && proof_is_dead(&d->agent.state.proofs, node->nodeid,
+                                                    &node->incarnation, &answer)) {
+        return proof_kind_str(answer.kind);
+    }
+    return node->fence_detail;
+}
+
 static json_object *node_doc(struct ha_daemon *d, unsigned index)
 {
     const struct ha_state *s = &d->agent.state;
@@ -131,11 +163,28 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
     put_u64(o, "vms", vms);
     put_u64(o, "memory_free_mib",
             node->memory_bytes > used ? (node->memory_bytes - used) >> 20 : 0);
-    put_str(o, "reason",
-            d->fence_progress[index][0] != '\0' && node->fence == HA_FENCE_PENDING
-                ? d->fence_progress[index]
-                : node->fence_detail);
+    put_str(o, "reason", node_reason(d, index));
     return o;
+}
+
+/* Without a majority nobody writes records: that of a VM whose node is not here is what
+ * was known last. */
+static bool is_unknown(struct ha_daemon *d, const struct ha_vm *vm)
+{
+    return vm->owner != 0 && vm->state != HA_VM_STOPPED && vm->state != HA_VM_FAILED &&
+           vm->state != HA_VM_HELD && d->agent.view.agreed && !d->agent.view.quorate &&
+           !ha_view_has(&d->agent.view, vm->owner);
+}
+
+static const char *vm_state(struct ha_daemon *d, const struct ha_vm *vm)
+{
+    return ha_vm_state_str(is_unknown(d, vm) ? HA_VM_UNKNOWN : vm->state);
+}
+
+static const char *vm_reason(struct ha_daemon *d, const struct ha_vm *vm)
+{
+    return is_unknown(d, vm) ? "no quorum, and its node is not heard from here"
+                             : vm->reason;
 }
 
 static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
@@ -147,10 +196,10 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     put_str(o, "name", vm->name);
     put_str(o, "uuid", id);
     put_str(o, "desired", vm->desired == HA_DESIRED_RUNNING ? "running" : "stopped");
-    put_str(o, "state", ha_vm_state_str(vm->state));
+    put_str(o, "state", vm_state(d, vm));
     put_str(o, "node", vm->state == HA_VM_STOPPED ? "-" : node_name(d, vm->owner));
     put_u64(o, "epoch", vm->epoch);
-    put_str(o, "reason", vm->reason);
+    put_str(o, "reason", vm_reason(d, vm));
     put_u64(o, "since_ms", (loop_now_ns() - vm->changed_ns) / NSEC_PER_MSEC);
     return o;
 }
@@ -215,10 +264,9 @@ static json_object *proofs_doc(struct ha_daemon *d)
                 incarnation_text(&node->incarnation, text, sizeof text));
         if (has_device(d, node->name)) {
             json_object_array_add(
-                what, json_object_new_string("its fence device says off, twice"));
+                what, json_object_new_string("its fence device to say off, twice"));
         }
-        json_object_array_add(what,
-                              json_object_new_string("it comes back after a reboot"));
+        json_object_array_add(what, json_object_new_string("its return after a reboot"));
         json_object_array_add(what, json_object_new_string("an operator's confirm-off"));
         json_object_object_add(o, "waiting_for", what);
         put_str(o, "executor",
@@ -226,8 +274,11 @@ static json_object *proofs_doc(struct ha_daemon *d)
                                                 : "-");
         put_u64(o, "deadline_ms", d->agent.times.fence_total_ns / NSEC_PER_MSEC);
         put_str(o, "last_error",
-                d->fence_progress[i][0] != '\0' ? d->fence_progress[i]
-                                                : node->fence_detail);
+                node->fence == HA_FENCE_PENDING ? fence_progress(d, i)
+                : node->fence == HA_FENCE_FAILED
+                    ? node->fence_detail
+                    : "nobody switches it off: fence.budget may be spent, or its turn "
+                      "has not come; gemel node fence overrides");
         ha_text_set(
             text, sizeof text,
             "switch it off by hand, look that it is off, then: gemel node confirm-off ",
@@ -272,7 +323,8 @@ static json_object *problems_doc(struct ha_daemon *d)
     for (unsigned i = 0; i < a->state.node_count; i++) {
         const char *state = node_state(d, i);
 
-        if (strcmp(state, "member") != 0) {
+        if (strcmp(state, "member") != 0 &&
+            (a->view.quorate || strcmp(state, "joining") != 0)) {
             add_problem(p, a->state.node[i].name, " is ", state);
         }
         if (!has_device(d, a->state.node[i].name)) {
@@ -284,8 +336,9 @@ static json_object *problems_doc(struct ha_daemon *d)
     for (unsigned i = 0; i < a->state.vm_count; i++) {
         const struct ha_vm *vm = a->state.vm[i];
 
-        if (vm->desired == HA_DESIRED_RUNNING && vm->state != HA_VM_RUNNING) {
-            add_problem(p, vm->name, " is ", ha_vm_state_str(vm->state));
+        if (vm->desired == HA_DESIRED_RUNNING &&
+            (vm->state != HA_VM_RUNNING || is_unknown(d, vm))) {
+            add_problem(p, vm->name, " is ", vm_state(d, vm));
         }
     }
     return p;
@@ -422,8 +475,11 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
     line(a, vm->name,
          vm->desired == HA_DESIRED_RUNNING ? ": wanted running, is "
                                            : ": wanted stopped, is ",
-         ha_vm_state_str(vm->state));
-    line(a, "why: ", vm->reason, "");
+         vm_state(d, vm));
+    if (vm->state == HA_VM_RUNNING && owner != NULL) {
+        line(a, "node: ", owner->name, "");
+    }
+    line(a, "why: ", vm_reason(d, vm), "");
     if (vm->state == HA_VM_UNKNOWN && owner != NULL) {
         char text[REASON_LEN_MAX + 1];
 
@@ -443,11 +499,44 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
              " --reason TEXT, when you have seen that it is off");
     }
     if (vm->state == HA_VM_FAILED) {
-        char text[64] = "";
+        char text[128] = "next try ";
 
         ha_text_add_u64(text, sizeof text,
                         ha_policy_backoff_ns(vm->conf, vm->failures) / NSEC_PER_MSEC);
-        line(a, "next try ", text, " ms after the failure; at once: gemel vm retry");
+        ha_text_add(text, sizeof text, " ms after the failure; at once: gemel vm retry ");
+        line(a, text, vm->name, "");
+    }
+}
+
+/* The last of what this agent saw of the object: how it came to be so. */
+static void explain_events(struct ha_daemon *d, const char *name, json_object *a)
+{
+    enum { TOLD_MAX = 6 };
+    const struct ha_event *told[TOLD_MAX];
+    unsigned count = 0;
+    size_t len = strlen(name);
+
+    for (unsigned i = 0; i < d->event_count && count < TOLD_MAX; i++) {
+        const struct ha_event *e =
+            &d->event[(d->event_next + EVENTS_KEPT - 1 - i) % EVENTS_KEPT];
+
+        if (strncmp(e->text, name, len) == 0 && e->text[len] == ':') {
+            told[count++] = e;
+        }
+    }
+    if (count > 0) {
+        line(a, "last events, the newest last:", "", "");
+    }
+    while (count > 0) {
+        const struct ha_event *e = told[--count];
+        time_t s = (time_t)(e->wall_ns / NSEC_PER_SEC);
+        char when[16] = "";
+        struct tm local;
+
+        if (localtime_r(&s, &local) != NULL) {
+            strftime(when, sizeof when, "%H:%M:%S", &local);
+        }
+        line(a, when, "  ", e->text + len + 2);
     }
 }
 
@@ -468,10 +557,12 @@ char *ha_json_explain(struct ha_daemon *d, const char *name)
     } else {
         line(lines, node->name, " is ",
              node_state(d, (unsigned)(node - d->agent.state.node)));
-        if (node->fence_detail[0] != '\0') {
-            line(lines, "fencing: ", node->fence_detail, "");
+        if (node_reason(d, (unsigned)(node - d->agent.state.node))[0] != '\0') {
+            line(lines, "why: ", node_reason(d, (unsigned)(node - d->agent.state.node)),
+                 "");
         }
     }
+    explain_events(d, name, lines);
     json_object_object_add(o, "lines", lines);
     return finish(o);
 }

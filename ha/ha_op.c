@@ -6,6 +6,7 @@
 
 #include "base/uuid.h"
 #include "ha/ha_agent.h"
+#include "ha/ha_place.h"
 #include "ha/ha_text.h"
 
 enum {
@@ -67,12 +68,84 @@ static const struct ha_vm *find_vm(struct op_run *run)
     return vm;
 }
 
+/* Next line of a text, without its end; false: there is none. */
+static bool next_line(const char **text, size_t *left, const char **ret_line,
+                      size_t *ret_len)
+{
+    const char *end;
+
+    if (*left == 0) {
+        return false;
+    }
+    end = memchr(*text, '\n', *left);
+    *ret_line = *text;
+    *ret_len = end != NULL ? (size_t)(end - *text) : *left;
+    *left -= *ret_len + (end != NULL);
+    *text += *ret_len + (end != NULL);
+    return true;
+}
+
+static bool has_line(const char *text, size_t left, const char *wanted, size_t len)
+{
+    const char *line;
+    size_t line_len;
+
+    while (next_line(&text, &left, &line, &line_len)) {
+        if (line_len == len && memcmp(line, wanted, len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool same_text(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    return a_len == b_len && memcmp(a, b, a_len) == 0;
+}
+
+/* The lines of `a` that `b` has not, each with the sign before it, as many as the answer
+ * holds. Definitions of many lines are not compared: this runs on the loop. */
+static void list_lines(struct op_run *run, const char *sign, const char *a, size_t a_len,
+                       const char *b, size_t b_len)
+{
+    const char *line;
+    size_t len;
+
+    while (next_line(&a, &a_len, &line, &len)) {
+        size_t have = strlen(run->result.text);
+
+        if (has_line(b, b_len, line, len)) {
+            continue;
+        }
+        if (have + len + sizeof "\n  + \n  ..." > sizeof run->result.text) {
+            ha_text_add(run->result.text, sizeof run->result.text, "\n  ...");
+            return;
+        }
+        ha_text_add(run->result.text, sizeof run->result.text, sign);
+        have = strlen(run->result.text);
+        memcpy(run->result.text + have, line, len);
+        run->result.text[have + len] = '\0';
+    }
+}
+
+static void list_changes(struct op_run *run, const char *old, size_t old_len)
+{
+    enum { COMPARED_MAX = 8192 };
+
+    if (old_len > COMPARED_MAX || run->op->body_len > COMPARED_MAX) {
+        return;
+    }
+    list_lines(run, "\n  - ", old, old_len, run->op->body, run->op->body_len);
+    list_lines(run, "\n  + ", run->op->body, run->op->body_len, old, old_len);
+}
+
 static void op_cluster_apply(struct op_run *run)
 {
     struct ha_agent *agent = run->agent;
     struct ha_cluster next = agent->state.cluster;
     struct conf_cluster *conf = agent->state.mem->alloc(sizeof *conf);
-    size_t len;
+    const char *old = agent->state.cluster.definition;
+    size_t old_len = agent->state.cluster.definition_len, len;
 
     if (conf == NULL) {
         answer(run, EXIT_FAILED, "cluster apply: out of memory", "", "");
@@ -102,6 +175,9 @@ static void op_cluster_apply(struct op_run *run)
         }
     }
     answer(run, EXIT_DONE, "cluster ", conf->name, ": definition applied");
+    if (old != NULL) {
+        list_changes(run, old, old_len);
+    }
 out:
     agent->state.mem->free(conf);
 }
@@ -161,6 +237,12 @@ static void op_vm_apply(struct op_run *run)
     old = ha_state_vm_by_name(&agent->state, conf->name);
     if (old != NULL) {
         vm = *old;
+        if (same_text(old->definition, old->definition_len, run->op->body,
+                      run->op->body_len)) {
+            answer(run, EXIT_DONE, conf->name, ": already defined like this; unchanged",
+                   "");
+            goto out;
+        }
     } else {
         vm.uuid =
             uuid_is_none(conf->uuid) ? agent->ops->new_uuid(agent->ctx) : conf->uuid;
@@ -178,20 +260,85 @@ static void op_vm_apply(struct op_run *run)
                ? ": definition changed"
                : ": definition changed; it holds from the next start",
            "");
+    if (old != NULL) {
+        list_changes(run, old->definition, old->definition_len);
+    }
 out:
     agent->state.mem->free(conf);
+}
+
+/* The operator names the node: this one, or none. */
+static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm,
+                                      const char *name)
+{
+    struct ha_agent *agent = run->agent;
+    const struct ha_node *node = ha_state_node_by_name(&agent->state, name);
+    uint32_t participant[NODES_MAX];
+    struct ha_place place;
+    struct ha_policy_in in = {
+        .state = &agent->state,
+        .view = &agent->view,
+        .participant_count = agent->sync.participant_count,
+        .participant = participant,
+        .self = agent->self.nodeid,
+        .times = &agent->times,
+        .now_ns = run->now_ns,
+    };
+
+    if (node == NULL) {
+        answer(run, EXIT_NOT_FOUND, "no node is named ", name, "; see gemel node list");
+        return NULL;
+    }
+    if (vm->state != HA_VM_STOPPED) {
+        answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
+        ha_text_add(run->result.text, sizeof run->result.text, "; to start it on ");
+        ha_text_add(run->result.text, sizeof run->result.text, name);
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    ", stop it first: gemel vm stop ");
+        ha_text_add(run->result.text, sizeof run->result.text, vm->name);
+        return NULL;
+    }
+    for (unsigned i = 0; i < agent->sync.participant_count; i++) {
+        participant[i] = agent->sync.participant[i].nodeid;
+    }
+    ha_place_init(&place, &in);
+    for (unsigned i = 0; i < place.node_count; i++) {
+        if (place.node[i].nodeid != node->nodeid) {
+            continue;
+        }
+        if (place.node[i].eligible && vm->conf != NULL &&
+            place.node[i].memory_free >= vm->conf->memory_bytes) {
+            return node;
+        }
+        answer(run, EXIT_REFUSED, name,
+               place.node[i].eligible ? ": not enough free memory; see gemel node list"
+                                      : ": is not ready to run VMs; see gemel explain ",
+               place.node[i].eligible ? "" : name);
+    }
+    return NULL;
 }
 
 static void op_vm_start(struct op_run *run)
 {
     const struct ha_vm *record = find_vm(run);
+    const struct ha_node *node = NULL;
+    char node_name[NODE_NAME_MAX + 1] = "", reason[REASON_LEN_MAX + 1];
     struct ha_vm vm;
 
     if (record == NULL) {
         return;
     }
+    if (run->op->body_len >= sizeof node_name) {
+        answer(run, EXIT_NOT_FOUND, "no node has such a name; see gemel node list", "",
+               "");
+        return;
+    }
+    memcpy(node_name, run->op->body, run->op->body_len);
+    node_name[run->op->body_len] = '\0';
     vm = *record;
-    if (vm.desired == HA_DESIRED_RUNNING && vm.state == HA_VM_RUNNING) {
+    node = ha_state_node(&run->agent->state, vm.owner);
+    if (vm.desired == HA_DESIRED_RUNNING && vm.state == HA_VM_RUNNING &&
+        (node_name[0] == '\0' || (node != NULL && strcmp(node->name, node_name) == 0))) {
         answer(run, EXIT_DONE, vm.name, ": runs already", "");
         return;
     }
@@ -202,7 +349,20 @@ static void op_vm_start(struct op_run *run)
     if (vm.state == HA_VM_HELD || vm.state == HA_VM_FAILED) {
         vm.state = HA_VM_STOPPED;
     }
-    by(run, vm.reason, sizeof vm.reason, "started");
+    by(run, reason, sizeof reason, "started");
+    if (node_name[0] != '\0') {
+        node = node_for(run, &vm, node_name);
+        if (node == NULL) {
+            return;
+        }
+        vm.state = HA_VM_STARTING;
+        vm.owner = node->nodeid;
+        vm.owner_incarnation = node->incarnation;
+        vm.attempt = run->agent->ops->new_uuid(run->agent->ctx);
+        ha_text_add(reason, sizeof reason, "; starting on ");
+        ha_text_add(reason, sizeof reason, node->name);
+    }
+    ha_text_set(vm.reason, sizeof vm.reason, reason, NULL);
     emit_vm(run, &vm, vm.reason);
     answer(run, EXIT_DONE, vm.name, ": wanted running", "");
 }
@@ -239,7 +399,8 @@ static void op_vm_delete(struct op_run *run)
     if (vm.state != HA_VM_STOPPED) {
         answer(run, EXIT_REFUSED, vm.name, ": is ", ha_vm_state_str(vm.state));
         ha_text_add(run->result.text, sizeof run->result.text,
-                    "; stop it first: gemel vm stop");
+                    "; stop it first: gemel vm stop ");
+        ha_text_add(run->result.text, sizeof run->result.text, vm.name);
         return;
     }
     vm.desired = HA_DESIRED_DELETED;
@@ -357,6 +518,13 @@ void ha_coord_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns
         if (strcmp(op_table[i].verb, op->verb) == 0) {
             op_table[i].run(&run);
         }
+    }
+    if (dry_run(&run) && run.result.exit_code == EXIT_DONE) {
+        char text[sizeof run.result.text];
+
+        ha_text_set(text, sizeof text, run.result.text, NULL);
+        ha_text_set(run.result.text, sizeof run.result.text,
+                    "dry run, nothing is changed. Else: ", text, NULL);
     }
     run.result.version = agent->sent_version != before ? agent->sent_version : 0;
     msg.op_result = run.result;

@@ -77,8 +77,8 @@ const struct cli_verb cli_verbs[] = {
         .required = CLI_BIT(CLI_OPT_FILE),
         .timeout_ms = 30000,
         .summary = "change the cluster definition",
-        .details = "Checked here first, then by the agent. With --dry-run the changes "
-                   "are listed only.",
+        .details = "Checked here first, then by the agent. Lists the changes; with "
+                   "--dry-run it does no more.",
         .example = "gemel cluster apply -f cluster.yaml --dry-run",
         .run = cli_run_apply,
     },
@@ -93,11 +93,14 @@ const struct cli_verb cli_verbs[] = {
     },
     {
         .name = "cluster stop",
-        .danger = "This stops every VM of the cluster, and then the agents on all nodes.",
+        .danger = "This stops every VM of the cluster.",
         .timeout_ms = 10 * MINUTE,
-        .summary = "stop all VMs and the whole cluster, cleanly",
-        .details =
-            "The cluster remembers that it was stopped: the next start needs no fencing.",
+        .summary = "stop all VMs, cleanly, before a power maintenance",
+        .details = "When every VM is stopped, no node owns one: the nodes can be shut "
+                   "down in any "
+                   "order, and the next start needs no fencing. The agents go on until "
+                   "then. The "
+                   "VMs stay stopped until gemel vm start.",
         .example = "gemel cluster stop --reason 'power maintenance'",
     },
     {
@@ -108,7 +111,8 @@ const struct cli_verb cli_verbs[] = {
         .details = "For a cluster that cannot go on by itself: records lost on a "
                    "majority, or nodes that will not come "
                    "back. Nodes that are missing still need a proof of death before "
-                   "their VMs start elsewhere.",
+                   "their VMs start elsewhere. Not in this version: it is refused; bring "
+                   "nodes back until a majority is there.",
         .example = "gemel cluster recover --reason 'n3 is scrap'",
     },
     {
@@ -126,7 +130,10 @@ const struct cli_verb cli_verbs[] = {
         .danger = "This switches the node off at its power supply. Its VMs restart on "
                   "other nodes.",
         .timeout_ms = 2 * MINUTE,
-        .summary = "switch a node off, and prove it",
+        .summary = "switch a lost node off, and prove it",
+        .details = "For a node that does not answer; it is done by itself when VMs wait "
+                   "for it, but for the limit of fence.budget. Refused while the node "
+                   "answers.",
         .example = "gemel node fence n2 --reason 'disk controller hangs'",
     },
     {
@@ -151,8 +158,7 @@ const struct cli_verb cli_verbs[] = {
         .timeout_ms = 30000,
         .summary = "create or change a VM",
         .details = "Checked here first, then by the agent against the other VMs and "
-                   "nodes. With --dry-run the changes "
-                   "are listed only.",
+                   "nodes. Lists the changes; with --dry-run it does no more.",
         .example = "gemel vm apply -f web1.yaml",
         .run = cli_run_apply,
     },
@@ -182,6 +188,8 @@ const struct cli_verb cli_verbs[] = {
         .options = CLI_BIT(CLI_OPT_NODE),
         .timeout_ms = 2 * MINUTE,
         .summary = "start a VM, and keep it running",
+        .details = "With --node there, or not at all: it overrides preferred_nodes and "
+                   "anti_affinity.",
         .example = "gemel vm start web1",
     },
     {
@@ -243,7 +251,10 @@ const struct cli_verb cli_verbs[] = {
         .reads = true,
         .options = CLI_BIT(CLI_OPT_FOLLOW) | CLI_BIT(CLI_OPT_SINCE),
         .timeout_ms = 10000,
-        .summary = "what happened, the same on every node",
+        .summary = "what happened",
+        .details =
+            "A record has a sequence number and is the same on every node; 0 marks "
+            "what only this node saw.",
         .example = "gemel events --follow",
         .run = cli_run_events,
         .render = cli_render_events,
