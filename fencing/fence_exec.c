@@ -41,8 +41,6 @@ enum exec_state {
 struct fence_exec {
     struct fence_runner *runner;
     struct fence_exec *next;
-    const struct conf_fence_device
-        *device; /* held only: the caller keeps it until release or kill */
     enum fence_action action;
     enum exec_state state;
     enum fence_end end;
@@ -541,7 +539,6 @@ int fence_exec_start(struct fence_runner *runner, const struct conf_fence_device
     }
     *exec = (struct fence_exec){.runner = runner,
                                 .next = runner->list,
-                                .device = device,
                                 .action = action,
                                 .state = EXEC_HELD,
                                 .fn = fn,
@@ -591,22 +588,38 @@ fail:
     return r;
 }
 
-int fence_exec_release(struct fence_exec *exec, uint32_t timeout_ms, fence_exec_fn fn,
+int fence_exec_release(struct fence_exec *exec, const struct conf_fence_device *device,
+                       enum fence_action action, uint32_t timeout_ms, fence_exec_fn fn,
                        void *data, struct fence_error *ret_error)
 {
+    char head[NODE_NAME_MAX + 64];
     int r;
 
-    r = fence_secret_read(exec->runner->secrets_dir, exec->device->name, exec->secret,
+    r = fence_secret_read(exec->runner->secrets_dir, device->name, exec->secret,
                           &exec->secret_len, ret_error);
     if (r < 0) {
         return r;
     }
-    r = input_rest(exec, exec->device, ret_error);
+    if (action != exec->action) {
+        exec->action = action;
+        r = input_write(exec, head, fence_input_head(device, action, head, sizeof(head)),
+                        ret_error);
+        if (r < 0) {
+            return r;
+        }
+    }
+    r = input_rest(exec, device, ret_error);
     if (r < 0) {
         return r;
     }
     exec_go(exec, timeout_ms, fn, data);
     return 0;
+}
+
+void fence_exec_watch(struct fence_exec *exec, fence_exec_fn fn, void *data)
+{
+    exec->fn = fn;
+    exec->data = data;
 }
 
 void fence_exec_kill(struct fence_exec *exec, fence_exec_fn fn, void *data)

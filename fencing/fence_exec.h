@@ -40,17 +40,25 @@ void fence_runner_free(struct fence_runner *runner);
 
 /*
  * Starts the device's agent. 0, or -errno with *ret_error: nothing runs. The action is
- * status, off, on or monitor. `held`: started ahead of its use (status only): it gets its
- * parameters with fence_exec_release, and has no time limit before that.
+ * status, off, on or monitor. `held`: started ahead of its use, as status (that is what
+ * it does if its input should end early): it gets its parameters with fence_exec_release,
+ * and has no time limit before that.
  */
 int fence_exec_start(struct fence_runner *runner, const struct conf_fence_device *device,
                      enum fence_action action, bool held, uint32_t timeout_ms,
                      fence_exec_fn fn, void *data, struct fence_exec **ret_exec,
                      struct fence_error *ret_error);
-/* Parameters and secrets for a held agent; from now on as if just started. -ESRCH: it has
- * ended meanwhile. */
-int fence_exec_release(struct fence_exec *exec, uint32_t timeout_ms, fence_exec_fn fn,
+/*
+ * Action, parameters and secrets for a held agent; from now on as if just started. The
+ * device must have the agent that it was started with. The last `action` counts
+ * (FenceAgentAPI); an agent that takes the first one has only read the power. -ESRCH: it
+ * has ended meanwhile.
+ */
+int fence_exec_release(struct fence_exec *exec, const struct conf_fence_device *device,
+                       enum fence_action action, uint32_t timeout_ms, fence_exec_fn fn,
                        void *data, struct fence_error *ret_error);
+/* Who is told of its end from now on. */
+void fence_exec_watch(struct fence_exec *exec, fence_exec_fn fn, void *data);
 /* SIGKILL to its group; ends with FENCE_END_PREEMPTED. fn NULL: nobody is told. */
 void fence_exec_kill(struct fence_exec *exec, fence_exec_fn fn, void *data);
 

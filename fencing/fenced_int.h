@@ -57,6 +57,16 @@ struct fenced_dying {
 
 #define FENCED_DYING_MAX 64
 
+/* An agent held for the `off` that probably follows a suspicion, or for its reading. */
+struct fenced_ready {
+    struct fenced *fenced;
+    struct fence_exec *exec;                   /* NULL: free slot */
+    char device[NODE_NAME_MAX + 1], agent[64]; /* as in conf_fence_device */
+    loop_timer timer;                          /* nobody wanted it */
+};
+
+#define FENCED_READY_MAX 16
+
 struct fenced_client {
     int fd; /* -1: free */
     bool hello;
@@ -78,6 +88,7 @@ struct fenced {
     loop_timer report_timer;
     bool dispatching;
     struct fenced_dying dying[FENCED_DYING_MAX];
+    struct fenced_ready ready[FENCED_READY_MAX];
     struct fenced_client client[CTL_CLIENTS_MAX];
     struct fenced_request request[FENCE_REQUESTS_MAX];
 };
@@ -100,6 +111,7 @@ void fenced_request_cancel(struct fenced_request *request);
 /* Brings record.elapsed_ms, attempts, detail up to date. */
 void fenced_request_describe(struct fenced_request *request);
 void fenced_request_drop(struct fenced_request *request);
+void fenced_ready_free(struct fenced *fenced);
 
 /* fenced_ctl.c: clients */
 void fenced_report(struct fenced_request *request);

@@ -17,6 +17,8 @@
 #define REREAD_MS          200
 #define REREADS_MAX        5
 #define STATUS_ROUNDS_MAX  2
+/* From a reading on suspicion to the view: 2.2 x token, less the suspicion. */
+#define READY_NS (20 * NSEC_PER_SEC)
 
 static void dispatch(struct fenced *f);
 static void request_event(struct fenced_request *r, struct fence_event event);
@@ -156,6 +158,91 @@ static unsigned priority(const struct fenced_request *r)
     return table[r->record.action];
 }
 
+/*
+ * A suspected node whose power is on is about to be switched off, once the ring has
+ * re-formed without it: the agent for that starts now, and is told only then what to do.
+ */
+static void ready_ended(struct fence_exec *exec, const struct fence_run_result *result,
+                        void *data)
+{
+    struct fenced_ready *ready = data;
+
+    (void)exec;
+    (void)result;
+    loop_timer_del(ready->fenced->loop, &ready->timer);
+    ready->exec = NULL;
+}
+
+static void ready_timer(void *data)
+{
+    struct fenced_ready *ready = data;
+
+    ready->timer = 0;
+    fence_exec_kill(ready->exec, NULL, NULL);
+    ready->exec = NULL;
+}
+
+static struct fenced_ready *ready_find(struct fenced *f,
+                                       const struct conf_fence_device *device)
+{
+    for (size_t i = 0; i < FENCED_READY_MAX; i++) {
+        if (f->ready[i].exec != NULL && strcmp(f->ready[i].device, device->name) == 0 &&
+            strcmp(f->ready[i].agent, device->agent) == 0) {
+            return &f->ready[i];
+        }
+    }
+    return NULL;
+}
+
+static void ready_start_one(struct fenced *f, const struct conf_fence_device *device)
+{
+    struct fenced_ready *ready = NULL;
+    struct fence_error error;
+
+    for (size_t i = 0; i < FENCED_READY_MAX && ready == NULL; i++) {
+        ready = f->ready[i].exec == NULL ? &f->ready[i] : NULL;
+    }
+    if (ready == NULL || fence_exec_start(f->runner, device, FENCE_ACTION_STATUS, true, 0,
+                                          ready_ended, ready, &ready->exec, &error) < 0) {
+        return; /* then it starts when it is wanted */
+    }
+    ready->fenced = f;
+    snprintf(ready->device, sizeof(ready->device), "%s", device->name);
+    snprintf(ready->agent, sizeof(ready->agent), "%s", device->agent);
+    if (loop_timer_add(f->loop, READY_NS, ready_timer, ready, &ready->timer) < 0) {
+        ready_timer(ready);
+    }
+}
+
+static void ready_start(struct fenced *f, const struct conf_fence_device *device)
+{
+    if (ready_find(f, device) == NULL) {
+        ready_start_one(f, device); /* the action */
+        ready_start_one(f, device); /* its reading */
+    }
+}
+
+/* The held agent for this device, which is the caller's from now on, or NULL. */
+static struct fence_exec *ready_take(struct fenced *f,
+                                     const struct conf_fence_device *device)
+{
+    struct fenced_ready *ready = ready_find(f, device);
+    struct fence_exec *exec = ready != NULL ? ready->exec : NULL;
+
+    if (exec != NULL) {
+        loop_timer_del(f->loop, &ready->timer);
+        ready->exec = NULL;
+    }
+    return exec;
+}
+
+void fenced_ready_free(struct fenced *f)
+{
+    for (size_t i = 0; i < FENCED_READY_MAX; i++) {
+        loop_timer_del(f->loop, &f->ready[i].timer);
+    }
+}
+
 static void warm_ended(struct fence_exec *exec, const struct fence_run_result *result,
                        void *data)
 {
@@ -207,6 +294,10 @@ static void run_ended(struct fence_exec *exec, const struct fence_run_result *re
         fence_answer_str(fence_answer_of(leg->act.action, result->end, result->code)),
         result->code, result->elapsed_ms, (unsigned long long)result->output_bytes,
         leg->detail);
+    if (leg->request->record.action == FENCE_ACTION_STATUS &&
+        fence_answer_of(leg->act.action, result->end, result->code) == FENCE_ANSWER_ON) {
+        ready_start(f, leg->device);
+    }
     leg_answer(leg, result->end, result->code);
     dispatch(f);
 }
@@ -218,31 +309,53 @@ static void run_ended(struct fence_exec *exec, const struct fence_run_result *re
  */
 static void warm_start(struct fenced_leg *leg)
 {
+    struct fenced *f = leg->request->fenced;
     struct fence_error error;
 
     warm_drop(leg);
-    if (fence_exec_start(leg->request->fenced->runner, leg->device, FENCE_ACTION_STATUS,
-                         true, 0, warm_ended, leg, &leg->warm, &error) < 0) {
+    leg->warm = ready_take(f, leg->device);
+    if (leg->warm != NULL) {
+        fence_exec_watch(leg->warm, warm_ended, leg);
+    } else if (fence_exec_start(f->runner, leg->device, FENCE_ACTION_STATUS, true, 0,
+                                warm_ended, leg, &leg->warm, &error) < 0) {
         leg->warm = NULL;
     }
 }
 
+/* Puts an agent that is already there to work. False: it could not be used, and is gone.
+ */
+static bool leg_release(struct fenced_leg *leg, struct fence_exec *exec)
+{
+    struct fence_error error;
+
+    if (exec == NULL) {
+        return false;
+    }
+    if (fence_exec_release(exec, leg->device, leg->act.action, leg->act.timeout_ms,
+                           run_ended, leg, &error) < 0) {
+        fence_exec_kill(exec, NULL, NULL);
+        return false;
+    }
+    leg->exec = exec;
+    return true;
+}
+
 static int leg_start(struct fenced_leg *leg, struct fence_error *ret_error)
 {
-    struct fence_runner *runner = leg->request->fenced->runner;
-    int r;
+    struct fenced *f = leg->request->fenced;
+    struct fence_exec *exec = NULL;
+    int r = 0;
 
-    if (leg->act.action == FENCE_ACTION_STATUS && leg->warm != NULL) {
-        if (fence_exec_release(leg->warm, leg->act.timeout_ms, run_ended, leg,
-                               ret_error) == 0) {
-            leg->exec = leg->warm;
-            leg->warm = NULL;
-            return 0;
-        }
-        warm_drop(leg);
+    if (leg->act.action == FENCE_ACTION_STATUS) {
+        exec = leg->warm;
+        leg->warm = NULL;
+    } else if (leg->act.action == FENCE_ACTION_OFF) {
+        exec = ready_take(f, leg->device);
     }
-    r = fence_exec_start(runner, leg->device, leg->act.action, false, leg->act.timeout_ms,
-                         run_ended, leg, &leg->exec, ret_error);
+    if (!leg_release(leg, exec)) {
+        r = fence_exec_start(f->runner, leg->device, leg->act.action, false,
+                             leg->act.timeout_ms, run_ended, leg, &leg->exec, ret_error);
+    }
     if (r == 0 && request_durable(leg->request) &&
         leg->act.action != FENCE_ACTION_STATUS) {
         warm_start(leg);

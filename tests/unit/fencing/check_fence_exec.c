@@ -400,13 +400,43 @@ START_TEST(held_agent_is_quick_and_harmless)
                      0);
     run_loop_ms(400);
     ck_assert(!exists("ran"));
-    ck_assert_int_eq(fence_exec_release(exec, 5000, done, &got, &error), 0);
+    ck_assert_int_eq(
+        fence_exec_release(exec, &device, FENCE_ACTION_STATUS, 5000, done, &got, &error),
+        0);
     run_loop_ms(5000);
     ck_assert_uint_eq(calls, 1);
     ck_assert_int_eq(got.code, 2);
     ck_assert_uint_lt(got.elapsed_ms, 250);
     ck_assert_str_eq(read_text("in"),
                      "action=status\nnodename=n1\nip=10.0.0.1\npassword=" CANARY "\n");
+}
+END_TEST
+
+START_TEST(held_agent_learns_its_action_last)
+{
+    char action[16] = "", line[128];
+    FILE *in;
+
+    write_file("secrets/dev.secret", "password=" CANARY "\n", 0600);
+    agent("cat >$D/in; exit 0");
+    ck_assert_int_eq(fence_exec_start(runner, &device, FENCE_ACTION_STATUS, true, 0, NULL,
+                                      NULL, &exec, &error),
+                     0);
+    run_loop_ms(100);
+    ck_assert_int_eq(
+        fence_exec_release(exec, &device, FENCE_ACTION_OFF, 5000, done, &got, &error), 0);
+    run_loop_ms(5000);
+    ck_assert_uint_eq(calls, 1);
+    ck_assert_int_eq(got.end, FENCE_END_EXITED);
+    in = fopen(at("in"), "r");
+    ck_assert_ptr_nonnull(in);
+    while (fgets(line, sizeof line, in) != NULL) {
+        (void)sscanf(line, "action=%15s", action);
+    }
+    fclose(in);
+    ck_assert_str_eq(action, "off");
+    ck_assert_ptr_nonnull(strstr(read_text("in"), "ip=10.0.0.1\n"));
+    ck_assert_ptr_nonnull(strstr(read_text("in"), "password=" CANARY "\n"));
 }
 END_TEST
 
@@ -489,6 +519,7 @@ static Suite *suite(void)
     tcase_add_test(tc, refused_agents);
     tcase_add_test(tc, refused_secrets);
     tcase_add_test(tc, held_agent_is_quick_and_harmless);
+    tcase_add_test(tc, held_agent_learns_its_action_last);
     tcase_add_test(tc, held_agent_is_killed_before_its_input_ends);
     tcase_add_test(tc, nothing_in_proc_while_it_runs);
     tcase_add_test(tc, many_at_once);

@@ -35,6 +35,7 @@ cat >"$D/agents/fence_fake" <<EOF
 #!/bin/bash
 D=$D
 port='' action=''
+[ ! -e "\$D/start_slow" ] || sleep 0.6
 while IFS== read -r k v; do case \$k in port) port=\$v;; action) action=\$v;; esac; done
 [ -n "\$port" ] || exit 1
 exec 9>>"\$D/\$port.lock"
@@ -111,6 +112,13 @@ well; echo lie >"$D/c2.mode"; ask --timeout 3000 off nc
 [ $code = 1 ] || [ $code = 3 ] && grep -q 'c2 says on' "$D/out"; ok $? "two supplies, one lies: $result"
 well; echo 0 >"$D/c1.power"; ask status nc
 [ $code = 1 ]; ok $? "two supplies, one off: the node is on"
+[ "$(children | wc -w)" = 2 ]; ok $? "two agents wait for the off that may follow and its reading"
+ask off nc
+[ $code = 0 ] && [ -z "$(children)" ]; ok $? "that off uses them up: ${ms} ms"
+well; touch "$D/start_slow"; ask status na; cold=$ms; sleep 0.8; ask off na
+[ $code = 0 ] && [ "$(tr '\n' ' ' <"$D/a.log")" = "status off status " ] && [ $ms -lt 500 ]
+ok $? "agents that start slowly: status $cold ms, the off after it $ms ms"
+rm "$D/start_slow"
 well; echo garbage >"$D/d1.mode"; ask --timeout 10000 off nd
 [ $code = 0 ] && grep -q device=d2 "$D/out"; ok $? "level 1 talks garbage, level 2 confirms: ${ms} ms"
 well; echo hang >"$D/d1.mode"; ask --timeout 20000 off nd
