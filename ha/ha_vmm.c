@@ -126,7 +126,7 @@ void ha_local_publish(struct ha_local *l, bool gone)
 }
 
 /* RUN_DIR is a tmpfs: what it holds is gone with this boot, as the processes are. */
-void ha_local_save(struct ha_local *l)
+int ha_local_save(struct ha_local *l)
 {
     char text[1024], vm[UUID_STR_LEN + 1], instance[UUID_STR_LEN + 1],
         attempt[UUID_STR_LEN + 1];
@@ -145,6 +145,7 @@ void ha_local_save(struct ha_local *l)
         log_warn("vm %s: %s: %s; it would not be found again after an agent restart",
                  l->name, l->json_path, strerror(-r));
     }
+    return r;
 }
 
 static void report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text)
@@ -419,10 +420,14 @@ static void link_work(void *data)
     }
 }
 
+static const char not_on_record[] =
+    "it cannot be written to run_dir, and would not be found after an agent restart";
+
 static void link_done(void *data)
 {
     struct claim_job *job = data;
     struct ha_local *l = local_by_id(job->vmm, job->local_id);
+    int saved = 0;
 
     if (l != NULL) {
         l->claim_pending = false;
@@ -431,7 +436,7 @@ static void link_done(void *data)
             l->claim = job->claim;
             l->epoch = job->claim.epoch;
             l->vmm->ops->step(l->vmm->ctx, l->name, "claim taken");
-            ha_local_save(l);
+            saved = ha_local_save(l);
         } else if (job->r == 0) {
             ha_text_set(l->outcome_text, sizeof l->outcome_text, "claim ", NULL);
             ha_text_add_u64(l->outcome_text, sizeof l->outcome_text, job->claim.epoch);
@@ -452,6 +457,8 @@ static void link_done(void *data)
                 l->discarded = job->r == 0; /* lost: without another instruction */
             }
             ha_local_fail(l, l->outcome_text);
+        } else if (saved < 0) {
+            ha_local_fail(l, not_on_record);
         } else {
             enter_if_ready(l);
         }
@@ -484,6 +491,15 @@ static void read_work(void *data)
 
     job->r =
         claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
+}
+
+/* Quorum was lost again before its thaw had a claim: it stays as it is, and waits. */
+static void refreeze(struct ha_local *l)
+{
+    l->thawing = false;
+    l->claim_won = true; /* the one it was frozen under */
+    l->outcome_text[0] = '\0';
+    ha_local_frozen(l, "frozen: quorum was lost before it could be thawed");
 }
 
 static void take_claim(struct ha_local *l, struct claim_job *job)
@@ -526,6 +542,8 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
         free(job);
         if (l->ended) {
             local_gone(l);
+        } else if (l->thawing && verdict.reason == CLAIM_NO_QUORUM) {
+            refreeze(l);
         } else {
             ha_local_fail(l, l->outcome_text);
         }
@@ -691,8 +709,11 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
         ha_local_fail(l, why[0] != '\0' ? why : strerror(-r));
         return;
     }
-    ha_local_save(l);
     watch_child(l);
+    if (ha_local_save(l) < 0) {
+        ha_local_fail(l, not_on_record);
+        return;
+    }
     vmm->ops->step(vmm->ctx, l->name, "VMM started");
     loop_timer_add(vmm->loop, CONNECT_TIMEOUT_NS, start_timer_fn, l, &l->timer);
     ha_vmmlink_connect(l);

@@ -60,7 +60,9 @@ struct ha_vmm {
 struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *name);
 struct ha_local *ha_local_find(struct ha_vmm *vmm, struct uuid vm);
 void ha_local_publish(struct ha_local *l, bool gone);
-void ha_local_save(struct ha_local *l);
+/* 0 or -errno, which it has logged. A VM that is not on record must not be told START:
+ * after an agent restart its process would be taken for gone. */
+int ha_local_save(struct ha_local *l);
 void ha_local_running(struct ha_local *l);
 /* An adopted one has said that it runs. */
 void ha_local_found(struct ha_local *l);

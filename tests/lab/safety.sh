@@ -49,7 +49,9 @@ safety_abandon() {
 }
 
 safety_end() {
-    check "down leaves nothing" lab "$L" down
+    local keep=()
+    [ "$tap_failed" = 0 ] || [ -z "${LAB_LOGS:-}" ] || keep=(--save-logs "$LAB_LOGS/$(basename "$0" .sh)")
+    check "down leaves nothing" lab "$L" down "${keep[@]}"
     tap_end
 }
 
