@@ -55,11 +55,12 @@ safety_end() {
     tap_end
 }
 
-# Many nodes are switched off within ten minutes here, and a device that hangs is not waited for long.
+# budget_apply [TIMEOUT]: many nodes are switched off within ten minutes here, and a device that hangs is not waited
+# for long
 budget_apply() {
-    sed -e "s/^  budget: .*/  budget: 32\n  retry: 500ms/" -e 's/^\( *\)agent: fence_ipmilan$/&\n\1timeout: 4s/' \
+    sed -e "s/^  budget: .*/  budget: 32\n  retry: 500ms/" -e 's/^\( *\)agent: fence_ipmilan$/&\n\1timeout: '"${1:-4s}"/ \
         "$LAB_SCRATCH/$L/nodes/n1/etc/gemel/cluster.yaml" >"$(vm_shared "$L")/cluster.yaml"
-    gemel_at "$L" n1 cluster apply -f /srv/gemel/cluster.yaml
+    gemel_at "$L" "$(a_node_but)" cluster apply -f /srv/gemel/cluster.yaml
 }
 
 nodes_on() {

@@ -159,6 +159,8 @@ case_vmm_killed() {
     local node epoch
     node=$(vm_owner)
     epoch=$(vm_epoch "$node")
+    check "VMM killed $1: it may fail often" vm_define "$L" \
+        '{start_timeout: 20s, stop_timeout: 10s, restart: {max: 100, backoff: 0ms}}'
     rnd_sleep 0 700
     check "VMM killed $1: on $node" lab "$L" kill "$node" gemel-vmm
     check "VMM killed $1: it answers again" wait_for 30 answers_again "$L"

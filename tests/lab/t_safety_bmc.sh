@@ -75,12 +75,14 @@ case_bmc_deaf() {
 case_bmc_slow() {
     local node
     node=$(vm_owner)
+    check "slow $1: a slow device is given time" budget_apply 20s
     rnd 1200 2500
     lab "$L" bmc "$node" slow "$R"
     rnd_sleep 0 800
     check "slow $1: $node is cut off" lab "$L" link "$node" down
     check "slow $1: the VM runs elsewhere" wait_for 90 elsewhere "$node"
     check "slow $1: $node was switched off before" power_is "$L" "$node" off
+    check "slow $1: and the others are not waited for long" budget_apply
 }
 
 # The device never answers again; the node is really dead, and a person says so
