@@ -26,8 +26,23 @@ void ha_agent_init(struct ha_agent *agent, const struct ha_agent_self *self,
     BUG_ON(!derived);
 }
 
+/* What was sent in the last view, and what waited for it, is void. */
+void ha_agent_held_clear(struct ha_agent *agent)
+{
+    while (agent->held_count > 0) {
+        agent->state.mem->free(agent->held[--agent->held_count].bytes);
+    }
+    for (unsigned i = 0; i < agent->state.vm_count; i++) {
+        agent->state.vm[i]->sent = 0;
+    }
+    for (unsigned i = 0; i < agent->state.node_count; i++) {
+        agent->state.node[i].sent = 0;
+    }
+}
+
 void ha_agent_free(struct ha_agent *agent)
 {
+    ha_agent_held_clear(agent);
     for (unsigned i = 0; i < ARRAY_SIZE(agent->member); i++) {
         agent->state.mem->free(agent->member[i].vm);
     }
@@ -284,6 +299,16 @@ static uint32_t body_nodeid(const struct ha_item_msg *item)
     return bytes_rd_u32(&rd);
 }
 
+/* In the log stands only what can be read again: of a refused item, its position. */
+static void persist_position(struct ha_agent *agent)
+{
+    struct bytes_wr wr = bytes_wr_make(agent->scratch, sizeof agent->scratch);
+
+    bytes_wr_u64(&wr, agent->state.term);
+    bytes_wr_u32(&wr, agent->state.coordinator);
+    agent->ops->persist(agent->ctx, HA_ITEM_TERM, wr.buf, wr.pos, agent->state.version);
+}
+
 static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
                          uint64_t now_ns)
 {
@@ -308,10 +333,12 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
          * fits. */
         agent->state.version = item->version;
         ha_agent_trace(agent, "an update was refused by the state", "", "");
+        persist_position(agent);
+    } else {
+        agent->ops->persist(agent->ctx, item->kind, item->body, item->body_len,
+                            item->version);
     }
     agent->count.applied++;
-    agent->ops->persist(agent->ctx, item->kind, item->body, item->body_len,
-                        item->version);
     if (item->event[0] != '\0') {
         agent->ops->event(agent->ctx, item->version, item->event);
     }
@@ -494,6 +521,82 @@ static bool from_this_view(struct ha_agent *agent, uint32_t nodeid,
     return true;
 }
 
+/* An update carries a whole record. One that is made from a record while another update
+ * of it is under way would undo that one: an operator's change may be any record, a
+ * report is one. */
+static bool must_wait(const struct ha_agent *agent, const struct ha_msg *msg)
+{
+    const struct ha_node *node;
+    const struct ha_vm *vm;
+
+    if (msg->type == HA_MSG_VM_REPORT) {
+        vm = ha_state_vm(&agent->state, msg->vm_report.vm);
+        return vm != NULL && vm->sent > agent->state.version;
+    }
+    if (msg->type == HA_MSG_FENCE_REPORT) {
+        node = ha_state_node(&agent->state, msg->fence_report.target);
+        return node != NULL && node->sent > agent->state.version;
+    }
+    return agent->sent_version != agent->state.version;
+}
+
+static void coordinate(struct ha_agent *agent, uint32_t nodeid, const struct ha_msg *msg,
+                       uint64_t now_ns)
+{
+    if (msg->type == HA_MSG_OP) {
+        ha_coord_op(agent, &msg->op, now_ns);
+    } else if (!ha_agent_is_participant(agent, nodeid)) {
+        return;
+    } else if (msg->type == HA_MSG_VM_REPORT) {
+        ha_coord_vm_report(agent, nodeid, &msg->vm_report, now_ns);
+    } else {
+        ha_coord_fence_report(agent, nodeid, &msg->fence_report, now_ns);
+    }
+}
+
+static void held_keep(struct ha_agent *agent, uint32_t nodeid, const void *buf,
+                      size_t len)
+{
+    struct ha_early_message *m = &agent->held[agent->held_count];
+
+    if (agent->held_count == ARRAY_SIZE(agent->held)) {
+        ha_agent_trace(agent, "a report or a change dropped: too many wait", "", "");
+        return;
+    }
+    m->bytes = agent->state.mem->alloc(len);
+    if (m->bytes == NULL) {
+        return;
+    }
+    memcpy(m->bytes, buf, len);
+    m->len = len;
+    m->nodeid = nodeid;
+    agent->held_count++;
+}
+
+/* In their order, as far as nothing is in the way. */
+static void held_release(struct ha_agent *agent, uint64_t now_ns)
+{
+    unsigned done = 0;
+
+    for (; done < agent->held_count && ha_agent_is_coordinator(agent); done++) {
+        struct ha_early_message *m = &agent->held[done];
+        struct ha_msg msg;
+
+        if (ha_msg_decode(m->bytes, m->len, &msg) == NULL) {
+            if (must_wait(agent, &msg)) {
+                break;
+            }
+            coordinate(agent, m->nodeid, &msg, now_ns);
+        }
+        agent->state.mem->free(m->bytes);
+    }
+    if (done > 0) {
+        agent->held_count -= done;
+        memmove(agent->held, agent->held + done,
+                agent->held_count * sizeof agent->held[0]);
+    }
+}
+
 void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
                       size_t len, uint64_t now_ns)
 {
@@ -538,18 +641,15 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
         }
         break;
     case HA_MSG_VM_REPORT:
-        if (ha_agent_is_coordinator(agent) && ha_agent_is_participant(agent, nodeid)) {
-            ha_coord_vm_report(agent, nodeid, &msg.vm_report, now_ns);
-        }
-        break;
     case HA_MSG_FENCE_REPORT:
-        if (ha_agent_is_coordinator(agent) && ha_agent_is_participant(agent, nodeid)) {
-            ha_coord_fence_report(agent, nodeid, &msg.fence_report, now_ns);
-        }
-        break;
     case HA_MSG_OP:
-        if (ha_agent_is_coordinator(agent)) {
-            ha_coord_op(agent, &msg.op, now_ns);
+        if (!ha_agent_is_coordinator(agent)) {
+            break;
+        }
+        if (agent->held_count > 0 || must_wait(agent, &msg)) {
+            held_keep(agent, nodeid, buf, len);
+        } else {
+            coordinate(agent, nodeid, &msg, now_ns);
         }
         break;
     case HA_MSG_OP_RESULT:
@@ -568,6 +668,7 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
     default:
         break;
     }
+    held_release(agent, now_ns);
     ha_coord_decide(agent, now_ns);
 }
 

@@ -104,6 +104,7 @@ struct ha_early_message {
     uint8_t *bytes; /* of ha_mem */
 };
 #define HA_EARLY_MAX 64
+#define HA_HELD_MAX  1024
 
 struct ha_agent {
     struct ha_agent_self self;
@@ -128,6 +129,9 @@ struct ha_agent {
     struct ha_times times;
     unsigned early_count;
     struct ha_early_message early[HA_EARLY_MAX];
+    /* Coordinator: what may only be judged when updates under way have been delivered */
+    unsigned held_count;
+    struct ha_early_message held[HA_HELD_MAX];
     uint64_t summary_sent_ns;
     /* R6, the isolation lease */
     bool lease_wanted; /* a VM here is to freeze when this node is alone */
@@ -191,7 +195,7 @@ bool ha_agent_is_participant(const struct ha_agent *agent, uint32_t nodeid);
 void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg,
                    const struct ha_local_vm *vms);
 void ha_agent_discard_superseded(struct ha_agent *agent);
-void ha_agent_discard_superseded(struct ha_agent *agent);
+void ha_agent_held_clear(struct ha_agent *agent);
 void ha_agent_trace(struct ha_agent *agent, const char *a, const char *b, const char *c);
 struct ha_member *ha_agent_member(struct ha_agent *agent, uint32_t nodeid);
 void ha_sync_summary_send(struct ha_agent *agent);

@@ -36,16 +36,24 @@ void ha_coord_emit_vm(struct ha_agent *agent, const struct ha_vm *vm, struct uui
                       const char *event)
 {
     size_t len = ha_item_put_vm(vm, agent->scratch, sizeof agent->scratch);
+    struct ha_vm *record = ha_state_vm(&agent->state, vm->uuid);
 
     ha_coord_emit(agent, HA_ITEM_VM, agent->scratch, len, op, event);
+    if (record != NULL) {
+        record->sent = agent->sent_version;
+    }
 }
 
 void ha_coord_emit_node(struct ha_agent *agent, const struct ha_node *node,
                         struct uuid op, const char *event)
 {
     size_t len = ha_item_put_node(node, agent->scratch, sizeof agent->scratch);
+    struct ha_node *record = ha_state_node(&agent->state, node->nodeid);
 
     ha_coord_emit(agent, HA_ITEM_NODE, agent->scratch, len, op, event);
+    if (record != NULL) {
+        record->sent = agent->sent_version;
+    }
 }
 
 static void emit_proof(struct ha_agent *agent, const struct proof *proof,
@@ -302,8 +310,9 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
             (!current && !uuid_equal(report->instance, vm.instance))) {
             return;
         }
-        if (vm.state == HA_VM_STOPPING || vm.desired != HA_DESIRED_RUNNING ||
-            (report->guest_shutdown && vm.conf != NULL &&
+        /* STOPPING and wanted running: started anew meanwhile, its shutdown was ours. */
+        if (vm.desired != HA_DESIRED_RUNNING ||
+            (vm.state != HA_VM_STOPPING && report->guest_shutdown && vm.conf != NULL &&
              !vm.conf->restart_on_guest_shutdown)) {
             vm.desired =
                 vm.desired == HA_DESIRED_RUNNING ? HA_DESIRED_STOPPED : vm.desired;

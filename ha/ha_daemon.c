@@ -17,7 +17,8 @@
 #define TICK_NS (100 * NSEC_PER_MSEC)
 #define UNSETTLED_MAX_NS                                                                 \
     (1 * NSEC_PER_SEC) /* no agreed view for so long counts as no quorum */
-#define CHECK_VMS_MAX VMS_MAX
+#define CHECK_VMS_MAX  VMS_MAX
+#define STORE_RETRY_NS (5 * NSEC_PER_SEC)
 
 /* Memory and definitions
  * -------------------------------------------------------------------------- */
@@ -335,6 +336,9 @@ static void on_suspect(void *ctx, uint32_t nodeid, bool up)
         return;
     }
     d->suspected[i] = !up;
+    if (up) {
+        d->early[i].have = false; /* it lives: what its device said was wrong */
+    }
     local_event(d, d->agent.state.node[i].name,
                 up ? ": its link answers again" : ": its link is silent", "");
     if (!up && asks(d, nodeid) && owns_vms(d, nodeid)) {
@@ -374,7 +378,7 @@ static void on_fence_report(void *ctx, const struct ha_fence_report *report)
                 report->result == HA_FENCE_OK ? ": its fence device says off: "
                                               : ": not confirmed off: ",
                 report->detail);
-    if (report->result == HA_FENCE_OK) {
+    if (report->result == HA_FENCE_OK && (d->suspected[i] || !report->suspicion)) {
         d->early[i] = (struct ha_early_proof){.have = true, .report = *report};
     }
     if (!report->suspicion) {
@@ -614,6 +618,16 @@ static void on_lost(void *ctx)
     }
 }
 
+/* The disk may be well again; what failed is never taken for written, so all is written
+ * anew. */
+static void watch_store(struct ha_daemon *d, uint64_t now_ns)
+{
+    if (d->store_failed && now_ns >= d->store_retry_ns) {
+        d->store_retry_ns = now_ns + STORE_RETRY_NS;
+        (void)ha_store_rewrite(d->store, &d->agent.state);
+    }
+}
+
 static void tick(void *data)
 {
     struct ha_daemon *d = data;
@@ -625,6 +639,7 @@ static void tick(void *data)
         ha_agent_tick(&d->agent, now_ns);
         watch_quorum(d, now_ns);
         watch_reincarnation(d);
+        watch_store(d, now_ns);
         after_change(d);
         due_ns = ha_agent_due_ns(&d->agent);
         if (due_ns > now_ns && due_ns - now_ns < delay_ns) {
@@ -642,6 +657,10 @@ static void store_persisted(void *ctx, uint64_t version)
 {
     struct ha_daemon *d = ctx;
 
+    if (d->store_failed) {
+        local_event(d, "record log: written anew, whole; it holds again", "", "");
+        d->store_failed = false;
+    }
     ha_agent_persisted(&d->agent, version, loop_now_ns());
 }
 
@@ -650,10 +669,13 @@ static void store_failed(void *ctx, int error)
     struct ha_daemon *d = ctx;
 
     if (!d->store_failed) {
-        log_err("record log: %s; nothing is acknowledged by this node any more",
-                strerror(-error));
+        log_err(
+            "record log: %s; this node acknowledges nothing until it can write the log "
+            "anew; it tries every %d s: look after the disk of %s",
+            strerror(-error), (int)(STORE_RETRY_NS / NSEC_PER_SEC), d->node.state_dir);
     }
     d->store_failed = true;
+    d->store_retry_ns = loop_now_ns() + STORE_RETRY_NS;
 }
 
 static const struct ha_store_ops store_ops = {.persisted = store_persisted,
@@ -738,7 +760,11 @@ static void on_connected(void *ctx, uint32_t nodeid)
     }
     r = ha_vmm_adopt(d->vmm);
     if (r < 0) {
-        log_warn("%s/vm: %s", d->node.run_dir, strerror(-r));
+        log_err("%s/vm: %s; not starting without knowing what runs here", d->node.run_dir,
+                strerror(-r));
+        d->failed = true;
+        loop_stop(d->loop);
+        return;
     }
     d->agent_up = true;
 }

@@ -45,6 +45,7 @@ struct ha_daemon {
     struct worker *worker; /* looks at files on shared storage, which may hang */
     bool fenced_connected;
     bool store_failed;
+    uint64_t store_retry_ns;
     bool reincarnating,
         failed; /* the loop was stopped for the supervisor to start anew */
     uint64_t start_ns;

@@ -463,7 +463,8 @@ static void op_confirm_off(struct op_run *run)
         return;
     }
     reason = proof_confirm_check(node->name, run->op->object, run->op->reason,
-                                 ha_view_has(&run->agent->view, node->nodeid));
+                                 ha_view_has(&run->agent->view, node->nodeid) ||
+                                     ha_view_away(&run->agent->view, node->nodeid));
     if (reason != PROOF_CONFIRM_OK) {
         answer(run, EXIT_REFUSED, node->name,
                ": not taken: ", proof_confirm_reason_str(reason));

@@ -29,6 +29,7 @@
 struct job {
     struct job *next;
     bool whole;
+    uint64_t line; /* of versions: a rewrite begins another */
     uint64_t version;
     size_t len;
     uint8_t bytes[];
@@ -44,12 +45,13 @@ struct ha_store {
     bool worker_started;
     uint64_t base_len; /* file length after the last rewrite; loop thread */
     uint64_t file_len; /* loop thread's count of what is queued */
+    uint64_t line;     /* the last queued; loop thread */
     /* Shared with the worker: */
     pthread_mutex_t lock;
     pthread_cond_t wanted;
     struct job *head, **tail;
     bool closing;
-    uint64_t done_version;
+    uint64_t done_line, done_version;
     int error;
     /* Worker only: */
     int fd;
@@ -243,7 +245,7 @@ static void *worker(void *data)
     pthread_mutex_lock(&store->lock);
     for (;;) {
         struct job *batch, *job;
-        uint64_t version = 0;
+        uint64_t version = 0, line = 0;
         int r;
 
         if (store->head == NULL && store->header_dirty && store->error == 0) {
@@ -262,20 +264,23 @@ static void *worker(void *data)
             break;
         }
         batch = take_batch(store);
-        r = store->error;
+        /* A failed fsync is never retried into success: only a file that is written anew,
+         * whole, ends an error. */
+        r = batch->whole ? 0 : store->error;
         pthread_mutex_unlock(&store->lock);
         if (r == 0) {
             r = batch->whole ? worker_replace(store, batch) : worker_append(store, batch);
         }
         while ((job = batch) != NULL) {
-            version = job->version > version ? job->version : version;
+            version = job->version;
+            line = job->line;
             batch = job->next;
             free(job);
         }
         pthread_mutex_lock(&store->lock);
-        if (r < 0) {
-            store->error = r; /* a failed fsync is never retried into success */
-        } else if (version > store->done_version) {
+        store->error = r;
+        if (r == 0) {
+            store->done_line = line;
             store->done_version = version;
         }
         (void)!write(store->wake_fd, &one, sizeof one);
@@ -290,18 +295,21 @@ static void *worker(void *data)
 static int on_wake(int fd, int revents, void *data)
 {
     struct ha_store *store = data;
-    uint64_t version, count;
+    uint64_t line, version, count;
     int error;
 
     (void)revents;
     (void)!read(fd, &count, sizeof count);
     pthread_mutex_lock(&store->lock);
+    line = store->done_line;
     version = store->done_version;
     error = store->error;
     pthread_mutex_unlock(&store->lock);
     if (error < 0) {
         store->ops->failed(store->ctx, error);
-    } else {
+    } else if (line == store->line) {
+        /* Of an older line: a state transfer has replaced those items, and its versions
+         * may be lower. */
         store->ops->persisted(store->ctx, version);
     }
     return 0;
@@ -310,6 +318,8 @@ static int on_wake(int fd, int revents, void *data)
 static void enqueue(struct ha_store *store, struct job *job)
 {
     job->next = NULL;
+    store->line += job->whole;
+    job->line = store->line;
     pthread_mutex_lock(&store->lock);
     *store->tail = job;
     store->tail = &job->next;
@@ -336,6 +346,7 @@ int ha_store_append(struct ha_store *store, enum ha_item_kind kind, const void *
     struct job *job = malloc(sizeof *job + cap);
 
     if (job == NULL) {
+        store->line++; /* a gap: nothing is vouched for before the next rewrite */
         return -ENOMEM;
     }
     job->whole = false;

@@ -12,6 +12,8 @@
 #include "ha/ha_agent.h"
 #include "ha/ha_text.h"
 
+#define TERMS_PER_RING_BITS 20
+
 struct ha_member *ha_agent_member(struct ha_agent *agent, uint32_t nodeid)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(agent->member); i++) {
@@ -80,6 +82,7 @@ void ha_sync_begin(struct ha_agent *agent, uint64_t now_ns)
     memset(&agent->sync, 0, sizeof agent->sync);
     agent->sync_proposed_ns = 0;
     agent->deferred_count = 0; /* the summary says what is */
+    ha_agent_held_clear(agent);
     ops_give_up(agent, false);
     if (agent->receiving) {
         ha_state_clear(&agent->incoming);
@@ -249,6 +252,11 @@ static void propose(struct ha_agent *agent, const struct ha_member *source)
         }
     }
     s->term++;
+    /* A cut-off proposer may have delivered its term to itself only, and the others begin
+     * one without having heard of it. Their ring is younger: so theirs is the higher. */
+    if (s->term < agent->view.ring.seq << TERMS_PER_RING_BITS) {
+        s->term = agent->view.ring.seq << TERMS_PER_RING_BITS;
+    }
     if (agent->sync.term >= s->term) {
         s->term = agent->sync.term + 1;
     }

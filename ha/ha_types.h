@@ -71,6 +71,8 @@ struct ha_vm {
         *conf; /* parsed definition, owned by the state; NULL if it did not parse here */
     uint64_t changed_ns; /* local monotonic time of the last change of state */
     uint64_t version;    /* of the update that wrote it */
+    uint64_t sent;       /* coordinator: version of its last update; above the state's: it
+                            is under way */
 };
 
 enum ha_fence_state {
@@ -99,6 +101,7 @@ struct ha_node {
     /* Not replicated: */
     uint64_t changed_ns;
     uint64_t version;
+    uint64_t sent; /* as in struct ha_vm */
 };
 
 /* The cluster definition and what must be remembered of the cluster as a whole. */

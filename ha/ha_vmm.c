@@ -698,10 +698,12 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
     }
     *l->conf = *vm->conf;
     ha_local_publish(l, false);
-    ha_local_save(l);
+    r = ha_local_save(l);
     /* The claim and the process are made side by side: a VMM that was not told START has
      * opened no disk. */
-    r = begin_claim(l);
+    if (r == 0) {
+        r = begin_claim(l);
+    }
     if (r == 0) {
         r = ha_vmmlink_spawn(l, why);
     }
@@ -709,8 +711,8 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
         ha_local_fail(l, why[0] != '\0' ? why : strerror(-r));
         return;
     }
-    watch_child(l);
-    if (ha_local_save(l) < 0) {
+    r = l->child.start_time != 0 ? watch_child(l) : -ESRCH;
+    if (r < 0 || ha_local_save(l) < 0) {
         ha_local_fail(l, not_on_record);
         return;
     }
@@ -894,34 +896,42 @@ static uint64_t get_number(json_object *doc, const char *key)
                                                        : 0;
 }
 
-static void adopt_one(struct ha_vmm *vmm, json_object *doc)
+/* Who is not found again would be held for ended, and started a second time: so what
+ * cannot be read, or looked at, stops the agent. */
+static int adopt_one(struct ha_vmm *vmm, json_object *doc)
 {
     json_object *name;
+    struct uuid vm, instance, attempt;
+    struct os_child child;
     struct ha_local *l;
-    struct uuid vm;
     pid_t pid;
     int r;
 
     if (!json_object_object_get_ex(doc, "name", &name) ||
-        !get_uuid_field(doc, "vm", &vm)) {
-        return;
+        !get_uuid_field(doc, "vm", &vm) || !get_uuid_field(doc, "instance", &instance) ||
+        !get_uuid_field(doc, "attempt", &attempt)) {
+        return -EBADMSG;
+    }
+    pid = (pid_t)get_number(doc, "pid");
+    /* No pid: the agent ended before there was a process that it told anything. */
+    r = pid > 0 ? os_child_reopen(pid, get_number(doc, "start_time"), &child) : -ESRCH;
+    if (r < 0 && r != -ESRCH) {
+        return r;
     }
     l = ha_local_new(vmm, vm, json_object_get_string(name));
-    if (l == NULL || !get_uuid_field(doc, "instance", &l->instance) ||
-        !get_uuid_field(doc, "attempt", &l->attempt)) {
-        return;
+    if (l == NULL) {
+        return -ENOMEM; /* child.pidfd goes with the process */
     }
+    l->instance = instance;
+    l->attempt = attempt;
     l->epoch = get_number(doc, "epoch");
-    pid = (pid_t)get_number(doc, "pid");
     /* Its claim is taken for won: if it was not, releasing it changes nothing (the
      * release names the instance). */
     l->claim_won = l->epoch != 0;
     l->adopted = true;
     l->phase = LOCAL_RUNNING;
     ha_local_publish(l, false);
-    r = pid > 0 ? os_child_reopen(pid, get_number(doc, "start_time"), &l->child) : -ESRCH;
     if (r < 0) {
-        l->child.pidfd = -1;
         read_exit_file(l);
         ha_text_set(l->outcome_text, sizeof l->outcome_text,
                     l->outcome_text[0] != '\0' ? l->outcome_text
@@ -929,17 +939,22 @@ static void adopt_one(struct ha_vmm *vmm, json_object *doc)
                     NULL);
         l->outcome = HA_OUTCOME_ENDED;
         local_gone(l);
-        return;
+        return 0;
     }
+    l->child = child;
     log_info("vm %s: found again, pid %d, epoch %" PRIu64, l->name, (int)pid, l->epoch);
-    watch_child(l);
-    ha_vmmlink_connect(l);
+    r = watch_child(l);
+    if (r == 0) {
+        ha_vmmlink_connect(l);
+    }
+    return r;
 }
 
 int ha_vmm_adopt(struct ha_vmm *vmm)
 {
     char path[PATH_LEN_MAX * 2], text[1024];
     struct dirent *entry;
+    int r = 0;
     DIR *dir;
 
     snprintf(path, sizeof path, "%s/vm", vmm->node.run_dir);
@@ -956,17 +971,22 @@ int ha_vmm_adopt(struct ha_vmm *vmm)
             continue;
         }
         snprintf(path, sizeof path, "%s/vm/%s", vmm->node.run_dir, entry->d_name);
-        if (os_file_read(path, text, sizeof text - 1, &len) < 0) {
-            continue;
-        }
-        doc = json_tokener_parse(text);
-        if (doc != NULL) {
-            adopt_one(vmm, doc);
+        r = os_file_read(path, text, sizeof text - 1, &len);
+        if (r == 0) {
+            doc = json_tokener_parse(text);
+            r = doc != NULL ? adopt_one(vmm, doc) : -EBADMSG;
             json_object_put(doc);
+        }
+        if (r < 0) {
+            log_err(
+                "%s: %s; a VM may run that this agent would not know of; when none of "
+                "this file runs, remove it",
+                path, strerror(-r));
+            break;
         }
     }
     closedir(dir);
-    return 0;
+    return r;
 }
 
 int ha_vmm_new(struct loop *loop, const struct conf_node *node,

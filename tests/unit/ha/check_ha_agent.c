@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/uuid.h"
 #include "cluster-conf/conf_load.h"
 #include "ha/ha_agent.h"
 #include "tests/unit/unit.h"
@@ -24,6 +25,7 @@ struct message {
 struct sim_node {
     struct ha_agent agent;
     bool up, persist_held;
+    struct ha_state log; /* what a restart would read */
     uint64_t held_version;
     unsigned leases;
     uint64_t lease_from_ns;
@@ -59,14 +61,27 @@ static void sim_mcast(void *ctx, const void *frame, size_t len)
 static void sim_persist(void *ctx, enum ha_item_kind kind, const void *body, size_t len,
                         uint64_t version)
 {
-    (void)kind;
-    (void)body;
-    (void)len;
+    /* What is logged can be read again: else the node would lose its memory with the next
+     * start. */
+    ck_assert_int_eq(ha_state_apply(&self_of(ctx)->log, kind, body, len, version, now_ns),
+                     0);
     self_of(ctx)->held_version = version;
 }
 
 static void sim_persist_all(void *ctx)
 {
+    static uint8_t body[HA_ITEM_MAX];
+    const struct ha_state *state = &self_of(ctx)->agent.state;
+    enum ha_item_kind kind;
+    unsigned cursor = 0;
+    size_t len;
+
+    ha_state_clear(&self_of(ctx)->log);
+    while (ha_state_next_item(state, &cursor, &kind, body, sizeof body, &len)) {
+        ck_assert_int_eq(
+            ha_state_apply(&self_of(ctx)->log, kind, body, len, state->version, now_ns),
+            0);
+    }
     self_of(ctx)->held_version = self_of(ctx)->agent.state.version;
 }
 
@@ -221,8 +236,10 @@ static void boot(uint32_t id, uint8_t boot_number)
 
     if (n->up) {
         ha_agent_free(&n->agent);
+        ha_state_clear(&n->log);
     }
     memset(n, 0, sizeof *n);
+    ha_state_init(&n->log, &mem);
     snprintf(self.name, sizeof self.name, "n%u", id);
     self.incarnation.boot_id.b[0] = (uint8_t)id;
     self.incarnation.boot_id.b[1] = boot_number;
@@ -291,7 +308,8 @@ static void form(uint64_t seq, unsigned count, const uint32_t *members)
     }
 }
 
-static void op_at(uint32_t id, const char *verb, const char *object, const char *body)
+/* Asked for, and not delivered yet */
+static void op_send(uint32_t id, const char *verb, const char *object, const char *body)
 {
     struct ha_op op = {
         .uid = sim_uuid(NULL), .body = body, .body_len = (uint32_t)strlen(body)};
@@ -302,6 +320,11 @@ static void op_at(uint32_t id, const char *verb, const char *object, const char 
     snprintf(op.reason, sizeof op.reason, "test");
     sim[id].have_result = false;
     ha_agent_op(&sim[id].agent, &op, now_ns);
+}
+
+static void op_at(uint32_t id, const char *verb, const char *object, const char *body)
+{
+    op_send(id, verb, object, body);
     settle();
 }
 
@@ -327,6 +350,7 @@ static void teardown(void)
     for (uint32_t id = 1; id <= NODES; id++) {
         if (sim[id].up) {
             ha_agent_free(&sim[id].agent);
+            ha_state_clear(&sim[id].log);
             sim[id].up = false;
         }
     }
@@ -807,6 +831,161 @@ START_TEST(rubbish_is_dropped)
 }
 END_TEST
 
+/* Two changes of one VM at once: both hold, whatever is on the way when they arrive. */
+START_TEST(changes_at_the_same_time_all_hold)
+{
+    static const char other_yaml[] =
+        "name: web1\nmemory: 48MiB\nmachine: lockstep\n"
+        "boot: {firmware: /x.rom}\ndisks: [{path: disk0.img}]\n";
+
+    run_web1();
+    op_send(2, "vm stop", "web1", "");
+    op_send(3, "vm apply", "", other_yaml);
+    settle();
+    ck_assert(sim[2].have_result && sim[3].have_result);
+    ck_assert_uint_eq(sim[2].result.exit_code, 0);
+    ck_assert_uint_eq(sim[3].result.exit_code, 0);
+    ck_assert_int_eq(vm_at(1)->desired, HA_DESIRED_STOPPED);
+    ck_assert_str_eq(vm_at(1)->definition, other_yaml);
+    expect_equal_states();
+}
+END_TEST
+
+START_TEST(a_name_defined_twice_at_once_is_one_vm)
+{
+    op_send(2, "vm apply", "", vm_yaml);
+    op_send(3, "vm apply", "", vm_yaml);
+    op_send(3, "vm start", "web1", "");
+    settle();
+    ck_assert_uint_eq(sim[2].result.exit_code, 0);
+    ck_assert_uint_eq(sim[3].result.exit_code, 0);
+    ck_assert_uint_eq(sim[1].agent.state.vm_count, 1);
+    ck_assert_int_eq(vm_at(1)->desired, HA_DESIRED_RUNNING);
+    expect_equal_states();
+}
+END_TEST
+
+/* A report that arrives while the change is on its way must not undo it. */
+START_TEST(a_report_does_not_undo_a_change)
+{
+    struct ha_vm_report report = {.outcome = HA_OUTCOME_FROZEN, .epoch = 1};
+    uint32_t owner;
+
+    run_web1();
+    owner = vm_at(1)->owner;
+    report.vm = vm_at(1)->uuid;
+    report.attempt = vm_at(1)->attempt;
+    report.instance = vm_at(1)->instance;
+    op_send(3, "vm stop", "web1", "");
+    ha_agent_vm_report(&sim[owner].agent, &report, now_ns);
+    settle();
+    ck_assert(sim[3].have_result);
+    ck_assert_uint_eq(sim[3].result.exit_code, 0);
+    ck_assert_int_eq(vm_at(1)->desired, HA_DESIRED_STOPPED);
+    expect_equal_states();
+}
+END_TEST
+
+/* Refused by the state everywhere (two VMs with one uuid): not in anybody's log either,
+ * as sim_persist asserts. */
+START_TEST(a_refused_update_is_not_logged)
+{
+    char yaml[512], uuid[UUID_STR_LEN + 1];
+
+    run_web1();
+    uuid_format(vm_at(1)->uuid, uuid);
+    snprintf(yaml, sizeof yaml,
+             "name: web2\nuuid: %s\nmemory: 32MiB\nmachine: lockstep\n"
+             "boot: {firmware: /x.rom}\ndisks: [{path: disk0.img}]\n",
+             uuid);
+    op_at(2, "vm apply", "", yaml);
+    ck_assert_uint_eq(sim[1].agent.state.vm_count, 1);
+    ck_assert_uint_eq(sim[1].log.version, sim[1].agent.state.version);
+    op_at(2, "vm stop", "web1", "");
+    ck_assert_int_eq(vm_at(3)->desired, HA_DESIRED_STOPPED);
+    expect_equal_states();
+}
+END_TEST
+
+/* A proposer that is cut off hears its own term, and decides in it; the others begin one
+ * that never heard of it. What they acknowledged wins. */
+START_TEST(a_term_that_only_its_proposer_heard_loses)
+{
+    static const uint32_t alone[] = {1};
+    struct message m;
+
+    op_at(3, "vm apply", "", vm_yaml);
+    form(8, 3, all);
+    while (bus_head != bus_tail && sim[1].agent.phase != HA_PHASE_SYNCED) {
+        m = bus[bus_head++ % BUS_MAX];
+        for (uint32_t id = 1; id <= NODES; id++) {
+            if (id == 1 || sim[1].agent.sync_proposed_ns == 0) {
+                ha_agent_deliver(&sim[id].agent, m.from, m.bytes, m.len, now_ns);
+            }
+        }
+        free(m.bytes);
+    }
+    ck_assert_int_eq(sim[1].agent.phase, HA_PHASE_SYNCED);
+    ck_assert_int_ne(sim[2].agent.phase, HA_PHASE_SYNCED);
+    for (int i = 0; i < 20; i++) { /* it goes on deciding, heard by itself */
+        op_send(1, "vm stop", "web1", "");
+        while (bus_head != bus_tail) {
+            m = bus[bus_head++ % BUS_MAX];
+            ha_agent_deliver(&sim[1].agent, m.from, m.bytes, m.len, now_ns);
+            free(m.bytes);
+        }
+    }
+    form(12, 2, rest);
+    form(13, 1, alone);
+    settle();
+    op_at(2, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[2].result.exit_code, 0);
+    ck_assert_uint_lt(sim[2].agent.state.version, sim[1].agent.state.version);
+    form(16, 3, all);
+    settle();
+    ck_assert_int_eq(vm_at(1)->desired, HA_DESIRED_RUNNING);
+    ck_assert_int_eq(vm_at(2)->desired, HA_DESIRED_RUNNING);
+    expect_equal_states();
+}
+END_TEST
+
+/* Its agent is away, its Corosync answers: that node is not off. */
+START_TEST(who_answers_is_not_confirmed_off)
+{
+    run_web1();
+    form_away(4, 1);
+    settle();
+    op_at(2, "node confirm-off", "n1", "");
+    ck_assert_uint_eq(sim[2].result.exit_code, 4);
+    ck_assert_uint_eq(sim[2].starts + sim[3].starts, 0);
+}
+END_TEST
+
+/* Stopped, and wanted again before it had ended: its end is not the last word. */
+START_TEST(started_again_while_it_stops)
+{
+    struct ha_vm_report ended = {
+        .outcome = HA_OUTCOME_ENDED, .epoch = 1, .guest_shutdown = true};
+    uint32_t owner;
+
+    run_web1();
+    owner = vm_at(1)->owner;
+    op_at(2, "vm stop", "web1", "");
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_STOPPING);
+    op_at(2, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[2].result.exit_code, 0);
+    ended.vm = vm_at(1)->uuid;
+    ended.attempt = vm_at(1)->attempt;
+    ended.instance = vm_at(1)->instance;
+    ha_agent_local_vm(&sim[owner].agent, &(struct ha_local_vm){.vm = ended.vm}, true);
+    ha_agent_vm_report(&sim[owner].agent, &ended, now_ns);
+    settle();
+    tick_for(5 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(1)->desired, HA_DESIRED_RUNNING);
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_STARTING);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ha_agent");
@@ -832,6 +1011,13 @@ static Suite *suite(void)
     tcase_add_test(tc, a_change_lost_with_the_view_is_not_acknowledged);
     tcase_add_test(tc, a_lease_is_a_fresh_majority);
     tcase_add_test(tc, rubbish_is_dropped);
+    tcase_add_test(tc, changes_at_the_same_time_all_hold);
+    tcase_add_test(tc, a_name_defined_twice_at_once_is_one_vm);
+    tcase_add_test(tc, a_report_does_not_undo_a_change);
+    tcase_add_test(tc, a_refused_update_is_not_logged);
+    tcase_add_test(tc, a_term_that_only_its_proposer_heard_loses);
+    tcase_add_test(tc, who_answers_is_not_confirmed_off);
+    tcase_add_test(tc, started_again_while_it_stops);
     suite_add_tcase(s, tc);
     return s;
 }

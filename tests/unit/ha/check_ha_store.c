@@ -6,9 +6,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,6 +35,9 @@ static unsigned got_count;
 static char dir[] = "/tmp/check_ha_store.XXXXXX", path[64];
 static struct loop *loop;
 static uint64_t persisted_version;
+static uint64_t reported[64];
+static unsigned reported_count;
+static int failed_with; /* 1: a failure is no surprise */
 
 static int keep(void *ctx, enum ha_item_kind kind, const void *body, size_t len,
                 uint64_t version)
@@ -49,6 +54,8 @@ static void persisted(void *ctx, uint64_t version)
 {
     (void)ctx;
     persisted_version = version;
+    ck_assert_uint_lt(reported_count, ARRAY_SIZE(reported));
+    reported[reported_count++] = version;
     if (version == ITEMS) {
         loop_stop(loop);
     }
@@ -57,7 +64,9 @@ static void persisted(void *ctx, uint64_t version)
 static void failed(void *ctx, int error)
 {
     (void)ctx;
-    ck_abort_msg("the store failed: %d", error);
+    ck_assert_msg(failed_with == 1, "the store failed: %d", error);
+    failed_with = error;
+    loop_stop(loop);
 }
 
 static const struct ha_store_ops ops = {.persisted = persisted, .failed = failed};
@@ -120,6 +129,8 @@ static void setup(void)
                          0);
     }
     persisted_version = 0;
+    reported_count = 0;
+    failed_with = 0;
     loop_run(loop);
     ck_assert_uint_eq(persisted_version, ITEMS);
     ha_store_close(store);
@@ -331,6 +342,69 @@ START_TEST(an_unacknowledged_tail_is_cut_off)
 }
 END_TEST
 
+static const struct ha_mem mem = {.alloc = malloc, .free = free};
+
+/* After a state transfer versions may be lower than before: what was written of the old
+ * state says nothing about the new one. */
+START_TEST(a_rewrite_begins_another_line_of_versions)
+{
+    struct ha_store *store;
+    struct ha_state state;
+    char text[256];
+
+    ck_assert_int_eq(open_store(&store, text, sizeof text), HA_STORE_INTACT);
+    ha_state_init(&state, &mem);
+    state.version = ITEMS - 1;
+    reported_count = 0;
+    ck_assert_int_eq(ha_store_append(store, HA_ITEM_NODE, "x", 1, ITEMS + 90), 0);
+    ck_assert_int_eq(ha_store_rewrite(store, &state), 0);
+    ck_assert_int_eq(ha_store_append(store, HA_ITEM_NODE, "x", 1, ITEMS), 0);
+    loop_run(loop);
+    ck_assert_uint_ge(reported_count, 1);
+    for (unsigned i = 0; i < reported_count; i++) {
+        ck_assert_uint_le(reported[i], ITEMS);
+    }
+    ha_store_close(store);
+}
+END_TEST
+
+/* A disk that failed and is well again: only a log that was written anew ends the error.
+ */
+START_TEST(a_failed_log_is_written_anew)
+{
+    struct rlimit limit, small;
+    struct ha_store *store;
+    struct ha_state state;
+    char text[256];
+
+    ck_assert_int_eq(open_store(&store, text, sizeof text), HA_STORE_INTACT);
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = limit;
+    small.rlim_cur = HEADER_LEN;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    failed_with = 1;
+    reported_count = 0;
+    ck_assert_int_eq(ha_store_append(store, HA_ITEM_NODE, "x", 1, ITEMS + 1), 0);
+    loop_run(loop);
+    ck_assert_int_eq(failed_with, -EFBIG);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    failed_with = 1;
+    ck_assert_int_eq(ha_store_append(store, HA_ITEM_NODE, "x", 1, ITEMS + 2), 0);
+    loop_run(loop);
+    ck_assert_int_lt(failed_with, 0); /* not by trying again */
+    ck_assert_uint_eq(reported_count, 0);
+    ha_state_init(&state, &mem);
+    state.version = ITEMS;
+    ck_assert_int_eq(ha_store_rewrite(store, &state), 0);
+    loop_run(loop);
+    ck_assert_uint_eq(persisted_version, ITEMS);
+    ha_store_close(store);
+    ck_assert_int_eq(open_store(&store, text, sizeof text), HA_STORE_INTACT);
+    ha_store_close(store);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ha_store");
@@ -345,6 +419,8 @@ static Suite *suite(void)
     tcase_add_test(tc, an_item_that_the_state_refuses_is_torn);
     tcase_add_test(tc, a_torn_log_is_kept_and_a_blank_one_begun);
     tcase_add_test(tc, an_unacknowledged_tail_is_cut_off);
+    tcase_add_test(tc, a_rewrite_begins_another_line_of_versions);
+    tcase_add_test(tc, a_failed_log_is_written_anew);
     suite_add_tcase(s, tc);
     return s;
 }
