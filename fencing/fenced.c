@@ -165,6 +165,7 @@ void fenced_free(struct fenced *f)
     fence_runner_free(f->runner);
     fenced_clients_close(f);
     loop_timer_del(f->loop, &f->report_timer);
+    loop_timer_del(f->loop, &f->dispatch_timer);
     fenced_ready_free(f);
     for (size_t i = 0; i < FENCE_REQUESTS_MAX; i++) {
         if (f->request[i].used) {

@@ -31,6 +31,7 @@ struct fenced_leg {
     enum fenced_leg_state state;
     struct fence_act act;    /* WAITING, RUNNING */
     struct fence_exec *exec; /* RUNNING */
+    uint64_t begin_ns;       /* RUNNING */
     struct fence_exec *warm; /* status agent, started while the action runs, held until
                                 its reading is due */
     char detail[REASON_LEN_MAX + 1]; /* of the latest run */
@@ -86,6 +87,7 @@ struct fenced {
     int lock_fd, listen_fd;
     uint64_t order_last;
     loop_timer report_timer;
+    loop_timer dispatch_timer; /* a reading that is in an action's way has had its time */
     bool dispatching;
     struct fenced_dying dying[FENCED_DYING_MAX];
     struct fenced_ready ready[FENCED_READY_MAX];

@@ -17,6 +17,8 @@
 #define REREAD_MS          200
 #define REREADS_MAX        5
 #define STATUS_ROUNDS_MAX  2
+/* So long after its start the reading of a suspected node may hold up its off. */
+#define READING_NS NSEC_PER_SEC
 /* From a reading on suspicion to the view: 2.2 x token, less the suspicion. */
 #define READY_NS (20 * NSEC_PER_SEC)
 
@@ -425,6 +427,33 @@ static bool goes_before(const struct fenced_request *a, const struct fenced_requ
                                       : a->record.order < b->record.order;
 }
 
+static void dispatch_timer(void *data)
+{
+    struct fenced *f = data;
+
+    f->dispatch_timer = 0;
+    dispatch(f);
+}
+
+/*
+ * `off` is asked and the reading that was asked on suspicion is still under way: it may
+ * say `off` any moment now, which is the proof that everybody waits for, and to kill it
+ * would only mean to start another interpreter. So it may finish, for a while, and
+ * meanwhile the agents for the action start.
+ */
+static bool reading_may_finish(struct fenced *f, const struct fenced_leg *user)
+{
+    uint64_t age_ns = loop_now_ns() - user->begin_ns;
+
+    if (user->request->record.action != FENCE_ACTION_STATUS || age_ns >= READING_NS) {
+        return false;
+    }
+    ready_start(f, user->device);
+    return f->dispatch_timer != 0 ||
+           loop_timer_add(f->loop, READING_NS - age_ns, dispatch_timer, f,
+                          &f->dispatch_timer) == 0;
+}
+
 /* The most important waiting leg whose device is free. Users of wanted devices that are
  * less important are stopped on the way. */
 static struct fenced_leg *next_startable(struct fenced *f)
@@ -446,7 +475,8 @@ static struct fenced_leg *next_startable(struct fenced *f)
             }
             if (user == NULL) {
                 best = best == NULL || goes_before(r, best->request) ? &r->leg[n] : best;
-            } else if (priority(user->request) < priority(r)) {
+            } else if (priority(user->request) < priority(r) &&
+                       !reading_may_finish(f, user)) {
                 fence_exec_kill(user->exec, run_ended,
                                 user); /* ends, and then we come again */
             }
@@ -466,6 +496,7 @@ static void dispatch(struct fenced *f)
     f->dispatching = true;
     while ((leg = next_startable(f)) != NULL) {
         leg->state = FENCED_LEG_RUNNING;
+        leg->begin_ns = loop_now_ns();
         leg->detail[0] = '\0';
         if (leg_start(leg, &error) < 0) {
             snprintf(leg->detail, sizeof(leg->detail), "%s", error.text);

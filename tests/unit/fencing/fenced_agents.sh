@@ -118,7 +118,12 @@ ask off nc
 well; touch "$D/start_slow"; ask status na; cold=$ms; sleep 0.8; ask off na
 [ $code = 0 ] && [ "$(tr '\n' ' ' <"$D/a.log")" = "status off status " ] && [ $ms -lt 500 ]
 ok $? "agents that start slowly: status $cold ms, the off after it $ms ms"
+well; echo 0 >"$D/a.power"; bg status na; sleep 0.3; ask --timeout 9000 off na
+[ $code = 0 ] && [ "$(tr '\n' ' ' <"$D/a.log")" = "status off status " ] && [ ! -e "$D/violations" ]
+ok $? "a reading under way may finish before the off: ${ms} ms"
 rm "$D/start_slow"
+well; echo hang >"$D/a.mode"; bg --timeout 9000 status na; sleep 0.3; echo ok >"$D/a.mode"; ask --timeout 9000 off na
+[ $code = 0 ] && [ $ms -gt 500 ] && [ $ms -lt 2500 ]; ok $? "but not for ever: ${ms} ms"
 well; echo garbage >"$D/d1.mode"; ask --timeout 10000 off nd
 [ $code = 0 ] && grep -q device=d2 "$D/out"; ok $? "level 1 talks garbage, level 2 confirms: ${ms} ms"
 well; echo hang >"$D/d1.mode"; ask --timeout 20000 off nd
