@@ -338,10 +338,8 @@ int conf_parse(const char *yaml, size_t len, const char *origin,
         free(p.level[i].key);
     }
     if (r == 0 && p.tree.node_count == 0) {
-        r = refuse(
-            &p, 1, "",
-            "the file is empty; `gemel config check` names the examples to begin with",
-            "");
+        r = refuse(&p, 1, "",
+                   "the file is empty; begin with one of cluster-conf/examples", "");
     }
     if (r < 0) {
         conf_tree_free(&p.tree);

@@ -99,10 +99,11 @@ static const char *fence_word(struct ha_daemon *d, const struct ha_node *node)
     case HA_FENCE_PENDING:
     case HA_FENCE_CANCELLING:
         return "pending";
-    case HA_FENCE_NONE:
     case HA_FENCE_OK:
-    default:
         return "ok";
+    case HA_FENCE_NONE:
+    default:
+        return "untried";
     }
 }
 

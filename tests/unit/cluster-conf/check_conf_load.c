@@ -227,7 +227,7 @@ static const struct refused refused_vm[] = {
     {VM "boot2: \"a\\0b\"\n", "f:4: a line break or control character in a value; write it on one line"},
     {VM "cpus: [[[[[[[[[1]]]]]]]]]\n", "f:4: nested too deeply; no definition needs this"},
     {VM "? {a: b}\n: c\n", "f:4: a map or list cannot be a key; write a word"},
-    {"", "f:1: the file is empty; `gemel config check` names the examples to begin with"},
+    {"", "f:1: the file is empty; begin with one of cluster-conf/examples"},
     {"hello\n", "f:1: the file is not a map of keys; begin with name:"},
     {"name: web1\n\tmemory: 1\n", "f:2: not YAML: found a tab character that violates indentation; check the indentation (spaces, no tabs) and quote special characters"},
 };
