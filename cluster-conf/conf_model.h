@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a valid node, cluster or VM definition says, as plain values. Made by conf_load
- * (YAML, libcyaml) and checked by conf_check; the rest of the cluster tower reads only
+ * (YAML, libyaml) and checked by conf_check; the rest of the cluster tower reads only
  * this. Sizes in bytes, times in ms.
  */
 #pragma once
