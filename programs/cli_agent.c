@@ -156,7 +156,7 @@ static void await(struct qb_ipcc_connection *connection,
             answer(ret_answer, CLI_TIMED_OUT,
                    "stopped waiting; %s goes on. gemel status and gemel events show how "
                    "it ends",
-                   question->wait ? "the operation" : "the agent");
+                   question->wait ? "what was accepted" : "the agent");
             return;
         }
         if (got > 0) {
