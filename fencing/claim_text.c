@@ -100,7 +100,9 @@ const char *claim_decode_reason_str(enum claim_decode_reason reason)
         [CLAIM_DECODE_TRAILING] = "followed by other bytes",
         [CLAIM_DECODE_BAD_VALUE] =
             "intact but meaningless (a field has no possible value)",
-        [CLAIM_DECODE_WRONG_VM] = "of another VM: was the directory copied?",
+        [CLAIM_DECODE_WRONG_VM] = "of another VM (the directory was copied, or its VM "
+                                  "was deleted): if nothing runs from it, "
+                                  "remove its owner.* files",
         [CLAIM_DECODE_WRONG_EPOCH] = "of another epoch than its name says",
     };
 
