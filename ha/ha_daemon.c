@@ -611,6 +611,9 @@ static void on_lost(void *ctx)
     struct ha_view none;
 
     memset(&none, 0, sizeof none);
+    /* The links are looked at anew with the next connection, and what is up then is no
+     * news: nobody would take the suspicion back. */
+    memset(d->suspected, 0, sizeof d->suspected);
     if (d->agent_up) {
         local_event(d, "corosync: gone; no quorum", "", "");
         ha_agent_view(&d->agent, &none, loop_now_ns());

@@ -2,7 +2,8 @@
 /*
  * PID 1 of a node. Starts what the systemd units would: corosync (Type=notify, not
  * restarted, as Debian's unit), then gemel-fenced and gemeld (restarted 200 ms after a
- * failure, not after a clean exit). Nothing here knows what the daemons do.
+ * failure, not after a clean exit; gemeld is killed when it has not said WATCHDOG=1 for
+ * WatchdogSec=). Nothing here knows what the daemons do.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,9 @@
 #define NOTIFY_SOCKET   "/run/gemel-lab-notify"
 #define RESTART_MS      200
 #define STOP_TIMEOUT_MS 10000
+#define WATCHDOG_NS     UINT64_C(10000000000)
+#define WATCHDOG_LOOK_NS                                                                 \
+    UINT64_C(1000000000) /* a longer sleep: this process was stopped, too */
 
 enum state { STOPPED, STARTING, RUNNING, WAITING, STOPPING };
 
@@ -39,12 +43,14 @@ struct daemon {
     const char *after; /* started once this one is running */
     bool notify;       /* running when it says READY=1 */
     bool restart;      /* on failure */
+    bool watchdog;     /* from its first WATCHDOG=1 on */
     const char *args[4];
     /* run time */
     bool wanted;
     enum state state;
     pid_t pid;
-    uint64_t due_ns; /* WAITING: start then; STOPPING: SIGKILL then */
+    uint64_t due_ns;   /* WAITING: start then; STOPPING: SIGKILL then */
+    uint64_t alive_ns; /* it said so; 0: not yet */
 };
 
 static struct daemon daemons[] = {
@@ -53,7 +59,7 @@ static struct daemon daemons[] = {
      .after = "corosync",
      .restart = true,
      .args = {"--foreground"}},
-    {.name = "gemeld", .after = "gemel-fenced", .restart = true},
+    {.name = "gemeld", .after = "gemel-fenced", .restart = true, .watchdog = true},
 };
 #define DAEMON_COUNT (sizeof daemons / sizeof daemons[0])
 
@@ -101,8 +107,11 @@ _Noreturn static void become(const struct daemon *d)
     dup2(in, 0);
     dup2(out, 1);
     dup2(out, 2);
-    if (d->notify) {
+    if (d->notify || d->watchdog) {
         setenv("NOTIFY_SOCKET", NOTIFY_SOCKET, 1);
+    }
+    if (d->watchdog) {
+        setenv("WATCHDOG_USEC", "10000000", 1);
     }
     execvp(program.s[0] != '\0' ? program.s : d->name, (char *const *)argv);
     fprintf(stderr, "%s: %s\n", d->name, strerror(errno));
@@ -111,6 +120,7 @@ _Noreturn static void become(const struct daemon *d)
 
 static void start(struct daemon *d)
 {
+    d->alive_ns = 0;
     d->pid = fork();
     if (d->pid == 0) {
         become(d);
@@ -177,6 +187,11 @@ static void notified(int fd)
         return;
     }
     buf[n] = '\0';
+    for (size_t i = 0; i < DAEMON_COUNT; i++) {
+        if (daemons[i].watchdog && strstr(buf, "WATCHDOG=1") != NULL) {
+            daemons[i].alive_ns = lab_now_ns();
+        }
+    }
     if (strstr(buf, "READY=1") == NULL) {
         return;
     }
@@ -210,6 +225,28 @@ static bool command(void)
     return true;
 }
 
+static void watch(struct daemon *d, uint64_t now, uint64_t *next)
+{
+    static uint64_t last_ns;
+    bool paused = now - last_ns > 3 * WATCHDOG_LOOK_NS;
+
+    last_ns = now;
+    if (d->state != RUNNING || d->alive_ns == 0) {
+        return;
+    }
+    if (paused) {
+        d->alive_ns = now;
+    } else if (now - d->alive_ns > WATCHDOG_NS) {
+        printf("%llu daemon %s %d: watchdog\n", (unsigned long long)(now / 1000000),
+               d->name, (int)d->pid);
+        kill(d->pid, SIGKILL);
+        d->alive_ns = now;
+    }
+    if (now + WATCHDOG_LOOK_NS < *next) {
+        *next = now + WATCHDOG_LOOK_NS;
+    }
+}
+
 /* One round of decisions; returns how long to sleep at most, in ms, -1 without end. */
 static int advance(void)
 {
@@ -232,6 +269,9 @@ static int advance(void)
         if (d->state == STOPPING && now >= d->due_ns) {
             kill(d->pid, SIGKILL);
             d->due_ns = UINT64_MAX;
+        }
+        if (d->watchdog) {
+            watch(d, now, &next);
         }
         if ((d->state == WAITING || d->state == STOPPING) && d->due_ns < next &&
             d->due_ns > now) {

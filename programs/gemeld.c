@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -75,8 +78,54 @@ static int load_node(const char *path, struct conf_node *ret_node)
     return 0;
 }
 
+/* sd_notify(3): the supervisor ends an agent whose loop does not turn any more (hung in a
+ * system call, stopped): it is in the group, so the others would wait for its answers. */
+struct alive {
+    struct loop *loop;
+    uint64_t every_ns;
+    int fd;
+    struct sockaddr_un to;
+    socklen_t to_len;
+};
+
+static void say_alive(void *data)
+{
+    static const char text[] = "WATCHDOG=1";
+    struct alive *alive = data;
+    loop_timer timer;
+
+    (void)sendto(alive->fd, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL,
+                 (struct sockaddr *)&alive->to, alive->to_len);
+    loop_timer_add(alive->loop, alive->every_ns, say_alive, alive, &timer);
+}
+
+static void alive_begin(struct alive *alive, struct loop *loop)
+{
+    const char *path = getenv("NOTIFY_SOCKET"), *usec = getenv("WATCHDOG_USEC");
+    uint64_t within_ns = usec != NULL ? strtoull(usec, NULL, 10) * 1000 : 0;
+    size_t len = path != NULL ? strlen(path) : 0;
+
+    if (len == 0 || len >= sizeof alive->to.sun_path || within_ns == 0) {
+        return;
+    }
+    alive->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (alive->fd < 0) {
+        return;
+    }
+    alive->loop = loop;
+    alive->every_ns = within_ns / 4;
+    alive->to.sun_family = AF_UNIX;
+    memcpy(alive->to.sun_path, path, len);
+    if (path[0] == '@') {
+        alive->to.sun_path[0] = '\0';
+    }
+    alive->to_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+    say_alive(alive);
+}
+
 static int run(const struct conf_node *node)
 {
+    struct alive alive = {.fd = -1};
     struct ha_daemon *daemon = NULL;
     struct loop *loop = NULL;
     int r;
@@ -94,11 +143,15 @@ static int run(const struct conf_node *node)
         goto out;
     }
     log_info("gemeld %s on %s", PACKAGE_VERSION, node->name);
+    alive_begin(&alive, loop);
     loop_run(loop);
     r = daemon->failed ? -ESTALE : 0; /* failed: the supervisor starts it again */
 out:
     ha_daemon_free(daemon);
     loop_free(loop);
+    if (alive.fd >= 0) {
+        close(alive.fd);
+    }
     return r;
 }
 

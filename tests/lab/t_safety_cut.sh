@@ -100,8 +100,34 @@ case_corosync_killed() {
     sleep 1
 }
 
+# A node that suspects the others loses its Corosync: with the next one it must not suspect them for ever
+case_suspicion_forgotten() {
+    local node
+    node=$(a_node_but "$(vm_owner)")
+    check "suspicion forgotten $1: $node is cut off" lab "$L" link "$node" down
+    check "suspicion forgotten $1: it suspects" wait_for 10 rc_is 1 suspects_nobody "$node"
+    check "suspicion forgotten $1: its corosync is killed" lab "$L" kill "$node" corosync
+    sleep 1
+    check "suspicion forgotten $1: it hears again" lab "$L" link "$node" up
+    check "suspicion forgotten $1: corosync is back" lab "$L" daemon "$node" start corosync
+    check "suspicion forgotten $1: it suspects nobody" wait_for 30 healthy
+}
+
+suspects_nobody() {
+    not grep -q suspect <(gemel_at "$L" "$1" status)
+}
+
+# An agent that hangs is in the group and answers nobody: its supervisor ends it, and no VM notices
+case_agent_hung() {
+    local node
+    node=$(gemel_at "$L" "$(vm_owner)" status --json | jq -r .coordinator)
+    check "agent hung $1: of the coordinator $node" lab "$L" pause "$node" gemeld
+    check "agent hung $1: orders are taken again" wait_for 30 gemel_at "$L" "$(a_node_but "$node")" vm start web1 --timeout 2s
+    check "agent hung $1: everything is healthy" wait_for 30 healthy
+}
+
 safety_begin
-for name in ${CASES:-cut_both_ways link_down oneway_in oneway_out frozen corosync_stopped corosync_gone corosync_killed}; do
+for name in ${CASES:-cut_both_ways link_down oneway_in oneway_out frozen corosync_stopped corosync_gone corosync_killed suspicion_forgotten agent_hung}; do
     run_case "$name" 1
 done
 safety_end
