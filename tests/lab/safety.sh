@@ -2,7 +2,7 @@
 # What the safety cases share. Sourced after lib.sh and vm.sh. A case is a function CASE_name RUN that does its
 # harm and leaves nodes to be healed; run_case begins a witness for each run, brings everything back, and judges.
 # SEED=N repeats the random moments, N=N sets the runs of each case (LAB_LONG=1: 10).
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2120 # set by lib.sh; a_node_but may be called without a node
 
 ALL=(n1 n2 n3)
 SEED=${SEED:-$(($(date +%s%N) / 1000 % 1000000))}

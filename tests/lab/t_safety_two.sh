@@ -5,7 +5,9 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/vm.sh"
 . "$(dirname "$0")/safety.sh"
+# shellcheck disable=SC2034 # read by safety.sh
 ALL=(n1 n2 n3 n4 n5)
+# shellcheck disable=SC2034
 VMS=2
 
 # A second guest, that nobody watches from outside
