@@ -440,6 +440,13 @@ static uint64_t vm_settle_ns(void *ctx)
     return conf != NULL ? conf->storage_settle_ms * NSEC_PER_MSEC : UINT64_MAX;
 }
 
+static const struct conf_vm *vm_conf(void *ctx, struct uuid vm)
+{
+    const struct ha_vm *record = ha_state_vm(&((struct ha_daemon *)ctx)->agent.state, vm);
+
+    return record != NULL ? record->conf : NULL;
+}
+
 static void vm_step(void *ctx, const char *vm, const char *what)
 {
     local_event(ctx, vm, ": ", what);
@@ -451,6 +458,7 @@ static const struct ha_vmm_ops vmm_ops = {
     .proofs = vm_proofs,
     .quorate = vm_quorate,
     .settle_ns = vm_settle_ns,
+    .conf = vm_conf,
     .step = vm_step,
 };
 

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -200,6 +201,8 @@ struct release_job {
     struct ha_vmm *vmm;
     uint64_t local_id;
     char dir[PATH_LEN_MAX * 2];
+    unsigned disk_count;
+    char disk[VM_DISKS_MAX][PATH_LEN_MAX * 3]; /* that it could write to */
     struct claim_release release;
     enum claim_outcome outcome;
     char text[REASON_LEN_MAX + 1];
@@ -227,10 +230,42 @@ static void finish(struct ha_local *l)
     local_free(l);
 }
 
+/*
+ * Dead is not drained: what the process wrote without a flush may still lie in a cache of
+ * this node, unseen by the others, and would go over the next owner's data when it is
+ * written back one day. So it goes out before the claim does.
+ */
+static int drain(struct release_job *job)
+{
+    for (unsigned i = 0; i < job->disk_count; i++) {
+        int fd = open(job->disk[i], O_RDWR | O_CLOEXEC), r = 0;
+
+        if (fd < 0 && errno == ENOENT) {
+            continue;
+        }
+        if (fd < 0 || fdatasync(fd) < 0) {
+            r = -errno;
+            snprintf(job->text, sizeof job->text, "%.*s: its writes are not out: %s",
+                     REASON_LEN_MAX / 2, job->disk[i], strerror(errno));
+        }
+        if (fd >= 0) {
+            close(fd);
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
 static void release_work(void *data)
 {
     struct release_job *job = data;
 
+    job->r = drain(job);
+    if (job->r < 0) {
+        return;
+    }
     job->r = claim_store_release(job->dir, &job->release, &job->outcome, job->text,
                                  sizeof job->text);
 }
@@ -253,6 +288,21 @@ static void release_done(void *data)
 
 /* The process is gone, and with it every request it had in the kernel (its exit waits for
  * its io_uring). */
+static void disks_of(const struct ha_local *l, struct release_job *job)
+{
+    /* Adopted: what the record says. */
+    const struct conf_vm *conf =
+        l->conf != NULL ? l->conf : l->vmm->ops->conf(l->vmm->ctx, l->vm);
+
+    for (unsigned i = 0; conf != NULL && i < conf->disk_count; i++) {
+        if (!conf->disk[i].read_only) {
+            snprintf(job->disk[job->disk_count++], sizeof job->disk[0], "%s%s%s",
+                     conf->disk[i].path[0] == '/' ? "" : l->dir,
+                     conf->disk[i].path[0] == '/' ? "" : "/", conf->disk[i].path);
+        }
+    }
+}
+
 static void local_gone(struct ha_local *l)
 {
     struct release_job *job;
@@ -269,6 +319,7 @@ static void local_gone(struct ha_local *l)
     job->vmm = l->vmm;
     job->local_id = l->id;
     snprintf(job->dir, sizeof job->dir, "%s", l->dir);
+    disks_of(l, job);
     job->release =
         (struct claim_release){.vm = l->vm, .epoch = l->epoch, .instance = l->instance};
     l->phase = LOCAL_ENDING;

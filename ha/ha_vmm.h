@@ -20,6 +20,8 @@ struct ha_vmm_ops {
     const struct proof_table *(*proofs)(void *ctx);
     bool (*quorate)(void *ctx); /* synced in a quorate view */
     uint64_t (*settle_ns)(void *ctx);
+    /* The definition on record; NULL: none. */
+    const struct conf_vm *(*conf)(void *ctx, struct uuid vm);
     /* A step of a start, for the timeline: "claim taken", "VMM started". */
     void (*step)(void *ctx, const char *vm, const char *what);
 };

@@ -169,6 +169,32 @@ case_vmm_killed() {
     sleep 0.5
 }
 
+runs_at_epoch() { # EPOCH
+    local owner
+    owner=$(vm_owner) && [ "$(vm_epoch "$owner")" -ge "$1" ]
+}
+
+# Killed in the middle of writing, and started elsewhere each time: what it wrote without a flush must not lie in a cache
+# of its node and come out later, over what the next ones wrote
+case_killed_moves() {
+    local node epoch i
+    check "moves $1: each failure moves it, and it writes without a pause" eval 'VM_RATE=500 vm_define "$L" \
+        "{start_timeout: 20s, stop_timeout: 10s, restart: {max: 0, backoff: 0ms}}"'
+    for i in 1 2 3 4 5 6; do
+        node=$(vm_owner)
+        epoch=$(vm_epoch "$node")
+        rnd_sleep 300 1000
+        check "moves $1: VMM on $node killed" lab "$L" kill "$node" gemel-vmm
+        check "moves $1: it runs under a later epoch" wait_for 30 runs_at_epoch $((epoch + 1))
+        check "moves $1: elsewhere" not equal "$(vm_owner)" "$node"
+    done
+    # no pause, though it has failed so often
+    vm_define "$L" '{start_timeout: 20s, stop_timeout: 10s, restart: {max: 100, backoff: 0ms}}' >/dev/null
+    check "moves $1: VMM killed, writing as before" lab "$L" kill "$(vm_owner)" gemel-vmm
+    check "moves $1: it runs" wait_for 30 runs_at_epoch $((epoch + 2))
+    sleep 1
+}
+
 case_vmm_stopped() {
     local node epoch
     node=$(vm_owner)
@@ -242,7 +268,7 @@ safety_begin
 for name in ${CASES:-coordinator_killed owner_killed other_killed}; do
     run_case "$name" 1 "$MISSED"
 done
-for name in ${CASES2:-agent_gone killed_in_start killed_in_stop vmm_killed vmm_stopped frozen_and_thawed frozen_and_taken_over}; do
+for name in ${CASES2:-agent_gone killed_in_start killed_in_stop killed_moves vmm_killed vmm_stopped frozen_and_thawed frozen_and_taken_over}; do
     run_case "$name" 1
 done
 safety_end
