@@ -63,7 +63,7 @@ uint64_t ha_policy_backoff_ns(const struct conf_vm *conf, uint32_t failures)
     uint64_t most_ms = conf != NULL ? conf->backoff_max_ms : 300000;
     uint64_t ms;
 
-    if (failures <= 1) {
+    if (failures <= 1 || first_ms == 0) {
         return 0;
     }
     ms = failures - 2 >= 20 ? most_ms : first_ms << (failures - 2);
