@@ -183,7 +183,7 @@ case_killed_moves() {
     for i in 1 2 3 4 5 6; do
         node=$(vm_owner)
         epoch=$(vm_epoch "$node")
-        rnd_sleep 300 1000
+        rnd_sleep 1300 2100 # a return within a second would look like two at once to the witness
         check "moves $1: VMM on $node killed" lab "$L" kill "$node" gemel-vmm
         check "moves $1: it runs under a later epoch" wait_for 30 runs_at_epoch $((epoch + 1))
         check "moves $1: elsewhere" not equal "$(vm_owner)" "$node"
