@@ -258,7 +258,8 @@ ask --uid "$(uid)" query
 
 # Junk on the socket.
 for n in 1 2 3 4 5 6; do
-    head -c $((n * 700)) /dev/urandom | timeout 1 perl -MSocket -e '
+    # a hello whose first tag is no tag, then noise: never by chance a message of a later version, which is only ignored
+    { printf '\001\377\377'; head -c $((n * 700)) /dev/urandom; } | timeout 1 perl -MSocket -e '
         socket(S, AF_UNIX, SOCK_SEQPACKET, 0); connect(S, pack_sockaddr_un($ARGV[0]));
         local $/; send(S, <STDIN>, 0)' "$D/fenced.sock" 2>/dev/null
 done
