@@ -21,6 +21,8 @@
 #define TERM_GRACE_MS 500
 /* After SIGKILL, before we report without having seen it end (state D). */
 #define KILL_WAIT_MS 2000
+/* How often the rest of an ended agent's group is looked at until all of it is gone. */
+#define REST_POLL_MS 2
 /* For an agent that is dropped while we end or fail ourselves. */
 #define ABANDON_WAIT_MS 200
 /* What is read of an ended agent's pipe: an escaped descendant could write for ever. */
@@ -35,6 +37,7 @@ enum exec_state {
     EXEC_RUNNING,
     EXEC_TERMED, /* its time is over, SIGTERM sent */
     EXEC_KILLED, /* SIGKILL sent */
+    EXEC_REST,   /* ended and reaped; what it left in its group is still dying */
     EXEC_LOST,   /* reported, but the kernel still has it: freed when it ends */
 };
 
@@ -47,9 +50,12 @@ struct fence_exec {
     fence_exec_fn fn;
     void *data;
     struct os_child child;
+    pid_t group;             /* its process group; outlives the agent until it is empty */
+    int status;              /* as of waitpid, in EXEC_REST */
     int stdin_fd, output_fd; /* -1: closed */
     loop_timer timer;
     uint64_t begin_ns;
+    uint64_t rest_until_ns;
     uint32_t timeout_ms;
     uint64_t output_bytes;
     size_t output_len;
@@ -347,33 +353,81 @@ static void stray_look(struct fence_runner *runner)
     }
 }
 
+static void exec_finish(struct fence_exec *exec)
+{
+    struct fence_runner *runner = exec->runner;
+    int code =
+        WIFEXITED(exec->status) ? WEXITSTATUS(exec->status) : WTERMSIG(exec->status);
+    bool lost = exec->state == EXEC_LOST;
+
+    if (exec->output_fd >= 0) {
+        output_take(exec, DRAIN_BYTES_MAX);
+    }
+    if (exec->end == 0) {
+        exec->end = WIFEXITED(exec->status) ? FENCE_END_EXITED : FENCE_END_SIGNALLED;
+    }
+    if (!lost) {
+        exec_report(exec, code, NULL);
+    }
+    exec_free(exec);
+    stray_look(runner);
+}
+
+/*
+ * Is anything left of the group, all of which has been sent SIGKILL? We are the reaper of
+ * what the agent left behind, so all of it becomes our child; the group's number is not
+ * given to others while it has a member.
+ */
+static bool group_empty(pid_t group)
+{
+    pid_t pid;
+
+    do {
+        pid = waitpid(-group, NULL, WNOHANG);
+    } while (pid > 0);
+    return pid < 0 && errno == ECHILD && kill(-group, 0) < 0 && errno == ESRCH;
+}
+
+/*
+ * An action is over when nothing of it can reach the device any more: a process that was
+ * killed in a system call is still inside it. Only then may the device's next action
+ * begin.
+ */
+static void exec_rest(void *data)
+{
+    struct fence_exec *exec = data;
+
+    exec->timer = 0;
+    if (!group_empty(exec->group) && loop_now_ns() < exec->rest_until_ns &&
+        loop_timer_add(exec->runner->loop, REST_POLL_MS * NSEC_PER_MSEC, exec_rest, exec,
+                       &exec->timer) == 0) {
+        return;
+    }
+    exec_finish(exec);
+}
+
 static int exec_ended(int fd, int revents, void *data)
 {
     struct fence_exec *exec = data;
-    struct fence_runner *runner = exec->runner;
-    bool lost = exec->state == EXEC_LOST;
-    int status = 0, code;
 
     (void)fd;
     (void)revents;
     /* Before it is reaped its pid still names the group: whatever it left behind goes
      * now. */
     os_child_kill_group(&exec->child, SIGKILL);
-    if (os_child_reap(&exec->child, &status) == -EAGAIN) {
+    if (os_child_reap(&exec->child, &exec->status) == -EAGAIN) {
         return 0;
     }
-    if (exec->output_fd >= 0) {
-        output_take(exec, DRAIN_BYTES_MAX);
+    loop_fd_del(exec->runner->loop, exec->child.pidfd);
+    os_child_close(&exec->child);
+    loop_timer_del(exec->runner->loop, &exec->timer);
+    if (exec->state == EXEC_LOST) {
+        exec_finish(exec);
+        return 0;
     }
-    if (exec->end == 0) {
-        exec->end = WIFEXITED(status) ? FENCE_END_EXITED : FENCE_END_SIGNALLED;
-    }
-    code = WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status);
-    if (!lost) {
-        exec_report(exec, code, NULL);
-    }
-    exec_free(exec);
-    stray_look(runner);
+    exec->state = EXEC_REST;
+    exec->rest_until_ns = loop_now_ns() + KILL_WAIT_MS * NSEC_PER_MSEC;
+    exec_rest(exec);
     return 0;
 }
 
@@ -413,6 +467,7 @@ static void exec_timer(void *data)
         exec_report(exec, 0, "the agent cannot be killed: it waits in the kernel");
         break;
     case EXEC_HELD:
+    case EXEC_REST:
     case EXEC_LOST:
         break;
     }
@@ -485,6 +540,7 @@ static int exec_spawn(struct fence_exec *exec, const char *path, const char *age
     if (r < 0) {
         goto out;
     }
+    exec->group = exec->child.pid;
     exec->stdin_fd = in[1];
     exec->output_fd = out[0];
     in[1] = out[0] = -1;
@@ -629,7 +685,7 @@ void fence_exec_kill(struct fence_exec *exec, fence_exec_fn fn, void *data)
     if (exec->end == 0) {
         exec->end = FENCE_END_PREEMPTED;
     }
-    if (exec->state == EXEC_KILLED || exec->state == EXEC_LOST) {
+    if (exec->state >= EXEC_KILLED) {
         return;
     }
     exec->state = EXEC_KILLED;

@@ -326,7 +326,9 @@ static void nft_pairs(const struct lab_fault *fault,
 
 /*
  * Drops only where nobody is told: bridge prerouting and forward. A drop in an output
- * hook would give the sender EPERM.
+ * hook would give the sender EPERM. A one-way cable still carries ARP: without answers
+ * the good direction would die as well, some seconds later, when its neighbour entries go
+ * stale.
  */
 void lab_nft(const struct lab_fault *fault, struct lab_text *text)
 {
@@ -341,7 +343,7 @@ void lab_nft(const struct lab_fault *fault, struct lab_text *text)
                          i + 1, i + 1, i + 1);
         }
         if (fault->link[i] == LAB_LINK_ONEWAY_IN) {
-            lab_text_add(text, "    iifname \"cl-n%u\" drop\n", i + 1);
+            lab_text_add(text, "    iifname \"cl-n%u\" ether type != arp drop\n", i + 1);
         }
         for (unsigned to = 0; to < fault->node_count; to++) {
             if (fault->bmc_cut[i][to]) {
@@ -354,7 +356,7 @@ void lab_nft(const struct lab_fault *fault, struct lab_text *text)
                        "policy accept;\n");
     for (unsigned i = 0; i < fault->node_count; i++) {
         if (fault->link[i] == LAB_LINK_ONEWAY_OUT) {
-            lab_text_add(text, "    oifname \"cl-n%u\" drop\n", i + 1);
+            lab_text_add(text, "    oifname \"cl-n%u\" ether type != arp drop\n", i + 1);
         }
     }
     nft_pairs(fault, fault->cut, "cl", text);

@@ -160,7 +160,7 @@ START_TEST(the_ruleset_drops_what_it_should)
     lab_nft(&fault, &rules);
     ck_assert_ptr_nonnull(
         strstr(rules.buf, "iifname { \"cl-n1\", \"bmc-n1\", \"vm-n1\" } drop"));
-    ck_assert_ptr_nonnull(strstr(rules.buf, "oifname \"cl-n2\" drop"));
+    ck_assert_ptr_nonnull(strstr(rules.buf, "oifname \"cl-n2\" ether type != arp drop"));
     ck_assert_ptr_nonnull(strstr(rules.buf, "iifname \"cl-n1\" oifname \"cl-n3\" drop"));
     ck_assert_ptr_null(strstr(rules.buf, "iifname \"cl-n3\" oifname \"cl-n1\" drop"));
     ck_assert_ptr_nonnull(strstr(rules.buf, "iifname \"vm-n3\" oifname \"vm-n1\" drop"));
