@@ -2,12 +2,14 @@
 /*
  * One running VM: KVM, the machine, its back ends and the thread that drives them.
  *
- * Threads. The vCPU thread owns vCPU, machine, guest memory and disks; nobody else
- * touches them. The loop thread (whoever calls these functions) asks for changes of
+ * Threads, lockstep. The vCPU thread owns vCPU, machine, guest memory and disks; nobody
+ * else touches them. The loop thread (whoever calls these functions) asks for changes of
  * state, hands inputs over, and is told through engine_event_fd that there is output or a
  * notice. The lease thread freezes the guest when the lease runs out, whatever the loop
  * thread does; the vCPU thread checks the same deadline before each entry, so a process
  * that was stopped past it does not run on.
+ *
+ * Threads, standard: see vmm/engine_smp.c. The functions here are the same.
  */
 #pragma once
 
@@ -18,6 +20,7 @@
 #include "base/limits.h"
 #include "vmm/byte_ring.h"
 #include "vmm/kvm_ops.h"
+#include "vmm/machine.h"
 #include "vmm/run_state.h"
 #include "vmm/vmm_error.h"
 
@@ -32,7 +35,12 @@ struct engine_nic_conf {
     uint8_t mac[6];
 };
 
+#define ENGINE_CPUS_MAX 64
+
 struct engine_conf {
+    enum machine_type machine;
+    enum machine_transport transport; /* of standard */
+    unsigned cpu_count;               /* 0: 1; lockstep has one */
     const struct kvm_ops *kvm;
     const char *kvm_path;
     const char *rom_path;

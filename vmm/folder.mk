@@ -73,6 +73,7 @@ tests_unit_vmm_check_vnet_LDADD = $(VMM_UNIT_LIBS)
 
 libvmm_core_la_SOURCES += \
 	vmm/cpuid_lockstep.c vmm/cpuid_lockstep.h \
+	vmm/cpuid_standard.c vmm/cpuid_standard.h \
 	vmm/run_state.c vmm/run_state.h
 
 # libvmm_io.la is the shell: KVM, threads, files, tap, sockets.
@@ -83,12 +84,13 @@ libvmm_io_la_SOURCES = \
 	vmm/blk_uring.c vmm/blk_uring.h \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
-	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_vcpu.c \
+	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \
 	vmm/input_queue.c vmm/input_queue.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
 	vmm/net_tap.c vmm/net_tap.h \
 	vmm/probe.c vmm/probe.h \
 	vmm/rot_file.c vmm/rot_file.h \
+	vmm/irqchip.c vmm/irqchip.h \
 	vmm/vcpu.c vmm/vcpu.h \
 	vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \

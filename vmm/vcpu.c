@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/bug.h"
-#include "vmm/cpuid_lockstep.h"
+#include "vmm/cpuid_standard.h"
 
 /* MSRs that the guest may use directly: state of the processor, saved and restored. All
  * others exit to us. */
@@ -25,7 +25,27 @@ static const uint32_t guest_msrs[] = {
     0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, /* STAR, LSTAR, CSTAR, SFMASK */
     0xC0000100, 0xC0000101, 0xC0000102,             /* FS, GS, KernelGS base */
 };
-_Static_assert(ARRAY_SIZE(guest_msrs) <= VCPU_MSRS_MAX, "room for every MSR");
+/* What a standard machine has besides. The TSC itself is not one of them: setting it
+ * would make the vCPUs differ. Order: the deadline after the local APIC, which vcpu_load
+ * sees to. */
+static const uint32_t standard_msrs[] = {
+    0x3A,                   /* feature control */
+    0x3B,                   /* TSC_ADJUST */
+    0x48,                   /* SPEC_CTRL */
+    0x1A0,                  /* misc enable */
+    0x6E0,                  /* TSC deadline */
+    0x140,                  /* misc features */
+    0xD90,      0xDA0,      /* BNDCFGS, XSS */
+    0xC0000103, 0xC0000104, /* TSC_AUX, AMD TSC ratio */
+    0xC0010015, 0xC001011F, /* HWCR, VIRT_SPEC_CTRL */
+    0x4B564D00, 0x4B564D01, /* kvm-clock: wall clock, system time */
+    0x11,       0x12,       /* the same by their old numbers */
+    0x4B564D02, 0x4B564D03, /* asynchronous page faults, steal time */
+    0x4B564D04, 0x4B564D05, /* PV EOI, poll control */
+    0x4B564D06,             /* asynchronous page fault vector */
+};
+_Static_assert(ARRAY_SIZE(guest_msrs) + ARRAY_SIZE(standard_msrs) <= VCPU_MSRS_MAX,
+               "room for every MSR");
 
 #define MSR_EFER    0xC0000080u
 #define MSR_MTRRCAP 0xFEu
@@ -76,7 +96,8 @@ void vcpu_kick_clear(struct vcpu *v)
     __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 }
 
-static int set_cpuid(struct vcpu *v, int sys_fd, struct vmm_error *err)
+static int set_cpuid(struct vcpu *v, int sys_fd,
+                     const struct cpuid_standard_conf *standard, struct vmm_error *err)
 {
     union cpuid_table table = {.list.nent = CPUID_ENTRIES_MAX};
     int r;
@@ -86,11 +107,15 @@ static int set_cpuid(struct vcpu *v, int sys_fd, struct vmm_error *err)
         return vmm_fail(err, r, "KVM does not say which CPUID leaves it supports: %s",
                         strerror(-r));
     }
-    cpuid_lockstep_filter(&table);
+    if (standard) {
+        cpuid_standard_make(&table, standard);
+    } else {
+        cpuid_lockstep_filter(&table);
+    }
     r = v->ops->vcpu_set_cpuid(v->fd, &table.list);
     if (r < 0) {
-        return vmm_fail(err, r, "KVM refused the CPUID table of machine lockstep: %s",
-                        strerror(-r));
+        return vmm_fail(err, r, "KVM refused the CPUID table of machine %s: %s",
+                        standard ? "standard" : "lockstep", strerror(-r));
     }
     return 0;
 }
@@ -138,25 +163,32 @@ static int set_msr_filter(struct vcpu *v, int vm_fd, struct vmm_error *err)
 
 /* Fills the list with those MSRs that this KVM lets us read; the others keep their reset
  * value by themselves. */
-static void get_msrs(struct vcpu *v, struct vcpu_state *state)
+static void get_some_msrs(struct vcpu *v, const uint32_t *index, size_t count,
+                          struct kvm_msrs *list)
 {
-    uint32_t count = 0;
-
-    for (size_t i = 0; i < ARRAY_SIZE(guest_msrs); i++) {
+    for (size_t i = 0; i < count; i++) {
         union {
             struct kvm_msrs list;
             uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
         } one = {.list.nmsrs = 1};
 
-        if (guest_msrs[i] == MSR_EFER || guest_msrs[i] == MSR_MTRRCAP) {
+        if (index[i] == MSR_EFER || index[i] == MSR_MTRRCAP) {
             continue;
         }
-        one.list.entries[0].index = guest_msrs[i];
+        one.list.entries[0].index = index[i];
         if (v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one) == 1) {
-            state->msrs.list.entries[count++] = one.list.entries[0];
+            list->entries[list->nmsrs++] = one.list.entries[0];
         }
     }
-    state->msrs.list.nmsrs = count;
+}
+
+static void get_msrs(struct vcpu *v, struct vcpu_state *state)
+{
+    state->msrs.list.nmsrs = 0;
+    get_some_msrs(v, guest_msrs, ARRAY_SIZE(guest_msrs), &state->msrs.list);
+    if (v->standard) {
+        get_some_msrs(v, standard_msrs, ARRAY_SIZE(standard_msrs), &state->msrs.list);
+    }
 }
 
 /* The parts with one struct each, in the order in which they are set: multiprocessing
@@ -167,16 +199,22 @@ static const struct {
     size_t offset;
     const char *name;
     bool optional; /* a host without AVX has no XCRs */
+    bool standard; /* of standard machines only */
 } state_part[] = {
-    {KVM_PART_MP_STATE, offsetof(struct vcpu_state, mp), "multiprocessing state", true},
-    {KVM_PART_SREGS, offsetof(struct vcpu_state, sregs), "special registers", false},
-    {KVM_PART_REGS, offsetof(struct vcpu_state, regs), "registers", false},
-    {KVM_PART_XCRS, offsetof(struct vcpu_state, xcrs), "extended control registers",
-     true},
-    {KVM_PART_XSAVE, offsetof(struct vcpu_state, xsave), "FPU state", true},
-    {KVM_PART_DEBUGREGS, offsetof(struct vcpu_state, debugregs), "debug registers", true},
-    {KVM_PART_MSRS, offsetof(struct vcpu_state, msrs), "MSRs", false},
-    {KVM_PART_EVENTS, offsetof(struct vcpu_state, events), "pending events", false},
+    {KVM_PART_MP_STATE, offsetof(struct vcpu_state, mp), "multiprocessing state", true,
+     false},
+    {KVM_PART_SREGS, offsetof(struct vcpu_state, sregs), "special registers", false,
+     false},
+    {KVM_PART_REGS, offsetof(struct vcpu_state, regs), "registers", false, false},
+    {KVM_PART_XCRS, offsetof(struct vcpu_state, xcrs), "extended control registers", true,
+     false},
+    {KVM_PART_XSAVE, offsetof(struct vcpu_state, xsave), "FPU state", true, false},
+    {KVM_PART_DEBUGREGS, offsetof(struct vcpu_state, debugregs), "debug registers", true,
+     false},
+    {KVM_PART_LAPIC, offsetof(struct vcpu_state, lapic), "local APIC", false, true},
+    {KVM_PART_MSRS, offsetof(struct vcpu_state, msrs), "MSRs", false, false},
+    {KVM_PART_EVENTS, offsetof(struct vcpu_state, events), "pending events", false,
+     false},
 };
 
 int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *err)
@@ -185,6 +223,9 @@ int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *er
     for (size_t i = 0; i < ARRAY_SIZE(state_part); i++) {
         int r;
 
+        if (state_part[i].standard && !v->standard) {
+            continue;
+        }
         if (state_part[i].part == KVM_PART_MSRS) {
             get_msrs(v, ret_state);
             continue;
@@ -205,6 +246,9 @@ int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *
         bool msrs = state_part[i].part == KVM_PART_MSRS;
         int r;
 
+        if (state_part[i].standard && !v->standard) {
+            continue;
+        }
         r = v->ops->vcpu_set(v->fd, state_part[i].part,
                              (const char *)state + state_part[i].offset);
         if (msrs && r >= 0 && (uint32_t)r != state->msrs.list.nmsrs) {
@@ -226,51 +270,80 @@ int vcpu_reset(struct vcpu *v, struct vmm_error *err)
     return vcpu_load(v, v->reset_state, err);
 }
 
+/* The vCPU with its run page and CPUID table, its state as KVM made it kept for resets.
+ */
+static int make_vcpu(struct vcpu *v, struct vm *vm, unsigned id,
+                     struct cpuid_standard_conf *standard, struct vmm_error *err)
+{
+    int r;
+
+    v->reset_state = calloc(1, sizeof *v->reset_state);
+    if (!v->reset_state) {
+        return vmm_fail(err, -ENOMEM, "no memory for the vCPU");
+    }
+    v->fd = v->ops->vm_create_vcpu(vm->vm_fd, id);
+    if (v->fd < 0) {
+        return vmm_fail(err, v->fd, "KVM cannot create vCPU %u: %s", id,
+                        strerror(-v->fd));
+    }
+    v->run_len = (size_t)vm->run_size;
+    r = v->ops->vcpu_map(v->fd, v->run_len, &v->run);
+    if (r < 0) {
+        return vmm_fail(err, r, "cannot map the vCPU's run page: %s", strerror(-r));
+    }
+    if (standard) {
+        int khz = v->ops->vcpu_tsc_khz(v->fd);
+
+        standard->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
+    }
+    r = set_cpuid(v, vm->sys_fd, standard, err);
+    return r < 0 ? r : vcpu_save(v, v->reset_state, err);
+}
+
 int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx,
               struct vcpu *ret_vcpu, struct vmm_error *err)
 {
     struct vcpu v = {.ops = vm->ops, .fd = -1, .bus = bus, .bus_ctx = bus_ctx};
     int r;
 
-    v.reset_state = calloc(1, sizeof *v.reset_state);
-    if (!v.reset_state) {
-        return vmm_fail(err, -ENOMEM, "no memory for the vCPU");
-    }
     r = set_msr_filter(&v, vm->vm_fd, err);
-    if (r < 0) {
-        goto out;
+    if (r == 0) {
+        r = make_vcpu(&v, vm, 0, NULL, err);
     }
-    v.fd = v.ops->vm_create_vcpu(vm->vm_fd, 0);
-    if (v.fd < 0) {
-        r = vmm_fail(err, v.fd, "KVM cannot create a vCPU: %s", strerror(-v.fd));
-        goto out;
+    if (r == 0) {
+        /* No local APIC: KVM shows the CPUID bit for as long as the base register enables
+         * it. */
+        v.reset_state->sregs.apic_base = 0;
+        r = vcpu_reset(&v, err);
     }
-    v.run_len = (size_t)vm->run_size;
-    r = v.ops->vcpu_map(v.fd, v.run_len, &v.run);
     if (r < 0) {
-        r = vmm_fail(err, r, "cannot map the vCPU's run page: %s", strerror(-r));
-        goto out;
-    }
-    r = set_cpuid(&v, vm->sys_fd, err);
-    if (r < 0) {
-        goto out;
-    }
-    r = vcpu_save(&v, v.reset_state, err);
-    if (r < 0) {
-        goto out;
-    }
-    /* No local APIC: KVM shows the CPUID bit for as long as the base register enables it.
-     */
-    v.reset_state->sregs.apic_base = 0;
-    r = vcpu_reset(&v, err);
-    if (r < 0) {
-        goto out;
+        vcpu_close(&v);
+        return r;
     }
     *ret_vcpu = v;
     return 0;
-out:
-    vcpu_close(&v);
-    return r;
+}
+
+int vcpu_open_standard(struct vm *vm, unsigned id, unsigned count,
+                       const struct vcpu_bus *bus, void *bus_ctx, struct vcpu *ret_vcpu,
+                       struct vmm_error *err)
+{
+    struct vcpu v = {
+        .ops = vm->ops, .fd = -1, .standard = true, .bus = bus, .bus_ctx = bus_ctx};
+    struct cpuid_standard_conf conf = {
+        .id = id,
+        .count = count,
+        .tsc_deadline = vm->ops->check(vm->vm_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+    };
+    int r;
+
+    r = make_vcpu(&v, vm, id, &conf, err);
+    if (r < 0) {
+        vcpu_close(&v);
+        return r;
+    }
+    *ret_vcpu = v;
+    return 0;
 }
 
 void vcpu_close(struct vcpu *v)
