@@ -2,6 +2,7 @@
 # libvmm_core.la: guest memory, bus, devices, machine. Pure.
 noinst_LTLIBRARIES += libvmm_core.la
 libvmm_core_la_SOURCES = \
+	vmm/board.h \
 	vmm/bus.c vmm/bus.h \
 	vmm/dev.h \
 	vmm/dev_debug.c vmm/dev_debug.h \
