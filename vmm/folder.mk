@@ -73,6 +73,9 @@ tests_unit_vmm_check_vnet_LDADD = $(VMM_UNIT_LIBS)
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
+	vmm/cpu_state.c vmm/cpu_state.h \
+	vmm/msr_table.c vmm/msr_table.h \
+	vmm/state_stream.c vmm/state_stream.h \
 	vmm/cpuid_lockstep.c vmm/cpuid_lockstep.h \
 	vmm/cpuid_standard.c vmm/cpuid_standard.h \
 	vmm/run_state.c vmm/run_state.h

@@ -9,48 +9,9 @@
 
 #include "base/bug.h"
 #include "vmm/cpuid_standard.h"
+#include "vmm/msr_table.h"
 
-/* MSRs that the guest may use directly: state of the processor, saved and restored. All
- * others exit to us. */
-static const uint32_t guest_msrs[] = {
-    0xFE,                                                         /* MTRRcap, read-only */
-    0x174,      0x175,      0x176,                                /* SYSENTER */
-    0x200,      0x201,      0x202,      0x203,      0x204, 0x205, /* MTRR, variable */
-    0x206,      0x207,      0x208,      0x209,      0x20A, 0x20B, 0x20C,
-    0x20D,      0x20E,      0x20F,      0x250,      0x258, 0x259, /* MTRR, fixed */
-    0x268,      0x269,      0x26A,      0x26B,      0x26C, 0x26D, 0x26E,
-    0x26F,      0x277,                              /* PAT */
-    0x2FF,                                          /* MTRRdefType */
-    0xC0000080,                                     /* EFER: set through sregs */
-    0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, /* STAR, LSTAR, CSTAR, SFMASK */
-    0xC0000100, 0xC0000101, 0xC0000102,             /* FS, GS, KernelGS base */
-};
-/* What a standard machine has besides. The TSC itself is not one of them: setting it
- * would make the vCPUs differ. Order: the deadline after the local APIC, which vcpu_load
- * sees to. */
-static const uint32_t standard_msrs[] = {
-    0x3A,                   /* feature control */
-    0x3B,                   /* TSC_ADJUST */
-    0x48,                   /* SPEC_CTRL */
-    0x1A0,                  /* misc enable */
-    0x6E0,                  /* TSC deadline */
-    0x140,                  /* misc features */
-    0xD90,      0xDA0,      /* BNDCFGS, XSS */
-    0xC0000103, 0xC0000104, /* TSC_AUX, AMD TSC ratio */
-    0xC0010015, 0xC001011F, /* HWCR, VIRT_SPEC_CTRL */
-    0x4B564D00, 0x4B564D01, /* kvm-clock: wall clock, system time */
-    0x11,       0x12,       /* the same by their old numbers */
-    0x4B564D02, 0x4B564D03, /* asynchronous page faults, steal time */
-    0x4B564D04, 0x4B564D05, /* PV EOI, poll control */
-    0x4B564D06,             /* asynchronous page fault vector */
-};
-_Static_assert(ARRAY_SIZE(guest_msrs) + ARRAY_SIZE(standard_msrs) <= VCPU_MSRS_MAX,
-               "room for every MSR");
-
-#define MSR_EFER    0xC0000080u
-#define MSR_MTRRCAP 0xFEu
-
-/* Ranges of the filter; bits are filled from guest_msrs. */
+/* Ranges of the filter; bits are filled from msr_guest. */
 static const struct {
     uint32_t base, count;
 } filter_range[] = {{0xFE, 0x202}, {0xC0000080, 0x83}};
@@ -134,10 +95,10 @@ static int set_msr_filter(struct vcpu *v, int vm_fd, struct vmm_error *err)
     int r;
 
     for (size_t i = 0; i < ARRAY_SIZE(filter_range); i++) {
-        for (size_t k = 0; k < ARRAY_SIZE(guest_msrs); k++) {
-            uint32_t bit = guest_msrs[k] - filter_range[i].base;
+        for (size_t k = 0; k < msr_guest_count; k++) {
+            uint32_t bit = msr_guest[k] - filter_range[i].base;
 
-            if (guest_msrs[k] >= filter_range[i].base && bit < filter_range[i].count) {
+            if (msr_guest[k] >= filter_range[i].base && bit < filter_range[i].count) {
                 allow(bits[i], bit);
             }
         }
@@ -172,7 +133,7 @@ static void get_some_msrs(struct vcpu *v, const uint32_t *index, size_t count,
             uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
         } one = {.list.nmsrs = 1};
 
-        if (index[i] == MSR_EFER || index[i] == MSR_MTRRCAP) {
+        if (!msr_known(index[i], true)) {
             continue;
         }
         one.list.entries[0].index = index[i];
@@ -185,9 +146,9 @@ static void get_some_msrs(struct vcpu *v, const uint32_t *index, size_t count,
 static void get_msrs(struct vcpu *v, struct vcpu_state *state)
 {
     state->msrs.list.nmsrs = 0;
-    get_some_msrs(v, guest_msrs, ARRAY_SIZE(guest_msrs), &state->msrs.list);
+    get_some_msrs(v, msr_guest, msr_guest_count, &state->msrs.list);
     if (v->standard) {
-        get_some_msrs(v, standard_msrs, ARRAY_SIZE(standard_msrs), &state->msrs.list);
+        get_some_msrs(v, msr_standard, msr_standard_count, &state->msrs.list);
     }
 }
 
@@ -217,6 +178,32 @@ static const struct {
      false},
 };
 
+static int tsc_transfer(struct vcpu *v, __u64 *tsc, bool save)
+{
+    union {
+        struct kvm_msrs list;
+        uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+    } one = {.list.nmsrs = 1};
+    int r;
+
+    one.list.entries[0].index = MSR_TSC;
+    one.list.entries[0].data = *tsc;
+    r = save ? v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one)
+             : v->ops->vcpu_set(v->fd, KVM_PART_MSRS, &one);
+    if (save && r == 1) {
+        *tsc = one.list.entries[0].data;
+    }
+    return r == 1 ? 0 : r < 0 ? r : -EINVAL;
+}
+
+int vcpu_load_tsc(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err)
+{
+    __u64 tsc = state->tsc;
+    int r = tsc_transfer(v, &tsc, false);
+
+    return r < 0 ? vmm_fail(err, r, "cannot set the TSC of a vCPU: %s", strerror(-r)) : 0;
+}
+
 int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *err)
 {
     BUG_ON(v->unsettled);
@@ -237,7 +224,8 @@ int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *er
                             state_part[i].name, strerror(-r));
         }
     }
-    return 0;
+    ret_state->tsc = 0;
+    return v->standard ? tsc_transfer(v, &ret_state->tsc, true) : 0;
 }
 
 int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err)

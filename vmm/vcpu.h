@@ -19,6 +19,7 @@
 
 #include "base/units.h"
 #include "vmm/kvm_ops.h"
+#include "vmm/msr_table.h"
 #include "vmm/vm.h"
 
 /* The machine behind the exits. */
@@ -40,7 +41,7 @@ enum vcpu_event {
 };
 
 /* Everything that a vCPU is; vcpu_load knows the order in which it must be set. */
-#define VCPU_MSRS_MAX 80
+#define VCPU_MSRS_MAX MSR_TABLE_MAX
 struct vcpu_state {
     struct kvm_mp_state mp;
     struct kvm_sregs sregs;
@@ -51,6 +52,7 @@ struct vcpu_state {
     struct kvm_debugregs debugregs;
     struct kvm_vcpu_events events;
     struct kvm_lapic_state lapic; /* standard only */
+    __u64 tsc;                    /* standard only; not set by a reset */
     union {
         struct kvm_msrs list;
         uint8_t
@@ -91,6 +93,9 @@ void vcpu_close(struct vcpu *v);
 int vcpu_reset(struct vcpu *v, struct vmm_error *err);
 int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *err);
 int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err);
+/* Standard: the TSC as it was saved. Apart from vcpu_load, because a reset leaves it
+ * alone. */
+int vcpu_load_tsc(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err);
 
 /* Injects a pending interrupt if the processor is ready, else asks for the window. True
  * when one was injected. */
