@@ -146,7 +146,8 @@ struct dev_class {
     size_t state_size;
     bool reads_clock;
     void (*reset)(void *dev, struct effects *fx);
-    /* offset within the device's range; len 1, 2, 4 or 8, already checked to lie inside
+    /* NULL for virtio devices, whose registers are their transport's. offset within the
+     * device's range; len 1, 2, 4 or 8, already checked to lie inside
      * it. Unknown registers read as all ones (ports) or 0 (virtio), writes to them are
      * ignored. */
     uint64_t (*read)(void *dev, struct gmem *gm, uint64_t offset, unsigned len,

@@ -14,10 +14,12 @@ libvmm_core_la_SOURCES = \
 	vmm/dev_rtc.c vmm/dev_rtc.h \
 	vmm/dev_uart.c vmm/dev_uart.h \
 	vmm/dev_vblk.c vmm/dev_vblk.h \
+	vmm/dev_virtio.c vmm/dev_virtio.h \
 	vmm/dev_vmmio.c vmm/dev_vmmio.h \
 	vmm/dev_vnet.c vmm/dev_vnet.h \
 	vmm/gmem.c vmm/gmem.h \
-	vmm/machine.c vmm/machine.h \
+	vmm/machine.c vmm/machine.h vmm/machine_priv.h \
+	vmm/machine_board.c vmm/machine_state.c \
 	vmm/virtq.c vmm/virtq.h
 libvmm_core_la_CFLAGS = $(CORE_CFLAGS)
 

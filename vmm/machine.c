@@ -4,87 +4,15 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/bug.h"
-#include "base/crc32c.h"
-#include "vmm/bus.h"
-#include "vmm/dev_debug.h"
 #include "vmm/dev_fwcfg.h"
 #include "vmm/dev_pic.h"
-#include "vmm/dev_pit.h"
-#include "vmm/dev_pm.h"
-#include "vmm/dev_reset.h"
 #include "vmm/dev_rtc.h"
 #include "vmm/dev_uart.h"
 #include "vmm/dev_vblk.h"
 #include "vmm/dev_vnet.h"
+#include "vmm/machine_priv.h"
 
-#define NO_LINE           0xFF
-#define STATE_ALIGN       64
-#define FRAME_ARENA_LEN   (256 * 1024)
-#define MACHINE_PORTS_MAX 3
-#define MACHINE_VERSION   1
-#define FIXED_STATE_MAX   4096 /* of any fixed device's section */
-
-_Static_assert(FRAME_ARENA_LEN >= NET_FRAME_MAX, "one frame always fits");
-_Static_assert(MACHINE_DEV_COUNT <= 32, "a line's devices are bits of a u32");
-
-struct port_range {
-    uint16_t base, len, dev_offset;
-    uint8_t access_max;
-};
-
-/* The fixed devices, in the order in which they are reset, saved and woken. */
-static const struct {
-    const struct dev_class *class;
-    uint8_t line;
-    struct port_range port[MACHINE_PORTS_MAX];
-} fixed_dev[MACHINE_DEV_VIRTIO0] = {
-    [MACHINE_DEV_PIC] = {&dev_pic_class,
-                         NO_LINE,
-                         {{0x20, 2, PIC_OFFSET_MASTER, 1},
-                          {0xA0, 2, PIC_OFFSET_SLAVE, 1},
-                          {0x4D0, 2, PIC_OFFSET_ELCR, 1}}},
-    [MACHINE_DEV_PIT] = {&dev_pit_class,
-                         0,
-                         {{0x40, 4, 0, 1}, {0x61, 1, PIT_OFFSET_PORT61, 1}}},
-    [MACHINE_DEV_PM] = {&dev_pm_class, 9, {{MACHINE_PM_BASE, PM_RANGE_LEN, 0, 4}}},
-    [MACHINE_DEV_RTC] = {&dev_rtc_class, 8, {{0x70, 2, RTC_OFFSET_INDEX, 1}}},
-    [MACHINE_DEV_SERIAL] = {&dev_uart_class, 4, {{MACHINE_SERIAL_BASE, 8, 0, 1}}},
-    [MACHINE_DEV_DEBUG] = {&dev_debug_class, NO_LINE, {{MACHINE_DEBUG_PORT, 1, 0, 1}}},
-    [MACHINE_DEV_RESET] = {&dev_reset_class,
-                           NO_LINE,
-                           {{0xCF9, 1, RESET_OFFSET_CF9, 1},
-                            {0x64, 1, RESET_OFFSET_KBD, 1}}},
-    [MACHINE_DEV_FWCFG] = {&dev_fwcfg_class,
-                           NO_LINE,
-                           {{0x510, 2, FWCFG_OFFSET_SELECT, 2}}},
-};
-
-/* Slot i has line i modulo 3: shared, level-triggered, no other device's. */
-static const uint8_t virtio_line[] = {5, 10, 11};
-
-struct machine_dev_state {
-    const struct dev_class *class; /* NULL: not in this machine */
-    void *state;
-    uint8_t line;
-    uint64_t wake_at_ns;
-};
-
-struct machine {
-    struct machine_conf conf;
-    struct gmem *gm;
-    const struct machine_ops *ops;
-    void *ctx;
-    struct bus ports, mmio;
-    struct machine_dev_state dev[MACHINE_DEV_COUNT];
-    uint32_t line_devs[PIC_LINES]; /* bit i: device i holds this line up; a shared line is
-                                      their OR */
-    char cmdline[GUEST_CMDLINE_MAX + 1];
-    uint64_t dropped;
-    bool busy; /* a device or an op is running: nobody may call in */
-    struct effects fx;
-    uint8_t frame_arena[FRAME_ARENA_LEN];
-};
+#define STATE_ALIGN 64
 
 static struct dev_pic *pic_of(const struct machine *m)
 {
@@ -99,7 +27,7 @@ static const struct dev_class *class_of(const struct machine_conf *conf,
     unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
 
     if (dev_index < MACHINE_DEV_VIRTIO0) {
-        return fixed_dev[dev_index].class;
+        return machine_board_dev(conf->type, dev_index)->class;
     }
     if (slot < conf->disk_count) {
         return &dev_vblk_class;
@@ -135,8 +63,10 @@ static bool ops_complete(const struct machine_ops *ops)
 
 static int add_fixed_ports(struct machine *m, unsigned dev_index)
 {
+    const struct board_dev *board = machine_board_dev(m->conf.type, dev_index);
+
     for (unsigned i = 0; i < MACHINE_PORTS_MAX; i++) {
-        const struct port_range *port = &fixed_dev[dev_index].port[i];
+        const struct port_range *port = &board->port[i];
         int r;
 
         if (port->len == 0) {
@@ -202,15 +132,14 @@ static int dev_attach(struct machine *m, unsigned dev_index, void *state)
 
     dev->state = state;
     if (dev_index < MACHINE_DEV_VIRTIO0) {
-        dev->line = fixed_dev[dev_index].line;
+        dev->line = machine_board_dev(m->conf.type, dev_index)->line;
         return add_fixed_ports(m, dev_index);
     }
-    dev->line = virtio_line[slot % ARRAY_SIZE(virtio_line)];
+    dev->line = machine_virtio_line(&m->conf, slot);
     return add_virtio_range(m, dev_index);
 }
 
-/* All devices and the board as from the shop. */
-static int power_on(struct machine *m)
+int machine_power_on(struct machine *m)
 {
     memset(m->line_devs, 0, sizeof m->line_devs);
     for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
@@ -270,7 +199,7 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
         }
     }
     if (r == 0) {
-        r = power_on(m);
+        r = machine_power_on(m);
     }
     if (r < 0) {
         return r;
@@ -281,6 +210,11 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
 
 /* Effects ------------------------------------------------------------------------- */
 
+void machine_line_out(struct machine *m, unsigned line)
+{
+    dev_pic_set_line(pic_of(m), line, m->line_devs[line] != 0);
+}
+
 static void set_line(struct machine *m, unsigned dev_index, bool level)
 {
     unsigned line = m->dev[dev_index].line;
@@ -290,7 +224,7 @@ static void set_line(struct machine *m, unsigned dev_index, bool level)
         return;
     }
     m->line_devs[line] = level ? m->line_devs[line] | bit : m->line_devs[line] & ~bit;
-    dev_pic_set_line(pic_of(m), line, m->line_devs[line] != 0);
+    machine_line_out(m, line);
 }
 
 static void pulse_line(struct machine *m, unsigned dev_index)
@@ -299,7 +233,7 @@ static void pulse_line(struct machine *m, unsigned dev_index)
 
     if (line != NO_LINE) {
         dev_pic_set_line(pic_of(m), line, true);
-        dev_pic_set_line(pic_of(m), line, m->line_devs[line] != 0);
+        machine_line_out(m, line);
     }
 }
 
@@ -379,20 +313,44 @@ static void clock_before_access(struct machine *m, unsigned dev_index)
     }
 }
 
+static uint64_t register_access(struct machine *m, unsigned dev_index, uint64_t offset,
+                                bool is_write, unsigned len, uint64_t value)
+{
+    const struct machine_dev_state *dev = &m->dev[dev_index];
+
+    if (is_write) {
+        dev->class->write(dev->state, m->gm, offset, len, value, &m->fx);
+        return value;
+    }
+    return dev->class->read(dev->state, m->gm, offset, len, &m->fx);
+}
+
+/* A virtio device's registers are its transport's. */
+static uint64_t transport_access(struct machine *m, unsigned dev_index, uint64_t offset,
+                                 bool is_write, unsigned len, uint64_t value)
+{
+    struct virtio *v = m->dev[dev_index].state;
+    struct vmmio *vmmio = &m->vmmio[dev_index - MACHINE_DEV_VIRTIO0];
+
+    if (is_write) {
+        vmmio_write(vmmio, v, m->gm, offset, len, value, &m->fx);
+        return value;
+    }
+    return vmmio_read(vmmio, v, offset, len);
+}
+
 static uint64_t dev_access(struct machine *m, const struct bus_range *range,
                            uint64_t addr, bool is_write, unsigned len, uint64_t value)
 {
-    const struct machine_dev_state *dev = &m->dev[range->dev_index];
+    unsigned dev_index = range->dev_index;
     uint64_t offset = addr - range->base + range->dev_offset;
 
-    clock_before_access(m, range->dev_index);
+    clock_before_access(m, dev_index);
     effects_begin(m);
-    if (is_write) {
-        dev->class->write(dev->state, m->gm, offset, len, value, &m->fx);
-    } else {
-        value = dev->class->read(dev->state, m->gm, offset, len, &m->fx);
-    }
-    effects_end(m, range->dev_index);
+    value = machine_is_virtio(m, dev_index)
+                ? transport_access(m, dev_index, offset, is_write, len, value)
+                : register_access(m, dev_index, offset, is_write, len, value);
+    effects_end(m, dev_index);
     return value;
 }
 
@@ -488,7 +446,11 @@ int machine_input(struct machine *m, unsigned dev_index, const struct dev_input 
     if (in->type == INPUT_CLOCK && dev->wake_at_ns <= in->now_ns) {
         dev->wake_at_ns = UINT64_MAX; /* this is it; the device asks anew */
     }
-    dev->class->input(dev->state, m->gm, in, &m->fx);
+    if (in->type == INPUT_NOTIFY && machine_is_virtio(m, dev_index)) {
+        virtio_notify(dev->state, m->gm, in->value, &m->fx);
+    } else {
+        dev->class->input(dev->state, m->gm, in, &m->fx);
+    }
     effects_end(m, dev_index);
     return 0;
 }
@@ -577,149 +539,11 @@ void machine_reset(struct machine *m)
 
         if (dev->class != NULL) {
             effects_begin(m);
+            if (machine_is_virtio(m, i)) {
+                vmmio_reset(&m->vmmio[i - MACHINE_DEV_VIRTIO0]);
+            }
             dev->class->reset(dev->state, &m->fx);
             effects_end(m, i);
         }
     }
-}
-
-/* What belongs to no single device, and what a stream must agree on with this
- * configuration. */
-static int board_xfer(struct machine *m, struct state_io *io)
-{
-    uint64_t ram_len = m->conf.ram_len;
-    uint8_t disk_count = (uint8_t)m->conf.disk_count,
-            nic_count = (uint8_t)m->conf.nic_count;
-
-    state_u64(io, &ram_len);
-    state_u8(io, &disk_count);
-    state_u8(io, &nic_count);
-    if (ram_len != m->conf.ram_len) {
-        state_refuse(io, "ram_len");
-    }
-    if (disk_count != m->conf.disk_count || nic_count != m->conf.nic_count) {
-        state_refuse(io, "devices");
-    }
-    for (unsigned i = 0; i < PIC_LINES; i++) {
-        uint32_t allowed = 0;
-
-        state_u32(io, &m->line_devs[i]);
-        for (unsigned d = 0; d < MACHINE_DEV_COUNT; d++) {
-            allowed |= m->dev[d].line == i ? UINT32_C(1) << d : 0;
-        }
-        if ((m->line_devs[i] & ~allowed) != 0) {
-            state_refuse(io, "line_devs");
-        }
-    }
-    for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
-        state_u64(io, &m->dev[i].wake_at_ns);
-        if (m->dev[i].class == NULL && m->dev[i].wake_at_ns != UINT64_MAX) {
-            state_refuse(io, "wake_at_ns");
-        }
-    }
-    return state_end(io);
-}
-
-/* Opens the section of this name and instance, written or expected next; false when the
- * stream has another. */
-static bool section_open(struct state_io *io, const char *name, uint16_t instance,
-                         uint16_t version, uint16_t min_reader)
-{
-    if (io->mode == STATE_SAVE) {
-        state_section_begin(io, name, instance, version, min_reader);
-        return true;
-    }
-    if (!state_section_next(io)) {
-        state_fail(io, STATE_MISSING); /* unless another error came first */
-        return false;
-    }
-    if (strcmp(io->section.name, name) != 0 || io->section.instance != instance) {
-        state_fail(io, STATE_UNKNOWN);
-        return false;
-    }
-    return state_section_accept(io, version);
-}
-
-static int sections_xfer(struct machine *m, struct state_io *io)
-{
-    int r;
-
-    if (!section_open(io, "machine", 0, MACHINE_VERSION, 1)) {
-        return -EBADMSG;
-    }
-    r = board_xfer(m, io);
-    if (r < 0) {
-        return r;
-    }
-    if (io->mode == STATE_SAVE) {
-        state_section_end(io);
-    }
-    for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
-        const struct dev_class *class = m->dev[i].class;
-
-        if (class == NULL) {
-            continue;
-        }
-        if (!section_open(io, class->name, (uint16_t)i, class->version,
-                          class->min_reader)) {
-            return -EBADMSG;
-        }
-        r = class->xfer(m->dev[i].state, io);
-        if (r < 0) {
-            return r;
-        }
-        if (io->mode == STATE_SAVE) {
-            state_section_end(io);
-        }
-    }
-    return 0;
-}
-
-/* The PIC's pins and the board's lines are saved apart; a stream in which they differ is
- * not one of ours. */
-static bool lines_agree(const struct machine *m)
-{
-    const struct dev_pic *pic = pic_of(m);
-
-    for (unsigned i = 0; i < PIC_LINES; i++) {
-        bool pin = (pic->chip[i / 8].lines & (1u << (i % 8))) != 0;
-
-        if (i != PIC_CASCADE && pin != (m->line_devs[i] != 0)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-int machine_xfer(struct machine *m, struct state_io *io)
-{
-    int r = sections_xfer(m, io);
-
-    if (r == 0 && io->mode == STATE_LOAD && !lines_agree(m)) {
-        state_refuse(io, "lines");
-        r = -EBADMSG;
-    }
-    if (r < 0 && io->mode == STATE_LOAD) {
-        BUG_ON(power_on(m) != 0); /* half a state must not run; this has worked before */
-    }
-    return r;
-}
-
-size_t machine_state_max(const struct machine *m)
-{
-    return (MACHINE_DEV_VIRTIO0 + 1) * (size_t)FIXED_STATE_MAX +
-           m->conf.disk_count * (size_t)VBLK_SAVED_MAX +
-           m->conf.nic_count * (size_t)VNET_SAVED_MAX;
-}
-
-uint32_t machine_digest(struct machine *m, void *scratch, size_t scratch_len)
-{
-    struct state_io io;
-    size_t len;
-
-    state_save_init(&io, scratch, scratch_len);
-    BUG_ON(machine_xfer(m, &io) != 0);
-    len = state_save_finish(&io);
-    BUG_ON(len == 0); /* scratch_len is below machine_state_max */
-    return crc32c(0, scratch, len);
 }
