@@ -192,6 +192,7 @@ int clock_state_xfer(struct vm_clock_state *state, struct state_io *io)
 {
     state_u64(io, &state->machine_ns);
     state_u64(io, &state->kvm_ns);
+    state_bool(io, &state->halted);
     if (state->machine_ns > INT64_MAX || state->kvm_ns > INT64_MAX) {
         state_refuse(io, "clock");
     }

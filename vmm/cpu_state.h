@@ -20,6 +20,7 @@
 struct vm_clock_state {
     uint64_t machine_ns; /* machine time, which stands still while nothing runs */
     uint64_t kvm_ns;     /* kvm-clock; 0 on lockstep */
+    bool halted;         /* lockstep: the vCPU waits for an interrupt */
 };
 
 /* Inside an open section. 0 or -EBADMSG with io->error and io->refused_field. */

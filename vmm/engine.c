@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -13,6 +14,7 @@
 #include "base/bug.h"
 #include "base/loop.h"
 #include "vmm/engine_priv.h"
+#include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
 
 #define SERIAL_OUT_RING (256u * 1024)
@@ -132,6 +134,69 @@ enum run_answer engine_freeze(struct engine *e, const char *reason)
 enum run_answer engine_end(struct engine *e, enum run_end end, const char *reason)
 {
     return engine_step(e, RUN_EV_END, 0, end, reason);
+}
+
+int engine_save(struct engine *e, int fd, const char *name)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&e->lock);
+    if (e->run.state != RUN_FROZEN) {
+        r = -EINVAL;
+    } else if (e->save_fd >= 0) {
+        r = -EBUSY;
+    } else {
+        e->save_fd = fd;
+        e->saved_valid = false;
+        snprintf(e->save_name, sizeof e->save_name, "%s", name);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    engine_kick(e);
+    return 0;
+}
+
+bool engine_take_saved(struct engine *e, struct engine_saved *ret_saved)
+{
+    bool valid;
+
+    pthread_mutex_lock(&e->lock);
+    valid = e->saved_valid;
+    if (valid) {
+        *ret_saved = e->saved;
+        e->saved_valid = false;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return valid;
+}
+
+/* On the thread that owns the machine. A THAW that comes now waits until this is done. */
+void engine_idle_work(struct engine *e)
+{
+    struct engine_saved saved = {0};
+    int fd;
+
+    pthread_mutex_lock(&e->lock);
+    fd = e->run.state == RUN_FROZEN ? e->save_fd : -1;
+    pthread_mutex_unlock(&e->lock);
+    if (fd < 0) {
+        return;
+    }
+    saved.result = engine_state_save(e, fd, e->save_name, &saved.bytes, &saved.err);
+    if (saved.result == 0 && fsync(fd) < 0) {
+        saved.result = vmm_fail(&saved.err, -errno, "cannot sync %s: %s", e->save_name,
+                                strerror(errno));
+    }
+    close(fd);
+    pthread_mutex_lock(&e->lock);
+    e->save_fd = -1;
+    e->saved = saved;
+    e->saved_valid = true;
+    pthread_mutex_unlock(&e->lock);
+    engine_tell_loop(e);
 }
 
 void engine_status(struct engine *e, struct engine_status *ret_status)
@@ -409,6 +474,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     e->conf.cpu_count = conf->cpu_count > 0 ? conf->cpu_count : 1;
     e->smp = conf->machine == MACHINE_STANDARD;
     e->event_fd = e->wake_fd = e->lease_fd = e->epoll_fd = e->io_timer_fd = -1;
+    e->save_fd = -1;
     e->vm.vm_fd = e->vm.sys_fd = e->vcpu.fd = -1;
     pthread_mutex_init(&e->lock, NULL);
     pthread_mutex_init(&e->machine_lock, NULL);

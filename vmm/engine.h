@@ -44,13 +44,21 @@ struct engine_conf {
     const struct kvm_ops *kvm;
     const char *kvm_path;
     const char *rom_path;
-    const char *cmdline; /* NULL: empty */
+    const char *restore_path; /* a saved state to go on from instead of a boot; or NULL */
+    const char *cmdline;      /* NULL: empty */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
     struct engine_disk_conf disk[VM_DISKS_MAX];
     struct engine_nic_conf nic[VM_NICS_MAX];
     bool crash_on_triple_fault; /* else it is a reset, as on a PC */
     bool debug_output;          /* somebody reads engine_debug_ring */
+};
+
+/* What engine_save led to. */
+struct engine_saved {
+    int result; /* 0 or -errno */
+    uint64_t bytes;
+    struct vmm_error err;
 };
 
 struct engine_status {
@@ -91,6 +99,12 @@ bool engine_lease(struct engine *e, uint32_t lease_ms, uint64_t from_ns);
 /* False: not running. */
 bool engine_reset(struct engine *e);
 bool engine_power_button(struct engine *e);
+
+/* While FROZEN: writes the VM's state to `fd` (the engine closes it), synced; `name` is
+ * for messages. engine_event_fd tells when engine_take_saved has the outcome. -EBUSY: one
+ * is under way. -EINVAL: not frozen. */
+int engine_save(struct engine *e, int fd, const char *name);
+bool engine_take_saved(struct engine *e, struct engine_saved *ret_saved);
 
 void engine_status(struct engine *e, struct engine_status *ret_status);
 /* The oldest change of state not yet taken; false when there is none. */

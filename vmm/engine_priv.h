@@ -49,6 +49,11 @@ struct engine {
     _Atomic int state;
     _Atomic uint64_t lease_deadline_ns;
 
+    int save_fd; /* under lock; -1: nothing to be saved */
+    char save_name[PATH_LEN_MAX];
+    bool saved_valid;
+    struct engine_saved saved;
+
     /* Wakes. */
     int event_fd;         /* to the loop thread */
     int wake_fd;          /* to the vCPU thread when it waits */
@@ -131,6 +136,8 @@ uint64_t engine_machine_now_ns(const struct engine *e);
 void engine_clock_start(struct engine *e);
 void engine_clock_stop(struct engine *e);
 void engine_tell_epoch(struct engine *e);
+/* What may be asked for while nothing runs. */
+void engine_idle_work(struct engine *e);
 void engine_open_disks(struct engine *e);
 void engine_drain_disks(struct engine *e);
 void engine_set_carrier(struct engine *e, bool up);

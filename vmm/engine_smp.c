@@ -495,6 +495,7 @@ void *engine_io_main(void *data)
             (void)engine_step(e, RUN_EV_DRAINED, 0, RUN_END_NONE, NULL);
             break;
         default:
+            engine_idle_work(e);
             engine_wait(e, UINT64_MAX);
             break;
         }

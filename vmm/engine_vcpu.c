@@ -2,6 +2,7 @@
 /* The vCPU thread: the only one that touches the vCPU, the machine, guest memory and the
  * disks. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "base/loop.h"
 #include "base/os.h"
 #include "vmm/engine_priv.h"
+#include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
 
 /* Triple faults so close together are not reboots. */
@@ -459,6 +461,34 @@ static void run_guest(struct engine *e)
     engine_set_carrier(e, false);
 }
 
+/* False: the run has ended. */
+static bool restore(struct engine *e)
+{
+    const char *path = e->conf.restore_path;
+    struct vmm_error err;
+    int fd, r;
+
+    if (!path) {
+        return true;
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    r = fd < 0 ? vmm_fail(&err, -errno, "cannot open state file %s: %s", path,
+                          strerror(errno))
+               : engine_state_load(e, fd, path, &err);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return r == 0 || engine_end_run(e, RUN_END_HOST, err.text);
+}
+
+/* The RTC goes on from machine time: its base is what makes it show the time of day. */
+static uint64_t rtc_base_ns(const struct engine *e)
+{
+    uint64_t wall = os_wall_ns(), machine = engine_machine_now_ns(e);
+
+    return (wall > machine ? wall - machine : 0) / NSEC_PER_SEC * NSEC_PER_SEC;
+}
+
 /* R1: only now, with a claim behind it, are the disks opened. */
 void engine_open_disks(struct engine *e)
 {
@@ -472,10 +502,12 @@ void engine_open_disks(struct engine *e)
             return;
         }
     }
+    if (!restore(e)) {
+        return;
+    }
     (void)machine_input(
         e->machine, MACHINE_DEV_RTC,
-        &(struct dev_input){.type = INPUT_RTC_BASE,
-                            .now_ns = os_wall_ns() / NSEC_PER_SEC * NSEC_PER_SEC});
+        &(struct dev_input){.type = INPUT_RTC_BASE, .now_ns = rtc_base_ns(e)});
     (void)engine_step(e, RUN_EV_STARTED, 0, RUN_END_NONE, NULL);
 }
 
@@ -527,6 +559,7 @@ void *engine_vcpu_main(void *data)
             (void)engine_step(e, RUN_EV_DRAINED, 0, RUN_END_NONE, NULL);
             break;
         default:
+            engine_idle_work(e);
             engine_wait(e, UINT64_MAX);
             break;
         }

@@ -91,6 +91,7 @@ libvmm_io_la_SOURCES = \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
 	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \
+	vmm/engine_state.c vmm/engine_state.h \
 	vmm/input_queue.c vmm/input_queue.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
 	vmm/net_tap.c vmm/net_tap.h \

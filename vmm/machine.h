@@ -157,6 +157,9 @@ void machine_wake(struct machine *m, uint64_t now_ns);
  * io->refused_field set. A failed load leaves the machine as machine_init made it. A load
  * must be given the configuration that was saved (checked). */
 int machine_xfer(struct machine *m, struct state_io *io);
+/* After a load, with the shell's side in place: tells it again what it does not remember,
+ * the levels of the lines and the doorbells. Nothing on lockstep. */
+void machine_resync(struct machine *m);
 /* A buffer of this size always holds what machine_xfer saves. */
 size_t machine_state_max(const struct machine *m);
 /* crc32c of the saved state, for comparing twins; `scratch` holds machine_state_max
