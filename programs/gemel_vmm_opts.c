@@ -35,6 +35,11 @@ enum {
     OPT_CONTROL,
     OPT_EXIT_FILE,
     OPT_LOG,
+    OPT_UID,
+    OPT_GID,
+    OPT_MEMLOCK,
+    OPT_UFFD_FD,
+    OPT_INSECURE_LAB,
     OPT_RUN,
     OPT_TRIPLE_FAULT,
     OPT_KVM,
@@ -78,6 +83,13 @@ static const struct {
     {"control", OPT_CONTROL, "SOCKET", "listen for the agent on this path"},
     {"exit-file", OPT_EXIT_FILE, "FILE", "why the VM ended, as one line of JSON"},
     {"log", OPT_LOG, "FILE", "messages of gemel-vmm; default: stderr"},
+    {"uid", OPT_UID, "N",
+     "user of its own for this VM; default for root: one that nobody has"},
+    {"gid", OPT_GID, "N", "group; default: the number of the user"},
+    {"memlock", OPT_MEMLOCK, "SIZE", "how much memory it may lock"},
+    {"uffd-fd", OPT_UFFD_FD, "N", "inherited /dev/userfaultfd"},
+    {"insecure-lab", OPT_INSECURE_LAB, NULL,
+     "no sandbox: a guest that breaks out is this user"},
     {"run", OPT_RUN, NULL, "start at once at epoch 0, without an agent (no ownership!)"},
     {"on-triple-fault", OPT_TRIPLE_FAULT, "reset|crash", "default: reset, as a PC does"},
     {"kvm", OPT_KVM, "DEVICE", "default: /dev/kvm"},
@@ -138,7 +150,7 @@ __attribute__((format(printf, 1, 2))) static int wrong(const char *format, ...)
 }
 
 /* Digits, and K, M or G. */
-static int parse_size(const char *text, uint64_t *ret_bytes)
+static int parse_size(const char *option, const char *text, uint64_t *ret_bytes)
 {
     static const char unit[] = "KMG";
     char digits[24];
@@ -156,7 +168,7 @@ static int parse_size(const char *text, uint64_t *ret_bytes)
     memcpy(digits, text, len);
     digits[len] = '\0';
     if (!text_u64(digits, 1, UINT64_MAX >> shift, &v)) {
-        return wrong("--memory %s: not a size; write 64M or 1G", text);
+        return wrong("--%s %s: not a size; write 64M or 1G", option, text);
     }
     *ret_bytes = v << shift;
     return 0;
@@ -170,6 +182,19 @@ static int parse_fd(const char *option, const char *text, int *ret_fd)
         return wrong("--%s %s: not a file descriptor number", option, text);
     }
     *ret_fd = (int)v;
+    return 0;
+}
+
+/* Not root, and not the one that says "no change". */
+static int parse_id(const char *option, const char *text, uint32_t *ret_id)
+{
+    uint64_t v;
+
+    if (!text_u64(text, 1, UINT32_MAX - 1, &v)) {
+        return wrong("--%s %s: not the number of a user or group other than root", option,
+                     text);
+    }
+    *ret_id = (uint32_t)v;
     return 0;
 }
 
@@ -319,7 +344,7 @@ static int take(struct vmm_opts *o, int value, char *arg)
     case OPT_TRANSPORT:
         return parse_transport(o, arg);
     case OPT_MEMORY:
-        return parse_size(arg, &o->engine.ram_len);
+        return parse_size("memory", arg, &o->engine.ram_len);
     case OPT_FIRMWARE:
         o->engine.rom_path = arg;
         return 0;
@@ -352,6 +377,18 @@ static int take(struct vmm_opts *o, int value, char *arg)
         return 0;
     case OPT_LOG:
         o->log_path = arg;
+        return 0;
+    case OPT_UID:
+        o->user_given = true;
+        return parse_id("uid", arg, &o->uid);
+    case OPT_GID:
+        return parse_id("gid", arg, &o->gid);
+    case OPT_MEMLOCK:
+        return parse_size("memlock", arg, &o->memlock_bytes);
+    case OPT_UFFD_FD:
+        return parse_fd("uffd-fd", arg, &o->uffd_fd);
+    case OPT_INSECURE_LAB:
+        o->insecure_lab = true;
         return 0;
     case OPT_RUN:
         o->run = true;
@@ -397,6 +434,12 @@ static int check(const struct vmm_opts *o)
         o->engine.transport == MACHINE_TRANSPORT_PCI) {
         return wrong("--transport pci: machine lockstep has virtio-mmio only");
     }
+    if (o->gid && !o->user_given) {
+        return wrong("--gid without --uid");
+    }
+    if (o->insecure_lab && o->user_given) {
+        return wrong("--insecure-lab does not change the user: leave --uid out");
+    }
     if (o->control_fd >= 0 && o->control_path) {
         return wrong("give either --control or --control-fd");
     }
@@ -408,7 +451,11 @@ static int check(const struct vmm_opts *o)
 
 int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_exit_code)
 {
-    struct vmm_opts o = {.control_fd = -1, .name = "vm", .engine.kvm_path = "/dev/kvm"};
+    struct vmm_opts o = {.control_fd = -1,
+                         .uffd_fd = -1,
+                         .memlock_bytes = UINT64_MAX,
+                         .name = "vm",
+                         .engine.kvm_path = "/dev/kvm"};
     struct option longs[OPTION_COUNT + 1] = {{0}};
     int c, r = 0;
 

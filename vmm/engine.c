@@ -16,6 +16,7 @@
 #include "vmm/engine_priv.h"
 #include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
+#include "vmm/sandbox.h"
 
 #define SERIAL_OUT_RING (256u * 1024)
 #define DEBUG_RING      (64u * 1024)
@@ -116,9 +117,43 @@ enum run_answer engine_step(struct engine *e, enum run_event event, uint64_t epo
     return answer;
 }
 
+/* Under lock. */
+static void drop_disks(struct engine *e)
+{
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        if (e->disk_fd[i] >= 0) {
+            close(e->disk_fd[i]);
+        }
+        e->disk_fd[i] = -1;
+    }
+}
+
+void engine_disks(struct engine *e, const int *fd, unsigned count)
+{
+    pthread_mutex_lock(&e->lock);
+    if (e->run.state == RUN_CREATED) {
+        drop_disks(e);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (e->run.state == RUN_CREATED && i < e->conf.disk_count) {
+            e->disk_fd[i] = fd[i];
+        } else {
+            close(fd[i]);
+        }
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
 enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reason)
 {
-    return engine_step(e, RUN_EV_START, epoch, RUN_END_NONE, reason);
+    enum run_answer answer = engine_step(e, RUN_EV_START, epoch, RUN_END_NONE, reason);
+
+    pthread_mutex_lock(&e->lock);
+    if (e->run.state == RUN_CREATED) {
+        drop_disks(e); /* refused: nobody holds a claim for them */
+    }
+    pthread_mutex_unlock(&e->lock);
+    return answer;
 }
 
 enum run_answer engine_thaw(struct engine *e, uint64_t epoch, const char *reason)
@@ -270,6 +305,7 @@ static void *lease_main(void *data)
 {
     struct engine *e = data;
 
+    sandbox_thread(SANDBOX_LEASE);
     while (!atomic_load(&e->closing)) {
         uint64_t count;
 
@@ -422,7 +458,7 @@ static int make_machine(struct engine *e, struct vmm_error *err)
                  : 0;
 }
 
-static int start_threads(struct engine *e, struct vmm_error *err)
+int engine_go(struct engine *e, struct vmm_error *err)
 {
     sigset_t all, old;
     pthread_attr_t attr;
@@ -476,6 +512,9 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     e->event_fd = e->wake_fd = e->lease_fd = e->epoll_fd = e->io_timer_fd = -1;
     e->save_fd = -1;
     e->vm.vm_fd = e->vm.sys_fd = e->vcpu.fd = -1;
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        e->disk_fd[i] = -1;
+    }
     pthread_mutex_init(&e->lock, NULL);
     pthread_mutex_init(&e->machine_lock, NULL);
     pthread_mutex_init(&e->gate_lock, NULL);
@@ -514,9 +553,6 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     for (unsigned i = 0; r >= 0 && i < conf->nic_count; i++) {
         (void)net_tap_carrier(conf->nic[i].fd, false);
     }
-    if (r >= 0) {
-        r = start_threads(e, err);
-    }
     if (r < 0) {
         engine_close(e);
         return r;
@@ -550,6 +586,7 @@ void engine_close(struct engine *e)
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         close(e->conf.nic[i].fd);
     }
+    drop_disks(e);
     input_queue_free(&e->inputs);
     byte_ring_free(&e->serial_out);
     byte_ring_free(&e->debug_out);

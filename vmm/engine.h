@@ -52,6 +52,8 @@ struct engine_conf {
     struct engine_nic_conf nic[VM_NICS_MAX];
     bool crash_on_triple_fault; /* else it is a reset, as on a PC */
     bool debug_output;          /* somebody reads engine_debug_ring */
+    bool
+        disks_by_path; /* no sandbox: START opens those that engine_disks did not bring */
 };
 
 /* What engine_save led to. */
@@ -81,13 +83,19 @@ struct debug_record {
 
 struct engine;
 
-/* Everything but opening the disks; the vCPU thread waits for START. 0 or -errno with a
- * text. Takes the nic fds in any case. */
+/* Everything but opening the disks and running threads. 0 or -errno with a text. Takes
+ * the nic fds in any case. */
 int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
                 struct vmm_error *err);
+/* Starts the threads; the vCPU thread waits for START. Between the two the process enters
+ * its sandbox. */
+int engine_go(struct engine *e, struct vmm_error *err);
 /* Ends the guest if need be, waits for the threads. NULL is fine. */
 void engine_close(struct engine *e);
 
+/* The disks, opened, in the order of the configuration, for the START that follows; taken
+ * in any case. Not before the claim (R1). */
+void engine_disks(struct engine *e, const int *fd, unsigned count);
 /* Requests; answers are about the request, the state follows by notice. */
 enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reason);
 enum run_answer engine_thaw(struct engine *e, uint64_t epoch, const char *reason);

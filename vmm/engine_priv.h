@@ -46,6 +46,7 @@ struct engine {
     struct engine_status notice[ENGINE_NOTICES_MAX];
     unsigned notice_head, notice_count;
     uint64_t change;
+    int disk_fd[VM_DISKS_MAX]; /* came for START; -1: none */
     _Atomic int state;
     _Atomic uint64_t lease_deadline_ns;
 

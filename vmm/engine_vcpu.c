@@ -17,6 +17,7 @@
 #include "vmm/engine_priv.h"
 #include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
+#include "vmm/sandbox.h"
 
 /* Triple faults so close together are not reboots. */
 #define TRIPLE_FAULTS_MAX       5
@@ -489,15 +490,34 @@ static uint64_t rtc_base_ns(const struct engine *e)
     return (wall > machine ? wall - machine : 0) / NSEC_PER_SEC * NSEC_PER_SEC;
 }
 
-/* R1: only now, with a claim behind it, are the disks opened. */
+static int open_disk(struct engine *e, unsigned i, struct vmm_error *err)
+{
+    const struct engine_disk_conf *d = &e->conf.disk[i];
+    int fd;
+
+    pthread_mutex_lock(&e->lock);
+    fd = e->disk_fd[i];
+    e->disk_fd[i] = -1;
+    pthread_mutex_unlock(&e->lock);
+    if (fd >= 0) {
+        return blk_disk_take(e->blk, i, fd, d->path, d->read_only, &e->disk_info[i], err);
+    }
+    if (e->conf.disks_by_path) {
+        return blk_disk_open(e->blk, i, d->path, d->read_only, &e->disk_info[i], err);
+    }
+    return vmm_fail(err, -ENXIO,
+                    "disk %s did not come with START; this gemel-vmm opens none by "
+                    "itself: restart the agent, it is older",
+                    d->path);
+}
+
+/* R1: only now, with a claim behind it, are the disks used. */
 void engine_open_disks(struct engine *e)
 {
     struct vmm_error err;
 
     for (unsigned i = 0; i < e->conf.disk_count; i++) {
-        const struct engine_disk_conf *d = &e->conf.disk[i];
-
-        if (blk_disk_open(e->blk, i, d->path, d->read_only, &e->disk_info[i], &err) < 0) {
+        if (open_disk(e, i, &err) < 0) {
             (void)engine_end_run(e, RUN_END_HOST, err.text);
             return;
         }
@@ -529,6 +549,7 @@ static bool thread_setup(struct engine *e, struct vmm_error *err)
         return false;
     }
     e->wake_timer_up = true;
+    sandbox_thread(SANDBOX_VCPU); /* last: what stands above needs more */
     return true;
 }
 

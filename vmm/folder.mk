@@ -93,11 +93,15 @@ libvmm_io_la_SOURCES = \
 	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \
 	vmm/engine_state.c vmm/engine_state.h \
 	vmm/input_queue.c vmm/input_queue.h \
+	vmm/landlock.c vmm/landlock.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
 	vmm/net_tap.c vmm/net_tap.h \
 	vmm/probe.c vmm/probe.h \
 	vmm/rot_file.c vmm/rot_file.h \
 	vmm/irqchip.c vmm/irqchip.h \
+	vmm/sandbox.c vmm/sandbox.h \
+	vmm/sandbox_root.c vmm/sandbox_root.h \
+	vmm/syscall_filter.c vmm/syscall_filter.h \
 	vmm/vcpu.c vmm/vcpu.h \
 	vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \

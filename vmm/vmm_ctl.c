@@ -309,8 +309,25 @@ static bool do_hello(struct conn *c, const Gemel__Hello *hello)
     return send_reply(c, 0, NULL); /* what it has come to adopt */
 }
 
-static bool serve(struct conn *c, const struct ctl_msg *msg)
+static void close_all(const int *fds, size_t count)
 {
+    for (size_t i = 0; i < count; i++) {
+        close(fds[i]);
+    }
+}
+
+/* Takes the files. */
+static bool serve(struct conn *c, const struct ctl_msg *msg, const int *fds, size_t count)
+{
+    bool start = msg->kind == CTL_VMM_REQUEST && c->hello_done &&
+                 msg->vmm_request->kind == GEMEL__VMM_REQUEST__KIND__START &&
+                 msg->vmm_request->disk_count == count;
+
+    if (start) {
+        engine_disks(c->ctl->conf.engine, fds, (unsigned)count);
+    } else {
+        close_all(fds, count);
+    }
     if (msg->kind == CTL_HELLO && !c->hello_done) {
         return do_hello(c, msg->hello);
     }
@@ -332,9 +349,14 @@ static int on_conn(int fd, int revents, void *data)
     for (int i = 0; i < BATCH_MAX; i++) {
         enum ctl_reason reason = CTL_OK;
         struct ctl_msg msg;
+        int fds[CTL_FDS_MAX];
+        size_t fd_count;
         bool alive;
-        int r = ctl_recv(c->fd, &msg, &reason);
+        int r = ctl_recv_fds(c->fd, &msg, &reason, fds, &fd_count);
 
+        if (r < 0) {
+            close_all(fds, fd_count);
+        }
         if (r == -EAGAIN || r == -EINTR) {
             return 0;
         }
@@ -354,7 +376,7 @@ static int on_conn(int fd, int revents, void *data)
             conn_drop(c, r == -EBADMSG ? ctl_reason_str(reason) : strerror(-r));
             return 0;
         }
-        alive = serve(c, &msg);
+        alive = serve(c, &msg, fds, fd_count);
         ctl_msg_free(&msg);
         if (!alive) {
             return 0;
