@@ -171,6 +171,20 @@ enum run_answer engine_end(struct engine *e, enum run_end end, const char *reaso
     return engine_step(e, RUN_EV_END, 0, end, reason);
 }
 
+void engine_restore(struct engine *e, int fd, const char *name)
+{
+    pthread_mutex_lock(&e->lock);
+    if (e->run.state == RUN_CREATED && e->restore_fd < 0) {
+        e->restore_fd = fd;
+        snprintf(e->restore_name, sizeof e->restore_name, "%s", name);
+        fd = -1;
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 int engine_save(struct engine *e, int fd, const char *name)
 {
     int r = 0;
@@ -227,7 +241,7 @@ void engine_idle_work(struct engine *e)
     }
     close(fd);
     pthread_mutex_lock(&e->lock);
-    e->save_fd = -1;
+    e->save_fd = e->restore_fd = -1;
     e->saved = saved;
     e->saved_valid = true;
     pthread_mutex_unlock(&e->lock);
@@ -591,6 +605,12 @@ void engine_close(struct engine *e)
     byte_ring_free(&e->serial_out);
     byte_ring_free(&e->debug_out);
     byte_ring_free(&e->serial_in);
+    if (e->save_fd >= 0) {
+        close(e->save_fd);
+    }
+    if (e->restore_fd >= 0) {
+        close(e->restore_fd);
+    }
     close(e->event_fd);
     close(e->wake_fd);
     close(e->lease_fd);

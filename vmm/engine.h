@@ -44,7 +44,6 @@ struct engine_conf {
     const struct kvm_ops *kvm;
     const char *kvm_path;
     const char *rom_path;
-    const char *restore_path; /* a saved state to go on from instead of a boot; or NULL */
     const char *cmdline;      /* NULL: empty */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
@@ -72,6 +71,7 @@ struct engine_status {
     unsigned io_in_flight;
     uint64_t exits, guest_ns;
     bool disk_failed;
+    uint64_t saved_bytes; /* filled in by who reports a save */
     char reason[REASON_LEN_MAX + 1];
 };
 
@@ -108,6 +108,8 @@ bool engine_lease(struct engine *e, uint32_t lease_ms, uint64_t from_ns);
 bool engine_reset(struct engine *e);
 bool engine_power_button(struct engine *e);
 
+/* Before START: a saved state to go on from instead of a boot. Takes the fd. */
+void engine_restore(struct engine *e, int fd, const char *name);
 /* While FROZEN: writes the VM's state to `fd` (the engine closes it), synced; `name` is
  * for messages. engine_event_fd tells when engine_take_saved has the outcome. -EBUSY: one
  * is under way. -EINVAL: not frozen. */

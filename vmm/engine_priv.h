@@ -52,6 +52,8 @@ struct engine {
 
     int save_fd; /* under lock; -1: nothing to be saved */
     char save_name[PATH_LEN_MAX];
+    int restore_fd; /* under lock; -1: an ordinary boot */
+    char restore_name[PATH_LEN_MAX];
     bool saved_valid;
     struct engine_saved saved;
 

@@ -2,7 +2,6 @@
 /* The vCPU thread: the only one that touches the vCPU, the machine, guest memory and the
  * disks. */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -465,20 +464,18 @@ static void run_guest(struct engine *e)
 /* False: the run has ended. */
 static bool restore(struct engine *e)
 {
-    const char *path = e->conf.restore_path;
     struct vmm_error err;
     int fd, r;
 
-    if (!path) {
+    pthread_mutex_lock(&e->lock);
+    fd = e->restore_fd;
+    e->restore_fd = -1;
+    pthread_mutex_unlock(&e->lock);
+    if (fd < 0) {
         return true;
     }
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    r = fd < 0 ? vmm_fail(&err, -errno, "cannot open state file %s: %s", path,
-                          strerror(errno))
-               : engine_state_load(e, fd, path, &err);
-    if (fd >= 0) {
-        close(fd);
-    }
+    r = engine_state_load(e, fd, e->restore_name, &err);
+    close(fd);
     return r == 0 || engine_end_run(e, RUN_END_HOST, err.text);
 }
 
