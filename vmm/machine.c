@@ -12,7 +12,8 @@
 #include "vmm/dev_vnet.h"
 #include "vmm/machine_priv.h"
 
-#define STATE_ALIGN 64
+#define STATE_ALIGN      64
+#define LOCKSTEP_RAM_MAX (UINT64_C(3) << 30)
 
 static struct dev_pic *pic_of(const struct machine *m)
 {
@@ -54,11 +55,28 @@ size_t machine_size(const struct machine_conf *conf)
     return size;
 }
 
-static bool ops_complete(const struct machine_ops *ops)
+static bool ops_complete(const struct machine_ops *ops, enum machine_type type)
 {
+    if (type == MACHINE_STANDARD && (ops->gsi == NULL || ops->msi == NULL)) {
+        return false;
+    }
     return ops->serial_out != NULL && ops->debug_out != NULL && ops->blk_submit != NULL &&
            ops->net_send != NULL && ops->reset != NULL && ops->shutdown != NULL &&
            ops->clock != NULL;
+}
+
+static bool conf_ok(const struct machine_conf *conf)
+{
+    bool lockstep = conf->type == MACHINE_LOCKSTEP,
+         mmio = conf->transport == MACHINE_TRANSPORT_MMIO;
+
+    if (lockstep ? !mmio || conf->cpu_count > 1
+                 : conf->type != MACHINE_STANDARD ||
+                       (!mmio && conf->transport != MACHINE_TRANSPORT_PCI)) {
+        return false;
+    }
+    return conf->disk_count <= VM_DISKS_MAX && conf->nic_count <= VM_NICS_MAX &&
+           conf->disk_count + conf->nic_count <= MACHINE_VIRTIO_SLOTS;
 }
 
 static int add_fixed_ports(struct machine *m, unsigned dev_index)
@@ -86,42 +104,41 @@ static int add_fixed_ports(struct machine *m, unsigned dev_index)
     return 0;
 }
 
-/* Power-on contents of one device's memory; its reset comes later. */
-static int dev_power_on(struct machine *m, unsigned dev_index)
+static int fixed_power_on(struct machine *m, unsigned dev_index)
 {
     const struct machine_dev_state *dev = &m->dev[dev_index];
-    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
 
-    if (dev->class == &dev_vblk_class) {
-        const struct machine_disk_conf *disk = &m->conf.disk[slot];
-
-        vblk_init(dev->state, disk->sectors, disk->read_only, disk->serial);
-        return 0;
-    }
-    if (dev->class == &dev_vnet_class) {
-        vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
-        return 0;
-    }
     memset(dev->state, 0, dev->class->state_size);
     if (dev_index == MACHINE_DEV_FWCFG) {
         return dev_fwcfg_init(dev->state, m->conf.ram_len, m->conf.cmdline);
     }
     if (dev_index == MACHINE_DEV_RTC) {
-        dev_rtc_init(dev->state, m->conf.ram_len);
+        dev_rtc_init(dev->state, m->conf.ram_len,
+                     m->conf.type == MACHINE_STANDARD ? BOARD_RAM_LOW_END
+                                                      : LOCKSTEP_RAM_MAX,
+                     m->conf.cpu_count);
     }
     return 0;
 }
 
-static int add_virtio_range(struct machine *m, unsigned dev_index)
+/* Power-on contents of one device's memory; its reset comes later. */
+static int dev_power_on(struct machine *m, unsigned dev_index)
 {
+    const struct machine_dev_state *dev = &m->dev[dev_index];
     unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+    int r = 0;
 
-    return bus_add(&m->mmio, &(struct bus_range){
-                                 .base = MACHINE_MMIO_BASE + slot * MACHINE_MMIO_STRIDE,
-                                 .len = MACHINE_MMIO_STRIDE,
-                                 .dev_index = (uint8_t)dev_index,
-                                 .access_max = 8,
-                             });
+    if (dev->class == &dev_vblk_class) {
+        const struct machine_disk_conf *disk = &m->conf.disk[slot];
+
+        vblk_init(dev->state, disk->sectors, disk->read_only, disk->serial);
+    } else if (dev->class == &dev_vnet_class) {
+        vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
+    } else {
+        r = fixed_power_on(m, dev_index);
+    }
+    machine_pci_power_on(m, dev_index);
+    return r;
 }
 
 /* Gives a device its memory at `state`, its addresses and its interrupt line. */
@@ -136,7 +153,7 @@ static int dev_attach(struct machine *m, unsigned dev_index, void *state)
         return add_fixed_ports(m, dev_index);
     }
     dev->line = machine_virtio_line(&m->conf, slot);
-    return add_virtio_range(m, dev_index);
+    return 0;
 }
 
 int machine_power_on(struct machine *m)
@@ -178,8 +195,7 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
     uint8_t *next = (uint8_t *)memory + aligned(sizeof *m);
     int r;
 
-    if (conf->disk_count > VM_DISKS_MAX || conf->nic_count > VM_NICS_MAX ||
-        conf->disk_count + conf->nic_count > MACHINE_VIRTIO_SLOTS || !ops_complete(ops)) {
+    if (!conf_ok(conf) || !ops_complete(ops, conf->type)) {
         return -EINVAL;
     }
     memset(m, 0, offsetof(struct machine, fx));
@@ -210,21 +226,28 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
 
 /* Effects ------------------------------------------------------------------------- */
 
-void machine_line_out(struct machine *m, unsigned line)
+static void line_level(struct machine *m, unsigned line, bool level)
 {
-    dev_pic_set_line(pic_of(m), line, m->line_devs[line] != 0);
+    if (m->conf.type == MACHINE_STANDARD) {
+        m->ops->gsi(m->ctx, line, level);
+    } else {
+        dev_pic_set_line(pic_of(m), line, level);
+    }
 }
 
 static void set_line(struct machine *m, unsigned dev_index, bool level)
 {
     unsigned line = m->dev[dev_index].line;
-    uint32_t bit = UINT32_C(1) << dev_index;
+    uint32_t bit = UINT32_C(1) << dev_index, before;
 
     if (line == NO_LINE) {
         return;
     }
-    m->line_devs[line] = level ? m->line_devs[line] | bit : m->line_devs[line] & ~bit;
-    machine_line_out(m, line);
+    before = m->line_devs[line];
+    m->line_devs[line] = level ? before | bit : before & ~bit;
+    if ((before != 0) != (m->line_devs[line] != 0)) {
+        line_level(m, line, level);
+    }
 }
 
 static void pulse_line(struct machine *m, unsigned dev_index)
@@ -232,8 +255,39 @@ static void pulse_line(struct machine *m, unsigned dev_index)
     unsigned line = m->dev[dev_index].line;
 
     if (line != NO_LINE) {
-        dev_pic_set_line(pic_of(m), line, true);
-        machine_line_out(m, line);
+        line_level(m, line, true);
+        line_level(m, line, m->line_devs[line] != 0);
+    }
+}
+
+void machine_lines_again(struct machine *m)
+{
+    uint32_t lines = 0;
+
+    for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
+        if (m->dev[i].class != NULL && m->dev[i].line != NO_LINE) {
+            lines |= UINT32_C(1) << m->dev[i].line;
+        }
+    }
+    for (unsigned line = 0; line < BOARD_GSI_COUNT; line++) {
+        if ((lines >> line & 1) != 0) {
+            line_level(m, line, m->line_devs[line] != 0);
+        }
+    }
+}
+
+/* What the function makes of its device's interrupts. */
+static void vpci_interrupts(struct machine *m, unsigned dev_index)
+{
+    struct vpci *vpci = &m->vpci[dev_index - MACHINE_DEV_VIRTIO0];
+    bool intx;
+    uint32_t due = vpci_deliver(vpci, m->dev[dev_index].state, m->fx.queue_irq, &intx);
+
+    set_line(m, dev_index, intx);
+    for (; due != 0; due &= due - 1) {
+        const struct msix_entry *entry = &vpci->msix.entry[__builtin_ctz(due)];
+
+        m->ops->msi(m->ctx, entry->address, entry->data);
     }
 }
 
@@ -258,13 +312,28 @@ static void send_output(struct machine *m, unsigned dev_index)
     }
 }
 
+static void tell_events(struct machine *m)
+{
+    if (m->ops->guest_event == NULL) {
+        return;
+    }
+    if (m->fx.panic != 0) {
+        m->ops->guest_event(m->ctx, MACHINE_EVENT_PANIC, m->fx.panic);
+    }
+    if (m->fx.watchdog) {
+        m->ops->guest_event(m->ctx, MACHINE_EVENT_WATCHDOG, 0);
+    }
+}
+
 /* What stays inside comes first, then output, then what ends the access's world. */
 static void carry_out(struct machine *m, unsigned dev_index)
 {
     const struct effects *fx = &m->fx;
 
     m->dropped += fx->dropped;
-    if (fx->irq_set) {
+    if (machine_is_vpci(m, dev_index)) {
+        vpci_interrupts(m, dev_index);
+    } else if (fx->irq_set) {
         set_line(m, dev_index, fx->irq_level);
     }
     if (fx->irq_edge) {
@@ -274,6 +343,7 @@ static void carry_out(struct machine *m, unsigned dev_index)
         m->dev[dev_index].wake_at_ns = fx->wake_at_ns;
     }
     send_output(m, dev_index);
+    tell_events(m);
     if (fx->reset) {
         m->ops->reset(m->ctx);
     }
@@ -282,14 +352,14 @@ static void carry_out(struct machine *m, unsigned dev_index)
     }
 }
 
-static void effects_begin(struct machine *m)
+void machine_effects_begin(struct machine *m)
 {
     BUG_ON(m->busy); /* an op called back into the machine */
     m->busy = true;
     effects_clear(&m->fx);
 }
 
-static void effects_end(struct machine *m, unsigned dev_index)
+void machine_effects_end(struct machine *m, unsigned dev_index)
 {
     const struct machine_dev_state *dev = &m->dev[dev_index];
 
@@ -304,7 +374,7 @@ static void effects_end(struct machine *m, unsigned dev_index)
 
 /* Accesses ------------------------------------------------------------------------ */
 
-static void clock_before_access(struct machine *m, unsigned dev_index)
+void machine_clock_before_access(struct machine *m, unsigned dev_index)
 {
     if (m->dev[dev_index].class->reads_clock) {
         struct dev_input in = {.type = INPUT_CLOCK, .now_ns = m->ops->clock(m->ctx)};
@@ -325,18 +395,48 @@ static uint64_t register_access(struct machine *m, unsigned dev_index, uint64_t 
     return dev->class->read(dev->state, m->gm, offset, len, &m->fx);
 }
 
+static uint64_t vpci_access(struct machine *m, unsigned slot, uint64_t offset,
+                            bool is_write, unsigned len, uint64_t value)
+{
+    struct virtio *v = m->dev[MACHINE_DEV_VIRTIO0 + slot].state;
+    unsigned bar = (unsigned)(offset >> MACHINE_BAR_SHIFT);
+
+    offset &= (UINT64_C(1) << MACHINE_BAR_SHIFT) - 1;
+    if (is_write) {
+        vpci_write(&m->vpci[slot], v, m->gm, bar, offset, len, value, &m->fx);
+        m->rebell |= bar == VPCI_BAR_REGS && offset < VPCI_ISR;
+        return value;
+    }
+    return vpci_read(&m->vpci[slot], v, bar, offset, len);
+}
+
 /* A virtio device's registers are its transport's. */
 static uint64_t transport_access(struct machine *m, unsigned dev_index, uint64_t offset,
                                  bool is_write, unsigned len, uint64_t value)
 {
     struct virtio *v = m->dev[dev_index].state;
-    struct vmmio *vmmio = &m->vmmio[dev_index - MACHINE_DEV_VIRTIO0];
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+    struct vmmio *vmmio = &m->vmmio[slot];
 
+    if (m->conf.transport == MACHINE_TRANSPORT_PCI) {
+        return vpci_access(m, slot, offset, is_write, len, value);
+    }
     if (is_write) {
         vmmio_write(vmmio, v, m->gm, offset, len, value, &m->fx);
         return value;
     }
     return vmmio_read(vmmio, v, offset, len);
+}
+
+/* After accesses that may have changed what answers where. */
+static void settle(struct machine *m)
+{
+    if (m->remap) {
+        machine_pci_remap(m);
+    }
+    if (m->rebell) {
+        machine_pci_doorbells(m);
+    }
 }
 
 static uint64_t dev_access(struct machine *m, const struct bus_range *range,
@@ -345,12 +445,17 @@ static uint64_t dev_access(struct machine *m, const struct bus_range *range,
     unsigned dev_index = range->dev_index;
     uint64_t offset = addr - range->base + range->dev_offset;
 
-    clock_before_access(m, dev_index);
-    effects_begin(m);
-    value = machine_is_virtio(m, dev_index)
-                ? transport_access(m, dev_index, offset, is_write, len, value)
-                : register_access(m, dev_index, offset, is_write, len, value);
-    effects_end(m, dev_index);
+    if (dev_index == MACHINE_DEV_PCI) { /* reaches any device */
+        value = machine_pci_access(m, offset, is_write, len, value);
+    } else {
+        machine_clock_before_access(m, dev_index);
+        machine_effects_begin(m);
+        value = machine_is_virtio(m, dev_index)
+                    ? transport_access(m, dev_index, offset, is_write, len, value)
+                    : register_access(m, dev_index, offset, is_write, len, value);
+        machine_effects_end(m, dev_index);
+    }
+    settle(m); /* `range` is gone after this */
     return value;
 }
 
@@ -442,7 +547,7 @@ int machine_input(struct machine *m, unsigned dev_index, const struct dev_input 
     if (m->ops->on_input != NULL) {
         m->ops->on_input(m->ctx, dev_index, in);
     }
-    effects_begin(m);
+    machine_effects_begin(m);
     if (in->type == INPUT_CLOCK && dev->wake_at_ns <= in->now_ns) {
         dev->wake_at_ns = UINT64_MAX; /* this is it; the device asks anew */
     }
@@ -451,7 +556,7 @@ int machine_input(struct machine *m, unsigned dev_index, const struct dev_input 
     } else {
         dev->class->input(dev->state, m->gm, in, &m->fx);
     }
-    effects_end(m, dev_index);
+    machine_effects_end(m, dev_index);
     return 0;
 }
 
@@ -479,7 +584,7 @@ void machine_wake(struct machine *m, uint64_t now_ns)
 
 bool machine_irq_pending(const struct machine *m)
 {
-    return dev_pic_intr(pic_of(m));
+    return m->conf.type == MACHINE_LOCKSTEP && dev_pic_intr(pic_of(m));
 }
 
 uint8_t machine_irq_ack(struct machine *m)
@@ -510,9 +615,9 @@ unsigned machine_io_in_flight(const struct machine *m)
 void machine_reissue(struct machine *m)
 {
     for (unsigned i = 0; i < m->conf.disk_count; i++) {
-        effects_begin(m);
+        machine_effects_begin(m);
         vblk_reissue(m->dev[MACHINE_DEV_VIRTIO0 + i].state, m->gm, &m->fx);
-        effects_end(m, MACHINE_DEV_VIRTIO0 + i);
+        machine_effects_end(m, MACHINE_DEV_VIRTIO0 + i);
     }
 }
 
@@ -532,18 +637,29 @@ unsigned machine_nic_dev(const struct machine *m, unsigned nic)
     return virtio_dev(m->conf.disk_count + nic);
 }
 
+static void transport_reset(struct machine *m, unsigned dev_index)
+{
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+
+    if (machine_is_vpci(m, dev_index)) {
+        vpci_reset(&m->vpci[slot]);
+    } else if (machine_is_virtio(m, dev_index)) {
+        vmmio_reset(&m->vmmio[slot]);
+    }
+}
+
 void machine_reset(struct machine *m)
 {
     for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
         const struct machine_dev_state *dev = &m->dev[i];
 
         if (dev->class != NULL) {
-            effects_begin(m);
-            if (machine_is_virtio(m, i)) {
-                vmmio_reset(&m->vmmio[i - MACHINE_DEV_VIRTIO0]);
-            }
+            machine_effects_begin(m);
+            transport_reset(m, i);
             dev->class->reset(dev->state, &m->fx);
-            effects_end(m, i);
+            machine_effects_end(m, i);
         }
     }
+    machine_pci_remap(m);
+    machine_pci_doorbells(m);
 }

@@ -22,10 +22,21 @@ static int board_xfer(void *state, struct state_io *io)
     uint64_t ram_len = m->conf.ram_len;
     uint8_t disk_count = (uint8_t)m->conf.disk_count,
             nic_count = (uint8_t)m->conf.nic_count;
+    uint8_t type = (uint8_t)m->conf.type, transport = (uint8_t)m->conf.transport;
+    uint32_t cpu_count = m->conf.cpu_count;
 
+    state_u8(io, &type);
+    state_u8(io, &transport);
+    state_u32(io, &cpu_count);
     state_u64(io, &ram_len);
     state_u8(io, &disk_count);
     state_u8(io, &nic_count);
+    if (type != m->conf.type || transport != m->conf.transport) {
+        state_refuse(io, "machine");
+    }
+    if (cpu_count != m->conf.cpu_count) {
+        state_refuse(io, "cpu_count");
+    }
     if (ram_len != m->conf.ram_len) {
         state_refuse(io, "ram_len");
     }
@@ -91,8 +102,13 @@ static int section_xfer(struct state_io *io, const char *name, unsigned instance
 
 static int transport_xfer(struct machine *m, unsigned dev_index, struct state_io *io)
 {
-    return section_xfer(io, "vmmio", dev_index, TRANSPORT_VERSION, 1, vmmio_xfer,
-                        &m->vmmio[dev_index - MACHINE_DEV_VIRTIO0]);
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+
+    return m->conf.transport == MACHINE_TRANSPORT_PCI
+               ? section_xfer(io, "vpci", dev_index, TRANSPORT_VERSION, 1, vpci_xfer,
+                              &m->vpci[slot])
+               : section_xfer(io, "vmmio", dev_index, TRANSPORT_VERSION, 1, vmmio_xfer,
+                              &m->vmmio[slot]);
 }
 
 static int sections_xfer(struct machine *m, struct state_io *io)
@@ -116,7 +132,7 @@ static int sections_xfer(struct machine *m, struct state_io *io)
 
 /* The PIC's pins and the board's lines are saved apart; a stream in which they differ is
  * not one of ours. */
-static bool lines_agree(const struct machine *m)
+static bool pins_agree(const struct machine *m)
 {
     const struct dev_pic *pic = m->dev[MACHINE_DEV_PIC].state;
 
@@ -130,18 +146,56 @@ static bool lines_agree(const struct machine *m)
     return true;
 }
 
+/* So are the virtio devices' interrupts. */
+static bool virtio_lines_agree(const struct machine *m)
+{
+    for (unsigned i = MACHINE_DEV_VIRTIO0; i < MACHINE_DEV_COUNT; i++) {
+        const struct virtio *v = m->dev[i].state;
+
+        if (m->dev[i].class != NULL) {
+            bool is = (m->line_devs[m->dev[i].line] >> i & 1) != 0;
+            bool should = machine_is_vpci(m, i)
+                              ? vpci_intx(&m->vpci[i - MACHINE_DEV_VIRTIO0], v)
+                              : v->isr != 0;
+
+            if (is != should) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool lines_agree(const struct machine *m)
+{
+    return virtio_lines_agree(m) && (m->conf.type == MACHINE_STANDARD || pins_agree(m));
+}
+
+/* The outside has not seen the state that the machine has now. */
+static void tell_all(struct machine *m)
+{
+    machine_pci_remap(m);
+    machine_pci_doorbells(m);
+    if (m->conf.type == MACHINE_STANDARD) {
+        machine_lines_again(m);
+    }
+}
+
 int machine_xfer(struct machine *m, struct state_io *io)
 {
     int r = sections_xfer(m, io);
 
-    if (r == 0 && io->mode == STATE_LOAD && !lines_agree(m)) {
+    if (io->mode == STATE_SAVE) {
+        return r;
+    }
+    if (r == 0 && !lines_agree(m)) {
         state_refuse(io, "lines");
         r = -EBADMSG;
     }
-    if (r < 0 && io->mode == STATE_LOAD) {
-        BUG_ON(machine_power_on(m) !=
-               0); /* half a state must not run; this has worked before */
+    if (r < 0) { /* half a state must not run; this has worked before */
+        BUG_ON(machine_power_on(m) != 0);
     }
+    tell_all(m);
     return r;
 }
 
