@@ -12,6 +12,7 @@
 
 #include "base/bug.h"
 #include "base/loop.h"
+#include "vmm/boot_files.h"
 #include "vmm/engine_priv.h"
 #include "vmm/net_tap.h"
 
@@ -411,6 +412,12 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     if (r >= 0) {
         r = vcpu_open(&e->vm, &engine_bus, e, &e->vcpu, err);
     }
+    if (r >= 0) {
+        r = engine_boot_open(e, err);
+    }
+    if (r >= 0) {
+        r = engine_boot_load(e, err);
+    }
     for (unsigned i = 0; r >= 0 && i < conf->nic_count; i++) {
         (void)net_tap_carrier(conf->nic[i].fd, false);
     }
@@ -440,6 +447,7 @@ void engine_close(struct engine *e)
         pthread_join(e->lease_thread, NULL);
     }
     blk_uring_close(e->blk);
+    boot_files_close(e->boot);
     vcpu_close(&e->vcpu);
     vm_close(&e->vm);
     if (e->machine_memory) {

@@ -303,7 +303,7 @@ static bool reset_guest(struct engine *e)
     e->halted = false;
     machine_reset(e->machine);
     vm_rom_recopy(&e->vm);
-    if (vcpu_reset(&e->vcpu, &err) < 0) {
+    if (vcpu_reset(&e->vcpu, &err) < 0 || engine_boot_load(e, &err) < 0) {
         return end_run(e, RUN_END_HOST, err.text);
     }
     return true;

@@ -6,6 +6,7 @@
 
 #include "base/bug.h"
 #include "base/crc32c.h"
+#include "vmm/acpi.h"
 #include "vmm/bus.h"
 #include "vmm/dev_debug.h"
 #include "vmm/dev_fwcfg.h"
@@ -523,6 +524,17 @@ bool machine_irq_pending(const struct machine *m)
 uint8_t machine_irq_ack(struct machine *m)
 {
     return dev_pic_ack(pic_of(m));
+}
+
+void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf)
+{
+    *ret_conf = (struct acpi_conf){
+        .type = m->conf.type,
+        .transport = m->conf.transport,
+        .cpu_count = m->conf.cpu_count > 0 ? m->conf.cpu_count : 1,
+        .virtio_count = m->conf.disk_count + m->conf.nic_count,
+        .ram_len = m->conf.ram_len,
+    };
 }
 
 uint32_t machine_serial_room(const struct machine *m)

@@ -24,7 +24,11 @@
 #define MACHINE_PM_BASE      0x600
 #define MACHINE_SERIAL_BASE  0x3F8
 
+enum machine_type { MACHINE_LOCKSTEP = 0, MACHINE_STANDARD };
+enum machine_transport { MACHINE_TRANSPORT_MMIO = 0, MACHINE_TRANSPORT_PCI };
+
 struct machine;
+struct acpi_conf;
 
 struct machine_disk_conf {
     uint64_t sectors; /* of 512 bytes */
@@ -37,6 +41,9 @@ struct machine_nic_conf {
 };
 
 struct machine_conf {
+    enum machine_type type;
+    enum machine_transport transport;
+    unsigned cpu_count; /* 0 means 1 */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
     struct machine_disk_conf disk[VM_DISKS_MAX];
@@ -105,6 +112,8 @@ int machine_input(struct machine *m, unsigned dev_index, const struct dev_input 
 unsigned machine_disk_dev(const struct machine *m,
                           unsigned disk); /* dev_index of a disk, of a nic */
 unsigned machine_nic_dev(const struct machine *m, unsigned nic);
+/* What the ACPI tables of this machine describe. */
+void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf);
 /* Bytes that INPUT_SERIAL_RX can deliver now without loss. */
 uint32_t machine_serial_room(const struct machine *m);
 

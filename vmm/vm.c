@@ -149,6 +149,9 @@ static int rom_open(struct vm *vm, const struct vm_conf *conf, struct vmm_error 
     if (conf->rom_path) {
         return rom_load_file(vm, conf->rom_path, err);
     }
+    if (!conf->rom) {
+        return 0; /* a kernel is booted without firmware */
+    }
     r = rom_alloc(vm, conf->rom_len, "(built in)", err, &dst);
     if (r < 0) {
         return r;
@@ -161,6 +164,9 @@ void vm_rom_recopy(struct vm *vm)
 {
     uint64_t len = vm->rom_len < VM_ROM_LOW_LEN ? vm->rom_len : VM_ROM_LOW_LEN;
 
+    if (!vm->rom) {
+        return;
+    }
     (void)gmem_write(&vm->gmem, (struct gpa){VM_ROM_LOW_BASE + VM_ROM_LOW_LEN - len},
                      vm->rom + vm->rom_len - len, len);
 }
@@ -264,8 +270,10 @@ int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *re
     if (r < 0) {
         goto out;
     }
-    r = add_slot(&vm, VM_SLOT_ROM, VM_ROM_TOP - vm.rom_len, vm.rom_len, vm.rom, true,
-                 err);
+    if (vm.rom) {
+        r = add_slot(&vm, VM_SLOT_ROM, VM_ROM_TOP - vm.rom_len, vm.rom_len, vm.rom, true,
+                     err);
+    }
     if (r < 0) {
         goto out;
     }

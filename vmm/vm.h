@@ -27,7 +27,7 @@ struct vm_conf {
     const char *kvm_path; /* "/dev/kvm" */
     uint64_t ram_len;     /* multiple of the page size */
     const char *rom_path; /* NULL: none (tests bring their own bytes) */
-    const uint8_t *rom;   /* used when rom_path is NULL */
+    const uint8_t *rom;   /* used when rom_path is NULL; NULL: a board without ROM */
     size_t rom_len;
 };
 
