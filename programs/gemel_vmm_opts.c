@@ -24,6 +24,8 @@ enum {
     OPT_TRANSPORT,
     OPT_MEMORY,
     OPT_FIRMWARE,
+    OPT_KERNEL,
+    OPT_INITRD,
     OPT_APPEND,
     OPT_DISK,
     OPT_NIC,
@@ -66,8 +68,11 @@ static const struct {
      "virtio devices of machine standard; default: pci"},
     {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (lockstep: at most 3G)"},
     {"firmware", OPT_FIRMWARE, "FILE", "ROM image, mapped to end at 4 GiB"},
+    {"kernel", OPT_KERNEL, "FILE",
+     "boot this kernel (bzImage, or ELF with a PVH entry) without firmware"},
+    {"initrd", OPT_INITRD, "FILE", "with --kernel: its initial RAM disk"},
     {"append", OPT_APPEND, "TEXT",
-     "command line for the guest (fw_cfg opt/gemel/cmdline)"},
+     "command line of the kernel, or for firmware (fw_cfg opt/gemel/cmdline)"},
     {"disk", OPT_DISK, "path=FILE[,serial=S][,readonly]",
      "raw disk; repeatable, in order"},
     {"nic", OPT_NIC, "tap=NAME|fd=N[,mac=MAC]",
@@ -106,7 +111,7 @@ static const struct {
 
 static void print_help(void)
 {
-    printf("Usage: gemel-vmm --memory SIZE --firmware FILE [OPTION]...\n"
+    printf("Usage: gemel-vmm --memory SIZE --firmware FILE|--kernel FILE [OPTION]...\n"
            "Runs one virtual machine. With --control or --control-fd it waits for START "
            "from the\n"
            "node agent; with --run it starts at once.\n\n");
@@ -348,6 +353,12 @@ static int take(struct vmm_opts *o, int value, char *arg)
     case OPT_FIRMWARE:
         o->engine.rom_path = arg;
         return 0;
+    case OPT_KERNEL:
+        o->engine.kernel_path = arg;
+        return 0;
+    case OPT_INITRD:
+        o->engine.initrd_path = arg;
+        return 0;
     case OPT_APPEND:
         o->engine.cmdline = arg;
         return 0;
@@ -420,8 +431,11 @@ static int check(const struct vmm_opts *o)
     if (o->probe) {
         return 0;
     }
-    if (!o->engine.rom_path) {
-        return wrong("--firmware is missing");
+    if (!o->engine.rom_path == !o->engine.kernel_path) {
+        return wrong("give one of --firmware and --kernel");
+    }
+    if (o->engine.initrd_path && !o->engine.kernel_path) {
+        return wrong("--initrd needs --kernel: firmware finds its own");
     }
     if (o->engine.ram_len == 0) {
         return wrong("--memory is missing");

@@ -13,6 +13,7 @@
 
 #include "base/bug.h"
 #include "base/loop.h"
+#include "vmm/boot_files.h"
 #include "vmm/engine_priv.h"
 #include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
@@ -564,6 +565,9 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
         r = e->smp ? engine_smp_open(e, err)
                    : vcpu_open(&e->vm, &engine_bus, e, &e->vcpu, err);
     }
+    if (r >= 0) {
+        r = engine_boot_open(e, err);
+    }
     for (unsigned i = 0; r >= 0 && i < conf->nic_count; i++) {
         (void)net_tap_carrier(conf->nic[i].fd, false);
     }
@@ -591,6 +595,7 @@ void engine_close(struct engine *e)
         pthread_join(e->lease_thread, NULL);
     }
     blk_uring_close(e->blk);
+    boot_files_close(e->boot);
     vcpu_close(&e->vcpu);
     engine_smp_close(e);
     vm_close(&e->vm);

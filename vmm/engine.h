@@ -43,8 +43,10 @@ struct engine_conf {
     unsigned cpu_count;               /* 0: 1; lockstep has one */
     const struct kvm_ops *kvm;
     const char *kvm_path;
-    const char *rom_path;
-    const char *cmdline;      /* NULL: empty */
+    const char *rom_path;    /* firmware, or */
+    const char *kernel_path; /* a kernel booted without it, */
+    const char *initrd_path; /* with this, or NULL */
+    const char *cmdline;     /* NULL: empty */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
     struct engine_disk_conf disk[VM_DISKS_MAX];

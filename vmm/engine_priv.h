@@ -82,6 +82,7 @@ struct engine {
     void *machine_memory;
     size_t machine_len;
     struct blk_uring *blk;
+    struct boot_files *boot; /* NULL: firmware boots */
     struct blk_disk_info disk_info[VM_DISKS_MAX];
     bool halted, started;
     _Atomic bool reset_wanted, shutdown_wanted;
@@ -161,5 +162,8 @@ void engine_publish(struct engine *e);
 /* Takes the lock. */
 enum run_answer engine_step(struct engine *e, enum run_event event, uint64_t epoch,
                             enum run_end end, const char *reason);
+/* Kernel and initrd (vmm/engine_boot.c); nothing happens with firmware. */
+int engine_boot_open(struct engine *e, struct vmm_error *err);
+int engine_boot_load(struct engine *e, struct vmm_error *err);
 void engine_kick(struct engine *e);
 void engine_tell_loop(struct engine *e);

@@ -349,6 +349,9 @@ static bool smp_reset(struct engine *e)
             return engine_end_run(e, RUN_END_HOST, err.text);
         }
     }
+    if (engine_boot_load(e, &err) < 0) {
+        return engine_end_run(e, RUN_END_HOST, err.text);
+    }
     gate_open(e);
     return true;
 }

@@ -437,7 +437,7 @@ static int apply(struct engine *e, const struct kvm_part_state *parts,
     e->halted = parts->clock.halted;
     e->kvm_clock.clock = parts->clock.kvm_ns;
     e->kvm_clock_known = e->smp;
-    machine_resync(e->machine);
+    machine_lines_again(e->machine);
     return 0;
 }
 
@@ -452,6 +452,7 @@ int engine_state_load(struct engine *e, int fd, const char *name, struct vmm_err
         r = vmm_fail(err, -ENOMEM, "no memory to load the VM's state");
     } else {
         memset(parts, 0, sizeof *parts + cpu_count(e) * sizeof parts->cpu[0]);
+        vm_rom_low_clear(&e->vm);
         r = read_stream(&s, parts);
         if (r == 0) {
             r = apply(e, parts, err);

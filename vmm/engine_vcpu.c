@@ -306,7 +306,7 @@ static bool reset_guest(struct engine *e)
     e->halted = false;
     machine_reset(e->machine);
     vm_rom_recopy(&e->vm);
-    if (vcpu_reset(&e->vcpu, &err) < 0) {
+    if (vcpu_reset(&e->vcpu, &err) < 0 || engine_boot_load(e, &err) < 0) {
         return engine_end_run(e, RUN_END_HOST, err.text);
     }
     return true;
@@ -461,8 +461,9 @@ static void run_guest(struct engine *e)
     engine_set_carrier(e, false);
 }
 
-/* False: the run has ended. */
-static bool restore(struct engine *e)
+/* What the guest begins with: a saved state, a kernel, or what firmware makes of it.
+ * False: the run has ended. */
+static bool prepare_guest(struct engine *e)
 {
     struct vmm_error err;
     int fd, r;
@@ -471,11 +472,12 @@ static bool restore(struct engine *e)
     fd = e->restore_fd;
     e->restore_fd = -1;
     pthread_mutex_unlock(&e->lock);
-    if (fd < 0) {
-        return true;
+    if (fd >= 0) {
+        r = engine_state_load(e, fd, e->restore_name, &err);
+        close(fd);
+    } else {
+        r = engine_boot_load(e, &err);
     }
-    r = engine_state_load(e, fd, e->restore_name, &err);
-    close(fd);
     return r == 0 || engine_end_run(e, RUN_END_HOST, err.text);
 }
 
@@ -519,7 +521,7 @@ void engine_open_disks(struct engine *e)
             return;
         }
     }
-    if (!restore(e)) {
+    if (!prepare_guest(e)) {
         return;
     }
     (void)machine_input(

@@ -2,7 +2,10 @@
 # libvmm_core.la: guest memory, bus, devices, machine. Pure.
 noinst_LTLIBRARIES += libvmm_core.la
 libvmm_core_la_SOURCES = \
-	vmm/board.h \
+	vmm/acpi.c vmm/acpi.h vmm/acpi_dsdt.c vmm/acpi_dsdt.h vmm/acpi_loader.c \
+	vmm/aml.c vmm/aml.h vmm/board.h \
+	vmm/boot_bzimage.c vmm/boot_linux.c vmm/boot_linux.h vmm/boot_priv.h vmm/boot_pvh.c \
+	vmm/e820.c vmm/e820.h \
 	vmm/bus.c vmm/bus.h \
 	vmm/dev.h \
 	vmm/dev_debug.c vmm/dev_debug.h \
@@ -93,6 +96,7 @@ noinst_LTLIBRARIES += libvmm_io.la
 libvmm_io_la_CFLAGS = $(AM_CFLAGS)
 libvmm_io_la_SOURCES = \
 	vmm/blk_uring.c vmm/blk_uring.h \
+	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
 	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \

@@ -218,13 +218,3 @@ uint32_t machine_digest(struct machine *m, void *scratch, size_t scratch_len)
     BUG_ON(len == 0); /* scratch_len is below machine_state_max */
     return crc32c(0, scratch, len);
 }
-
-void machine_resync(struct machine *m)
-{
-    if (m->conf.type != MACHINE_STANDARD) {
-        return;
-    }
-    for (unsigned i = 0; i < BOARD_GSI_COUNT; i++) {
-        m->ops->gsi(m->ctx, i, m->line_devs[i] != 0);
-    }
-}

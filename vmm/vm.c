@@ -171,6 +171,13 @@ static int rom_open(struct vm *vm, const struct vm_conf *conf, struct vmm_error 
     return 0;
 }
 
+void vm_rom_low_clear(struct vm *vm)
+{
+    if (vm->rom_len > 0) {
+        memset(vm->ram + VM_ROM_LOW_BASE, 0, VM_ROM_LOW_LEN);
+    }
+}
+
 void vm_rom_recopy(struct vm *vm)
 {
     uint64_t len = vm->rom_len < VM_ROM_LOW_LEN ? vm->rom_len : VM_ROM_LOW_LEN;

@@ -53,3 +53,5 @@ void vm_close(struct vm *vm);
 uint64_t vm_ram_low(bool standard, uint64_t ram_len);
 /* Puts the pristine ROM copy back at 0xE0000 (system reset). */
 void vm_rom_recopy(struct vm *vm);
+/* All of RAM as zeros again, as a saved state wants it before anything has run. */
+void vm_rom_low_clear(struct vm *vm);
