@@ -242,7 +242,7 @@ void engine_idle_work(struct engine *e)
     }
     close(fd);
     pthread_mutex_lock(&e->lock);
-    e->save_fd = e->restore_fd = -1;
+    e->save_fd = -1;
     e->saved = saved;
     e->saved_valid = true;
     pthread_mutex_unlock(&e->lock);
@@ -525,7 +525,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     e->conf.cpu_count = conf->cpu_count > 0 ? conf->cpu_count : 1;
     e->smp = conf->machine == MACHINE_STANDARD;
     e->event_fd = e->wake_fd = e->lease_fd = e->epoll_fd = e->io_timer_fd = -1;
-    e->save_fd = -1;
+    e->save_fd = e->restore_fd = -1;
     e->vm.vm_fd = e->vm.sys_fd = e->vcpu.fd = -1;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
         e->disk_fd[i] = -1;
