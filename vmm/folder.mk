@@ -2,7 +2,10 @@
 # libvmm_core.la: guest memory, bus, devices, machine. Pure.
 noinst_LTLIBRARIES += libvmm_core.la
 libvmm_core_la_SOURCES = \
-	vmm/board.h \
+	vmm/acpi.c vmm/acpi.h vmm/acpi_dsdt.c vmm/acpi_dsdt.h vmm/acpi_loader.c \
+	vmm/aml.c vmm/aml.h vmm/board.h \
+	vmm/boot_bzimage.c vmm/boot_linux.c vmm/boot_linux.h vmm/boot_priv.h vmm/boot_pvh.c \
+	vmm/e820.c vmm/e820.h \
 	vmm/bus.c vmm/bus.h \
 	vmm/dev.h \
 	vmm/dev_debug.c vmm/dev_debug.h \
@@ -104,7 +107,11 @@ tests_unit_vmm_check_i6300esb_LDADD = $(VMM_UNIT_LIBS)
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
+	vmm/cpu_state.c vmm/cpu_state.h \
+	vmm/msr_table.c vmm/msr_table.h \
+	vmm/state_stream.c vmm/state_stream.h \
 	vmm/cpuid_lockstep.c vmm/cpuid_lockstep.h \
+	vmm/cpuid_standard.c vmm/cpuid_standard.h \
 	vmm/run_state.c vmm/run_state.h
 
 # libvmm_io.la is the shell: KVM, threads, files, tap, sockets.
@@ -113,14 +120,21 @@ noinst_LTLIBRARIES += libvmm_io.la
 libvmm_io_la_CFLAGS = $(AM_CFLAGS)
 libvmm_io_la_SOURCES = \
 	vmm/blk_uring.c vmm/blk_uring.h \
+	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
-	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_vcpu.c \
+	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \
+	vmm/engine_state.c vmm/engine_state.h \
 	vmm/input_queue.c vmm/input_queue.h \
+	vmm/landlock.c vmm/landlock.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
 	vmm/net_tap.c vmm/net_tap.h \
 	vmm/probe.c vmm/probe.h \
 	vmm/rot_file.c vmm/rot_file.h \
+	vmm/irqchip.c vmm/irqchip.h \
+	vmm/sandbox.c vmm/sandbox.h \
+	vmm/sandbox_root.c vmm/sandbox_root.h \
+	vmm/syscall_filter.c vmm/syscall_filter.h \
 	vmm/vcpu.c vmm/vcpu.h \
 	vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \

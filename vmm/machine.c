@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "vmm/acpi.h"
 #include "vmm/dev_fwcfg.h"
 #include "vmm/dev_pic.h"
 #include "vmm/dev_rtc.h"
@@ -590,6 +591,28 @@ bool machine_irq_pending(const struct machine *m)
 uint8_t machine_irq_ack(struct machine *m)
 {
     return dev_pic_ack(pic_of(m));
+}
+
+void machine_prepare_kernel(struct machine *m)
+{
+    uint8_t control = 0x36, zero = 0; /* counter 0, square wave, 65536 */
+
+    if (m->conf.type == MACHINE_LOCKSTEP) {
+        machine_pio(m, 0x43, true, 1, &control);
+        machine_pio(m, 0x40, true, 1, &zero);
+        machine_pio(m, 0x40, true, 1, &zero);
+    }
+}
+
+void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf)
+{
+    *ret_conf = (struct acpi_conf){
+        .type = m->conf.type,
+        .transport = m->conf.transport,
+        .cpu_count = m->conf.cpu_count > 0 ? m->conf.cpu_count : 1,
+        .virtio_count = m->conf.disk_count + m->conf.nic_count,
+        .ram_len = m->conf.ram_len,
+    };
 }
 
 uint32_t machine_serial_room(const struct machine *m)
