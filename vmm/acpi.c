@@ -152,7 +152,7 @@ static void fadt_fixed(struct builder *b)
 {
     bool standard = b->conf->type == MACHINE_STANDARD;
 
-    bytes_wr_u16(&b->wr, BOARD_SCI_GSI);
+    bytes_wr_u16(&b->wr, BOARD_SCI_IRQ);
     fill(&b->wr, 8); /* no SMI: ACPI is always on */
     bytes_wr_u32(&b->wr, BOARD_PM_PORT + PM_OFFSET_STATUS);
     bytes_wr_u32(&b->wr, 0);
@@ -232,7 +232,7 @@ static uint32_t build_madt(struct builder *b)
     bytes_wr_u32(&b->wr, (uint32_t)BOARD_IOAPIC_BASE);
     bytes_wr_u32(&b->wr, 0);
     madt_override(b, 0, 2, 0); /* the PIT, as KVM wires it */
-    madt_override(b, BOARD_SCI_GSI, BOARD_SCI_GSI, MADT_LEVEL_HIGH);
+    madt_override(b, BOARD_SCI_IRQ, BOARD_SCI_IRQ, MADT_LEVEL_HIGH);
     bytes_wr_u8(&b->wr, 4); /* NMI at LINT1 */
     bytes_wr_u8(&b->wr, 6);
     bytes_wr_u8(&b->wr, MADT_ALL_CPUS);

@@ -22,7 +22,7 @@ unsigned acpi_vmmio_gsi(enum machine_type type, unsigned slot)
 {
     static const uint8_t lockstep_line[] = {5, 10, 11};
 
-    return type == MACHINE_STANDARD ? 16 + slot % 8
+    return type == MACHINE_STANDARD ? BOARD_VIRTIO_GSI(slot)
                                     : lockstep_line[slot % ARRAY_SIZE(lockstep_line)];
 }
 
@@ -37,8 +37,8 @@ static void virtio_device(struct aml *a, const struct acpi_conf *conf, unsigned 
     aml_name_int(a, "_UID", slot);
     aml_name_int(a, "_CCA", 1);
     res = aml_resources(a, "_CRS");
-    aml_res_mem32(a, (uint32_t)(BOARD_VMMIO_BASE + slot * BOARD_VMMIO_STRIDE),
-                  (uint32_t)BOARD_VMMIO_STRIDE);
+    aml_res_mem32(a, (uint32_t)(BOARD_VIRTIO_BASE + slot * BOARD_VIRTIO_STRIDE),
+                  (uint32_t)BOARD_VIRTIO_STRIDE);
     aml_res_gsi(a, acpi_vmmio_gsi(conf->type, slot));
     aml_resources_end(a, res);
     aml_end(a, device);
@@ -55,8 +55,8 @@ struct isa_device {
 };
 
 static const struct isa_device isa_devices[] = {
-    {"COM1", "PNP0501", {{BOARD_SERIAL_PORT, 8}}, BOARD_SERIAL_GSI},
-    {"RTC0", "PNP0B00", {{BOARD_RTC_PORT, 2}}, BOARD_RTC_GSI},
+    {"COM1", "PNP0501", {{BOARD_SERIAL_PORT, 8}}, BOARD_SERIAL_IRQ},
+    {"RTC0", "PNP0B00", {{BOARD_RTC_PORT, 2}}, BOARD_RTC_IRQ},
     {"PIC0", "PNP0000", {{0x20, 2}, {0xA0, 2}, {0x4D0, 2}}, 2},
     {"TIM0", "PNP0100", {{0x40, 4}}, 0},
     /* Ports that no driver may take: power management, debug port, fw_cfg. */
@@ -110,7 +110,7 @@ static void ecam(struct aml *a)
     aml_end(a, device);
 }
 
-/* Pin p of device d is GSI 16 + d % 4, whatever the pin: no links to set. */
+/* All pins of a device have one GSI: no links to set. */
 static void pci_routing(struct aml *a)
 {
     size_t table;
@@ -124,7 +124,7 @@ static void pci_routing(struct aml *a)
             aml_int(a, (d << 16) | 0xFFFF);
             aml_int(a, pin);
             aml_int(a, 0);
-            aml_int(a, 16 + d % 4);
+            aml_int(a, BOARD_PCI_GSI(d));
             aml_end(a, entry);
         }
     }
@@ -178,7 +178,7 @@ static void pci_bridge(struct aml *a)
     aml_res_io_window(a, 0, BOARD_PCI_PORT - 1);
     aml_res_io_window(a, BOARD_PCI_PORT + 8, 0xFFFF);
     aml_res_mem_window(a, (uint32_t)BOARD_PCI_MMIO_BASE,
-                       (uint32_t)(BOARD_PCI_MMIO_BASE + BOARD_PCI_MMIO_LEN - 1));
+                       (uint32_t)(BOARD_PCI_MMIO_END - 1));
     aml_resources_end(a, res);
     pci_routing(a);
     pci_osc(a);

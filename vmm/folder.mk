@@ -10,17 +10,24 @@ libvmm_core_la_SOURCES = \
 	vmm/dev.h \
 	vmm/dev_debug.c vmm/dev_debug.h \
 	vmm/dev_fwcfg.c vmm/dev_fwcfg.h \
+	vmm/dev_i6300esb.c vmm/dev_i6300esb.h \
 	vmm/dev_pic.c vmm/dev_pic.h \
 	vmm/dev_pit.c vmm/dev_pit.h \
 	vmm/dev_pm.c vmm/dev_pm.h \
+	vmm/dev_pvpanic.c vmm/dev_pvpanic.h \
 	vmm/dev_reset.c vmm/dev_reset.h \
 	vmm/dev_rtc.c vmm/dev_rtc.h \
 	vmm/dev_uart.c vmm/dev_uart.h \
 	vmm/dev_vblk.c vmm/dev_vblk.h \
+	vmm/dev_virtio.c vmm/dev_virtio.h \
 	vmm/dev_vmmio.c vmm/dev_vmmio.h \
 	vmm/dev_vnet.c vmm/dev_vnet.h \
+	vmm/dev_vpci.c vmm/dev_vpci.h \
 	vmm/gmem.c vmm/gmem.h \
-	vmm/machine.c vmm/machine.h \
+	vmm/machine.c vmm/machine.h vmm/machine_priv.h \
+	vmm/machine_board.c vmm/machine_pci.c vmm/machine_state.c \
+	vmm/msix.c vmm/msix.h \
+	vmm/pci.c vmm/pci.h \
 	vmm/virtq.c vmm/virtq.h
 libvmm_core_la_CFLAGS = $(CORE_CFLAGS)
 

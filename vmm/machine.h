@@ -15,20 +15,22 @@
  */
 #pragma once
 
+#include "vmm/board.h"
 #include "vmm/dev.h"
 
-#define MACHINE_VIRTIO_SLOTS 8
-#define MACHINE_MMIO_BASE    UINT64_C(0xFEB00000)
-#define MACHINE_MMIO_STRIDE  UINT64_C(512)
-#define MACHINE_DEBUG_PORT   0x402
-#define MACHINE_PM_BASE      0x600
-#define MACHINE_SERIAL_BASE  0x3F8
-
-enum machine_type { MACHINE_LOCKSTEP = 0, MACHINE_STANDARD };
-enum machine_transport { MACHINE_TRANSPORT_MMIO = 0, MACHINE_TRANSPORT_PCI };
+#define MACHINE_VIRTIO_SLOTS BOARD_VIRTIO_SLOTS
+#define MACHINE_MMIO_BASE    BOARD_VIRTIO_BASE
+#define MACHINE_MMIO_STRIDE  BOARD_VIRTIO_STRIDE
+#define MACHINE_DEBUG_PORT   BOARD_DEBUG_PORT
+#define MACHINE_PM_BASE      BOARD_PM_PORT
+#define MACHINE_SERIAL_BASE  BOARD_SERIAL_PORT
 
 struct machine;
 struct acpi_conf;
+
+enum machine_type { MACHINE_LOCKSTEP = 0, MACHINE_STANDARD };
+/* How a guest reaches the virtio devices. Lockstep has MMIO only. */
+enum machine_transport { MACHINE_TRANSPORT_MMIO = 0, MACHINE_TRANSPORT_PCI };
 
 struct machine_disk_conf {
     uint64_t sectors; /* of 512 bytes */
@@ -52,10 +54,17 @@ struct machine_conf {
                             bytes; NULL: empty. Copied. */
 };
 
+/* What a guest wants its operators to know. */
+enum machine_event {
+    MACHINE_EVENT_PANIC = 1, /* value: pvpanic's bits */
+    MACHINE_EVENT_WATCHDOG,  /* the watchdog has bitten; a reset follows */
+};
+
 /*
  * Carried out by the shell, on the vCPU thread, in the order given. None of them may call
  * back into the machine: note what is wanted and do it when the machine_*() call has
- * returned (reset: machine_reset then). All but on_input must be set.
+ * returned (reset: machine_reset then). All but on_input, doorbell and guest_event must
+ * be set; gsi and msi by `standard` only.
  */
 struct machine_ops {
     void (*serial_out)(void *ctx, const uint8_t *bytes, uint32_t len);
@@ -72,6 +81,16 @@ struct machine_ops {
     /* Every input on its way to a device, live or replayed: the record point. May be
      * NULL. */
     void (*on_input)(void *ctx, unsigned dev_index, const struct dev_input *in);
+    /* Standard: the level of an interrupt line, when it changes (and for all lines after
+     * a load and in machine_lines_again). */
+    void (*gsi)(void *ctx, unsigned gsi, bool level);
+    void (*msi)(void *ctx, uint64_t address, uint32_t data);
+    /* Transport pci: a queue's notify address came into use, or went. A write of any
+     * width there means INPUT_NOTIFY to that device, so the shell may put an ioeventfd
+     * (any data) there; writes that still come as MMIO are understood too. */
+    void (*doorbell)(void *ctx, unsigned dev_index, unsigned queue, uint64_t address,
+                     bool on);
+    void (*guest_event)(void *ctx, enum machine_event event, uint32_t value);
 };
 
 enum machine_dev { /* index of fixed devices; virtio slot i is MACHINE_DEV_VIRTIO0 + i */
@@ -83,6 +102,9 @@ enum machine_dev { /* index of fixed devices; virtio slot i is MACHINE_DEV_VIRTI
                    MACHINE_DEV_DEBUG,
                    MACHINE_DEV_RESET,
                    MACHINE_DEV_FWCFG,
+                   MACHINE_DEV_PCI,      /* standard: host bridge, configuration space */
+                   MACHINE_DEV_PVPANIC,  /* standard */
+                   MACHINE_DEV_WATCHDOG, /* standard: i6300esb */
                    MACHINE_DEV_VIRTIO0,
                    MACHINE_DEV_COUNT = MACHINE_DEV_VIRTIO0 + MACHINE_VIRTIO_SLOTS,
 };
@@ -121,7 +143,13 @@ void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf);
 /* Bytes that INPUT_SERIAL_RX can deliver now without loss. */
 uint32_t machine_serial_room(const struct machine *m);
 
-/* The PIC asserts INTR. */
+/* Standard: says the level of every line again, for an interrupt controller that has lost
+ * them. */
+void machine_lines_again(struct machine *m);
+/* PCI device number of the i6300esb on bus 0 (ACPI needs no more: the rest is probed). */
+unsigned machine_watchdog_pci_dev(const struct machine *m);
+
+/* The PIC asserts INTR. Never on standard. */
 bool machine_irq_pending(const struct machine *m);
 /* INTA: the vector to inject (or the spurious one). Only when irq_pending and the vCPU is
  * ready. */
