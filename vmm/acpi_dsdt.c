@@ -20,10 +20,8 @@ static void slot_name(char name[5], unsigned slot)
 
 unsigned acpi_vmmio_gsi(enum machine_type type, unsigned slot)
 {
-    static const uint8_t lockstep_line[] = {5, 10, 11};
-
     return type == MACHINE_STANDARD ? BOARD_VIRTIO_GSI(slot)
-                                    : lockstep_line[slot % ARRAY_SIZE(lockstep_line)];
+                                    : BOARD_LOCKSTEP_VIRTIO_IRQ(slot);
 }
 
 static void virtio_device(struct aml *a, const struct acpi_conf *conf, unsigned slot)

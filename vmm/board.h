@@ -44,6 +44,8 @@
 #define BOARD_RTC_IRQ    8
 #define BOARD_SCI_IRQ    9 /* level */
 #define BOARD_GSI_COUNT  24
+/* Lockstep: line of virtio-mmio slot i, level, shared: 5, 10 or 11. */
+#define BOARD_LOCKSTEP_VIRTIO_IRQ(i) ((unsigned)(i) % 3 == 0 ? 5 : 9 + (unsigned)(i) % 3)
 /* Standard: level, shared. virtio-mmio slot i, and INTx (any pin) of PCI device d. */
 #define BOARD_VIRTIO_GSI(i) (16 + (unsigned)(i) % 8)
 #define BOARD_PCI_GSI(d)    (16 + (unsigned)(d) % 4)

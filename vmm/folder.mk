@@ -80,6 +80,21 @@ UNIT_TESTS += tests/unit/vmm/check_vnet
 tests_unit_vmm_check_vnet_SOURCES = tests/unit/vmm/check_vnet.c $(VMM_RIG)
 tests_unit_vmm_check_vnet_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_vnet_LDADD = $(VMM_UNIT_LIBS)
+BOOT_RIG = tests/unit/unit.h tests/unit/vmm/boot_rig.c tests/unit/vmm/boot_rig.h
+UNIT_TESTS += tests/unit/vmm/check_boot_linux
+tests_unit_vmm_check_boot_linux_SOURCES = tests/unit/vmm/check_boot_linux.c $(BOOT_RIG)
+tests_unit_vmm_check_boot_linux_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_boot_linux_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_acpi
+tests_unit_vmm_check_acpi_SOURCES = tests/unit/vmm/check_acpi.c tests/unit/unit.h
+tests_unit_vmm_check_acpi_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_acpi_LDADD = $(VMM_UNIT_LIBS)
+# ACPI tables as text: tests/golden/acpi/NAME
+check_PROGRAMS += tests/golden/acpi_run
+tests_golden_acpi_run_SOURCES = tests/golden/acpi_run.c
+tests_golden_acpi_run_LDADD = libvmm_core.la libbase_io.la
+GOLDEN_TESTS += tests/golden/acpi.sh
+EXTRA_DIST += tests/golden/acpi
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
