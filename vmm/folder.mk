@@ -104,6 +104,21 @@ UNIT_TESTS += tests/unit/vmm/check_i6300esb
 tests_unit_vmm_check_i6300esb_SOURCES = tests/unit/vmm/check_i6300esb.c $(VMM_RIG)
 tests_unit_vmm_check_i6300esb_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_i6300esb_LDADD = $(VMM_UNIT_LIBS)
+BOOT_RIG = tests/unit/unit.h tests/unit/vmm/boot_rig.c tests/unit/vmm/boot_rig.h
+UNIT_TESTS += tests/unit/vmm/check_boot_linux
+tests_unit_vmm_check_boot_linux_SOURCES = tests/unit/vmm/check_boot_linux.c $(BOOT_RIG)
+tests_unit_vmm_check_boot_linux_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_boot_linux_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_acpi
+tests_unit_vmm_check_acpi_SOURCES = tests/unit/vmm/check_acpi.c tests/unit/unit.h
+tests_unit_vmm_check_acpi_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_acpi_LDADD = $(VMM_UNIT_LIBS)
+# ACPI tables as text: tests/golden/acpi/NAME
+check_PROGRAMS += tests/golden/acpi_run
+tests_golden_acpi_run_SOURCES = tests/golden/acpi_run.c
+tests_golden_acpi_run_LDADD = libvmm_core.la libbase_io.la
+GOLDEN_TESTS += tests/golden/acpi.sh
+EXTRA_DIST += tests/golden/acpi
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
@@ -156,6 +171,10 @@ tests_unit_vmm_check_engine_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_blk_uring_SOURCES = tests/unit/vmm/check_blk_uring.c
 tests_unit_vmm_check_blk_uring_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_uring_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_boot_files
+tests_unit_vmm_check_boot_files_SOURCES = tests/unit/vmm/check_boot_files.c tests/unit/scratch.h $(BOOT_RIG)
+tests_unit_vmm_check_boot_files_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_boot_files_LDADD = libvmm_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_byte_ring
 tests_unit_vmm_check_byte_ring_SOURCES = tests/unit/vmm/check_byte_ring.c
 tests_unit_vmm_check_byte_ring_CPPFLAGS = $(UNIT_CPPFLAGS)
