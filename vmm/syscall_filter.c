@@ -274,7 +274,7 @@ static void put_rule(struct maker *m, const struct rule *r, enum sandbox_thread 
         break;
     case NO_PTR:
         load(m, arg_offset(r->arg));
-        put(m, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2));
+        put(m, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3));
         load(m, arg_offset(r->arg) + sizeof(uint32_t));
         allow_if(m, 0);
         give(m, SECCOMP_RET_KILL_PROCESS);
