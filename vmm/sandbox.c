@@ -25,20 +25,62 @@
 #define FILES_MAX 1024 /* RLIMIT_NOFILE: disks, taps, two eventfds per queue, clients */
 
 static atomic_bool entered;
+static struct {
+    bool given;
+    uid_t uid;
+    gid_t gid;
+} files; /* set before there are threads */
 
 bool sandbox_entered(void)
 {
     return atomic_load(&entered);
 }
 
-void sandbox_files_begin(uid_t uid, gid_t gid)
+/* By system call: libc's capset is another library. */
+static int get_capabilities(struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3])
 {
-    (void)setfsgid(gid);
-    (void)setfsuid(uid);
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+
+    return syscall(SYS_capget, &head, caps) < 0 ? -errno : 0;
+}
+
+static int
+set_capabilities(const struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3])
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+
+    return syscall(SYS_capset, &head, caps) < 0 ? -errno : 0;
+}
+
+void sandbox_files_as(uid_t uid, gid_t gid)
+{
+    files.given = true;
+    files.uid = uid;
+    files.gid = gid;
+}
+
+void sandbox_files_begin(void)
+{
+    struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+
+    if (!files.given || sandbox_entered()) {
+        return;
+    }
+    (void)setfsgid(files.gid);
+    (void)setfsuid(files.uid);
+    /* That took the power over files along. The way to them may lead through directories
+     * of others; writing is what must not be. */
+    if (get_capabilities(caps) == 0) {
+        caps[0].effective |= caps[0].permitted & (1u << CAP_DAC_READ_SEARCH);
+        (void)set_capabilities(caps);
+    }
 }
 
 void sandbox_files_end(void)
 {
+    if (!files.given || sandbox_entered()) {
+        return;
+    }
     (void)setfsuid(geteuid());
     (void)setfsgid(getegid());
 }
@@ -47,16 +89,19 @@ void sandbox_files_end(void)
  * -------------------------------------------------------------------------------------
  */
 
+/* Who may not raise a limit stays below it: a lower one is no hole. */
 static int set_limit(int resource, rlim_t value)
 {
-    struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
-    struct rlimit now;
+    struct rlimit limit = {.rlim_cur = value, .rlim_max = value}, now;
 
-    /* Without privileges a limit can only go down. */
-    if (getrlimit(resource, &now) == 0 && now.rlim_max < value && geteuid() != 0) {
-        limit.rlim_cur = limit.rlim_max = now.rlim_max;
+    if (setrlimit(resource, &limit) == 0) {
+        return 0;
     }
-    return setrlimit(resource, &limit) < 0 ? -errno : 0;
+    if (errno != EPERM || getrlimit(resource, &now) < 0 || now.rlim_max > value) {
+        return -errno;
+    }
+    now.rlim_cur = now.rlim_max;
+    return setrlimit(resource, &now) < 0 ? -errno : 0;
 }
 
 static int set_limits(const struct sandbox_conf *conf, struct vmm_error *err)
@@ -134,15 +179,6 @@ static int enter_namespaces(struct vmm_error *err)
                  : 0;
 }
 
-/* By system call: libc's capset is another library. */
-static int drop_capabilities(void)
-{
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-
-    return syscall(SYS_capset, &head, none) < 0 ? -errno : 0;
-}
-
 static int drop_bounding_set(void)
 {
     for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
@@ -155,6 +191,7 @@ static int drop_bounding_set(void)
 
 static int drop_privileges(const struct sandbox_conf *conf, struct vmm_error *err)
 {
+    static const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
     int r = drop_bounding_set();
 
     if (r == 0 && conf->change_user &&
@@ -163,7 +200,7 @@ static int drop_privileges(const struct sandbox_conf *conf, struct vmm_error *er
         r = -errno;
     }
     if (r == 0) {
-        r = drop_capabilities();
+        r = set_capabilities(none);
     }
     if (r == 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
                    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)) {
