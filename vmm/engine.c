@@ -241,7 +241,7 @@ void engine_idle_work(struct engine *e)
     int fd;
 
     pthread_mutex_lock(&e->lock);
-    fd = e->run.state == RUN_FROZEN ? e->save_fd : -1;
+    fd = e->save_fd; /* came while FROZEN, and nothing has run since */
     pthread_mutex_unlock(&e->lock);
     if (fd < 0) {
         return;

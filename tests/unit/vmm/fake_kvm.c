@@ -119,7 +119,7 @@ static int f_create_pit(int fd, const struct kvm_pit_config *conf)
 static int f_get_irqchip(int fd, struct kvm_irqchip *chip)
 {
     (void)fd;
-    *chip = fake_vm.irqchip.chip[chip->chip_id];
+    memcpy(&chip->chip, &fake_vm.irqchip.chip[chip->chip_id].chip, sizeof chip->chip);
     return 0;
 }
 
