@@ -227,6 +227,11 @@ tests_unit_vmm_check_blk_walls_SOURCES = tests/unit/vmm/check_blk_walls.c
 tests_unit_vmm_check_blk_walls_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_walls_LDADD = libvmm_io.la $(UNIT_LIBS)
 
+# Run by hand: no KVM, no network.
+check_PROGRAMS += tests/bench/bench_vm_state
+tests_bench_bench_vm_state_SOURCES = tests/bench/bench_vm_state.c tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
+tests_bench_bench_vm_state_LDADD = libvmm_io.la
+
 # For tests/kvm/run.
 check_PROGRAMS += tests/kvm/vmmtalk
 tests_kvm_vmmtalk_SOURCES = tests/kvm/vmmtalk.c
