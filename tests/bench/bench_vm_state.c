@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bug.h"
@@ -51,6 +51,14 @@ static double seconds_since(uint64_t start_ns)
     return (double)(loop_now_ns() - start_ns) / (double)NSEC_PER_SEC;
 }
 
+static double cpu_s(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / (double)NSEC_PER_SEC;
+}
+
 static void check(int r, const struct vmm_error *err)
 {
     if (r < 0) {
@@ -62,7 +70,7 @@ static void check(int r, const struct vmm_error *err)
 static void measure(const char *path, uint64_t ram_len, uint64_t used)
 {
     struct engine *e = open_engine(ram_len);
-    double save_s, sync_s, load_s, mib = (double)ram_len / (1 << 20);
+    double save_s, sync_s, load_s, save_cpu, load_cpu, mib = (double)ram_len / (1 << 20);
     struct vmm_error err;
     uint64_t start, bytes;
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -70,23 +78,27 @@ static void measure(const char *path, uint64_t ram_len, uint64_t used)
     BUG_ON(fd < 0);
     fill(used);
     start = loop_now_ns();
+    save_cpu = cpu_s();
     check(engine_state_save(e, fd, path, &bytes, &err), &err);
     save_s = seconds_since(start);
+    save_cpu = cpu_s() - save_cpu;
     (void)fsync(fd);
     sync_s = seconds_since(start);
     engine_close(e);
     e = open_engine(ram_len);
     BUG_ON(lseek(fd, 0, SEEK_SET) < 0);
     start = loop_now_ns();
+    load_cpu = cpu_s();
     check(engine_state_load(e, fd, path, &err), &err);
     load_s = seconds_since(start);
+    load_cpu = cpu_s() - load_cpu;
     engine_close(e);
     close(fd);
     printf("{\"ram_mib\":%.0f,\"used_mib\":%.0f,\"file_bytes\":%llu,\"save_s\":%.3f,"
-           "\"save_synced_s\":%.3f,\"save_mib_s\":%.0f,\"restore_s\":%.3f,"
-           "\"restore_mib_s\":%.0f}\n",
+           "\"save_synced_s\":%.3f,\"save_cpu_s\":%.3f,\"restore_s\":%.3f,"
+           "\"restore_cpu_s\":%.3f}\n",
            mib, (double)used / (1 << 20), (unsigned long long)bytes, save_s, sync_s,
-           (double)used / (1 << 20) / save_s, load_s, (double)used / (1 << 20) / load_s);
+           save_cpu, load_s, load_cpu);
     fflush(stdout);
 }
 
