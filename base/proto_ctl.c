@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "base/bug.h"
 #include "base/units.h"
@@ -310,6 +312,8 @@ const char *ctl_reason_str(enum ctl_reason reason)
         return "message is malformed";
     case CTL_OVER_BUDGET:
         return "message would need too much memory";
+    case CTL_TOO_MANY_FDS:
+        return "more open files came with a message than are allowed";
     case CTL_BAD_FIELD:
         return "a field has a value that is not allowed";
     }
@@ -317,17 +321,39 @@ const char *ctl_reason_str(enum ctl_reason reason)
 }
 
 /* Sockets ---------------------------------------------------------------------------- */
-int ctl_send(int fd, enum ctl_kind kind, const void *message)
+/* Room for the files of one message, aligned as the kernel wants it. */
+union fd_room {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(CTL_FDS_MAX * sizeof(int))];
+};
+
+int ctl_send_fds(int fd, enum ctl_kind kind, const void *message, const int *fds,
+                 size_t fd_count)
 {
     uint8_t buf[CTL_MSG_MAX];
-    size_t len = ctl_pack(kind, message, buf, sizeof buf);
+    struct iovec part = {.iov_base = buf};
+    struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1};
+    union fd_room room = {.bytes = {0}};
     ssize_t n;
 
-    if (len == 0) {
+    BUG_ON(fd_count > CTL_FDS_MAX);
+    part.iov_len = ctl_pack(kind, message, buf, sizeof buf);
+    if (part.iov_len == 0) {
         return -EMSGSIZE;
     }
+    if (fd_count > 0) {
+        struct cmsghdr *c;
+
+        head.msg_control = room.bytes;
+        head.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+        c = CMSG_FIRSTHDR(&head);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
+    }
     do {
-        n = send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = sendmsg(fd, &head, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
         return errno == EPIPE ? -ECONNRESET : -errno;
@@ -335,26 +361,82 @@ int ctl_send(int fd, enum ctl_kind kind, const void *message)
     return 0;
 }
 
-int ctl_recv(int fd, struct ctl_msg *ret_msg, enum ctl_reason *ret_reason)
+int ctl_send(int fd, enum ctl_kind kind, const void *message)
 {
-    uint8_t buf[CTL_MSG_MAX];
-    enum ctl_reason reason;
-    ssize_t n;
+    return ctl_send_fds(fd, kind, message, NULL, 0);
+}
 
-    do {
-        n = recv(fd, buf, sizeof buf, MSG_DONTWAIT | MSG_TRUNC);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0) {
-        return -errno;
-    }
+static int take_datagram(const uint8_t *buf, ssize_t n, struct ctl_msg *ret_msg,
+                         enum ctl_reason *ret_reason)
+{
+    enum ctl_reason reason;
+
     if (n == 0) {
         return -ECONNRESET;
     }
     /* MSG_TRUNC gives the real length: a datagram that was cut is never parsed. */
-    reason = (size_t)n > sizeof buf ? CTL_TOO_LONG : ctl_unpack(buf, (size_t)n, ret_msg);
+    reason = n > CTL_MSG_MAX ? CTL_TOO_LONG : ctl_unpack(buf, (size_t)n, ret_msg);
     if (reason != CTL_OK) {
         *ret_reason = reason;
         return -EBADMSG;
     }
     return 0;
+}
+
+int ctl_recv(int fd, struct ctl_msg *ret_msg, enum ctl_reason *ret_reason)
+{
+    uint8_t buf[CTL_MSG_MAX];
+    ssize_t n;
+
+    do {
+        n = recv(fd, buf, sizeof buf, MSG_DONTWAIT | MSG_TRUNC);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : take_datagram(buf, n, ret_msg, ret_reason);
+}
+
+/* The files of a message, counted; only what SCM_RIGHTS says are files. */
+static size_t take_fds(struct msghdr *head, int ret_fds[CTL_FDS_MAX])
+{
+    size_t count = 0;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(head); c != NULL; c = CMSG_NXTHDR(head, c)) {
+        size_t len = c->cmsg_len - CMSG_LEN(0);
+
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+            count + len / sizeof(int) <= CTL_FDS_MAX) {
+            memcpy(ret_fds + count, CMSG_DATA(c), len);
+            count += len / sizeof(int);
+        }
+    }
+    return count;
+}
+
+int ctl_recv_fds(int fd, struct ctl_msg *ret_msg, enum ctl_reason *ret_reason,
+                 int ret_fds[CTL_FDS_MAX], size_t *ret_fd_count)
+{
+    uint8_t buf[CTL_MSG_MAX];
+    struct iovec part = {.iov_base = buf, .iov_len = sizeof buf};
+    union fd_room room;
+    struct msghdr head = {.msg_iov = &part,
+                          .msg_iovlen = 1,
+                          .msg_control = room.bytes,
+                          .msg_controllen = sizeof room.bytes};
+    ssize_t n;
+
+    *ret_fd_count = 0;
+    do {
+        n = recvmsg(fd, &head, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return -errno;
+    }
+    *ret_fd_count = take_fds(&head, ret_fds);
+    if (head.msg_flags & MSG_CTRUNC) { /* some were lost: which ones is not known */
+        while (*ret_fd_count > 0) {
+            close(ret_fds[--*ret_fd_count]);
+        }
+        *ret_reason = CTL_TOO_MANY_FDS;
+        return -EBADMSG;
+    }
+    return take_datagram(buf, n, ret_msg, ret_reason);
 }

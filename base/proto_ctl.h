@@ -47,6 +47,7 @@ enum ctl_reason {
                        */
     CTL_MALFORMED,
     CTL_OVER_BUDGET,
+    CTL_TOO_MANY_FDS,
     CTL_BAD_FIELD, /* an id that is not 16 bytes, a string over its limit, an enum out of
                       range */
 };
@@ -62,3 +63,11 @@ const char *ctl_reason_str(enum ctl_reason reason);
  * -EBADMSG: *ret_reason). */
 int ctl_send(int fd, enum ctl_kind kind, const void *message);
 int ctl_recv(int fd, struct ctl_msg *ret_msg, enum ctl_reason *ret_reason);
+/* The same with open files riding along (SCM_RIGHTS; at most CTL_FDS_MAX). ctl_recv drops
+ * such files unseen. The receiver gets them close-on-exec, also with a message that was
+ * refused with -EBADMSG, and closes them; more than CTL_FDS_MAX are none, and -EBADMSG.
+ */
+int ctl_send_fds(int fd, enum ctl_kind kind, const void *message, const int *fds,
+                 size_t fd_count);
+int ctl_recv_fds(int fd, struct ctl_msg *ret_msg, enum ctl_reason *ret_reason,
+                 int ret_fds[CTL_FDS_MAX], size_t *ret_fd_count);

@@ -5,7 +5,8 @@ sbin_PROGRAMS += gemel-vmm
 gemel_vmm_SOURCES = \
 	programs/gemel_vmm.c \
 	programs/gemel_vmm_opts.c programs/gemel_vmm_opts.h \
-	programs/gemel_vmm_probe.c programs/gemel_vmm_probe.h
+	programs/gemel_vmm_probe.c programs/gemel_vmm_probe.h \
+	programs/gemel_vmm_walls.c programs/gemel_vmm_walls.h
 gemel_vmm_LDADD = libvmm_io.la libvmm_core.la libbase_io.la
 $(gemel_vmm_OBJECTS): base/proto_ctl.pb-c.h
 dist_man8_MANS += doc/gemel-vmm.8

@@ -2,6 +2,7 @@
 /* gemel-vmm: one process per VM. This file ties the engine to the loop, the sockets and
  * the log files. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,10 +16,13 @@
 #include "base/uuid.h"
 #include "programs/gemel_vmm_opts.h"
 #include "programs/gemel_vmm_probe.h"
+#include "programs/gemel_vmm_walls.h"
+#include "vmm/blk_uring.h"
 #include "vmm/console.h"
 #include "vmm/dev.h"
 #include "vmm/net_tap.h"
 #include "vmm/rot_file.h"
+#include "vmm/sandbox.h"
 #include "vmm/vmm_ctl.h"
 
 #define POWERDOWN_GRACE_NS (5 * NSEC_PER_SEC)
@@ -31,6 +35,7 @@ struct program {
     struct console *console;
     struct vmm_ctl *ctl;
     struct rot_file debug_log;
+    int exit_fd;
     loop_timer kill_timer;
     bool kill_armed;
     struct engine_status last;
@@ -81,6 +86,24 @@ static void take_notices(struct program *p)
     }
 }
 
+static void take_saved(struct program *p)
+{
+    struct engine_saved saved;
+
+    if (!engine_take_saved(p->engine, &saved)) {
+        return;
+    }
+    if (saved.result < 0) {
+        log_err("vm %s: %s", p->opts.name, saved.err.text);
+    } else {
+        log_info("vm %s: state saved, %llu bytes", p->opts.name,
+                 (unsigned long long)saved.bytes);
+    }
+    if (p->ctl) {
+        vmm_ctl_saved(p->ctl, &saved);
+    }
+}
+
 static int on_engine_event(int fd, int revents, void *data)
 {
     struct program *p = data;
@@ -92,6 +115,7 @@ static int on_engine_event(int fd, int revents, void *data)
         pump_debug(p);
     }
     take_notices(p);
+    take_saved(p);
     return 0;
 }
 
@@ -210,10 +234,12 @@ static int open_outputs(struct program *p, struct vmm_error *err)
                               .ctx = p};
     int r;
 
+    gemel_vmm_files_begin(o);
     r = console_open(p->loop, &cc, &p->console, err);
     if (r >= 0 && o->debug_log) {
         r = rot_file_open(&p->debug_log, o->debug_log, LOG_FILE_BYTES_MAX, err);
     }
+    gemel_vmm_files_end(o);
     return r;
 }
 
@@ -233,6 +259,22 @@ static int open_control(struct program *p, struct vmm_error *err)
         }
     }
     return cc.listen_fd < 0 ? 0 : vmm_ctl_open(p->loop, &cc, &p->ctl, err);
+}
+
+/* Without an agent nobody hands the disks over. */
+static int open_disks(struct program *p, struct vmm_error *err)
+{
+    const struct engine_conf *conf = &p->opts.engine;
+    int fd[VM_DISKS_MAX];
+    unsigned count = 0;
+    int r = 0;
+
+    for (; r >= 0 && count < conf->disk_count; count += r >= 0) {
+        r = blk_disk_file(conf->disk[count].path, conf->disk[count].read_only, &fd[count],
+                          err);
+    }
+    engine_disks(p->engine, fd, count);
+    return r;
 }
 
 static int setup(struct program *p, struct vmm_error *err)
@@ -255,6 +297,16 @@ static int setup(struct program *p, struct vmm_error *err)
     if (r >= 0) {
         r = watch(p, err);
     }
+    if (r >= 0 && p->opts.run) {
+        r = open_disks(p, err);
+    }
+    if (r >= 0) {
+        r = gemel_vmm_walls(&p->opts, err);
+    }
+    if (r >= 0) {
+        r = engine_go(p->engine, err);
+    }
+    sandbox_thread(SANDBOX_LOOP);
     return r;
 }
 
@@ -282,7 +334,7 @@ static void write_exit_file(const struct program *p, const char *reason, const c
     char instance[UUID_STR_LEN + 1], quoted[2 * VMM_ERROR_MAX], line[3 * VMM_ERROR_MAX];
     int len, r;
 
-    if (!p->opts.exit_file) {
+    if (p->exit_fd < 0) {
         return;
     }
     uuid_format(p->opts.instance, instance);
@@ -291,8 +343,9 @@ static void write_exit_file(const struct program *p, const char *reason, const c
         line, sizeof line,
         "{\"reason\":\"%s\",\"text\":\"%s\",\"epoch\":%llu,\"instance\":\"%s\"}\n",
         reason, quoted, (unsigned long long)p->last.epoch, instance);
-    r = os_file_replace(p->opts.exit_file, line, (size_t)len, 0640);
-    if (r < 0) {
+    r = os_write_all(p->exit_fd, line, (size_t)len);
+    if (r < 0 || fsync(p->exit_fd) < 0) {
+        r = r < 0 ? r : -errno;
         log_err("cannot write exit file %s: %s", p->opts.exit_file, strerror(-r));
     }
 }
@@ -306,13 +359,30 @@ static void teardown(struct program *p)
         }
     }
     vmm_ctl_close(p->ctl);
-    if (p->ctl && p->opts.control_path) {
+    if (p->ctl && p->opts.control_path && !sandbox_entered()) {
         (void)unlink(p->opts.control_path);
     }
     console_close(p->console);
     rot_file_close(&p->debug_log);
     engine_close(p->engine);
     loop_free(p->loop);
+    if (p->exit_fd >= 0) {
+        close(p->exit_fd);
+    }
+}
+
+/* Once inside, nothing is made any more: who has not written it by the end was killed. */
+static void open_exit_file(struct program *p)
+{
+    const char *path = p->opts.exit_file;
+
+    if (!path) {
+        return;
+    }
+    p->exit_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+    if (p->exit_fd < 0) {
+        log_err("cannot make exit file %s: %s", path, strerror(errno));
+    }
 }
 
 static int run(struct program *p)
@@ -320,6 +390,7 @@ static int run(struct program *p)
     struct vmm_error err = {""};
     bool good;
 
+    open_exit_file(p);
     if (setup(p, &err) < 0) {
         log_err("vm %s: %s", p->opts.name, err.text[0] ? err.text : "out of memory");
         write_exit_file(p, run_end_str(RUN_END_HOST), err.text);
@@ -341,7 +412,7 @@ static int run(struct program *p)
 
 int main(int argc, char **argv)
 {
-    struct program p = {.debug_log.fd = -1};
+    struct program p = {.debug_log.fd = -1, .exit_fd = -1};
     int code, r;
 
     if (vmm_opts_parse(argc, argv, &p.opts, &code) < 0) {
@@ -349,10 +420,13 @@ int main(int argc, char **argv)
     }
     p.opts.engine.kvm = &kvm_linux;
     p.opts.engine.debug_output = p.opts.debug_log != NULL;
+    p.opts.engine.disks_by_path = p.opts.insecure_lab;
     if (p.opts.probe) {
         return gemel_vmm_probe(p.opts.engine.kvm_path, p.opts.json);
     }
+    gemel_vmm_files_begin(&p.opts);
     r = log_open("gemel-vmm", p.opts.log_path, p.opts.verbose ? LOG_DEBUG : LOG_INFO);
+    gemel_vmm_files_end(&p.opts);
     if (r < 0) {
         fprintf(stderr, "gemel-vmm: cannot open log %s: %s\n", p.opts.log_path,
                 strerror(-r));

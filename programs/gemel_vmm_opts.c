@@ -20,6 +20,8 @@ enum {
     OPT_UUID,
     OPT_INSTANCE,
     OPT_MACHINE,
+    OPT_CPUS,
+    OPT_TRANSPORT,
     OPT_MEMORY,
     OPT_FIRMWARE,
     OPT_KERNEL,
@@ -35,6 +37,11 @@ enum {
     OPT_CONTROL,
     OPT_EXIT_FILE,
     OPT_LOG,
+    OPT_UID,
+    OPT_GID,
+    OPT_MEMLOCK,
+    OPT_UFFD_FD,
+    OPT_INSECURE_LAB,
     OPT_RUN,
     OPT_TRIPLE_FAULT,
     OPT_KVM,
@@ -55,8 +62,11 @@ static const struct {
     {"name", OPT_NAME, "NAME", "name of the VM, for messages"},
     {"uuid", OPT_UUID, "UUID", "id of the VM"},
     {"instance", OPT_INSTANCE, "UUID", "id of this process; default: a fresh one"},
-    {"machine", OPT_MACHINE, "lockstep", "machine type"},
-    {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (at most 3G)"},
+    {"machine", OPT_MACHINE, "lockstep|standard", "machine type; default: lockstep"},
+    {"cpus", OPT_CPUS, "N", "vCPUs of machine standard, 1 to 64; default: 1"},
+    {"transport", OPT_TRANSPORT, "pci|mmio",
+     "virtio devices of machine standard; default: pci"},
+    {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (lockstep: at most 3G)"},
     {"firmware", OPT_FIRMWARE, "FILE", "ROM image, mapped to end at 4 GiB"},
     {"kernel", OPT_KERNEL, "FILE",
      "boot this kernel (bzImage, or ELF with a PVH entry) without firmware"},
@@ -78,6 +88,13 @@ static const struct {
     {"control", OPT_CONTROL, "SOCKET", "listen for the agent on this path"},
     {"exit-file", OPT_EXIT_FILE, "FILE", "why the VM ended, as one line of JSON"},
     {"log", OPT_LOG, "FILE", "messages of gemel-vmm; default: stderr"},
+    {"uid", OPT_UID, "N",
+     "user of its own for this VM; default for root: one that nobody has"},
+    {"gid", OPT_GID, "N", "group; default: the number of the user"},
+    {"memlock", OPT_MEMLOCK, "SIZE", "how much memory it may lock"},
+    {"uffd-fd", OPT_UFFD_FD, "N", "inherited /dev/userfaultfd"},
+    {"insecure-lab", OPT_INSECURE_LAB, NULL,
+     "no sandbox: a guest that breaks out is this user"},
     {"run", OPT_RUN, NULL, "start at once at epoch 0, without an agent (no ownership!)"},
     {"on-triple-fault", OPT_TRIPLE_FAULT, "reset|crash", "default: reset, as a PC does"},
     {"kvm", OPT_KVM, "DEVICE", "default: /dev/kvm"},
@@ -138,7 +155,7 @@ __attribute__((format(printf, 1, 2))) static int wrong(const char *format, ...)
 }
 
 /* Digits, and K, M or G. */
-static int parse_size(const char *text, uint64_t *ret_bytes)
+static int parse_size(const char *option, const char *text, uint64_t *ret_bytes)
 {
     static const char unit[] = "KMG";
     char digits[24];
@@ -156,7 +173,7 @@ static int parse_size(const char *text, uint64_t *ret_bytes)
     memcpy(digits, text, len);
     digits[len] = '\0';
     if (!text_u64(digits, 1, UINT64_MAX >> shift, &v)) {
-        return wrong("--memory %s: not a size; write 64M or 1G", text);
+        return wrong("--%s %s: not a size; write 64M or 1G", option, text);
     }
     *ret_bytes = v << shift;
     return 0;
@@ -170,6 +187,19 @@ static int parse_fd(const char *option, const char *text, int *ret_fd)
         return wrong("--%s %s: not a file descriptor number", option, text);
     }
     *ret_fd = (int)v;
+    return 0;
+}
+
+/* Not root, and not the one that says "no change". */
+static int parse_id(const char *option, const char *text, uint32_t *ret_id)
+{
+    uint64_t v;
+
+    if (!text_u64(text, 1, UINT32_MAX - 1, &v)) {
+        return wrong("--%s %s: not the number of a user or group other than root", option,
+                     text);
+    }
+    *ret_id = (uint32_t)v;
     return 0;
 }
 
@@ -266,6 +296,42 @@ static int parse_nic(struct vmm_opts *o, char *text)
     return r;
 }
 
+static int parse_machine(struct engine_conf *conf, const char *text)
+{
+    if (strcmp(text, "lockstep") == 0) {
+        conf->machine = MACHINE_LOCKSTEP;
+    } else if (strcmp(text, "standard") == 0) {
+        conf->machine = MACHINE_STANDARD;
+    } else {
+        return wrong("--machine %s: lockstep or standard", text);
+    }
+    return 0;
+}
+
+static int parse_cpus(struct engine_conf *conf, const char *text)
+{
+    uint64_t v;
+
+    if (!text_u64(text, 1, ENGINE_CPUS_MAX, &v)) {
+        return wrong("--cpus %s: a number from 1 to %d", text, ENGINE_CPUS_MAX);
+    }
+    conf->cpu_count = (unsigned)v;
+    return 0;
+}
+
+static int parse_transport(struct vmm_opts *o, const char *text)
+{
+    if (strcmp(text, "pci") == 0) {
+        o->engine.transport = MACHINE_TRANSPORT_PCI;
+    } else if (strcmp(text, "mmio") == 0) {
+        o->engine.transport = MACHINE_TRANSPORT_MMIO;
+    } else {
+        return wrong("--transport %s: pci or mmio", text);
+    }
+    o->transport_given = true;
+    return 0;
+}
+
 static int take(struct vmm_opts *o, int value, char *arg)
 {
     switch (value) {
@@ -277,11 +343,13 @@ static int take(struct vmm_opts *o, int value, char *arg)
     case OPT_INSTANCE:
         return parse_uuid("instance", arg, &o->instance);
     case OPT_MACHINE:
-        return strcmp(arg, "lockstep") == 0
-                   ? 0
-                   : wrong("--machine %s: this build knows only lockstep", arg);
+        return parse_machine(&o->engine, arg);
+    case OPT_CPUS:
+        return parse_cpus(&o->engine, arg);
+    case OPT_TRANSPORT:
+        return parse_transport(o, arg);
     case OPT_MEMORY:
-        return parse_size(arg, &o->engine.ram_len);
+        return parse_size("memory", arg, &o->engine.ram_len);
     case OPT_FIRMWARE:
         o->engine.rom_path = arg;
         return 0;
@@ -320,6 +388,18 @@ static int take(struct vmm_opts *o, int value, char *arg)
         return 0;
     case OPT_LOG:
         o->log_path = arg;
+        return 0;
+    case OPT_UID:
+        o->user_given = true;
+        return parse_id("uid", arg, &o->uid);
+    case OPT_GID:
+        return parse_id("gid", arg, &o->gid);
+    case OPT_MEMLOCK:
+        return parse_size("memlock", arg, &o->memlock_bytes);
+    case OPT_UFFD_FD:
+        return parse_fd("uffd-fd", arg, &o->uffd_fd);
+    case OPT_INSECURE_LAB:
+        o->insecure_lab = true;
         return 0;
     case OPT_RUN:
         o->run = true;
@@ -360,6 +440,20 @@ static int check(const struct vmm_opts *o)
     if (o->engine.ram_len == 0) {
         return wrong("--memory is missing");
     }
+    if (o->engine.machine == MACHINE_LOCKSTEP && o->engine.cpu_count > 1) {
+        return wrong("--cpus %u: machine lockstep has one vCPU; use --machine standard",
+                     o->engine.cpu_count);
+    }
+    if (o->engine.machine == MACHINE_LOCKSTEP &&
+        o->engine.transport == MACHINE_TRANSPORT_PCI) {
+        return wrong("--transport pci: machine lockstep has virtio-mmio only");
+    }
+    if (o->gid && !o->user_given) {
+        return wrong("--gid without --uid");
+    }
+    if (o->insecure_lab && o->user_given) {
+        return wrong("--insecure-lab does not change the user: leave --uid out");
+    }
     if (o->control_fd >= 0 && o->control_path) {
         return wrong("give either --control or --control-fd");
     }
@@ -371,7 +465,11 @@ static int check(const struct vmm_opts *o)
 
 int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_exit_code)
 {
-    struct vmm_opts o = {.control_fd = -1, .name = "vm", .engine.kvm_path = "/dev/kvm"};
+    struct vmm_opts o = {.control_fd = -1,
+                         .uffd_fd = -1,
+                         .memlock_bytes = UINT64_MAX,
+                         .name = "vm",
+                         .engine.kvm_path = "/dev/kvm"};
     struct option longs[OPTION_COUNT + 1] = {{0}};
     int c, r = 0;
 
@@ -401,6 +499,9 @@ int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_ex
     }
     if (r == 0 && optind < argc) {
         r = wrong("unexpected argument '%s'", argv[optind]);
+    }
+    if (r == 0 && o.engine.machine == MACHINE_STANDARD && !o.transport_given) {
+        o.engine.transport = MACHINE_TRANSPORT_PCI;
     }
     if (r == 0) {
         r = check(&o);

@@ -200,7 +200,20 @@ static int device_sectors(dev_t rdev, uint64_t *ret_sectors)
     return 0;
 }
 
-static int info_of(const char *path, const struct stat *st,
+/* sysfs cannot be seen from within the sandbox. */
+static int open_device_sectors(int fd, uint64_t *ret_sectors)
+{
+    uint64_t bytes;
+
+    if (ioctl(fd, BLKGETSIZE64, &bytes) < 0) {
+        return -errno;
+    }
+    *ret_sectors = bytes / SECTOR_LEN;
+    return 0;
+}
+
+/* fd -1: not open. */
+static int info_of(const char *path, int fd, const struct stat *st,
                    struct blk_disk_info *ret_info, struct vmm_error *err)
 {
     struct blk_disk_info info = {.dev = st->st_dev,
@@ -209,7 +222,8 @@ static int info_of(const char *path, const struct stat *st,
     int r;
 
     if (S_ISBLK(st->st_mode)) {
-        r = device_sectors(st->st_rdev, &info.sectors);
+        r = fd < 0 ? device_sectors(st->st_rdev, &info.sectors)
+                   : open_device_sectors(fd, &info.sectors);
         if (r < 0) {
             return vmm_fail(err, r,
                             "disk %s: cannot read the size of this block device: %s",
@@ -251,7 +265,7 @@ int blk_disk_look(const char *path, bool read_only, struct blk_disk_info *ret_in
         return vmm_fail(err, -errno, "disk %s: this user may not %s it: %s", path,
                         read_only ? "read" : "write", strerror(errno));
     }
-    return info_of(path, &st, ret_info, err);
+    return info_of(path, -1, &st, ret_info, err);
 }
 
 /* Some file systems take the flag and refuse each transfer, or want more than 512 bytes:
@@ -269,45 +283,67 @@ static bool direct_works(int fd)
     return works;
 }
 
-int blk_disk_open(struct blk_uring *blk, unsigned disk, const char *path, bool read_only,
-                  const struct blk_disk_info *info, struct vmm_error *err)
+int blk_disk_file(const char *path, bool read_only, int *ret_fd, struct vmm_error *err)
 {
-    int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+    int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+
+    if (fd < 0) {
+        return vmm_fail(err, -errno, "cannot open disk %s for %s: %s", path,
+                        read_only ? "reading" : "writing", strerror(errno));
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+/* Past the page cache if that works, and with no other flag (an O_APPEND would move every
+ * write). 0 or -errno. */
+static int set_direct(int fd, bool *ret_direct)
+{
+    *ret_direct = fcntl(fd, F_SETFL, O_DIRECT) == 0 && direct_works(fd);
+    return *ret_direct || fcntl(fd, F_SETFL, 0) == 0 ? 0 : -errno;
+}
+
+static int check_same(const char *path, const struct blk_disk_info *then,
+                      const struct blk_disk_info *now, struct vmm_error *err)
+{
+    if (now->dev == then->dev && now->ino == then->ino && now->rdev == then->rdev &&
+        now->sectors == then->sectors) {
+        return 0;
+    }
+    return vmm_fail(
+        err, -ESTALE,
+        "disk %s was replaced or resized after this VMM was made (%llu sectors then, "
+        "%llu now); start the VM again",
+        path, (unsigned long long)then->sectors, (unsigned long long)now->sectors);
+}
+
+int blk_disk_take(struct blk_uring *blk, unsigned disk, int fd, const char *path,
+                  bool read_only, const struct blk_disk_info *info, struct vmm_error *err)
+{
     struct blk_disk_info now;
     struct stat st;
-    bool direct = true;
-    int fd, r;
+    bool direct;
+    int mode, r;
 
     BUG_ON(disk >= VM_DISKS_MAX || blk->disk[disk].fd >= 0);
-    fd = open(path, flags | O_DIRECT);
-    if (fd >= 0 && !direct_works(fd)) {
-        close(fd);
-        fd = -1;
-        errno = EINVAL;
-    }
-    if (fd < 0 && errno == EINVAL) {
-        direct = false;
-        fd = open(path, flags);
-    }
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        r = vmm_fail(err, -errno, "cannot open disk %s for %s: %s", path,
-                     read_only ? "reading" : "writing", strerror(errno));
+    mode = fcntl(fd, F_GETFL);
+    if (mode < 0 || (mode & O_PATH) || fstat(fd, &st) < 0 ||
+        ((mode & O_ACCMODE) != O_RDWR && (!read_only || (mode & O_ACCMODE)))) {
+        r = vmm_fail(err, -EBADF, "disk %s came as a file that is not open for %s", path,
+                     read_only ? "reading" : "reading and writing");
         goto out;
     }
-    r = info_of(path, &st, &now, err);
+    r = info_of(path, fd, &st, &now, err);
+    if (r >= 0) {
+        r = check_same(path, info, &now, err);
+    }
     if (r < 0) {
         goto out;
     }
-    if (now.dev != info->dev || now.ino != info->ino || now.rdev != info->rdev ||
-        now.sectors != info->sectors) {
-        r = vmm_fail(
-            err, -ESTALE,
-            "disk %s was replaced or resized after this VMM was made (%llu sectors then, "
-            "%llu now); start the VM again",
-            path, (unsigned long long)info->sectors, (unsigned long long)now.sectors);
-        goto out;
+    r = set_direct(fd, &direct);
+    if (r >= 0) {
+        r = io_uring_register_files_update(&blk->ring, disk, &fd, 1);
     }
-    r = io_uring_register_files_update(&blk->ring, disk, &fd, 1);
     if (r < 0) {
         vmm_fail(err, r, "cannot hand disk %s to io_uring: %s", path, strerror(-r));
         goto out;
@@ -316,10 +352,17 @@ int blk_disk_open(struct blk_uring *blk, unsigned disk, const char *path, bool r
         .fd = fd, .read_only = read_only, .direct = direct, .sectors = now.sectors};
     return 0;
 out:
-    if (fd >= 0) {
-        close(fd);
-    }
+    close(fd);
     return r;
+}
+
+int blk_disk_open(struct blk_uring *blk, unsigned disk, const char *path, bool read_only,
+                  const struct blk_disk_info *info, struct vmm_error *err)
+{
+    int fd = -1, r;
+
+    r = blk_disk_file(path, read_only, &fd, err);
+    return r < 0 ? r : blk_disk_take(blk, disk, fd, path, read_only, info, err);
 }
 
 /* Requests
@@ -435,6 +478,11 @@ bool blk_push(struct blk_uring *blk)
         (void)io_uring_submit(&blk->ring);
     }
     return io_uring_sq_ready(&blk->ring) == 0;
+}
+
+bool blk_unpushed(const struct blk_uring *blk)
+{
+    return blk->answered || io_uring_sq_ready(&blk->ring) > 0;
 }
 
 static bool op_known(enum request_op op)

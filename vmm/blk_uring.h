@@ -4,7 +4,8 @@
  * vCPU thread only.
  *
  * R1: a disk is looked at (size, identity) when the VMM is made, and opened for reading
- * or writing only at START; a file that was replaced or resized in between is refused.
+ * or writing only at START, by whoever gives that order (a VMM in its sandbox opens
+ * nothing); a file that was replaced or resized in between is refused.
  * O_DIRECT where the file system can, through aligned bounce buffers. FLUSH is FSYNC with
  * DATASYNC, and covers every write completed before it was submitted. A failed one is
  * latched: the kernel has dropped the dirty pages and a later fsync would lie, so writes
@@ -37,7 +38,14 @@ void blk_uring_close(struct blk_uring *blk);
 /* Size and identity without opening the data: 0 or -errno with a text. */
 int blk_disk_look(const char *path, bool read_only, struct blk_disk_info *ret_info,
                   struct vmm_error *err);
-/* At START. `info` is what blk_disk_look said. */
+/* Opens a disk for blk_disk_take. */
+int blk_disk_file(const char *path, bool read_only, int *ret_fd, struct vmm_error *err);
+/* At START. `fd` is the disk, open, and taken in any case; `path` is for messages; `info`
+ * is what blk_disk_look said. */
+int blk_disk_take(struct blk_uring *blk, unsigned disk, int fd, const char *path,
+                  bool read_only, const struct blk_disk_info *info,
+                  struct vmm_error *err);
+/* Both. */
 int blk_disk_open(struct blk_uring *blk, unsigned disk, const char *path, bool read_only,
                   const struct blk_disk_info *info, struct vmm_error *err);
 
@@ -47,6 +55,8 @@ void blk_submit(struct blk_uring *blk, unsigned disk, const struct blk_request *
  * before the guest runs on. False: the kernel is short of memory and did not take all of
  * it; call again soon. */
 bool blk_push(struct blk_uring *blk);
+/* Something was submitted and not handed to the kernel yet. */
+bool blk_unpushed(const struct blk_uring *blk);
 /* Calls `done` for each finished request; returns how many. */
 unsigned blk_reap(struct blk_uring *blk, blk_done_fn done, void *ctx);
 /* There is something to reap: a look at shared memory, no system call. */

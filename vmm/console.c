@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "vmm/rot_file.h"
+#include "vmm/sandbox.h"
 
 #define NO_FD (-1)
 
@@ -263,7 +264,9 @@ void console_close(struct console *c)
     if (c->listen_fd >= 0) {
         loop_fd_del(c->loop, c->listen_fd);
         close(c->listen_fd);
-        (void)unlink(c->conf.socket_path);
+        if (!sandbox_entered()) { /* else its name is out of reach */
+            (void)unlink(c->conf.socket_path);
+        }
     }
     rot_file_close(&c->log);
     free(c->replay);

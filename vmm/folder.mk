@@ -95,10 +95,38 @@ tests_golden_acpi_run_SOURCES = tests/golden/acpi_run.c
 tests_golden_acpi_run_LDADD = libvmm_core.la libbase_io.la
 GOLDEN_TESTS += tests/golden/acpi.sh
 EXTRA_DIST += tests/golden/acpi
+UNIT_TESTS += tests/unit/vmm/check_pci
+tests_unit_vmm_check_pci_SOURCES = tests/unit/vmm/check_pci.c $(VMM_RIG)
+tests_unit_vmm_check_pci_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_pci_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_msix
+tests_unit_vmm_check_msix_SOURCES = tests/unit/vmm/check_msix.c $(VMM_RIG)
+tests_unit_vmm_check_msix_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_msix_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vpci
+tests_unit_vmm_check_vpci_SOURCES = tests/unit/vmm/check_vpci.c $(VMM_RIG)
+tests_unit_vmm_check_vpci_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_vpci_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_virtio
+tests_unit_vmm_check_virtio_SOURCES = tests/unit/vmm/check_virtio.c $(VMM_RIG)
+tests_unit_vmm_check_virtio_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_virtio_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_pvpanic
+tests_unit_vmm_check_pvpanic_SOURCES = tests/unit/vmm/check_pvpanic.c $(VMM_RIG)
+tests_unit_vmm_check_pvpanic_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_pvpanic_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_i6300esb
+tests_unit_vmm_check_i6300esb_SOURCES = tests/unit/vmm/check_i6300esb.c $(VMM_RIG)
+tests_unit_vmm_check_i6300esb_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_i6300esb_LDADD = $(VMM_UNIT_LIBS)
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
+	vmm/cpu_state.c vmm/cpu_state.h \
+	vmm/msr_table.c vmm/msr_table.h \
+	vmm/state_stream.c vmm/state_stream.h \
 	vmm/cpuid_lockstep.c vmm/cpuid_lockstep.h \
+	vmm/cpuid_standard.c vmm/cpuid_standard.h \
 	vmm/run_state.c vmm/run_state.h
 
 # libvmm_io.la is the shell: KVM, threads, files, tap, sockets.
@@ -110,12 +138,18 @@ libvmm_io_la_SOURCES = \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
-	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_vcpu.c \
+	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \
+	vmm/engine_state.c vmm/engine_state.h \
 	vmm/input_queue.c vmm/input_queue.h \
+	vmm/landlock.c vmm/landlock.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
 	vmm/net_tap.c vmm/net_tap.h \
 	vmm/probe.c vmm/probe.h \
 	vmm/rot_file.c vmm/rot_file.h \
+	vmm/irqchip.c vmm/irqchip.h \
+	vmm/sandbox.c vmm/sandbox.h \
+	vmm/sandbox_root.c vmm/sandbox_root.h \
+	vmm/syscall_filter.c vmm/syscall_filter.h \
 	vmm/vcpu.c vmm/vcpu.h \
 	vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \

@@ -84,7 +84,12 @@ int rot_file_write(struct rot_file *f, const void *bytes, size_t len)
     if (f->fd < 0) {
         r = reopen(f);
     } else if (f->len_max > 0 && f->len > 0 && f->len + len > f->len_max) {
-        r = rotate(f); /* if it fails, the old file grows on: the bytes matter more */
+        r = rotate(f);
+        if (r == -ENOENT || r == -EACCES || r == -EROFS) {
+            /* What a guest can make grow needs an end. */
+            r = ftruncate(f->fd, 0) < 0 ? -errno : 0;
+            f->len = r < 0 ? f->len : 0;
+        } /* other failures pass: the old file grows on, the bytes matter more */
     }
     if (f->fd >= 0) {
         int w = os_write_all(f->fd, bytes, len);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An append-only file of raw bytes, rotated by size: x.log -> x-1.log ... x-N.log
- * (LOG_FILES_KEPT). For guest output; our own messages go through base/log. A write that
- * fails is reported once and retried with the next bytes.
+ * (LOG_FILES_KEPT). Where the names cannot be reached (the sandbox of a VM that was
+ * started by hand) the file starts over instead. For guest output; our own messages go
+ * through base/log. A write that fails is reported once and retried with the next bytes.
  */
 #pragma once
 
