@@ -49,8 +49,8 @@ start32:
     copy pml4, pulse_pml4, 1
     copy pdpt, pulse_pdpt, 4
     copy directory_low, pulse_directories, 512
-    copy directory_view, pulse_directories + 1023 * 8, 1
-    copy directory_top, pulse_directories + 2032 * 8, 16
+    copy directory_view, pulse_directories+1023*8, 1
+    copy directory_top, pulse_directories+2032*8, 16
     movl $pulse_pml4, %eax
     movl %eax, %cr3
     movl $0xc0000080, %ecx              /* EFER.LME */
