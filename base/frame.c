@@ -60,6 +60,14 @@ enum frame_reason frame_check(const void *buf, size_t len, uint32_t magic,
     return FRAME_OK;
 }
 
+uint32_t frame_body_len(const void *header)
+{
+    struct bytes_rd rd = bytes_rd_make(header, FRAME_HEADER_LEN);
+
+    rd.pos = 4 + 2 + 2 + 8;
+    return bytes_rd_u32(&rd);
+}
+
 size_t frame_encode(const struct frame *frame, uint32_t magic, void *buf, size_t cap)
 {
     struct bytes_wr wr = bytes_wr_make(buf, cap);

@@ -37,6 +37,7 @@
 #define GMEM_REGIONS_MAX      8
 #define BUS_RANGES_MAX        64
 #define VIRTQ_SIZE_MAX        256
+#define VIRTIO_QUEUES_MAX     17
 #define GUEST_CMDLINE_MAX     2047
 #define BLK_REQUEST_MAX       (128 * 1024) /* bytes of one disk request */
 #define STATE_SECTIONS_MAX    256

@@ -86,6 +86,24 @@ static void take_notices(struct program *p)
     }
 }
 
+static void take_saved(struct program *p)
+{
+    struct engine_saved saved;
+
+    if (!engine_take_saved(p->engine, &saved)) {
+        return;
+    }
+    if (saved.result < 0) {
+        log_err("vm %s: %s", p->opts.name, saved.err.text);
+    } else {
+        log_info("vm %s: state saved, %llu bytes", p->opts.name,
+                 (unsigned long long)saved.bytes);
+    }
+    if (p->ctl) {
+        vmm_ctl_saved(p->ctl, &saved);
+    }
+}
+
 static int on_engine_event(int fd, int revents, void *data)
 {
     struct program *p = data;
@@ -97,6 +115,7 @@ static int on_engine_event(int fd, int revents, void *data)
         pump_debug(p);
     }
     take_notices(p);
+    take_saved(p);
     return 0;
 }
 

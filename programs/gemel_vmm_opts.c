@@ -20,8 +20,12 @@ enum {
     OPT_UUID,
     OPT_INSTANCE,
     OPT_MACHINE,
+    OPT_CPUS,
+    OPT_TRANSPORT,
     OPT_MEMORY,
     OPT_FIRMWARE,
+    OPT_KERNEL,
+    OPT_INITRD,
     OPT_APPEND,
     OPT_DISK,
     OPT_NIC,
@@ -58,11 +62,17 @@ static const struct {
     {"name", OPT_NAME, "NAME", "name of the VM, for messages"},
     {"uuid", OPT_UUID, "UUID", "id of the VM"},
     {"instance", OPT_INSTANCE, "UUID", "id of this process; default: a fresh one"},
-    {"machine", OPT_MACHINE, "lockstep", "machine type"},
-    {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (at most 3G)"},
+    {"machine", OPT_MACHINE, "lockstep|standard", "machine type; default: lockstep"},
+    {"cpus", OPT_CPUS, "N", "vCPUs of machine standard, 1 to 64; default: 1"},
+    {"transport", OPT_TRANSPORT, "pci|mmio",
+     "virtio devices of machine standard; default: pci"},
+    {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (lockstep: at most 3G)"},
     {"firmware", OPT_FIRMWARE, "FILE", "ROM image, mapped to end at 4 GiB"},
+    {"kernel", OPT_KERNEL, "FILE",
+     "boot this kernel (bzImage, or ELF with a PVH entry) without firmware"},
+    {"initrd", OPT_INITRD, "FILE", "with --kernel: its initial RAM disk"},
     {"append", OPT_APPEND, "TEXT",
-     "command line for the guest (fw_cfg opt/gemel/cmdline)"},
+     "command line of the kernel, or for firmware (fw_cfg opt/gemel/cmdline)"},
     {"disk", OPT_DISK, "path=FILE[,serial=S][,readonly]",
      "raw disk; repeatable, in order"},
     {"nic", OPT_NIC, "tap=NAME|fd=N[,mac=MAC]",
@@ -101,7 +111,7 @@ static const struct {
 
 static void print_help(void)
 {
-    printf("Usage: gemel-vmm --memory SIZE --firmware FILE [OPTION]...\n"
+    printf("Usage: gemel-vmm --memory SIZE --firmware FILE|--kernel FILE [OPTION]...\n"
            "Runs one virtual machine. With --control or --control-fd it waits for START "
            "from the\n"
            "node agent; with --run it starts at once.\n\n");
@@ -286,6 +296,42 @@ static int parse_nic(struct vmm_opts *o, char *text)
     return r;
 }
 
+static int parse_machine(struct engine_conf *conf, const char *text)
+{
+    if (strcmp(text, "lockstep") == 0) {
+        conf->machine = MACHINE_LOCKSTEP;
+    } else if (strcmp(text, "standard") == 0) {
+        conf->machine = MACHINE_STANDARD;
+    } else {
+        return wrong("--machine %s: lockstep or standard", text);
+    }
+    return 0;
+}
+
+static int parse_cpus(struct engine_conf *conf, const char *text)
+{
+    uint64_t v;
+
+    if (!text_u64(text, 1, ENGINE_CPUS_MAX, &v)) {
+        return wrong("--cpus %s: a number from 1 to %d", text, ENGINE_CPUS_MAX);
+    }
+    conf->cpu_count = (unsigned)v;
+    return 0;
+}
+
+static int parse_transport(struct vmm_opts *o, const char *text)
+{
+    if (strcmp(text, "pci") == 0) {
+        o->engine.transport = MACHINE_TRANSPORT_PCI;
+    } else if (strcmp(text, "mmio") == 0) {
+        o->engine.transport = MACHINE_TRANSPORT_MMIO;
+    } else {
+        return wrong("--transport %s: pci or mmio", text);
+    }
+    o->transport_given = true;
+    return 0;
+}
+
 static int take(struct vmm_opts *o, int value, char *arg)
 {
     switch (value) {
@@ -297,13 +343,21 @@ static int take(struct vmm_opts *o, int value, char *arg)
     case OPT_INSTANCE:
         return parse_uuid("instance", arg, &o->instance);
     case OPT_MACHINE:
-        return strcmp(arg, "lockstep") == 0
-                   ? 0
-                   : wrong("--machine %s: this build knows only lockstep", arg);
+        return parse_machine(&o->engine, arg);
+    case OPT_CPUS:
+        return parse_cpus(&o->engine, arg);
+    case OPT_TRANSPORT:
+        return parse_transport(o, arg);
     case OPT_MEMORY:
         return parse_size("memory", arg, &o->engine.ram_len);
     case OPT_FIRMWARE:
         o->engine.rom_path = arg;
+        return 0;
+    case OPT_KERNEL:
+        o->engine.kernel_path = arg;
+        return 0;
+    case OPT_INITRD:
+        o->engine.initrd_path = arg;
         return 0;
     case OPT_APPEND:
         o->engine.cmdline = arg;
@@ -377,11 +431,22 @@ static int check(const struct vmm_opts *o)
     if (o->probe) {
         return 0;
     }
-    if (!o->engine.rom_path) {
-        return wrong("--firmware is missing");
+    if (!o->engine.rom_path == !o->engine.kernel_path) {
+        return wrong("give one of --firmware and --kernel");
+    }
+    if (o->engine.initrd_path && !o->engine.kernel_path) {
+        return wrong("--initrd needs --kernel: firmware finds its own");
     }
     if (o->engine.ram_len == 0) {
         return wrong("--memory is missing");
+    }
+    if (o->engine.machine == MACHINE_LOCKSTEP && o->engine.cpu_count > 1) {
+        return wrong("--cpus %u: machine lockstep has one vCPU; use --machine standard",
+                     o->engine.cpu_count);
+    }
+    if (o->engine.machine == MACHINE_LOCKSTEP &&
+        o->engine.transport == MACHINE_TRANSPORT_PCI) {
+        return wrong("--transport pci: machine lockstep has virtio-mmio only");
     }
     if (o->gid && !o->user_given) {
         return wrong("--gid without --uid");
@@ -434,6 +499,9 @@ int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_ex
     }
     if (r == 0 && optind < argc) {
         r = wrong("unexpected argument '%s'", argv[optind]);
+    }
+    if (r == 0 && o.engine.machine == MACHINE_STANDARD && !o.transport_given) {
+        o.engine.transport = MACHINE_TRANSPORT_PCI;
     }
     if (r == 0) {
         r = check(&o);

@@ -18,6 +18,7 @@ struct vmm_opts {
     const char *control_path;
     int control_fd; /* -1: none */
     const char *exit_file, *log_path;
+    bool transport_given;
     bool insecure_lab; /* no sandbox */
     bool user_given;   /* uid and gid are to be used */
     uint32_t uid, gid;

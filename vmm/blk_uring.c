@@ -480,6 +480,11 @@ bool blk_push(struct blk_uring *blk)
     return io_uring_sq_ready(&blk->ring) == 0;
 }
 
+bool blk_unpushed(const struct blk_uring *blk)
+{
+    return blk->answered || io_uring_sq_ready(&blk->ring) > 0;
+}
+
 static bool op_known(enum request_op op)
 {
     return op >= REQUEST_READ && op <= REQUEST_WRITE_ZEROES;

@@ -55,6 +55,8 @@ void blk_submit(struct blk_uring *blk, unsigned disk, const struct blk_request *
  * before the guest runs on. False: the kernel is short of memory and did not take all of
  * it; call again soon. */
 bool blk_push(struct blk_uring *blk);
+/* Something was submitted and not handed to the kernel yet. */
+bool blk_unpushed(const struct blk_uring *blk);
 /* Calls `done` for each finished request; returns how many. */
 unsigned blk_reap(struct blk_uring *blk, blk_done_fn done, void *ctx);
 /* There is something to reap: a look at shared memory, no system call. */

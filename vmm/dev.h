@@ -32,6 +32,7 @@ enum input_type {
     INPUT_LINK,     /* value: 0 down, 1 up */
     INPUT_EPOCH,    /* value: the claim's epoch, for the guest's fw_cfg; before the first
                        entry, and after each claim */
+    INPUT_NOTIFY,   /* value: queue whose doorbell rang (machine_ops.doorbell) */
     INPUT_TYPE_COUNT,
 };
 
@@ -69,6 +70,7 @@ struct blk_request {
 #define EFFECT_FRAMES_MAX   VIRTQ_SIZE_MAX
 #define NET_FRAME_MAX       65550
 #define SERIAL_RX_MAX       64
+#define EFFECT_IRQ_CONFIG   (UINT32_C(1) << 31)
 
 struct net_frame_out {
     const uint8_t *data; /* in effects->frame_bytes */
@@ -81,10 +83,16 @@ struct effects {
     bool irq_set; /* irq_level is meaningful */
     bool irq_level;
     bool irq_edge; /* raise and lower at once: the 8254, whose output pin is a pulse */
+    /* Virtio: bit q: buffers of queue q were used and the driver wants to hear of it; bit
+     * 31 (EFFECT_IRQ_CONFIG): the configuration changed. The level says the same to a
+     * transport with one line. */
+    uint32_t queue_irq;
     bool wake_set; /* replace this device's wake-up: UINT64_MAX for none */
     uint64_t wake_at_ns;
     bool reset;                      /* system reset wanted */
     bool shutdown;                   /* power off wanted */
+    bool watchdog;                   /* the guest's watchdog has bitten */
+    uint8_t panic;                   /* pvpanic event bits, 0: none */
     uint8_t bytes[EFFECT_BYTES_MAX]; /* serial, debug port */
     uint32_t byte_count;
     struct blk_request request[EFFECT_REQUESTS_MAX];
@@ -103,7 +111,9 @@ struct effects {
 static inline void effects_clear(struct effects *fx)
 {
     fx->irq_set = fx->irq_level = fx->irq_edge = fx->wake_set = false;
-    fx->reset = fx->shutdown = fx->again = false;
+    fx->reset = fx->shutdown = fx->watchdog = fx->again = false;
+    fx->panic = 0;
+    fx->queue_irq = 0;
     fx->wake_at_ns = UINT64_MAX;
     fx->byte_count = fx->request_count = fx->frame_count = fx->frame_bytes_len =
         fx->dropped = 0;
@@ -136,7 +146,8 @@ struct dev_class {
     size_t state_size;
     bool reads_clock;
     void (*reset)(void *dev, struct effects *fx);
-    /* offset within the device's range; len 1, 2, 4 or 8, already checked to lie inside
+    /* NULL for virtio devices, whose registers are their transport's. offset within the
+     * device's range; len 1, 2, 4 or 8, already checked to lie inside
      * it. Unknown registers read as all ones (ports) or 0 (virtio), writes to them are
      * ignored. */
     uint64_t (*read)(void *dev, struct gmem *gm, uint64_t offset, unsigned len,

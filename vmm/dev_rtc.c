@@ -446,10 +446,11 @@ static void rtc_reset(void *dev, struct effects *fx)
     update(rtc, fx);
 }
 
-void dev_rtc_init(struct dev_rtc *rtc, uint64_t ram_len)
+void dev_rtc_init(struct dev_rtc *rtc, uint64_t ram_len, uint64_t low_max,
+                  unsigned cpu_count)
 {
     const uint64_t mib = 1024 * 1024;
-    uint64_t low = ram_len < 3072 * mib ? ram_len : 3072 * mib, high = ram_len - low;
+    uint64_t low = ram_len < low_max ? ram_len : low_max, high = ram_len - low;
     uint64_t ext_kib = low > mib ? (low - mib) / 1024 : 0;
     uint64_t ext_64k = low > 16 * mib ? (low - 16 * mib) / 65536 : 0;
     uint64_t high_64k = high / 65536;
@@ -467,6 +468,7 @@ void dev_rtc_init(struct dev_rtc *rtc, uint64_t ram_len)
     rtc->cmos[0x5B] = (uint8_t)high_64k;
     rtc->cmos[0x5C] = (uint8_t)(high_64k >> 8);
     rtc->cmos[0x5D] = (uint8_t)(high_64k >> 16);
+    rtc->cmos[0x5F] = (uint8_t)(cpu_count > 1 ? cpu_count - 1 : 0);
 }
 
 static int rtc_xfer(void *dev, struct state_io *io)

@@ -27,5 +27,7 @@ struct dev_rtc {
 
 extern const struct dev_class dev_rtc_class;
 
-/* The memory sizes that firmware looks for in CMOS. */
-void dev_rtc_init(struct dev_rtc *rtc, uint64_t ram_len);
+/* What firmware looks for in CMOS: sizes of memory, of which low_max is the most below 4
+ * GiB, and the number of processors. */
+void dev_rtc_init(struct dev_rtc *rtc, uint64_t ram_len, uint64_t low_max,
+                  unsigned cpu_count);

@@ -127,11 +127,11 @@ static unsigned next_in_order(const struct vblk *blk, unsigned states, uint64_t 
 static void answer(struct vblk *blk, struct gmem *gm, uint16_t head, uint64_t status_addr,
                    uint8_t status, uint32_t written_len, struct effects *fx)
 {
-    struct virtq *q = &blk->mmio.queue[0];
+    struct virtq *q = &blk->virtio.queue[0];
 
     if (!gmem_write(gm, (struct gpa){status_addr}, &status, STATUS_LEN) ||
         !virtq_push(q, gm, head, written_len + STATUS_LEN)) {
-        vmmio_broken(&blk->mmio, fx);
+        virtio_broken(&blk->virtio, fx);
     }
 }
 
@@ -321,12 +321,12 @@ static void dispatch(struct vblk *blk, struct gmem *gm, const struct parsed *req
  * becomes free. */
 static void process_queue(struct vblk *blk, struct gmem *gm, struct effects *fx)
 {
-    struct virtq *q = &blk->mmio.queue[0];
+    struct virtq *q = &blk->virtio.queue[0];
     uint16_t used_before = q->used_idx;
     struct virtq_chain chain;
     struct parsed req;
 
-    for (unsigned i = 0; i < VBLK_QUEUE_SIZE && vmmio_running(&blk->mmio); i++) {
+    for (unsigned i = 0; i < VBLK_QUEUE_SIZE && virtio_running(&blk->virtio); i++) {
         enum virtq_status status;
 
         if (free_slot(blk) == VBLK_SLOTS) {
@@ -334,12 +334,12 @@ static void process_queue(struct vblk *blk, struct gmem *gm, struct effects *fx)
         }
         status = virtq_pop(q, gm, &chain);
         if (status == VIRTQ_EMPTY &&
-            !virtq_rearm(q, gm, vmmio_has(&blk->mmio, VIRTIO_F_EVENT_IDX))) {
+            !virtq_rearm(q, gm, virtio_has(&blk->virtio, VIRTIO_F_EVENT_IDX))) {
             break;
         }
         if (status == VIRTQ_BROKEN ||
             (status == VIRTQ_CHAIN && !parse(gm, &chain, &req))) {
-            vmmio_broken(&blk->mmio, fx);
+            virtio_broken(&blk->virtio, fx);
             break;
         }
         if (status == VIRTQ_CHAIN) {
@@ -347,7 +347,7 @@ static void process_queue(struct vblk *blk, struct gmem *gm, struct effects *fx)
         }
     }
     if (q->used_idx != used_before) {
-        vmmio_signal(&blk->mmio, gm, 0, fx);
+        virtio_signal(&blk->virtio, gm, 0, fx);
     }
 }
 
@@ -410,7 +410,7 @@ static bool complete(struct vblk *blk, struct gmem *gm, unsigned index,
              virtq_copy_to(gm, slot->seg, slot->seg_count, slot->skip, in->data, in->len);
         written = ok ? slot->len : 0;
     } else if (slot->op == REQUEST_WRITE && ok && slot->state != VBLK_ORPHAN &&
-               !vmmio_has(&blk->mmio, BLK_F_FLUSH)) {
+               !virtio_has(&blk->virtio, BLK_F_FLUSH)) {
         slot->flushing = true;
         if (!blk->flush_failed) {
             submit(blk, index, fx);
@@ -426,7 +426,7 @@ static void vblk_input(void *dev, struct gmem *gm, const struct dev_input *in,
                        struct effects *fx)
 {
     struct vblk *blk = dev;
-    struct virtq *q = &blk->mmio.queue[0];
+    struct virtq *q = &blk->virtio.queue[0];
     uint16_t used_before = q->used_idx;
     const struct vblk_slot *slot;
 
@@ -443,7 +443,7 @@ static void vblk_input(void *dev, struct gmem *gm, const struct dev_input *in,
     }
     submit_waiting(blk, gm, fx);
     if (q->used_idx != used_before) {
-        vmmio_signal(&blk->mmio, gm, 0, fx);
+        virtio_signal(&blk->virtio, gm, 0, fx);
     }
     process_queue(blk, gm, fx);
 }
@@ -499,9 +499,9 @@ static const struct virtio_class vblk_virtio = {
 void vblk_init(struct vblk *blk, uint64_t sectors, bool read_only, const char *serial)
 {
     memset(blk, 0, offsetof(struct vblk, data));
-    vmmio_init(&blk->mmio, &vblk_virtio,
-               VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | BLK_F_SIZE_MAX | BLK_F_SEG_MAX |
-                   BLK_F_BLK_SIZE | BLK_F_FLUSH | (read_only ? BLK_F_RO : 0));
+    virtio_init(&blk->virtio, &vblk_virtio,
+                VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | BLK_F_SIZE_MAX | BLK_F_SEG_MAX |
+                    BLK_F_BLK_SIZE | BLK_F_FLUSH | (read_only ? BLK_F_RO : 0));
     blk->sectors = sectors;
     blk->read_only = read_only;
     memcpy(blk->serial, serial, strnlen(serial, VBLK_SERIAL_LEN));
@@ -511,26 +511,8 @@ static void vblk_reset(void *dev, struct effects *fx)
 {
     struct vblk *blk = dev;
 
-    vmmio_reset(&blk->mmio, fx);
+    virtio_reset(&blk->virtio, fx);
     vblk_driver_reset(blk, fx);
-}
-
-static uint64_t vblk_read(void *dev, struct gmem *gm, uint64_t offset, unsigned len,
-                          struct effects *fx)
-{
-    struct vblk *blk = dev;
-
-    (void)gm;
-    (void)fx;
-    return vmmio_read(&blk->mmio, blk, offset, len);
-}
-
-static void vblk_write(void *dev, struct gmem *gm, uint64_t offset, unsigned len,
-                       uint64_t value, struct effects *fx)
-{
-    struct vblk *blk = dev;
-
-    vmmio_write(&blk->mmio, blk, gm, offset, len, value, fx);
 }
 
 /* A slot that complete() and vblk_reissue() can live with. */
@@ -542,7 +524,7 @@ static bool slot_ok(const struct vblk *blk, const struct vblk_slot *slot)
 
     if (slot->state > VBLK_ORPHAN || slot->seg_count > VBLK_SEGS_KEPT ||
         slot->order >= blk->next_order ||
-        (live && !virtq_is_in_flight(&blk->mmio.queue[0], slot->head))) {
+        (live && !virtq_is_in_flight(&blk->virtio.queue[0], slot->head))) {
         return false;
     }
     if (slot->op == REQUEST_FLUSH) {
@@ -609,8 +591,8 @@ static bool slots_agree(const struct vblk *blk)
         }
     }
     /* A device that broke in the middle of a chain keeps that chain's head. */
-    return live == virtq_in_flight_count(&blk->mmio.queue[0]) ||
-           (blk->mmio.status & VIRTIO_STATUS_NEEDS_RESET) != 0;
+    return live == virtq_in_flight_count(&blk->virtio.queue[0]) ||
+           (blk->virtio.status & VIRTIO_STATUS_NEEDS_RESET) != 0;
 }
 
 static int vblk_xfer(void *dev, struct state_io *io)
@@ -622,7 +604,7 @@ static int vblk_xfer(void *dev, struct state_io *io)
     if (sectors != blk->sectors) {
         state_refuse(io, "sectors");
     }
-    vmmio_xfer(&blk->mmio, io);
+    virtio_xfer(&blk->virtio, io);
     state_bool(io, &blk->flush_failed);
     state_u64(io, &blk->next_order);
     for (unsigned i = 0; i < VBLK_SLOTS; i++) {
@@ -640,8 +622,6 @@ const struct dev_class dev_vblk_class = {
     .min_reader = 1,
     .state_size = sizeof(struct vblk),
     .reset = vblk_reset,
-    .read = vblk_read,
-    .write = vblk_write,
     .input = vblk_input,
     .xfer = vblk_xfer,
 };

@@ -15,7 +15,7 @@
  */
 #pragma once
 
-#include "vmm/dev_vmmio.h"
+#include "vmm/dev_virtio.h"
 
 #define VBLK_SLOTS    32
 #define VBLK_SEG_SIZE 4096 /* size_max */
@@ -50,7 +50,7 @@ struct vblk_slot {
 };
 
 struct vblk {
-    struct vmmio mmio;
+    struct virtio virtio; /* first: dev_virtio.h */
     /* From the configuration */
     uint64_t sectors;
     bool read_only;

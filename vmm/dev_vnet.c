@@ -22,7 +22,7 @@ static void vnet_config(const void *dev, uint8_t *buf)
 
 static bool event_idx(const struct vnet *net)
 {
-    return vmmio_has(&net->mmio, VIRTIO_F_EVENT_IDX);
+    return virtio_has(&net->virtio, VIRTIO_F_EVENT_IDX);
 }
 
 /* Receiving ----------------------------------------------------------------------- */
@@ -35,7 +35,7 @@ static enum rx_result rx_place(struct vnet *net, struct gmem *gm, const uint8_t 
                                uint32_t len)
 {
     static const uint8_t header[VNET_HEADER_LEN] = {[10] = 1}; /* num_buffers = 1 */
-    struct virtq *q = &net->mmio.queue[VNET_QUEUE_RX];
+    struct virtq *q = &net->virtio.queue[VNET_QUEUE_RX];
     struct virtq_chain chain;
     const struct virtq_seg *seg;
 
@@ -92,10 +92,10 @@ static void backlog_add(struct vnet *net, const uint8_t *frame, uint32_t len,
 /* Gives waiting frames to a driver that has new buffers. */
 static void rx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
 {
-    struct virtq *q = &net->mmio.queue[VNET_QUEUE_RX];
+    struct virtq *q = &net->virtio.queue[VNET_QUEUE_RX];
     uint16_t used_before = q->used_idx;
 
-    while (net->backlog_len > 0 && vmmio_running(&net->mmio)) {
+    while (net->backlog_len > 0 && virtio_running(&net->virtio)) {
         const uint8_t *entry = net->backlog + net->backlog_first;
         uint32_t len;
         enum rx_result result;
@@ -106,7 +106,7 @@ static void rx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
             break;
         }
         if (result == RX_BROKEN) {
-            vmmio_broken(&net->mmio, fx);
+            virtio_broken(&net->virtio, fx);
             break;
         }
         if (result == RX_NO_BUFFER) {
@@ -122,14 +122,14 @@ static void rx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
         net->backlog_first = 0;
     }
     if (q->used_idx != used_before) {
-        vmmio_signal(&net->mmio, gm, VNET_QUEUE_RX, fx);
+        virtio_signal(&net->virtio, gm, VNET_QUEUE_RX, fx);
     }
 }
 
 static void rx_frame(struct vnet *net, struct gmem *gm, const struct dev_input *in,
                      struct effects *fx)
 {
-    if (!vmmio_running(&net->mmio) || !net->mmio.queue[VNET_QUEUE_RX].ready ||
+    if (!virtio_running(&net->virtio) || !net->virtio.queue[VNET_QUEUE_RX].ready ||
         !net->link_up || in->len < VNET_FRAME_MIN) {
         rx_drop(net, fx);
         return;
@@ -172,11 +172,11 @@ static bool tx_room(const struct effects *fx)
 /* Sends what is queued; when the arena is full, it is emptied and we are called again. */
 static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
 {
-    struct virtq *q = &net->mmio.queue[VNET_QUEUE_TX];
+    struct virtq *q = &net->virtio.queue[VNET_QUEUE_TX];
     uint16_t used_before = q->used_idx;
     struct virtq_chain chain;
 
-    while (vmmio_running(&net->mmio)) {
+    while (virtio_running(&net->virtio)) {
         enum virtq_status status;
 
         if (!tx_room(fx)) {
@@ -191,17 +191,17 @@ static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
             continue;
         }
         if (status == VIRTQ_BROKEN) {
-            vmmio_broken(&net->mmio, fx);
+            virtio_broken(&net->virtio, fx);
             break;
         }
         tx_frame(net, gm, &chain, fx);
         if (!virtq_push(q, gm, chain.head, 0)) {
-            vmmio_broken(&net->mmio, fx);
+            virtio_broken(&net->virtio, fx);
             break;
         }
     }
     if (q->used_idx != used_before) {
-        vmmio_signal(&net->mmio, gm, VNET_QUEUE_TX, fx);
+        virtio_signal(&net->virtio, gm, VNET_QUEUE_TX, fx);
     }
 }
 
@@ -214,7 +214,7 @@ static void vnet_notify(void *dev, struct gmem *gm, unsigned queue, struct effec
     if (queue == VNET_QUEUE_TX) {
         tx_drain(net, gm, fx);
     } else {
-        virtq_rearm(&net->mmio.queue[VNET_QUEUE_RX], gm, event_idx(net));
+        virtq_rearm(&net->virtio.queue[VNET_QUEUE_RX], gm, event_idx(net));
         rx_drain(net, gm, fx);
     }
 }
@@ -223,7 +223,7 @@ static void vnet_resume(void *dev, struct gmem *gm, struct effects *fx)
 {
     struct vnet *net = dev;
 
-    if (vmmio_running(&net->mmio)) {
+    if (virtio_running(&net->virtio)) {
         tx_drain(net, gm, fx);
     }
 }
@@ -237,8 +237,8 @@ static void vnet_input(void *dev, struct gmem *gm, const struct dev_input *in,
         rx_frame(net, gm, in, fx);
     } else if (in->type == INPUT_LINK && net->link_up != (in->value != 0)) {
         net->link_up = in->value != 0;
-        if (vmmio_has(&net->mmio, NET_F_STATUS)) {
-            vmmio_config_changed(&net->mmio, fx);
+        if (virtio_has(&net->virtio, NET_F_STATUS)) {
+            virtio_config_changed(&net->virtio, fx);
         }
     }
 }
@@ -264,8 +264,8 @@ static const struct virtio_class vnet_virtio = {
 void vnet_init(struct vnet *net, const uint8_t mac[6])
 {
     memset(net, 0, offsetof(struct vnet, backlog));
-    vmmio_init(&net->mmio, &vnet_virtio,
-               VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | NET_F_MAC | NET_F_STATUS);
+    virtio_init(&net->virtio, &vnet_virtio,
+                VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | NET_F_MAC | NET_F_STATUS);
     memcpy(net->mac, mac, sizeof net->mac);
     net->link_up = true;
 }
@@ -274,26 +274,8 @@ static void vnet_reset(void *dev, struct effects *fx)
 {
     struct vnet *net = dev;
 
-    vmmio_reset(&net->mmio, fx);
+    virtio_reset(&net->virtio, fx);
     vnet_driver_reset(net, fx);
-}
-
-static uint64_t vnet_read(void *dev, struct gmem *gm, uint64_t offset, unsigned len,
-                          struct effects *fx)
-{
-    struct vnet *net = dev;
-
-    (void)gm;
-    (void)fx;
-    return vmmio_read(&net->mmio, net, offset, len);
-}
-
-static void vnet_write(void *dev, struct gmem *gm, uint64_t offset, unsigned len,
-                       uint64_t value, struct effects *fx)
-{
-    struct vnet *net = dev;
-
-    vmmio_write(&net->mmio, net, gm, offset, len, value, fx);
 }
 
 /* Whether the backlog is a row of whole frames. */
@@ -326,7 +308,7 @@ static int vnet_xfer(void *dev, struct state_io *io)
     if (memcmp(mac, net->mac, sizeof mac) != 0) {
         state_refuse(io, "mac");
     }
-    vmmio_xfer(&net->mmio, io);
+    virtio_xfer(&net->virtio, io);
     state_bool(io, &net->link_up);
     state_u64(io, &net->rx_dropped);
     state_u64(io, &net->tx_dropped);
@@ -347,8 +329,8 @@ static int vnet_xfer(void *dev, struct state_io *io)
         net->backlog_len = 0;
     }
     for (unsigned i = 0; i < 2; i++) {
-        if (virtq_in_flight_count(&net->mmio.queue[i]) > 0 &&
-            (net->mmio.status & VIRTIO_STATUS_NEEDS_RESET) == 0) {
+        if (virtq_in_flight_count(&net->virtio.queue[i]) > 0 &&
+            (net->virtio.status & VIRTIO_STATUS_NEEDS_RESET) == 0) {
             state_refuse(io, "in_flight");
         }
     }
@@ -361,8 +343,6 @@ const struct dev_class dev_vnet_class = {
     .min_reader = 1,
     .state_size = sizeof(struct vnet),
     .reset = vnet_reset,
-    .read = vnet_read,
-    .write = vnet_write,
     .input = vnet_input,
     .resume = vnet_resume,
     .xfer = vnet_xfer,

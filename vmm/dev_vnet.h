@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "vmm/dev_vmmio.h"
+#include "vmm/dev_virtio.h"
 
 #define VNET_QUEUE_RX    0
 #define VNET_QUEUE_TX    1
@@ -18,7 +18,7 @@
 #define VNET_SAVED_MAX   (2048 + VNET_BACKLOG_LEN)
 
 struct vnet {
-    struct vmmio mmio;
+    struct virtio virtio; /* first: dev_virtio.h */
     /* From the configuration */
     uint8_t mac[6];
     /* State */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -12,7 +13,9 @@
 
 #include "base/bug.h"
 #include "base/loop.h"
+#include "vmm/boot_files.h"
 #include "vmm/engine_priv.h"
+#include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
 #include "vmm/sandbox.h"
 
@@ -43,6 +46,10 @@ void engine_tell_loop(struct engine *e)
 void engine_kick(struct engine *e)
 {
     atomic_store(&e->kicked, true);
+    if (e->smp) {
+        engine_smp_kick(e);
+        return;
+    }
     if (atomic_load(&e->waiting)) {
         bump(e->wake_fd);
     } else if (e->vcpu_thread_up && !pthread_equal(pthread_self(), e->vcpu_thread)) {
@@ -69,7 +76,8 @@ static void fill_status(struct engine *e, struct engine_status *status)
         .end = e->run.end,
         .epoch = e->run.epoch,
         .io_in_flight = blk_in_flight(e->blk),
-        .exits = __atomic_load_n(&e->vcpu.exits_seen, __ATOMIC_RELAXED),
+        .exits = e->smp ? engine_smp_exits(e)
+                        : __atomic_load_n(&e->vcpu.exits_seen, __ATOMIC_RELAXED),
         .guest_ns = guest_time_ns(e),
         .disk_failed = blk_flush_failed(e->blk),
     };
@@ -162,6 +170,83 @@ enum run_answer engine_freeze(struct engine *e, const char *reason)
 enum run_answer engine_end(struct engine *e, enum run_end end, const char *reason)
 {
     return engine_step(e, RUN_EV_END, 0, end, reason);
+}
+
+void engine_restore(struct engine *e, int fd, const char *name)
+{
+    pthread_mutex_lock(&e->lock);
+    if (e->run.state == RUN_CREATED && e->restore_fd < 0) {
+        e->restore_fd = fd;
+        snprintf(e->restore_name, sizeof e->restore_name, "%s", name);
+        fd = -1;
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+int engine_save(struct engine *e, int fd, const char *name)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&e->lock);
+    if (e->run.state != RUN_FROZEN) {
+        r = -EINVAL;
+    } else if (e->save_fd >= 0) {
+        r = -EBUSY;
+    } else {
+        e->save_fd = fd;
+        e->saved_valid = false;
+        snprintf(e->save_name, sizeof e->save_name, "%s", name);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    engine_kick(e);
+    return 0;
+}
+
+bool engine_take_saved(struct engine *e, struct engine_saved *ret_saved)
+{
+    bool valid;
+
+    pthread_mutex_lock(&e->lock);
+    valid = e->saved_valid;
+    if (valid) {
+        *ret_saved = e->saved;
+        e->saved_valid = false;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return valid;
+}
+
+/* On the thread that owns the machine. A THAW that comes now waits until this is done. */
+void engine_idle_work(struct engine *e)
+{
+    struct engine_saved saved = {0};
+    int fd;
+
+    pthread_mutex_lock(&e->lock);
+    fd = e->run.state == RUN_FROZEN ? e->save_fd : -1;
+    pthread_mutex_unlock(&e->lock);
+    if (fd < 0) {
+        return;
+    }
+    saved.result = engine_state_save(e, fd, e->save_name, &saved.bytes, &saved.err);
+    if (saved.result == 0 && fsync(fd) < 0) {
+        saved.result = vmm_fail(&saved.err, -errno, "cannot sync %s: %s", e->save_name,
+                                strerror(errno));
+    }
+    close(fd);
+    pthread_mutex_lock(&e->lock);
+    e->save_fd = -1;
+    e->saved = saved;
+    e->saved_valid = true;
+    pthread_mutex_unlock(&e->lock);
+    engine_tell_loop(e);
 }
 
 void engine_status(struct engine *e, struct engine_status *ret_status)
@@ -348,7 +433,10 @@ static int open_fds(struct engine *e, struct vmm_error *err)
 
 static int make_machine(struct engine *e, struct vmm_error *err)
 {
-    struct machine_conf mc = {.ram_len = e->conf.ram_len,
+    struct machine_conf mc = {.type = e->conf.machine,
+                              .transport = e->conf.transport,
+                              .cpu_count = e->conf.cpu_count,
+                              .ram_len = e->conf.ram_len,
                               .disk_count = e->conf.disk_count,
                               .nic_count = e->conf.nic_count,
                               .cmdline = e->conf.cmdline};
@@ -378,11 +466,10 @@ static int make_machine(struct engine *e, struct vmm_error *err)
     r = machine_init(e->machine_memory, &mc, &e->vm.gmem, &engine_machine_ops, e,
                      &e->machine);
     return r < 0 ? vmm_fail(err, r,
-                            "machine lockstep cannot have %u disks and %u nics (%u "
-                            "together), or the "
-                            "command line is longer than %d bytes",
-                            mc.disk_count, mc.nic_count, MACHINE_VIRTIO_SLOTS,
-                            GUEST_CMDLINE_MAX)
+                            "machine %s cannot have %u disks and %u nics (%u together), "
+                            "or the command line is longer than %d bytes",
+                            e->smp ? "standard" : "lockstep", mc.disk_count, mc.nic_count,
+                            MACHINE_VIRTIO_SLOTS, GUEST_CMDLINE_MAX)
                  : 0;
 }
 
@@ -399,13 +486,30 @@ int engine_go(struct engine *e, struct vmm_error *err)
     pthread_attr_setstacksize(&attr, THREAD_STACK);
     r = pthread_create(&e->lease_thread, &attr, lease_main, e);
     e->lease_thread_up = r == 0;
+    if (r == 0 && e->smp) {
+        r = engine_smp_start(e, &attr);
+    }
     if (r == 0) {
-        r = pthread_create(&e->vcpu_thread, &attr, engine_vcpu_main, e);
+        r = pthread_create(&e->vcpu_thread, &attr,
+                           e->smp ? engine_io_main : engine_vcpu_main, e);
         e->vcpu_thread_up = r == 0;
     }
     pthread_attr_destroy(&attr);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return r ? vmm_fail(err, -r, "cannot start a thread: %s", strerror(r)) : 0;
+}
+
+static int check_conf(const struct engine_conf *conf, struct vmm_error *err)
+{
+    if (conf->machine == MACHINE_LOCKSTEP && conf->cpu_count != 1) {
+        return vmm_fail(err, -EINVAL, "machine lockstep has one vCPU, not %u",
+                        conf->cpu_count);
+    }
+    if (conf->cpu_count > ENGINE_CPUS_MAX) {
+        return vmm_fail(err, -EINVAL, "machine standard has at most %d vCPUs, not %u",
+                        ENGINE_CPUS_MAX, conf->cpu_count);
+    }
+    return 0;
 }
 
 int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
@@ -418,14 +522,23 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
         return vmm_fail(err, -ENOMEM, "no memory for the VM");
     }
     e->conf = *conf;
-    e->event_fd = e->wake_fd = e->lease_fd = -1;
+    e->conf.cpu_count = conf->cpu_count > 0 ? conf->cpu_count : 1;
+    e->smp = conf->machine == MACHINE_STANDARD;
+    e->event_fd = e->wake_fd = e->lease_fd = e->epoll_fd = e->io_timer_fd = -1;
+    e->save_fd = e->restore_fd = -1;
     e->vm.vm_fd = e->vm.sys_fd = e->vcpu.fd = -1;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
         e->disk_fd[i] = -1;
     }
     pthread_mutex_init(&e->lock, NULL);
+    pthread_mutex_init(&e->machine_lock, NULL);
+    pthread_mutex_init(&e->gate_lock, NULL);
+    pthread_cond_init(&e->gate_cond, NULL);
     input_queue_init(&e->inputs);
-    r = open_fds(e, err);
+    r = check_conf(&e->conf, err);
+    if (r >= 0) {
+        r = open_fds(e, err);
+    }
     if (r >= 0 && (byte_ring_init(&e->serial_out, SERIAL_OUT_RING) < 0 ||
                    byte_ring_init(&e->debug_out, DEBUG_RING) < 0 ||
                    byte_ring_init(&e->serial_in, SERIAL_IN_RING) < 0)) {
@@ -439,6 +552,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     }
     if (r >= 0) {
         struct vm_conf vc = {.kvm_path = conf->kvm_path,
+                             .standard = e->smp,
                              .ram_len = conf->ram_len,
                              .rom_path = conf->rom_path};
 
@@ -448,7 +562,11 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
         r = make_machine(e, err);
     }
     if (r >= 0) {
-        r = vcpu_open(&e->vm, &engine_bus, e, &e->vcpu, err);
+        r = e->smp ? engine_smp_open(e, err)
+                   : vcpu_open(&e->vm, &engine_bus, e, &e->vcpu, err);
+    }
+    if (r >= 0) {
+        r = engine_boot_open(e, err);
     }
     for (unsigned i = 0; r >= 0 && i < conf->nic_count; i++) {
         (void)net_tap_carrier(conf->nic[i].fd, false);
@@ -471,12 +589,15 @@ void engine_close(struct engine *e)
         pthread_join(e->vcpu_thread, NULL);
     }
     atomic_store(&e->closing, true);
+    engine_smp_join(e);
     if (e->lease_thread_up) {
         arm_lease(e, 1); /* long past: wakes it */
         pthread_join(e->lease_thread, NULL);
     }
     blk_uring_close(e->blk);
+    boot_files_close(e->boot);
     vcpu_close(&e->vcpu);
+    engine_smp_close(e);
     vm_close(&e->vm);
     if (e->machine_memory) {
         munmap(e->machine_memory, e->machine_len);
@@ -489,9 +610,18 @@ void engine_close(struct engine *e)
     byte_ring_free(&e->serial_out);
     byte_ring_free(&e->debug_out);
     byte_ring_free(&e->serial_in);
+    if (e->save_fd >= 0) {
+        close(e->save_fd);
+    }
+    if (e->restore_fd >= 0) {
+        close(e->restore_fd);
+    }
     close(e->event_fd);
     close(e->wake_fd);
     close(e->lease_fd);
     pthread_mutex_destroy(&e->lock);
+    pthread_mutex_destroy(&e->machine_lock);
+    pthread_mutex_destroy(&e->gate_lock);
+    pthread_cond_destroy(&e->gate_cond);
     free(e);
 }

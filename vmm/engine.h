@@ -2,12 +2,14 @@
 /*
  * One running VM: KVM, the machine, its back ends and the thread that drives them.
  *
- * Threads. The vCPU thread owns vCPU, machine, guest memory and disks; nobody else
- * touches them. The loop thread (whoever calls these functions) asks for changes of
+ * Threads, lockstep. The vCPU thread owns vCPU, machine, guest memory and disks; nobody
+ * else touches them. The loop thread (whoever calls these functions) asks for changes of
  * state, hands inputs over, and is told through engine_event_fd that there is output or a
  * notice. The lease thread freezes the guest when the lease runs out, whatever the loop
  * thread does; the vCPU thread checks the same deadline before each entry, so a process
  * that was stopped past it does not run on.
+ *
+ * Threads, standard: see vmm/engine_smp.c. The functions here are the same.
  */
 #pragma once
 
@@ -18,6 +20,7 @@
 #include "base/limits.h"
 #include "vmm/byte_ring.h"
 #include "vmm/kvm_ops.h"
+#include "vmm/machine.h"
 #include "vmm/run_state.h"
 #include "vmm/vmm_error.h"
 
@@ -32,11 +35,18 @@ struct engine_nic_conf {
     uint8_t mac[6];
 };
 
+#define ENGINE_CPUS_MAX 64
+
 struct engine_conf {
+    enum machine_type machine;
+    enum machine_transport transport; /* of standard */
+    unsigned cpu_count;               /* 0: 1; lockstep has one */
     const struct kvm_ops *kvm;
     const char *kvm_path;
-    const char *rom_path;
-    const char *cmdline; /* NULL: empty */
+    const char *rom_path;    /* firmware, or */
+    const char *kernel_path; /* a kernel booted without it, */
+    const char *initrd_path; /* with this, or NULL */
+    const char *cmdline;     /* NULL: empty */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
     struct engine_disk_conf disk[VM_DISKS_MAX];
@@ -45,6 +55,13 @@ struct engine_conf {
     bool debug_output;          /* somebody reads engine_debug_ring */
     bool
         disks_by_path; /* no sandbox: START opens those that engine_disks did not bring */
+};
+
+/* What engine_save led to. */
+struct engine_saved {
+    int result; /* 0 or -errno */
+    uint64_t bytes;
+    struct vmm_error err;
 };
 
 struct engine_status {
@@ -56,6 +73,7 @@ struct engine_status {
     unsigned io_in_flight;
     uint64_t exits, guest_ns;
     bool disk_failed;
+    uint64_t saved_bytes; /* filled in by who reports a save */
     char reason[REASON_LEN_MAX + 1];
 };
 
@@ -91,6 +109,14 @@ bool engine_lease(struct engine *e, uint32_t lease_ms, uint64_t from_ns);
 /* False: not running. */
 bool engine_reset(struct engine *e);
 bool engine_power_button(struct engine *e);
+
+/* Before START: a saved state to go on from instead of a boot. Takes the fd. */
+void engine_restore(struct engine *e, int fd, const char *name);
+/* While FROZEN: writes the VM's state to `fd` (the engine closes it), synced; `name` is
+ * for messages. engine_event_fd tells when engine_take_saved has the outcome. -EBUSY: one
+ * is under way. -EINVAL: not frozen. */
+int engine_save(struct engine *e, int fd, const char *name);
+bool engine_take_saved(struct engine *e, struct engine_saved *ret_saved);
 
 void engine_status(struct engine *e, struct engine_status *ret_status);
 /* The oldest change of state not yet taken; false when there is none. */

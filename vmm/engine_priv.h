@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by vmm/engine.c (any thread) and vmm/engine_vcpu.c (the vCPU thread). Nobody
- * else includes this. */
+/* Shared by vmm/engine.c (any thread), vmm/engine_vcpu.c (the vCPU thread of lockstep)
+ * and vmm/engine_smp.c (I/O thread and vCPU threads of standard). Nobody else includes
+ * this. */
 #pragma once
 
 #include <pthread.h>
@@ -10,14 +11,33 @@
 #include "vmm/blk_uring.h"
 #include "vmm/engine.h"
 #include "vmm/input_queue.h"
+#include "vmm/irqchip.h"
 #include "vmm/machine.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define ENGINE_NOTICES_MAX 32
+#define ENGINE_NOTICES_MAX   32
+#define ENGINE_DOORBELLS_MAX 256
+/* The kernel had no memory for a disk request. */
+#define ENGINE_PUSH_AGAIN_NS (5 * NSEC_PER_MSEC)
+
+struct engine_cpu {
+    struct engine *engine;
+    unsigned id;
+    struct vcpu vcpu;
+    pthread_t thread;
+    bool thread_up;
+};
+
+struct engine_doorbell {
+    unsigned dev_index, queue;
+    int fd;  /* eventfd */
+    bool on; /* KVM rings it */
+};
 
 struct engine {
     struct engine_conf conf;
+    bool smp; /* machine standard */
 
     /* Under lock. `state` and `lease_deadline_ns` mirror run for the vCPU thread's check
      * before each entry. */
@@ -29,6 +49,13 @@ struct engine {
     int disk_fd[VM_DISKS_MAX]; /* came for START; -1: none */
     _Atomic int state;
     _Atomic uint64_t lease_deadline_ns;
+
+    int save_fd; /* under lock; -1: nothing to be saved */
+    char save_name[PATH_LEN_MAX];
+    int restore_fd; /* under lock; -1: an ordinary boot */
+    char restore_name[PATH_LEN_MAX];
+    bool saved_valid;
+    struct engine_saved saved;
 
     /* Wakes. */
     int event_fd;         /* to the loop thread */
@@ -55,8 +82,10 @@ struct engine {
     void *machine_memory;
     size_t machine_len;
     struct blk_uring *blk;
+    struct boot_files *boot; /* NULL: firmware boots */
     struct blk_disk_info disk_info[VM_DISKS_MAX];
-    bool halted, reset_wanted, shutdown_wanted, started;
+    bool halted, started;
+    _Atomic bool reset_wanted, shutdown_wanted;
     uint64_t epoch_told; /* to the guest */
     bool epoch_told_any;
     bool clock_running;
@@ -67,16 +96,74 @@ struct engine {
     uint64_t wake_armed_ns; /* machine time; 0: not armed */
     unsigned triple_faults;
     uint64_t triple_fault_since_ns;
+
+    /* Machine standard. The machine, the doorbells and io_until_ns are under
+     * machine_lock, gate_* under gate_lock; the rest is the I/O thread's. */
+    struct engine_cpu *cpu;
+    unsigned cpu_count; /* that exist */
+    pthread_mutex_t machine_lock, gate_lock;
+    pthread_cond_t gate_cond;
+    _Atomic bool gate; /* vCPUs may be in the guest */
+    uint64_t gate_generation;
+    unsigned gate_parked;
+    struct engine_doorbell doorbell[ENGINE_DOORBELLS_MAX];
+    unsigned doorbell_count;
+    int epoll_fd, io_timer_fd;
+    uint64_t io_until_ns;    /* machine time at which the I/O thread wakes by itself */
+    uint64_t timer_armed_ns; /* of io_timer_fd */
+    struct irqchip_state *reset_irqchip;
+    struct kvm_clock_data kvm_clock;
+    bool kvm_clock_known;
 };
 
 extern const struct vcpu_bus engine_bus;
 extern const struct machine_ops engine_machine_ops;
 
 void *engine_vcpu_main(void *engine);
+
+/* engine_smp.c. 0 or -errno with a text; 0 or an errno. */
+int engine_smp_open(struct engine *e, struct vmm_error *err);
+int engine_smp_start(struct engine *e, const pthread_attr_t *attr);
+void engine_smp_join(struct engine *e);
+void engine_smp_close(struct engine *e);
+void engine_smp_kick(struct engine *e);
+uint64_t engine_smp_exits(const struct engine *e);
+void *engine_io_main(void *engine);
+void *engine_cpu_main(void *engine_cpu);
+void engine_op_gsi(void *ctx, unsigned gsi, bool level);
+void engine_op_msi(void *ctx, uint64_t address, uint32_t data);
+void engine_op_doorbell(void *ctx, unsigned dev_index, unsigned queue, uint64_t address,
+                        bool on);
+
+/* engine_vcpu.c: what both kinds of engine do, on the thread that owns the disks. */
+uint64_t engine_machine_now_ns(const struct engine *e);
+void engine_clock_start(struct engine *e);
+void engine_clock_stop(struct engine *e);
+void engine_tell_epoch(struct engine *e);
+/* What may be asked for while nothing runs. */
+void engine_idle_work(struct engine *e);
+void engine_open_disks(struct engine *e);
+void engine_drain_disks(struct engine *e);
+void engine_set_carrier(struct engine *e, bool up);
+/* Until a kick, a disk completion, or machine time `until_ns` (UINT64_MAX: no limit). */
+void engine_wait(struct engine *e, uint64_t until_ns);
+void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *request,
+                        uint32_t status, const uint8_t *data, uint32_t len);
+void engine_take_queue(struct engine *e);
+bool engine_keys_wanted(struct engine *e);
+void engine_take_keys(struct engine *e);
+/* Any vCPU thread: state and lease allow one more entry into the guest. */
+bool engine_may_run(struct engine *e);
+bool engine_triple_fault(struct engine *e);
+/* False, always. */
+bool engine_end_run(struct engine *e, enum run_end end, const char *reason);
 /* Under lock: publishes what run says now. */
 void engine_publish(struct engine *e);
 /* Takes the lock. */
 enum run_answer engine_step(struct engine *e, enum run_event event, uint64_t epoch,
                             enum run_end end, const char *reason);
+/* Kernel and initrd (vmm/engine_boot.c); nothing happens with firmware. */
+int engine_boot_open(struct engine *e, struct vmm_error *err);
+int engine_boot_load(struct engine *e, struct vmm_error *err);
 void engine_kick(struct engine *e);
 void engine_tell_loop(struct engine *e);

@@ -14,24 +14,23 @@
 #include "base/loop.h"
 #include "base/os.h"
 #include "vmm/engine_priv.h"
+#include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
 #include "vmm/sandbox.h"
 
 /* Triple faults so close together are not reboots. */
 #define TRIPLE_FAULTS_MAX       5
 #define TRIPLE_FAULTS_WINDOW_NS (10 * NSEC_PER_SEC)
-/* The kernel had no memory for a disk request. */
-#define PUSH_AGAIN_NS (5 * NSEC_PER_MSEC)
 
 /* Machine time
  * ------------------------------------------------------------------------------ */
 
-static uint64_t machine_now_ns(const struct engine *e)
+uint64_t engine_machine_now_ns(const struct engine *e)
 {
     return e->clock_running ? loop_now_ns() - e->clock_offset_ns : e->clock_stopped_ns;
 }
 
-static void clock_start(struct engine *e)
+void engine_clock_start(struct engine *e)
 {
     e->clock_offset_ns = loop_now_ns() - e->clock_stopped_ns;
     e->clock_running = true;
@@ -39,9 +38,9 @@ static void clock_start(struct engine *e)
     atomic_store(&e->guest_since_ns, e->clock_offset_ns);
 }
 
-static void clock_stop(struct engine *e)
+void engine_clock_stop(struct engine *e)
 {
-    e->clock_stopped_ns = machine_now_ns(e);
+    e->clock_stopped_ns = engine_machine_now_ns(e);
     e->clock_running = false;
     atomic_store(&e->guest_ns, e->clock_stopped_ns);
     atomic_store(&e->guest_since_ns, 0);
@@ -106,7 +105,7 @@ static void op_shutdown(void *ctx)
 
 static uint64_t op_clock(void *ctx)
 {
-    return machine_now_ns(ctx);
+    return engine_machine_now_ns(ctx);
 }
 
 const struct machine_ops engine_machine_ops = {
@@ -117,6 +116,9 @@ const struct machine_ops engine_machine_ops = {
     .reset = op_reset,
     .shutdown = op_shutdown,
     .clock = op_clock,
+    .gsi = engine_op_gsi,
+    .msi = engine_op_msi,
+    .doorbell = engine_op_doorbell,
 };
 
 static void bus_pio(void *ctx, uint16_t port, bool is_write, unsigned size, void *data)
@@ -158,17 +160,17 @@ const struct vcpu_bus engine_bus = {
  * ----------------------------------------------------------------------------------- */
 
 /* Until a kick, a disk completion, or machine time `until_ns` (UINT64_MAX: no limit). */
-static void wait_for_work(struct engine *e, uint64_t until_ns)
+void engine_wait(struct engine *e, uint64_t until_ns)
 {
     struct pollfd fds[] = {{.fd = e->wake_fd, .events = POLLIN},
                            {.fd = blk_ring_fd(e->blk), .events = POLLIN}};
     struct timespec timeout = {0}, *limit = NULL;
 
-    if (!blk_push(e->blk) && until_ns > machine_now_ns(e) + PUSH_AGAIN_NS) {
-        until_ns = machine_now_ns(e) + PUSH_AGAIN_NS;
+    if (!blk_push(e->blk) && until_ns > engine_machine_now_ns(e) + ENGINE_PUSH_AGAIN_NS) {
+        until_ns = engine_machine_now_ns(e) + ENGINE_PUSH_AGAIN_NS;
     }
     if (until_ns != UINT64_MAX) {
-        uint64_t now = machine_now_ns(e);
+        uint64_t now = engine_machine_now_ns(e);
         uint64_t left = until_ns > now ? until_ns - now : 0;
 
         timeout.tv_sec = (time_t)(left / NSEC_PER_SEC);
@@ -208,7 +210,7 @@ static void arm_wake_timer(struct engine *e)
 /* Inputs
  * ------------------------------------------------------------------------------------ */
 
-static void on_blk_done(void *ctx, unsigned disk, const struct blk_request *request,
+void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *request,
                         uint32_t status, const uint8_t *data, uint32_t len)
 {
     struct engine *e = ctx;
@@ -222,7 +224,7 @@ static void on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
     (void)machine_input(e->machine, machine_disk_dev(e->machine, disk), &in);
 }
 
-static void take_queue(struct engine *e)
+void engine_take_queue(struct engine *e)
 {
     struct queued_input *item;
 
@@ -232,12 +234,12 @@ static void take_queue(struct engine *e)
     }
 }
 
-static bool keys_wanted(struct engine *e)
+bool engine_keys_wanted(struct engine *e)
 {
     return !byte_ring_empty(&e->serial_in) && machine_serial_room(e->machine) > 0;
 }
 
-static void take_keys(struct engine *e)
+void engine_take_keys(struct engine *e)
 {
     uint8_t keys[SERIAL_RX_MAX];
     uint32_t room = machine_serial_room(e->machine);
@@ -262,28 +264,28 @@ static bool take_inputs(struct engine *e)
     if (event != VCPU_KICKED && !handle_event(e, event)) {
         return false;
     }
-    (void)blk_reap(e->blk, on_blk_done, e);
-    take_queue(e);
-    take_keys(e);
-    machine_wake(e->machine, machine_now_ns(e));
+    (void)blk_reap(e->blk, engine_on_blk_done, e);
+    engine_take_queue(e);
+    engine_take_keys(e);
+    machine_wake(e->machine, engine_machine_now_ns(e));
     return true;
 }
 
 /* Answers of the disks only: nothing new may start. */
-static void drain_disks(struct engine *e)
+void engine_drain_disks(struct engine *e)
 {
-    (void)blk_reap(e->blk, on_blk_done, e);
+    (void)blk_reap(e->blk, engine_on_blk_done, e);
     while (blk_in_flight(e->blk) > 0) {
         atomic_store(&e->kicked, false);
-        wait_for_work(e, UINT64_MAX);
-        (void)blk_reap(e->blk, on_blk_done, e);
+        engine_wait(e, UINT64_MAX);
+        (void)blk_reap(e->blk, engine_on_blk_done, e);
     }
 }
 
 /* Running
  * ----------------------------------------------------------------------------------- */
 
-static bool end_run(struct engine *e, enum run_end end, const char *reason)
+bool engine_end_run(struct engine *e, enum run_end end, const char *reason)
 {
     (void)engine_step(e, RUN_EV_END, 0, end, reason);
     return false;
@@ -295,36 +297,37 @@ static bool reset_guest(struct engine *e)
     enum vcpu_event event = vcpu_settle(&e->vcpu);
 
     if (event == VCPU_FAILED) {
-        return end_run(e, RUN_END_CRASH, e->vcpu.fault.text);
+        return engine_end_run(e, RUN_END_CRASH, e->vcpu.fault.text);
     }
     /* Old writes must not land after what the guest writes in its next life. */
-    drain_disks(e);
+    engine_drain_disks(e);
     e->reset_wanted = false;
     atomic_store(&e->reset_request, false);
     e->halted = false;
     machine_reset(e->machine);
     vm_rom_recopy(&e->vm);
-    if (vcpu_reset(&e->vcpu, &err) < 0) {
-        return end_run(e, RUN_END_HOST, err.text);
+    if (vcpu_reset(&e->vcpu, &err) < 0 || engine_boot_load(e, &err) < 0) {
+        return engine_end_run(e, RUN_END_HOST, err.text);
     }
     return true;
 }
 
-static bool triple_fault(struct engine *e)
+bool engine_triple_fault(struct engine *e)
 {
     uint64_t now = loop_now_ns();
 
     if (e->conf.crash_on_triple_fault) {
-        return end_run(e, RUN_END_CRASH,
-                       "the guest's processor shut down (triple fault)");
+        return engine_end_run(e, RUN_END_CRASH,
+                              "the guest's processor shut down (triple fault)");
     }
     if (now - e->triple_fault_since_ns > TRIPLE_FAULTS_WINDOW_NS) {
         e->triple_fault_since_ns = now;
         e->triple_faults = 0;
     }
     if (++e->triple_faults > TRIPLE_FAULTS_MAX) {
-        return end_run(e, RUN_END_CRASH,
-                       "the guest's processor shut down (triple fault) again and again");
+        return engine_end_run(
+            e, RUN_END_CRASH,
+            "the guest's processor shut down (triple fault) again and again");
     }
     e->reset_wanted = true;
     return true;
@@ -338,11 +341,11 @@ static bool handle_event(struct engine *e, enum vcpu_event event)
         e->halted = true;
         return true;
     case VCPU_TRIPLE_FAULT:
-        return triple_fault(e);
+        return engine_triple_fault(e);
     case VCPU_FAILED:
-        return end_run(e, RUN_END_CRASH, e->vcpu.fault.text);
+        return engine_end_run(e, RUN_END_CRASH, e->vcpu.fault.text);
     case VCPU_DEBUG:
-        return end_run(e, RUN_END_HOST, "unexpected debug exit from KVM");
+        return engine_end_run(e, RUN_END_HOST, "unexpected debug exit from KVM");
     case VCPU_IO:
     case VCPU_KICKED:
     case VCPU_IRQ_WINDOW:
@@ -353,7 +356,7 @@ static bool handle_event(struct engine *e, enum vcpu_event event)
 
 /* Checked before each entry: a thread that was stopped past its lease must not run one
  * more instruction. */
-static bool may_run(struct engine *e)
+bool engine_may_run(struct engine *e)
 {
     uint64_t deadline;
 
@@ -376,8 +379,8 @@ static bool inputs_due(struct engine *e)
 {
     bool due = atomic_exchange(&e->kicked, false);
 
-    return due || blk_reapable(e->blk) || keys_wanted(e) ||
-           machine_next_wake_ns(e->machine) <= machine_now_ns(e);
+    return due || blk_reapable(e->blk) || engine_keys_wanted(e) ||
+           machine_next_wake_ns(e->machine) <= engine_machine_now_ns(e);
 }
 
 /* One turn: at most one entry into the guest. False: the run is over or interrupted. */
@@ -385,11 +388,11 @@ static bool run_once(struct engine *e)
 {
     vcpu_kick_clear(&e->vcpu);
     (void)blk_push(e->blk);
-    if (!may_run(e)) {
+    if (!engine_may_run(e)) {
         return false;
     }
     if (e->shutdown_wanted) {
-        return end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
+        return engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
     }
     if (e->reset_wanted || atomic_load(&e->reset_request)) {
         return reset_guest(e);
@@ -402,17 +405,17 @@ static bool run_once(struct engine *e)
         e->halted = false;
     }
     if (e->vcpu.fault.text[0]) {
-        return end_run(e, RUN_END_HOST, e->vcpu.fault.text);
+        return engine_end_run(e, RUN_END_HOST, e->vcpu.fault.text);
     }
     if (e->halted) {
-        wait_for_work(e, machine_next_wake_ns(e->machine));
+        engine_wait(e, machine_next_wake_ns(e->machine));
         return true;
     }
     arm_wake_timer(e);
     return handle_event(e, vcpu_enter(&e->vcpu));
 }
 
-static void set_carrier(struct engine *e, bool up)
+void engine_set_carrier(struct engine *e, bool up)
 {
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         (void)net_tap_carrier(e->conf.nic[i].fd, up);
@@ -429,13 +432,10 @@ static uint64_t current_epoch(struct engine *e)
     return epoch;
 }
 
-/* From RUNNING until some other state: entered, and left, at an instruction boundary. */
-static void run_guest(struct engine *e)
+void engine_tell_epoch(struct engine *e)
 {
     uint64_t epoch = current_epoch(e);
-    enum vcpu_event event;
 
-    clock_start(e);
     if (!e->epoch_told_any || epoch != e->epoch_told) {
         struct dev_input in = {.type = INPUT_EPOCH, .value = epoch};
 
@@ -443,13 +443,50 @@ static void run_guest(struct engine *e)
         e->epoch_told = epoch;
         e->epoch_told_any = true;
     }
-    set_carrier(e, true);
+}
+
+/* From RUNNING until some other state: entered, and left, at an instruction boundary. */
+static void run_guest(struct engine *e)
+{
+    enum vcpu_event event;
+
+    engine_clock_start(e);
+    engine_tell_epoch(e);
+    engine_set_carrier(e, true);
     while (run_once(e)) {
     }
     event = vcpu_settle(&e->vcpu);
     (void)handle_event(e, event);
-    clock_stop(e);
-    set_carrier(e, false);
+    engine_clock_stop(e);
+    engine_set_carrier(e, false);
+}
+
+/* What the guest begins with: a saved state, a kernel, or what firmware makes of it.
+ * False: the run has ended. */
+static bool prepare_guest(struct engine *e)
+{
+    struct vmm_error err;
+    int fd, r;
+
+    pthread_mutex_lock(&e->lock);
+    fd = e->restore_fd;
+    e->restore_fd = -1;
+    pthread_mutex_unlock(&e->lock);
+    if (fd >= 0) {
+        r = engine_state_load(e, fd, e->restore_name, &err);
+        close(fd);
+    } else {
+        r = engine_boot_load(e, &err);
+    }
+    return r == 0 || engine_end_run(e, RUN_END_HOST, err.text);
+}
+
+/* The RTC goes on from machine time: its base is what makes it show the time of day. */
+static uint64_t rtc_base_ns(const struct engine *e)
+{
+    uint64_t wall = os_wall_ns(), machine = engine_machine_now_ns(e);
+
+    return (wall > machine ? wall - machine : 0) / NSEC_PER_SEC * NSEC_PER_SEC;
 }
 
 static int open_disk(struct engine *e, unsigned i, struct vmm_error *err)
@@ -474,20 +511,22 @@ static int open_disk(struct engine *e, unsigned i, struct vmm_error *err)
 }
 
 /* R1: only now, with a claim behind it, are the disks used. */
-static void open_disks(struct engine *e)
+void engine_open_disks(struct engine *e)
 {
     struct vmm_error err;
 
     for (unsigned i = 0; i < e->conf.disk_count; i++) {
         if (open_disk(e, i, &err) < 0) {
-            (void)end_run(e, RUN_END_HOST, err.text);
+            (void)engine_end_run(e, RUN_END_HOST, err.text);
             return;
         }
     }
+    if (!prepare_guest(e)) {
+        return;
+    }
     (void)machine_input(
         e->machine, MACHINE_DEV_RTC,
-        &(struct dev_input){.type = INPUT_RTC_BASE,
-                            .now_ns = os_wall_ns() / NSEC_PER_SEC * NSEC_PER_SEC});
+        &(struct dev_input){.type = INPUT_RTC_BASE, .now_ns = rtc_base_ns(e)});
     (void)engine_step(e, RUN_EV_STARTED, 0, RUN_END_NONE, NULL);
 }
 
@@ -520,7 +559,7 @@ void *engine_vcpu_main(void *data)
     int state;
 
     if (!thread_setup(e, &err)) {
-        (void)end_run(e, RUN_END_HOST, err.text);
+        (void)engine_end_run(e, RUN_END_HOST, err.text);
     }
     while ((state = atomic_load(&e->state)) != RUN_ENDED) {
         atomic_store(&e->kicked, false);
@@ -529,18 +568,19 @@ void *engine_vcpu_main(void *data)
         }
         switch (state) {
         case RUN_STARTING:
-            open_disks(e);
+            engine_open_disks(e);
             break;
         case RUN_RUNNING:
             run_guest(e);
             break;
         case RUN_FREEZING:
         case RUN_ENDING:
-            drain_disks(e);
+            engine_drain_disks(e);
             (void)engine_step(e, RUN_EV_DRAINED, 0, RUN_END_NONE, NULL);
             break;
         default:
-            wait_for_work(e, UINT64_MAX);
+            engine_idle_work(e);
+            engine_wait(e, UINT64_MAX);
             break;
         }
     }

@@ -2,21 +2,32 @@
 # libvmm_core.la: guest memory, bus, devices, machine. Pure.
 noinst_LTLIBRARIES += libvmm_core.la
 libvmm_core_la_SOURCES = \
+	vmm/acpi.c vmm/acpi.h vmm/acpi_dsdt.c vmm/acpi_dsdt.h vmm/acpi_loader.c \
+	vmm/aml.c vmm/aml.h vmm/board.h \
+	vmm/boot_bzimage.c vmm/boot_linux.c vmm/boot_linux.h vmm/boot_priv.h vmm/boot_pvh.c \
+	vmm/e820.c vmm/e820.h \
 	vmm/bus.c vmm/bus.h \
 	vmm/dev.h \
 	vmm/dev_debug.c vmm/dev_debug.h \
 	vmm/dev_fwcfg.c vmm/dev_fwcfg.h \
+	vmm/dev_i6300esb.c vmm/dev_i6300esb.h \
 	vmm/dev_pic.c vmm/dev_pic.h \
 	vmm/dev_pit.c vmm/dev_pit.h \
 	vmm/dev_pm.c vmm/dev_pm.h \
+	vmm/dev_pvpanic.c vmm/dev_pvpanic.h \
 	vmm/dev_reset.c vmm/dev_reset.h \
 	vmm/dev_rtc.c vmm/dev_rtc.h \
 	vmm/dev_uart.c vmm/dev_uart.h \
 	vmm/dev_vblk.c vmm/dev_vblk.h \
+	vmm/dev_virtio.c vmm/dev_virtio.h \
 	vmm/dev_vmmio.c vmm/dev_vmmio.h \
 	vmm/dev_vnet.c vmm/dev_vnet.h \
+	vmm/dev_vpci.c vmm/dev_vpci.h \
 	vmm/gmem.c vmm/gmem.h \
-	vmm/machine.c vmm/machine.h \
+	vmm/machine.c vmm/machine.h vmm/machine_priv.h \
+	vmm/machine_board.c vmm/machine_pci.c vmm/machine_state.c \
+	vmm/msix.c vmm/msix.h \
+	vmm/pci.c vmm/pci.h \
 	vmm/virtq.c vmm/virtq.h
 libvmm_core_la_CFLAGS = $(CORE_CFLAGS)
 
@@ -69,10 +80,53 @@ UNIT_TESTS += tests/unit/vmm/check_vnet
 tests_unit_vmm_check_vnet_SOURCES = tests/unit/vmm/check_vnet.c $(VMM_RIG)
 tests_unit_vmm_check_vnet_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_vnet_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_pci
+tests_unit_vmm_check_pci_SOURCES = tests/unit/vmm/check_pci.c $(VMM_RIG)
+tests_unit_vmm_check_pci_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_pci_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_msix
+tests_unit_vmm_check_msix_SOURCES = tests/unit/vmm/check_msix.c $(VMM_RIG)
+tests_unit_vmm_check_msix_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_msix_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vpci
+tests_unit_vmm_check_vpci_SOURCES = tests/unit/vmm/check_vpci.c $(VMM_RIG)
+tests_unit_vmm_check_vpci_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_vpci_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_virtio
+tests_unit_vmm_check_virtio_SOURCES = tests/unit/vmm/check_virtio.c $(VMM_RIG)
+tests_unit_vmm_check_virtio_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_virtio_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_pvpanic
+tests_unit_vmm_check_pvpanic_SOURCES = tests/unit/vmm/check_pvpanic.c $(VMM_RIG)
+tests_unit_vmm_check_pvpanic_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_pvpanic_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_i6300esb
+tests_unit_vmm_check_i6300esb_SOURCES = tests/unit/vmm/check_i6300esb.c $(VMM_RIG)
+tests_unit_vmm_check_i6300esb_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_i6300esb_LDADD = $(VMM_UNIT_LIBS)
+BOOT_RIG = tests/unit/unit.h tests/unit/vmm/boot_rig.c tests/unit/vmm/boot_rig.h
+UNIT_TESTS += tests/unit/vmm/check_boot_linux
+tests_unit_vmm_check_boot_linux_SOURCES = tests/unit/vmm/check_boot_linux.c $(BOOT_RIG)
+tests_unit_vmm_check_boot_linux_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_boot_linux_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_acpi
+tests_unit_vmm_check_acpi_SOURCES = tests/unit/vmm/check_acpi.c tests/unit/unit.h
+tests_unit_vmm_check_acpi_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_acpi_LDADD = $(VMM_UNIT_LIBS)
+# ACPI tables as text: tests/golden/acpi/NAME
+check_PROGRAMS += tests/golden/acpi_run
+tests_golden_acpi_run_SOURCES = tests/golden/acpi_run.c
+tests_golden_acpi_run_LDADD = libvmm_core.la libbase_io.la
+GOLDEN_TESTS += tests/golden/acpi.sh
+EXTRA_DIST += tests/golden/acpi
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
+	vmm/cpu_state.c vmm/cpu_state.h \
+	vmm/msr_table.c vmm/msr_table.h \
+	vmm/state_stream.c vmm/state_stream.h \
 	vmm/cpuid_lockstep.c vmm/cpuid_lockstep.h \
+	vmm/cpuid_standard.c vmm/cpuid_standard.h \
 	vmm/run_state.c vmm/run_state.h
 
 # libvmm_io.la is the shell: KVM, threads, files, tap, sockets.
@@ -81,15 +135,18 @@ noinst_LTLIBRARIES += libvmm_io.la
 libvmm_io_la_CFLAGS = $(AM_CFLAGS)
 libvmm_io_la_SOURCES = \
 	vmm/blk_uring.c vmm/blk_uring.h \
+	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
-	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_vcpu.c \
+	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \
+	vmm/engine_state.c vmm/engine_state.h \
 	vmm/input_queue.c vmm/input_queue.h \
 	vmm/landlock.c vmm/landlock.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
 	vmm/net_tap.c vmm/net_tap.h \
 	vmm/probe.c vmm/probe.h \
 	vmm/rot_file.c vmm/rot_file.h \
+	vmm/irqchip.c vmm/irqchip.h \
 	vmm/sandbox.c vmm/sandbox.h \
 	vmm/sandbox_root.c vmm/sandbox_root.h \
 	vmm/syscall_filter.c vmm/syscall_filter.h \
@@ -114,6 +171,10 @@ tests_unit_vmm_check_engine_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_blk_uring_SOURCES = tests/unit/vmm/check_blk_uring.c
 tests_unit_vmm_check_blk_uring_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_uring_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_boot_files
+tests_unit_vmm_check_boot_files_SOURCES = tests/unit/vmm/check_boot_files.c tests/unit/scratch.h $(BOOT_RIG)
+tests_unit_vmm_check_boot_files_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_boot_files_LDADD = libvmm_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_byte_ring
 tests_unit_vmm_check_byte_ring_SOURCES = tests/unit/vmm/check_byte_ring.c
 tests_unit_vmm_check_byte_ring_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -87,6 +87,67 @@ static int vm_create_vcpu(int vm, unsigned id)
     return call(vm, KVM_CREATE_VCPU, id);
 }
 
+static int vm_create_irqchip(int vm)
+{
+    return call(vm, KVM_CREATE_IRQCHIP, 0);
+}
+
+static int vm_create_pit(int vm, const struct kvm_pit_config *conf)
+{
+    return call_ptr(vm, KVM_CREATE_PIT2, conf);
+}
+
+static int vm_get_irqchip(int vm, struct kvm_irqchip *chip)
+{
+    return call_ptr(vm, KVM_GET_IRQCHIP, chip);
+}
+
+static int vm_set_irqchip(int vm, const struct kvm_irqchip *chip)
+{
+    return call_ptr(vm, KVM_SET_IRQCHIP, chip);
+}
+
+static int vm_get_pit(int vm, struct kvm_pit_state2 *pit)
+{
+    return call_ptr(vm, KVM_GET_PIT2, pit);
+}
+
+static int vm_set_pit(int vm, const struct kvm_pit_state2 *pit)
+{
+    return call_ptr(vm, KVM_SET_PIT2, pit);
+}
+
+static int vm_get_clock(int vm, struct kvm_clock_data *clock)
+{
+    return call_ptr(vm, KVM_GET_CLOCK, clock);
+}
+
+static int vm_set_clock(int vm, const struct kvm_clock_data *clock)
+{
+    return call_ptr(vm, KVM_SET_CLOCK, clock);
+}
+
+static int vm_irq_line(int vm, unsigned gsi, bool level)
+{
+    struct kvm_irq_level line = {.irq = gsi, .level = level};
+
+    return call_ptr(vm, KVM_IRQ_LINE, &line);
+}
+
+static int vm_signal_msi(int vm, uint64_t address, uint32_t data)
+{
+    struct kvm_msi msi = {.address_lo = (uint32_t)address,
+                          .address_hi = (uint32_t)(address >> 32),
+                          .data = data};
+
+    return call_ptr(vm, KVM_SIGNAL_MSI, &msi);
+}
+
+static int vm_ioeventfd(int vm, const struct kvm_ioeventfd *conf)
+{
+    return call_ptr(vm, KVM_IOEVENTFD, conf);
+}
+
 static int vcpu_map(int vcpu, size_t len, struct kvm_run **ret_run)
 {
     void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
@@ -131,6 +192,7 @@ static const struct {
     [KVM_PART_XSAVE] = {KVM_GET_XSAVE, KVM_SET_XSAVE},
     [KVM_PART_XCRS] = {KVM_GET_XCRS, KVM_SET_XCRS},
     [KVM_PART_MSRS] = {KVM_GET_MSRS, KVM_SET_MSRS},
+    [KVM_PART_LAPIC] = {KVM_GET_LAPIC, KVM_SET_LAPIC},
 };
 
 static int vcpu_get(int vcpu, enum kvm_part part, void *state)
@@ -141,6 +203,16 @@ static int vcpu_get(int vcpu, enum kvm_part part, void *state)
 static int vcpu_set(int vcpu, enum kvm_part part, const void *state)
 {
     return call_ptr(vcpu, part_request[part].set, state);
+}
+
+static int vcpu_tsc_khz(int vcpu)
+{
+    return call(vcpu, KVM_GET_TSC_KHZ, 0);
+}
+
+static int vcpu_clock_ctrl(int vcpu)
+{
+    return call(vcpu, KVM_KVMCLOCK_CTRL, 0);
 }
 
 static int vcpu_debug(int vcpu, const struct kvm_guest_debug *debug)
@@ -169,6 +241,17 @@ const struct kvm_ops kvm_linux = {
     .vm_identity_map = vm_identity_map,
     .vm_msr_filter = vm_msr_filter,
     .vm_create_vcpu = vm_create_vcpu,
+    .vm_create_irqchip = vm_create_irqchip,
+    .vm_create_pit = vm_create_pit,
+    .vm_get_irqchip = vm_get_irqchip,
+    .vm_set_irqchip = vm_set_irqchip,
+    .vm_get_pit = vm_get_pit,
+    .vm_set_pit = vm_set_pit,
+    .vm_get_clock = vm_get_clock,
+    .vm_set_clock = vm_set_clock,
+    .vm_irq_line = vm_irq_line,
+    .vm_signal_msi = vm_signal_msi,
+    .vm_ioeventfd = vm_ioeventfd,
     .vcpu_map = vcpu_map,
     .vcpu_unmap = vcpu_unmap,
     .vcpu_run = vcpu_run,
@@ -176,6 +259,8 @@ const struct kvm_ops kvm_linux = {
     .vcpu_set_cpuid = vcpu_set_cpuid,
     .vcpu_get = vcpu_get,
     .vcpu_set = vcpu_set,
+    .vcpu_tsc_khz = vcpu_tsc_khz,
+    .vcpu_clock_ctrl = vcpu_clock_ctrl,
     .vcpu_debug = vcpu_debug,
     .close = close_fd,
 };

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@ enum kvm_part {
     KVM_PART_XSAVE,     /* struct kvm_xsave, 4096 bytes */
     KVM_PART_XCRS,      /* struct kvm_xcrs */
     KVM_PART_MSRS,      /* struct kvm_msrs with entries; returns how many were done */
+    KVM_PART_LAPIC,     /* struct kvm_lapic_state; in-kernel irqchip only */
     KVM_PART_COUNT,
 };
 
@@ -40,6 +42,18 @@ struct kvm_ops {
     int (*vm_identity_map)(int vm, uint64_t gpa);
     int (*vm_msr_filter)(int vm, const struct kvm_msr_filter *filter);
     int (*vm_create_vcpu)(int vm, unsigned id);
+    /* In-kernel irqchip: 8259 pair, IOAPIC, local APICs, and the 8254 */
+    int (*vm_create_irqchip)(int vm);
+    int (*vm_create_pit)(int vm, const struct kvm_pit_config *conf);
+    int (*vm_get_irqchip)(int vm, struct kvm_irqchip *chip); /* chip->chip_id: which */
+    int (*vm_set_irqchip)(int vm, const struct kvm_irqchip *chip);
+    int (*vm_get_pit)(int vm, struct kvm_pit_state2 *pit);
+    int (*vm_set_pit)(int vm, const struct kvm_pit_state2 *pit);
+    int (*vm_get_clock)(int vm, struct kvm_clock_data *clock);
+    int (*vm_set_clock)(int vm, const struct kvm_clock_data *clock);
+    int (*vm_irq_line)(int vm, unsigned gsi, bool level);
+    int (*vm_signal_msi)(int vm, uint64_t address, uint32_t data);
+    int (*vm_ioeventfd)(int vm, const struct kvm_ioeventfd *conf);
     /* vCPU */
     int (*vcpu_map)(int vcpu, size_t len, struct kvm_run **ret_run);
     void (*vcpu_unmap)(struct kvm_run *run, size_t len);
@@ -48,6 +62,8 @@ struct kvm_ops {
     int (*vcpu_set_cpuid)(int vcpu, const struct kvm_cpuid2 *cpuid);
     int (*vcpu_get)(int vcpu, enum kvm_part part, void *state);
     int (*vcpu_set)(int vcpu, enum kvm_part part, const void *state);
+    int (*vcpu_tsc_khz)(int vcpu);    /* 0: the kernel does not know */
+    int (*vcpu_clock_ctrl)(int vcpu); /* tells a guest that it was paused */
     int (*vcpu_debug)(int vcpu, const struct kvm_guest_debug *debug);
     void (*close)(int fd);
 };

@@ -4,87 +4,17 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/bug.h"
-#include "base/crc32c.h"
-#include "vmm/bus.h"
-#include "vmm/dev_debug.h"
+#include "vmm/acpi.h"
 #include "vmm/dev_fwcfg.h"
 #include "vmm/dev_pic.h"
-#include "vmm/dev_pit.h"
-#include "vmm/dev_pm.h"
-#include "vmm/dev_reset.h"
 #include "vmm/dev_rtc.h"
 #include "vmm/dev_uart.h"
 #include "vmm/dev_vblk.h"
 #include "vmm/dev_vnet.h"
+#include "vmm/machine_priv.h"
 
-#define NO_LINE           0xFF
-#define STATE_ALIGN       64
-#define FRAME_ARENA_LEN   (256 * 1024)
-#define MACHINE_PORTS_MAX 3
-#define MACHINE_VERSION   1
-#define FIXED_STATE_MAX   4096 /* of any fixed device's section */
-
-_Static_assert(FRAME_ARENA_LEN >= NET_FRAME_MAX, "one frame always fits");
-_Static_assert(MACHINE_DEV_COUNT <= 32, "a line's devices are bits of a u32");
-
-struct port_range {
-    uint16_t base, len, dev_offset;
-    uint8_t access_max;
-};
-
-/* The fixed devices, in the order in which they are reset, saved and woken. */
-static const struct {
-    const struct dev_class *class;
-    uint8_t line;
-    struct port_range port[MACHINE_PORTS_MAX];
-} fixed_dev[MACHINE_DEV_VIRTIO0] = {
-    [MACHINE_DEV_PIC] = {&dev_pic_class,
-                         NO_LINE,
-                         {{0x20, 2, PIC_OFFSET_MASTER, 1},
-                          {0xA0, 2, PIC_OFFSET_SLAVE, 1},
-                          {0x4D0, 2, PIC_OFFSET_ELCR, 1}}},
-    [MACHINE_DEV_PIT] = {&dev_pit_class,
-                         0,
-                         {{0x40, 4, 0, 1}, {0x61, 1, PIT_OFFSET_PORT61, 1}}},
-    [MACHINE_DEV_PM] = {&dev_pm_class, 9, {{MACHINE_PM_BASE, PM_RANGE_LEN, 0, 4}}},
-    [MACHINE_DEV_RTC] = {&dev_rtc_class, 8, {{0x70, 2, RTC_OFFSET_INDEX, 1}}},
-    [MACHINE_DEV_SERIAL] = {&dev_uart_class, 4, {{MACHINE_SERIAL_BASE, 8, 0, 1}}},
-    [MACHINE_DEV_DEBUG] = {&dev_debug_class, NO_LINE, {{MACHINE_DEBUG_PORT, 1, 0, 1}}},
-    [MACHINE_DEV_RESET] = {&dev_reset_class,
-                           NO_LINE,
-                           {{0xCF9, 1, RESET_OFFSET_CF9, 1},
-                            {0x64, 1, RESET_OFFSET_KBD, 1}}},
-    [MACHINE_DEV_FWCFG] = {&dev_fwcfg_class,
-                           NO_LINE,
-                           {{0x510, 2, FWCFG_OFFSET_SELECT, 2}}},
-};
-
-/* Slot i has line i modulo 3: shared, level-triggered, no other device's. */
-static const uint8_t virtio_line[] = {5, 10, 11};
-
-struct machine_dev_state {
-    const struct dev_class *class; /* NULL: not in this machine */
-    void *state;
-    uint8_t line;
-    uint64_t wake_at_ns;
-};
-
-struct machine {
-    struct machine_conf conf;
-    struct gmem *gm;
-    const struct machine_ops *ops;
-    void *ctx;
-    struct bus ports, mmio;
-    struct machine_dev_state dev[MACHINE_DEV_COUNT];
-    uint32_t line_devs[PIC_LINES]; /* bit i: device i holds this line up; a shared line is
-                                      their OR */
-    char cmdline[GUEST_CMDLINE_MAX + 1];
-    uint64_t dropped;
-    bool busy; /* a device or an op is running: nobody may call in */
-    struct effects fx;
-    uint8_t frame_arena[FRAME_ARENA_LEN];
-};
+#define STATE_ALIGN      64
+#define LOCKSTEP_RAM_MAX (UINT64_C(3) << 30)
 
 static struct dev_pic *pic_of(const struct machine *m)
 {
@@ -99,7 +29,7 @@ static const struct dev_class *class_of(const struct machine_conf *conf,
     unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
 
     if (dev_index < MACHINE_DEV_VIRTIO0) {
-        return fixed_dev[dev_index].class;
+        return machine_board_dev(conf->type, dev_index)->class;
     }
     if (slot < conf->disk_count) {
         return &dev_vblk_class;
@@ -126,17 +56,36 @@ size_t machine_size(const struct machine_conf *conf)
     return size;
 }
 
-static bool ops_complete(const struct machine_ops *ops)
+static bool ops_complete(const struct machine_ops *ops, enum machine_type type)
 {
+    if (type == MACHINE_STANDARD && (ops->gsi == NULL || ops->msi == NULL)) {
+        return false;
+    }
     return ops->serial_out != NULL && ops->debug_out != NULL && ops->blk_submit != NULL &&
            ops->net_send != NULL && ops->reset != NULL && ops->shutdown != NULL &&
            ops->clock != NULL;
 }
 
+static bool conf_ok(const struct machine_conf *conf)
+{
+    bool lockstep = conf->type == MACHINE_LOCKSTEP,
+         mmio = conf->transport == MACHINE_TRANSPORT_MMIO;
+
+    if (lockstep ? !mmio || conf->cpu_count > 1
+                 : conf->type != MACHINE_STANDARD ||
+                       (!mmio && conf->transport != MACHINE_TRANSPORT_PCI)) {
+        return false;
+    }
+    return conf->disk_count <= VM_DISKS_MAX && conf->nic_count <= VM_NICS_MAX &&
+           conf->disk_count + conf->nic_count <= MACHINE_VIRTIO_SLOTS;
+}
+
 static int add_fixed_ports(struct machine *m, unsigned dev_index)
 {
+    const struct board_dev *board = machine_board_dev(m->conf.type, dev_index);
+
     for (unsigned i = 0; i < MACHINE_PORTS_MAX; i++) {
-        const struct port_range *port = &fixed_dev[dev_index].port[i];
+        const struct port_range *port = &board->port[i];
         int r;
 
         if (port->len == 0) {
@@ -156,42 +105,44 @@ static int add_fixed_ports(struct machine *m, unsigned dev_index)
     return 0;
 }
 
+static int fixed_power_on(struct machine *m, unsigned dev_index)
+{
+    const struct machine_dev_state *dev = &m->dev[dev_index];
+
+    memset(dev->state, 0, dev->class->state_size);
+    if (dev_index == MACHINE_DEV_FWCFG) {
+        struct acpi_conf acpi;
+
+        machine_acpi_conf(m, &acpi);
+        return dev_fwcfg_init(dev->state, &acpi, m->conf.cmdline);
+    }
+    if (dev_index == MACHINE_DEV_RTC) {
+        dev_rtc_init(dev->state, m->conf.ram_len,
+                     m->conf.type == MACHINE_STANDARD ? BOARD_RAM_LOW_END
+                                                      : LOCKSTEP_RAM_MAX,
+                     m->conf.cpu_count);
+    }
+    return 0;
+}
+
 /* Power-on contents of one device's memory; its reset comes later. */
 static int dev_power_on(struct machine *m, unsigned dev_index)
 {
     const struct machine_dev_state *dev = &m->dev[dev_index];
     unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+    int r = 0;
 
     if (dev->class == &dev_vblk_class) {
         const struct machine_disk_conf *disk = &m->conf.disk[slot];
 
         vblk_init(dev->state, disk->sectors, disk->read_only, disk->serial);
-        return 0;
-    }
-    if (dev->class == &dev_vnet_class) {
+    } else if (dev->class == &dev_vnet_class) {
         vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
-        return 0;
+    } else {
+        r = fixed_power_on(m, dev_index);
     }
-    memset(dev->state, 0, dev->class->state_size);
-    if (dev_index == MACHINE_DEV_FWCFG) {
-        return dev_fwcfg_init(dev->state, m->conf.ram_len, m->conf.cmdline);
-    }
-    if (dev_index == MACHINE_DEV_RTC) {
-        dev_rtc_init(dev->state, m->conf.ram_len);
-    }
-    return 0;
-}
-
-static int add_virtio_range(struct machine *m, unsigned dev_index)
-{
-    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
-
-    return bus_add(&m->mmio, &(struct bus_range){
-                                 .base = MACHINE_MMIO_BASE + slot * MACHINE_MMIO_STRIDE,
-                                 .len = MACHINE_MMIO_STRIDE,
-                                 .dev_index = (uint8_t)dev_index,
-                                 .access_max = 8,
-                             });
+    machine_pci_power_on(m, dev_index);
+    return r;
 }
 
 /* Gives a device its memory at `state`, its addresses and its interrupt line. */
@@ -202,15 +153,14 @@ static int dev_attach(struct machine *m, unsigned dev_index, void *state)
 
     dev->state = state;
     if (dev_index < MACHINE_DEV_VIRTIO0) {
-        dev->line = fixed_dev[dev_index].line;
+        dev->line = machine_board_dev(m->conf.type, dev_index)->line;
         return add_fixed_ports(m, dev_index);
     }
-    dev->line = virtio_line[slot % ARRAY_SIZE(virtio_line)];
-    return add_virtio_range(m, dev_index);
+    dev->line = machine_virtio_line(&m->conf, slot);
+    return 0;
 }
 
-/* All devices and the board as from the shop. */
-static int power_on(struct machine *m)
+int machine_power_on(struct machine *m)
 {
     memset(m->line_devs, 0, sizeof m->line_devs);
     for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
@@ -249,8 +199,7 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
     uint8_t *next = (uint8_t *)memory + aligned(sizeof *m);
     int r;
 
-    if (conf->disk_count > VM_DISKS_MAX || conf->nic_count > VM_NICS_MAX ||
-        conf->disk_count + conf->nic_count > MACHINE_VIRTIO_SLOTS || !ops_complete(ops)) {
+    if (!conf_ok(conf) || !ops_complete(ops, conf->type)) {
         return -EINVAL;
     }
     memset(m, 0, offsetof(struct machine, fx));
@@ -270,7 +219,7 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
         }
     }
     if (r == 0) {
-        r = power_on(m);
+        r = machine_power_on(m);
     }
     if (r < 0) {
         return r;
@@ -281,16 +230,28 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
 
 /* Effects ------------------------------------------------------------------------- */
 
+static void line_level(struct machine *m, unsigned line, bool level)
+{
+    if (m->conf.type == MACHINE_STANDARD) {
+        m->ops->gsi(m->ctx, line, level);
+    } else {
+        dev_pic_set_line(pic_of(m), line, level);
+    }
+}
+
 static void set_line(struct machine *m, unsigned dev_index, bool level)
 {
     unsigned line = m->dev[dev_index].line;
-    uint32_t bit = UINT32_C(1) << dev_index;
+    uint32_t bit = UINT32_C(1) << dev_index, before;
 
     if (line == NO_LINE) {
         return;
     }
-    m->line_devs[line] = level ? m->line_devs[line] | bit : m->line_devs[line] & ~bit;
-    dev_pic_set_line(pic_of(m), line, m->line_devs[line] != 0);
+    before = m->line_devs[line];
+    m->line_devs[line] = level ? before | bit : before & ~bit;
+    if ((before != 0) != (m->line_devs[line] != 0)) {
+        line_level(m, line, level);
+    }
 }
 
 static void pulse_line(struct machine *m, unsigned dev_index)
@@ -298,8 +259,39 @@ static void pulse_line(struct machine *m, unsigned dev_index)
     unsigned line = m->dev[dev_index].line;
 
     if (line != NO_LINE) {
-        dev_pic_set_line(pic_of(m), line, true);
-        dev_pic_set_line(pic_of(m), line, m->line_devs[line] != 0);
+        line_level(m, line, true);
+        line_level(m, line, m->line_devs[line] != 0);
+    }
+}
+
+void machine_lines_again(struct machine *m)
+{
+    uint32_t lines = 0;
+
+    for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
+        if (m->dev[i].class != NULL && m->dev[i].line != NO_LINE) {
+            lines |= UINT32_C(1) << m->dev[i].line;
+        }
+    }
+    for (unsigned line = 0; line < BOARD_GSI_COUNT; line++) {
+        if ((lines >> line & 1) != 0) {
+            line_level(m, line, m->line_devs[line] != 0);
+        }
+    }
+}
+
+/* What the function makes of its device's interrupts. */
+static void vpci_interrupts(struct machine *m, unsigned dev_index)
+{
+    struct vpci *vpci = &m->vpci[dev_index - MACHINE_DEV_VIRTIO0];
+    bool intx;
+    uint32_t due = vpci_deliver(vpci, m->dev[dev_index].state, m->fx.queue_irq, &intx);
+
+    set_line(m, dev_index, intx);
+    for (; due != 0; due &= due - 1) {
+        const struct msix_entry *entry = &vpci->msix.entry[__builtin_ctz(due)];
+
+        m->ops->msi(m->ctx, entry->address, entry->data);
     }
 }
 
@@ -324,13 +316,28 @@ static void send_output(struct machine *m, unsigned dev_index)
     }
 }
 
+static void tell_events(struct machine *m)
+{
+    if (m->ops->guest_event == NULL) {
+        return;
+    }
+    if (m->fx.panic != 0) {
+        m->ops->guest_event(m->ctx, MACHINE_EVENT_PANIC, m->fx.panic);
+    }
+    if (m->fx.watchdog) {
+        m->ops->guest_event(m->ctx, MACHINE_EVENT_WATCHDOG, 0);
+    }
+}
+
 /* What stays inside comes first, then output, then what ends the access's world. */
 static void carry_out(struct machine *m, unsigned dev_index)
 {
     const struct effects *fx = &m->fx;
 
     m->dropped += fx->dropped;
-    if (fx->irq_set) {
+    if (machine_is_vpci(m, dev_index)) {
+        vpci_interrupts(m, dev_index);
+    } else if (fx->irq_set) {
         set_line(m, dev_index, fx->irq_level);
     }
     if (fx->irq_edge) {
@@ -340,6 +347,7 @@ static void carry_out(struct machine *m, unsigned dev_index)
         m->dev[dev_index].wake_at_ns = fx->wake_at_ns;
     }
     send_output(m, dev_index);
+    tell_events(m);
     if (fx->reset) {
         m->ops->reset(m->ctx);
     }
@@ -348,14 +356,14 @@ static void carry_out(struct machine *m, unsigned dev_index)
     }
 }
 
-static void effects_begin(struct machine *m)
+void machine_effects_begin(struct machine *m)
 {
     BUG_ON(m->busy); /* an op called back into the machine */
     m->busy = true;
     effects_clear(&m->fx);
 }
 
-static void effects_end(struct machine *m, unsigned dev_index)
+void machine_effects_end(struct machine *m, unsigned dev_index)
 {
     const struct machine_dev_state *dev = &m->dev[dev_index];
 
@@ -370,7 +378,7 @@ static void effects_end(struct machine *m, unsigned dev_index)
 
 /* Accesses ------------------------------------------------------------------------ */
 
-static void clock_before_access(struct machine *m, unsigned dev_index)
+void machine_clock_before_access(struct machine *m, unsigned dev_index)
 {
     if (m->dev[dev_index].class->reads_clock) {
         struct dev_input in = {.type = INPUT_CLOCK, .now_ns = m->ops->clock(m->ctx)};
@@ -379,20 +387,79 @@ static void clock_before_access(struct machine *m, unsigned dev_index)
     }
 }
 
+static uint64_t register_access(struct machine *m, unsigned dev_index, uint64_t offset,
+                                bool is_write, unsigned len, uint64_t value)
+{
+    const struct machine_dev_state *dev = &m->dev[dev_index];
+
+    if (is_write) {
+        dev->class->write(dev->state, m->gm, offset, len, value, &m->fx);
+        return value;
+    }
+    return dev->class->read(dev->state, m->gm, offset, len, &m->fx);
+}
+
+static uint64_t vpci_access(struct machine *m, unsigned slot, uint64_t offset,
+                            bool is_write, unsigned len, uint64_t value)
+{
+    struct virtio *v = m->dev[MACHINE_DEV_VIRTIO0 + slot].state;
+    unsigned bar = (unsigned)(offset >> MACHINE_BAR_SHIFT);
+
+    offset &= (UINT64_C(1) << MACHINE_BAR_SHIFT) - 1;
+    if (is_write) {
+        vpci_write(&m->vpci[slot], v, m->gm, bar, offset, len, value, &m->fx);
+        m->rebell |= bar == VPCI_BAR_REGS && offset < VPCI_ISR;
+        return value;
+    }
+    return vpci_read(&m->vpci[slot], v, bar, offset, len);
+}
+
+/* A virtio device's registers are its transport's. */
+static uint64_t transport_access(struct machine *m, unsigned dev_index, uint64_t offset,
+                                 bool is_write, unsigned len, uint64_t value)
+{
+    struct virtio *v = m->dev[dev_index].state;
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+    struct vmmio *vmmio = &m->vmmio[slot];
+
+    if (m->conf.transport == MACHINE_TRANSPORT_PCI) {
+        return vpci_access(m, slot, offset, is_write, len, value);
+    }
+    if (is_write) {
+        vmmio_write(vmmio, v, m->gm, offset, len, value, &m->fx);
+        return value;
+    }
+    return vmmio_read(vmmio, v, offset, len);
+}
+
+/* After accesses that may have changed what answers where. */
+static void settle(struct machine *m)
+{
+    if (m->remap) {
+        machine_pci_remap(m);
+    }
+    if (m->rebell) {
+        machine_pci_doorbells(m);
+    }
+}
+
 static uint64_t dev_access(struct machine *m, const struct bus_range *range,
                            uint64_t addr, bool is_write, unsigned len, uint64_t value)
 {
-    const struct machine_dev_state *dev = &m->dev[range->dev_index];
+    unsigned dev_index = range->dev_index;
     uint64_t offset = addr - range->base + range->dev_offset;
 
-    clock_before_access(m, range->dev_index);
-    effects_begin(m);
-    if (is_write) {
-        dev->class->write(dev->state, m->gm, offset, len, value, &m->fx);
+    if (dev_index == MACHINE_DEV_PCI) { /* reaches any device */
+        value = machine_pci_access(m, offset, is_write, len, value);
     } else {
-        value = dev->class->read(dev->state, m->gm, offset, len, &m->fx);
+        machine_clock_before_access(m, dev_index);
+        machine_effects_begin(m);
+        value = machine_is_virtio(m, dev_index)
+                    ? transport_access(m, dev_index, offset, is_write, len, value)
+                    : register_access(m, dev_index, offset, is_write, len, value);
+        machine_effects_end(m, dev_index);
     }
-    effects_end(m, range->dev_index);
+    settle(m); /* `range` is gone after this */
     return value;
 }
 
@@ -484,12 +551,16 @@ int machine_input(struct machine *m, unsigned dev_index, const struct dev_input 
     if (m->ops->on_input != NULL) {
         m->ops->on_input(m->ctx, dev_index, in);
     }
-    effects_begin(m);
+    machine_effects_begin(m);
     if (in->type == INPUT_CLOCK && dev->wake_at_ns <= in->now_ns) {
         dev->wake_at_ns = UINT64_MAX; /* this is it; the device asks anew */
     }
-    dev->class->input(dev->state, m->gm, in, &m->fx);
-    effects_end(m, dev_index);
+    if (in->type == INPUT_NOTIFY && machine_is_virtio(m, dev_index)) {
+        virtio_notify(dev->state, m->gm, in->value, &m->fx);
+    } else {
+        dev->class->input(dev->state, m->gm, in, &m->fx);
+    }
+    machine_effects_end(m, dev_index);
     return 0;
 }
 
@@ -517,12 +588,34 @@ void machine_wake(struct machine *m, uint64_t now_ns)
 
 bool machine_irq_pending(const struct machine *m)
 {
-    return dev_pic_intr(pic_of(m));
+    return m->conf.type == MACHINE_LOCKSTEP && dev_pic_intr(pic_of(m));
 }
 
 uint8_t machine_irq_ack(struct machine *m)
 {
     return dev_pic_ack(pic_of(m));
+}
+
+void machine_prepare_kernel(struct machine *m)
+{
+    uint8_t control = 0x36, zero = 0; /* counter 0, square wave, 65536 */
+
+    if (m->conf.type == MACHINE_LOCKSTEP) {
+        machine_pio(m, 0x43, true, 1, &control);
+        machine_pio(m, 0x40, true, 1, &zero);
+        machine_pio(m, 0x40, true, 1, &zero);
+    }
+}
+
+void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf)
+{
+    *ret_conf = (struct acpi_conf){
+        .type = m->conf.type,
+        .transport = m->conf.transport,
+        .cpu_count = m->conf.cpu_count > 0 ? m->conf.cpu_count : 1,
+        .virtio_count = m->conf.disk_count + m->conf.nic_count,
+        .ram_len = m->conf.ram_len,
+    };
 }
 
 uint32_t machine_serial_room(const struct machine *m)
@@ -548,9 +641,9 @@ unsigned machine_io_in_flight(const struct machine *m)
 void machine_reissue(struct machine *m)
 {
     for (unsigned i = 0; i < m->conf.disk_count; i++) {
-        effects_begin(m);
+        machine_effects_begin(m);
         vblk_reissue(m->dev[MACHINE_DEV_VIRTIO0 + i].state, m->gm, &m->fx);
-        effects_end(m, MACHINE_DEV_VIRTIO0 + i);
+        machine_effects_end(m, MACHINE_DEV_VIRTIO0 + i);
     }
 }
 
@@ -570,156 +663,29 @@ unsigned machine_nic_dev(const struct machine *m, unsigned nic)
     return virtio_dev(m->conf.disk_count + nic);
 }
 
+static void transport_reset(struct machine *m, unsigned dev_index)
+{
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+
+    if (machine_is_vpci(m, dev_index)) {
+        vpci_reset(&m->vpci[slot]);
+    } else if (machine_is_virtio(m, dev_index)) {
+        vmmio_reset(&m->vmmio[slot]);
+    }
+}
+
 void machine_reset(struct machine *m)
 {
     for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
         const struct machine_dev_state *dev = &m->dev[i];
 
         if (dev->class != NULL) {
-            effects_begin(m);
+            machine_effects_begin(m);
+            transport_reset(m, i);
             dev->class->reset(dev->state, &m->fx);
-            effects_end(m, i);
+            machine_effects_end(m, i);
         }
     }
-}
-
-/* What belongs to no single device, and what a stream must agree on with this
- * configuration. */
-static int board_xfer(struct machine *m, struct state_io *io)
-{
-    uint64_t ram_len = m->conf.ram_len;
-    uint8_t disk_count = (uint8_t)m->conf.disk_count,
-            nic_count = (uint8_t)m->conf.nic_count;
-
-    state_u64(io, &ram_len);
-    state_u8(io, &disk_count);
-    state_u8(io, &nic_count);
-    if (ram_len != m->conf.ram_len) {
-        state_refuse(io, "ram_len");
-    }
-    if (disk_count != m->conf.disk_count || nic_count != m->conf.nic_count) {
-        state_refuse(io, "devices");
-    }
-    for (unsigned i = 0; i < PIC_LINES; i++) {
-        uint32_t allowed = 0;
-
-        state_u32(io, &m->line_devs[i]);
-        for (unsigned d = 0; d < MACHINE_DEV_COUNT; d++) {
-            allowed |= m->dev[d].line == i ? UINT32_C(1) << d : 0;
-        }
-        if ((m->line_devs[i] & ~allowed) != 0) {
-            state_refuse(io, "line_devs");
-        }
-    }
-    for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
-        state_u64(io, &m->dev[i].wake_at_ns);
-        if (m->dev[i].class == NULL && m->dev[i].wake_at_ns != UINT64_MAX) {
-            state_refuse(io, "wake_at_ns");
-        }
-    }
-    return state_end(io);
-}
-
-/* Opens the section of this name and instance, written or expected next; false when the
- * stream has another. */
-static bool section_open(struct state_io *io, const char *name, uint16_t instance,
-                         uint16_t version, uint16_t min_reader)
-{
-    if (io->mode == STATE_SAVE) {
-        state_section_begin(io, name, instance, version, min_reader);
-        return true;
-    }
-    if (!state_section_next(io)) {
-        state_fail(io, STATE_MISSING); /* unless another error came first */
-        return false;
-    }
-    if (strcmp(io->section.name, name) != 0 || io->section.instance != instance) {
-        state_fail(io, STATE_UNKNOWN);
-        return false;
-    }
-    return state_section_accept(io, version);
-}
-
-static int sections_xfer(struct machine *m, struct state_io *io)
-{
-    int r;
-
-    if (!section_open(io, "machine", 0, MACHINE_VERSION, 1)) {
-        return -EBADMSG;
-    }
-    r = board_xfer(m, io);
-    if (r < 0) {
-        return r;
-    }
-    if (io->mode == STATE_SAVE) {
-        state_section_end(io);
-    }
-    for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
-        const struct dev_class *class = m->dev[i].class;
-
-        if (class == NULL) {
-            continue;
-        }
-        if (!section_open(io, class->name, (uint16_t)i, class->version,
-                          class->min_reader)) {
-            return -EBADMSG;
-        }
-        r = class->xfer(m->dev[i].state, io);
-        if (r < 0) {
-            return r;
-        }
-        if (io->mode == STATE_SAVE) {
-            state_section_end(io);
-        }
-    }
-    return 0;
-}
-
-/* The PIC's pins and the board's lines are saved apart; a stream in which they differ is
- * not one of ours. */
-static bool lines_agree(const struct machine *m)
-{
-    const struct dev_pic *pic = pic_of(m);
-
-    for (unsigned i = 0; i < PIC_LINES; i++) {
-        bool pin = (pic->chip[i / 8].lines & (1u << (i % 8))) != 0;
-
-        if (i != PIC_CASCADE && pin != (m->line_devs[i] != 0)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-int machine_xfer(struct machine *m, struct state_io *io)
-{
-    int r = sections_xfer(m, io);
-
-    if (r == 0 && io->mode == STATE_LOAD && !lines_agree(m)) {
-        state_refuse(io, "lines");
-        r = -EBADMSG;
-    }
-    if (r < 0 && io->mode == STATE_LOAD) {
-        BUG_ON(power_on(m) != 0); /* half a state must not run; this has worked before */
-    }
-    return r;
-}
-
-size_t machine_state_max(const struct machine *m)
-{
-    return (MACHINE_DEV_VIRTIO0 + 1) * (size_t)FIXED_STATE_MAX +
-           m->conf.disk_count * (size_t)VBLK_SAVED_MAX +
-           m->conf.nic_count * (size_t)VNET_SAVED_MAX;
-}
-
-uint32_t machine_digest(struct machine *m, void *scratch, size_t scratch_len)
-{
-    struct state_io io;
-    size_t len;
-
-    state_save_init(&io, scratch, scratch_len);
-    BUG_ON(machine_xfer(m, &io) != 0);
-    len = state_save_finish(&io);
-    BUG_ON(len == 0); /* scratch_len is below machine_state_max */
-    return crc32c(0, scratch, len);
+    machine_pci_remap(m);
+    machine_pci_doorbells(m);
 }

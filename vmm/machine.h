@@ -1,30 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `machine: lockstep` (design 6) as one pure value: devices, their addresses and
- * interrupt lines, the 8259 pair, and the door through which every input goes. The vCPU
- * shell (vmm/vcpu) turns KVM exits into machine_pio/machine_mmio, carries out effects
- * through machine_ops, and asks for the interrupt to inject. FT records and replays at
- * machine_input.
+ * A machine (design 6) as one pure value: devices, their addresses and interrupt lines,
+ * and the door through which every input goes. The shell turns KVM exits into
+ * machine_pio/machine_mmio and carries out effects through machine_ops. FT records and
+ * replays at machine_input. Addresses: vmm/board.h.
  *
- *   8259 pair 0x20 0xA0, ELCR 0x4D0/1     8254 0x40-0x43 (IRQ 0), port 0x61      PM
- * timer, PM1a, reset: 0x600-0x60F RTC/CMOS 0x70/71 (IRQ 8)              16550 0x3F8 (IRQ
- * 4)                    debug port 0x402 (reads 0xE9) SCI IRQ 9 0x604 write of S5
- * (0x2000) = power off  reset 0xCF9 (bit 2), 0x64 (0xFE) fw_cfg 0x510/0x511
- * (vmm/dev_fwcfg.h) virtio-mmio slot i at 0xFEB00000 + i * 512, IRQ 5, 10, 11 (level),
- * slots used in order: disks, then nics
+ * `lockstep` has its 8259 pair and 8254 in here; the shell asks for the interrupt to
+ * inject. virtio-mmio slots, IRQ 5, 10, 11 (level).
+ *
+ * `standard` leaves interrupt controllers and the 8254 to KVM and says gsi() and msi().
+ * It has PCI with the virtio functions (or virtio-mmio), pvpanic and a watchdog. Several
+ * vCPUs may run: one of them at a time may call in here.
+ *
+ * Slots of virtio devices are used in order: disks, then nics.
  */
 #pragma once
 
+#include "vmm/board.h"
 #include "vmm/dev.h"
 
-#define MACHINE_VIRTIO_SLOTS 8
-#define MACHINE_MMIO_BASE    UINT64_C(0xFEB00000)
-#define MACHINE_MMIO_STRIDE  UINT64_C(512)
-#define MACHINE_DEBUG_PORT   0x402
-#define MACHINE_PM_BASE      0x600
-#define MACHINE_SERIAL_BASE  0x3F8
+#define MACHINE_VIRTIO_SLOTS BOARD_VIRTIO_SLOTS
+#define MACHINE_MMIO_BASE    BOARD_VIRTIO_BASE
+#define MACHINE_MMIO_STRIDE  BOARD_VIRTIO_STRIDE
+#define MACHINE_DEBUG_PORT   BOARD_DEBUG_PORT
+#define MACHINE_PM_BASE      BOARD_PM_PORT
+#define MACHINE_SERIAL_BASE  BOARD_SERIAL_PORT
 
 struct machine;
+struct acpi_conf;
+
+enum machine_type { MACHINE_LOCKSTEP = 0, MACHINE_STANDARD };
+/* How a guest reaches the virtio devices. Lockstep has MMIO only. */
+enum machine_transport { MACHINE_TRANSPORT_MMIO = 0, MACHINE_TRANSPORT_PCI };
 
 struct machine_disk_conf {
     uint64_t sectors; /* of 512 bytes */
@@ -37,6 +44,9 @@ struct machine_nic_conf {
 };
 
 struct machine_conf {
+    enum machine_type type;
+    enum machine_transport transport;
+    unsigned cpu_count; /* 0 means 1 */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
     struct machine_disk_conf disk[VM_DISKS_MAX];
@@ -45,10 +55,17 @@ struct machine_conf {
                             bytes; NULL: empty. Copied. */
 };
 
+/* What a guest wants its operators to know. */
+enum machine_event {
+    MACHINE_EVENT_PANIC = 1, /* value: pvpanic's bits */
+    MACHINE_EVENT_WATCHDOG,  /* the watchdog has bitten; a reset follows */
+};
+
 /*
  * Carried out by the shell, on the vCPU thread, in the order given. None of them may call
  * back into the machine: note what is wanted and do it when the machine_*() call has
- * returned (reset: machine_reset then). All but on_input must be set.
+ * returned (reset: machine_reset then). All but on_input, doorbell and guest_event must
+ * be set; gsi and msi by `standard` only.
  */
 struct machine_ops {
     void (*serial_out)(void *ctx, const uint8_t *bytes, uint32_t len);
@@ -65,6 +82,16 @@ struct machine_ops {
     /* Every input on its way to a device, live or replayed: the record point. May be
      * NULL. */
     void (*on_input)(void *ctx, unsigned dev_index, const struct dev_input *in);
+    /* Standard: the level of an interrupt line, when it changes (and for all lines after
+     * a load and in machine_lines_again). */
+    void (*gsi)(void *ctx, unsigned gsi, bool level);
+    void (*msi)(void *ctx, uint64_t address, uint32_t data);
+    /* Transport pci: a queue's notify address came into use, or went. A write of any
+     * width there means INPUT_NOTIFY to that device, so the shell may put an ioeventfd
+     * (any data) there; writes that still come as MMIO are understood too. */
+    void (*doorbell)(void *ctx, unsigned dev_index, unsigned queue, uint64_t address,
+                     bool on);
+    void (*guest_event)(void *ctx, enum machine_event event, uint32_t value);
 };
 
 enum machine_dev { /* index of fixed devices; virtio slot i is MACHINE_DEV_VIRTIO0 + i */
@@ -76,6 +103,9 @@ enum machine_dev { /* index of fixed devices; virtio slot i is MACHINE_DEV_VIRTI
                    MACHINE_DEV_DEBUG,
                    MACHINE_DEV_RESET,
                    MACHINE_DEV_FWCFG,
+                   MACHINE_DEV_PCI,      /* standard: host bridge, configuration space */
+                   MACHINE_DEV_PVPANIC,  /* standard */
+                   MACHINE_DEV_WATCHDOG, /* standard: i6300esb */
                    MACHINE_DEV_VIRTIO0,
                    MACHINE_DEV_COUNT = MACHINE_DEV_VIRTIO0 + MACHINE_VIRTIO_SLOTS,
 };
@@ -105,10 +135,22 @@ int machine_input(struct machine *m, unsigned dev_index, const struct dev_input 
 unsigned machine_disk_dev(const struct machine *m,
                           unsigned disk); /* dev_index of a disk, of a nic */
 unsigned machine_nic_dev(const struct machine *m, unsigned nic);
+/* After a reset, for a kernel that is booted without firmware: what it takes for granted
+ * that firmware did (lockstep: counter 0 of the 8254 runs; Linux waits for that without a
+ * limit). */
+void machine_prepare_kernel(struct machine *m);
+/* What the ACPI tables of this machine describe. */
+void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf);
 /* Bytes that INPUT_SERIAL_RX can deliver now without loss. */
 uint32_t machine_serial_room(const struct machine *m);
 
-/* The PIC asserts INTR. */
+/* Standard: says the level of every line again, for an interrupt controller that has lost
+ * them. */
+void machine_lines_again(struct machine *m);
+/* PCI device number of the i6300esb on bus 0 (ACPI needs no more: the rest is probed). */
+unsigned machine_watchdog_pci_dev(const struct machine *m);
+
+/* The PIC asserts INTR. Never on standard. */
 bool machine_irq_pending(const struct machine *m);
 /* INTA: the vector to inject (or the spurious one). Only when irq_pending and the vCPU is
  * ready. */

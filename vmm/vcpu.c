@@ -8,29 +8,10 @@
 #include <string.h>
 
 #include "base/bug.h"
-#include "vmm/cpuid_lockstep.h"
+#include "vmm/cpuid_standard.h"
+#include "vmm/msr_table.h"
 
-/* MSRs that the guest may use directly: state of the processor, saved and restored. All
- * others exit to us. */
-static const uint32_t guest_msrs[] = {
-    0xFE,                                                         /* MTRRcap, read-only */
-    0x174,      0x175,      0x176,                                /* SYSENTER */
-    0x200,      0x201,      0x202,      0x203,      0x204, 0x205, /* MTRR, variable */
-    0x206,      0x207,      0x208,      0x209,      0x20A, 0x20B, 0x20C,
-    0x20D,      0x20E,      0x20F,      0x250,      0x258, 0x259, /* MTRR, fixed */
-    0x268,      0x269,      0x26A,      0x26B,      0x26C, 0x26D, 0x26E,
-    0x26F,      0x277,                              /* PAT */
-    0x2FF,                                          /* MTRRdefType */
-    0xC0000080,                                     /* EFER: set through sregs */
-    0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, /* STAR, LSTAR, CSTAR, SFMASK */
-    0xC0000100, 0xC0000101, 0xC0000102,             /* FS, GS, KernelGS base */
-};
-_Static_assert(ARRAY_SIZE(guest_msrs) <= VCPU_MSRS_MAX, "room for every MSR");
-
-#define MSR_EFER    0xC0000080u
-#define MSR_MTRRCAP 0xFEu
-
-/* Ranges of the filter; bits are filled from guest_msrs. */
+/* Ranges of the filter; bits are filled from msr_guest. */
 static const struct {
     uint32_t base, count;
 } filter_range[] = {{0xFE, 0x202}, {0xC0000080, 0x83}};
@@ -76,7 +57,8 @@ void vcpu_kick_clear(struct vcpu *v)
     __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 }
 
-static int set_cpuid(struct vcpu *v, int sys_fd, struct vmm_error *err)
+static int set_cpuid(struct vcpu *v, int sys_fd,
+                     const struct cpuid_standard_conf *standard, struct vmm_error *err)
 {
     union cpuid_table table = {.list.nent = CPUID_ENTRIES_MAX};
     int r;
@@ -86,11 +68,15 @@ static int set_cpuid(struct vcpu *v, int sys_fd, struct vmm_error *err)
         return vmm_fail(err, r, "KVM does not say which CPUID leaves it supports: %s",
                         strerror(-r));
     }
-    cpuid_lockstep_filter(&table);
+    if (standard) {
+        cpuid_standard_make(&table, standard);
+    } else {
+        cpuid_lockstep_filter(&table);
+    }
     r = v->ops->vcpu_set_cpuid(v->fd, &table.list);
     if (r < 0) {
-        return vmm_fail(err, r, "KVM refused the CPUID table of machine lockstep: %s",
-                        strerror(-r));
+        return vmm_fail(err, r, "KVM refused the CPUID table of machine %s: %s",
+                        standard ? "standard" : "lockstep", strerror(-r));
     }
     return 0;
 }
@@ -109,10 +95,10 @@ static int set_msr_filter(struct vcpu *v, int vm_fd, struct vmm_error *err)
     int r;
 
     for (size_t i = 0; i < ARRAY_SIZE(filter_range); i++) {
-        for (size_t k = 0; k < ARRAY_SIZE(guest_msrs); k++) {
-            uint32_t bit = guest_msrs[k] - filter_range[i].base;
+        for (size_t k = 0; k < msr_guest_count; k++) {
+            uint32_t bit = msr_guest[k] - filter_range[i].base;
 
-            if (guest_msrs[k] >= filter_range[i].base && bit < filter_range[i].count) {
+            if (msr_guest[k] >= filter_range[i].base && bit < filter_range[i].count) {
                 allow(bits[i], bit);
             }
         }
@@ -138,25 +124,32 @@ static int set_msr_filter(struct vcpu *v, int vm_fd, struct vmm_error *err)
 
 /* Fills the list with those MSRs that this KVM lets us read; the others keep their reset
  * value by themselves. */
-static void get_msrs(struct vcpu *v, struct vcpu_state *state)
+static void get_some_msrs(struct vcpu *v, const uint32_t *index, size_t count,
+                          struct kvm_msrs *list)
 {
-    uint32_t count = 0;
-
-    for (size_t i = 0; i < ARRAY_SIZE(guest_msrs); i++) {
+    for (size_t i = 0; i < count; i++) {
         union {
             struct kvm_msrs list;
             uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
         } one = {.list.nmsrs = 1};
 
-        if (guest_msrs[i] == MSR_EFER || guest_msrs[i] == MSR_MTRRCAP) {
+        if (!msr_known(index[i], true)) {
             continue;
         }
-        one.list.entries[0].index = guest_msrs[i];
+        one.list.entries[0].index = index[i];
         if (v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one) == 1) {
-            state->msrs.list.entries[count++] = one.list.entries[0];
+            list->entries[list->nmsrs++] = one.list.entries[0];
         }
     }
-    state->msrs.list.nmsrs = count;
+}
+
+static void get_msrs(struct vcpu *v, struct vcpu_state *state)
+{
+    state->msrs.list.nmsrs = 0;
+    get_some_msrs(v, msr_guest, msr_guest_count, &state->msrs.list);
+    if (v->standard) {
+        get_some_msrs(v, msr_standard, msr_standard_count, &state->msrs.list);
+    }
 }
 
 /* The parts with one struct each, in the order in which they are set: multiprocessing
@@ -167,17 +160,49 @@ static const struct {
     size_t offset;
     const char *name;
     bool optional; /* a host without AVX has no XCRs */
+    bool standard; /* of standard machines only */
 } state_part[] = {
-    {KVM_PART_MP_STATE, offsetof(struct vcpu_state, mp), "multiprocessing state", true},
-    {KVM_PART_SREGS, offsetof(struct vcpu_state, sregs), "special registers", false},
-    {KVM_PART_REGS, offsetof(struct vcpu_state, regs), "registers", false},
-    {KVM_PART_XCRS, offsetof(struct vcpu_state, xcrs), "extended control registers",
-     true},
-    {KVM_PART_XSAVE, offsetof(struct vcpu_state, xsave), "FPU state", true},
-    {KVM_PART_DEBUGREGS, offsetof(struct vcpu_state, debugregs), "debug registers", true},
-    {KVM_PART_MSRS, offsetof(struct vcpu_state, msrs), "MSRs", false},
-    {KVM_PART_EVENTS, offsetof(struct vcpu_state, events), "pending events", false},
+    {KVM_PART_MP_STATE, offsetof(struct vcpu_state, mp), "multiprocessing state", true,
+     false},
+    {KVM_PART_SREGS, offsetof(struct vcpu_state, sregs), "special registers", false,
+     false},
+    {KVM_PART_REGS, offsetof(struct vcpu_state, regs), "registers", false, false},
+    {KVM_PART_XCRS, offsetof(struct vcpu_state, xcrs), "extended control registers", true,
+     false},
+    {KVM_PART_XSAVE, offsetof(struct vcpu_state, xsave), "FPU state", true, false},
+    {KVM_PART_DEBUGREGS, offsetof(struct vcpu_state, debugregs), "debug registers", true,
+     false},
+    {KVM_PART_LAPIC, offsetof(struct vcpu_state, lapic), "local APIC", false, true},
+    {KVM_PART_MSRS, offsetof(struct vcpu_state, msrs), "MSRs", false, false},
+    {KVM_PART_EVENTS, offsetof(struct vcpu_state, events), "pending events", false,
+     false},
 };
+
+static int tsc_transfer(struct vcpu *v, __u64 *tsc, bool save)
+{
+    union {
+        struct kvm_msrs list;
+        uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+    } one = {.list.nmsrs = 1};
+    int r;
+
+    one.list.entries[0].index = MSR_TSC;
+    one.list.entries[0].data = *tsc;
+    r = save ? v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one)
+             : v->ops->vcpu_set(v->fd, KVM_PART_MSRS, &one);
+    if (save && r == 1) {
+        *tsc = one.list.entries[0].data;
+    }
+    return r == 1 ? 0 : r < 0 ? r : -EINVAL;
+}
+
+int vcpu_load_tsc(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err)
+{
+    __u64 tsc = state->tsc;
+    int r = tsc_transfer(v, &tsc, false);
+
+    return r < 0 ? vmm_fail(err, r, "cannot set the TSC of a vCPU: %s", strerror(-r)) : 0;
+}
 
 int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *err)
 {
@@ -185,6 +210,9 @@ int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *er
     for (size_t i = 0; i < ARRAY_SIZE(state_part); i++) {
         int r;
 
+        if (state_part[i].standard && !v->standard) {
+            continue;
+        }
         if (state_part[i].part == KVM_PART_MSRS) {
             get_msrs(v, ret_state);
             continue;
@@ -196,7 +224,8 @@ int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *er
                             state_part[i].name, strerror(-r));
         }
     }
-    return 0;
+    ret_state->tsc = 0;
+    return v->standard ? tsc_transfer(v, &ret_state->tsc, true) : 0;
 }
 
 int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err)
@@ -205,6 +234,9 @@ int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *
         bool msrs = state_part[i].part == KVM_PART_MSRS;
         int r;
 
+        if (state_part[i].standard && !v->standard) {
+            continue;
+        }
         r = v->ops->vcpu_set(v->fd, state_part[i].part,
                              (const char *)state + state_part[i].offset);
         if (msrs && r >= 0 && (uint32_t)r != state->msrs.list.nmsrs) {
@@ -226,51 +258,80 @@ int vcpu_reset(struct vcpu *v, struct vmm_error *err)
     return vcpu_load(v, v->reset_state, err);
 }
 
+/* The vCPU with its run page and CPUID table, its state as KVM made it kept for resets.
+ */
+static int make_vcpu(struct vcpu *v, struct vm *vm, unsigned id,
+                     struct cpuid_standard_conf *standard, struct vmm_error *err)
+{
+    int r;
+
+    v->reset_state = calloc(1, sizeof *v->reset_state);
+    if (!v->reset_state) {
+        return vmm_fail(err, -ENOMEM, "no memory for the vCPU");
+    }
+    v->fd = v->ops->vm_create_vcpu(vm->vm_fd, id);
+    if (v->fd < 0) {
+        return vmm_fail(err, v->fd, "KVM cannot create vCPU %u: %s", id,
+                        strerror(-v->fd));
+    }
+    v->run_len = (size_t)vm->run_size;
+    r = v->ops->vcpu_map(v->fd, v->run_len, &v->run);
+    if (r < 0) {
+        return vmm_fail(err, r, "cannot map the vCPU's run page: %s", strerror(-r));
+    }
+    if (standard) {
+        int khz = v->ops->vcpu_tsc_khz(v->fd);
+
+        standard->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
+    }
+    r = set_cpuid(v, vm->sys_fd, standard, err);
+    return r < 0 ? r : vcpu_save(v, v->reset_state, err);
+}
+
 int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx,
               struct vcpu *ret_vcpu, struct vmm_error *err)
 {
     struct vcpu v = {.ops = vm->ops, .fd = -1, .bus = bus, .bus_ctx = bus_ctx};
     int r;
 
-    v.reset_state = calloc(1, sizeof *v.reset_state);
-    if (!v.reset_state) {
-        return vmm_fail(err, -ENOMEM, "no memory for the vCPU");
-    }
     r = set_msr_filter(&v, vm->vm_fd, err);
-    if (r < 0) {
-        goto out;
+    if (r == 0) {
+        r = make_vcpu(&v, vm, 0, NULL, err);
     }
-    v.fd = v.ops->vm_create_vcpu(vm->vm_fd, 0);
-    if (v.fd < 0) {
-        r = vmm_fail(err, v.fd, "KVM cannot create a vCPU: %s", strerror(-v.fd));
-        goto out;
+    if (r == 0) {
+        /* No local APIC: KVM shows the CPUID bit for as long as the base register enables
+         * it. */
+        v.reset_state->sregs.apic_base = 0;
+        r = vcpu_reset(&v, err);
     }
-    v.run_len = (size_t)vm->run_size;
-    r = v.ops->vcpu_map(v.fd, v.run_len, &v.run);
     if (r < 0) {
-        r = vmm_fail(err, r, "cannot map the vCPU's run page: %s", strerror(-r));
-        goto out;
-    }
-    r = set_cpuid(&v, vm->sys_fd, err);
-    if (r < 0) {
-        goto out;
-    }
-    r = vcpu_save(&v, v.reset_state, err);
-    if (r < 0) {
-        goto out;
-    }
-    /* No local APIC: KVM shows the CPUID bit for as long as the base register enables it.
-     */
-    v.reset_state->sregs.apic_base = 0;
-    r = vcpu_reset(&v, err);
-    if (r < 0) {
-        goto out;
+        vcpu_close(&v);
+        return r;
     }
     *ret_vcpu = v;
     return 0;
-out:
-    vcpu_close(&v);
-    return r;
+}
+
+int vcpu_open_standard(struct vm *vm, unsigned id, unsigned count,
+                       const struct vcpu_bus *bus, void *bus_ctx, struct vcpu *ret_vcpu,
+                       struct vmm_error *err)
+{
+    struct vcpu v = {
+        .ops = vm->ops, .fd = -1, .standard = true, .bus = bus, .bus_ctx = bus_ctx};
+    struct cpuid_standard_conf conf = {
+        .id = id,
+        .count = count,
+        .tsc_deadline = vm->ops->check(vm->vm_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+    };
+    int r;
+
+    r = make_vcpu(&v, vm, id, &conf, err);
+    if (r < 0) {
+        vcpu_close(&v);
+        return r;
+    }
+    *ret_vcpu = v;
+    return 0;
 }
 
 void vcpu_close(struct vcpu *v)

@@ -19,6 +19,7 @@
 
 #include "base/units.h"
 #include "vmm/kvm_ops.h"
+#include "vmm/msr_table.h"
 #include "vmm/vm.h"
 
 /* The machine behind the exits. */
@@ -40,7 +41,7 @@ enum vcpu_event {
 };
 
 /* Everything that a vCPU is; vcpu_load knows the order in which it must be set. */
-#define VCPU_MSRS_MAX 48
+#define VCPU_MSRS_MAX MSR_TABLE_MAX
 struct vcpu_state {
     struct kvm_mp_state mp;
     struct kvm_sregs sregs;
@@ -50,6 +51,8 @@ struct vcpu_state {
         __attribute__((aligned(64))); /* struct kvm_xsave without extensions */
     struct kvm_debugregs debugregs;
     struct kvm_vcpu_events events;
+    struct kvm_lapic_state lapic; /* standard only */
+    __u64 tsc;                    /* standard only; not set by a reset */
     union {
         struct kvm_msrs list;
         uint8_t
@@ -64,6 +67,7 @@ struct vcpu_stats {
 struct vcpu {
     const struct kvm_ops *ops;
     int fd;
+    bool standard; /* interrupts, HLT and most MSRs are the kernel's */
     struct kvm_run *run;
     size_t run_len;
     const struct vcpu_bus *bus;
@@ -75,15 +79,23 @@ struct vcpu {
     uint64_t exits_seen; /* stats.exits for other threads: written with relaxed order */
 };
 
-/* 0 or -errno. Makes vCPU 0 of `vm` with the lockstep CPUID table and MSR filter, in its
- * reset state. */
+/* 0 or -errno. Makes vCPU 0 of a lockstep `vm` with its CPUID table and MSR filter, in
+ * its reset state. */
 int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx,
               struct vcpu *ret_vcpu, struct vmm_error *err);
+/* vCPU `id` of the `count` of a standard `vm`: irq_pending and irq_ack of the bus are not
+ * used. */
+int vcpu_open_standard(struct vm *vm, unsigned id, unsigned count,
+                       const struct vcpu_bus *bus, void *bus_ctx, struct vcpu *ret_vcpu,
+                       struct vmm_error *err);
 void vcpu_close(struct vcpu *v);
-/* Reset state: at the reset vector, APIC off. 0 or -errno. */
+/* Reset state: at the reset vector (standard: vCPUs but 0 wait for INIT). 0 or -errno. */
 int vcpu_reset(struct vcpu *v, struct vmm_error *err);
 int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *err);
 int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err);
+/* Standard: the TSC as it was saved. Apart from vcpu_load, because a reset leaves it
+ * alone. */
+int vcpu_load_tsc(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err);
 
 /* Injects a pending interrupt if the processor is ready, else asks for the window. True
  * when one was injected. */

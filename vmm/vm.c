@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/irqchip.h"
+
 /* KVM's own three TSS pages and identity map page on Intel hosts: where QEMU puts them,
  * just below the ROM window. */
 #define IDENTITY_MAP_GPA UINT64_C(0xFEFFC000)
@@ -43,15 +45,24 @@ static void unmap_guarded(uint8_t *p, uint64_t len)
     }
 }
 
-static int ram_open(struct vm *vm, uint64_t len, struct vmm_error *err)
+uint64_t vm_ram_low(bool standard, uint64_t ram_len)
 {
+    uint64_t max = standard ? VM_RAM_LOW_STANDARD : VM_RAM_LOW_LOCKSTEP;
+
+    return ram_len < max ? ram_len : max;
+}
+
+static int ram_open(struct vm *vm, const struct vm_conf *conf, struct vmm_error *err)
+{
+    uint64_t len = conf->ram_len;
+    uint64_t max = conf->standard ? VM_RAM_MAX : VM_RAM_LOW_LOCKSTEP;
     int r;
 
-    if (len < VM_RAM_MIN || len > VM_RAM_MAX || len % GMEM_PAGE_SIZE) {
+    if (len < VM_RAM_MIN || len > max || len % GMEM_PAGE_SIZE) {
         return vmm_fail(err, -EINVAL,
-                        "memory of %llu bytes: must be between 1 MiB and 3 GiB, in whole "
-                        "pages of 4 KiB",
-                        (unsigned long long)len);
+                        "memory of %llu bytes: must be between 1 MiB and %llu GiB, in "
+                        "whole pages of 4 KiB",
+                        (unsigned long long)len, (unsigned long long)(max >> 30));
     }
     vm->ram_fd = memfd_create("gemel-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, (off_t)len) < 0) {
@@ -149,6 +160,9 @@ static int rom_open(struct vm *vm, const struct vm_conf *conf, struct vmm_error 
     if (conf->rom_path) {
         return rom_load_file(vm, conf->rom_path, err);
     }
+    if (conf->rom_len == 0) {
+        return 0;
+    }
     r = rom_alloc(vm, conf->rom_len, "(built in)", err, &dst);
     if (r < 0) {
         return r;
@@ -157,10 +171,20 @@ static int rom_open(struct vm *vm, const struct vm_conf *conf, struct vmm_error 
     return 0;
 }
 
+void vm_rom_low_clear(struct vm *vm)
+{
+    if (vm->rom_len > 0) {
+        memset(vm->ram + VM_ROM_LOW_BASE, 0, VM_ROM_LOW_LEN);
+    }
+}
+
 void vm_rom_recopy(struct vm *vm)
 {
     uint64_t len = vm->rom_len < VM_ROM_LOW_LEN ? vm->rom_len : VM_ROM_LOW_LEN;
 
+    if (len == 0) {
+        return;
+    }
     (void)gmem_write(&vm->gmem, (struct gpa){VM_ROM_LOW_BASE + VM_ROM_LOW_LEN - len},
                      vm->rom + vm->rom_len - len, len);
 }
@@ -189,6 +213,23 @@ static int add_slot(struct vm *vm, enum vm_slot slot, uint64_t base, uint64_t le
                         (unsigned long long)base, strerror(-r));
     }
     return 0;
+}
+
+static int add_slots(struct vm *vm, bool standard, struct vmm_error *err)
+{
+    uint64_t low = vm_ram_low(standard, vm->ram_len);
+    int r;
+
+    r = add_slot(vm, VM_SLOT_RAM, 0, low, vm->ram, false, err);
+    if (r == 0 && low < vm->ram_len) {
+        r = add_slot(vm, VM_SLOT_RAM_HIGH, VM_RAM_HIGH_BASE, vm->ram_len - low,
+                     vm->ram + low, false, err);
+    }
+    if (r == 0 && vm->rom_len > 0) {
+        r = add_slot(vm, VM_SLOT_ROM, VM_ROM_TOP - vm->rom_len, vm->rom_len, vm->rom,
+                     true, err);
+    }
+    return r;
 }
 
 static int kvm_open(struct vm *vm, const char *path, struct vmm_error *err)
@@ -252,7 +293,7 @@ int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *re
     if (r < 0) {
         goto out;
     }
-    r = ram_open(&vm, conf->ram_len, err);
+    r = ram_open(&vm, conf, err);
     if (r < 0) {
         goto out;
     }
@@ -260,12 +301,11 @@ int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *re
     if (r < 0) {
         goto out;
     }
-    r = add_slot(&vm, VM_SLOT_RAM, 0, vm.ram_len, vm.ram, false, err);
+    r = add_slots(&vm, conf->standard, err);
     if (r < 0) {
         goto out;
     }
-    r = add_slot(&vm, VM_SLOT_ROM, VM_ROM_TOP - vm.rom_len, vm.rom_len, vm.rom, true,
-                 err);
+    r = conf->standard ? irqchip_open(&vm, err) : 0;
     if (r < 0) {
         goto out;
     }

@@ -13,22 +13,26 @@
 #include "vmm/vmm_error.h"
 
 #define VM_RAM_MIN (UINT64_C(1) << 20)
-#define VM_RAM_MAX                                                                       \
-    UINT64_C(0xC0000000) /* RAM above 4 GiB comes with the standard machine */
+/* Below the devices; `standard` has the rest of its RAM from 4 GiB on. */
+#define VM_RAM_LOW_LOCKSTEP UINT64_C(0xC0000000)
+#define VM_RAM_LOW_STANDARD UINT64_C(0x80000000)
+#define VM_RAM_HIGH_BASE    (UINT64_C(1) << 32)
+#define VM_RAM_MAX          (UINT64_C(1) << 44)
 #define VM_ROM_MAX                                                                       \
     (UINT64_C(16) << 20) /* stays above the MMIO windows and KVM's own pages */
 #define VM_ROM_LOW_BASE UINT64_C(0xE0000)
 #define VM_ROM_LOW_LEN  UINT64_C(0x20000)
 #define VM_ROM_TOP      (UINT64_C(1) << 32)
 
-enum vm_slot { VM_SLOT_RAM = 0, VM_SLOT_ROM };
+enum vm_slot { VM_SLOT_RAM = 0, VM_SLOT_ROM, VM_SLOT_RAM_HIGH };
 
 struct vm_conf {
     const char *kvm_path; /* "/dev/kvm" */
+    bool standard;        /* in-kernel interrupt controllers; RAM above 4 GiB */
     uint64_t ram_len;     /* multiple of the page size */
     const char *rom_path; /* NULL: none (tests bring their own bytes) */
     const uint8_t *rom;   /* used when rom_path is NULL */
-    size_t rom_len;
+    size_t rom_len;       /* 0 as well: no ROM, a kernel is loaded directly */
 };
 
 struct vm {
@@ -36,8 +40,8 @@ struct vm {
     int sys_fd, vm_fd, ram_fd;
     int run_size;
     uint8_t *ram, *rom;
-    uint64_t ram_len;
-    uint64_t rom_len; /* in whole pages */
+    uint64_t ram_len; /* all of it; `ram` holds the low part and then the high one */
+    uint64_t rom_len; /* in whole pages; 0: none */
     struct gmem gmem;
 };
 
@@ -45,5 +49,9 @@ struct vm {
 int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *ret_vm,
             struct vmm_error *err);
 void vm_close(struct vm *vm);
+/* RAM below the devices of a machine with so much of it. */
+uint64_t vm_ram_low(bool standard, uint64_t ram_len);
 /* Puts the pristine ROM copy back at 0xE0000 (system reset). */
 void vm_rom_recopy(struct vm *vm);
+/* All of RAM as zeros again, as a saved state wants it before anything has run. */
+void vm_rom_low_clear(struct vm *vm);

@@ -34,6 +34,7 @@ struct conn {
         uint64_t seq;   /* of the request; 0: none waits */
         uint64_t after; /* only changes later than this one answer it */
     } freeze, start;
+    uint64_t save_seq; /* of the SAVE that waits; 0: none */
 };
 
 struct vmm_ctl {
@@ -126,6 +127,7 @@ static bool send_report(struct conn *c, const struct engine_status *s, uint64_t 
     report.exits = s->exits;
     report.guest_ns = s->guest_ns;
     report.disk_failed = s->disk_failed;
+    report.saved_bytes = s->saved_bytes;
     r = ctl_send(c->fd, CTL_VMM_REPORT, &report);
     if (r < 0) {
         conn_drop(c, r == -EAGAIN ? "it does not read its reports" : strerror(-r));
@@ -211,6 +213,37 @@ static bool do_freeze(struct conn *c, const Gemel__VmmRequest *rq)
     return true;
 }
 
+/* Takes the file. */
+static bool do_save(struct conn *c, const Gemel__VmmRequest *rq, int fd)
+{
+    int r = engine_save(c->ctl->conf.engine, fd, "of SAVE");
+
+    if (r < 0) {
+        return send_reply(c, rq->seq,
+                          r == -EBUSY ? "a SAVE is under way already"
+                                      : "only a frozen VM can be saved");
+    }
+    c->save_seq = rq->seq; /* answered when it is on disk */
+    return true;
+}
+
+void vmm_ctl_saved(struct vmm_ctl *ctl, const struct engine_saved *saved)
+{
+    struct conn *c = ctl->agent;
+    struct engine_status now;
+    uint64_t seq;
+
+    if (!c || c->save_seq == 0) {
+        return;
+    }
+    seq = c->save_seq;
+
+    c->save_seq = 0;
+    engine_status(ctl->conf.engine, &now);
+    now.saved_bytes = saved->bytes;
+    (void)send_report(c, &now, seq, saved->result < 0 ? saved->err.text : NULL);
+}
+
 static bool do_request(struct conn *c, const Gemel__VmmRequest *rq)
 {
     struct engine *e = c->ctl->conf.engine;
@@ -234,6 +267,8 @@ static bool do_request(struct conn *c, const Gemel__VmmRequest *rq)
                           engine_lease(e, rq->lease_ms, rq->lease_from_ns)
                               ? NULL
                               : "this lease was already over when it came");
+    case GEMEL__VMM_REQUEST__KIND__SAVE:
+        return send_reply(c, rq->seq, "SAVE came without a file to write to");
     case GEMEL__VMM_REQUEST__KIND__STATUS:
         return send_reply(c, rq->seq, NULL);
     default:
@@ -316,15 +351,33 @@ static void close_all(const int *fds, size_t count)
     }
 }
 
+/* Files that came with START: the disks and, to go on from it, a saved state. */
+static void take_start_files(struct conn *c, const Gemel__VmmRequest *rq, const int *fds,
+                             size_t count)
+{
+    size_t disks = rq->disk_count;
+
+    if (disks > count || count - disks != (rq->restore ? 1 : 0)) {
+        close_all(fds, count);
+        return;
+    }
+    engine_disks(c->ctl->conf.engine, fds, (unsigned)disks);
+    if (rq->restore) {
+        engine_restore(c->ctl->conf.engine, fds[disks], "of START");
+    }
+}
+
 /* Takes the files. */
 static bool serve(struct conn *c, const struct ctl_msg *msg, const int *fds, size_t count)
 {
-    bool start = msg->kind == CTL_VMM_REQUEST && c->hello_done &&
-                 msg->vmm_request->kind == GEMEL__VMM_REQUEST__KIND__START &&
-                 msg->vmm_request->disk_count == count;
+    const Gemel__VmmRequest *rq =
+        msg->kind == CTL_VMM_REQUEST && c->hello_done ? msg->vmm_request : NULL;
 
-    if (start) {
-        engine_disks(c->ctl->conf.engine, fds, (unsigned)count);
+    if (rq && rq->kind == GEMEL__VMM_REQUEST__KIND__SAVE && count == 1) {
+        return do_save(c, rq, fds[0]);
+    }
+    if (rq && rq->kind == GEMEL__VMM_REQUEST__KIND__START) {
+        take_start_files(c, rq, fds, count);
     } else {
         close_all(fds, count);
     }

@@ -14,8 +14,11 @@
 #define DIRTY_BASE       UINT64_C(0x400000)
 #define DIRTY_BATCH      64 /* pages between two looks at the network */
 #define PAGE             4096
+#define ROM_VIEW         UINT64_C(0x7fe00000) /* there the ROM is mapped, not memory */
 #define CMDLINE_BYTES    1024
 #define STOP_SECONDS_MAX 5
+
+extern uint64_t pulse_directories[2048]; /* of 2 MiB pages, pulse_start.S */
 
 _Noreturn void pulse_main(void);
 _Noreturn void pulse_exception(uint64_t vector, uint64_t error, uint64_t rip,
@@ -48,10 +51,22 @@ _Noreturn void pulse_exception(uint64_t vector, uint64_t error, uint64_t rip,
     hw_power_off();
 }
 
+/* The start maps the first GiB only: pulse_start.S. Entries that nobody wrote are 0,
+ * which no TLB keeps. */
+static void map_up_to(uint64_t end)
+{
+    for (uint64_t at = UINT64_C(1) << 30; at < end; at += UINT64_C(1) << 21) {
+        pulse_directories[at >> 21] = at | 0xe3; /* present, writable, accessed, dirty */
+    }
+}
+
 static void dirty_init(void)
 {
     uint64_t ram = fw_cfg_ram_size(), len = knobs.dirty_mib << 20;
 
+    if (ram > ROM_VIEW) {
+        ram = ROM_VIEW;
+    }
     if (knobs.dirty_rate == 0) {
         return;
     }
@@ -66,6 +81,7 @@ static void dirty_init(void)
     }
     dirty.at = DIRTY_BASE;
     dirty.end = DIRTY_BASE + len;
+    map_up_to(dirty.end);
 }
 
 static void dirty_bad(uint64_t found)

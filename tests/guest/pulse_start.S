@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pulse: reset vector, real mode to long mode, interrupt stubs, and the tables the CPU needs. All tables are in ROM and
- * complete: accessed and dirty bits are set, so that no CPU and no emulator ever writes to them.
+ * pulse: reset vector, real mode to long mode, interrupt stubs, and the tables the CPU needs. All tables are complete:
+ * accessed and dirty bits are set, so that no CPU and no emulator ever writes to them. The page tables are copied to RAM
+ * all the same: with nested paging each look at one counts as a write of it (AMD APM 2, 15.25.5), which a ROM refuses.
  */
 #define ROM_SHIFT 0x80000000            /* physical address - link address */
 #define ROM_VIEW_HIGH16 0x7fff          /* link address of .vectors is 0x7fff0000 */
+
+    .macro copy from, to, entries       /* 8 bytes each, from ROM, before paging */
+    movl $(\from + ROM_SHIFT), %esi
+    movl $(\to), %edi
+    movl $(\entries * 2), %ecx
+    rep movsl
+    .endm
 
     /* Reset: CS base 0xFFFF0000, IP 0xFFF0 -------------------------------------------------------- */
     .section .reset, "ax"
@@ -38,7 +46,12 @@ start32:
     movl %cr4, %eax
     orl $0x20, %eax                     /* PAE */
     movl %eax, %cr4
-    movl $(pml4 + ROM_SHIFT), %eax
+    copy pml4, pulse_pml4, 1
+    copy pdpt, pulse_pdpt, 4
+    copy directory_low, pulse_directories, 512
+    copy directory_view, pulse_directories+1023*8, 1
+    copy directory_top, pulse_directories+2032*8, 16
+    movl $pulse_pml4, %eax
     movl %eax, %cr3
     movl $0xc0000080, %ecx              /* EFER.LME */
     rdmsr
@@ -179,28 +192,44 @@ vector = vector + 1
     .endr
 idt_end:
 
-    /* Page tables: 4 GiB identity in 2 MiB pages, but for the view of the ROM at 2 GiB - 2 MiB ------- */
+    /*
+     * Page tables, as they are in RAM: identity in 2 MiB pages for the first GiB and the last 32 MiB below 4 GiB, and the
+     * view of the ROM at 2 GiB - 2 MiB. Each entry costs a microsecond where KVM interprets; pulse_main maps more when it
+     * needs more.
+     */
     .section .pagetables, "a"
-    .balign 4096
+    .balign 8
 pml4:
-    .quad pdpt + ROM_SHIFT + 0x23       /* present, writable, accessed */
-    .fill 511, 8, 0
+    .quad pulse_pdpt + 0x23             /* present, writable, accessed */
 pdpt:
 entry = 0
     .rept 4
-    .quad page_directories + ROM_SHIFT + entry * 4096 + 0x23
+    .quad pulse_directories + entry * 4096 + 0x23
 entry = entry + 1
     .endr
-    .fill 508, 8, 0
-page_directories:
+directory_low:
 entry = 0
-    .rept 2048
-    .if entry == 1023
-    .quad 0xffe000e3
-    .else
+    .rept 512
     .quad entry * 0x200000 + 0xe3       /* present, writable, accessed, dirty, 2 MiB */
-    .endif
 entry = entry + 1
     .endr
+directory_view:
+    .quad 0xffe000e3
+directory_top:
+entry = 2032
+    .rept 16
+    .quad entry * 0x200000 + 0xe3
+entry = entry + 1
+    .endr
+
+    .section .bss.noinit, "aw", @nobits
+    .balign 4096
+pulse_pml4:
+    .skip 4096
+pulse_pdpt:
+    .skip 4096
+    .globl pulse_directories
+pulse_directories:
+    .skip 4 * 4096
 
     .section .note.GNU-stack, "", @progbits

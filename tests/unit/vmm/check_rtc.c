@@ -57,7 +57,7 @@ static uint8_t get(unsigned index)
 
 static void setup(int64_t wall_sec)
 {
-    dev_rtc_init(&rtc, 256 * 1024 * 1024);
+    dev_rtc_init(&rtc, 256 * 1024 * 1024, UINT64_MAX, 1);
     effects_clear(&fx);
     dev_rtc_class.reset(&rtc, &fx);
     line = false;

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/engine_state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bug.h"
+#include "base/loop.h"
+#include "base/os.h"
+#include "vmm/cpu_state.h"
+#include "vmm/engine_priv.h"
+#include "vmm/state_stream.h"
+
+#define VM_SECTION_VERSION 1
+#define HEAD_MAX           256
+#define FRAME_MAX          (FRAME_HEADER_LEN + STATE_STREAM_BODY_MAX)
+
+/* What KVM holds, while it is looked at or put together. */
+struct kvm_part_state {
+    struct vm_clock_state clock;
+    struct irqchip_state irqchip;
+    struct vcpu_state cpu[];
+};
+
+struct stream {
+    struct engine *e;
+    int fd;
+    const char *name;
+    struct vmm_error *err;
+    uint8_t *buf; /* FRAME_MAX */
+    uint64_t seq, bytes;
+    uint64_t ram_frames, pages;
+};
+
+static unsigned cpu_count(const struct engine *e)
+{
+    return e->smp ? e->cpu_count : 1;
+}
+
+static struct vcpu *cpu_at(struct engine *e, unsigned i)
+{
+    return e->smp ? &e->cpu[i].vcpu : &e->vcpu;
+}
+
+static struct kvm_part_state *parts_alloc(const struct engine *e)
+{
+    return aligned_alloc(64, (sizeof(struct kvm_part_state) +
+                              cpu_count(e) * sizeof(struct vcpu_state) + 63) &
+                                 ~(size_t)63);
+}
+
+/* Sections
+ * ---------------------------------------------------------------------------------- */
+
+/* Which VM this is of: a stream for another kind of machine is refused before anything
+ * else is read. */
+static int vm_xfer(struct engine *e, struct state_io *io)
+{
+    uint8_t machine = (uint8_t)e->conf.machine, transport = (uint8_t)e->conf.transport;
+    uint32_t cpus = cpu_count(e);
+    uint64_t ram_len = e->conf.ram_len;
+
+    state_u8(io, &machine);
+    state_u8(io, &transport);
+    state_u32(io, &cpus);
+    state_u64(io, &ram_len);
+    if (machine != e->conf.machine) {
+        state_refuse(io, "machine");
+    }
+    if (transport != e->conf.transport) {
+        state_refuse(io, "transport");
+    }
+    if (cpus != cpu_count(e)) {
+        state_refuse(io, "cpus");
+    }
+    if (ram_len != e->conf.ram_len) {
+        state_refuse(io, "memory");
+    }
+    return state_end(io);
+}
+
+/* Opens a section for either direction. */
+static bool section(struct state_io *io, const char *name, unsigned instance,
+                    uint16_t version)
+{
+    if (io->mode == STATE_SAVE) {
+        state_section_begin(io, name, (uint16_t)instance, version, 1);
+        return true;
+    }
+    if (!state_section_next(io)) {
+        state_fail(io, STATE_MISSING);
+        return false;
+    }
+    if (strcmp(io->section.name, name) != 0 || io->section.instance != instance) {
+        state_fail(io, STATE_UNKNOWN);
+        return false;
+    }
+    return state_section_accept(io, version);
+}
+
+static void section_done(struct state_io *io)
+{
+    if (io->mode == STATE_SAVE && io->error == STATE_OK) {
+        state_section_end(io);
+    }
+}
+
+static int parts_xfer(struct engine *e, struct kvm_part_state *parts, struct state_io *io)
+{
+    int r = machine_xfer(e->machine, io);
+
+    if (r < 0 || !section(io, "clock", 0, CLOCK_SECTION_VERSION)) {
+        return -EBADMSG;
+    }
+    r = clock_state_xfer(&parts->clock, io);
+    section_done(io);
+    if (r == 0 && e->smp) {
+        if (!section(io, "irqchip", 0, IRQCHIP_SECTION_VERSION)) {
+            return -EBADMSG;
+        }
+        r = irqchip_state_xfer(&parts->irqchip, io);
+        section_done(io);
+    }
+    for (unsigned i = 0; r == 0 && i < cpu_count(e); i++) {
+        if (!section(io, "vcpu", i, CPU_SECTION_VERSION)) {
+            return -EBADMSG;
+        }
+        r = cpu_state_xfer(&parts->cpu[i], e->smp, io);
+        section_done(io);
+    }
+    return r;
+}
+
+/* Saving
+ * ------------------------------------------------------------------------------------ */
+
+static int write_all(struct stream *s, const uint8_t *p, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(s->fd, p, len);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return vmm_fail(s->err, n < 0 ? -errno : -EIO,
+                            "cannot write the VM's state to %s: %s", s->name,
+                            strerror(n < 0 ? errno : EIO));
+        }
+        p += n;
+        len -= (size_t)n;
+        s->bytes += (uint64_t)n;
+    }
+    return 0;
+}
+
+/* The body lies at buf + FRAME_HEADER_LEN already. */
+static int write_frame(struct stream *s, enum state_frame type, size_t body_len)
+{
+    struct frame frame = {.type = (uint16_t)type,
+                          .version = STATE_STREAM_FORMAT,
+                          .seq = ++s->seq,
+                          .body = s->buf + FRAME_HEADER_LEN,
+                          .body_len = (uint32_t)body_len};
+    size_t len = frame_encode(&frame, STATE_STREAM_MAGIC, s->buf, FRAME_MAX);
+
+    BUG_ON(len == 0);
+    return write_all(s, s->buf, len);
+}
+
+static int save_head(struct stream *s)
+{
+    struct state_io io;
+
+    state_save_init(&io, s->buf + FRAME_HEADER_LEN, HEAD_MAX);
+    state_section_begin(&io, "vm", 0, VM_SECTION_VERSION, 1);
+    (void)vm_xfer(s->e, &io);
+    state_section_end(&io);
+    return write_frame(s, STATE_FRAME_HEAD, state_save_finish(&io));
+}
+
+static int collect(struct engine *e, struct kvm_part_state *parts, struct vmm_error *err)
+{
+    int r = e->smp ? irqchip_save(&e->vm, &parts->irqchip, err) : 0;
+
+    for (unsigned i = 0; r == 0 && i < cpu_count(e); i++) {
+        r = vcpu_save(cpu_at(e, i), &parts->cpu[i], err);
+    }
+    parts->clock.machine_ns = engine_machine_now_ns(e);
+    parts->clock.halted = e->halted;
+    parts->clock.kvm_ns = e->kvm_clock_known ? e->kvm_clock.clock : 0;
+    return r;
+}
+
+static int save_state(struct stream *s)
+{
+    struct kvm_part_state *parts = parts_alloc(s->e);
+    struct state_io io;
+    size_t len;
+    int r;
+
+    if (!parts) {
+        return vmm_fail(s->err, -ENOMEM, "no memory to save the VM's state");
+    }
+    memset(parts, 0, sizeof *parts + cpu_count(s->e) * sizeof parts->cpu[0]);
+    r = collect(s->e, parts, s->err);
+    if (r == 0) {
+        state_save_init(&io, s->buf + FRAME_HEADER_LEN, STATE_STREAM_BODY_MAX);
+        (void)parts_xfer(s->e, parts, &io);
+        len = state_save_finish(&io);
+        r = len == 0 ? vmm_fail(s->err, -E2BIG, "the VM's state cannot be saved: %s",
+                                state_error_str(io.error))
+                     : write_frame(s, STATE_FRAME_STATE, len);
+    }
+    free(parts);
+    return r;
+}
+
+static bool page_is_zero(const uint8_t *page)
+{
+    return page[0] == 0 && memcmp(page, page + 1, STATE_STREAM_PAGE - 1) == 0;
+}
+
+static int save_run(struct stream *s, uint64_t first, uint32_t count)
+{
+    uint8_t *body = s->buf + FRAME_HEADER_LEN;
+    size_t len = (size_t)count * STATE_STREAM_PAGE;
+
+    state_stream_ram_head(body, first, count);
+    memcpy(body + STATE_STREAM_RAM_HEAD, s->e->vm.ram + first * STATE_STREAM_PAGE, len);
+    s->ram_frames++;
+    s->pages += count;
+    return write_frame(s, STATE_FRAME_RAM, STATE_STREAM_RAM_HEAD + len);
+}
+
+static int save_ram(struct stream *s)
+{
+    uint64_t pages = s->e->conf.ram_len / STATE_STREAM_PAGE, first = 0;
+    uint32_t count = 0;
+    int r = 0;
+
+    for (uint64_t i = 0; i < pages && r == 0; i++) {
+        if (!page_is_zero(s->e->vm.ram + i * STATE_STREAM_PAGE)) {
+            first = count == 0 ? i : first;
+            count++;
+        } else if (count > 0) {
+            r = save_run(s, first, count);
+            count = 0;
+        }
+        if (count == STATE_STREAM_RUN_PAGES) {
+            r = save_run(s, first, count);
+            count = 0;
+        }
+    }
+    return r == 0 && count > 0 ? save_run(s, first, count) : r;
+}
+
+int engine_state_save(struct engine *e, int fd, const char *name, uint64_t *ret_bytes,
+                      struct vmm_error *err)
+{
+    struct stream s = {.e = e, .fd = fd, .name = name, .err = err};
+    int r;
+
+    s.buf = malloc(FRAME_MAX);
+    if (!s.buf) {
+        return vmm_fail(err, -ENOMEM, "no memory to save the VM's state");
+    }
+    r = save_head(&s);
+    if (r == 0) {
+        r = save_state(&s);
+    }
+    if (r == 0) {
+        r = save_ram(&s);
+    }
+    if (r == 0) {
+        state_stream_end_body(s.buf + FRAME_HEADER_LEN, s.ram_frames, s.pages);
+        r = write_frame(&s, STATE_FRAME_END, STATE_STREAM_END_LEN);
+    }
+    free(s.buf);
+    if (r == 0) {
+        *ret_bytes = s.bytes;
+    }
+    return r;
+}
+
+/* Loading
+ * ----------------------------------------------------------------------------------- */
+
+/* 1: all of it, 0: the file ended before the first byte, else -errno with a text. */
+static int read_all(struct stream *s, uint8_t *p, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = read(s->fd, p + done, len - done);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return vmm_fail(s->err, -errno, "cannot read the VM's state from %s: %s",
+                            s->name, strerror(errno));
+        }
+        if (n == 0) {
+            return done == 0 ? 0
+                             : vmm_fail(s->err, -EBADMSG,
+                                        "state file %s is refused at byte %llu: it ends "
+                                        "in the middle of a frame",
+                                        s->name, (unsigned long long)(s->bytes + done));
+        }
+        done += (size_t)n;
+    }
+    s->bytes += len;
+    return 1;
+}
+
+static int refuse(struct stream *s, const char *why, const char *detail)
+{
+    return vmm_fail(s->err, -EBADMSG,
+                    "state file %s is refused at byte %llu: %s%s%s; the VM was not "
+                    "started",
+                    s->name, (unsigned long long)s->bytes, why, *detail ? ": " : "",
+                    detail);
+}
+
+static int refuse_section(struct stream *s, const struct state_io *io)
+{
+    char detail[STATE_NAME_MAX + 80];
+
+    snprintf(detail, sizeof detail, "section %s.%u%s%s",
+             io->section.name[0] ? io->section.name : "(none)", io->section.instance,
+             io->refused_field ? ", field " : "",
+             io->refused_field ? io->refused_field : "");
+    return refuse(s, state_error_str(io->error), detail);
+}
+
+/* 1: *ret_frame is valid until the next call, 0: end of the file, else -errno. */
+static int read_frame(struct stream *s, struct frame *ret_frame)
+{
+    enum frame_reason reason;
+    uint32_t body_len;
+    int r = read_all(s, s->buf, FRAME_HEADER_LEN);
+
+    if (r <= 0) {
+        return r;
+    }
+    reason = frame_check(s->buf, FRAME_HEADER_LEN, STATE_STREAM_MAGIC,
+                         STATE_STREAM_BODY_MAX, ret_frame);
+    if (reason == FRAME_NEED_MORE) {
+        body_len = frame_body_len(s->buf);
+        r = read_all(s, s->buf + FRAME_HEADER_LEN, body_len);
+        if (r < 0) {
+            return r;
+        }
+        if (r == 0) {
+            return refuse(s, "it ends in the middle of a frame", "");
+        }
+        reason = frame_check(s->buf, FRAME_HEADER_LEN + body_len, STATE_STREAM_MAGIC,
+                             STATE_STREAM_BODY_MAX, ret_frame);
+    }
+    return reason == FRAME_OK ? 1 : refuse(s, "damaged frame", frame_reason_str(reason));
+}
+
+static int load_head(struct stream *s, const struct frame *frame)
+{
+    struct state_io io;
+
+    state_load_init(&io, frame->body, frame->body_len);
+    if (!section(&io, "vm", 0, VM_SECTION_VERSION) || vm_xfer(s->e, &io) < 0) {
+        return refuse_section(s, &io);
+    }
+    return state_section_next(&io) || io.error != STATE_OK ? refuse_section(s, &io) : 0;
+}
+
+static int load_state(struct stream *s, const struct frame *frame,
+                      struct kvm_part_state *parts)
+{
+    struct state_io io;
+
+    state_load_init(&io, frame->body, frame->body_len);
+    if (parts_xfer(s->e, parts, &io) < 0) {
+        return refuse_section(s, &io);
+    }
+    return state_section_next(&io) || io.error != STATE_OK ? refuse_section(s, &io) : 0;
+}
+
+static int read_stream(struct stream *s, struct kvm_part_state *parts)
+{
+    struct state_stream_rd rd = {0};
+    struct state_ram_run run;
+    struct frame frame;
+    int r;
+
+    rd.ram_pages = s->e->conf.ram_len / STATE_STREAM_PAGE;
+    while ((r = read_frame(s, &frame)) > 0) {
+        if (state_stream_take(&rd, &frame, &run) != STREAM_OK) {
+            return refuse(s, stream_error_str(rd.error), "");
+        }
+        if (frame.type == STATE_FRAME_HEAD) {
+            r = load_head(s, &frame);
+        } else if (frame.type == STATE_FRAME_STATE) {
+            r = load_state(s, &frame, parts);
+        } else if (frame.type == STATE_FRAME_RAM) {
+            memcpy(s->e->vm.ram + run.first_page * STATE_STREAM_PAGE, run.data,
+                   (size_t)run.page_count * STATE_STREAM_PAGE);
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    if (r == 0 && state_stream_finish(&rd) != STREAM_OK) {
+        return refuse(s, stream_error_str(state_stream_finish(&rd)), "");
+    }
+    return r;
+}
+
+/* Everything was looked at: now KVM. Order: interrupt controllers before the vCPUs' local
+ * APICs, the TSC after all else of its vCPU. */
+static int apply(struct engine *e, const struct kvm_part_state *parts,
+                 struct vmm_error *err)
+{
+    int r = e->smp ? irqchip_load(&e->vm, &parts->irqchip, err) : 0;
+
+    for (unsigned i = 0; r == 0 && i < cpu_count(e); i++) {
+        r = vcpu_load(cpu_at(e, i), &parts->cpu[i], err);
+        if (r == 0 && e->smp) {
+            r = vcpu_load_tsc(cpu_at(e, i), &parts->cpu[i], err);
+        }
+    }
+    if (r < 0) {
+        return r;
+    }
+    e->clock_stopped_ns = parts->clock.machine_ns;
+    e->halted = parts->clock.halted;
+    e->kvm_clock.clock = parts->clock.kvm_ns;
+    e->kvm_clock_known = e->smp;
+    machine_lines_again(e->machine);
+    return 0;
+}
+
+int engine_state_load(struct engine *e, int fd, const char *name, struct vmm_error *err)
+{
+    struct stream s = {.e = e, .fd = fd, .name = name, .err = err};
+    struct kvm_part_state *parts = parts_alloc(e);
+    int r;
+
+    s.buf = malloc(FRAME_MAX);
+    if (!s.buf || !parts) {
+        r = vmm_fail(err, -ENOMEM, "no memory to load the VM's state");
+    } else {
+        memset(parts, 0, sizeof *parts + cpu_count(e) * sizeof parts->cpu[0]);
+        vm_rom_low_clear(&e->vm);
+        r = read_stream(&s, parts);
+        if (r == 0) {
+            r = apply(e, parts, err);
+        }
+    }
+    free(s.buf);
+    free(parts);
+    return r;
+}
