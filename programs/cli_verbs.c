@@ -36,7 +36,7 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
     [CLI_OPT_NEW_KEY] = {"--new-key", 0, NULL,
                          "make a new ring key even if there is one"},
     [CLI_OPT_VMROOT] = {"--vmroot", 0, "DIR",
-                        "also look whether disks and firmware are there"},
+                        "also look whether disks, firmware and kernels are there"},
     [CLI_OPT_RENDER] = {"--render", 0, "FILE", NULL},
     [CLI_OPT_MAN] = {"--man-verbs", 0, NULL, NULL},
 };

@@ -279,7 +279,7 @@ static int make_vcpu(struct vcpu *v, struct vm *vm, unsigned id,
     }
     v->fd = v->ops->vm_create_vcpu(vm->vm_fd, id);
     if (v->fd < 0) {
-        return vmm_fail(err, v->fd, "KVM cannot create vCPU %u: %s", id,
+        return vmm_fail(err, v->fd, "KVM cannot create a vCPU, number %u: %s", id,
                         strerror(-v->fd));
     }
     v->run_len = (size_t)vm->run_size;
