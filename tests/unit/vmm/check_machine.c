@@ -144,6 +144,7 @@ START_TEST(power_management)
 {
     uint64_t ns = UINT64_C(123456789);
 
+    rig_out(&rig, 0x43, 1, 0x30); /* stops the 8254, whose wake-ups would come first */
     ck_assert_uint_eq(rig_in(&rig, 0x604, 2),
                       0x0001); /* SCI_EN: ACPI mode from the start */
     rig.now_ns = ns;
@@ -157,7 +158,6 @@ START_TEST(power_management)
     rig_out(&rig, 0x600, 2, 1);
     ck_assert_uint_eq(rig_in(&rig, 0x600, 2), 0);
     rig_out(&rig, 0x602, 2, 1);
-    rig_out(&rig, 0x43, 1, 0x30); /* stops the 8254, whose wake-ups come first */
     rig_clock(&rig, machine_next_wake_ns(rig.m));
     ck_assert_uint_eq(rig.now_ns, (UINT64_C(6) << 31) * 1000000000 / 3579545 + 1);
     ck_assert_uint_eq(expect_irq(), 0x29);

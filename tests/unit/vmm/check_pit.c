@@ -204,6 +204,7 @@ START_TEST(counter_0_runs_after_a_reset)
 {
     unsigned first;
 
+    setup();
     out(3, 0xC2); /* read-back: status and count */
     ck_assert_uint_eq(in(0) & 0x7F, 0x30 | 3 << 1);
     first = in16(0);
