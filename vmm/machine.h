@@ -135,10 +135,6 @@ int machine_input(struct machine *m, unsigned dev_index, const struct dev_input 
 unsigned machine_disk_dev(const struct machine *m,
                           unsigned disk); /* dev_index of a disk, of a nic */
 unsigned machine_nic_dev(const struct machine *m, unsigned nic);
-/* After a reset, for a kernel that is booted without firmware: what it takes for granted
- * that firmware did (lockstep: counter 0 of the 8254 runs; Linux waits for that without a
- * limit). */
-void machine_prepare_kernel(struct machine *m);
 /* What the ACPI tables of this machine describe. */
 void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf);
 /* Bytes that INPUT_SERIAL_RX can deliver now without loss. */

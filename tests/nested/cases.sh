@@ -4,7 +4,7 @@
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
 all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-disk:150 standard-disk-mmio:150
-lockstep-bzimage:150"
+lockstep-bzimage:150 lockstep-pvh:150 lockstep-disk:200"
 
 failed=
 fail() {
@@ -122,6 +122,12 @@ case_lockstep_bzimage() {
     # shellcheck disable=SC2086
     from_kernel --machine lockstep $bz --append "$append"
 }
+
+case_lockstep_pvh() {
+    from_kernel --machine lockstep --kernel /guest/vmlinux --initrd /guest/initrd --append "$append"
+}
+
+case_lockstep_disk() { from_disk --machine lockstep; }
 
 # ---- runner -----------------------------------------------------------------------------------------------------
 
