@@ -24,6 +24,8 @@ struct conf_node {
     char bridge[16];              /* taps are enslaved to it by default */
     uint64_t memory_bytes;        /* for VMs; default: what the machine has less 10 % */
     char group[32];               /* who may use the CLI besides root; default "gemel" */
+    uint32_t vm_uid_base; /* users of gemel-vmm processes: this one and those above it */
+    bool insecure_lab;    /* no sandbox around a gemel-vmm */
 };
 
 enum conf_isolation {

@@ -54,6 +54,13 @@ static const struct conf_field node_fields[] = {
      .help = "memory for VMs; default: what the machine has, less 10 %"},
     {"group", CONF_TYPE_NAME, false, AT(struct conf_node, group), .fallback = "gemel",
      .help = "group that may use the command line besides root"},
+    {"vm_uid_base", CONF_TYPE_COUNT, false, AT(struct conf_node, vm_uid_base),
+     .min = 1000, .max = UINT32_MAX / 2 - VMS_MAX, .fallback = "1900000000",
+     .help = "each VM's process has a user of its own: this number, or one of the 10000 "
+             "above it; nobody else may have them"},
+    {"insecure_lab", CONF_TYPE_BOOL, false, AT(struct conf_node, insecure_lab),
+     .fallback = "false",
+     .help = "a test lab: runs VMs without a sandbox; a guest that breaks out is root"},
     {.key = NULL},
 };
 

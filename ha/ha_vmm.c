@@ -23,6 +23,7 @@
 #include "ha/ha_vmm_priv.h"
 
 #define CLAIM_WORKERS      4
+#define DISK_WORKERS       4
 #define LINK_TRIES         5
 #define CONNECT_TIMEOUT_NS (10 * NSEC_PER_SEC)
 #define KILL_GRACE_NS      (5 * NSEC_PER_SEC)
@@ -52,6 +53,15 @@ static void local_paths(struct ha_vmm *vmm, struct ha_local *l)
     snprintf(l->console_path, sizeof l->console_path, "%s/vm/%s.console",
              vmm->node.run_dir, id);
     snprintf(l->exit_path, sizeof l->exit_path, "%s/vm/%s.exit", vmm->node.run_dir, id);
+}
+
+void ha_local_disk_path(const struct ha_local *l, const struct conf_disk *disk,
+                        char *ret_path, size_t cap)
+{
+    bool absolute = disk->path[0] == '/';
+
+    snprintf(ret_path, cap, "%s%s%s", absolute ? "" : l->dir, absolute ? "" : "/",
+             disk->path);
 }
 
 struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *name)
@@ -139,8 +149,9 @@ int ha_local_save(struct ha_local *l)
     len = snprintf(
         text, sizeof text,
         "{\"name\":\"%s\",\"vm\":\"%s\",\"instance\":\"%s\",\"attempt\":\"%s\","
-        "\"epoch\":%" PRIu64 ",\"pid\":%d,\"start_time\":%" PRIu64 "}\n",
-        l->name, vm, instance, attempt, l->epoch, (int)l->child.pid, l->child.start_time);
+        "\"epoch\":%" PRIu64 ",\"pid\":%d,\"start_time\":%" PRIu64 ",\"uid\":%u}\n",
+        l->name, vm, instance, attempt, l->epoch, (int)l->child.pid, l->child.start_time,
+        (unsigned)l->uid);
     r = os_file_replace(l->json_path, text, (size_t)len, 0600);
     if (r < 0) {
         log_warn("vm %s: %s: %s; it would not be found again after an agent restart",
@@ -209,7 +220,7 @@ struct release_job {
     int r;
 };
 
-static struct ha_local *local_by_id(struct ha_vmm *vmm, uint64_t id)
+struct ha_local *ha_local_by_id(struct ha_vmm *vmm, uint64_t id)
 {
     for (struct ha_local *l = vmm->head; l != NULL; l = l->next) {
         if (l->id == id) {
@@ -224,6 +235,7 @@ static void finish(struct ha_local *l)
     (void)unlink(l->json_path);
     (void)unlink(l->socket_path);
     (void)unlink(l->exit_path);
+    (void)unlink(l->console_path); /* its maker cannot: the name is out of its reach */
     ha_local_publish(l, true);
     report(l, l->outcome, l->outcome_text);
     log_info("vm %s: %s", l->name, l->outcome_text);
@@ -273,7 +285,7 @@ static void release_work(void *data)
 static void release_done(void *data)
 {
     struct release_job *job = data;
-    struct ha_local *l = local_by_id(job->vmm, job->local_id);
+    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
 
     if (job->r < 0) {
         log_warn("release of epoch %" PRIu64
@@ -296,9 +308,8 @@ static void disks_of(const struct ha_local *l, struct release_job *job)
 
     for (unsigned i = 0; conf != NULL && i < conf->disk_count; i++) {
         if (!conf->disk[i].read_only) {
-            snprintf(job->disk[job->disk_count++], sizeof job->disk[0], "%s%s%s",
-                     conf->disk[i].path[0] == '/' ? "" : l->dir,
-                     conf->disk[i].path[0] == '/' ? "" : "/", conf->disk[i].path);
+            ha_local_disk_path(l, &conf->disk[i], job->disk[job->disk_count++],
+                               sizeof job->disk[0]);
         }
     }
 }
@@ -364,6 +375,11 @@ static void describe_status(struct ha_local *l, int status)
                     "gemel-vmm was killed by signal ", NULL);
         ha_text_add_u64(l->outcome_text, sizeof l->outcome_text,
                         (uint64_t)WTERMSIG(status));
+        if (WTERMSIG(status) == SIGSYS) {
+            ha_text_add(l->outcome_text, sizeof l->outcome_text,
+                        ": it called what its sandbox forbids; the guest may have broken "
+                        "into it");
+        }
     } else {
         ha_text_set(l->outcome_text, sizeof l->outcome_text,
                     "gemel-vmm ended; see the log of this VM on its node", NULL);
@@ -477,7 +493,7 @@ static const char not_on_record[] =
 static void link_done(void *data)
 {
     struct claim_job *job = data;
-    struct ha_local *l = local_by_id(job->vmm, job->local_id);
+    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
     int saved = 0;
 
     if (l != NULL) {
@@ -611,7 +627,7 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
 static void read_done(void *data)
 {
     struct claim_job *job = data;
-    struct ha_local *l = local_by_id(job->vmm, job->local_id);
+    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
 
     if (l == NULL) {
         free(job);
@@ -711,8 +727,11 @@ static void enter_if_ready(struct ha_local *l)
                    l->conf != NULL ? l->conf->start_timeout_ms * NSEC_PER_MSEC
                                    : CONNECT_TIMEOUT_NS,
                    start_timer_fn, l, &l->timer);
-    ha_vmmlink_request(l, l->thawing ? GEMEL__VMM_REQUEST__KIND__THAW
-                                     : GEMEL__VMM_REQUEST__KIND__START);
+    if (l->thawing) {
+        ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__THAW);
+    } else if (ha_vmmfiles_start(l) < 0) {
+        ha_local_fail(l, "out of memory");
+    }
 }
 
 void ha_local_linked(struct ha_local *l)
@@ -739,6 +758,7 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
     }
     l->attempt = vm->attempt;
     l->instance = uuid_random();
+    l->uid = ha_vmmfiles_uid(vmm);
     l->restart = vm->epoch != 0;
     l->phase = LOCAL_STARTING;
     l->conf = malloc(sizeof *l->conf);
@@ -976,6 +996,7 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
     l->instance = instance;
     l->attempt = attempt;
     l->epoch = get_number(doc, "epoch");
+    l->uid = (uint32_t)get_number(doc, "uid");
     /* Its claim is taken for won: if it was not, releasing it changes nothing (the
      * release names the instance). */
     l->claim_won = l->epoch != 0;
@@ -1057,8 +1078,11 @@ int ha_vmm_new(struct loop *loop, const struct conf_node *node,
     vmm->ops = ops;
     vmm->ctx = ctx;
     r = worker_new(loop, CLAIM_WORKERS, &vmm->worker);
+    if (r == 0) {
+        r = worker_new(loop, DISK_WORKERS, &vmm->disk_worker);
+    }
     if (r < 0) {
-        free(vmm);
+        ha_vmm_free(vmm);
         return r;
     }
     *ret_vmm = vmm;
@@ -1071,6 +1095,7 @@ void ha_vmm_free(struct ha_vmm *vmm)
         return;
     }
     worker_free(vmm->worker);
+    worker_free(vmm->disk_worker);
     while (vmm->head != NULL) {
         local_free(vmm->head);
     }

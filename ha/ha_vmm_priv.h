@@ -22,6 +22,7 @@ struct ha_local {
     struct uuid vm, instance, attempt;
     char name[VM_NAME_MAX + 1];
     uint64_t epoch;
+    uint32_t uid; /* user of its process, its alone on this node; 0: ours */
     enum local_phase phase;
     struct conf_vm *conf; /* NULL when adopted */
     struct claim claim;
@@ -43,6 +44,7 @@ struct ha_local {
     char dir[PATH_LEN_MAX * 2], json_path[PATH_LEN_MAX * 2],
         socket_path[PATH_LEN_MAX * 2];
     char console_path[PATH_LEN_MAX * 2], exit_path[PATH_LEN_MAX * 2];
+    char log_dir[PATH_LEN_MAX * 2];
 };
 
 struct ha_vmm {
@@ -52,13 +54,17 @@ struct ha_vmm {
     uint64_t agent_start_ns;
     const struct ha_vmm_ops *ops;
     void *ctx;
-    struct worker *worker;
+    struct worker *worker;      /* claims */
+    struct worker *disk_worker; /* disks that do not answer hold up no claim */
     uint64_t next_id;
     struct ha_local *head;
 };
 
 struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *name);
 struct ha_local *ha_local_find(struct ha_vmm *vmm, struct uuid vm);
+struct ha_local *ha_local_by_id(struct ha_vmm *vmm, uint64_t id); /* NULL: gone */
+void ha_local_disk_path(const struct ha_local *l, const struct conf_disk *disk,
+                        char *ret_path, size_t cap);
 void ha_local_publish(struct ha_local *l, bool gone);
 /* 0 or -errno, which it has logged. A VM that is not on record must not be told START:
  * after an agent restart its process would be taken for gone. */
@@ -79,3 +85,14 @@ void ha_vmmlink_connect(struct ha_local *l);
 void ha_vmmlink_close(struct ha_local *l);
 void ha_vmmlink_lease(struct ha_local *l, uint32_t lease_ms, uint64_t from_ns);
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind);
+/* START, with the disks. */
+void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count);
+
+/* A free one of the node's range; 0: without a sandbox, or we are not root. */
+uint32_t ha_vmmfiles_uid(const struct ha_vmm *vmm);
+/* Makes its directory for logs and gives it to its user; why (REASON_LEN_MAX + 1) on
+ * error. */
+int ha_vmmfiles_logs(struct ha_local *l, char *why);
+/* R1: with the claim taken and old writes excluded, opens the disks, off the loop thread,
+ * and then sends START, or ends the start with the reason. */
+int ha_vmmfiles_start(struct ha_local *l);

@@ -23,8 +23,10 @@
 #include "ha/ha_text.h"
 #include "ha/ha_vmm_priv.h"
 
-#define ARGV_MAX     96
-#define RECONNECT_NS (20 * NSEC_PER_MSEC)
+#define ARGV_MAX 96
+/* What may be locked besides guest memory: rings, registered buffers. */
+#define MEMLOCK_EXTRA_BYTES (64 * 1024 * 1024)
+#define RECONNECT_NS        (20 * NSEC_PER_MSEC)
 
 static void connect_timer_fn(void *data);
 
@@ -162,21 +164,21 @@ static void put_disks(struct command *c, struct ha_local *l)
 {
     for (unsigned i = 0; i < l->conf->disk_count; i++) {
         const struct conf_disk *disk = &l->conf->disk[i];
-        char value[PATH_LEN_MAX * 4];
+        char path[PATH_LEN_MAX * 3], value[PATH_LEN_MAX * 4];
 
-        snprintf(value, sizeof value, "path=%s%s%s%s%s%s",
-                 disk->path[0] == '/' ? "" : l->dir, disk->path[0] == '/' ? "" : "/",
-                 disk->path, disk->serial[0] != '\0' ? ",serial=" : "", disk->serial,
+        ha_local_disk_path(l, disk, path, sizeof path);
+        snprintf(value, sizeof value, "path=%s%s%s%s", path,
+                 disk->serial[0] != '\0' ? ",serial=" : "", disk->serial,
                  disk->read_only ? ",readonly" : "");
         arg(c, "--disk");
         arg(c, value);
     }
 }
 
-static bool build(struct command *c, struct ha_local *l, int listen_fd, const int *taps)
+static bool build(struct command *c, struct ha_local *l, int listen_fd, const int *taps,
+                  int uffd)
 {
     char id[UUID_STR_LEN + 1];
-    const char *log_dir = l->vmm->node.log_dir;
 
     c->argc = 0;
     c->used = 0;
@@ -199,11 +201,23 @@ static bool build(struct command *c, struct ha_local *l, int listen_fd, const in
         option(c, "--nic", "fd=%d,mac=%02x:%02x:%02x:%02x:%02x:%02x", taps[i], m[0], m[1],
                m[2], m[3], m[4], m[5]);
     }
-    option(c, "--console-log", "%s/%s-console.log", log_dir, l->name);
+    option(c, "--console-log", "%s/console.log", l->log_dir);
     option(c, "--console", "%s", l->console_path);
     option(c, "--control-fd", "%d", listen_fd);
     option(c, "--exit-file", "%s", l->exit_path);
-    option(c, "--log", "%s/%s-vmm.log", log_dir, l->name);
+    option(c, "--log", "%s/vmm.log", l->log_dir);
+    if (l->uid != 0) {
+        option(c, "--uid", "%u", (unsigned)l->uid);
+    }
+    if (uffd >= 0) {
+        option(c, "--uffd-fd", "%d", uffd);
+    }
+    if (l->vmm->node.insecure_lab) {
+        arg(c, "--insecure-lab");
+    } else if (l->uid != 0) {
+        option(c, "--memlock", "%" PRIu64 "K",
+               (l->conf->memory_bytes + MEMLOCK_EXTRA_BYTES) >> 10);
+    }
     if (c->argc >= ARGV_MAX) {
         return false;
     }
@@ -213,7 +227,7 @@ static bool build(struct command *c, struct ha_local *l, int listen_fd, const in
 
 int ha_vmmlink_spawn(struct ha_local *l, char *why)
 {
-    int taps[VM_NICS_MAX], pass[VM_NICS_MAX + 1], listen_fd = -1, r;
+    int taps[VM_NICS_MAX], pass[VM_NICS_MAX + 2], listen_fd = -1, uffd = -1, r;
     static const int stdio[3] = {-1, -1, -1};
     struct command *c = calloc(1, sizeof *c);
     unsigned tap_count = 0, pass_count = 0;
@@ -222,6 +236,10 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
         return -ENOMEM;
     }
     (void)unlink(l->exit_path);
+    r = ha_vmmfiles_logs(l, why);
+    if (r < 0) {
+        goto out;
+    }
     r = os_unix_listen(l->socket_path, 0600, &listen_fd);
     if (r < 0) {
         ha_text_set(why, REASON_LEN_MAX + 1, l->socket_path, ": ", strerror(-r), NULL);
@@ -235,7 +253,11 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
         }
         pass[pass_count++] = taps[tap_count++];
     }
-    if (!build(c, l, listen_fd, taps)) {
+    uffd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC); /* not every kernel has it */
+    if (uffd >= 0) {
+        pass[pass_count++] = uffd;
+    }
+    if (!build(c, l, listen_fd, taps, uffd)) {
         ha_text_set(why, REASON_LEN_MAX + 1, "its command line is too long", NULL);
         r = -E2BIG;
         goto out;
@@ -252,6 +274,9 @@ out:
     }
     if (listen_fd >= 0) {
         close(listen_fd);
+    }
+    if (uffd >= 0) {
+        close(uffd);
     }
     free(c);
     return r;
@@ -278,16 +303,31 @@ static void try_again(struct ha_local *l)
     loop_timer_add(l->vmm->loop, RECONNECT_NS, connect_timer_fn, l, &l->connect_timer);
 }
 
-static void send_request(struct ha_local *l, Gemel__VmmRequest *m)
+static void send_files(struct ha_local *l, Gemel__VmmRequest *m, const int *fds,
+                       size_t fd_count)
 {
     if (l->fd < 0) {
         return;
     }
     m->seq = ++l->seq;
     m->epoch = l->epoch;
-    if (ctl_send(l->fd, CTL_VMM_REQUEST, m) < 0) {
+    if (ctl_send_fds(l->fd, CTL_VMM_REQUEST, m, fds, fd_count) < 0) {
         try_again(l);
     }
+}
+
+static void send_request(struct ha_local *l, Gemel__VmmRequest *m)
+{
+    send_files(l, m, NULL, 0);
+}
+
+void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count)
+{
+    Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+
+    m.kind = GEMEL__VMM_REQUEST__KIND__START;
+    m.disk_count = count;
+    send_files(l, &m, disk_fds, count);
 }
 
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind)

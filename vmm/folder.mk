@@ -144,6 +144,13 @@ UNIT_TESTS += tests/unit/vmm/check_rot_file
 tests_unit_vmm_check_rot_file_SOURCES = tests/unit/vmm/check_rot_file.c
 tests_unit_vmm_check_rot_file_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_rot_file_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_syscall_filter tests/unit/vmm/check_blk_walls
+tests_unit_vmm_check_syscall_filter_SOURCES = tests/unit/vmm/check_syscall_filter.c
+tests_unit_vmm_check_syscall_filter_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_syscall_filter_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_blk_walls_SOURCES = tests/unit/vmm/check_blk_walls.c
+tests_unit_vmm_check_blk_walls_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_blk_walls_LDADD = libvmm_io.la $(UNIT_LIBS)
 
 # For tests/kvm/run.
 check_PROGRAMS += tests/kvm/vmmtalk

@@ -31,10 +31,34 @@ bool sandbox_entered(void)
     return atomic_load(&entered);
 }
 
+/* By system call: libc's capset is another library. */
+static int get_capabilities(struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3])
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+
+    return syscall(SYS_capget, &head, caps) < 0 ? -errno : 0;
+}
+
+static int
+set_capabilities(const struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3])
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+
+    return syscall(SYS_capset, &head, caps) < 0 ? -errno : 0;
+}
+
 void sandbox_files_begin(uid_t uid, gid_t gid)
 {
+    struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+
     (void)setfsgid(gid);
     (void)setfsuid(uid);
+    /* That took the power over files along. The way to them may lead through directories
+     * of others; writing is what must not be. */
+    if (get_capabilities(caps) == 0) {
+        caps[0].effective |= caps[0].permitted & (1u << CAP_DAC_READ_SEARCH);
+        (void)set_capabilities(caps);
+    }
 }
 
 void sandbox_files_end(void)
@@ -134,15 +158,6 @@ static int enter_namespaces(struct vmm_error *err)
                  : 0;
 }
 
-/* By system call: libc's capset is another library. */
-static int drop_capabilities(void)
-{
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-
-    return syscall(SYS_capset, &head, none) < 0 ? -errno : 0;
-}
-
 static int drop_bounding_set(void)
 {
     for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
@@ -155,6 +170,7 @@ static int drop_bounding_set(void)
 
 static int drop_privileges(const struct sandbox_conf *conf, struct vmm_error *err)
 {
+    static const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
     int r = drop_bounding_set();
 
     if (r == 0 && conf->change_user &&
@@ -163,7 +179,7 @@ static int drop_privileges(const struct sandbox_conf *conf, struct vmm_error *er
         r = -errno;
     }
     if (r == 0) {
-        r = drop_capabilities();
+        r = set_capabilities(none);
     }
     if (r == 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
                    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/syscall_filter.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/fs.h>
@@ -92,6 +93,7 @@ enum test {
     WITHOUT, /* argument `arg` has none of `bits` */
     SELF,    /* argument 0 is this process */
     NO_PTR,  /* argument `arg` is NULL */
+    FAILS,   /* with the error `bits`: libraries ask, and go on without */
 };
 
 struct rule {
@@ -111,6 +113,10 @@ struct rule {
 #define CALL_SELF(name, who)                                                             \
     {                                                                                    \
         .nr = SYS_##name, .threads = (who), .test = SELF                                 \
+    }
+#define CALL_FAILS(name, who, error)                                                     \
+    {                                                                                    \
+        .nr = SYS_##name, .threads = (who), .test = FAILS, .bits = (error)               \
     }
 #define CALL_NO_PTR(name, who, n)                                                        \
     {                                                                                    \
@@ -181,6 +187,7 @@ static const struct rule rules[] = {
     CALL_ONE_OF(io_uring_register, WORK, 1, ring_registers),
     /* rotation of logs: there is nothing else in this root */
     CALL(openat, LOOP),
+    CALL_FAILS(openat, WORK | LEASE, ENOENT), /* malloc: the overcommit mode */
     CALL(rename, LOOP),
     /* control socket and console: who connected */
     CALL(accept4, LOOP),
@@ -267,10 +274,13 @@ static void put_rule(struct maker *m, const struct rule *r, enum sandbox_thread 
         break;
     case NO_PTR:
         load(m, arg_offset(r->arg));
-        put(m, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2));
+        put(m, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3));
         load(m, arg_offset(r->arg) + sizeof(uint32_t));
         allow_if(m, 0);
         give(m, SECCOMP_RET_KILL_PROCESS);
+        break;
+    case FAILS:
+        give(m, SECCOMP_RET_ERRNO | r->bits);
         break;
     case SELF:
         load(m, arg_offset(0));

@@ -5,11 +5,13 @@
  * lease-from MS AGO_MS sends the request, prints the reply wait STATE MS      until a
  * report says STATE (created, running, frozen, stopped, failed) closed MS          until
  * the VMM closes the connection sleep MS           reads (and prints) nothing meanwhile
+ *   disk FILE, disk-ro FILE   opens it; START takes along what was opened so far
  *   nohello            before all others: does not send the Hello
  * Each report is one line: seq ok state epoch io exits error reason. Exit: 0 all as
  * asked, 1 refused or timed out.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,8 @@ static const char *const state_name[] = {"invalid", "created", "running", "freez
 static int fd;
 static uint64_t next_seq = 1, sent_ns;
 static bool quiet;
+static int disk_fd[CTL_FDS_MAX];
+static unsigned disk_count;
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -118,8 +122,15 @@ static bool request(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t lease
     rq.lease_ms = lease_ms;
     rq.lease_from_ns = lease_from_ns;
     rq.reason = (char *)"vmmtalk";
-    if (ctl_send(fd, CTL_VMM_REQUEST, &rq) < 0) {
+    if (kind == GEMEL__VMM_REQUEST__KIND__START) {
+        rq.disk_count = disk_count;
+    }
+    if (ctl_send_fds(fd, CTL_VMM_REQUEST, &rq, disk_fd, rq.disk_count) < 0) {
         die("cannot send the request");
+    }
+    while (rq.disk_count > 0) {
+        close(disk_fd[--rq.disk_count]);
+        disk_count = rq.disk_count;
     }
     for (;;) {
         bool mine, ok;
@@ -200,6 +211,19 @@ static uint64_t number(char **argv, int *i)
     return strtoull(argv[++*i], NULL, 10);
 }
 
+static bool open_disk(const char *path, int mode)
+{
+    if (!path || disk_count == CTL_FDS_MAX) {
+        die("disk: no file, or too many");
+    }
+    disk_fd[disk_count] = open(path, mode | O_CLOEXEC);
+    if (disk_fd[disk_count] < 0) {
+        die(strerror(errno));
+    }
+    disk_count++;
+    return true;
+}
+
 static bool run(char **argv, int *i)
 {
     static const struct {
@@ -221,6 +245,9 @@ static bool run(char **argv, int *i)
         if (strcmp(cmd, plain[k].name) == 0) {
             return request(plain[k].kind, plain[k].epoch ? number(argv, i) : 0, 0, 0);
         }
+    }
+    if (strcmp(cmd, "disk") == 0 || strcmp(cmd, "disk-ro") == 0) {
+        return open_disk(argv[++*i], cmd[4] ? O_RDONLY : O_RDWR);
     }
     if (strcmp(cmd, "lease") == 0) {
         return request(GEMEL__VMM_REQUEST__KIND__LEASE, 0, (uint32_t)number(argv, i), 0);

@@ -2,6 +2,7 @@
 #include "base/proto_ctl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -339,6 +340,70 @@ START_TEST(sockets_carry_whole_messages)
 }
 END_TEST
 
+static void send_many(int to, const int *fds, size_t count)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE((CTL_FDS_MAX + 1) * sizeof(int))];
+    } room = {.bytes = {0}};
+    uint8_t byte = CTL_VMM_REPORT;
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr head = {.msg_iov = &part,
+                          .msg_iovlen = 1,
+                          .msg_control = room.bytes,
+                          .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&head);
+
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(c), fds, count * sizeof(int));
+    ck_assert_int_eq(sendmsg(to, &head, 0), 1);
+}
+
+START_TEST(files_ride_along)
+{
+    Gemel__VmmReport m = make_report();
+    enum ctl_reason reason;
+    struct ctl_msg got;
+    int sv[2], fds[CTL_FDS_MAX], mine[CTL_FDS_MAX + 1];
+    size_t count;
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
+    for (size_t i = 0; i <= CTL_FDS_MAX; i++) {
+        mine[i] = dup(sv[0]);
+        ck_assert_int_ge(mine[i], 0);
+    }
+    ck_assert_int_eq(ctl_recv_fds(sv[1], &got, &reason, fds, &count), -EAGAIN);
+    ck_assert_uint_eq(count, 0);
+    ck_assert_int_eq(ctl_send_fds(sv[0], CTL_VMM_REPORT, &m, mine, CTL_FDS_MAX), 0);
+    ck_assert_int_eq(ctl_recv_fds(sv[1], &got, &reason, fds, &count), 0);
+    ck_assert_uint_eq(count, CTL_FDS_MAX);
+    ck_assert_uint_eq(got.vmm_report->epoch, 18);
+    ctl_msg_free(&got);
+    for (size_t i = 0; i < count; i++) {
+        ck_assert_int_eq(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
+        close(fds[i]);
+    }
+    /* None, and more than are allowed: by hand, as a hostile peer would. */
+    ck_assert_int_eq(ctl_send(sv[0], CTL_VMM_REPORT, &m), 0);
+    ck_assert_int_eq(ctl_recv_fds(sv[1], &got, &reason, fds, &count), 0);
+    ck_assert_uint_eq(count, 0);
+    ctl_msg_free(&got);
+    send_many(sv[0], mine, CTL_FDS_MAX + 1);
+    ck_assert_int_eq(ctl_recv_fds(sv[1], &got, &reason, fds, &count), -EBADMSG);
+    ck_assert_int_eq(reason, CTL_TOO_MANY_FDS);
+    ck_assert_uint_eq(count, 0);
+    /* Who does not ask for them does not get them. */
+    fds[0] = dup(sv[0]);
+    close(fds[0]);
+    ck_assert_int_eq(ctl_send_fds(sv[0], CTL_VMM_REPORT, &m, mine, 2), 0);
+    ck_assert_int_eq(ctl_recv(sv[1], &got, &reason), 0);
+    ctl_msg_free(&got);
+    ck_assert_int_lt(fcntl(fds[0], F_GETFD), 0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("proto_ctl");
@@ -354,6 +419,7 @@ static Suite *suite(void)
     tcase_add_test(tc, fields_are_judged);
     tcase_add_test(tc, every_string_has_a_limit);
     tcase_add_test(tc, sockets_carry_whole_messages);
+    tcase_add_test(tc, files_ride_along);
     suite_add_tcase(s, tc);
     return s;
 }

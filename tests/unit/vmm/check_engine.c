@@ -218,6 +218,16 @@ static void make_file(char *path, off_t len)
     close(fd);
 }
 
+/* As START of an agent brings it. */
+static int give_disk(void)
+{
+    int fd = open(disk_path, O_RDWR | O_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    engine_disks(engine, &fd, 1);
+    return fd;
+}
+
 static void setup(void)
 {
     struct engine_conf conf = {.kvm = &fake_kvm,
@@ -232,6 +242,8 @@ static void setup(void)
     make_file(disk_path, 1 << 20);
     memcpy(conf.disk[0].path, disk_path, sizeof disk_path);
     ck_assert_msg(engine_open(&conf, &engine, &err) == 0, "%s", err.text);
+    ck_assert_msg(engine_go(engine, &err) == 0, "%s", err.text);
+    give_disk();
 }
 
 static void teardown(void)
@@ -378,6 +390,48 @@ START_TEST(disk_that_changed_is_refused)
 }
 END_TEST
 
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+/* R1: a disk is never open without a START that was obeyed. */
+START_TEST(disks_are_closed_when_nobody_needs_them)
+{
+    int many[VM_DISKS_MAX], extra;
+
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        many[i] = open(disk_path, O_RDWR | O_CLOEXEC);
+        ck_assert_int_ge(many[i], 0);
+    }
+    engine_disks(engine, many, VM_DISKS_MAX);
+    ck_assert(is_open(many[0]));
+    ck_assert(!is_open(many[1])); /* there is one disk */
+    ck_assert(engine_lease(engine, 1, 0));
+    usleep(5000);
+    ck_assert_int_eq(engine_start(engine, 1, "test"), RUN_LEASE_LOST);
+    ck_assert(!is_open(many[0]));
+    (void)engine_lease(engine, 0, 0);
+    give_disk();
+    ck_assert_int_eq(engine_start(engine, 1, "test"), RUN_DONE);
+    ck_assert(wait_for(RUN_RUNNING));
+    extra = give_disk();
+    ck_assert(!is_open(extra)); /* it has them */
+}
+END_TEST
+
+START_TEST(start_without_its_disk_ends)
+{
+    struct engine_status s;
+
+    engine_disks(engine, NULL, 0); /* takes the one of setup() back */
+    ck_assert_int_eq(engine_start(engine, 1, "test"), RUN_DONE);
+    ck_assert(wait_for(RUN_ENDED));
+    engine_status(engine, &s);
+    ck_assert_ptr_nonnull(strstr(s.reason, "did not come with START"));
+}
+END_TEST
+
 /* Everything at once, many times: for the sanitizers, and no kick may be lost (a lost one
  * hangs wait_for). */
 START_TEST(many_freezes)
@@ -414,6 +468,8 @@ static Suite *suite(void)
     tcase_add_test(t, kvm_failure_is_a_crash_with_a_reason);
     tcase_add_test(t, triple_faults_end);
     tcase_add_test(t, disk_that_changed_is_refused);
+    tcase_add_test(t, disks_are_closed_when_nobody_needs_them);
+    tcase_add_test(t, start_without_its_disk_ends);
     tcase_add_test(t, many_freezes);
     suite_add_tcase(s, t);
     return s;

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a gemel-vmm is given, because in its sandbox it takes nothing by itself: a user of
+ * its own, a directory for its logs, its disks. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ha/ha_text.h"
+#include "ha/ha_vmm_priv.h"
+
+/* The user
+ * ------------------------------------------------------------------------------------ */
+
+static bool uid_taken(const struct ha_vmm *vmm, uint32_t uid)
+{
+    for (const struct ha_local *l = vmm->head; l != NULL; l = l->next) {
+        if (l->uid == uid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t ha_vmmfiles_uid(const struct ha_vmm *vmm)
+{
+    uint32_t uid = vmm->node.vm_uid_base;
+
+    if (vmm->node.insecure_lab || geteuid() != 0) {
+        return 0;
+    }
+    while (uid_taken(vmm, uid)) {
+        uid++; /* at most as many as there are VMs here */
+    }
+    return uid;
+}
+
+/* Logs
+ * ------------------------------------------------------------------------------------ */
+
+/* What an earlier instance left, under another user, is the VM's again. Nothing but plain
+ * files of one name: the directory was in the hands of a VMM. */
+static int hand_over_files(int dir_fd, uint32_t uid)
+{
+    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    struct dirent *entry;
+    int r = 0;
+
+    if (dir == NULL) {
+        r = -errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+        return r;
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        struct stat st;
+
+        if (fstatat(dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(st.st_mode) && st.st_nlink == 1 && st.st_uid != uid &&
+            fchownat(dir_fd, entry->d_name, uid, uid, AT_SYMLINK_NOFOLLOW) < 0) {
+            r = -errno;
+        }
+    }
+    closedir(dir);
+    return r;
+}
+
+static int make_log_dir(const char *path, uint32_t uid)
+{
+    struct stat st;
+    int fd, r = 0;
+
+    if (mkdir(path, 0750) < 0 && errno != EEXIST) {
+        return -errno;
+    }
+    if (uid == 0) {
+        return 0;
+    }
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        r = -errno;
+        goto out;
+    }
+    if (st.st_uid != uid && fchown(fd, uid, uid) < 0) {
+        r = -errno;
+    }
+    if (r == 0) {
+        r = hand_over_files(fd, uid);
+    }
+out:
+    if (fd >= 0) {
+        close(fd);
+    }
+    return r;
+}
+
+int ha_vmmfiles_logs(struct ha_local *l, char *why)
+{
+    int r;
+
+    snprintf(l->log_dir, sizeof l->log_dir, "%s/%s", l->vmm->node.log_dir, l->name);
+    r = make_log_dir(l->log_dir, l->uid);
+    if (r < 0) {
+        ha_text_set(why, REASON_LEN_MAX + 1, "its directory for logs, ", l->log_dir, ": ",
+                    strerror(-r), NULL);
+    }
+    return r;
+}
+
+/* Disks
+ * ------------------------------------------------------------------------------------ */
+
+struct disk_job {
+    struct ha_vmm *vmm;
+    uint64_t local_id;
+    unsigned count, opened;
+    struct {
+        char path[PATH_LEN_MAX * 3];
+        bool read_only;
+        int fd;
+    } disk[VM_DISKS_MAX];
+    char why[REASON_LEN_MAX + 1];
+};
+
+static void open_work(void *data)
+{
+    struct disk_job *job = data;
+
+    for (unsigned i = 0; i < job->count; i++) {
+        int flags = job->disk[i].read_only ? O_RDONLY : O_RDWR;
+
+        job->disk[i].fd = open(job->disk[i].path, flags | O_CLOEXEC);
+        if (job->disk[i].fd < 0) {
+            ha_text_set(job->why, sizeof job->why, "cannot open disk ", job->disk[i].path,
+                        job->disk[i].read_only ? " for reading: " : " for writing: ",
+                        strerror(errno), NULL);
+            return;
+        }
+        job->opened++;
+    }
+}
+
+static void open_done(void *data)
+{
+    struct disk_job *job = data;
+    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
+    int fds[VM_DISKS_MAX];
+
+    for (unsigned i = 0; i < job->opened; i++) {
+        fds[i] = job->disk[i].fd;
+    }
+    if (l != NULL && !l->stopping && !l->ended && l->phase == LOCAL_STARTING) {
+        if (job->opened == job->count) {
+            ha_vmmlink_start(l, fds, job->count);
+        } else {
+            ha_local_fail(l, job->why);
+        }
+    }
+    for (unsigned i = 0; i < job->opened; i++) {
+        close(fds[i]); /* the VMM has its own; ours would outlive it */
+    }
+    free(job);
+}
+
+int ha_vmmfiles_start(struct ha_local *l)
+{
+    struct disk_job *job = calloc(1, sizeof *job);
+    int r;
+
+    if (job == NULL) {
+        return -ENOMEM;
+    }
+    job->vmm = l->vmm;
+    job->local_id = l->id;
+    job->count = l->conf->disk_count;
+    for (unsigned i = 0; i < job->count; i++) {
+        ha_local_disk_path(l, &l->conf->disk[i], job->disk[i].path,
+                           sizeof job->disk[i].path);
+        job->disk[i].read_only = l->conf->disk[i].read_only;
+    }
+    r = worker_submit(l->vmm->disk_worker, l->id, open_work, open_done, job);
+    if (r < 0) {
+        free(job);
+    }
+    return r;
+}
