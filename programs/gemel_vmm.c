@@ -234,12 +234,10 @@ static int open_outputs(struct program *p, struct vmm_error *err)
                               .ctx = p};
     int r;
 
-    gemel_vmm_files_begin(o);
     r = console_open(p->loop, &cc, &p->console, err);
     if (r >= 0 && o->debug_log) {
         r = rot_file_open(&p->debug_log, o->debug_log, LOG_FILE_BYTES_MAX, err);
     }
-    gemel_vmm_files_end(o);
     return r;
 }
 
@@ -424,9 +422,12 @@ int main(int argc, char **argv)
     if (p.opts.probe) {
         return gemel_vmm_probe(p.opts.engine.kvm_path, p.opts.json);
     }
-    gemel_vmm_files_begin(&p.opts);
+    if (p.opts.user_given) {
+        sandbox_files_as(p.opts.uid, p.opts.gid ? p.opts.gid : p.opts.uid);
+    }
+    sandbox_files_begin();
     r = log_open("gemel-vmm", p.opts.log_path, p.opts.verbose ? LOG_DEBUG : LOG_INFO);
-    gemel_vmm_files_end(&p.opts);
+    sandbox_files_end();
     if (r < 0) {
         fprintf(stderr, "gemel-vmm: cannot open log %s: %s\n", p.opts.log_path,
                 strerror(-r));

@@ -19,20 +19,6 @@
  * one process at a time. */
 #define UID_BASE 0x70000000u
 
-void gemel_vmm_files_begin(const struct vmm_opts *o)
-{
-    if (o->user_given) {
-        sandbox_files_begin(o->uid, o->gid ? o->gid : o->uid);
-    }
-}
-
-void gemel_vmm_files_end(const struct vmm_opts *o)
-{
-    if (o->user_given) {
-        sandbox_files_end();
-    }
-}
-
 /* The directory of a log file, if it is this VM's own: then its rotation goes on. */
 static bool own_dir(const char *path, uid_t uid, char dir[PATH_MAX])
 {

@@ -20,10 +20,8 @@ static void slot_name(char name[5], unsigned slot)
 
 unsigned acpi_vmmio_gsi(enum machine_type type, unsigned slot)
 {
-    static const uint8_t lockstep_line[] = {5, 10, 11};
-
-    return type == MACHINE_STANDARD ? 16 + slot % 8
-                                    : lockstep_line[slot % ARRAY_SIZE(lockstep_line)];
+    return type == MACHINE_STANDARD ? BOARD_VIRTIO_GSI(slot)
+                                    : BOARD_LOCKSTEP_VIRTIO_IRQ(slot);
 }
 
 static void virtio_device(struct aml *a, const struct acpi_conf *conf, unsigned slot)
@@ -110,7 +108,7 @@ static void ecam(struct aml *a)
     aml_end(a, device);
 }
 
-/* Pin p of device d is GSI 16 + d % 4, whatever the pin: no links to set. */
+/* All pins of a device have one GSI: no links to set. */
 static void pci_routing(struct aml *a)
 {
     size_t table;
@@ -124,7 +122,7 @@ static void pci_routing(struct aml *a)
             aml_int(a, (d << 16) | 0xFFFF);
             aml_int(a, pin);
             aml_int(a, 0);
-            aml_int(a, 16 + d % 4);
+            aml_int(a, BOARD_PCI_GSI(d));
             aml_end(a, entry);
         }
     }
@@ -177,9 +175,8 @@ static void pci_bridge(struct aml *a)
     aml_res_io(a, BOARD_PCI_PORT, 8);
     aml_res_io_window(a, 0, BOARD_PCI_PORT - 1);
     aml_res_io_window(a, BOARD_PCI_PORT + 8, 0xFFFF);
-    aml_res_mem_window(
-        a, (uint32_t)BOARD_PCI_MMIO_BASE,
-        (uint32_t)(BOARD_PCI_MMIO_BASE + (BOARD_PCI_MMIO_END - BOARD_PCI_MMIO_BASE) - 1));
+    aml_res_mem_window(a, (uint32_t)BOARD_PCI_MMIO_BASE,
+                       (uint32_t)(BOARD_PCI_MMIO_END - 1));
     aml_resources_end(a, res);
     pci_routing(a);
     pci_osc(a);

@@ -9,24 +9,23 @@
 #include <stdint.h>
 
 /* Memory of `machine: standard`. `machine: lockstep` has one region from 0. */
-#define BOARD_RAM_LOW_END      UINT64_C(0x80000000)
-#define BOARD_LOCKSTEP_RAM_MAX UINT64_C(0xC0000000)
-#define BOARD_RAM_HIGH_BASE    UINT64_C(0x100000000)
-#define BOARD_ROM_END          UINT64_C(0x100000000)
-#define BOARD_ROM_LOW_BASE     UINT64_C(0xE0000) /* copy of the ROM's end, writable */
-#define BOARD_ROM_LOW_LEN      UINT64_C(0x20000)
+#define BOARD_RAM_LOW_END    UINT64_C(0x80000000)
+#define BOARD_RAM_HIGH_BASE  UINT64_C(0x100000000)
+#define BOARD_ROM_END        UINT64_C(0x100000000)
+#define BOARD_ROM_LOW_BASE   UINT64_C(0xE0000) /* copy of the ROM's end, writable */
+#define BOARD_ROM_LOW_LEN    UINT64_C(0x20000)
 
-#define BOARD_ECAM_BASE        UINT64_C(0xB0000000)
-#define BOARD_ECAM_LEN         UINT64_C(0x10000000) /* 256 buses; bus 0 has functions */
-#define BOARD_PCI_MMIO_BASE    UINT64_C(0xC0000000)
-#define BOARD_PCI_MMIO_END     UINT64_C(0xFEB00000)
-#define BOARD_VIRTIO_BASE      UINT64_C(0xFEB00000) /* virtio-mmio slots, both machines */
-#define BOARD_VIRTIO_STRIDE    UINT64_C(512)
-#define BOARD_VIRTIO_SLOTS     20
-#define BOARD_IOAPIC_BASE      UINT64_C(0xFEC00000)
-#define BOARD_LAPIC_BASE       UINT64_C(0xFEE00000)
-#define BOARD_KVM_IDMAP_BASE   UINT64_C(0xFEFFC000) /* one page */
-#define BOARD_KVM_TSS_BASE     UINT64_C(0xFEFFD000) /* three pages */
+#define BOARD_ECAM_BASE      UINT64_C(0xB0000000)
+#define BOARD_ECAM_LEN       UINT64_C(0x10000000) /* 256 buses; bus 0 has functions */
+#define BOARD_PCI_MMIO_BASE  UINT64_C(0xC0000000)
+#define BOARD_PCI_MMIO_END   UINT64_C(0xFEB00000)
+#define BOARD_VIRTIO_BASE    UINT64_C(0xFEB00000) /* virtio-mmio slots, both machines */
+#define BOARD_VIRTIO_STRIDE  UINT64_C(512)
+#define BOARD_VIRTIO_SLOTS   20
+#define BOARD_IOAPIC_BASE    UINT64_C(0xFEC00000)
+#define BOARD_LAPIC_BASE     UINT64_C(0xFEE00000)
+#define BOARD_KVM_IDMAP_BASE UINT64_C(0xFEFFC000) /* one page */
+#define BOARD_KVM_TSS_BASE   UINT64_C(0xFEFFD000) /* three pages */
 
 /* Ports */
 #define BOARD_RTC_PORT       0x70
@@ -45,6 +44,8 @@
 #define BOARD_RTC_IRQ    8
 #define BOARD_SCI_IRQ    9 /* level */
 #define BOARD_GSI_COUNT  24
+/* Lockstep: line of virtio-mmio slot i, level, shared: 5, 10 or 11. */
+#define BOARD_LOCKSTEP_VIRTIO_IRQ(i) ((unsigned)(i) % 3 == 0 ? 5 : 9 + (unsigned)(i) % 3)
 /* Standard: level, shared. virtio-mmio slot i, and INTx (any pin) of PCI device d. */
 #define BOARD_VIRTIO_GSI(i) (16 + (unsigned)(i) % 8)
 #define BOARD_PCI_GSI(d)    (16 + (unsigned)(d) % 4)

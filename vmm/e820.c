@@ -3,11 +3,12 @@
 
 #include "vmm/board.h"
 
-#define LOW_RAM_END UINT64_C(0xA0000)
-#define BIOS_BASE   UINT64_C(0xE0000)
-#define ONE_MIB     UINT64_C(0x100000)
-#define KVM_PAGES   4 /* identity map and TSS */
-#define APIC_PAGE   UINT64_C(0x1000)
+#define LOCKSTEP_RAM_MAX UINT64_C(0xC0000000) /* as VM_RAM_MAX of vmm/vm */
+#define LOW_RAM_END      UINT64_C(0xA0000)
+#define BIOS_BASE        UINT64_C(0xE0000)
+#define ONE_MIB          UINT64_C(0x100000)
+#define KVM_PAGES        4 /* identity map and TSS */
+#define APIC_PAGE        UINT64_C(0x1000)
 
 struct map {
     struct e820_entry *entry;
@@ -24,7 +25,7 @@ static void add(struct map *map, uint64_t base, uint64_t end, uint32_t type)
 
 uint64_t e820_ram_low_len(enum machine_type type, uint64_t ram_len)
 {
-    uint64_t max = type == MACHINE_STANDARD ? BOARD_RAM_LOW_END : BOARD_LOCKSTEP_RAM_MAX;
+    uint64_t max = type == MACHINE_STANDARD ? BOARD_RAM_LOW_END : LOCKSTEP_RAM_MAX;
 
     return ram_len < max ? ram_len : max;
 }

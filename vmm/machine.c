@@ -111,7 +111,10 @@ static int fixed_power_on(struct machine *m, unsigned dev_index)
 
     memset(dev->state, 0, dev->class->state_size);
     if (dev_index == MACHINE_DEV_FWCFG) {
-        return dev_fwcfg_init(dev->state, m->conf.ram_len, m->conf.cmdline);
+        struct acpi_conf acpi;
+
+        machine_acpi_conf(m, &acpi);
+        return dev_fwcfg_init(dev->state, &acpi, m->conf.cmdline);
     }
     if (dev_index == MACHINE_DEV_RTC) {
         dev_rtc_init(dev->state, m->conf.ram_len,

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `machine: lockstep` (design 6) as one pure value: devices, their addresses and
- * interrupt lines, the 8259 pair, and the door through which every input goes. The vCPU
- * shell (vmm/vcpu) turns KVM exits into machine_pio/machine_mmio, carries out effects
- * through machine_ops, and asks for the interrupt to inject. FT records and replays at
- * machine_input.
+ * A machine (design 6) as one pure value: devices, their addresses and interrupt lines,
+ * and the door through which every input goes. The shell turns KVM exits into
+ * machine_pio/machine_mmio and carries out effects through machine_ops. FT records and
+ * replays at machine_input. Addresses: vmm/board.h.
  *
- *   8259 pair 0x20 0xA0, ELCR 0x4D0/1     8254 0x40-0x43 (IRQ 0), port 0x61      PM
- * timer, PM1a, reset: 0x600-0x60F RTC/CMOS 0x70/71 (IRQ 8)              16550 0x3F8 (IRQ
- * 4)                    debug port 0x402 (reads 0xE9) SCI IRQ 9 0x604 write of S5
- * (0x2000) = power off  reset 0xCF9 (bit 2), 0x64 (0xFE) fw_cfg 0x510/0x511
- * (vmm/dev_fwcfg.h) virtio-mmio slot i at 0xFEB00000 + i * 512, IRQ 5, 10, 11 (level),
- * slots used in order: disks, then nics
+ * `lockstep` has its 8259 pair and 8254 in here; the shell asks for the interrupt to
+ * inject. virtio-mmio slots, IRQ 5, 10, 11 (level).
+ *
+ * `standard` leaves interrupt controllers and the 8254 to KVM and says gsi() and msi().
+ * It has PCI with the virtio functions (or virtio-mmio), pvpanic and a watchdog. Several
+ * vCPUs may run: one of them at a time may call in here.
+ *
+ * Slots of virtio devices are used in order: disks, then nics.
  */
 #pragma once
 

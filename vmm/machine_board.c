@@ -38,7 +38,9 @@ static const struct board_dev lockstep_dev[MACHINE_DEV_VIRTIO0] = {
                             {BOARD_KBD_PORT, 1, RESET_OFFSET_KBD, 1}}},
     [MACHINE_DEV_FWCFG] = {&dev_fwcfg_class,
                            NO_LINE,
-                           {{BOARD_FWCFG_PORT, 2, FWCFG_OFFSET_SELECT, 2}}},
+                           {{BOARD_FWCFG_PORT, 2, FWCFG_OFFSET_SELECT, 2},
+                            {BOARD_FWCFG_DMA_PORT, FWCFG_DMA_RANGE_LEN, FWCFG_OFFSET_DMA,
+                             4}}},
 };
 
 /* Interrupt controllers and the 8254 are KVM's. 0xCF9 lies among the host bridge's ports,
@@ -59,7 +61,9 @@ static const struct board_dev standard_dev[MACHINE_DEV_VIRTIO0] = {
                            {{BOARD_KBD_PORT, 1, RESET_OFFSET_KBD, 1}}},
     [MACHINE_DEV_FWCFG] = {&dev_fwcfg_class,
                            NO_LINE,
-                           {{BOARD_FWCFG_PORT, 2, FWCFG_OFFSET_SELECT, 2}}},
+                           {{BOARD_FWCFG_PORT, 2, FWCFG_OFFSET_SELECT, 2},
+                            {BOARD_FWCFG_DMA_PORT, FWCFG_DMA_RANGE_LEN, FWCFG_OFFSET_DMA,
+                             4}}},
     [MACHINE_DEV_PCI] = {&pci_host_class,
                          NO_LINE,
                          {{BOARD_PCI_PORT, 8, PCI_OFFSET_PORTS, 4}}},
@@ -68,9 +72,6 @@ static const struct board_dev standard_dev[MACHINE_DEV_VIRTIO0] = {
                              {{BOARD_PVPANIC_PORT, 1, 0, 1}}},
     [MACHINE_DEV_WATCHDOG] = {&dev_i6300esb_class, NO_LINE, {{0}}},
 };
-
-/* Slot i of lockstep has line i modulo 3: shared, level-triggered, no other device's. */
-static const uint8_t lockstep_virtio_line[] = {5, 10, 11};
 
 const struct board_dev *machine_board_dev(enum machine_type type, unsigned dev_index)
 {
@@ -84,5 +85,5 @@ uint8_t machine_virtio_line(const struct machine_conf *conf, unsigned slot)
                              ? BOARD_PCI_GSI(BOARD_PCI_VIRTIO_DEV(slot))
                              : BOARD_VIRTIO_GSI(slot));
     }
-    return lockstep_virtio_line[slot % ARRAY_SIZE(lockstep_virtio_line)];
+    return (uint8_t)BOARD_LOCKSTEP_VIRTIO_IRQ(slot);
 }

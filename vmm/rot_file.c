@@ -9,15 +9,20 @@
 #include <unistd.h>
 
 #include "base/os.h"
+#include "vmm/sandbox.h"
 
 static int reopen(struct rot_file *f)
 {
     struct stat st;
+    int r;
 
     /* O_NONBLOCK: a pipe whose reader sleeps must not stop us; files ignore it. */
+    sandbox_files_begin();
     f->fd = open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0640);
-    if (f->fd < 0) {
-        return -errno;
+    r = f->fd < 0 ? -errno : 0;
+    sandbox_files_end();
+    if (r < 0) {
+        return r;
     }
     f->len = fstat(f->fd, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
     return 0;

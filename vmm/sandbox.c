@@ -25,6 +25,11 @@
 #define FILES_MAX 1024 /* RLIMIT_NOFILE: disks, taps, two eventfds per queue, clients */
 
 static atomic_bool entered;
+static struct {
+    bool given;
+    uid_t uid;
+    gid_t gid;
+} files; /* set before there are threads */
 
 bool sandbox_entered(void)
 {
@@ -47,12 +52,22 @@ set_capabilities(const struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S
     return syscall(SYS_capset, &head, caps) < 0 ? -errno : 0;
 }
 
-void sandbox_files_begin(uid_t uid, gid_t gid)
+void sandbox_files_as(uid_t uid, gid_t gid)
+{
+    files.given = true;
+    files.uid = uid;
+    files.gid = gid;
+}
+
+void sandbox_files_begin(void)
 {
     struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
 
-    (void)setfsgid(gid);
-    (void)setfsuid(uid);
+    if (!files.given || sandbox_entered()) {
+        return;
+    }
+    (void)setfsgid(files.gid);
+    (void)setfsuid(files.uid);
     /* That took the power over files along. The way to them may lead through directories
      * of others; writing is what must not be. */
     if (get_capabilities(caps) == 0) {
@@ -63,6 +78,9 @@ void sandbox_files_begin(uid_t uid, gid_t gid)
 
 void sandbox_files_end(void)
 {
+    if (!files.given || sandbox_entered()) {
+        return;
+    }
     (void)setfsuid(geteuid());
     (void)setfsgid(getegid());
 }
@@ -71,16 +89,19 @@ void sandbox_files_end(void)
  * -------------------------------------------------------------------------------------
  */
 
+/* Who may not raise a limit stays below it: a lower one is no hole. */
 static int set_limit(int resource, rlim_t value)
 {
-    struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
-    struct rlimit now;
+    struct rlimit limit = {.rlim_cur = value, .rlim_max = value}, now;
 
-    /* Without privileges a limit can only go down. */
-    if (getrlimit(resource, &now) == 0 && now.rlim_max < value && geteuid() != 0) {
-        limit.rlim_cur = limit.rlim_max = now.rlim_max;
+    if (setrlimit(resource, &limit) == 0) {
+        return 0;
     }
-    return setrlimit(resource, &limit) < 0 ? -errno : 0;
+    if (errno != EPERM || getrlimit(resource, &now) < 0 || now.rlim_max > value) {
+        return -errno;
+    }
+    now.rlim_cur = now.rlim_max;
+    return setrlimit(resource, &now) < 0 ? -errno : 0;
 }
 
 static int set_limits(const struct sandbox_conf *conf, struct vmm_error *err)

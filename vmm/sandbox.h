@@ -36,8 +36,9 @@ int sandbox_enter(const struct sandbox_conf *conf, struct vmm_error *err);
  * line of a thread that sandbox_enter came before. Does nothing if it did not. */
 void sandbox_thread(enum sandbox_thread kind);
 bool sandbox_entered(void);
-/* Files are opened with the rights of that user until sandbox_files_end: what a captured
- * process of this user has put into its directories leads to nothing it could not reach
- * by itself. */
-void sandbox_files_begin(uid_t uid, gid_t gid);
+/* Log files are opened with the rights of that user, between begin and end: what a
+ * captured process of this user has put into its directories leads to nothing that it
+ * could not reach by itself. Without such a user, and inside, both do nothing. */
+void sandbox_files_as(uid_t uid, gid_t gid);
+void sandbox_files_begin(void);
 void sandbox_files_end(void);

@@ -32,11 +32,36 @@ tests_fuzz_fuzz_virtq_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_virtq_LDADD = libvmm_core.la libbase_io.la
 
 FUZZ_TARGETS += tests/fuzz/fuzz_machine
-tests_fuzz_fuzz_machine_SOURCES = tests/fuzz/fuzz_machine.c tests/fuzz/fuzz.h \
+FUZZ_RIG = tests/fuzz/fuzz.h tests/fuzz/fuzz_rig.c tests/fuzz/fuzz_rig.h \
 	tests/unit/vmm/machine_rig.c tests/unit/vmm/machine_rig.h
+tests_fuzz_fuzz_machine_SOURCES = tests/fuzz/fuzz_machine.c $(FUZZ_RIG)
 tests_fuzz_fuzz_machine_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/unit/vmm
 tests_fuzz_fuzz_machine_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_machine_LDADD = libvmm_core.la libbase_io.la
+
+FUZZ_TARGETS += tests/fuzz/fuzz_pci
+tests_fuzz_fuzz_pci_SOURCES = tests/fuzz/fuzz_pci.c $(FUZZ_RIG)
+tests_fuzz_fuzz_pci_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/unit/vmm
+tests_fuzz_fuzz_pci_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_pci_LDADD = libvmm_core.la libbase_io.la
+FUZZ_TARGETS += tests/fuzz/fuzz_bzimage
+tests_fuzz_fuzz_bzimage_SOURCES = tests/fuzz/fuzz_bzimage.c tests/fuzz/boot_fuzz.h tests/fuzz/fuzz.h \
+	tests/unit/vmm/boot_rig.c tests/unit/vmm/boot_rig.h
+tests_fuzz_fuzz_bzimage_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/unit/vmm
+tests_fuzz_fuzz_bzimage_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_bzimage_LDADD = libvmm_core.la libbase_io.la
+
+FUZZ_TARGETS += tests/fuzz/fuzz_elf
+tests_fuzz_fuzz_elf_SOURCES = tests/fuzz/fuzz_elf.c tests/fuzz/boot_fuzz.h tests/fuzz/fuzz.h \
+	tests/unit/vmm/boot_rig.c tests/unit/vmm/boot_rig.h
+tests_fuzz_fuzz_elf_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/unit/vmm
+tests_fuzz_fuzz_elf_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_elf_LDADD = libvmm_core.la libbase_io.la
+
+FUZZ_TARGETS += tests/fuzz/fuzz_fwcfg
+tests_fuzz_fuzz_fwcfg_SOURCES = tests/fuzz/fuzz_fwcfg.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_fwcfg_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_fwcfg_LDADD = libvmm_core.la libbase_io.la
 
 EXTRA_PROGRAMS = $(FUZZ_TARGETS)
 endif

@@ -6,16 +6,9 @@
  * gives the same bytes again, and a damaged one is refused or leaves a machine for which
  * all this still holds.
  */
-#include <stdlib.h>
+#include "tests/fuzz/fuzz_rig.h"
+
 #include <string.h>
-
-#include "base/bytes.h"
-#include "base/crc32c.h"
-#include "tests/fuzz/fuzz.h"
-#include "tests/unit/vmm/machine_rig.h"
-
-static struct rig rig;
-static struct rig_ring ring[3]; /* blk, net rx, net tx */
 
 static void op_port(struct bytes_rd *in, bool write)
 {
@@ -28,9 +21,9 @@ static void op_port(struct bytes_rd *in, bool write)
     unsigned len = which / ARRAY_SIZE(ports) % 3;
 
     if (write) {
-        rig_out(&rig, port, 1u << len, bytes_rd_u32(in));
+        rig_out(&fuzz_rig, port, 1u << len, bytes_rd_u32(in));
     } else {
-        rig_in(&rig, port, 1u << len);
+        rig_in(&fuzz_rig, port, 1u << len);
     }
 }
 
@@ -44,20 +37,9 @@ static void op_mmio(struct bytes_rd *in, bool write)
         addr &= ~UINT64_C(3);
     }
     if (write) {
-        rig_mmio_out(&rig, addr, len, bytes_rd_u32(in));
+        rig_mmio_out(&fuzz_rig, addr, len, bytes_rd_u32(in));
     } else {
-        rig_mmio_in(&rig, addr, len);
-    }
-}
-
-static void op_store(struct bytes_rd *in)
-{
-    uint16_t addr = bytes_rd_u16(in);
-    size_t len = 1 + bytes_rd_u8(in) % 32, left = bytes_rd_left(in);
-    const uint8_t *data = bytes_rd_view(in, len < left ? len : left);
-
-    if (data != NULL) {
-        gmem_write(&rig.gm, (struct gpa){addr}, data, len < left ? len : left);
+        rig_mmio_in(&fuzz_rig, addr, len);
     }
 }
 
@@ -67,122 +49,12 @@ static void op_driver(struct bytes_rd *in)
     uint64_t features = VIRTIO_F_VERSION_1 | (what & 2 ? VIRTIO_F_EVENT_IDX : 0);
 
     if ((what & 1) == 0) {
-        rig_virtio_start(&rig, 0, features | (what & 4 ? 1u << 9 : 0), ring, 1, 0x1000);
+        rig_virtio_start(&fuzz_rig, 0, features | (what & 4 ? 1u << 9 : 0), fuzz_ring, 1,
+                         0x1000);
     } else {
-        rig_virtio_start(&rig, 1, features | (what & 4 ? 1u << 16 : 0), ring + 1, 2,
-                         0x2000);
+        rig_virtio_start(&fuzz_rig, 1, features | (what & 4 ? 1u << 16 : 0),
+                         fuzz_ring + 1, 2, 0x2000);
     }
-}
-
-/* A whole disk request, each part of which may be wrong. */
-static void op_blk(struct bytes_rd *in)
-{
-    uint16_t head = bytes_rd_u8(in) % RIG_QUEUE_SIZE;
-    uint64_t header[2] = {bytes_rd_u8(in), bytes_rd_u8(in)};
-    uint16_t data_flags = bytes_rd_u8(in), addr = bytes_rd_u16(in),
-             len = bytes_rd_u16(in);
-
-    if (ring[0].desc == 0) {
-        return;
-    }
-    gmem_write(&rig.gm, (struct gpa){0x4000 + head * 32u}, header, sizeof header);
-    rig_desc(&rig, &ring[0], head, 0x4000 + head * 32u, 16, 1,
-             (head + 1) % RIG_QUEUE_SIZE);
-    rig_desc(&rig, &ring[0], (head + 1u) % RIG_QUEUE_SIZE, addr, len, data_flags & 3,
-             (head + 2) % RIG_QUEUE_SIZE);
-    rig_desc(&rig, &ring[0], (head + 2u) % RIG_QUEUE_SIZE, 0x5000, 1, 2, 0);
-    rig_offer(&rig, &ring[0], head);
-    rig_notify(&rig, &ring[0]);
-}
-
-static void op_net(struct bytes_rd *in)
-{
-    unsigned which = 1 + bytes_rd_u8(in) % 2;
-    uint16_t head = bytes_rd_u8(in) % RIG_QUEUE_SIZE;
-    uint16_t addr = bytes_rd_u16(in), len = bytes_rd_u16(in);
-
-    if (ring[which].desc == 0) {
-        return;
-    }
-    rig_desc(&rig, &ring[which], head, addr, len, which == 1 ? 2 : 0, 0);
-    rig_offer(&rig, &ring[which], head);
-    rig_notify(&rig, &ring[which]);
-}
-
-static void op_input(struct bytes_rd *in)
-{
-    static uint8_t bulk[0x20000];
-    struct dev_input input = {0};
-    unsigned dev_index = bytes_rd_u8(in);
-
-    input.type = (enum input_type)bytes_rd_u8(in);
-    input.now_ns = bytes_rd_u64(in);
-    input.slot = bytes_rd_u8(in);
-    input.generation = bytes_rd_u8(in);
-    input.status = bytes_rd_u8(in);
-    input.value = bytes_rd_u8(in);
-    input.len = bytes_rd_u16(in) * 2u;
-    input.data = bulk;
-    if (input.type == INPUT_SERIAL_RX) {
-        input.len %= SERIAL_RX_MAX + 2;
-    }
-    machine_input(rig.m, dev_index % (MACHINE_DEV_COUNT + 1), &input);
-}
-
-/* What was saved loads, and saves the same. */
-static void op_save_load(void)
-{
-    uint8_t *first, *second;
-    size_t len = rig_save(&rig, &first), again;
-    struct state_io io;
-
-    BUG_ON(rig_load(&rig, first, len, &io) != 0);
-    again = rig_save(&rig, &second);
-    BUG_ON(again != len || memcmp(first, second, len) != 0);
-    free(first);
-    free(second);
-}
-
-static void put_checksums_right(uint8_t *bytes, size_t len)
-{
-    size_t pos = 8;
-
-    while (pos < len) {
-        size_t covered = 1 + (size_t)bytes[pos] + 12;
-        uint32_t body_len, crc;
-
-        if (len - pos < covered + 4) {
-            return;
-        }
-        memcpy(&body_len, bytes + pos + covered - 4, 4);
-        if (body_len > len - pos - covered - 4) {
-            return;
-        }
-        crc =
-            crc32c(crc32c(0, bytes + pos, covered), bytes + pos + covered + 4, body_len);
-        memcpy(bytes + pos + covered, &crc, 4);
-        pos += covered + 4 + body_len;
-    }
-}
-
-static void op_load_damaged(struct bytes_rd *in)
-{
-    uint8_t *state;
-    size_t len = rig_save(&rig, &state);
-    struct state_io io;
-
-    for (unsigned n = 1 + bytes_rd_u8(in) % 4; n > 0; n--) {
-        size_t at = bytes_rd_u16(in) % len;
-
-        state[at] = bytes_rd_u8(in);
-    }
-    put_checksums_right(state, len);
-    if (rig_load(&rig, state, len, &io) != 0) {
-        BUG_ON(io.error == STATE_OK);
-    }
-    rig.pending_count = 0; /* the stream's requests are not this back end's */
-    free(state);
-    op_save_load();
 }
 
 static void one_op(struct bytes_rd *in)
@@ -206,52 +78,53 @@ static void one_op(struct bytes_rd *in)
         op_mmio(in, false);
         break;
     case 7:
-        op_store(in);
+        fuzz_store(in);
         break;
     case 8:
         op_driver(in);
         break;
     case 9:
     case 10:
-        op_blk(in);
+        fuzz_blk(in);
         break;
     case 11:
-        op_net(in);
+        fuzz_net(in);
         break;
     case 12:
-        op_input(in);
+        fuzz_input(in);
         break;
     case 13:
-        if (rig.pending_count > 0) {
+        if (fuzz_rig.pending_count > 0) {
             uint8_t which = bytes_rd_u8(in);
 
-            rig_blk_done(&rig, which % rig.pending_count, which >> 6 == 3 ? 5 : 0);
+            rig_blk_done(&fuzz_rig, which % fuzz_rig.pending_count,
+                         which >> 6 == 3 ? 5 : 0);
         }
         break;
     case 14:
-        rig.now_ns += (uint64_t)bytes_rd_u16(in) << (bytes_rd_u8(in) % 24);
-        machine_wake(rig.m, rig.now_ns);
+        fuzz_rig.now_ns += (uint64_t)bytes_rd_u16(in) << (bytes_rd_u8(in) % 24);
+        machine_wake(fuzz_rig.m, fuzz_rig.now_ns);
         break;
     case 15:
-        if (machine_irq_pending(rig.m)) {
-            machine_irq_ack(rig.m);
+        if (machine_irq_pending(fuzz_rig.m)) {
+            machine_irq_ack(fuzz_rig.m);
         }
         break;
     case 16:
-        op_save_load();
+        fuzz_save_load();
         break;
     case 17:
-        op_load_damaged(in);
+        fuzz_load_damaged(in);
         break;
     case 18:
-        rig_pic_init(&rig);
+        rig_pic_init(&fuzz_rig);
         break;
     default:
         if (op < 128) {
-            rig.pending_count = 0;
-            machine_reissue(rig.m);
+            fuzz_rig.pending_count = 0;
+            machine_reissue(fuzz_rig.m);
         } else {
-            machine_reset(rig.m);
+            machine_reset(fuzz_rig.m);
         }
         break;
     }
@@ -261,16 +134,16 @@ FUZZ_ONE(data, len)
 {
     struct bytes_rd in = bytes_rd_make(data, len < 4096 ? len : 4096);
 
-    if (rig.m == NULL) {
-        rig_init(&rig, NULL);
-        rig.forgetful = true;
+    if (fuzz_rig.m == NULL) {
+        rig_init(&fuzz_rig, NULL);
+        fuzz_rig.forgetful = true;
     }
-    rig_restart(&rig);
-    memset(ring, 0, sizeof ring);
+    rig_restart(&fuzz_rig);
+    memset(fuzz_ring, 0, sizeof fuzz_ring);
     while (bytes_rd_left(&in) > 0) {
         one_op(&in);
     }
-    op_save_load();
-    BUG_ON(machine_io_in_flight(rig.m) > 32);
+    fuzz_save_load();
+    BUG_ON(machine_io_in_flight(fuzz_rig.m) > 32);
     return 0;
 }

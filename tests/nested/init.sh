@@ -19,12 +19,13 @@ fi
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-mkdir -p /dev/pts /dev/shm /tmp /run /out
+mkdir -p /dev/pts /dev/shm /tmp /run /out /guest
 mount -t devpts pts /dev/pts
 mount -t tmpfs shm /dev/shm
 while read -r module; do
     insmod "$module" || echo "init: $module: cannot load" >/dev/ttyS1
 done </modules
+mount -t ext4 -o ro /dev/vda /guest || echo "init: no /guest" >/dev/ttyS1
 ip link set lo up
 hostname nested
 stty -F /dev/ttyS1 raw
@@ -35,8 +36,8 @@ else
     (cd / && exec setsid cttyhack sh -i </dev/ttyS1 >/dev/ttyS1 2>&1)
 fi
 code=$?
-if [ -b /dev/vda ]; then
-    tar -C /out -cf /dev/vda .
+if [ -b /dev/vdb ]; then
+    tar -C /out -cf /dev/vdb .
     sync
 fi
 echo "$code" >/dev/ttyS2

@@ -198,7 +198,7 @@ static void fw_read(unsigned key, uint8_t *buf, unsigned len)
 /* As a guest finds a file: through the directory. */
 static unsigned fw_file(const char *name, uint8_t *buf)
 {
-    uint8_t dir[4 + 64 * 8];
+    uint8_t dir[4 + 64 * FWCFG_FILES];
 
     fw_read(FWCFG_KEY_DIR, dir, sizeof dir);
     for (unsigned i = 0; i < dir[3]; i++) {
@@ -221,7 +221,7 @@ START_TEST(fw_cfg)
     fw_read(FWCFG_KEY_SIGNATURE, buf, 4);
     ck_assert_mem_eq(buf, "QEMU", 4);
     fw_read(FWCFG_KEY_ID, buf, 4);
-    ck_assert_mem_eq(buf, "\1\0\0\0", 4);
+    ck_assert_mem_eq(buf, "\3\0\0\0", 4);
     fw_read(FWCFG_KEY_NB_CPUS, buf, 2);
     ck_assert_mem_eq(buf, "\1\0", 2);
     fw_read(FWCFG_KEY_RAM_SIZE, buf, 8);

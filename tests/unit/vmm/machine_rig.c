@@ -126,7 +126,56 @@ static void op_input(void *ctx, unsigned dev_index, const struct dev_input *in)
     }
 }
 
-static const struct machine_ops rig_ops = {
+static void op_gsi(void *ctx, unsigned gsi, bool level)
+{
+    struct rig *rig = ctx;
+
+    CHECK(gsi < BOARD_GSI_COUNT);
+    rig->gsi[gsi] = level;
+    rig->gsi_calls++;
+}
+
+static void op_msi(void *ctx, uint64_t address, uint32_t data)
+{
+    struct rig *rig = ctx;
+
+    rig->msi_count++;
+    rig->msi_address = address;
+    rig->msi_data = data;
+}
+
+static void op_doorbell(void *ctx, unsigned dev_index, unsigned queue, uint64_t address,
+                        bool on)
+{
+    struct rig *rig = ctx;
+    uint64_t *is;
+
+    CHECK(dev_index >= MACHINE_DEV_VIRTIO0 && dev_index < MACHINE_DEV_COUNT);
+    CHECK(queue < VIRTIO_QUEUES_MAX && address != 0);
+    is = &rig->doorbell[dev_index - MACHINE_DEV_VIRTIO0][queue];
+    CHECK(*is == (on ? 0 : address));
+    *is = on ? address : 0;
+    for (unsigned i = 0; on && i < MACHINE_VIRTIO_SLOTS * VIRTIO_QUEUES_MAX; i++) {
+        uint64_t *other = &rig->doorbell[0][0] + i;
+
+        CHECK(other == is || *other != address); /* KVM has one ioeventfd at a place */
+    }
+}
+
+static void op_event(void *ctx, enum machine_event event, uint32_t value)
+{
+    struct rig *rig = ctx;
+
+    if (event == MACHINE_EVENT_PANIC) {
+        rig->panics++;
+        rig->panic_value = value;
+    } else {
+        CHECK(event == MACHINE_EVENT_WATCHDOG);
+        rig->bites++;
+    }
+}
+
+static const struct machine_ops ops = {
     .serial_out = op_serial,
     .debug_out = op_debug,
     .blk_submit = op_submit,
@@ -135,7 +184,13 @@ static const struct machine_ops rig_ops = {
     .shutdown = op_shutdown,
     .clock = op_clock,
     .on_input = op_input,
+    .gsi = op_gsi,
+    .msi = op_msi,
+    .doorbell = op_doorbell,
+    .guest_event = op_event,
 };
+
+const struct machine_ops *const rig_ops = &ops;
 
 /* Life ---------------------------------------------------------------------------- */
 
@@ -148,7 +203,9 @@ static void make(struct rig *rig)
         CHECK(rig->memory != NULL);
         memset(rig->memory, 0xA5, size); /* init must not rely on zeros */
     }
-    CHECK(machine_init(rig->memory, &rig->conf, &rig->gm, &rig_ops, rig, &rig->m) == 0);
+    memset(rig->doorbell, 0, sizeof rig->doorbell);
+    memset(rig->gsi, 0, sizeof rig->gsi);
+    CHECK(machine_init(rig->memory, &rig->conf, &rig->gm, rig_ops, rig, &rig->m) == 0);
 }
 
 void rig_init(struct rig *rig, const struct machine_conf *conf)
@@ -187,7 +244,8 @@ void rig_restart(struct rig *rig)
     memset(rig->ram, 0, RIG_RAM_LEN);
     rig->log_len = rig->serial_len = 0;
     rig->pending_count = rig->submitted_count = rig->frame_count = 0;
-    rig->resets = rig->shutdowns = 0;
+    rig->resets = rig->shutdowns = rig->panics = rig->bites = 0;
+    rig->gsi_calls = rig->msi_count = 0;
     rig->now_ns = 0;
     make(rig);
 }
@@ -236,6 +294,40 @@ uint32_t rig_vreg_in(struct rig *rig, unsigned slot, unsigned reg)
 void rig_vreg_out(struct rig *rig, unsigned slot, unsigned reg, uint32_t value)
 {
     rig_mmio_out(rig, MACHINE_MMIO_BASE + slot * MACHINE_MMIO_STRIDE + reg, 4, value);
+}
+
+uint32_t rig_pci_in(struct rig *rig, unsigned dev, unsigned reg, unsigned len)
+{
+    return (uint32_t)rig_mmio_in(rig, BOARD_ECAM_BASE + (dev << 15) + reg, len);
+}
+
+void rig_pci_out(struct rig *rig, unsigned dev, unsigned reg, unsigned len,
+                 uint32_t value)
+{
+    rig_mmio_out(rig, BOARD_ECAM_BASE + (dev << 15) + reg, len, value);
+}
+
+unsigned rig_pci_cap(struct rig *rig, unsigned dev, unsigned id, unsigned cfg_type)
+{
+    unsigned cap = rig_pci_in(rig, dev, PCI_REG_CAPS, 1);
+
+    for (unsigned ttl = 48; cap != 0; cap = rig_pci_in(rig, dev, cap + 1, 1), ttl--) {
+        CHECK(ttl > 0);
+        if (rig_pci_in(rig, dev, cap, 1) == id &&
+            (id != PCI_CAP_VENDOR || rig_pci_in(rig, dev, cap + 3, 1) == cfg_type)) {
+            return cap;
+        }
+    }
+    return 0;
+}
+
+uint64_t rig_pci_bar(struct rig *rig, unsigned dev, unsigned bar)
+{
+    uint32_t low = rig_pci_in(rig, dev, PCI_REG_BAR0 + 4 * bar, 4);
+    uint64_t high =
+        (low & 4) != 0 ? rig_pci_in(rig, dev, PCI_REG_BAR0 + 4 * bar + 4, 4) : 0;
+
+    return high << 32 | (low & ~15u);
 }
 
 void rig_clock(struct rig *rig, uint64_t now_ns)
@@ -303,8 +395,26 @@ static void store(struct rig *rig, uint64_t addr, uint64_t value, size_t len)
     CHECK(gmem_write(&rig->gm, (struct gpa){addr}, &value, len));
 }
 
-void rig_virtio_start(struct rig *rig, unsigned slot, uint64_t features,
-                      struct rig_ring *rings, unsigned ring_count, uint64_t ring_base)
+static void plan_ring(struct rig *rig, unsigned slot, unsigned q, struct rig_ring *ring,
+                      uint64_t ring_base)
+{
+    unsigned size = rig->queue_size != 0 ? rig->queue_size : RIG_QUEUE_SIZE;
+    uint64_t stride = size <= RIG_QUEUE_SIZE ? 0x400 : 0x1000;
+    uint64_t base = ring_base + q * stride;
+
+    *ring = (struct rig_ring){
+        .slot = slot,
+        .queue = q,
+        .size = size,
+        .desc = base,
+        .avail = base + 16 * size,
+        .used = base + 16 * size + 2 * size + 8,
+    };
+    memset(rig->ram + base, 0, stride);
+}
+
+static void mmio_start(struct rig *rig, unsigned slot, uint64_t features,
+                       struct rig_ring *rings, unsigned ring_count, uint64_t ring_base)
 {
     rig_vreg_out(rig, slot, VMMIO_STATUS, 0);
     rig_vreg_out(rig, slot, VMMIO_STATUS, VIRTIO_STATUS_ACKNOWLEDGE);
@@ -317,27 +427,58 @@ void rig_virtio_start(struct rig *rig, unsigned slot, uint64_t features,
     }
     rig_vreg_out(rig, slot, VMMIO_STATUS, 0x0B);
     for (unsigned q = 0; q < ring_count; q++) {
-        unsigned size = rig->queue_size != 0 ? rig->queue_size : RIG_QUEUE_SIZE;
-        uint64_t stride = size <= RIG_QUEUE_SIZE ? 0x400 : 0x1000;
-        uint64_t base = ring_base + q * stride;
-
-        rings[q] = (struct rig_ring){
-            .slot = slot,
-            .queue = q,
-            .size = size,
-            .desc = base,
-            .avail = base + 16 * size,
-            .used = base + 16 * size + 2 * size + 8,
-        };
-        memset(rig->ram + base, 0, stride);
+        plan_ring(rig, slot, q, &rings[q], ring_base);
         rig_vreg_out(rig, slot, VMMIO_QUEUE_SEL, q);
-        rig_vreg_out(rig, slot, VMMIO_QUEUE_NUM, size);
+        rig_vreg_out(rig, slot, VMMIO_QUEUE_NUM, rings[q].size);
         rig_vreg_out(rig, slot, VMMIO_QUEUE_DESC_LOW, (uint32_t)rings[q].desc);
         rig_vreg_out(rig, slot, VMMIO_QUEUE_AVAIL_LOW, (uint32_t)rings[q].avail);
         rig_vreg_out(rig, slot, VMMIO_QUEUE_USED_LOW, (uint32_t)rings[q].used);
         rig_vreg_out(rig, slot, VMMIO_QUEUE_READY, 1);
     }
     rig_vreg_out(rig, slot, VMMIO_STATUS, 0x0F);
+}
+
+/* Finds its registers as a driver does: by capability. Vectors only where MSI-X is on. */
+static void pci_start(struct rig *rig, unsigned slot, uint64_t features,
+                      struct rig_ring *rings, unsigned ring_count, uint64_t ring_base)
+{
+    unsigned dev = BOARD_PCI_VIRTIO_DEV(slot);
+    unsigned cap = rig_pci_cap(rig, dev, PCI_CAP_VENDOR, VPCI_CAP_COMMON);
+    uint64_t at = rig_pci_bar(rig, dev, rig_pci_in(rig, dev, cap + 4, 1)) +
+                  rig_pci_in(rig, dev, cap + 8, 4);
+
+    rig_mmio_out(rig, at + VPCI_STATUS, 1, 0);
+    rig_mmio_out(rig, at + VPCI_STATUS, 1, VIRTIO_STATUS_ACKNOWLEDGE);
+    rig_mmio_out(rig, at + VPCI_STATUS, 1,
+                 VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER);
+    for (uint32_t half = 0; half < 2; half++) {
+        rig_mmio_out(rig, at + VPCI_DRIVER_FEATURE_SELECT, 4, half);
+        rig_mmio_out(rig, at + VPCI_DRIVER_FEATURE, 4,
+                     (uint32_t)(features >> (32 * half)));
+    }
+    rig_mmio_out(rig, at + VPCI_STATUS, 1, 0x0B);
+    rig_mmio_out(rig, at + VPCI_CONFIG_VECTOR, 2, 0);
+    for (unsigned q = 0; q < ring_count; q++) {
+        plan_ring(rig, slot, q, &rings[q], ring_base);
+        rig_mmio_out(rig, at + VPCI_QUEUE_SELECT, 2, q);
+        rig_mmio_out(rig, at + VPCI_QUEUE_SIZE, 2, rings[q].size);
+        rig_mmio_out(rig, at + VPCI_QUEUE_DESC, 4, rings[q].desc);
+        rig_mmio_out(rig, at + VPCI_QUEUE_DRIVER, 4, rings[q].avail);
+        rig_mmio_out(rig, at + VPCI_QUEUE_DEVICE, 4, rings[q].used);
+        rig_mmio_out(rig, at + VPCI_QUEUE_VECTOR, 2, q + 1);
+        rig_mmio_out(rig, at + VPCI_QUEUE_ENABLE, 2, 1);
+    }
+    rig_mmio_out(rig, at + VPCI_STATUS, 1, 0x0F);
+}
+
+void rig_virtio_start(struct rig *rig, unsigned slot, uint64_t features,
+                      struct rig_ring *rings, unsigned ring_count, uint64_t ring_base)
+{
+    if (rig->conf.transport == MACHINE_TRANSPORT_PCI) {
+        pci_start(rig, slot, features, rings, ring_count, ring_base);
+    } else {
+        mmio_start(rig, slot, features, rings, ring_count, ring_base);
+    }
 }
 
 void rig_desc(struct rig *rig, const struct rig_ring *ring, unsigned index, uint64_t addr,
@@ -360,7 +501,14 @@ void rig_offer(struct rig *rig, struct rig_ring *ring, uint16_t head)
 
 void rig_notify(struct rig *rig, const struct rig_ring *ring)
 {
-    rig_vreg_out(rig, ring->slot, VMMIO_QUEUE_NOTIFY, ring->queue);
+    if (rig->conf.transport == MACHINE_TRANSPORT_PCI) {
+        rig_mmio_out(rig,
+                     rig_pci_bar(rig, BOARD_PCI_VIRTIO_DEV(ring->slot), VPCI_BAR_REGS) +
+                         VPCI_NOTIFY + ring->queue * VPCI_NOTIFY_STRIDE,
+                     2, ring->queue);
+    } else {
+        rig_vreg_out(rig, ring->slot, VMMIO_QUEUE_NOTIFY, ring->queue);
+    }
 }
 
 bool rig_used(struct rig *rig, struct rig_ring *ring, uint32_t *ret_id, uint32_t *ret_len)

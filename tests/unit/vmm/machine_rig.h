@@ -7,6 +7,7 @@
 #pragma once
 
 #include "vmm/dev_vmmio.h"
+#include "vmm/dev_vpci.h"
 #include "vmm/machine.h"
 
 #define RIG_RAM_LEN     (64 * 1024)
@@ -37,6 +38,14 @@ struct rig {
     uint8_t frame[NET_FRAME_MAX]; /* the last one */
     uint32_t frame_len;
     unsigned resets, shutdowns;
+    /* Machine standard */
+    bool gsi[BOARD_GSI_COUNT];
+    unsigned gsi_calls, msi_count;
+    uint64_t msi_address; /* the last one */
+    uint32_t msi_data;
+    uint64_t doorbell[MACHINE_VIRTIO_SLOTS][VIRTIO_QUEUES_MAX]; /* 0: none */
+    unsigned panics, bites;
+    uint32_t panic_value;
     bool forgetful; /* fuzzing: of too many pending requests the oldest is lost, not an
                        error */
     /* Hooks */
@@ -44,6 +53,8 @@ struct rig {
     void (*on_input)(struct rig *rig, unsigned dev_index, const struct dev_input *in);
     void *user;
 };
+
+extern const struct machine_ops *const rig_ops; /* of every rig; ctx is the rig */
 
 /* One disk of RIG_SECTORS and one nic unless conf says otherwise (NULL: those). Aborts
  * when that cannot be. */
@@ -63,6 +74,15 @@ uint64_t rig_mmio_in(struct rig *rig, uint64_t addr, unsigned len);
 void rig_mmio_out(struct rig *rig, uint64_t addr, unsigned len, uint64_t value);
 uint32_t rig_vreg_in(struct rig *rig, unsigned slot, unsigned reg);
 void rig_vreg_out(struct rig *rig, unsigned slot, unsigned reg, uint32_t value);
+/* PCI configuration space through ECAM. */
+uint32_t rig_pci_in(struct rig *rig, unsigned dev, unsigned reg, unsigned len);
+void rig_pci_out(struct rig *rig, unsigned dev, unsigned reg, unsigned len,
+                 uint32_t value);
+/* Offset of a capability: of this id, and, for the vendor's, of this cfg_type; 0: none.
+ */
+unsigned rig_pci_cap(struct rig *rig, unsigned dev, unsigned id, unsigned cfg_type);
+/* Where BAR n of a device is, as its registers say. */
+uint64_t rig_pci_bar(struct rig *rig, unsigned dev, unsigned bar);
 void rig_clock(struct rig *rig,
                uint64_t now_ns); /* moves time and delivers due wake-ups */
 /* ICW1-4: vectors 0x20 and 0x28, everything unmasked, ELCR for 5, 9, 10, 11. */
@@ -72,7 +92,8 @@ size_t rig_save(struct rig *rig, uint8_t **ret_buf);
 int rig_load(struct rig *rig, const uint8_t *buf, size_t len, struct state_io *ret_io);
 uint32_t rig_digest(struct rig *rig);
 
-/* A virtio driver of few words. Rings of queue q of a slot lie at ring_base. */
+/* A virtio driver of few words, for both transports. Rings of queue q of a slot lie at
+ * ring_base. */
 #define RIG_QUEUE_SIZE 8 /* unless rig.queue_size says otherwise */
 struct rig_ring {
     unsigned slot, queue, size;
