@@ -20,15 +20,19 @@ libha_core_la_SOURCES = \
 noinst_LTLIBRARIES += libha_io.la
 libha_io_la_CFLAGS = $(AM_CFLAGS)
 libha_io_la_SOURCES = \
+	ha/ha_copies.c ha/ha_copies.h \
 	ha/ha_corosync.c ha/ha_corosync.h \
 	ha/ha_daemon.c ha/ha_daemon.h \
 	ha/ha_ipc.c \
 	ha/ha_json.c \
 	ha/ha_fencelink.c ha/ha_fencelink.h \
+	ha/ha_snapshot.c ha/ha_snapshot.h \
 	ha/ha_store.c ha/ha_store.h \
+	ha/ha_vmdir.c ha/ha_vmdir.h \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \
 	ha/ha_vmmfiles.c \
-	ha/ha_vmmlink.c
+	ha/ha_vmmlink.c \
+	ha/ha_vmmsave.c
 libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
 $(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h
 

@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Suspend on one node and resume on another; what may go wrong between; snapshots, revert, clone.
+# shellcheck disable=SC1091 # the library is found at run time
+# shellcheck source=tests/lab/lib.sh
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/vm.sh"
+lab_begin
+[ -c /dev/kvm ] || { echo "1..0 # SKIP no /dev/kvm"; exit 0; }
+L=su
+shared=$(vm_shared $L)
+dir=$shared/web1
+
+field() { # NODE FIELD: of web1, as NODE's records say
+    gemel_at $L "$1" vm show web1 --json | jq -r ".$2"
+}
+
+says() { # TEXT COMMAND...: it prints this, whatever its exit code
+    local wanted=$1 out
+    shift
+    out=$("$@" 2>&1)
+    [[ $out = *"$wanted"* ]] || { echo "says: $out"; return 1; }
+}
+
+epoch_above() { # NODE EPOCH: it runs under a later one
+    vm_is $L "$1" running && [ "$(field "$1" epoch)" -gt "$2" ]
+}
+
+check "three nodes with agents" lab $L up
+check "the VM is defined" vm_define $L
+check_rc 4 "a stopped VM is not suspended" gemel_at $L n1 vm suspend web1
+check_rc 4 "nor resumed" gemel_at $L n1 vm resume web1
+check_rc 3 "no such VM" gemel_at $L n1 vm suspend nosuch
+check "the VM starts on n1" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
+check "the guest answers" witness_begin $L
+sleep 1
+check "dry run" says "dry run" gemel_at $L n2 vm suspend web1 --dry-run
+check "it runs" vm_runs_on $L n1 n1
+
+check "suspend" gemel_at $L n2 vm suspend web1 --timeout 30s
+check "suspended, on no node" vm_is $L n3 suspended
+check "its state is there" test -s "$dir/suspend.gms"
+check "released with a digest" test -e "$dir/owner.1.released"
+check "suspended already: done" gemel_at $L n1 vm suspend web1
+check_rc 4 "a suspended VM is not stopped" gemel_at $L n1 vm stop web1
+check "its node may die" lab $L power n1 off
+sleep 1
+check "it stays suspended" vm_is $L n2 suspended
+check "resume on n2" gemel_at $L n3 vm resume web1 --node n2 --timeout 30s
+check "it runs on n2" vm_runs_on $L n3 n2
+check "the guest answers again" wait_for 20 answers_again $L 1
+check "the state is gone" wait_for 5 test ! -e "$dir/suspend.gms"
+check "power on" lab $L power n1 on
+check "n1 is a member again" wait_for 40 gemel_at $L n1 status
+
+# A damaged state
+check "suspend again" gemel_at $L n2 vm suspend web1 --timeout 30s
+cp "$dir/suspend.gms" "$shared/good.gms"
+printf 'X' | dd of="$dir/suspend.gms" bs=1 seek=5000 conv=notrunc status=none
+sum=$(md5sum <"$dir/suspend.gms")
+check_rc 1 "a damaged state is not resumed" gemel_at $L n1 vm resume web1 --timeout 20s
+check "it is suspended still" vm_is $L n1 suspended
+check "the record says why" says "suspend.gms" field n3 last
+check "the file is as it was" equal "$(md5sum <"$dir/suspend.gms")" "$sum"
+rm "$dir/suspend.gms"
+check_rc 1 "nor one that is not there" gemel_at $L n1 vm start web1 --timeout 20s
+cp "$shared/good.gms" "$dir/suspend.gms"
+check "the right one is resumed, by start" gemel_at $L n1 vm start web1 --node n1 --timeout 30s
+check "the guest answers again" wait_for 20 answers_again $L 2
+epoch=$(field n2 epoch)
+check "after it, a crash is a boot" lab $L kill n1 gemel-vmm
+check "restarted" wait_for 20 epoch_above n2 "$epoch"
+check "the guest answers again" wait_for 20 answers_again $L 3
+
+check "the VM is stopped" gemel_at $L n1 vm stop web1 --timeout 30s
+check "no oracle complains" witness_end $L
+check "every acknowledged record is on the disk" disk_is_whole $L
+check "down leaves nothing" lab $L down
+tap_end
