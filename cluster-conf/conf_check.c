@@ -293,6 +293,24 @@ int conf_cluster_check(const struct conf_cluster *cluster, struct conf_error *re
 
 /* ---- VM ---- */
 
+static int check_boot(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    if (vm->firmware[0] == '\0' && vm->kernel[0] == '\0') {
+        return refuse(ret_error, NULL, NONE, "boot",
+                      "has neither firmware nor kernel; write for example firmware: "
+                      "/usr/share/gemel/pulse.rom, or kernel: vmlinuz");
+    }
+    if (vm->firmware[0] != '\0' && vm->kernel[0] != '\0') {
+        return refuse(ret_error, NULL, NONE, "boot.kernel",
+                      "cannot stand beside boot.firmware; remove one of them");
+    }
+    if (vm->initrd[0] != '\0' && vm->kernel[0] == '\0') {
+        return refuse(ret_error, NULL, NONE, "boot.initrd",
+                      "needs boot.kernel: firmware finds its own; remove it");
+    }
+    return 0;
+}
+
 static int check_disks(const struct conf_vm *vm, struct conf_error *ret_error)
 {
     for (size_t i = 0; i < vm->disk_count; i++) {
@@ -409,7 +427,10 @@ int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
             ret_error, NULL, NONE, vm->nic_count > 0 ? "nics" : "disks",
             "a lockstep machine has 8 slots for disks and nics together; remove some");
     }
-    r = check_disks(vm, ret_error);
+    r = check_boot(vm, ret_error);
+    if (r == 0) {
+        r = check_disks(vm, ret_error);
+    }
     if (r == 0) {
         r = check_nics(vm, ret_error);
     }

@@ -110,7 +110,9 @@ struct conf_vm {
     enum conf_machine machine;
     unsigned cpus;
     uint64_t memory_bytes;
-    char firmware[PATH_LEN_MAX];
+    char firmware[PATH_LEN_MAX]; /* one of firmware and kernel; "": not given */
+    char kernel[PATH_LEN_MAX];
+    char initrd[PATH_LEN_MAX]; /* with kernel only */
     char cmdline[1024];
     unsigned disk_count, nic_count;
     struct conf_disk disk[VM_DISKS_MAX];

@@ -175,6 +175,19 @@ static void put_disks(struct command *c, struct ha_local *l)
     }
 }
 
+static void put_boot(struct command *c, struct ha_local *l)
+{
+    if (l->conf->firmware[0] != '\0') {
+        path_option(c, l, "--firmware", l->conf->firmware, "");
+    }
+    if (l->conf->kernel[0] != '\0') {
+        path_option(c, l, "--kernel", l->conf->kernel, "");
+    }
+    if (l->conf->initrd[0] != '\0') {
+        path_option(c, l, "--initrd", l->conf->initrd, "");
+    }
+}
+
 static bool build(struct command *c, struct ha_local *l, int listen_fd, const int *taps,
                   int uffd)
 {
@@ -190,7 +203,7 @@ static bool build(struct command *c, struct ha_local *l, int listen_fd, const in
     option(c, "--instance", "%s", id);
     option(c, "--machine", "lockstep");
     option(c, "--memory", "%" PRIu64 "K", l->conf->memory_bytes >> 10);
-    path_option(c, l, "--firmware", l->conf->firmware, "");
+    put_boot(c, l);
     if (l->conf->cmdline[0] != '\0') {
         option(c, "--append", "%s", l->conf->cmdline);
     }

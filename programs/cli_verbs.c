@@ -41,6 +41,7 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
     [CLI_OPT_SNAPSHOT] = {"--snapshot", 0, "ID", "from this snapshot"},
     [CLI_OPT_DISCARD] = {"--discard-state", 0, NULL,
                          "boot, and give a suspended state up"},
+                        "also look whether disks, firmware and kernels are there"},
     [CLI_OPT_RENDER] = {"--render", 0, "FILE", NULL},
     [CLI_OPT_MAN] = {"--man-verbs", 0, NULL, NULL},
 };

@@ -490,6 +490,7 @@ void *engine_io_main(void *data)
             engine_open_disks(e);
             break;
         case RUN_RUNNING:
+            engine_idle_work(e); /* what was asked for before the THAW comes first */
             smp_run(e);
             break;
         case RUN_FREEZING:
