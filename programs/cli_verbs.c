@@ -36,12 +36,11 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
     [CLI_OPT_NEW_KEY] = {"--new-key", 0, NULL,
                          "make a new ring key even if there is one"},
     [CLI_OPT_VMROOT] = {"--vmroot", 0, "DIR",
-                        "also look whether disks and firmware are there"},
+                        "also look whether disks, firmware and kernels are there"},
     [CLI_OPT_NAME] = {"--name", 0, "ID", "what it is to be called (default: the time)"},
     [CLI_OPT_SNAPSHOT] = {"--snapshot", 0, "ID", "from this snapshot"},
     [CLI_OPT_DISCARD] = {"--discard-state", 0, NULL,
                          "boot, and give a suspended state up"},
-                        "also look whether disks, firmware and kernels are there"},
     [CLI_OPT_RENDER] = {"--render", 0, "FILE", NULL},
     [CLI_OPT_MAN] = {"--man-verbs", 0, NULL, NULL},
 };

@@ -22,6 +22,12 @@ says() { # TEXT COMMAND...: it prints this, whatever its exit code
     [[ $out = *"$wanted"* ]] || { echo "says: $out"; return 1; }
 }
 
+node_is() { # ASKED NODE STATE...: one of these
+    local state
+    state=$(gemel_at $L "$1" node list --json | jq -r ".nodes[] | select(.name == \"$2\").state")
+    [[ " ${*:3} " = *" $state "* ]] || { echo "is $state"; return 1; }
+}
+
 epoch_above() { # NODE EPOCH: it runs under a later one
     vm_is $L "$1" running && [ "$(field "$1" epoch)" -gt "$2" ]
 }
@@ -44,7 +50,7 @@ check "released with a digest" test -e "$dir/owner.1.released"
 check "suspended already: done" gemel_at $L n1 vm suspend web1
 check_rc 4 "a suspended VM is not stopped" gemel_at $L n1 vm stop web1
 check "its node may die" lab $L power n1 off
-sleep 1
+check "the others notice" wait_for 20 node_is n2 n1 lost fenced down
 check "it stays suspended" vm_is $L n2 suspended
 check "resume on n2" gemel_at $L n3 vm resume web1 --node n2 --timeout 30s
 check "it runs on n2" vm_runs_on $L n3 n2
