@@ -20,6 +20,7 @@ libha_core_la_SOURCES = \
 noinst_LTLIBRARIES += libha_io.la
 libha_io_la_CFLAGS = $(AM_CFLAGS)
 libha_io_la_SOURCES = \
+	ha/ha_announce.c \
 	ha/ha_copies.c ha/ha_copies.h \
 	ha/ha_corosync.c ha/ha_corosync.h \
 	ha/ha_daemon.c ha/ha_daemon.h \

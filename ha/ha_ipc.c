@@ -298,6 +298,11 @@ struct copies_job {
     struct ha_copies copies;
 };
 
+static void copies_work(void *data)
+{
+    ha_copies_work(&((struct copies_job *)data)->copies);
+}
+
 static struct waiting *find_waiting(struct ha_ipc *ipc, struct uuid op)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(ipc->waiting); i++) {
@@ -485,8 +490,7 @@ static bool on_directories(struct ha_ipc *ipc, struct waiting *w,
         job->op.body_len = (uint32_t)strlen(job->snapshot);
         ha_agent_op(&ipc->daemon->agent, &job->op, loop_now_ns());
         free(job);
-    } else if (worker_submit(ipc->daemon->worker, 0, ha_copies_work, copies_done, job) <
-               0) {
+    } else if (worker_submit(ipc->daemon->worker, 0, copies_work, copies_done, job) < 0) {
         free(job);
         done(ipc, w, EXIT_FAILED, "out of memory");
     }

@@ -104,6 +104,7 @@ static void local_free(struct ha_local *l)
         close(l->state_fd);
     }
     ha_vmmsave_free(l);
+    ha_announce_end(l);
     free(l->conf);
     free(l);
 }
@@ -200,6 +201,9 @@ void ha_local_running(struct ha_local *l)
                                 : "started");
     if (l->resume && !thawed) {
         ha_vmmsave_forget_state(l);
+        ha_announce_begin(l);
+    } else {
+        ha_announce_end(l);
     }
 }
 
@@ -433,6 +437,7 @@ static int on_child_end(int fd, int revents, void *data)
     loop_fd_del(l->vmm->loop, fd);
     os_child_close(&l->child);
     l->child.pidfd = -1;
+    ha_announce_end(l);
     ha_vmmlink_close(l);
     loop_timer_del(l->vmm->loop, &l->timer);
     read_exit_file(l);

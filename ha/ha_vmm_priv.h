@@ -73,7 +73,9 @@ struct ha_local {
     uint64_t seq;
     uint32_t lease_ms; /* the last renewal (R6) */
     uint64_t lease_from_ns;
-    loop_timer timer, connect_timer;
+    loop_timer timer, connect_timer, announce_timer;
+    unsigned tap_count, announced;
+    int tap_fd[VM_NICS_MAX]; /* until the guest runs, and is announced */
     char dir[PATH_LEN_MAX * 2], json_path[PATH_LEN_MAX * 2],
         socket_path[PATH_LEN_MAX * 2];
     char console_path[PATH_LEN_MAX * 2], exit_path[PATH_LEN_MAX * 2];
@@ -144,6 +146,10 @@ void ha_vmmsave_cancel(struct ha_local *l);
 void ha_vmmsave_free(struct ha_local *l);
 /* After a resume: suspend.gms is history. */
 void ha_vmmsave_forget_state(struct ha_local *l);
+
+/* A guest that was resumed is heard from where it is now. end: lets go of the taps. */
+void ha_announce_begin(struct ha_local *l);
+void ha_announce_end(struct ha_local *l);
 
 /* A free one of the node's range; 0: without a sandbox, or we are not root. */
 uint32_t ha_vmmfiles_uid(const struct ha_vmm *vmm);

@@ -283,7 +283,10 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
     }
 out:
     for (unsigned i = 0; i < tap_count; i++) {
-        close(taps[i]);
+        l->tap_fd[l->tap_count++] = taps[i];
+    }
+    if (r < 0) {
+        ha_announce_end(l);
     }
     if (listen_fd >= 0) {
         close(listen_fd);
