@@ -201,7 +201,12 @@ static bool build(struct command *c, struct ha_local *l, int listen_fd, const in
     option(c, "--uuid", "%s", id);
     uuid_format(l->instance, id);
     option(c, "--instance", "%s", id);
-    option(c, "--machine", "lockstep");
+    if (l->conf->machine == CONF_MACHINE_STANDARD) {
+        option(c, "--machine", "standard");
+        option(c, "--cpus", "%u", l->conf->cpus);
+    } else {
+        option(c, "--machine", "lockstep");
+    }
     option(c, "--memory", "%" PRIu64 "K", l->conf->memory_bytes >> 10);
     put_boot(c, l);
     if (l->conf->cmdline[0] != '\0') {

@@ -495,6 +495,9 @@ static int apply(struct stream *s, const struct kvm_part_state *parts)
             r = vcpu_load_tsc(cpu_at(e, i), &parts->cpu[i], s->err);
         }
     }
+    if (r == 0 && !e->smp && vcpu_refresh(&e->vcpu) != VCPU_KICKED) {
+        r = vmm_fail(s->err, -EIO, "KVM does not enter the vCPU: %s", e->vcpu.fault.text);
+    }
     if (r < 0) {
         return refuse_kvm(s, r);
     }
