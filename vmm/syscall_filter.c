@@ -182,8 +182,8 @@ static const struct rule rules[] = {
     CALL(newfstatat, LOOP | WORK), /* fstat of newer libcs */
     CALL(pread64, WORK),
     CALL(pwrite64, WORK),
-    CALL(lseek, LOOP),
-    CALL(fsync, LOOP),
+    CALL(lseek, LOOP | WORK),
+    CALL(fsync, LOOP | WORK), /* a saved VM */
     CALL(fdatasync, LOOP),
     CALL(ftruncate, LOOP),
     CALL_ONE_OF(io_uring_register, WORK, 1, ring_registers),
