@@ -72,3 +72,8 @@ UNIT_TESTS += tests/unit/ha/check_ha_link
 tests_unit_ha_check_ha_link_SOURCES = tests/unit/ha/check_ha_link.c tests/unit/unit.h
 tests_unit_ha_check_ha_link_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_link_LDADD = libha_core.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_snapshot
+tests_unit_ha_check_ha_snapshot_SOURCES = tests/unit/ha/check_ha_snapshot.c tests/unit/unit.h
+tests_unit_ha_check_ha_snapshot_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_snapshot_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
