@@ -35,7 +35,7 @@ struct ha_agent_ops {
     void (*vm_start)(void *ctx, const struct ha_vm *vm);
     void (*vm_stop)(void *ctx, const struct ha_vm *vm);
     /* SUSPENDING: save it, release, end. SNAPSHOTTING: freeze, save, copy. REVERTING:
-     * claim, copy back, release. May be NULL where no record asks for it. */
+     * claim, copy back, release. */
     void (*vm_save)(void *ctx, const struct ha_vm *vm);
     /* Ownership moved: end it without another instruction; nothing is reported. */
     void (*vm_discard)(void *ctx, struct uuid vm, const char *why);

@@ -16,6 +16,7 @@
 #include "base/cli_send.h"
 #include "base/cli_wire.h"
 #include "base/log.h"
+#include "base/os.h"
 #include "base/uuid.h"
 #include "cluster-conf/conf_load.h"
 #include "cluster-conf/conf_scalar.h"
@@ -397,7 +398,7 @@ static enum ha_copies_kind copies_kind(const Gemel__CliRequest *rq,
 static bool snapshot_name(const Gemel__CliRequest *rq, char *ret_id)
 {
     const char *name = option(rq, "snapshot");
-    time_t now = time(NULL);
+    time_t now = (time_t)(os_wall_ns() / NSEC_PER_SEC);
     struct tm tm;
 
     if (name == NULL && strcmp(rq->verb, "vm snapshot") == 0) {

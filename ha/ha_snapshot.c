@@ -144,7 +144,7 @@ int ha_snapshot_fill(const struct ha_snapshot *s, struct ha_snapshot_info *info,
                      const atomic_bool *cancel, char *why)
 {
     struct path temp = temp_dir(s);
-    time_t now = time(NULL);
+    time_t now = (time_t)(os_wall_ns() / NSEC_PER_SEC);
     struct tm tm;
     int r = 0;
 
