@@ -33,6 +33,8 @@ enum input_type {
     INPUT_EPOCH,    /* value: the claim's epoch, for the guest's fw_cfg; before the first
                        entry, and after each claim */
     INPUT_NOTIFY,   /* value: queue whose doorbell rang (machine_ops.doorbell) */
+    INPUT_ENTROPY,  /* data: random bytes, len <= ENTROPY_MAX; the answer to
+                       effects.entropy_wanted */
     INPUT_TYPE_COUNT,
 };
 
@@ -70,6 +72,7 @@ struct blk_request {
 #define EFFECT_FRAMES_MAX   VIRTQ_SIZE_MAX
 #define NET_FRAME_MAX       65550
 #define SERIAL_RX_MAX       64
+#define ENTROPY_MAX         256
 #define EFFECT_IRQ_CONFIG   (UINT32_C(1) << 31)
 
 struct net_frame_out {
@@ -99,7 +102,8 @@ struct effects {
     uint32_t request_count;
     struct net_frame_out frame[EFFECT_FRAMES_MAX];
     uint32_t frame_count;
-    uint8_t *frame_bytes; /* arena of the caller for outgoing frames */
+    uint32_t entropy_wanted; /* bytes that a driver waits for */
+    uint8_t *frame_bytes;    /* arena of the caller for outgoing frames */
     uint32_t frame_bytes_len, frame_bytes_cap;
     uint32_t dropped; /* what did not fit: counted, never overflowed */
     bool again; /* more work of the same call is left: carry this out, clear, then call
@@ -114,6 +118,7 @@ static inline void effects_clear(struct effects *fx)
     fx->reset = fx->shutdown = fx->watchdog = fx->again = false;
     fx->panic = 0;
     fx->queue_irq = 0;
+    fx->entropy_wanted = 0;
     fx->wake_at_ns = UINT64_MAX;
     fx->byte_count = fx->request_count = fx->frame_count = fx->frame_bytes_len =
         fx->dropped = 0;

@@ -19,6 +19,8 @@
 #define VIRTIO_ID_NET             1
 #define VIRTIO_ID_BLK             2
 #define VIRTIO_ID_CONSOLE         3
+#define VIRTIO_ID_RNG             4
+#define VIRTIO_ID_BALLOON         5
 
 #define VIRTIO_F_EVENT_IDX        (UINT64_C(1) << 29)
 #define VIRTIO_F_VERSION_1        (UINT64_C(1) << 32)

@@ -439,6 +439,7 @@ static int make_machine(struct engine *e, struct vmm_error *err)
                               .ram_len = e->conf.ram_len,
                               .disk_count = e->conf.disk_count,
                               .nic_count = e->conf.nic_count,
+                              .extras = e->smp ? MACHINE_EXTRAS_ALL : 0,
                               .cmdline = e->conf.cmdline};
     int r;
 

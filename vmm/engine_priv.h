@@ -86,7 +86,8 @@ struct engine {
     struct blk_disk_info disk_info[VM_DISKS_MAX];
     bool halted, started;
     _Atomic bool reset_wanted, shutdown_wanted;
-    uint64_t epoch_told; /* to the guest */
+    _Atomic uint32_t entropy_wanted; /* by the guest's rng */
+    uint64_t epoch_told;             /* to the guest */
     bool epoch_told_any;
     bool clock_running;
     uint64_t clock_offset_ns; /* machine time = CLOCK_MONOTONIC - offset while it runs */
@@ -152,6 +153,7 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
 void engine_take_queue(struct engine *e);
 bool engine_keys_wanted(struct engine *e);
 void engine_take_keys(struct engine *e);
+void engine_give_entropy(struct engine *e);
 /* Any vCPU thread: state and lease allow one more entry into the guest. */
 bool engine_may_run(struct engine *e);
 bool engine_triple_fault(struct engine *e);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #include "vmm/net_tap.h"
 #include "vmm/sandbox.h"
 
+#define ENTROPY_BATCH 16 /* buffers of the guest's rng in one turn */
 /* Triple faults so close together are not reboots. */
 #define TRIPLE_FAULTS_MAX       5
 #define TRIPLE_FAULTS_WINDOW_NS (10 * NSEC_PER_SEC)
@@ -103,6 +105,13 @@ static void op_shutdown(void *ctx)
     e->shutdown_wanted = true;
 }
 
+static void op_entropy(void *ctx, uint32_t len)
+{
+    struct engine *e = ctx;
+
+    e->entropy_wanted = len; /* given when the machine's call has returned */
+}
+
 static uint64_t op_clock(void *ctx)
 {
     return engine_machine_now_ns(ctx);
@@ -119,6 +128,7 @@ const struct machine_ops engine_machine_ops = {
     .gsi = engine_op_gsi,
     .msi = engine_op_msi,
     .doorbell = engine_op_doorbell,
+    .entropy = op_entropy,
 };
 
 static void bus_pio(void *ctx, uint16_t port, bool is_write, unsigned size, void *data)
@@ -251,6 +261,27 @@ void engine_take_keys(struct engine *e)
         (void)machine_input(e->machine, MACHINE_DEV_SERIAL, &in);
         engine_tell_loop(e);
     }
+}
+
+/* At most a few buffers at a time: a guest that wants no end of it gets the rest in the
+ * next turn. */
+void engine_give_entropy(struct engine *e)
+{
+    uint8_t bytes[ENTROPY_MAX];
+
+    for (unsigned i = 0; i < ENTROPY_BATCH && e->entropy_wanted > 0; i++) {
+        struct dev_input in = {.type = INPUT_ENTROPY, .data = bytes};
+        ssize_t n = getrandom(bytes, e->entropy_wanted, 0);
+
+        if (n <= 0) {
+            return; /* interrupted: asked for still */
+        }
+        in.len = (uint32_t)n;
+        e->entropy_wanted = 0;
+        (void)machine_input(e->machine, machine_extra_dev(e->machine, MACHINE_EXTRA_RNG),
+                            &in);
+    }
+    explicit_bzero(bytes, sizeof bytes);
 }
 
 static bool handle_event(struct engine *e, enum vcpu_event event);

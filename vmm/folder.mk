@@ -23,6 +23,7 @@ libvmm_core_la_SOURCES = \
 	vmm/dev_vmmio.c vmm/dev_vmmio.h \
 	vmm/dev_vnet.c vmm/dev_vnet.h \
 	vmm/dev_vpci.c vmm/dev_vpci.h \
+	vmm/dev_vrng.c vmm/dev_vrng.h \
 	vmm/gmem.c vmm/gmem.h \
 	vmm/machine.c vmm/machine.h vmm/machine_priv.h \
 	vmm/machine_board.c vmm/machine_pci.c vmm/machine_state.c \
@@ -80,6 +81,10 @@ UNIT_TESTS += tests/unit/vmm/check_vnet
 tests_unit_vmm_check_vnet_SOURCES = tests/unit/vmm/check_vnet.c $(VMM_RIG)
 tests_unit_vmm_check_vnet_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_vnet_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vrng
+tests_unit_vmm_check_vrng_SOURCES = tests/unit/vmm/check_vrng.c $(VMM_RIG)
+tests_unit_vmm_check_vrng_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_vrng_LDADD = $(VMM_UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_pci
 tests_unit_vmm_check_pci_SOURCES = tests/unit/vmm/check_pci.c $(VMM_RIG)
 tests_unit_vmm_check_pci_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)

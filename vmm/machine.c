@@ -11,6 +11,7 @@
 #include "vmm/dev_uart.h"
 #include "vmm/dev_vblk.h"
 #include "vmm/dev_vnet.h"
+#include "vmm/dev_vrng.h"
 #include "vmm/machine_priv.h"
 
 #define STATE_ALIGN      64
@@ -21,7 +22,25 @@ static struct dev_pic *pic_of(const struct machine *m)
     return m->dev[MACHINE_DEV_PIC].state;
 }
 
+/* NULL, for none, is the last. */
+static const struct dev_class *const extra_class[MACHINE_EXTRA_COUNT + 1] = {
+    [MACHINE_EXTRA_RNG] = &dev_vrng_class,
+};
+
 /* Making a machine ---------------------------------------------------------------- */
+
+/* The extra in the nth slot after those of disks and nics, or MACHINE_EXTRA_COUNT. */
+static unsigned extra_at(const struct machine_conf *conf, unsigned n)
+{
+    unsigned extra = 0;
+
+    for (; extra < MACHINE_EXTRA_COUNT; extra++) {
+        if ((conf->extras >> extra & 1) != 0 && n-- == 0) {
+            break;
+        }
+    }
+    return extra;
+}
 
 static const struct dev_class *class_of(const struct machine_conf *conf,
                                         unsigned dev_index)
@@ -34,7 +53,11 @@ static const struct dev_class *class_of(const struct machine_conf *conf,
     if (slot < conf->disk_count) {
         return &dev_vblk_class;
     }
-    return slot - conf->disk_count < conf->nic_count ? &dev_vnet_class : NULL;
+    slot -= conf->disk_count;
+    if (slot < conf->nic_count) {
+        return &dev_vnet_class;
+    }
+    return extra_class[extra_at(conf, slot - conf->nic_count)];
 }
 
 static size_t aligned(size_t len)
@@ -56,9 +79,12 @@ size_t machine_size(const struct machine_conf *conf)
     return size;
 }
 
-static bool ops_complete(const struct machine_ops *ops, enum machine_type type)
+static bool ops_complete(const struct machine_ops *ops, const struct machine_conf *conf)
 {
-    if (type == MACHINE_STANDARD && (ops->gsi == NULL || ops->msi == NULL)) {
+    if (conf->type == MACHINE_STANDARD && (ops->gsi == NULL || ops->msi == NULL)) {
+        return false;
+    }
+    if ((conf->extras >> MACHINE_EXTRA_RNG & 1) != 0 && ops->entropy == NULL) {
         return false;
     }
     return ops->serial_out != NULL && ops->debug_out != NULL && ops->blk_submit != NULL &&
@@ -77,7 +103,10 @@ static bool conf_ok(const struct machine_conf *conf)
         return false;
     }
     return conf->disk_count <= VM_DISKS_MAX && conf->nic_count <= VM_NICS_MAX &&
-           conf->disk_count + conf->nic_count <= MACHINE_VIRTIO_SLOTS;
+           conf->extras <= (lockstep ? 0 : MACHINE_EXTRAS_ALL) &&
+           conf->disk_count + conf->nic_count +
+                   (unsigned)__builtin_popcount(conf->extras) <=
+               MACHINE_VIRTIO_SLOTS;
 }
 
 static int add_fixed_ports(struct machine *m, unsigned dev_index)
@@ -138,6 +167,8 @@ static int dev_power_on(struct machine *m, unsigned dev_index)
         vblk_init(dev->state, disk->sectors, disk->read_only, disk->serial);
     } else if (dev->class == &dev_vnet_class) {
         vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
+    } else if (dev->class == &dev_vrng_class) {
+        vrng_init(dev->state);
     } else {
         r = fixed_power_on(m, dev_index);
     }
@@ -199,7 +230,7 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
     uint8_t *next = (uint8_t *)memory + aligned(sizeof *m);
     int r;
 
-    if (!conf_ok(conf) || !ops_complete(ops, conf->type)) {
+    if (!conf_ok(conf) || !ops_complete(ops, conf)) {
         return -EINVAL;
     }
     memset(m, 0, offsetof(struct machine, fx));
@@ -316,6 +347,13 @@ static void send_output(struct machine *m, unsigned dev_index)
     }
 }
 
+static void ask_shell(struct machine *m)
+{
+    if (m->fx.entropy_wanted > 0) {
+        m->ops->entropy(m->ctx, m->fx.entropy_wanted);
+    }
+}
+
 static void tell_events(struct machine *m)
 {
     if (m->ops->guest_event == NULL) {
@@ -347,6 +385,7 @@ static void carry_out(struct machine *m, unsigned dev_index)
         m->dev[dev_index].wake_at_ns = fx->wake_at_ns;
     }
     send_output(m, dev_index);
+    ask_shell(m);
     tell_events(m);
     if (fx->reset) {
         m->ops->reset(m->ctx);
@@ -531,6 +570,8 @@ static uint32_t input_len_max(enum input_type type)
         return NET_FRAME_MAX;
     case INPUT_BLK_DONE:
         return BLK_REQUEST_MAX;
+    case INPUT_ENTROPY:
+        return ENTROPY_MAX;
     default:
         return 0;
     }
@@ -613,7 +654,7 @@ void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf)
         .type = m->conf.type,
         .transport = m->conf.transport,
         .cpu_count = m->conf.cpu_count > 0 ? m->conf.cpu_count : 1,
-        .virtio_count = m->conf.disk_count + m->conf.nic_count,
+        .virtio_count = machine_virtio_count(m),
         .ram_len = m->conf.ram_len,
     };
 }
@@ -661,6 +702,16 @@ unsigned machine_disk_dev(const struct machine *m, unsigned disk)
 unsigned machine_nic_dev(const struct machine *m, unsigned nic)
 {
     return virtio_dev(m->conf.disk_count + nic);
+}
+
+unsigned machine_extra_dev(const struct machine *m, enum machine_extra extra)
+{
+    unsigned before = m->conf.extras & ((1u << extra) - 1);
+
+    return (m->conf.extras >> extra & 1) != 0
+               ? virtio_dev(m->conf.disk_count + m->conf.nic_count +
+                            (unsigned)__builtin_popcount(before))
+               : MACHINE_DEV_COUNT;
 }
 
 static void transport_reset(struct machine *m, unsigned dev_index)

@@ -12,7 +12,7 @@
  * It has PCI with the virtio functions (or virtio-mmio), pvpanic and a watchdog. Several
  * vCPUs may run: one of them at a time may call in here.
  *
- * Slots of virtio devices are used in order: disks, then nics.
+ * Slots of virtio devices are used in order: disks, nics, then the extras.
  */
 #pragma once
 
@@ -33,6 +33,11 @@ enum machine_type { MACHINE_LOCKSTEP = 0, MACHINE_STANDARD };
 /* How a guest reaches the virtio devices. Lockstep has MMIO only. */
 enum machine_transport { MACHINE_TRANSPORT_MMIO = 0, MACHINE_TRANSPORT_PCI };
 
+/* Virtio devices of which there is at most one; bits of machine_conf.extras. Standard
+ * only. */
+enum machine_extra { MACHINE_EXTRA_RNG = 0, MACHINE_EXTRA_COUNT };
+#define MACHINE_EXTRAS_ALL ((1u << MACHINE_EXTRA_COUNT) - 1)
+
 struct machine_disk_conf {
     uint64_t sectors; /* of 512 bytes */
     char serial[21];  /* VIRTIO_BLK_ID, at most 20 bytes */
@@ -49,6 +54,7 @@ struct machine_conf {
     unsigned cpu_count; /* 0 means 1 */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
+    unsigned extras; /* bits of enum machine_extra */
     struct machine_disk_conf disk[VM_DISKS_MAX];
     struct machine_nic_conf nic[VM_NICS_MAX];
     const char *cmdline; /* fw_cfg file opt/gemel/cmdline, at most GUEST_CMDLINE_MAX
@@ -65,7 +71,7 @@ enum machine_event {
  * Carried out by the shell, on the vCPU thread, in the order given. None of them may call
  * back into the machine: note what is wanted and do it when the machine_*() call has
  * returned (reset: machine_reset then). All but on_input, doorbell and guest_event must
- * be set; gsi and msi by `standard` only.
+ * be set; gsi and msi by `standard` only, entropy by who has an rng.
  */
 struct machine_ops {
     void (*serial_out)(void *ctx, const uint8_t *bytes, uint32_t len);
@@ -91,6 +97,8 @@ struct machine_ops {
      * (any data) there; writes that still come as MMIO are understood too. */
     void (*doorbell)(void *ctx, unsigned dev_index, unsigned queue, uint64_t address,
                      bool on);
+    /* Standard: so many bytes as INPUT_ENTROPY for the rng, soon. */
+    void (*entropy)(void *ctx, uint32_t len);
     void (*guest_event)(void *ctx, enum machine_event event, uint32_t value);
 };
 
@@ -131,10 +139,12 @@ void machine_mmio(struct machine *m, struct gpa addr, bool is_write, unsigned le
  * (type or length out of range): then nothing has happened and on_input was not called.
  * An input that its device does not know does nothing. */
 int machine_input(struct machine *m, unsigned dev_index, const struct dev_input *in);
-/* virtio slots: disks first, then nics */
+/* virtio slots: disks first, then nics, then extras */
 unsigned machine_disk_dev(const struct machine *m,
                           unsigned disk); /* dev_index of a disk, of a nic */
 unsigned machine_nic_dev(const struct machine *m, unsigned nic);
+/* MACHINE_DEV_COUNT: this machine has none. */
+unsigned machine_extra_dev(const struct machine *m, enum machine_extra extra);
 /* After a reset, for a kernel that is booted without firmware: what it takes for granted
  * that firmware did (lockstep: counter 0 of the 8254 runs; Linux waits for that without a
  * limit). */

@@ -74,7 +74,8 @@ static inline bool machine_is_vpci(const struct machine *m, unsigned dev_index)
 
 static inline unsigned machine_virtio_count(const struct machine *m)
 {
-    return m->conf.disk_count + m->conf.nic_count;
+    return m->conf.disk_count + m->conf.nic_count +
+           (unsigned)__builtin_popcount(m->conf.extras);
 }
 
 /* machine.c */

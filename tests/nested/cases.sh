@@ -85,12 +85,15 @@ append="console=ttyS0 quiet panic=-1 guest.ip=10.77.0.2/24 guest.peer=10.77.0.1 
 
 from_kernel() { # OPTION...: with the kernel's image and an empty disk
     truncate -s 16M disk.img
-    guest "disk net" disk.img 0 "$@"
+    case "$*" in
+    *lockstep*) guest "disk net" disk.img 0 "$@" ;;
+    *) guest "disk net rng" disk.img 0 "$@" ;;
+    esac
 }
 
 from_disk() { # OPTION...: with a firmware that looks for GRUB
     cp /guest/disk.img disk.img
-    guest "disk net" disk.img 1048576 --firmware /guest/bios-microvm.bin "$@"
+    guest "disk net rng" disk.img 1048576 --firmware /guest/bios-microvm.bin "$@"
 }
 
 bz="--kernel /guest/vmlinuz --initrd /guest/initrd"

@@ -162,6 +162,15 @@ static void op_doorbell(void *ctx, unsigned dev_index, unsigned queue, uint64_t 
     }
 }
 
+static void op_entropy(void *ctx, uint32_t len)
+{
+    struct rig *rig = ctx;
+
+    CHECK(len > 0 && len <= ENTROPY_MAX);
+    rig->entropy_wanted = len;
+    rig_log(rig, 'E', &len, sizeof len);
+}
+
 static void op_event(void *ctx, enum machine_event event, uint32_t value)
 {
     struct rig *rig = ctx;
@@ -188,6 +197,7 @@ static const struct machine_ops ops = {
     .msi = op_msi,
     .doorbell = op_doorbell,
     .guest_event = op_event,
+    .entropy = op_entropy,
 };
 
 const struct machine_ops *const rig_ops = &ops;
@@ -246,6 +256,7 @@ void rig_restart(struct rig *rig)
     rig->pending_count = rig->submitted_count = rig->frame_count = 0;
     rig->resets = rig->shutdowns = rig->panics = rig->bites = 0;
     rig->gsi_calls = rig->msi_count = 0;
+    rig->entropy_wanted = 0;
     rig->now_ns = 0;
     make(rig);
 }

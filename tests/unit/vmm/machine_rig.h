@@ -46,6 +46,7 @@ struct rig {
     uint64_t doorbell[MACHINE_VIRTIO_SLOTS][VIRTIO_QUEUES_MAX]; /* 0: none */
     unsigned panics, bites;
     uint32_t panic_value;
+    uint32_t entropy_wanted; /* asked for last */
     bool forgetful; /* fuzzing: of too many pending requests the oldest is lost, not an
                        error */
     /* Hooks */
