@@ -20,6 +20,7 @@
 #include "vmm/blk_uring.h"
 #include "vmm/console.h"
 #include "vmm/dev.h"
+#include "vmm/guest_agent.h"
 #include "vmm/net_tap.h"
 #include "vmm/rot_file.h"
 #include "vmm/sandbox.h"
@@ -34,6 +35,8 @@ struct program {
     struct engine *engine;
     struct console *console;
     struct vmm_ctl *ctl;
+    struct guest_agent *guest_agent;
+    loop_timer guest_timer; /* asks the guest how it is */
     struct rot_file debug_log;
     int exit_fd;
     loop_timer kill_timer;
@@ -86,6 +89,42 @@ static void take_notices(struct program *p)
     }
 }
 
+/* The guest's agent
+ * ------------------------------------------------------------------------ */
+
+static void port_send(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    struct program *p = ctx;
+
+    (void)engine_port_send(p->engine, bytes, len);
+}
+
+static void pump_port(struct program *p)
+{
+    enum guest_agent_state before = guest_agent_state(p->guest_agent), now;
+    uint8_t bytes[1024];
+    size_t len;
+
+    guest_agent_port(p->guest_agent, engine_port_open(p->engine));
+    while ((len = byte_ring_get(engine_port_out(p->engine), bytes, sizeof bytes)) > 0) {
+        guest_agent_take(p->guest_agent, bytes, len);
+    }
+    now = guest_agent_state(p->guest_agent);
+    if (now != before) {
+        log_info("vm %s: guest agent: %s", p->opts.name, guest_agent_state_str(now));
+    }
+}
+
+static void on_guest_timer(void *data)
+{
+    struct program *p = data;
+
+    guest_agent_tick(p->guest_agent);
+    (void)engine_balloon_poll(p->engine);
+    (void)loop_timer_add(p->loop, GUEST_AGENT_PERIOD_MS * NSEC_PER_MSEC, on_guest_timer,
+                         p, &p->guest_timer);
+}
+
 static void take_saved(struct program *p)
 {
     struct engine_saved saved;
@@ -111,6 +150,7 @@ static int on_engine_event(int fd, int revents, void *data)
     (void)fd, (void)revents;
     engine_event_clear(p->engine);
     console_pump(p->console);
+    pump_port(p);
     if (p->opts.debug_log) {
         pump_debug(p);
     }
@@ -182,6 +222,7 @@ static void on_term(int signo, void *data)
         (void)engine_end(p->engine, RUN_END_KILLED, "SIGTERM");
         return;
     }
+    (void)guest_agent_shutdown(p->guest_agent);
     p->kill_armed = loop_timer_add(p->loop, POWERDOWN_GRACE_NS, on_kill_timer, p,
                                    &p->kill_timer) == 0;
 }
@@ -220,6 +261,10 @@ static int watch(struct program *p, struct vmm_error *err)
     if (r >= 0) {
         r = loop_signal_add(p->loop, SIGINT, on_term, p);
     }
+    if (r >= 0 && p->opts.engine.machine == MACHINE_STANDARD) {
+        r = loop_timer_add(p->loop, GUEST_AGENT_PERIOD_MS * NSEC_PER_MSEC, on_guest_timer,
+                           p, &p->guest_timer);
+    }
     return r < 0 ? vmm_fail(err, r, "cannot set up the event loop: %s", strerror(-r)) : 0;
 }
 
@@ -246,7 +291,8 @@ static int open_control(struct program *p, struct vmm_error *err)
     struct vmm_ctl_conf cc = {.listen_fd = p->opts.control_fd,
                               .vm = p->opts.uuid,
                               .instance = p->opts.instance,
-                              .engine = p->engine};
+                              .engine = p->engine,
+                              .guest_agent = p->guest_agent};
     int r;
 
     if (p->opts.control_path) {
@@ -285,6 +331,10 @@ static int setup(struct program *p, struct vmm_error *err)
     }
     if (r >= 0) {
         r = loop_new(&p->loop);
+    }
+    if (r >= 0) {
+        p->guest_agent = guest_agent_new(port_send, p);
+        r = p->guest_agent ? 0 : vmm_fail(err, -ENOMEM, "no memory for the guest agent");
     }
     if (r >= 0) {
         r = open_outputs(p, err);
@@ -362,6 +412,7 @@ static void teardown(struct program *p)
     }
     console_close(p->console);
     rot_file_close(&p->debug_log);
+    guest_agent_free(p->guest_agent);
     engine_close(p->engine);
     loop_free(p->loop);
     if (p->exit_fd >= 0) {

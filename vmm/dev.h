@@ -35,6 +35,9 @@ enum input_type {
     INPUT_NOTIFY,   /* value: queue whose doorbell rang (machine_ops.doorbell) */
     INPUT_ENTROPY,  /* data: random bytes, len <= ENTROPY_MAX; the answer to
                        effects.entropy_wanted */
+    INPUT_PORT_RX,  /* data: bytes for the guest agent's port, len <= PORT_RX_MAX */
+    INPUT_BALLOON,  /* value: pages that the balloon should have */
+    INPUT_BALLOON_POLL, /* fresh statistics are wanted */
     INPUT_TYPE_COUNT,
 };
 
@@ -73,11 +76,18 @@ struct blk_request {
 #define NET_FRAME_MAX       65550
 #define SERIAL_RX_MAX       64
 #define ENTROPY_MAX         256
+#define PORT_RX_MAX         1024
+#define EFFECT_RANGES_MAX   64
 #define EFFECT_IRQ_CONFIG   (UINT32_C(1) << 31)
 
 struct net_frame_out {
     const uint8_t *data; /* in effects->frame_bytes */
     uint32_t len;
+};
+
+struct gpa_range {
+    struct gpa base;
+    uint64_t len;
 };
 
 /* What an access or an input led to. The caller clears it before a call and carries it
@@ -96,12 +106,15 @@ struct effects {
     bool shutdown;                   /* power off wanted */
     bool watchdog;                   /* the guest's watchdog has bitten */
     uint8_t panic;                   /* pvpanic event bits, 0: none */
-    uint8_t bytes[EFFECT_BYTES_MAX]; /* serial, debug port */
+    uint8_t bytes[EFFECT_BYTES_MAX]; /* serial, debug port, agent's port */
     uint32_t byte_count;
     struct blk_request request[EFFECT_REQUESTS_MAX];
     uint32_t request_count;
     struct net_frame_out frame[EFFECT_FRAMES_MAX];
     uint32_t frame_count;
+    bool port_set, port_open; /* the guest has opened or closed the agent's port */
+    struct gpa_range range[EFFECT_RANGES_MAX]; /* whole pages of RAM for the host */
+    uint32_t range_count;
     uint32_t entropy_wanted; /* bytes that a driver waits for */
     uint8_t *frame_bytes;    /* arena of the caller for outgoing frames */
     uint32_t frame_bytes_len, frame_bytes_cap;
@@ -118,7 +131,8 @@ static inline void effects_clear(struct effects *fx)
     fx->reset = fx->shutdown = fx->watchdog = fx->again = false;
     fx->panic = 0;
     fx->queue_irq = 0;
-    fx->entropy_wanted = 0;
+    fx->entropy_wanted = fx->range_count = 0;
+    fx->port_set = fx->port_open = false;
     fx->wake_at_ns = UINT64_MAX;
     fx->byte_count = fx->request_count = fx->frame_count = fx->frame_bytes_len =
         fx->dropped = 0;

@@ -22,6 +22,7 @@
 #define SERIAL_OUT_RING (256u * 1024)
 #define DEBUG_RING      (64u * 1024)
 #define SERIAL_IN_RING  1024u
+#define PORT_OUT_RING   (64u * 1024)
 #define THREAD_STACK    (256u * 1024)
 
 /* Waking
@@ -378,6 +379,68 @@ void engine_net_rx(struct engine *e, unsigned nic, const uint8_t *frame, uint32_
     }
 }
 
+/* An extra that this machine lacks has a number that the queue's reader refuses. */
+static bool push_extra(struct engine *e, enum machine_extra extra,
+                       const struct dev_input *in)
+{
+    unsigned dev_index = machine_extra_dev(e->machine, extra);
+
+    return dev_index < MACHINE_DEV_COUNT && push(e, dev_index, in);
+}
+
+bool engine_port_send(struct engine *e, const uint8_t *bytes, uint32_t len)
+{
+    struct dev_input in = {.type = INPUT_PORT_RX, .data = bytes, .len = len};
+
+    return len <= PORT_RX_MAX && push_extra(e, MACHINE_EXTRA_CONSOLE, &in);
+}
+
+bool engine_port_open(const struct engine *e)
+{
+    return atomic_load(&e->port_open);
+}
+
+struct byte_ring *engine_port_out(struct engine *e)
+{
+    return &e->port_out;
+}
+
+bool engine_balloon(struct engine *e, uint64_t bytes)
+{
+    struct dev_input in = {.type = INPUT_BALLOON, .value = bytes / GMEM_PAGE_SIZE};
+
+    return push_extra(e, MACHINE_EXTRA_BALLOON, &in);
+}
+
+bool engine_balloon_poll(struct engine *e)
+{
+    return push_extra(e, MACHINE_EXTRA_BALLOON,
+                      &(struct dev_input){.type = INPUT_BALLOON_POLL});
+}
+
+/* machine_lock is never taken under lock: engine_triple_fault does it the other way. */
+bool engine_balloon_read(struct engine *e, struct machine_balloon *ret_balloon)
+{
+    struct machine_balloon now;
+    bool fresh = false;
+
+    if (machine_extra_dev(e->machine, MACHINE_EXTRA_BALLOON) == MACHINE_DEV_COUNT) {
+        return false;
+    }
+    if (running(e)) {
+        pthread_mutex_lock(&e->machine_lock);
+        fresh = machine_balloon(e->machine, &now);
+        pthread_mutex_unlock(&e->machine_lock);
+    }
+    pthread_mutex_lock(&e->lock);
+    if (fresh) {
+        e->balloon = now;
+    }
+    *ret_balloon = e->balloon;
+    pthread_mutex_unlock(&e->lock);
+    return true;
+}
+
 struct byte_ring *engine_serial_out(struct engine *e)
 {
     return &e->serial_out;
@@ -542,7 +605,8 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     }
     if (r >= 0 && (byte_ring_init(&e->serial_out, SERIAL_OUT_RING) < 0 ||
                    byte_ring_init(&e->debug_out, DEBUG_RING) < 0 ||
-                   byte_ring_init(&e->serial_in, SERIAL_IN_RING) < 0)) {
+                   byte_ring_init(&e->serial_in, SERIAL_IN_RING) < 0 ||
+                   byte_ring_init(&e->port_out, PORT_OUT_RING) < 0)) {
         r = vmm_fail(err, -ENOMEM, "no memory for console buffers");
     }
     if (r >= 0) {
@@ -611,6 +675,7 @@ void engine_close(struct engine *e)
     byte_ring_free(&e->serial_out);
     byte_ring_free(&e->debug_out);
     byte_ring_free(&e->serial_in);
+    byte_ring_free(&e->port_out);
     if (e->save_fd >= 0) {
         close(e->save_fd);
     }

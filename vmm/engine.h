@@ -132,6 +132,18 @@ struct byte_ring *engine_serial_out(struct engine *e);
 struct byte_ring *engine_debug_ring(struct engine *e); /* of struct debug_record */
 struct byte_ring *engine_serial_in(struct engine *e);
 void engine_serial_in_ready(struct engine *e);
+/* The guest agent's port (machine standard): bytes from the guest, whether it has the
+ * port open, bytes to it (at most PORT_RX_MAX; false: not taken). engine_event_fd tells
+ * of the first two. */
+struct byte_ring *engine_port_out(struct engine *e);
+bool engine_port_open(const struct engine *e);
+bool engine_port_send(struct engine *e, const uint8_t *bytes, uint32_t len);
+/* How much memory the guest should do without; and a request for fresh statistics.
+ * False: not running, or there is no balloon. */
+bool engine_balloon(struct engine *e, uint64_t bytes);
+bool engine_balloon_poll(struct engine *e);
+/* As the guest last said it while it ran; false: there is no balloon. */
+bool engine_balloon_read(struct engine *e, struct machine_balloon *ret_balloon);
 /* A frame from the network; dropped when the guest does not run or has no room. */
 void engine_net_rx(struct engine *e, unsigned nic, const uint8_t *frame, uint32_t len);
 int engine_nic_fd(const struct engine *e, unsigned nic);

@@ -70,8 +70,10 @@ struct engine {
 
     /* Between the threads. */
     struct input_queue inputs;
-    struct byte_ring serial_out, debug_out, serial_in;
-    _Atomic uint64_t guest_ns; /* time in RUNNING, up to the last stop */
+    struct byte_ring serial_out, debug_out, serial_in, port_out;
+    _Atomic bool port_open;         /* by somebody in the guest */
+    struct machine_balloon balloon; /* under lock: what the guest said last */
+    _Atomic uint64_t guest_ns;      /* time in RUNNING, up to the last stop */
     _Atomic uint64_t
         guest_since_ns; /* while it runs: CLOCK_MONOTONIC minus that time; else 0 */
 

@@ -436,6 +436,8 @@ static void smp_run(struct engine *e)
     kvm_clock_start(e);
     e->timer_armed_ns = 0;           /* the offset has changed */
     e->entropy_wanted = ENTROPY_MAX; /* a restored guest may have asked before */
+    atomic_store(&e->port_open, machine_port_open(e->machine));
+    engine_tell_loop(e);
     engine_tell_epoch(e);
     engine_set_carrier(e, true);
     gate_open(e);

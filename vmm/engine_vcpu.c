@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -112,6 +113,35 @@ static void op_entropy(void *ctx, uint32_t len)
     e->entropy_wanted = len; /* given when the machine's call has returned */
 }
 
+static void op_port_out(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    struct engine *e = ctx;
+
+    if (byte_ring_put(&e->port_out, bytes, len)) {
+        engine_tell_loop(e);
+    }
+}
+
+static void op_port_open(void *ctx, bool open)
+{
+    struct engine *e = ctx;
+
+    atomic_store(&e->port_open, open);
+    engine_tell_loop(e);
+}
+
+/* A hole in the memfd: the pages are the host's again. Should that fail, they are cleared
+ * at least: what the guest reads must not depend on it. */
+static void op_ram_discard(void *ctx, struct gpa base, uint64_t len)
+{
+    struct engine *e = ctx;
+    uint8_t *host = gmem_slice(&e->vm.gmem, base, len, true);
+
+    if (host && madvise(host, len, MADV_REMOVE) < 0) {
+        memset(host, 0, len);
+    }
+}
+
 static uint64_t op_clock(void *ctx)
 {
     return engine_machine_now_ns(ctx);
@@ -129,6 +159,9 @@ const struct machine_ops engine_machine_ops = {
     .msi = engine_op_msi,
     .doorbell = engine_op_doorbell,
     .entropy = op_entropy,
+    .port_out = op_port_out,
+    .port_open = op_port_open,
+    .ram_discard = op_ram_discard,
 };
 
 static void bus_pio(void *ctx, uint16_t port, bool is_write, unsigned size, void *data)

@@ -9,7 +9,9 @@
 #include "vmm/dev_pic.h"
 #include "vmm/dev_rtc.h"
 #include "vmm/dev_uart.h"
+#include "vmm/dev_vballoon.h"
 #include "vmm/dev_vblk.h"
+#include "vmm/dev_vcon.h"
 #include "vmm/dev_vnet.h"
 #include "vmm/dev_vrng.h"
 #include "vmm/machine_priv.h"
@@ -25,6 +27,8 @@ static struct dev_pic *pic_of(const struct machine *m)
 /* NULL, for none, is the last. */
 static const struct dev_class *const extra_class[MACHINE_EXTRA_COUNT + 1] = {
     [MACHINE_EXTRA_RNG] = &dev_vrng_class,
+    [MACHINE_EXTRA_CONSOLE] = &dev_vcon_class,
+    [MACHINE_EXTRA_BALLOON] = &dev_vballoon_class,
 };
 
 /* Making a machine ---------------------------------------------------------------- */
@@ -84,7 +88,10 @@ static bool ops_complete(const struct machine_ops *ops, const struct machine_con
     if (conf->type == MACHINE_STANDARD && (ops->gsi == NULL || ops->msi == NULL)) {
         return false;
     }
-    if ((conf->extras >> MACHINE_EXTRA_RNG & 1) != 0 && ops->entropy == NULL) {
+    if (((conf->extras >> MACHINE_EXTRA_RNG & 1) != 0 && ops->entropy == NULL) ||
+        ((conf->extras >> MACHINE_EXTRA_CONSOLE & 1) != 0 &&
+         (ops->port_out == NULL || ops->port_open == NULL)) ||
+        ((conf->extras >> MACHINE_EXTRA_BALLOON & 1) != 0 && ops->ram_discard == NULL)) {
         return false;
     }
     return ops->serial_out != NULL && ops->debug_out != NULL && ops->blk_submit != NULL &&
@@ -169,6 +176,10 @@ static int dev_power_on(struct machine *m, unsigned dev_index)
         vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
     } else if (dev->class == &dev_vrng_class) {
         vrng_init(dev->state);
+    } else if (dev->class == &dev_vcon_class) {
+        vcon_init(dev->state);
+    } else if (dev->class == &dev_vballoon_class) {
+        vballoon_init(dev->state, m->conf.ram_len);
     } else {
         r = fixed_power_on(m, dev_index);
     }
@@ -335,6 +346,8 @@ static void send_output(struct machine *m, unsigned dev_index)
 
     if (fx->byte_count > 0 && dev_index == MACHINE_DEV_SERIAL) {
         ops->serial_out(m->ctx, fx->bytes, fx->byte_count);
+    } else if (fx->byte_count > 0 && m->dev[dev_index].class == &dev_vcon_class) {
+        ops->port_out(m->ctx, fx->bytes, fx->byte_count);
     } else if (fx->byte_count > 0) {
         ops->debug_out(m->ctx, fx->bytes, fx->byte_count);
     }
@@ -351,6 +364,15 @@ static void ask_shell(struct machine *m)
 {
     if (m->fx.entropy_wanted > 0) {
         m->ops->entropy(m->ctx, m->fx.entropy_wanted);
+    }
+    if (m->fx.port_set) {
+        m->ops->port_open(m->ctx, m->fx.port_open);
+    }
+    for (uint32_t i = 0; i < m->fx.range_count; i++) {
+        const struct gpa_range *range = &m->fx.range[i];
+
+        gmem_mark_dirty(m->gm, range->base, range->len);
+        m->ops->ram_discard(m->ctx, range->base, range->len);
     }
 }
 
@@ -572,6 +594,8 @@ static uint32_t input_len_max(enum input_type type)
         return BLK_REQUEST_MAX;
     case INPUT_ENTROPY:
         return ENTROPY_MAX;
+    case INPUT_PORT_RX:
+        return PORT_RX_MAX;
     default:
         return 0;
     }
@@ -712,6 +736,41 @@ unsigned machine_extra_dev(const struct machine *m, enum machine_extra extra)
                ? virtio_dev(m->conf.disk_count + m->conf.nic_count +
                             (unsigned)__builtin_popcount(before))
                : MACHINE_DEV_COUNT;
+}
+
+static uint64_t pages_bytes(uint32_t pages)
+{
+    return (uint64_t)pages << VBALLOON_PAGE_SHIFT;
+}
+
+bool machine_balloon(const struct machine *m, struct machine_balloon *ret_balloon)
+{
+    unsigned dev_index = machine_extra_dev(m, MACHINE_EXTRA_BALLOON);
+    const struct vballoon *balloon;
+
+    if (dev_index == MACHINE_DEV_COUNT) {
+        return false;
+    }
+    balloon = m->dev[dev_index].state;
+    *ret_balloon = (struct machine_balloon){
+        .target = pages_bytes(balloon->target),
+        .actual = pages_bytes(balloon->actual),
+        .free = balloon->stat[VBALLOON_MEMORY_FREE],
+        .total = balloon->stat[VBALLOON_MEMORY_TOTAL],
+        .available = balloon->stat[VBALLOON_MEMORY_AVAILABLE],
+        .caches = balloon->stat[VBALLOON_DISK_CACHES],
+        .swapped_in = balloon->stat[VBALLOON_SWAP_IN],
+        .swapped_out = balloon->stat[VBALLOON_SWAP_OUT],
+    };
+    return true;
+}
+
+bool machine_port_open(const struct machine *m)
+{
+    unsigned dev_index = machine_extra_dev(m, MACHINE_EXTRA_CONSOLE);
+
+    return dev_index != MACHINE_DEV_COUNT &&
+           ((const struct vcon *)m->dev[dev_index].state)->guest_open;
 }
 
 static void transport_reset(struct machine *m, unsigned dev_index)

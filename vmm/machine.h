@@ -35,7 +35,12 @@ enum machine_transport { MACHINE_TRANSPORT_MMIO = 0, MACHINE_TRANSPORT_PCI };
 
 /* Virtio devices of which there is at most one; bits of machine_conf.extras. Standard
  * only. */
-enum machine_extra { MACHINE_EXTRA_RNG = 0, MACHINE_EXTRA_COUNT };
+enum machine_extra {
+    MACHINE_EXTRA_RNG = 0,
+    MACHINE_EXTRA_CONSOLE, /* the guest agent's port */
+    MACHINE_EXTRA_BALLOON,
+    MACHINE_EXTRA_COUNT
+};
 #define MACHINE_EXTRAS_ALL ((1u << MACHINE_EXTRA_COUNT) - 1)
 
 struct machine_disk_conf {
@@ -61,6 +66,14 @@ struct machine_conf {
                             bytes; NULL: empty. Copied. */
 };
 
+/* Bytes; MACHINE_STAT_UNKNOWN: the guest has not said. */
+struct machine_balloon {
+    uint64_t target, actual;
+    uint64_t free, total, available, caches;
+    uint64_t swapped_in, swapped_out;
+};
+#define MACHINE_STAT_UNKNOWN UINT64_MAX
+
 /* What a guest wants its operators to know. */
 enum machine_event {
     MACHINE_EVENT_PANIC = 1, /* value: pvpanic's bits */
@@ -71,7 +84,8 @@ enum machine_event {
  * Carried out by the shell, on the vCPU thread, in the order given. None of them may call
  * back into the machine: note what is wanted and do it when the machine_*() call has
  * returned (reset: machine_reset then). All but on_input, doorbell and guest_event must
- * be set; gsi and msi by `standard` only, entropy by who has an rng.
+ * be set; gsi and msi by `standard` only, those of the extras by who has
+ * them.
  */
 struct machine_ops {
     void (*serial_out)(void *ctx, const uint8_t *bytes, uint32_t len);
@@ -99,6 +113,12 @@ struct machine_ops {
                      bool on);
     /* Standard: so many bytes as INPUT_ENTROPY for the rng, soon. */
     void (*entropy)(void *ctx, uint32_t len);
+    /* What the guest sends to its agent's port, and whether it has it open. */
+    void (*port_out)(void *ctx, const uint8_t *bytes, uint32_t len);
+    void (*port_open)(void *ctx, bool open);
+    /* Pages that the guest does without: the host may have them, and they read as zeros
+     * from now on. Whole pages of one region of RAM. */
+    void (*ram_discard)(void *ctx, struct gpa base, uint64_t len);
     void (*guest_event)(void *ctx, enum machine_event event, uint32_t value);
 };
 
@@ -153,6 +173,11 @@ void machine_prepare_kernel(struct machine *m);
 void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf);
 /* Bytes that INPUT_SERIAL_RX can deliver now without loss. */
 uint32_t machine_serial_room(const struct machine *m);
+
+/* False: there is no balloon. */
+bool machine_balloon(const struct machine *m, struct machine_balloon *ret_balloon);
+/* Somebody in the guest listens at the agent's port. */
+bool machine_port_open(const struct machine *m);
 
 /* Standard: says the level of every line again, for an interrupt controller that has lost
  * them. */

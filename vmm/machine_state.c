@@ -6,7 +6,9 @@
 
 #include "base/crc32c.h"
 #include "vmm/dev_pic.h"
+#include "vmm/dev_vballoon.h"
 #include "vmm/dev_vblk.h"
+#include "vmm/dev_vcon.h"
 #include "vmm/dev_vnet.h"
 #include "vmm/dev_vrng.h"
 
@@ -207,7 +209,8 @@ size_t machine_state_max(const struct machine *m)
     return (MACHINE_DEV_VIRTIO0 + 1) * (size_t)FIXED_STATE_MAX +
            machine_virtio_count(m) * (size_t)TRANSPORT_SAVED_MAX +
            m->conf.disk_count * (size_t)VBLK_SAVED_MAX +
-           m->conf.nic_count * (size_t)VNET_SAVED_MAX + VRNG_SAVED_MAX;
+           m->conf.nic_count * (size_t)VNET_SAVED_MAX + VRNG_SAVED_MAX + VCON_SAVED_MAX +
+           VBALLOON_SAVED_MAX;
 }
 
 uint32_t machine_digest(struct machine *m, void *scratch, size_t scratch_len)

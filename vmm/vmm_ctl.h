@@ -11,12 +11,14 @@
 #include "base/loop.h"
 #include "base/units.h"
 #include "vmm/engine.h"
+#include "vmm/guest_agent.h"
 #include "vmm/vmm_error.h"
 
 struct vmm_ctl_conf {
     int listen_fd; /* SOCK_SEQPACKET, listening; closed by vmm_ctl_close */
     struct uuid vm, instance;
     struct engine *engine;
+    struct guest_agent *guest_agent;
 };
 
 struct vmm_ctl;

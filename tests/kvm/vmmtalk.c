@@ -2,8 +2,8 @@
 /*
  * Talks to a gemel-vmm as an agent would, for tests: vmmtalk SOCKET JOIN START_NS
  * COMMAND... start N | thaw N | freeze | kill | powerdown | reset | status | lease MS |
- * lease-from MS AGO_MS sends the request, prints the reply wait STATE MS      until a
- * report says STATE (created, running, frozen, stopped, failed) closed MS          until
+ * balloon BYTES | lease-from MS AGO_MS sends the request, prints the reply wait STATE MS
+ * until a report says STATE (created, running, frozen, stopped, failed) closed MS until
  * the VMM closes the connection sleep MS           reads (and prints) nothing meanwhile
  *   disk FILE, disk-ro FILE   opens it; START takes along what was opened so far
  *   nohello            before all others: does not send the Hello
@@ -32,6 +32,7 @@ static uint64_t next_seq = 1, sent_ns;
 static bool quiet;
 static int disk_fd[CTL_FDS_MAX];
 static unsigned disk_count;
+static uint64_t balloon_bytes;
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -69,12 +70,14 @@ static bool receive(uint64_t until_ns, struct ctl_msg *msg)
             printf("took_us=%llu ", (unsigned long long)(loop_now_ns() - sent_ns) / 1000);
         }
         printf("seq=%llu ok=%d state=%s epoch=%llu io=%u exits=%llu end=%d "
-               "disk_failed=%d error='%s' "
+               "disk_failed=%d agent=%s balloon=%llu/%llu free=%llu error='%s' "
                "reason='%s'\n",
                (unsigned long long)rp->seq, rp->ok,
                (unsigned)rp->state < ARRAY_SIZE(state_name) ? state_name[rp->state] : "?",
                (unsigned long long)rp->epoch, rp->io_in_flight,
                (unsigned long long)rp->exits, (int)rp->exit_reason, rp->disk_failed,
+               rp->guest_agent, (unsigned long long)rp->balloon_actual,
+               (unsigned long long)rp->balloon_target, (unsigned long long)rp->guest_free,
                rp->error, rp->reason);
         fflush(stdout);
     }
@@ -121,6 +124,7 @@ static bool request(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t lease
     rq.epoch = epoch;
     rq.lease_ms = lease_ms;
     rq.lease_from_ns = lease_from_ns;
+    rq.balloon_bytes = balloon_bytes;
     rq.reason = (char *)"vmmtalk";
     if (kind == GEMEL__VMM_REQUEST__KIND__START) {
         rq.disk_count = disk_count;
@@ -251,6 +255,10 @@ static bool run(char **argv, int *i)
     }
     if (strcmp(cmd, "lease") == 0) {
         return request(GEMEL__VMM_REQUEST__KIND__LEASE, 0, (uint32_t)number(argv, i), 0);
+    }
+    if (strcmp(cmd, "balloon") == 0) {
+        balloon_bytes = number(argv, i);
+        return request(GEMEL__VMM_REQUEST__KIND__BALLOON, 0, 0, 0);
     }
     if (strcmp(cmd, "lease-from") == 0) {
         uint32_t ms = (uint32_t)number(argv, i);

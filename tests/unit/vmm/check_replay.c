@@ -57,7 +57,9 @@ struct run {
 /* Recording and replaying --------------------------------------------------------- */
 
 /* Devices that lockstep has not. */
-#define INPUTS_OF_STANDARD (1u << INPUT_ENTROPY)
+#define INPUTS_OF_STANDARD                                                               \
+    (1u << INPUT_ENTROPY | 1u << INPUT_PORT_RX | 1u << INPUT_BALLOON |                   \
+     1u << INPUT_BALLOON_POLL)
 
 static void record_input(struct rig *rig, unsigned dev_index, const struct dev_input *in)
 {

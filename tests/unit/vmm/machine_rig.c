@@ -171,6 +171,32 @@ static void op_entropy(void *ctx, uint32_t len)
     rig_log(rig, 'E', &len, sizeof len);
 }
 
+static void op_port_out(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    rig_log(ctx, 'P', bytes, len);
+}
+
+static void op_port_open(void *ctx, bool open)
+{
+    struct rig *rig = ctx;
+
+    rig->port_is_open = open;
+    rig_log(rig, 'O', &open, sizeof open);
+}
+
+static void op_ram_discard(void *ctx, struct gpa base, uint64_t len)
+{
+    struct rig *rig = ctx;
+    uint64_t end = base.v + len;
+
+    CHECK(base.v % GMEM_PAGE_SIZE == 0 && len % GMEM_PAGE_SIZE == 0 && len > 0);
+    CHECK(base.v < end && end <= RIG_RAM_LEN);
+    memset(rig->ram + base.v, 0, len);
+    rig->range = (struct gpa_range){base, len};
+    rig->range_count++;
+    rig->range_bytes += len;
+}
+
 static void op_event(void *ctx, enum machine_event event, uint32_t value)
 {
     struct rig *rig = ctx;
@@ -198,6 +224,9 @@ static const struct machine_ops ops = {
     .doorbell = op_doorbell,
     .guest_event = op_event,
     .entropy = op_entropy,
+    .port_out = op_port_out,
+    .port_open = op_port_open,
+    .ram_discard = op_ram_discard,
 };
 
 const struct machine_ops *const rig_ops = &ops;
@@ -257,6 +286,9 @@ void rig_restart(struct rig *rig)
     rig->resets = rig->shutdowns = rig->panics = rig->bites = 0;
     rig->gsi_calls = rig->msi_count = 0;
     rig->entropy_wanted = 0;
+    rig->port_is_open = false;
+    rig->range_count = 0;
+    rig->range_bytes = 0;
     rig->now_ns = 0;
     make(rig);
 }

@@ -47,6 +47,10 @@ struct rig {
     unsigned panics, bites;
     uint32_t panic_value;
     uint32_t entropy_wanted; /* asked for last */
+    bool port_is_open;
+    unsigned range_count;
+    uint64_t range_bytes;
+    struct gpa_range range; /* the last one */
     bool forgetful; /* fuzzing: of too many pending requests the oldest is lost, not an
                        error */
     /* Hooks */
