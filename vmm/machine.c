@@ -161,6 +161,14 @@ static int fixed_power_on(struct machine *m, unsigned dev_index)
     return 0;
 }
 
+/* One for each vCPU; what there is of them beyond VBLK_QUEUES_MAX shares. */
+static unsigned disk_queues(const struct machine_conf *conf)
+{
+    unsigned cpus = conf->cpu_count > 0 ? conf->cpu_count : 1;
+
+    return conf->type == MACHINE_STANDARD ? cpus : 0;
+}
+
 /* Power-on contents of one device's memory; its reset comes later. */
 static int dev_power_on(struct machine *m, unsigned dev_index)
 {
@@ -171,7 +179,10 @@ static int dev_power_on(struct machine *m, unsigned dev_index)
     if (dev->class == &dev_vblk_class) {
         const struct machine_disk_conf *disk = &m->conf.disk[slot];
 
-        vblk_init(dev->state, disk->sectors, disk->read_only, disk->serial);
+        vblk_init(dev->state, &(struct vblk_conf){.sectors = disk->sectors,
+                                                  .read_only = disk->read_only,
+                                                  .serial = disk->serial,
+                                                  .queue_count = disk_queues(&m->conf)});
     } else if (dev->class == &dev_vnet_class) {
         vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
     } else if (dev->class == &dev_vrng_class) {
