@@ -170,7 +170,7 @@ static int on_disk_event(int fd, int revents, void *data)
 
 static int on_tap(int fd, int revents, void *data)
 {
-    static uint8_t frame[NET_FRAME_MAX];
+    static uint8_t frame[NET_HEADER_LEN + NET_FRAME_MAX];
     struct program *p = data;
 
     (void)revents;
@@ -234,8 +234,12 @@ static void on_term(int signo, void *data)
 static int open_nics(struct vmm_opts *o, struct vmm_error *err)
 {
     for (unsigned i = 0; i < o->engine.nic_count; i++) {
-        int r = o->nic_tap[i][0] ? net_tap_open(o->nic_tap[i], &o->engine.nic[i].fd, err)
-                                 : net_tap_adopt(o->engine.nic[i].fd, err);
+        struct engine_nic_conf *nic = &o->engine.nic[i];
+        int r;
+
+        nic->offloads = o->engine.machine == MACHINE_STANDARD;
+        r = o->nic_tap[i][0] ? net_tap_open(o->nic_tap[i], nic->offloads, &nic->fd, err)
+                             : net_tap_adopt(nic->fd, &nic->offloads, err);
 
         if (r < 0) {
             return r;

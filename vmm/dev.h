@@ -23,9 +23,9 @@ enum input_type {
     INPUT_NONE = 0,
     INPUT_CLOCK,     /* now_ns */
     INPUT_SERIAL_RX, /* data, len <= SERIAL_RX_MAX */
-    INPUT_NET_RX,    /* data: one frame with its virtio_net_hdr already stripped, len <=
-                        NET_FRAME_MAX */
-    INPUT_BLK_DONE,  /* slot, generation, status, data (reads: the bytes read) */
+    INPUT_NET_RX, /* data: one frame of at most NET_FRAME_MAX; a nic with offloads: after
+                     its virtio_net_hdr_v1 (NET_HEADER_LEN), which the network made */
+    INPUT_BLK_DONE, /* slot, generation, status, data (reads: the bytes read) */
     INPUT_POWER_BUTTON,
     INPUT_RTC_BASE, /* now_ns: wall-clock seconds x 1e9 at machine time 0; once, before
                        the first entry */
@@ -38,6 +38,7 @@ enum input_type {
     INPUT_PORT_RX,  /* data: bytes for the guest agent's port, len <= PORT_RX_MAX */
     INPUT_BALLOON,  /* value: pages that the balloon should have */
     INPUT_BALLOON_POLL, /* fresh statistics are wanted */
+    INPUT_ANNOUNCE,     /* the guest should tell its network where it is now */
     INPUT_TYPE_COUNT,
 };
 
@@ -74,11 +75,17 @@ struct blk_request {
 #define EFFECT_REQUESTS_MAX VIRTQ_SIZE_MAX
 #define EFFECT_FRAMES_MAX   VIRTQ_SIZE_MAX
 #define NET_FRAME_MAX       65550
+#define NET_HEADER_LEN      12
 #define SERIAL_RX_MAX       64
 #define ENTROPY_MAX         256
 #define PORT_RX_MAX         1024
 #define EFFECT_RANGES_MAX   64
 #define EFFECT_IRQ_CONFIG   (UINT32_C(1) << 31)
+
+/* What a guest can do with frames from the network (effects.net_offload). */
+#define NET_OFFLOAD_CSUM 1u
+#define NET_OFFLOAD_TSO4 2u
+#define NET_OFFLOAD_TSO6 4u
 
 struct net_frame_out {
     const uint8_t *data; /* in effects->frame_bytes */
@@ -112,6 +119,8 @@ struct effects {
     uint32_t request_count;
     struct net_frame_out frame[EFFECT_FRAMES_MAX];
     uint32_t frame_count;
+    bool net_offload_set;
+    uint8_t net_offload;      /* bits of NET_OFFLOAD_ */
     bool port_set, port_open; /* the guest has opened or closed the agent's port */
     struct gpa_range range[EFFECT_RANGES_MAX]; /* whole pages of RAM for the host */
     uint32_t range_count;
@@ -132,7 +141,8 @@ static inline void effects_clear(struct effects *fx)
     fx->panic = 0;
     fx->queue_irq = 0;
     fx->entropy_wanted = fx->range_count = 0;
-    fx->port_set = fx->port_open = false;
+    fx->port_set = fx->port_open = fx->net_offload_set = false;
+    fx->net_offload = 0;
     fx->wake_at_ns = UINT64_MAX;
     fx->byte_count = fx->request_count = fx->frame_count = fx->frame_bytes_len =
         fx->dropped = 0;

@@ -48,6 +48,8 @@ struct virtio_class {
     void (*config_write)(void *dev, uint32_t offset, unsigned len, uint32_t value,
                          struct effects *fx);
     void (*notify)(void *dev, struct gmem *gm, unsigned queue, struct effects *fx);
+    /* DRIVER_OK: features and queues are what they will be. May be NULL. */
+    void (*started)(void *dev, struct effects *fx);
     /* The driver's reset, after the queues have been. */
     void (*reset)(void *dev, struct effects *fx);
 };

@@ -374,7 +374,7 @@ void engine_net_rx(struct engine *e, unsigned nic, const uint8_t *frame, uint32_
 {
     struct dev_input in = {.type = INPUT_NET_RX, .data = frame, .len = len};
 
-    if (nic < e->conf.nic_count && len <= NET_FRAME_MAX) {
+    if (nic < e->conf.nic_count && len <= NET_HEADER_LEN + NET_FRAME_MAX) {
         (void)push(e, machine_nic_dev(e->machine, nic), &in);
     }
 }
@@ -518,6 +518,7 @@ static int make_machine(struct engine *e, struct vmm_error *err)
     }
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         memcpy(mc.nic[i].mac, e->conf.nic[i].mac, 6);
+        mc.nic[i].offloads = e->conf.nic[i].offloads;
     }
     /* Fresh pages: most of a machine is buffers that may never be touched. */
     e->machine_len = machine_size(&mc);

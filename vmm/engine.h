@@ -33,6 +33,7 @@ struct engine_disk_conf {
 struct engine_nic_conf {
     int fd; /* the engine closes it */
     uint8_t mac[6];
+    bool offloads; /* its tap has vnet headers (net_tap) */
 };
 
 #define ENGINE_CPUS_MAX 64

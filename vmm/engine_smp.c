@@ -27,6 +27,7 @@
 #include "base/bug.h"
 #include "base/loop.h"
 #include "vmm/engine_priv.h"
+#include "vmm/net_tap.h"
 
 #define EPOLL_EVENTS_MAX 16
 #define DOORBELL_LEN     2 /* VIRTIO 1.2, 4.1.5.2: a queue's number, 16 bits */
@@ -426,6 +427,21 @@ static void io_work(struct engine *e, const struct epoll_event *events, int n)
     unlock_machine(e);
 }
 
+/* The network may have forgotten this guest, or not know it yet: it was frozen, or comes
+ * from somewhere else. A guest that has not booted yet does not hear of it. */
+static void net_again(struct engine *e)
+{
+    lock_machine(e);
+    for (unsigned i = 0; i < e->conf.nic_count; i++) {
+        if (e->conf.nic[i].offloads) {
+            (void)net_tap_offload(e->conf.nic[i].fd, machine_net_offload(e->machine, i));
+            (void)machine_input(e->machine, machine_nic_dev(e->machine, i),
+                                &(struct dev_input){.type = INPUT_ANNOUNCE});
+        }
+    }
+    unlock_machine(e);
+}
+
 /* From RUNNING until some other state. */
 static void smp_run(struct engine *e)
 {
@@ -437,6 +453,7 @@ static void smp_run(struct engine *e)
     e->timer_armed_ns = 0;           /* the offset has changed */
     e->entropy_wanted = ENTROPY_MAX; /* a restored guest may have asked before */
     atomic_store(&e->port_open, machine_port_open(e->machine));
+    net_again(e);
     engine_tell_loop(e);
     engine_tell_epoch(e);
     engine_set_carrier(e, true);

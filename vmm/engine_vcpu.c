@@ -92,6 +92,13 @@ static void op_net_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t 
     (void)net_tap_write(e->conf.nic[nic].fd, frame, len);
 }
 
+static void op_net_offload(void *ctx, unsigned nic, unsigned offload)
+{
+    struct engine *e = ctx;
+
+    (void)net_tap_offload(e->conf.nic[nic].fd, offload);
+}
+
 static void op_reset(void *ctx)
 {
     struct engine *e = ctx;
@@ -159,6 +166,7 @@ const struct machine_ops engine_machine_ops = {
     .msi = engine_op_msi,
     .doorbell = engine_op_doorbell,
     .entropy = op_entropy,
+    .net_offload = op_net_offload,
     .port_out = op_port_out,
     .port_open = op_port_open,
     .ram_discard = op_ram_discard,

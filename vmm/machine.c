@@ -109,6 +109,11 @@ static bool conf_ok(const struct machine_conf *conf)
                        (!mmio && conf->transport != MACHINE_TRANSPORT_PCI)) {
         return false;
     }
+    for (unsigned i = 0; lockstep && i < conf->nic_count && i < VM_NICS_MAX; i++) {
+        if (conf->nic[i].offloads) {
+            return false;
+        }
+    }
     return conf->disk_count <= VM_DISKS_MAX && conf->nic_count <= VM_NICS_MAX &&
            conf->extras <= (lockstep ? 0 : MACHINE_EXTRAS_ALL) &&
            conf->disk_count + conf->nic_count +
@@ -184,7 +189,9 @@ static int dev_power_on(struct machine *m, unsigned dev_index)
                                                   .serial = disk->serial,
                                                   .queue_count = disk_queues(&m->conf)});
     } else if (dev->class == &dev_vnet_class) {
-        vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
+        const struct machine_nic_conf *nic = &m->conf.nic[slot - m->conf.disk_count];
+
+        vnet_init(dev->state, nic->mac, nic->offloads);
     } else if (dev->class == &dev_vrng_class) {
         vrng_init(dev->state);
     } else if (dev->class == &dev_vcon_class) {
@@ -371,10 +378,14 @@ static void send_output(struct machine *m, unsigned dev_index)
     }
 }
 
-static void ask_shell(struct machine *m)
+static void ask_shell(struct machine *m, unsigned dev_index)
 {
     if (m->fx.entropy_wanted > 0) {
         m->ops->entropy(m->ctx, m->fx.entropy_wanted);
+    }
+    if (m->fx.net_offload_set && m->ops->net_offload != NULL) {
+        m->ops->net_offload(m->ctx, dev_index - MACHINE_DEV_VIRTIO0 - m->conf.disk_count,
+                            m->fx.net_offload);
     }
     if (m->fx.port_set) {
         m->ops->port_open(m->ctx, m->fx.port_open);
@@ -418,7 +429,7 @@ static void carry_out(struct machine *m, unsigned dev_index)
         m->dev[dev_index].wake_at_ns = fx->wake_at_ns;
     }
     send_output(m, dev_index);
-    ask_shell(m);
+    ask_shell(m, dev_index);
     tell_events(m);
     if (fx->reset) {
         m->ops->reset(m->ctx);
@@ -600,7 +611,7 @@ static uint32_t input_len_max(enum input_type type)
     case INPUT_SERIAL_RX:
         return SERIAL_RX_MAX;
     case INPUT_NET_RX:
-        return NET_FRAME_MAX;
+        return NET_HEADER_LEN + NET_FRAME_MAX;
     case INPUT_BLK_DONE:
         return BLK_REQUEST_MAX;
     case INPUT_ENTROPY:
@@ -774,6 +785,11 @@ bool machine_balloon(const struct machine *m, struct machine_balloon *ret_balloo
         .swapped_out = balloon->stat[VBALLOON_SWAP_OUT],
     };
     return true;
+}
+
+unsigned machine_net_offload(const struct machine *m, unsigned nic)
+{
+    return vnet_offload(m->dev[machine_nic_dev(m, nic)].state);
 }
 
 bool machine_port_open(const struct machine *m)

@@ -51,6 +51,7 @@ struct machine_disk_conf {
 
 struct machine_nic_conf {
     uint8_t mac[6];
+    bool offloads; /* standard only: frames come and go with a virtio_net_hdr_v1 */
 };
 
 struct machine_conf {
@@ -113,6 +114,9 @@ struct machine_ops {
                      bool on);
     /* Standard: so many bytes as INPUT_ENTROPY for the rng, soon. */
     void (*entropy)(void *ctx, uint32_t len);
+    /* Which frames the nic's driver can take from now on (bits of NET_OFFLOAD_). May be
+     * NULL without offloads. */
+    void (*net_offload)(void *ctx, unsigned nic, unsigned offload);
     /* What the guest sends to its agent's port, and whether it has it open. */
     void (*port_out)(void *ctx, const uint8_t *bytes, uint32_t len);
     void (*port_open)(void *ctx, bool open);
@@ -176,6 +180,8 @@ uint32_t machine_serial_room(const struct machine *m);
 
 /* False: there is no balloon. */
 bool machine_balloon(const struct machine *m, struct machine_balloon *ret_balloon);
+/* What machine_ops.net_offload was told last. */
+unsigned machine_net_offload(const struct machine *m, unsigned nic);
 /* Somebody in the guest listens at the agent's port. */
 bool machine_port_open(const struct machine *m);
 

@@ -17,7 +17,8 @@
 #define MACHINE_PORTS_MAX 3
 #define MACHINE_BAR_SHIFT 16 /* BAR n begins at n << 16 of a function's offsets */
 
-_Static_assert(FRAME_ARENA_LEN >= NET_FRAME_MAX, "one frame always fits");
+_Static_assert(FRAME_ARENA_LEN >= NET_HEADER_LEN + NET_FRAME_MAX,
+               "one frame always fits");
 _Static_assert(MACHINE_DEV_COUNT <= 32, "a line's devices are bits of a u32");
 
 struct port_range {

@@ -106,7 +106,7 @@ from_kernel() { # OPTION...: with the kernel's image and an empty disk
     truncate -s 16M disk.img
     case "$*" in
     *lockstep*) guest "disk net" disk.img 0 "$@" ;;
-    *) guest "disk net rng discard" disk.img 0 "$@" ;;
+    *) guest "disk net offloads rng discard" disk.img 0 "$@" ;;
     esac
 }
 

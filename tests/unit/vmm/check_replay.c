@@ -58,8 +58,8 @@ struct run {
 
 /* Devices that lockstep has not. */
 #define INPUTS_OF_STANDARD                                                               \
-    (1u << INPUT_ENTROPY | 1u << INPUT_PORT_RX | 1u << INPUT_BALLOON |                   \
-     1u << INPUT_BALLOON_POLL)
+    (1u << INPUT_ENTROPY | 1u << INPUT_ANNOUNCE | 1u << INPUT_PORT_RX |                  \
+     1u << INPUT_BALLOON | 1u << INPUT_BALLOON_POLL)
 
 static void record_input(struct rig *rig, unsigned dev_index, const struct dev_input *in)
 {

@@ -86,7 +86,7 @@ static void op_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len)
 {
     struct rig *rig = ctx;
 
-    CHECK(len <= NET_FRAME_MAX);
+    CHECK(len <= NET_HEADER_LEN + NET_FRAME_MAX);
     memcpy(rig->frame, frame, len);
     rig->frame_len = len;
     rig->frame_count++;
@@ -171,6 +171,15 @@ static void op_entropy(void *ctx, uint32_t len)
     rig_log(rig, 'E', &len, sizeof len);
 }
 
+static void op_net_offload(void *ctx, unsigned nic, unsigned offload)
+{
+    struct rig *rig = ctx;
+
+    CHECK(nic < VM_NICS_MAX);
+    rig->net_offload = offload;
+    rig->net_offloads++;
+}
+
 static void op_port_out(void *ctx, const uint8_t *bytes, uint32_t len)
 {
     rig_log(ctx, 'P', bytes, len);
@@ -225,6 +234,7 @@ static const struct machine_ops ops = {
     .guest_event = op_event,
     .entropy = op_entropy,
     .port_out = op_port_out,
+    .net_offload = op_net_offload,
     .port_open = op_port_open,
     .ram_discard = op_ram_discard,
 };
@@ -287,6 +297,7 @@ void rig_restart(struct rig *rig)
     rig->gsi_calls = rig->msi_count = 0;
     rig->entropy_wanted = 0;
     rig->port_is_open = false;
+    rig->net_offload = rig->net_offloads = 0;
     rig->range_count = 0;
     rig->range_bytes = 0;
     rig->now_ns = 0;
