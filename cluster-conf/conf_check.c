@@ -384,6 +384,25 @@ static int check_ha(const struct conf_vm *vm, struct conf_error *ret_error)
     return 0;
 }
 
+/* Limits would make what a lockstep guest sees depend on the clock of one host. */
+static int check_no_limits(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    static const char why[] = "a lockstep machine has no limits; remove it";
+
+    for (unsigned i = 0; i < vm->disk_count; i++) {
+        if (vm->disk[i].bps != 0 || vm->disk[i].iops != 0) {
+            return refuse(ret_error, "disks", i, vm->disk[i].bps != 0 ? "bps" : "iops",
+                          why);
+        }
+    }
+    for (unsigned i = 0; i < vm->nic_count; i++) {
+        if (vm->nic[i].bps != 0 || vm->nic[i].pps != 0) {
+            return refuse(ret_error, "nics", i, vm->nic[i].bps != 0 ? "bps" : "pps", why);
+        }
+    }
+    return 0;
+}
+
 int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
 {
     int r;
@@ -409,7 +428,10 @@ int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
             ret_error, NULL, NONE, vm->nic_count > 0 ? "nics" : "disks",
             "a lockstep machine has 8 slots for disks and nics together; remove some");
     }
-    r = check_disks(vm, ret_error);
+    r = check_no_limits(vm, ret_error);
+    if (r == 0) {
+        r = check_disks(vm, ret_error);
+    }
     if (r == 0) {
         r = check_nics(vm, ret_error);
     }

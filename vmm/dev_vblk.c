@@ -289,6 +289,13 @@ static unsigned free_slot(const struct vblk *blk)
     return i;
 }
 
+static bool is_limited(const struct vblk *blk)
+{
+    return blk->bytes.per_s != 0 || blk->requests.per_s != 0;
+}
+
+static void submit_waiting(struct vblk *blk, struct gmem *gm, struct effects *fx);
+
 static void answer_now(struct vblk *blk, struct gmem *gm, const struct parsed *req,
                        uint8_t status, uint32_t written_len, struct effects *fx)
 {
@@ -326,7 +333,9 @@ static void accept(struct vblk *blk, struct gmem *gm, const struct parsed *req,
     }
     slot->order = blk->next_order++;
     slot->state = VBLK_WAITING;
-    if (!must_wait(blk, slot)) {
+    if (is_limited(blk)) {
+        submit_waiting(blk, gm, fx);
+    } else if (!must_wait(blk, slot)) {
         submit(blk, index, fx);
     }
 }
@@ -477,6 +486,25 @@ static bool ensure_data(struct vblk *blk, const struct gmem *gm, unsigned index)
     return true;
 }
 
+/* What a request costs; nothing is transferred for a range. False: not now, and the
+ * device will be woken when it may go. */
+static bool afford(struct vblk *blk, const struct vblk_slot *slot, struct effects *fx)
+{
+    uint64_t bytes_at = rate_ready_at(&blk->bytes),
+             requests_at = rate_ready_at(&blk->requests);
+
+    if (!rate_ready(&blk->bytes, blk->now_ns) ||
+        !rate_ready(&blk->requests, blk->now_ns)) {
+        effects_wake(fx, bytes_at > requests_at ? bytes_at : requests_at);
+        return false;
+    }
+    rate_charge(&blk->bytes, blk->now_ns, is_transfer(slot) ? slot->len : 0);
+    rate_charge(&blk->requests, blk->now_ns, 1);
+    return true;
+}
+
+/* A request that the limit holds back holds back all later ones: else a stream of small
+ * ones would starve it. */
 static void submit_waiting(struct vblk *blk, struct gmem *gm, struct effects *fx)
 {
     uint64_t order = 0;
@@ -488,6 +516,9 @@ static void submit_waiting(struct vblk *blk, struct gmem *gm, struct effects *fx
         order = slot->order + 1;
         if (must_wait(blk, slot)) {
             continue;
+        }
+        if (!afford(blk, slot, fx)) {
+            break;
         }
         if (ensure_data(blk, gm, index)) {
             submit(blk, index, fx);
@@ -541,6 +572,12 @@ static void vblk_input(void *dev, struct gmem *gm, const struct dev_input *in,
     const struct vblk_slot *slot;
     unsigned first;
 
+    if (in->type == INPUT_CLOCK) {
+        blk->now_ns = in->now_ns;
+        submit_waiting(blk, gm, fx);
+        signal_pushed(blk, gm, fx);
+        return;
+    }
     if (in->type != INPUT_BLK_DONE || in->slot >= VBLK_SLOTS) {
         return;
     }
@@ -640,6 +677,8 @@ void vblk_init(struct vblk *blk, const struct vblk_conf *conf)
         blk->virtio.queue_count =
             conf->queue_count < VBLK_QUEUES_MAX ? conf->queue_count : VBLK_QUEUES_MAX;
     }
+    blk->bytes = rate_make(conf->bytes_per_s);
+    blk->requests = rate_make(conf->requests_per_s);
     blk->sectors = conf->sectors;
     blk->read_only = conf->read_only;
     memcpy(blk->serial, conf->serial, strnlen(conf->serial, VBLK_SERIAL_LEN));
@@ -754,6 +793,9 @@ static int vblk_xfer(void *dev, struct state_io *io)
     virtio_xfer(&blk->virtio, io);
     state_bool(io, &blk->flush_failed);
     state_u64(io, &blk->next_order);
+    state_u64(io, &blk->now_ns);
+    rate_xfer(&blk->bytes, io);
+    rate_xfer(&blk->requests, io);
     for (unsigned i = 0; i < VBLK_SLOTS; i++) {
         slot_xfer(blk, &blk->slot[i], io);
     }

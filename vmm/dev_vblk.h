@@ -19,6 +19,7 @@
 #pragma once
 
 #include "vmm/dev_virtio.h"
+#include "vmm/rate.h"
 
 #define VBLK_SLOTS    32
 #define VBLK_SEG_SIZE 4096 /* size_max */
@@ -59,7 +60,8 @@ struct vblk_slot {
 struct vblk_conf {
     uint64_t sectors; /* of 512 bytes */
     bool read_only;
-    const char *serial;   /* at most VBLK_SERIAL_LEN bytes are used */
+    const char *serial;                   /* at most VBLK_SERIAL_LEN bytes are used */
+    uint64_t bytes_per_s, requests_per_s; /* 0: no limit */
     unsigned queue_count; /* 0: the device of lockstep: one queue, no DISCARD */
 };
 
@@ -72,6 +74,8 @@ struct vblk {
     /* State */
     bool flush_failed;
     uint64_t next_order;
+    uint64_t now_ns; /* with limits: of the last INPUT_CLOCK */
+    struct rate bytes, requests;
     uint32_t pushed; /* queues with new used buffers; 0 between calls */
     struct vblk_slot slot[VBLK_SLOTS];
     /* Only what is in use is ever touched */

@@ -54,6 +54,36 @@ static bool event_idx(const struct vnet *net)
     return virtio_has(&net->virtio, VIRTIO_F_EVENT_IDX);
 }
 
+/* Limits -------------------------------------------------------------------------- */
+
+static bool rate_open(const struct vnet *net, const struct vnet_rate *rate)
+{
+    return rate_ready(&rate->bytes, net->now_ns) &&
+           rate_ready(&rate->packets, net->now_ns);
+}
+
+static void rate_count(const struct vnet *net, struct vnet_rate *rate, uint32_t len)
+{
+    rate_charge(&rate->bytes, net->now_ns, len);
+    rate_charge(&rate->packets, net->now_ns, 1);
+}
+
+static uint64_t rate_opens_at(const struct vnet *net, const struct vnet_rate *rate)
+{
+    uint64_t bytes = rate_ready_at(&rate->bytes), packets = rate_ready_at(&rate->packets);
+
+    return rate_open(net, rate) ? UINT64_MAX : bytes > packets ? bytes : packets;
+}
+
+/* One direction is shut: to be woken when the first of them opens. */
+static void wake_for_rates(const struct vnet *net, struct effects *fx)
+{
+    uint64_t rx = rate_opens_at(net, &net->rx_rate),
+             tx = rate_opens_at(net, &net->tx_rate);
+
+    effects_wake(fx, rx < tx ? rx : tx);
+}
+
 /* Receiving ----------------------------------------------------------------------- */
 
 enum rx_result { RX_DONE = 0, RX_NO_BUFFER, RX_TOO_BIG, RX_BROKEN };
@@ -236,6 +266,11 @@ static void rx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
         enum rx_result result = RX_TOO_BIG;
         struct rx_frame frame;
 
+        if (!rate_open(net, &net->rx_rate)) {
+            wake_for_rates(net, fx);
+            break;
+        }
+
         memcpy(&len, entry, BACKLOG_HEAD);
         if (rx_begin(net, entry + BACKLOG_HEAD, len, &frame)) {
             result = rx_place(net, gm, &frame);
@@ -249,6 +284,8 @@ static void rx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
         }
         if (result == RX_TOO_BIG) {
             rx_drop(net, fx);
+        } else {
+            rate_count(net, &net->rx_rate, len);
         }
         net->backlog_first += BACKLOG_HEAD + len;
         net->backlog_len -= BACKLOG_HEAD + len;
@@ -327,6 +364,10 @@ static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
             fx->again = true;
             break;
         }
+        if (!rate_open(net, &net->tx_rate)) {
+            wake_for_rates(net, fx);
+            break;
+        }
         status = virtq_pop(q, gm, &chain);
         if (status == VIRTQ_EMPTY) {
             if (!virtq_rearm(q, gm, event_idx(net))) {
@@ -339,6 +380,7 @@ static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
             break;
         }
         tx_frame(net, gm, &chain, fx);
+        rate_count(net, &net->tx_rate, chain.readable_len);
         if (!virtq_push(q, gm, chain.head, 0)) {
             virtio_broken(&net->virtio, fx);
             break;
@@ -436,6 +478,12 @@ static void vnet_input(void *dev, struct gmem *gm, const struct dev_input *in,
 
     if (in->type == INPUT_NET_RX) {
         rx_frame(net, gm, in, fx);
+    } else if (in->type == INPUT_CLOCK) {
+        net->now_ns = in->now_ns;
+        if (virtio_running(&net->virtio)) {
+            tx_drain(net, gm, fx);
+            rx_drain(net, gm, fx);
+        }
     } else if (in->type == INPUT_ANNOUNCE) {
         announce(net, fx);
     } else if (in->type == INPUT_LINK && net->link_up != (in->value != 0)) {
@@ -500,14 +548,16 @@ static const struct virtio_class vnet_virtio_offloads = {
     .reset = vnet_driver_reset,
 };
 
-void vnet_init(struct vnet *net, const uint8_t mac[6], bool offloads)
+void vnet_init(struct vnet *net, const struct vnet_conf *conf)
 {
     memset(net, 0, offsetof(struct vnet, backlog));
-    virtio_init(&net->virtio, offloads ? &vnet_virtio_offloads : &vnet_virtio,
+    virtio_init(&net->virtio, conf->offloads ? &vnet_virtio_offloads : &vnet_virtio,
                 VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | NET_F_MAC | NET_F_STATUS |
-                    (offloads ? NET_OFFLOADS : 0));
-    net->offloads = offloads;
-    memcpy(net->mac, mac, sizeof net->mac);
+                    (conf->offloads ? NET_OFFLOADS : 0));
+    net->offloads = conf->offloads;
+    net->rx_rate = net->tx_rate = (struct vnet_rate){
+        .bytes = rate_make(conf->bytes_per_s), .packets = rate_make(conf->packets_per_s)};
+    memcpy(net->mac, conf->mac, sizeof net->mac);
     net->link_up = true;
 }
 
@@ -555,6 +605,11 @@ static int vnet_xfer(void *dev, struct state_io *io)
     state_bool(io, &net->announce);
     state_u64(io, &net->rx_dropped);
     state_u64(io, &net->tx_dropped);
+    state_u64(io, &net->now_ns);
+    rate_xfer(&net->rx_rate.bytes, io);
+    rate_xfer(&net->rx_rate.packets, io);
+    rate_xfer(&net->tx_rate.bytes, io);
+    rate_xfer(&net->tx_rate.packets, io);
     state_u32(io, &backlog_len);
     if (io->mode == STATE_LOAD) {
         net->backlog_first = net->backlog_len = 0;

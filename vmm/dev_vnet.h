@@ -13,6 +13,7 @@
 #pragma once
 
 #include "vmm/dev_virtio.h"
+#include "vmm/rate.h"
 
 #define VNET_QUEUE_RX    0
 #define VNET_QUEUE_TX    1
@@ -23,6 +24,17 @@
 #define VNET_BACKLOG_LEN (128 * 1024)
 #define VNET_SAVED_MAX   (2048 + VNET_BACKLOG_LEN)
 
+struct vnet_conf {
+    uint8_t mac[6];
+    bool offloads;
+    uint64_t bytes_per_s, packets_per_s; /* in each direction; 0: no limit */
+};
+
+/* Limits of one direction. */
+struct vnet_rate {
+    struct rate bytes, packets;
+};
+
 struct vnet {
     struct virtio virtio; /* first: dev_virtio.h */
     /* From the configuration */
@@ -31,12 +43,14 @@ struct vnet {
     /* State */
     bool link_up, announce;
     uint64_t rx_dropped, tx_dropped;
+    uint64_t now_ns; /* with limits: of the last INPUT_CLOCK */
+    struct vnet_rate rx_rate, tx_rate;
     uint32_t backlog_first, backlog_len; /* {u32 len, frame} one after the other */
     uint8_t backlog[VNET_BACKLOG_LEN];
 };
 
 extern const struct dev_class dev_vnet_class;
 
-void vnet_init(struct vnet *net, const uint8_t mac[6], bool offloads);
+void vnet_init(struct vnet *net, const struct vnet_conf *conf);
 /* Bits of NET_OFFLOAD_ that the driver has negotiated; 0 while it does not run. */
 unsigned vnet_offload(const struct vnet *net);

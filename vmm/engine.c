@@ -236,7 +236,13 @@ void engine_idle_work(struct engine *e)
     if (fd < 0) {
         return;
     }
-    saved.result = engine_state_save(e, fd, e->save_name, &saved.bytes, &saved.err);
+    saved.result =
+        e->held_count > 0
+            ? vmm_fail(
+                  &saved.err, -EBUSY,
+                  "a request that disk %s failed waits to be tried again; thaw first",
+                  e->conf.disk[e->held[0].disk].path)
+            : engine_state_save(e, fd, e->save_name, &saved.bytes, &saved.err);
     if (saved.result == 0 && fsync(fd) < 0) {
         saved.result = vmm_fail(&saved.err, -errno, "cannot sync %s: %s", e->save_name,
                                 strerror(errno));
@@ -514,11 +520,15 @@ static int make_machine(struct engine *e, struct vmm_error *err)
         }
         mc.disk[i].sectors = e->disk_info[i].sectors;
         mc.disk[i].read_only = e->conf.disk[i].read_only;
+        mc.disk[i].bytes_per_s = e->conf.disk[i].bytes_per_s;
+        mc.disk[i].requests_per_s = e->conf.disk[i].requests_per_s;
         memcpy(mc.disk[i].serial, e->conf.disk[i].serial, sizeof mc.disk[i].serial);
     }
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         memcpy(mc.nic[i].mac, e->conf.nic[i].mac, 6);
         mc.nic[i].offloads = e->conf.nic[i].offloads;
+        mc.nic[i].bytes_per_s = e->conf.nic[i].bytes_per_s;
+        mc.nic[i].packets_per_s = e->conf.nic[i].packets_per_s;
     }
     /* Fresh pages: most of a machine is buffers that may never be touched. */
     e->machine_len = machine_size(&mc);

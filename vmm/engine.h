@@ -24,16 +24,27 @@
 #include "vmm/run_state.h"
 #include "vmm/vmm_error.h"
 
+/* What a disk that says EIO or ENOSPC leads to. A failed FLUSH is never tried again (its
+ * data is lost already): PAUSE reports it. */
+enum engine_disk_policy {
+    ENGINE_DISK_REPORT = 0, /* the guest hears of it */
+    ENGINE_DISK_PAUSE,      /* the VM freezes; the request is tried again after a THAW */
+    ENGINE_DISK_STOP,       /* the VM ends */
+};
+
 struct engine_disk_conf {
     char path[PATH_LEN_MAX];
     char serial[21];
     bool read_only;
+    enum engine_disk_policy on_error;
+    uint64_t bytes_per_s, requests_per_s; /* standard; 0: no limit */
 };
 
 struct engine_nic_conf {
     int fd; /* the engine closes it */
     uint8_t mac[6];
-    bool offloads; /* its tap has vnet headers (net_tap) */
+    uint64_t bytes_per_s, packets_per_s; /* standard, each direction; 0: no limit */
+    bool offloads;                       /* its tap has vnet headers (net_tap) */
 };
 
 #define ENGINE_CPUS_MAX 64

@@ -18,6 +18,8 @@
 
 #define ENGINE_NOTICES_MAX   32
 #define ENGINE_DOORBELLS_MAX 256
+/* As many as the disks can have under way (vmm/dev_vblk). */
+#define ENGINE_HELD_MAX (VM_DISKS_MAX * 32)
 /* The kernel had no memory for a disk request. */
 #define ENGINE_PUSH_AGAIN_NS (5 * NSEC_PER_MSEC)
 
@@ -86,6 +88,13 @@ struct engine {
     struct blk_uring *blk;
     struct boot_files *boot; /* NULL: firmware boots */
     struct blk_disk_info disk_info[VM_DISKS_MAX];
+    /* Requests that failed where the policy is PAUSE, in that order, until the next
+     * THAW. The machine believes that they are under way. */
+    struct {
+        unsigned disk;
+        struct blk_request request;
+    } held[ENGINE_HELD_MAX];
+    unsigned held_count;
     bool halted, started;
     _Atomic bool reset_wanted, shutdown_wanted;
     _Atomic uint32_t entropy_wanted; /* by the guest's rng */
@@ -147,6 +156,8 @@ void engine_tell_epoch(struct engine *e);
 void engine_idle_work(struct engine *e);
 void engine_open_disks(struct engine *e);
 void engine_drain_disks(struct engine *e);
+/* Before the guest runs on. */
+void engine_retry_held(struct engine *e);
 void engine_set_carrier(struct engine *e, bool up);
 /* Until a kick, a disk completion, or machine time `until_ns` (UINT64_MAX: no limit). */
 void engine_wait(struct engine *e, uint64_t until_ns);

@@ -427,11 +427,13 @@ static void io_work(struct engine *e, const struct epoll_event *events, int n)
     unlock_machine(e);
 }
 
-/* The network may have forgotten this guest, or not know it yet: it was frozen, or comes
- * from somewhere else. A guest that has not booted yet does not hear of it. */
-static void net_again(struct engine *e)
+/* Failed requests are tried again. The network may have forgotten this guest, or not know
+ * it yet: it was frozen, or comes from somewhere else. A guest that has not booted yet
+ * does not hear of it. */
+static void go_again(struct engine *e)
 {
     lock_machine(e);
+    engine_retry_held(e);
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         if (e->conf.nic[i].offloads) {
             (void)net_tap_offload(e->conf.nic[i].fd, machine_net_offload(e->machine, i));
@@ -453,7 +455,7 @@ static void smp_run(struct engine *e)
     e->timer_armed_ns = 0;           /* the offset has changed */
     e->entropy_wanted = ENTROPY_MAX; /* a restored guest may have asked before */
     atomic_store(&e->port_open, machine_port_open(e->machine));
-    net_again(e);
+    go_again(e);
     engine_tell_loop(e);
     engine_tell_epoch(e);
     engine_set_carrier(e, true);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -261,6 +262,44 @@ static void arm_wake_timer(struct engine *e)
 /* Inputs
  * ------------------------------------------------------------------------------------ */
 
+/* Trouble that somebody could do something about; others are the guest's mistakes. */
+static bool is_trouble(uint32_t status)
+{
+    return status == EIO || status == ENOSPC || status == EDQUOT || status == ENODEV ||
+           status == ENXIO;
+}
+
+/* True: the request is kept, the guest does not hear of it now. */
+static bool disk_trouble(struct engine *e, unsigned disk,
+                         const struct blk_request *request, uint32_t status)
+{
+    const struct engine_disk_conf *conf = &e->conf.disk[disk];
+    char reason[REASON_LEN_MAX + 1];
+    bool pause = conf->on_error == ENGINE_DISK_PAUSE && request->op != REQUEST_FLUSH &&
+                 e->held_count < ENGINE_HELD_MAX;
+
+    if (!is_trouble(status) || (!pause && conf->on_error != ENGINE_DISK_STOP)) {
+        return false;
+    }
+    snprintf(reason, sizeof reason, "disk %.150s: %s%s", conf->path,
+             strerror((int)status), pause ? "; the VM is paused, thaw tries again" : "");
+    if (!pause) {
+        return engine_end_run(e, RUN_END_HOST, reason);
+    }
+    e->held[e->held_count].disk = disk;
+    e->held[e->held_count++].request = *request;
+    (void)engine_step(e, RUN_EV_FREEZE, 0, RUN_END_NONE, reason);
+    return true;
+}
+
+void engine_retry_held(struct engine *e)
+{
+    for (unsigned i = 0; i < e->held_count; i++) {
+        blk_submit(e->blk, e->held[i].disk, &e->held[i].request);
+    }
+    e->held_count = 0;
+}
+
 void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *request,
                         uint32_t status, const uint8_t *data, uint32_t len)
 {
@@ -272,6 +311,9 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
                            .data = data,
                            .len = len};
 
+    if (status != 0 && disk_trouble(e, disk, request, status)) {
+        return;
+    }
     (void)machine_input(e->machine, machine_disk_dev(e->machine, disk), &in);
 }
 
@@ -524,6 +566,7 @@ static void run_guest(struct engine *e)
 
     engine_clock_start(e);
     engine_tell_epoch(e);
+    engine_retry_held(e);
     engine_set_carrier(e, true);
     while (run_once(e)) {
     }

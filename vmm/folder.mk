@@ -31,6 +31,7 @@ libvmm_core_la_SOURCES = \
 	vmm/machine_board.c vmm/machine_pci.c vmm/machine_state.c \
 	vmm/msix.c vmm/msix.h \
 	vmm/pci.c vmm/pci.h \
+	vmm/rate.c vmm/rate.h \
 	vmm/virtq.c vmm/virtq.h
 libvmm_core_la_CFLAGS = $(CORE_CFLAGS)
 
@@ -95,6 +96,10 @@ UNIT_TESTS += tests/unit/vmm/check_vballoon
 tests_unit_vmm_check_vballoon_SOURCES = tests/unit/vmm/check_vballoon.c $(VMM_RIG)
 tests_unit_vmm_check_vballoon_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_vballoon_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_rate
+tests_unit_vmm_check_rate_SOURCES = tests/unit/vmm/check_rate.c tests/unit/unit.h
+tests_unit_vmm_check_rate_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_rate_LDADD = $(VMM_UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_pci
 tests_unit_vmm_check_pci_SOURCES = tests/unit/vmm/check_pci.c $(VMM_RIG)
 tests_unit_vmm_check_pci_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)

@@ -109,8 +109,14 @@ static bool conf_ok(const struct machine_conf *conf)
                        (!mmio && conf->transport != MACHINE_TRANSPORT_PCI)) {
         return false;
     }
+    for (unsigned i = 0; lockstep && i < conf->disk_count && i < VM_DISKS_MAX; i++) {
+        if (conf->disk[i].bytes_per_s != 0 || conf->disk[i].requests_per_s != 0) {
+            return false;
+        }
+    }
     for (unsigned i = 0; lockstep && i < conf->nic_count && i < VM_NICS_MAX; i++) {
-        if (conf->nic[i].offloads) {
+        if (conf->nic[i].offloads || conf->nic[i].bytes_per_s != 0 ||
+            conf->nic[i].packets_per_s != 0) {
             return false;
         }
     }
@@ -186,12 +192,19 @@ static int dev_power_on(struct machine *m, unsigned dev_index)
 
         vblk_init(dev->state, &(struct vblk_conf){.sectors = disk->sectors,
                                                   .read_only = disk->read_only,
+                                                  .bytes_per_s = disk->bytes_per_s,
+                                                  .requests_per_s = disk->requests_per_s,
                                                   .serial = disk->serial,
                                                   .queue_count = disk_queues(&m->conf)});
     } else if (dev->class == &dev_vnet_class) {
         const struct machine_nic_conf *nic = &m->conf.nic[slot - m->conf.disk_count];
 
-        vnet_init(dev->state, nic->mac, nic->offloads);
+        struct vnet_conf net = {.offloads = nic->offloads,
+                                .bytes_per_s = nic->bytes_per_s,
+                                .packets_per_s = nic->packets_per_s};
+
+        memcpy(net.mac, nic->mac, sizeof net.mac);
+        vnet_init(dev->state, &net);
     } else if (dev->class == &dev_vrng_class) {
         vrng_init(dev->state);
     } else if (dev->class == &dev_vcon_class) {
@@ -237,6 +250,23 @@ int machine_power_on(struct machine *m)
     return 0;
 }
 
+/* Only who has a limit pays for the clock. */
+static bool reads_clock(const struct machine_conf *conf, const struct dev_class *class,
+                        unsigned dev_index)
+{
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+
+    if (class == &dev_vblk_class) {
+        return conf->disk[slot].bytes_per_s != 0 || conf->disk[slot].requests_per_s != 0;
+    }
+    if (class == &dev_vnet_class) {
+        const struct machine_nic_conf *nic = &conf->nic[slot - conf->disk_count];
+
+        return nic->bytes_per_s != 0 || nic->packets_per_s != 0;
+    }
+    return class != NULL && class->reads_clock;
+}
+
 /* The caller's text need not outlive machine_init. */
 static int keep_cmdline(struct machine *m)
 {
@@ -273,6 +303,7 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
     for (unsigned i = 0; i < MACHINE_DEV_COUNT && r == 0; i++) {
         m->dev[i].line = NO_LINE;
         m->dev[i].class = class_of(conf, i);
+        m->dev[i].reads_clock = reads_clock(conf, m->dev[i].class, i);
         if (m->dev[i].class != NULL) {
             r = dev_attach(m, i, next);
             next += aligned(m->dev[i].class->state_size);
@@ -463,7 +494,7 @@ void machine_effects_end(struct machine *m, unsigned dev_index)
 
 void machine_clock_before_access(struct machine *m, unsigned dev_index)
 {
-    if (m->dev[dev_index].class->reads_clock) {
+    if (m->dev[dev_index].reads_clock) {
         struct dev_input in = {.type = INPUT_CLOCK, .now_ns = m->ops->clock(m->ctx)};
 
         machine_input(m, dev_index, &in);
@@ -635,6 +666,9 @@ int machine_input(struct machine *m, unsigned dev_index, const struct dev_input 
         return -EINVAL;
     }
     dev = &m->dev[dev_index];
+    if (in->type != INPUT_CLOCK && machine_is_virtio(m, dev_index)) {
+        machine_clock_before_access(m, dev_index);
+    }
     if (m->ops->on_input != NULL) {
         m->ops->on_input(m->ctx, dev_index, in);
     }

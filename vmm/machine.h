@@ -47,11 +47,13 @@ struct machine_disk_conf {
     uint64_t sectors; /* of 512 bytes */
     char serial[21];  /* VIRTIO_BLK_ID, at most 20 bytes */
     bool read_only;
+    uint64_t bytes_per_s, requests_per_s; /* standard; 0: no limit */
 };
 
 struct machine_nic_conf {
     uint8_t mac[6];
     bool offloads; /* standard only: frames come and go with a virtio_net_hdr_v1 */
+    uint64_t bytes_per_s, packets_per_s; /* standard, each direction; 0: no limit */
 };
 
 struct machine_conf {

@@ -37,6 +37,7 @@ struct machine_dev_state {
     const struct dev_class *class; /* NULL: not in this machine */
     void *state;                   /* of a virtio device: begins with its struct virtio */
     uint8_t line;
+    bool reads_clock; /* its class does, or it has a rate limit */
     uint64_t wake_at_ns;
 };
 

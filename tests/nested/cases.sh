@@ -3,11 +3,11 @@
 # The cases of the nested bed; runs inside of it. usage: cases.sh [CASE...]. Each case is a function case_NAME, with a line in
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
-all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-disk:150 standard-disk-mmio:150
+all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-disk:150 standard-disk-mmio:150
 lockstep-bzimage:150"
 
 failed=
-during=
+during='' disk_more='' nic_more=''
 fail() {
     failed="${failed:+$failed; }$*"
 }
@@ -78,7 +78,7 @@ guest() {
     peer_up
     rm -f talk.failed
     [ -z "$during" ] || "$during" &
-    gemel-vmm --memory 256M --disk "path=$image" --nic tap=t0,mac=52:54:00:77:00:02 --console-log console.log --debug-log debug.log \
+    gemel-vmm --memory 256M --disk "path=$image$disk_more" --nic "tap=t0,mac=52:54:00:77:00:02$nic_more" --console-log console.log --debug-log debug.log \
         --log vmm.log --exit-file exit.json --run "$@" 2>error.log
     code=$?
     peer_down
@@ -153,6 +153,14 @@ case_standard_devices() { # rng, guest agent, balloon
     from_kernel --machine standard --cpus 2 $bz --control control.sock --append "$append guest.agent"
     grep -q '^GUEST-OK.* agent' guest.log || fail "the agent was not told to shut down"
     grep -E 'took_us' talk.log | tail -n 1 | note
+}
+
+case_standard_limits() { # half a MiB at 128 KiB/s takes 4 s less what a burst is; the network at 256 KiB/s
+    disk_more=,bps=128K,iops=200 nic_more=,bps=256K,pps=500
+    # shellcheck disable=SC2086
+    from_kernel --machine standard $bz --append "$append"
+    took=$(sed -n 's/^guest: wrote 512 KiB in \(.*\) ms/\1/p' guest.log)
+    [ "${took:-0}" -ge 2500 ] || fail "512 KiB at 128 KiB/s in $took ms"
 }
 
 case_standard_pvh() {

@@ -89,7 +89,10 @@ if [ ! -b $part ]; then
 fi
 mkdir -p /mnt
 mount -t ext4 $part /mnt || bad "mount"
-dd if=/dev/urandom of=/mnt/proof bs=64k count=8 conv=fsync 2>/dev/null || bad "write"
+head -c 524288 /dev/urandom >/tmp/proof
+began=$(sed 's/ .*//; s/\.//' /proc/uptime)
+dd if=/tmp/proof of=/mnt/proof bs=64k conv=fsync 2>/dev/null || bad "write"
+say "wrote 512 KiB in $(($(sed 's/ .*//; s/\.//' /proc/uptime) - began))0 ms"
 want=$(sum </mnt/proof)
 umount /mnt || bad "umount"
 echo 3 >/proc/sys/vm/drop_caches

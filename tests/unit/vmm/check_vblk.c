@@ -727,6 +727,76 @@ START_TEST(standard_save_load_save)
 }
 END_TEST
 
+/* Limits -------------------------------------------------------------------------- */
+
+#define MSEC UINT64_C(1000000)
+
+static void setup_limited(void)
+{
+    const struct machine_conf conf = {
+        .type = MACHINE_STANDARD,
+        .ram_len = RIG_RAM_LEN,
+        .disk_count = 1,
+        .disk = {{.sectors = RIG_SECTORS, .bytes_per_s = 10240, .requests_per_s = 1000}},
+    };
+
+    rig_init(&rig, &conf);
+    rig.queue_size = 128;
+    rig_virtio_start(&rig, 0, VIRTIO_F_VERSION_1 | F_FLUSH, &ring, 1, 0x1000);
+    rig_clock(&rig, 1000 * MSEC);
+}
+
+START_TEST(limits_hold_requests_back)
+{
+    request(0, T_IN, 0, 1024); /* 100 ms worth */
+    request(1, T_IN, 8, 1024); /* overdraws */
+    request(2, T_IN, 16, 512);
+    request(3, T_FLUSH, 0, 0); /* behind the one that waits */
+    ck_assert_uint_eq(rig.pending_count, 2);
+    rig_blk_done(&rig, 0, 0);
+    rig_blk_done(&rig, 0, 0);
+    ck_assert_uint_eq(rig.pending_count, 0);
+    ck_assert_uint_eq(machine_next_wake_ns(rig.m), 1100 * MSEC);
+    rig_clock(&rig, 1100 * MSEC - 1);
+    ck_assert_uint_eq(rig.pending_count, 0);
+    rig_clock(&rig, 1100 * MSEC);
+    ck_assert_uint_eq(rig.pending_count, 1); /* overdraws again: 50 ms */
+    ck_assert_uint_eq(machine_next_wake_ns(rig.m), 1150 * MSEC);
+    rig_clock(&rig, 1150 * MSEC);
+    ck_assert_uint_eq(rig.pending_count, 2);
+    ck_assert_int_eq(rig.pending[1].request.op, REQUEST_FLUSH);
+}
+END_TEST
+
+START_TEST(limits_survive_a_save)
+{
+    uint8_t *first, *second;
+    struct state_io io;
+    size_t len;
+
+    for (unsigned i = 0; i < 3; i++) {
+        request(i, T_IN, 8 * i, 1024);
+    }
+    ck_assert_uint_eq(rig.pending_count, 2);
+    rig_blk_done(&rig, 0, 0);
+    rig_blk_done(&rig, 0, 0);
+    len = rig_save(&rig, &first);
+    rig_renew(&rig);
+    ck_assert_int_eq(rig_load(&rig, first, len, &io), 0);
+    ck_assert_uint_eq(rig_save(&rig, &second), len);
+    ck_assert_mem_eq(first, second, len);
+    ck_assert_uint_eq(machine_next_wake_ns(rig.m), 1100 * MSEC);
+    rig_clock(&rig, 1100 * MSEC);
+    ck_assert_uint_eq(rig.pending_count, 1);
+    rig_vreg_out(&rig, 0, VMMIO_STATUS, 0); /* what waits is forgotten */
+    rig_blk_done(&rig, 0, 0);
+    rig_clock(&rig, 5000 * MSEC);
+    ck_assert_uint_eq(rig.pending_count, 0);
+    free(first);
+    free(second);
+}
+END_TEST
+
 static Suite *vblk_suite(void)
 {
     Suite *suite = suite_create("vblk");
@@ -749,6 +819,11 @@ static Suite *vblk_suite(void)
     tcase_add_test(tc, write_through_without_flush_feature);
     tcase_add_test(tc, reissue_after_go_live);
     tcase_add_test(tc, reissue_with_framing);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("limits");
+    tcase_add_checked_fixture(tc, setup_limited, teardown);
+    tcase_add_test(tc, limits_hold_requests_back);
+    tcase_add_test(tc, limits_survive_a_save);
     suite_add_tcase(suite, tc);
     tc = tcase_create("standard");
     tcase_add_checked_fixture(tc, setup_standard, teardown);

@@ -564,6 +564,53 @@ START_TEST(offloads_save_load_save)
 }
 END_TEST
 
+/* Limits -------------------------------------------------------------------------- */
+
+#define MSEC UINT64_C(1000000)
+
+static void setup_limited(void)
+{
+    const struct machine_conf conf = {
+        .type = MACHINE_STANDARD,
+        .ram_len = RIG_RAM_LEN,
+        .nic_count = 1,
+        .nic = {{.mac = {2, 0, 0, 0, 0, 1}, .packets_per_s = 10, .offloads = true}},
+    };
+
+    rig_init(&rig, &conf);
+    rig_clock(&rig, 1000 * MSEC);
+    ostart(F_ALL);
+}
+
+START_TEST(limits_hold_frames_back)
+{
+    uint32_t id, len;
+
+    for (uint16_t i = 0; i < 4; i++) {
+        obuffer(i, 0x400);
+        rig_desc(&rig, &oring[1], i, BUFFERS + 0x4000, 100, 0, 0);
+        rig_offer(&rig, &oring[1], i);
+    }
+    rig_notify(&rig, &oring[1]);
+    ck_assert_uint_eq(rig.frame_count, 2); /* 100 ms worth, and one that overdraws */
+    for (unsigned i = 0; i < 4; i++) {
+        oreceive(0, 0, 100);
+    }
+    ck_assert(oused(0, &id, &len));
+    ck_assert(oused(0, &id, &len));
+    ck_assert(!oused(0, &id, &len));
+    ck_assert_uint_eq(machine_next_wake_ns(rig.m), 1100 * MSEC);
+    rig_clock(&rig, 1100 * MSEC);
+    ck_assert_uint_eq(rig.frame_count, 3);
+    ck_assert(oused(0, &id, &len));
+    ck_assert(!oused(0, &id, &len));
+    rig_clock(&rig, 1200 * MSEC);
+    ck_assert_uint_eq(rig.frame_count, 4);
+    ck_assert(oused(0, &id, &len));
+    ck_assert_uint_eq(machine_dropped(rig.m), 0);
+}
+END_TEST
+
 static Suite *vnet_suite(void)
 {
     Suite *suite = suite_create("vnet");
@@ -578,6 +625,10 @@ static Suite *vnet_suite(void)
     tcase_add_test(tc, link_state);
     tcase_add_test(tc, event_index_saves_interrupts);
     tcase_add_test(tc, not_ready_is_dropped);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("limits");
+    tcase_add_checked_fixture(tc, setup_limited, teardown);
+    tcase_add_test(tc, limits_hold_frames_back);
     suite_add_tcase(suite, tc);
     tc = tcase_create("offloads");
     tcase_add_checked_fixture(tc, setup_offloads, teardown);
