@@ -33,6 +33,8 @@ struct ha_local {
     bool entered;  /* START or THAW sent */
     bool freezing; /* FREEZE sent, not answered */
     bool restart, thawing, stopping, discarded, adopted, ended, guest_shutdown;
+    char
+        guest_agent[16]; /* as the VMM last said; empty: its machine has no port for it */
     enum ha_vm_outcome outcome;
     char outcome_text[REASON_LEN_MAX + 1];
     struct os_child child;

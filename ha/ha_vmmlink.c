@@ -426,6 +426,8 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
         ha_vmmlink_close(l);
         return;
     }
+    snprintf(l->guest_agent, sizeof l->guest_agent, "%s",
+             m->guest_agent != NULL ? m->guest_agent : "");
     if (m->seq != 0 && !m->ok) {
         log_warn("vm %s: refused: %s", l->name, m->error);
         if (l->phase == LOCAL_STARTING) {

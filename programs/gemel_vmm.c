@@ -36,6 +36,7 @@ struct program {
     struct console *console;
     struct vmm_ctl *ctl;
     struct guest_agent *guest_agent;
+    enum guest_agent_state agent_told;
     loop_timer guest_timer; /* asks the guest how it is */
     struct rot_file debug_log;
     int exit_fd;
@@ -101,7 +102,7 @@ static void port_send(void *ctx, const uint8_t *bytes, uint32_t len)
 
 static void pump_port(struct program *p)
 {
-    enum guest_agent_state before = guest_agent_state(p->guest_agent), now;
+    enum guest_agent_state now;
     uint8_t bytes[1024];
     size_t len;
 
@@ -110,8 +111,12 @@ static void pump_port(struct program *p)
         guest_agent_take(p->guest_agent, bytes, len);
     }
     now = guest_agent_state(p->guest_agent);
-    if (now != before) {
+    if (now != p->agent_told) {
+        p->agent_told = now;
         log_info("vm %s: guest agent: %s", p->opts.name, guest_agent_state_str(now));
+        if (p->ctl) {
+            vmm_ctl_guest(p->ctl);
+        }
     }
 }
 
@@ -120,6 +125,7 @@ static void on_guest_timer(void *data)
     struct program *p = data;
 
     guest_agent_tick(p->guest_agent);
+    pump_port(p); /* it may have stopped answering */
     (void)engine_balloon_poll(p->engine);
     (void)loop_timer_add(p->loop, GUEST_AGENT_PERIOD_MS * NSEC_PER_MSEC, on_guest_timer,
                          p, &p->guest_timer);

@@ -195,6 +195,13 @@ void vmm_ctl_notice(struct vmm_ctl *ctl, const struct engine_status *s)
     }
 }
 
+void vmm_ctl_guest(struct vmm_ctl *ctl)
+{
+    if (ctl->agent) {
+        (void)send_reply(ctl->agent, 0, NULL);
+    }
+}
+
 /* Requests
  * ---------------------------------------------------------------------------------- */
 

@@ -28,5 +28,7 @@ int vmm_ctl_open(struct loop *loop, const struct vmm_ctl_conf *conf,
 void vmm_ctl_close(struct vmm_ctl *ctl);
 /* Sends a change of state to the agent, and the replies that waited for it. */
 void vmm_ctl_notice(struct vmm_ctl *ctl, const struct engine_status *status);
+/* The guest agent's state has changed: the agent is told at once. */
+void vmm_ctl_guest(struct vmm_ctl *ctl);
 /* engine_take_saved had an outcome. */
 void vmm_ctl_saved(struct vmm_ctl *ctl, const struct engine_saved *saved);
