@@ -40,6 +40,7 @@ static const struct kind_class kind_table[CTL_KIND_COUNT] = {
     [CTL_VMM_REQUEST] = {&gemel__vmm_request__descriptor, {{"reason", TEXT_MAX}}},
     [CTL_VMM_REPORT] = {&gemel__vmm_report__descriptor,
                         {{"error", TEXT_MAX},
+                         {"guest_agent", NODE_NAME_MAX},
                          {"vm", ID_LEN},
                          {"instance", ID_LEN},
                          {"reason", TEXT_MAX}}},

@@ -402,6 +402,25 @@ static int check_ha(const struct conf_vm *vm, struct conf_error *ret_error)
     return 0;
 }
 
+/* Limits would make what a lockstep guest sees depend on the clock of one host. */
+static int check_no_limits(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    static const char why[] = "a lockstep machine has no limits; remove it";
+
+    for (unsigned i = 0; i < vm->disk_count; i++) {
+        if (vm->disk[i].bps != 0 || vm->disk[i].iops != 0) {
+            return refuse(ret_error, "disks", i, vm->disk[i].bps != 0 ? "bps" : "iops",
+                          why);
+        }
+    }
+    for (unsigned i = 0; i < vm->nic_count; i++) {
+        if (vm->nic[i].bps != 0 || vm->nic[i].pps != 0) {
+            return refuse(ret_error, "nics", i, vm->nic[i].bps != 0 ? "bps" : "pps", why);
+        }
+    }
+    return 0;
+}
+
 static int check_standard(const struct conf_vm *vm, struct conf_error *ret_error)
 {
     if (vm->cpus > CONF_STANDARD_CPUS_MAX) {
@@ -427,7 +446,7 @@ static int check_lockstep(const struct conf_vm *vm, struct conf_error *ret_error
             ret_error, NULL, NONE, vm->nic_count > 0 ? "nics" : "disks",
             "a lockstep machine has 8 slots for disks and nics together; remove some");
     }
-    return 0;
+    return check_no_limits(vm, ret_error);
 }
 
 int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)

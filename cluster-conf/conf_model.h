@@ -84,10 +84,16 @@ struct conf_cluster {
     struct conf_fence_device device[CONF_FENCE_DEVICES_MAX];
 };
 
+/* What EIO and ENOSPC of a disk lead to. */
+enum conf_disk_error { CONF_DISK_REPORT = 1, CONF_DISK_PAUSE, CONF_DISK_STOP };
+
 struct conf_disk {
     char path[PATH_LEN_MAX]; /* relative to the VM directory, or absolute */
     char serial[21];
     bool read_only;
+    enum conf_disk_error on_error;
+    uint64_t bps; /* bytes per second; 0: no limit */
+    uint32_t iops;
 };
 
 struct conf_nic {
@@ -95,6 +101,8 @@ struct conf_nic {
     char bridge[16]; /* empty: the node's */
     uint16_t vlan;   /* 0: none */
     uint16_t mtu;    /* 0: the bridge's */
+    uint64_t bps;    /* bytes per second, each direction; 0: no limit */
+    uint32_t pps;
 };
 
 #define CONF_LOCKSTEP_SLOTS                                                              \

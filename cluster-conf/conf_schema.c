@@ -188,6 +188,11 @@ static const struct conf_field boot_fields[] = {
     {.key = NULL},
 };
 
+static const struct conf_word disk_error_words[] = {{"report", CONF_DISK_REPORT},
+                                                    {"pause", CONF_DISK_PAUSE},
+                                                    {"stop", CONF_DISK_STOP},
+                                                    {NULL, 0}};
+
 static const struct conf_field disk_fields[] = {
     {"path", CONF_TYPE_PATH, true, AT(struct conf_disk, path), .example = "disk0.img",
      .help = "raw image or block device; relative to the VM's directory, or absolute"},
@@ -195,6 +200,14 @@ static const struct conf_field disk_fields[] = {
      .help = "what the guest reads as serial number, at most 20 bytes"},
     {"read_only", CONF_TYPE_BOOL, false, AT(struct conf_disk, read_only),
      .fallback = "false", .help = "the guest may not write"},
+    {"on_error", CONF_TYPE_ENUM, false, AT(struct conf_disk, on_error),
+     .words = disk_error_words, .fallback = "report",
+     .help = "EIO, ENOSPC: report to the guest, pause the VM (thaw tries again), or stop "
+             "it; a failed flush is never tried again"},
+    {"bps", CONF_TYPE_SIZE, false, AT(struct conf_disk, bps), .max = TIB,
+     .example = "100MiB", .help = "bytes per second; default: no limit"},
+    {"iops", CONF_TYPE_COUNT, false, AT(struct conf_disk, iops), .max = UINT32_MAX,
+     .fallback = "0", .help = "requests per second; 0: no limit"},
     {.key = NULL},
 };
 
@@ -207,6 +220,11 @@ static const struct conf_field nic_fields[] = {
      .fallback = "0", .help = "VLAN of the port; 0: none"},
     {"mtu", CONF_TYPE_COUNT, false, AT(struct conf_nic, mtu), .min = 0, .max = 65535,
      .fallback = "0", .help = "0: the bridge's; else at least 68"},
+    {"bps", CONF_TYPE_SIZE, false, AT(struct conf_nic, bps), .max = TIB,
+     .example = "100MiB",
+     .help = "bytes per second in each direction; default: no limit"},
+    {"pps", CONF_TYPE_COUNT, false, AT(struct conf_nic, pps), .max = UINT32_MAX,
+     .fallback = "0", .help = "packets per second in each direction; 0: no limit"},
     {.key = NULL},
 };
 

@@ -415,6 +415,7 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
 {
     const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
     char instance[UUID_STR_LEN + 1], claim[160];
+    const char *agent;
     json_object *o;
 
     if (vm == NULL) {
@@ -426,6 +427,10 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
     snprintf(claim, sizeof claim, "owner.%" PRIu64 ": %s, instance %s", vm->epoch,
              node_name(d, vm->owner), instance);
     put_str(o, "claim", vm->epoch != 0 ? claim : "-");
+    agent = d->vmm != NULL ? ha_vmm_guest_agent(d->vmm, vm->uuid) : NULL;
+    if (agent != NULL) {
+        put_str(o, "guest_agent", agent);
+    }
     return finish(o);
 }
 

@@ -1052,6 +1052,13 @@ unsigned ha_vmm_count(const struct ha_vmm *vmm)
     return count;
 }
 
+const char *ha_vmm_guest_agent(const struct ha_vmm *vmm, struct uuid vm)
+{
+    const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);
+
+    return l == NULL || l->guest_agent[0] == '\0' ? NULL : l->guest_agent;
+}
+
 bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, size_t cap)
 {
     const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);

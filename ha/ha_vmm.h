@@ -47,5 +47,8 @@ void ha_vmm_freeze(struct ha_vmm *vmm, struct uuid vm, const char *why);
 void ha_vmm_lease(struct ha_vmm *vmm, struct uuid vm, uint32_t lease_ms,
                   uint64_t from_ns);
 unsigned ha_vmm_count(const struct ha_vmm *vmm);
+/* Whether the guest agent of a VM of this node answers: "none", "connected", "answers";
+ * NULL: not known here. */
+const char *ha_vmm_guest_agent(const struct ha_vmm *vmm, struct uuid vm);
 /* Path of the console socket; false when the VM is not here. */
 bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, size_t cap);

@@ -66,6 +66,8 @@ struct ha_local {
     bool refused;        /* by the VMM: START, so the guest was never entered */
     bool resume_refused; /* nothing of it ran, for a reason that stays */
     bool reverted_state; /* REVERT: digest names a state to go on from */
+    char
+        guest_agent[16]; /* as the VMM last said; empty: its machine has no port for it */
     enum ha_vm_outcome outcome;
     char outcome_text[REASON_LEN_MAX + 1];
     struct os_child child;

@@ -160,6 +160,21 @@ static void path_option(struct command *c, struct ha_local *l, const char *name,
     }
 }
 
+/* Appends ",NAME=VALUE" for each that is not 0. */
+static void put_limits(char *value, size_t cap, const char *bytes_name, uint64_t bytes,
+                       const char *count_name, uint32_t count)
+{
+    size_t used = strlen(value);
+
+    if (bytes != 0) {
+        snprintf(value + used, cap - used, ",%s=%" PRIu64, bytes_name, bytes);
+        used = strlen(value);
+    }
+    if (count != 0) {
+        snprintf(value + used, cap - used, ",%s=%" PRIu32, count_name, count);
+    }
+}
+
 static void put_disks(struct command *c, struct ha_local *l)
 {
     for (unsigned i = 0; i < l->conf->disk_count; i++) {
@@ -170,6 +185,13 @@ static void put_disks(struct command *c, struct ha_local *l)
         snprintf(value, sizeof value, "path=%s%s%s%s", path,
                  disk->serial[0] != '\0' ? ",serial=" : "", disk->serial,
                  disk->read_only ? ",readonly" : "");
+        put_limits(value, sizeof value, "bps", disk->bps, "iops", disk->iops);
+        if (disk->on_error == CONF_DISK_PAUSE || disk->on_error == CONF_DISK_STOP) {
+            size_t used = strlen(value);
+
+            snprintf(value + used, sizeof value - used, ",on-error=%s",
+                     disk->on_error == CONF_DISK_PAUSE ? "pause" : "stop");
+        }
         arg(c, "--disk");
         arg(c, value);
     }
@@ -185,6 +207,21 @@ static void put_boot(struct command *c, struct ha_local *l)
     }
     if (l->conf->initrd[0] != '\0') {
         path_option(c, l, "--initrd", l->conf->initrd, "");
+    }
+}
+
+static void put_nics(struct command *c, struct ha_local *l, const int *taps)
+{
+    for (unsigned i = 0; i < l->conf->nic_count; i++) {
+        const struct conf_nic *nic = &l->conf->nic[i];
+        const uint8_t *m = nic->mac;
+        char value[128];
+
+        snprintf(value, sizeof value, "fd=%d,mac=%02x:%02x:%02x:%02x:%02x:%02x", taps[i],
+                 m[0], m[1], m[2], m[3], m[4], m[5]);
+        put_limits(value, sizeof value, "bps", nic->bps, "pps", nic->pps);
+        arg(c, "--nic");
+        arg(c, value);
     }
 }
 
@@ -213,12 +250,7 @@ static bool build(struct command *c, struct ha_local *l, int listen_fd, const in
         option(c, "--append", "%s", l->conf->cmdline);
     }
     put_disks(c, l);
-    for (unsigned i = 0; i < l->conf->nic_count; i++) {
-        const uint8_t *m = l->conf->nic[i].mac;
-
-        option(c, "--nic", "fd=%d,mac=%02x:%02x:%02x:%02x:%02x:%02x", taps[i], m[0], m[1],
-               m[2], m[3], m[4], m[5]);
-    }
+    put_nics(c, l, taps);
     option(c, "--console-log", "%s/console.log", l->log_dir);
     option(c, "--console", "%s", l->console_path);
     option(c, "--control-fd", "%d", listen_fd);
@@ -438,6 +470,8 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
         ha_vmmsave_saved(l, m->ok ? NULL : m->error);
         return;
     }
+    snprintf(l->guest_agent, sizeof l->guest_agent, "%s",
+             m->guest_agent != NULL ? m->guest_agent : "");
     if (m->seq != 0 && !m->ok) {
         log_warn("vm %s: refused: %s", l->name, m->error);
         if (m->seq == l->start_seq && l->phase == LOCAL_STARTING) {

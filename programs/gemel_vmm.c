@@ -20,6 +20,7 @@
 #include "vmm/blk_uring.h"
 #include "vmm/console.h"
 #include "vmm/dev.h"
+#include "vmm/guest_agent.h"
 #include "vmm/net_tap.h"
 #include "vmm/rot_file.h"
 #include "vmm/sandbox.h"
@@ -34,6 +35,9 @@ struct program {
     struct engine *engine;
     struct console *console;
     struct vmm_ctl *ctl;
+    struct guest_agent *guest_agent;
+    enum guest_agent_state agent_told;
+    loop_timer guest_timer; /* asks the guest how it is */
     struct rot_file debug_log;
     int exit_fd;
     loop_timer kill_timer;
@@ -86,6 +90,47 @@ static void take_notices(struct program *p)
     }
 }
 
+/* The guest's agent
+ * ------------------------------------------------------------------------ */
+
+static void port_send(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    struct program *p = ctx;
+
+    (void)engine_port_send(p->engine, bytes, len);
+}
+
+static void pump_port(struct program *p)
+{
+    enum guest_agent_state now;
+    uint8_t bytes[1024];
+    size_t len;
+
+    guest_agent_port(p->guest_agent, engine_port_open(p->engine));
+    while ((len = byte_ring_get(engine_port_out(p->engine), bytes, sizeof bytes)) > 0) {
+        guest_agent_take(p->guest_agent, bytes, len);
+    }
+    now = guest_agent_state(p->guest_agent);
+    if (now != p->agent_told) {
+        p->agent_told = now;
+        log_info("vm %s: guest agent: %s", p->opts.name, guest_agent_state_str(now));
+        if (p->ctl) {
+            vmm_ctl_guest(p->ctl);
+        }
+    }
+}
+
+static void on_guest_timer(void *data)
+{
+    struct program *p = data;
+
+    guest_agent_tick(p->guest_agent);
+    pump_port(p); /* it may have stopped answering */
+    (void)engine_balloon_poll(p->engine);
+    (void)loop_timer_add(p->loop, GUEST_AGENT_PERIOD_MS * NSEC_PER_MSEC, on_guest_timer,
+                         p, &p->guest_timer);
+}
+
 static void take_saved(struct program *p)
 {
     struct engine_saved saved;
@@ -111,6 +156,7 @@ static int on_engine_event(int fd, int revents, void *data)
     (void)fd, (void)revents;
     engine_event_clear(p->engine);
     console_pump(p->console);
+    pump_port(p);
     if (p->opts.debug_log) {
         pump_debug(p);
     }
@@ -130,7 +176,7 @@ static int on_disk_event(int fd, int revents, void *data)
 
 static int on_tap(int fd, int revents, void *data)
 {
-    static uint8_t frame[NET_FRAME_MAX];
+    static uint8_t frame[NET_HEADER_LEN + NET_FRAME_MAX];
     struct program *p = data;
 
     (void)revents;
@@ -182,6 +228,7 @@ static void on_term(int signo, void *data)
         (void)engine_end(p->engine, RUN_END_KILLED, "SIGTERM");
         return;
     }
+    (void)guest_agent_shutdown(p->guest_agent);
     p->kill_armed = loop_timer_add(p->loop, POWERDOWN_GRACE_NS, on_kill_timer, p,
                                    &p->kill_timer) == 0;
 }
@@ -193,8 +240,12 @@ static void on_term(int signo, void *data)
 static int open_nics(struct vmm_opts *o, struct vmm_error *err)
 {
     for (unsigned i = 0; i < o->engine.nic_count; i++) {
-        int r = o->nic_tap[i][0] ? net_tap_open(o->nic_tap[i], &o->engine.nic[i].fd, err)
-                                 : net_tap_adopt(o->engine.nic[i].fd, err);
+        struct engine_nic_conf *nic = &o->engine.nic[i];
+        int r;
+
+        nic->offloads = o->engine.machine == MACHINE_STANDARD;
+        r = o->nic_tap[i][0] ? net_tap_open(o->nic_tap[i], nic->offloads, &nic->fd, err)
+                             : net_tap_adopt(nic->fd, &nic->offloads, err);
 
         if (r < 0) {
             return r;
@@ -219,6 +270,10 @@ static int watch(struct program *p, struct vmm_error *err)
     }
     if (r >= 0) {
         r = loop_signal_add(p->loop, SIGINT, on_term, p);
+    }
+    if (r >= 0 && p->opts.engine.machine == MACHINE_STANDARD) {
+        r = loop_timer_add(p->loop, GUEST_AGENT_PERIOD_MS * NSEC_PER_MSEC, on_guest_timer,
+                           p, &p->guest_timer);
     }
     return r < 0 ? vmm_fail(err, r, "cannot set up the event loop: %s", strerror(-r)) : 0;
 }
@@ -246,7 +301,8 @@ static int open_control(struct program *p, struct vmm_error *err)
     struct vmm_ctl_conf cc = {.listen_fd = p->opts.control_fd,
                               .vm = p->opts.uuid,
                               .instance = p->opts.instance,
-                              .engine = p->engine};
+                              .engine = p->engine,
+                              .guest_agent = p->guest_agent};
     int r;
 
     if (p->opts.control_path) {
@@ -302,6 +358,10 @@ static int setup(struct program *p, struct vmm_error *err)
     }
     if (r >= 0) {
         r = loop_new(&p->loop);
+    }
+    if (r >= 0) {
+        p->guest_agent = guest_agent_new(port_send, p);
+        r = p->guest_agent ? 0 : vmm_fail(err, -ENOMEM, "no memory for the guest agent");
     }
     if (r >= 0) {
         r = open_outputs(p, err);
@@ -382,6 +442,7 @@ static void teardown(struct program *p)
     }
     console_close(p->console);
     rot_file_close(&p->debug_log);
+    guest_agent_free(p->guest_agent);
     engine_close(p->engine);
     loop_free(p->loop);
     if (p->exit_fd >= 0) {

@@ -74,10 +74,13 @@ static const struct {
     {"initrd", OPT_INITRD, "FILE", "with --kernel: its initial RAM disk"},
     {"append", OPT_APPEND, "TEXT",
      "command line of the kernel, or for firmware (fw_cfg opt/gemel/cmdline)"},
-    {"disk", OPT_DISK, "path=FILE[,serial=S][,readonly]",
-     "raw disk; repeatable, in order"},
-    {"nic", OPT_NIC, "tap=NAME|fd=N[,mac=MAC]",
-     "network card on an existing tap; repeatable"},
+    {"disk", OPT_DISK,
+     "path=FILE[,serial=S][,readonly][,on-error=report|pause|stop][,bps=SIZE][,iops=N]",
+     "raw disk; repeatable, in order. on-error: of EIO and ENOSPC, default report; "
+     "bps, iops: limits (machine standard)"},
+    {"nic", OPT_NIC, "tap=NAME|fd=N[,mac=MAC][,bps=SIZE][,pps=N]",
+     "network card on an existing tap; repeatable. bps, pps: limits in each direction "
+     "(machine standard)"},
     {"console-log", OPT_CONSOLE_LOG, "FILE", "serial output, rotated by size"},
     {"console", OPT_CONSOLE, "SOCKET",
      "Unix stream socket to attach to the serial console"},
@@ -214,15 +217,40 @@ static int parse_uuid(const char *option, const char *text, struct uuid *ret_uui
                        option, text);
 }
 
+static int parse_count(const char *option, const char *text, uint64_t *ret_count)
+{
+    return text_u64(text, 1, UINT32_MAX, ret_count)
+               ? 0
+               : wrong("--%s=%s: a number of at least 1", option, text);
+}
+
+static int parse_policy(const char *text, enum engine_disk_policy *ret_policy)
+{
+    static const char *const word[] = {[ENGINE_DISK_REPORT] = "report",
+                                       [ENGINE_DISK_PAUSE] = "pause",
+                                       [ENGINE_DISK_STOP] = "stop"};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(word); i++) {
+        if (strcmp(text, word[i]) == 0) {
+            *ret_policy = (enum engine_disk_policy)i;
+            return 0;
+        }
+    }
+    return wrong("--disk on-error=%s: report, pause or stop", text);
+}
+
 static int parse_disk(struct engine_conf *conf, char *text)
 {
+    int r = 0;
+
     struct engine_disk_conf disk = {0};
     char *save = NULL;
 
     if (conf->disk_count == VM_DISKS_MAX) {
         return wrong("too many disks: at most %d", VM_DISKS_MAX);
     }
-    for (char *t = strtok_r(text, ",", &save); t; t = strtok_r(NULL, ",", &save)) {
+    for (char *t = strtok_r(text, ",", &save); t && r == 0;
+         t = strtok_r(NULL, ",", &save)) {
         if (strncmp(t, "path=", 5) == 0) {
             if (!text_copy(disk.path, sizeof disk.path, t + 5)) {
                 return wrong("--disk: the path is longer than %zu bytes",
@@ -234,10 +262,20 @@ static int parse_disk(struct engine_conf *conf, char *text)
             }
         } else if (strcmp(t, "readonly") == 0) {
             disk.read_only = true;
+        } else if (strncmp(t, "on-error=", 9) == 0) {
+            r = parse_policy(t + 9, &disk.on_error);
+        } else if (strncmp(t, "bps=", 4) == 0) {
+            r = parse_size("disk bps", t + 4, &disk.bytes_per_s);
+        } else if (strncmp(t, "iops=", 5) == 0) {
+            r = parse_count("disk iops", t + 5, &disk.requests_per_s);
         } else {
-            return wrong("--disk: unknown part '%s'; known are path=, serial=, readonly",
+            return wrong("--disk: unknown part '%s'; known are path=, serial=, readonly, "
+                         "on-error=, bps=, iops=",
                          t);
         }
+    }
+    if (r < 0) {
+        return r;
     }
     if (!disk.path[0]) {
         return wrong("--disk: path= is missing");
@@ -287,8 +325,13 @@ static int parse_nic(struct vmm_opts *o, char *text)
             r = parse_fd("nic fd", t + 3, &nic.fd);
         } else if (strncmp(t, "mac=", 4) == 0) {
             r = parse_mac(t + 4, nic.mac);
+        } else if (strncmp(t, "bps=", 4) == 0) {
+            r = parse_size("nic bps", t + 4, &nic.bytes_per_s);
+        } else if (strncmp(t, "pps=", 4) == 0) {
+            r = parse_count("nic pps", t + 4, &nic.packets_per_s);
         } else {
-            return wrong("--nic: unknown part '%s'; known are tap=, fd=, mac=", t);
+            return wrong(
+                "--nic: unknown part '%s'; known are tap=, fd=, mac=, bps=, pps=", t);
         }
     }
     if (r == 0 && (tap[0] != '\0') == (nic.fd >= 0)) {
@@ -432,6 +475,21 @@ static int take(struct vmm_opts *o, int value, char *arg)
     }
 }
 
+static bool any_limit(const struct engine_conf *conf)
+{
+    for (unsigned i = 0; i < conf->disk_count; i++) {
+        if (conf->disk[i].bytes_per_s != 0 || conf->disk[i].requests_per_s != 0) {
+            return true;
+        }
+    }
+    for (unsigned i = 0; i < conf->nic_count; i++) {
+        if (conf->nic[i].bytes_per_s != 0 || conf->nic[i].packets_per_s != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int check(const struct vmm_opts *o)
 {
     if (o->probe) {
@@ -456,6 +514,9 @@ static int check(const struct vmm_opts *o)
     }
     if (o->restore_path && !o->run) {
         return wrong("--restore needs --run: an agent sends the state with its START");
+    }
+    if (o->engine.machine == MACHINE_LOCKSTEP && any_limit(&o->engine)) {
+        return wrong("bps, iops, pps: machine lockstep has no limits");
     }
     if (o->gid && !o->user_given) {
         return wrong("--gid without --uid");

@@ -23,9 +23,9 @@ enum input_type {
     INPUT_NONE = 0,
     INPUT_CLOCK,     /* now_ns */
     INPUT_SERIAL_RX, /* data, len <= SERIAL_RX_MAX */
-    INPUT_NET_RX,    /* data: one frame with its virtio_net_hdr already stripped, len <=
-                        NET_FRAME_MAX */
-    INPUT_BLK_DONE,  /* slot, generation, status, data (reads: the bytes read) */
+    INPUT_NET_RX, /* data: one frame of at most NET_FRAME_MAX; a nic with offloads: after
+                     its virtio_net_hdr_v1 (NET_HEADER_LEN), which the network made */
+    INPUT_BLK_DONE, /* slot, generation, status, data (reads: the bytes read) */
     INPUT_POWER_BUTTON,
     INPUT_RTC_BASE, /* now_ns: wall-clock seconds x 1e9 at machine time 0; once, before
                        the first entry */
@@ -33,6 +33,12 @@ enum input_type {
     INPUT_EPOCH,    /* value: the claim's epoch, for the guest's fw_cfg; before the first
                        entry, and after each claim */
     INPUT_NOTIFY,   /* value: queue whose doorbell rang (machine_ops.doorbell) */
+    INPUT_ENTROPY,  /* data: random bytes, len <= ENTROPY_MAX; the answer to
+                       effects.entropy_wanted */
+    INPUT_PORT_RX,  /* data: bytes for the guest agent's port, len <= PORT_RX_MAX */
+    INPUT_BALLOON,  /* value: pages that the balloon should have */
+    INPUT_BALLOON_POLL, /* fresh statistics are wanted */
+    INPUT_ANNOUNCE,     /* the guest should tell its network where it is now */
     INPUT_TYPE_COUNT,
 };
 
@@ -69,12 +75,26 @@ struct blk_request {
 #define EFFECT_REQUESTS_MAX VIRTQ_SIZE_MAX
 #define EFFECT_FRAMES_MAX   VIRTQ_SIZE_MAX
 #define NET_FRAME_MAX       65550
+#define NET_HEADER_LEN      12
 #define SERIAL_RX_MAX       64
+#define ENTROPY_MAX         256
+#define PORT_RX_MAX         1024
+#define EFFECT_RANGES_MAX   64
 #define EFFECT_IRQ_CONFIG   (UINT32_C(1) << 31)
+
+/* What a guest can do with frames from the network (effects.net_offload). */
+#define NET_OFFLOAD_CSUM 1u
+#define NET_OFFLOAD_TSO4 2u
+#define NET_OFFLOAD_TSO6 4u
 
 struct net_frame_out {
     const uint8_t *data; /* in effects->frame_bytes */
     uint32_t len;
+};
+
+struct gpa_range {
+    struct gpa base;
+    uint64_t len;
 };
 
 /* What an access or an input led to. The caller clears it before a call and carries it
@@ -93,13 +113,19 @@ struct effects {
     bool shutdown;                   /* power off wanted */
     bool watchdog;                   /* the guest's watchdog has bitten */
     uint8_t panic;                   /* pvpanic event bits, 0: none */
-    uint8_t bytes[EFFECT_BYTES_MAX]; /* serial, debug port */
+    uint8_t bytes[EFFECT_BYTES_MAX]; /* serial, debug port, agent's port */
     uint32_t byte_count;
     struct blk_request request[EFFECT_REQUESTS_MAX];
     uint32_t request_count;
     struct net_frame_out frame[EFFECT_FRAMES_MAX];
     uint32_t frame_count;
-    uint8_t *frame_bytes; /* arena of the caller for outgoing frames */
+    bool net_offload_set;
+    uint8_t net_offload;      /* bits of NET_OFFLOAD_ */
+    bool port_set, port_open; /* the guest has opened or closed the agent's port */
+    struct gpa_range range[EFFECT_RANGES_MAX]; /* whole pages of RAM for the host */
+    uint32_t range_count;
+    uint32_t entropy_wanted; /* bytes that a driver waits for */
+    uint8_t *frame_bytes;    /* arena of the caller for outgoing frames */
     uint32_t frame_bytes_len, frame_bytes_cap;
     uint32_t dropped; /* what did not fit: counted, never overflowed */
     bool again; /* more work of the same call is left: carry this out, clear, then call
@@ -114,6 +140,9 @@ static inline void effects_clear(struct effects *fx)
     fx->reset = fx->shutdown = fx->watchdog = fx->again = false;
     fx->panic = 0;
     fx->queue_irq = 0;
+    fx->entropy_wanted = fx->range_count = 0;
+    fx->port_set = fx->port_open = fx->net_offload_set = false;
+    fx->net_offload = 0;
     fx->wake_at_ns = UINT64_MAX;
     fx->byte_count = fx->request_count = fx->frame_count = fx->frame_bytes_len =
         fx->dropped = 0;

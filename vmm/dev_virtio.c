@@ -119,6 +119,9 @@ void virtio_write_status(struct virtio *v, uint8_t value, struct effects *fx)
         added &= (uint8_t)~VIRTIO_STATUS_DRIVER_OK;
     }
     v->status |= added;
+    if ((added & VIRTIO_STATUS_DRIVER_OK) != 0 && v->class->started != NULL) {
+        v->class->started(v, fx);
+    }
 }
 
 struct virtq *virtio_queue(struct virtio *v, uint32_t index)

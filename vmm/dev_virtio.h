@@ -19,6 +19,8 @@
 #define VIRTIO_ID_NET             1
 #define VIRTIO_ID_BLK             2
 #define VIRTIO_ID_CONSOLE         3
+#define VIRTIO_ID_RNG             4
+#define VIRTIO_ID_BALLOON         5
 
 #define VIRTIO_F_EVENT_IDX        (UINT64_C(1) << 29)
 #define VIRTIO_F_VERSION_1        (UINT64_C(1) << 32)
@@ -46,6 +48,8 @@ struct virtio_class {
     void (*config_write)(void *dev, uint32_t offset, unsigned len, uint32_t value,
                          struct effects *fx);
     void (*notify)(void *dev, struct gmem *gm, unsigned queue, struct effects *fx);
+    /* DRIVER_OK: features and queues are what they will be. May be NULL. */
+    void (*started)(void *dev, struct effects *fx);
     /* The driver's reset, after the queues have been. */
     void (*reset)(void *dev, struct effects *fx);
 };

@@ -3,20 +3,49 @@
 
 #include <string.h>
 
+#define NET_F_CSUM       (UINT64_C(1) << 0)
+#define NET_F_GUEST_CSUM (UINT64_C(1) << 1)
+#define NET_F_GUEST_TSO4 (UINT64_C(1) << 7)
+#define NET_F_GUEST_TSO6 (UINT64_C(1) << 8)
+#define NET_F_HOST_TSO4  (UINT64_C(1) << 11)
+#define NET_F_HOST_TSO6  (UINT64_C(1) << 12)
+#define NET_F_MRG_RXBUF  (UINT64_C(1) << 15)
+#define NET_F_CTRL_VQ    (UINT64_C(1) << 17)
+#define NET_F_ANNOUNCE   (UINT64_C(1) << 21)
+#define NET_S_ANNOUNCE   2
+#define NET_OFFLOADS                                                                     \
+    (NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |               \
+     NET_F_HOST_TSO4 | NET_F_HOST_TSO6 | NET_F_MRG_RXBUF | NET_F_CTRL_VQ |               \
+     NET_F_ANNOUNCE)
+/* The header, 5.1.6 */
+#define HDR_NEEDS_CSUM  1
+#define HDR_DATA_VALID  2
+#define HDR_GSO_TCPV4   1
+#define HDR_GSO_TCPV6   4
+#define HDR_FLAGS       0
+#define HDR_GSO_TYPE    1
+#define HDR_NUM_BUFFERS 10
+/* Control, 5.1.6.5 */
+#define CTRL_ANNOUNCE 3
+#define CTRL_ACK      0
+#define CTRL_OK       0
+#define CTRL_ERR      1
 #define NET_F_MAC     (UINT64_C(1) << 5)
 #define NET_F_STATUS  (UINT64_C(1) << 16)
 #define NET_S_LINK_UP 1
 #define CONFIG_LEN    8 /* mac, status */
 #define BACKLOG_HEAD  4
 
-_Static_assert(VNET_BACKLOG_LEN >= NET_FRAME_MAX + BACKLOG_HEAD, "one frame always fits");
+_Static_assert(VNET_BACKLOG_LEN >= NET_FRAME_MAX + NET_HEADER_LEN + BACKLOG_HEAD,
+               "one frame always fits");
 
 static void vnet_config(const void *dev, uint8_t *buf)
 {
     const struct vnet *net = dev;
 
     memcpy(buf, net->mac, sizeof net->mac);
-    buf[6] = net->link_up ? NET_S_LINK_UP : 0;
+    buf[6] = (uint8_t)((net->link_up ? NET_S_LINK_UP : 0) |
+                       (net->announce ? NET_S_ANNOUNCE : 0));
     buf[7] = 0;
 }
 
@@ -25,43 +54,179 @@ static bool event_idx(const struct vnet *net)
     return virtio_has(&net->virtio, VIRTIO_F_EVENT_IDX);
 }
 
+/* Limits -------------------------------------------------------------------------- */
+
+static bool rate_open(const struct vnet *net, const struct vnet_rate *rate)
+{
+    return rate_ready(&rate->bytes, net->now_ns) &&
+           rate_ready(&rate->packets, net->now_ns);
+}
+
+static void rate_count(const struct vnet *net, struct vnet_rate *rate, uint32_t len)
+{
+    rate_charge(&rate->bytes, net->now_ns, len);
+    rate_charge(&rate->packets, net->now_ns, 1);
+}
+
+static uint64_t rate_opens_at(const struct vnet *net, const struct vnet_rate *rate)
+{
+    uint64_t bytes = rate_ready_at(&rate->bytes), packets = rate_ready_at(&rate->packets);
+
+    return rate_open(net, rate) ? UINT64_MAX : bytes > packets ? bytes : packets;
+}
+
+/* One direction is shut: to be woken when the first of them opens. */
+static void wake_for_rates(const struct vnet *net, struct effects *fx)
+{
+    uint64_t rx = rate_opens_at(net, &net->rx_rate),
+             tx = rate_opens_at(net, &net->tx_rate);
+
+    effects_wake(fx, rx < tx ? rx : tx);
+}
+
 /* Receiving ----------------------------------------------------------------------- */
 
 enum rx_result { RX_DONE = 0, RX_NO_BUFFER, RX_TOO_BIG, RX_BROKEN };
 
-/* One frame into the next chain of the driver. A chain that is too small stays in the
- * ring. */
-static enum rx_result rx_place(struct vnet *net, struct gmem *gm, const uint8_t *frame,
-                               uint32_t len)
+/* Bytes before the frame in the backlog, in inputs and in what is sent. */
+static uint32_t header_len(const struct vnet *net)
 {
-    static const uint8_t header[VNET_HEADER_LEN] = {[10] = 1}; /* num_buffers = 1 */
-    struct virtq *q = &net->virtio.queue[VNET_QUEUE_RX];
-    struct virtq_chain chain;
-    const struct virtq_seg *seg;
+    return net->offloads ? VNET_HEADER_LEN : 0;
+}
 
-    switch (virtq_pop(q, gm, &chain)) {
-    case VIRTQ_EMPTY:
-        return RX_NO_BUFFER;
-    case VIRTQ_BROKEN:
-        return RX_BROKEN;
-    case VIRTQ_CHAIN:
-        break;
+/* Whether a header asks for no more than these features allow; gso for each direction. */
+static bool header_ok(const struct vnet *net, const uint8_t *header, uint64_t csum,
+                      uint64_t tso4, uint64_t tso6)
+{
+    bool needs = (header[HDR_FLAGS] & HDR_NEEDS_CSUM) != 0;
+
+    if (needs && !virtio_has(&net->virtio, csum)) {
+        return false;
     }
-    seg = chain.seg + chain.readable_count;
-    if (chain.writable_len <
-        VNET_HEADER_LEN) { /* can never hold any frame: the driver is wrong */
-        return RX_BROKEN;
+    switch (header[HDR_GSO_TYPE]) {
+    case 0:
+        return true;
+    case HDR_GSO_TCPV4:
+        return needs && virtio_has(&net->virtio, tso4);
+    case HDR_GSO_TCPV6:
+        return needs && virtio_has(&net->virtio, tso6);
+    default:
+        return false;
     }
-    if (chain.writable_len - VNET_HEADER_LEN < len) {
-        virtq_unpop(q, &chain);
+}
+
+/* A frame on its way into the driver's buffers. */
+struct rx_frame {
+    uint8_t header[VNET_HEADER_LEN];
+    const uint8_t *data;
+    uint32_t len, placed; /* of data */
+    uint16_t count;       /* buffers used */
+    uint16_t head[VIRTQ_SIZE_MAX];
+    uint32_t written[VIRTQ_SIZE_MAX];
+};
+
+/* As much as fits into one more buffer; the first takes the header too. */
+static bool rx_fill(struct gmem *gm, const struct virtq_chain *chain,
+                    struct rx_frame *frame)
+{
+    const struct virtq_seg *seg = chain->seg + chain->readable_count;
+    uint32_t before = frame->count == 0 ? VNET_HEADER_LEN : 0, part;
+
+    if (chain->writable_len < before || chain->writable_len == 0) {
+        return false; /* can never hold any frame: the driver is wrong */
+    }
+    part = chain->writable_len - before;
+    part = part < frame->len - frame->placed ? part : frame->len - frame->placed;
+    if (!virtq_copy_to(gm, seg, chain->writable_count, before,
+                       frame->data + frame->placed, part)) {
+        return false;
+    }
+    frame->head[frame->count] = chain->head;
+    frame->written[frame->count++] = before + part;
+    frame->placed += part;
+    return true;
+}
+
+static void rx_undo(struct virtq *q, const struct rx_frame *frame)
+{
+    for (uint16_t i = frame->count; i > 0; i--) {
+        virtq_unpop(q, &(struct virtq_chain){.head = frame->head[i - 1]});
+    }
+}
+
+/* The driver must see all buffers of a frame or none, and the header says how many. */
+static bool rx_publish(struct virtq *q, struct gmem *gm, const struct virtq_chain *first,
+                       struct rx_frame *frame)
+{
+    frame->header[HDR_NUM_BUFFERS] = (uint8_t)frame->count;
+    frame->header[HDR_NUM_BUFFERS + 1] = (uint8_t)(frame->count >> 8);
+    if (!virtq_copy_to(gm, first->seg + first->readable_count, first->writable_count, 0,
+                       frame->header, VNET_HEADER_LEN)) {
+        return false;
+    }
+    for (uint16_t i = 0; i < frame->count; i++) {
+        if (!virtq_fill(q, gm, i, frame->head[i], frame->written[i])) {
+            return false;
+        }
+    }
+    return virtq_publish(q, gm, frame->count);
+}
+
+/* One frame into the next chains of the driver: one, or as many as it takes where buffers
+ * can be merged. Chains that do not hold it stay in the ring. */
+static enum rx_result rx_place(struct vnet *net, struct gmem *gm, struct rx_frame *frame)
+{
+    struct virtq *q = &net->virtio.queue[VNET_QUEUE_RX];
+    bool merge = virtio_has(&net->virtio, NET_F_MRG_RXBUF);
+    struct virtq_chain first, chain;
+
+    do {
+        struct virtq_chain *next = frame->count == 0 ? &first : &chain;
+
+        if (frame->count == q->size) { /* all there are, and it does not fit */
+            rx_undo(q, frame);
+            return RX_TOO_BIG;
+        }
+        switch (virtq_pop(q, gm, next)) {
+        case VIRTQ_EMPTY: /* a doorbell for the next one, beyond those that we had */
+            if (virtq_rearm(q, gm, event_idx(net))) {
+                continue;
+            }
+            rx_undo(q, frame);
+            return RX_NO_BUFFER;
+        case VIRTQ_BROKEN:
+            return RX_BROKEN;
+        case VIRTQ_CHAIN:
+            break;
+        }
+        if (!rx_fill(gm, next, frame)) {
+            return RX_BROKEN;
+        }
+    } while (frame->count == 0 || (merge && frame->placed < frame->len));
+    if (frame->placed < frame->len) {
+        rx_undo(q, frame);
         return RX_TOO_BIG;
     }
-    if (!virtq_copy_to(gm, seg, chain.writable_count, 0, header, VNET_HEADER_LEN) ||
-        !virtq_copy_to(gm, seg, chain.writable_count, VNET_HEADER_LEN, frame, len) ||
-        !virtq_push(q, gm, chain.head, VNET_HEADER_LEN + len)) {
-        return RX_BROKEN;
+    return rx_publish(q, gm, &first, frame) ? RX_DONE : RX_BROKEN;
+}
+
+/* `entry`: a frame as it lies in the backlog. False: this driver cannot take it. */
+static bool rx_begin(const struct vnet *net, const uint8_t *entry, uint32_t len,
+                     struct rx_frame *frame)
+{
+    uint32_t before = header_len(net);
+
+    memset(frame->header, 0, sizeof frame->header);
+    memcpy(frame->header, entry, before);
+    frame->data = entry + before;
+    frame->len = len - before;
+    frame->placed = 0;
+    frame->count = 0;
+    if (!virtio_has(&net->virtio, NET_F_GUEST_CSUM)) {
+        frame->header[HDR_FLAGS] &= (uint8_t)~HDR_DATA_VALID;
     }
-    return RX_DONE;
+    return header_ok(net, frame->header, NET_F_GUEST_CSUM, NET_F_GUEST_TSO4,
+                     NET_F_GUEST_TSO6);
 }
 
 static void rx_drop(struct vnet *net, struct effects *fx)
@@ -98,22 +263,29 @@ static void rx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
     while (net->backlog_len > 0 && virtio_running(&net->virtio)) {
         const uint8_t *entry = net->backlog + net->backlog_first;
         uint32_t len;
-        enum rx_result result;
+        enum rx_result result = RX_TOO_BIG;
+        struct rx_frame frame;
+
+        if (!rate_open(net, &net->rx_rate)) {
+            wake_for_rates(net, fx);
+            break;
+        }
 
         memcpy(&len, entry, BACKLOG_HEAD);
-        result = rx_place(net, gm, entry + BACKLOG_HEAD, len);
-        if (result == RX_NO_BUFFER && !virtq_rearm(q, gm, event_idx(net))) {
+        if (rx_begin(net, entry + BACKLOG_HEAD, len, &frame)) {
+            result = rx_place(net, gm, &frame);
+        }
+        if (result == RX_NO_BUFFER) {
             break;
         }
         if (result == RX_BROKEN) {
             virtio_broken(&net->virtio, fx);
             break;
         }
-        if (result == RX_NO_BUFFER) {
-            continue; /* a buffer came between the look and the re-arm */
-        }
         if (result == RX_TOO_BIG) {
             rx_drop(net, fx);
+        } else {
+            rate_count(net, &net->rx_rate, len);
         }
         net->backlog_first += BACKLOG_HEAD + len;
         net->backlog_len -= BACKLOG_HEAD + len;
@@ -130,7 +302,8 @@ static void rx_frame(struct vnet *net, struct gmem *gm, const struct dev_input *
                      struct effects *fx)
 {
     if (!virtio_running(&net->virtio) || !net->virtio.queue[VNET_QUEUE_RX].ready ||
-        !net->link_up || in->len < VNET_FRAME_MIN) {
+        !net->link_up || in->len < header_len(net) + VNET_FRAME_MIN ||
+        in->len - header_len(net) > NET_FRAME_MAX) {
         rx_drop(net, fx);
         return;
     }
@@ -140,11 +313,19 @@ static void rx_frame(struct vnet *net, struct gmem *gm, const struct dev_input *
 
 /* Sending ------------------------------------------------------------------------- */
 
+/* Copied already. What is not used is cleared: it goes to the host's network. */
+static bool tx_header(const struct vnet *net, uint8_t *header)
+{
+    header[HDR_FLAGS] &= HDR_NEEDS_CSUM;
+    header[HDR_NUM_BUFFERS] = header[HDR_NUM_BUFFERS + 1] = 0;
+    return header_ok(net, header, NET_F_CSUM, NET_F_HOST_TSO4, NET_F_HOST_TSO6);
+}
+
 static void tx_frame(struct vnet *net, struct gmem *gm, const struct virtq_chain *chain,
                      struct effects *fx)
 {
     uint8_t *frame = fx->frame_bytes + fx->frame_bytes_len;
-    uint32_t len;
+    uint32_t skip = VNET_HEADER_LEN - header_len(net), len;
 
     if (chain->readable_len < VNET_HEADER_LEN + VNET_FRAME_MIN ||
         chain->readable_len - VNET_HEADER_LEN > NET_FRAME_MAX || !net->link_up) {
@@ -152,9 +333,9 @@ static void tx_frame(struct vnet *net, struct gmem *gm, const struct virtq_chain
         fx->dropped++;
         return;
     }
-    len = chain->readable_len - VNET_HEADER_LEN;
-    if (!virtq_copy_from(gm, chain->seg, chain->readable_count, VNET_HEADER_LEN, frame,
-                         len)) {
+    len = chain->readable_len - skip;
+    if (!virtq_copy_from(gm, chain->seg, chain->readable_count, skip, frame, len) ||
+        (net->offloads && !tx_header(net, frame))) {
         net->tx_dropped++;
         fx->dropped++;
         return;
@@ -166,7 +347,7 @@ static void tx_frame(struct vnet *net, struct gmem *gm, const struct virtq_chain
 static bool tx_room(const struct effects *fx)
 {
     return fx->frame_count < EFFECT_FRAMES_MAX &&
-           fx->frame_bytes_cap - fx->frame_bytes_len >= NET_FRAME_MAX;
+           fx->frame_bytes_cap - fx->frame_bytes_len >= VNET_HEADER_LEN + NET_FRAME_MAX;
 }
 
 /* Sends what is queued; when the arena is full, it is emptied and we are called again. */
@@ -183,6 +364,10 @@ static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
             fx->again = true;
             break;
         }
+        if (!rate_open(net, &net->tx_rate)) {
+            wake_for_rates(net, fx);
+            break;
+        }
         status = virtq_pop(q, gm, &chain);
         if (status == VIRTQ_EMPTY) {
             if (!virtq_rearm(q, gm, event_idx(net))) {
@@ -195,6 +380,7 @@ static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
             break;
         }
         tx_frame(net, gm, &chain, fx);
+        rate_count(net, &net->tx_rate, chain.readable_len);
         if (!virtq_push(q, gm, chain.head, 0)) {
             virtio_broken(&net->virtio, fx);
             break;
@@ -202,6 +388,61 @@ static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
     }
     if (q->used_idx != used_before) {
         virtio_signal(&net->virtio, gm, VNET_QUEUE_TX, fx);
+    }
+}
+
+/* Control ------------------------------------------------------------------------- */
+
+static uint8_t control(struct vnet *net, const uint8_t command[2])
+{
+    if (command[0] == CTRL_ANNOUNCE && command[1] == CTRL_ACK &&
+        virtio_has(&net->virtio, NET_F_ANNOUNCE)) {
+        net->announce = false;
+        return CTRL_OK;
+    }
+    return CTRL_ERR;
+}
+
+static void control_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
+{
+    struct virtq *q = &net->virtio.queue[VNET_QUEUE_CTRL];
+    uint16_t used_before = q->used_idx;
+    struct virtq_chain chain;
+
+    while (virtio_running(&net->virtio)) {
+        enum virtq_status status = virtq_pop(q, gm, &chain);
+        uint8_t command[2], ack;
+
+        if (status == VIRTQ_EMPTY) {
+            if (!virtq_rearm(q, gm, event_idx(net))) {
+                break;
+            }
+            continue;
+        }
+        if (status == VIRTQ_BROKEN ||
+            !virtq_copy_from(gm, chain.seg, chain.readable_count, 0, command,
+                             sizeof command)) {
+            virtio_broken(&net->virtio, fx);
+            break;
+        }
+        ack = control(net, command);
+        if (!virtq_copy_to(gm, chain.seg + chain.readable_count, chain.writable_count, 0,
+                           &ack, sizeof ack) ||
+            !virtq_push(q, gm, chain.head, sizeof ack)) {
+            virtio_broken(&net->virtio, fx);
+            break;
+        }
+    }
+    if (q->used_idx != used_before) {
+        virtio_signal(&net->virtio, gm, VNET_QUEUE_CTRL, fx);
+    }
+}
+
+static void announce(struct vnet *net, struct effects *fx)
+{
+    if (virtio_running(&net->virtio) && virtio_has(&net->virtio, NET_F_ANNOUNCE)) {
+        net->announce = true;
+        virtio_config_changed(&net->virtio, fx);
     }
 }
 
@@ -213,6 +454,8 @@ static void vnet_notify(void *dev, struct gmem *gm, unsigned queue, struct effec
 
     if (queue == VNET_QUEUE_TX) {
         tx_drain(net, gm, fx);
+    } else if (queue == VNET_QUEUE_CTRL) {
+        control_drain(net, gm, fx);
     } else {
         virtq_rearm(&net->virtio.queue[VNET_QUEUE_RX], gm, event_idx(net));
         rx_drain(net, gm, fx);
@@ -235,6 +478,14 @@ static void vnet_input(void *dev, struct gmem *gm, const struct dev_input *in,
 
     if (in->type == INPUT_NET_RX) {
         rx_frame(net, gm, in, fx);
+    } else if (in->type == INPUT_CLOCK) {
+        net->now_ns = in->now_ns;
+        if (virtio_running(&net->virtio)) {
+            tx_drain(net, gm, fx);
+            rx_drain(net, gm, fx);
+        }
+    } else if (in->type == INPUT_ANNOUNCE) {
+        announce(net, fx);
     } else if (in->type == INPUT_LINK && net->link_up != (in->value != 0)) {
         net->link_up = in->value != 0;
         if (virtio_has(&net->virtio, NET_F_STATUS)) {
@@ -247,8 +498,33 @@ static void vnet_driver_reset(void *dev, struct effects *fx)
 {
     struct vnet *net = dev;
 
-    (void)fx;
     net->backlog_first = net->backlog_len = 0;
+    net->announce = false;
+    if (net->offloads) {
+        fx->net_offload_set = true;
+        fx->net_offload = 0;
+    }
+}
+
+unsigned vnet_offload(const struct vnet *net)
+{
+    const struct virtio *v = &net->virtio;
+
+    if (!virtio_running(v) || !virtio_has(v, NET_F_GUEST_CSUM)) {
+        return 0; /* segments without checksums are no use */
+    }
+    return NET_OFFLOAD_CSUM | (virtio_has(v, NET_F_GUEST_TSO4) ? NET_OFFLOAD_TSO4 : 0) |
+           (virtio_has(v, NET_F_GUEST_TSO6) ? NET_OFFLOAD_TSO6 : 0);
+}
+
+static void vnet_started(void *dev, struct effects *fx)
+{
+    const struct vnet *net = dev;
+
+    if (net->offloads) {
+        fx->net_offload_set = true;
+        fx->net_offload = (uint8_t)vnet_offload(net);
+    }
 }
 
 static const struct virtio_class vnet_virtio = {
@@ -261,12 +537,27 @@ static const struct virtio_class vnet_virtio = {
     .reset = vnet_driver_reset,
 };
 
-void vnet_init(struct vnet *net, const uint8_t mac[6])
+static const struct virtio_class vnet_virtio_offloads = {
+    .device_id = VIRTIO_ID_NET,
+    .queue_count = 3,
+    .queue_size_max = VNET_QUEUE_SIZE,
+    .config_len = CONFIG_LEN,
+    .config = vnet_config,
+    .notify = vnet_notify,
+    .started = vnet_started,
+    .reset = vnet_driver_reset,
+};
+
+void vnet_init(struct vnet *net, const struct vnet_conf *conf)
 {
     memset(net, 0, offsetof(struct vnet, backlog));
-    virtio_init(&net->virtio, &vnet_virtio,
-                VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | NET_F_MAC | NET_F_STATUS);
-    memcpy(net->mac, mac, sizeof net->mac);
+    virtio_init(&net->virtio, conf->offloads ? &vnet_virtio_offloads : &vnet_virtio,
+                VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | NET_F_MAC | NET_F_STATUS |
+                    (conf->offloads ? NET_OFFLOADS : 0));
+    net->offloads = conf->offloads;
+    net->rx_rate = net->tx_rate = (struct vnet_rate){
+        .bytes = rate_make(conf->bytes_per_s), .packets = rate_make(conf->packets_per_s)};
+    memcpy(net->mac, conf->mac, sizeof net->mac);
     net->link_up = true;
 }
 
@@ -289,7 +580,8 @@ static bool backlog_ok(const struct vnet *net)
         }
         memcpy(&len, net->backlog + net->backlog_first + pos, BACKLOG_HEAD);
         pos += BACKLOG_HEAD;
-        if (len < VNET_FRAME_MIN || len > NET_FRAME_MAX || len > net->backlog_len - pos) {
+        if (len < header_len(net) + VNET_FRAME_MIN ||
+            len > header_len(net) + NET_FRAME_MAX || len > net->backlog_len - pos) {
             return false;
         }
         pos += len;
@@ -310,8 +602,14 @@ static int vnet_xfer(void *dev, struct state_io *io)
     }
     virtio_xfer(&net->virtio, io);
     state_bool(io, &net->link_up);
+    state_bool(io, &net->announce);
     state_u64(io, &net->rx_dropped);
     state_u64(io, &net->tx_dropped);
+    state_u64(io, &net->now_ns);
+    rate_xfer(&net->rx_rate.bytes, io);
+    rate_xfer(&net->rx_rate.packets, io);
+    rate_xfer(&net->tx_rate.bytes, io);
+    rate_xfer(&net->tx_rate.packets, io);
     state_u32(io, &backlog_len);
     if (io->mode == STATE_LOAD) {
         net->backlog_first = net->backlog_len = 0;
@@ -328,7 +626,7 @@ static int vnet_xfer(void *dev, struct state_io *io)
         state_refuse(io, "backlog");
         net->backlog_len = 0;
     }
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < net->virtio.queue_count; i++) {
         if (virtq_in_flight_count(&net->virtio.queue[i]) > 0 &&
             (net->virtio.status & VIRTIO_STATUS_NEEDS_RESET) == 0) {
             state_refuse(io, "in_flight");

@@ -87,7 +87,9 @@ void vpci_init(struct vpci *vp, const struct virtio *v, uint64_t bar1, uint64_t 
     pci_func_add_bar(&vp->func, VPCI_BAR_REGS, VPCI_BAR_REGS_SIZE, true, bar4);
     add_cap(vp, VPCI_CAP_COMMON, CAP_LEN, VPCI_COMMON, VPCI_COMMON_LEN);
     add_cap(vp, VPCI_CAP_ISR, CAP_LEN, VPCI_ISR, 1);
-    add_cap(vp, VPCI_CAP_DEVICE, CAP_LEN, VPCI_DEVICE, v->class->config_len);
+    if (v->class->config_len > 0) { /* Linux refuses a device whose area is empty */
+        add_cap(vp, VPCI_CAP_DEVICE, CAP_LEN, VPCI_DEVICE, v->class->config_len);
+    }
     notify = add_cap(vp, VPCI_CAP_NOTIFY, CAP_NOTIFY, VPCI_NOTIFY,
                      VPCI_NOTIFY_STRIDE * v->queue_count);
     pci_func_set(&vp->func, notify + 16u, 4, VPCI_NOTIFY_STRIDE);

@@ -22,6 +22,7 @@
 #define SERIAL_OUT_RING (256u * 1024)
 #define DEBUG_RING      (64u * 1024)
 #define SERIAL_IN_RING  1024u
+#define PORT_OUT_RING   (64u * 1024)
 #define THREAD_STACK    (256u * 1024)
 
 /* Waking
@@ -246,7 +247,13 @@ void engine_idle_work(struct engine *e)
     if (fd < 0) {
         return;
     }
-    saved.result = engine_state_save(e, fd, e->save_name, &saved.bytes, &saved.err);
+    saved.result =
+        e->held_count > 0
+            ? vmm_fail(
+                  &saved.err, -EBUSY,
+                  "a request that disk %s failed waits to be tried again; thaw first",
+                  e->conf.disk[e->held[0].disk].path)
+            : engine_state_save(e, fd, e->save_name, &saved.bytes, &saved.err);
     if (saved.result == 0 && fsync(fd) < 0) {
         saved.result = vmm_fail(&saved.err, -errno, "cannot sync %s: %s", e->save_name,
                                 strerror(errno));
@@ -384,9 +391,71 @@ void engine_net_rx(struct engine *e, unsigned nic, const uint8_t *frame, uint32_
 {
     struct dev_input in = {.type = INPUT_NET_RX, .data = frame, .len = len};
 
-    if (nic < e->conf.nic_count && len <= NET_FRAME_MAX) {
+    if (nic < e->conf.nic_count && len <= NET_HEADER_LEN + NET_FRAME_MAX) {
         (void)push(e, machine_nic_dev(e->machine, nic), &in);
     }
+}
+
+/* An extra that this machine lacks has a number that the queue's reader refuses. */
+static bool push_extra(struct engine *e, enum machine_extra extra,
+                       const struct dev_input *in)
+{
+    unsigned dev_index = machine_extra_dev(e->machine, extra);
+
+    return dev_index < MACHINE_DEV_COUNT && push(e, dev_index, in);
+}
+
+bool engine_port_send(struct engine *e, const uint8_t *bytes, uint32_t len)
+{
+    struct dev_input in = {.type = INPUT_PORT_RX, .data = bytes, .len = len};
+
+    return len <= PORT_RX_MAX && push_extra(e, MACHINE_EXTRA_CONSOLE, &in);
+}
+
+bool engine_port_open(const struct engine *e)
+{
+    return atomic_load(&e->port_open);
+}
+
+struct byte_ring *engine_port_out(struct engine *e)
+{
+    return &e->port_out;
+}
+
+bool engine_balloon(struct engine *e, uint64_t bytes)
+{
+    struct dev_input in = {.type = INPUT_BALLOON, .value = bytes / GMEM_PAGE_SIZE};
+
+    return push_extra(e, MACHINE_EXTRA_BALLOON, &in);
+}
+
+bool engine_balloon_poll(struct engine *e)
+{
+    return push_extra(e, MACHINE_EXTRA_BALLOON,
+                      &(struct dev_input){.type = INPUT_BALLOON_POLL});
+}
+
+/* machine_lock is never taken under lock: engine_triple_fault does it the other way. */
+bool engine_balloon_read(struct engine *e, struct machine_balloon *ret_balloon)
+{
+    struct machine_balloon now;
+    bool fresh = false;
+
+    if (machine_extra_dev(e->machine, MACHINE_EXTRA_BALLOON) == MACHINE_DEV_COUNT) {
+        return false;
+    }
+    if (running(e)) {
+        pthread_mutex_lock(&e->machine_lock);
+        fresh = machine_balloon(e->machine, &now);
+        pthread_mutex_unlock(&e->machine_lock);
+    }
+    pthread_mutex_lock(&e->lock);
+    if (fresh) {
+        e->balloon = now;
+    }
+    *ret_balloon = e->balloon;
+    pthread_mutex_unlock(&e->lock);
+    return true;
 }
 
 struct byte_ring *engine_serial_out(struct engine *e)
@@ -450,6 +519,7 @@ static int make_machine(struct engine *e, struct vmm_error *err)
                               .ram_len = e->conf.ram_len,
                               .disk_count = e->conf.disk_count,
                               .nic_count = e->conf.nic_count,
+                              .extras = e->smp ? MACHINE_EXTRAS_ALL : 0,
                               .cmdline = e->conf.cmdline};
     int r;
 
@@ -461,10 +531,15 @@ static int make_machine(struct engine *e, struct vmm_error *err)
         }
         mc.disk[i].sectors = e->disk_info[i].sectors;
         mc.disk[i].read_only = e->conf.disk[i].read_only;
+        mc.disk[i].bytes_per_s = e->conf.disk[i].bytes_per_s;
+        mc.disk[i].requests_per_s = e->conf.disk[i].requests_per_s;
         memcpy(mc.disk[i].serial, e->conf.disk[i].serial, sizeof mc.disk[i].serial);
     }
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         memcpy(mc.nic[i].mac, e->conf.nic[i].mac, 6);
+        mc.nic[i].offloads = e->conf.nic[i].offloads;
+        mc.nic[i].bytes_per_s = e->conf.nic[i].bytes_per_s;
+        mc.nic[i].packets_per_s = e->conf.nic[i].packets_per_s;
     }
     /* Fresh pages: most of a machine is buffers that may never be touched. */
     e->machine_len = machine_size(&mc);
@@ -552,7 +627,8 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     }
     if (r >= 0 && (byte_ring_init(&e->serial_out, SERIAL_OUT_RING) < 0 ||
                    byte_ring_init(&e->debug_out, DEBUG_RING) < 0 ||
-                   byte_ring_init(&e->serial_in, SERIAL_IN_RING) < 0)) {
+                   byte_ring_init(&e->serial_in, SERIAL_IN_RING) < 0 ||
+                   byte_ring_init(&e->port_out, PORT_OUT_RING) < 0)) {
         r = vmm_fail(err, -ENOMEM, "no memory for console buffers");
     }
     if (r >= 0) {
@@ -621,6 +697,7 @@ void engine_close(struct engine *e)
     byte_ring_free(&e->serial_out);
     byte_ring_free(&e->debug_out);
     byte_ring_free(&e->serial_in);
+    byte_ring_free(&e->port_out);
     if (e->save_fd >= 0) {
         close(e->save_fd);
     }

@@ -24,15 +24,27 @@
 #include "vmm/run_state.h"
 #include "vmm/vmm_error.h"
 
+/* What a disk that says EIO or ENOSPC leads to. A failed FLUSH is never tried again (its
+ * data is lost already): PAUSE reports it. */
+enum engine_disk_policy {
+    ENGINE_DISK_REPORT = 0, /* the guest hears of it */
+    ENGINE_DISK_PAUSE,      /* the VM freezes; the request is tried again after a THAW */
+    ENGINE_DISK_STOP,       /* the VM ends */
+};
+
 struct engine_disk_conf {
     char path[PATH_LEN_MAX];
     char serial[21];
     bool read_only;
+    enum engine_disk_policy on_error;
+    uint64_t bytes_per_s, requests_per_s; /* standard; 0: no limit */
 };
 
 struct engine_nic_conf {
     int fd; /* the engine closes it */
     uint8_t mac[6];
+    uint64_t bytes_per_s, packets_per_s; /* standard, each direction; 0: no limit */
+    bool offloads;                       /* its tap has vnet headers (net_tap) */
 };
 
 #define ENGINE_CPUS_MAX 64
@@ -133,6 +145,18 @@ struct byte_ring *engine_serial_out(struct engine *e);
 struct byte_ring *engine_debug_ring(struct engine *e); /* of struct debug_record */
 struct byte_ring *engine_serial_in(struct engine *e);
 void engine_serial_in_ready(struct engine *e);
+/* The guest agent's port (machine standard): bytes from the guest, whether it has the
+ * port open, bytes to it (at most PORT_RX_MAX; false: not taken). engine_event_fd tells
+ * of the first two. */
+struct byte_ring *engine_port_out(struct engine *e);
+bool engine_port_open(const struct engine *e);
+bool engine_port_send(struct engine *e, const uint8_t *bytes, uint32_t len);
+/* How much memory the guest should do without; and a request for fresh statistics.
+ * False: not running, or there is no balloon. */
+bool engine_balloon(struct engine *e, uint64_t bytes);
+bool engine_balloon_poll(struct engine *e);
+/* As the guest last said it while it ran; false: there is no balloon. */
+bool engine_balloon_read(struct engine *e, struct machine_balloon *ret_balloon);
 /* A frame from the network; dropped when the guest does not run or has no room. */
 void engine_net_rx(struct engine *e, unsigned nic, const uint8_t *frame, uint32_t len);
 int engine_nic_fd(const struct engine *e, unsigned nic);

@@ -18,6 +18,8 @@
 
 #define ENGINE_NOTICES_MAX   32
 #define ENGINE_DOORBELLS_MAX 256
+/* As many as the disks can have under way (vmm/dev_vblk). */
+#define ENGINE_HELD_MAX (VM_DISKS_MAX * 32)
 /* The kernel had no memory for a disk request. */
 #define ENGINE_PUSH_AGAIN_NS (5 * NSEC_PER_MSEC)
 
@@ -70,8 +72,10 @@ struct engine {
 
     /* Between the threads. */
     struct input_queue inputs;
-    struct byte_ring serial_out, debug_out, serial_in;
-    _Atomic uint64_t guest_ns; /* time in RUNNING, up to the last stop */
+    struct byte_ring serial_out, debug_out, serial_in, port_out;
+    _Atomic bool port_open;         /* by somebody in the guest */
+    struct machine_balloon balloon; /* under lock: what the guest said last */
+    _Atomic uint64_t guest_ns;      /* time in RUNNING, up to the last stop */
     _Atomic uint64_t
         guest_since_ns; /* while it runs: CLOCK_MONOTONIC minus that time; else 0 */
 
@@ -84,9 +88,17 @@ struct engine {
     struct blk_uring *blk;
     struct boot_files *boot; /* NULL: firmware boots */
     struct blk_disk_info disk_info[VM_DISKS_MAX];
+    /* Requests that failed where the policy is PAUSE, in that order, until the next
+     * THAW. The machine believes that they are under way. */
+    struct {
+        unsigned disk;
+        struct blk_request request;
+    } held[ENGINE_HELD_MAX];
+    unsigned held_count;
     bool halted, started;
     _Atomic bool reset_wanted, shutdown_wanted;
-    uint64_t epoch_told; /* to the guest */
+    _Atomic uint32_t entropy_wanted; /* by the guest's rng */
+    uint64_t epoch_told;             /* to the guest */
     bool epoch_told_any;
     bool clock_running;
     uint64_t clock_offset_ns; /* machine time = CLOCK_MONOTONIC - offset while it runs */
@@ -144,6 +156,8 @@ void engine_tell_epoch(struct engine *e);
 void engine_idle_work(struct engine *e);
 void engine_open_disks(struct engine *e);
 void engine_drain_disks(struct engine *e);
+/* Before the guest runs on. */
+void engine_retry_held(struct engine *e);
 void engine_set_carrier(struct engine *e, bool up);
 /* Until a kick, a disk completion, or machine time `until_ns` (UINT64_MAX: no limit). */
 void engine_wait(struct engine *e, uint64_t until_ns);
@@ -152,6 +166,7 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
 void engine_take_queue(struct engine *e);
 bool engine_keys_wanted(struct engine *e);
 void engine_take_keys(struct engine *e);
+void engine_give_entropy(struct engine *e);
 /* Any vCPU thread: state and lease allow one more entry into the guest. */
 bool engine_may_run(struct engine *e);
 bool engine_triple_fault(struct engine *e);

@@ -27,6 +27,7 @@
 #include "base/bug.h"
 #include "base/loop.h"
 #include "vmm/engine_priv.h"
+#include "vmm/net_tap.h"
 #include "vmm/sandbox.h"
 
 #define EPOLL_EVENTS_MAX 16
@@ -162,8 +163,8 @@ void engine_op_doorbell(void *ctx, unsigned dev_index, unsigned queue, uint64_t 
 /* The I/O thread sleeps until the earliest wake-up that it knew of. */
 static void access_done(struct engine *e)
 {
-    bool wake = blk_unpushed(e->blk) || e->reset_wanted || e->shutdown_wanted ||
-                machine_next_wake_ns(e->machine) < e->io_until_ns;
+    bool wake = blk_unpushed(e->blk) || e->entropy_wanted > 0 || e->reset_wanted ||
+                e->shutdown_wanted || machine_next_wake_ns(e->machine) < e->io_until_ns;
 
     unlock_machine(e);
     if (wake) {
@@ -388,8 +389,9 @@ static void arm_timer(struct engine *e, uint64_t until_ns)
 /* Sleeps until there is something to do, and notes which doorbells rang. */
 static int io_wait(struct engine *e, struct epoll_event *events)
 {
-    int n = epoll_wait(e->epoll_fd, events, EPOLL_EVENTS_MAX,
-                       blk_reapable(e->blk) || engine_keys_wanted(e) ? 0 : -1);
+    int n = epoll_wait(
+        e->epoll_fd, events, EPOLL_EVENTS_MAX,
+        blk_reapable(e->blk) || engine_keys_wanted(e) || e->entropy_wanted > 0 ? 0 : -1);
     uint64_t count;
 
     for (int i = 0; i < n; i++) {
@@ -415,6 +417,7 @@ static void io_work(struct engine *e, const struct epoll_event *events, int n)
     (void)blk_reap(e->blk, engine_on_blk_done, e);
     engine_take_queue(e);
     engine_take_keys(e);
+    engine_give_entropy(e);
     machine_wake(e->machine, engine_machine_now_ns(e));
     e->io_until_ns = machine_next_wake_ns(e->machine);
     if (!blk_push(e->blk)) {
@@ -426,6 +429,23 @@ static void io_work(struct engine *e, const struct epoll_event *events, int n)
     unlock_machine(e);
 }
 
+/* Failed requests are tried again. The network may have forgotten this guest, or not know
+ * it yet: it was frozen, or comes from somewhere else. A guest that has not booted yet
+ * does not hear of it. */
+static void go_again(struct engine *e)
+{
+    lock_machine(e);
+    engine_retry_held(e);
+    for (unsigned i = 0; i < e->conf.nic_count; i++) {
+        if (e->conf.nic[i].offloads) {
+            (void)net_tap_offload(e->conf.nic[i].fd, machine_net_offload(e->machine, i));
+            (void)machine_input(e->machine, machine_nic_dev(e->machine, i),
+                                &(struct dev_input){.type = INPUT_ANNOUNCE});
+        }
+    }
+    unlock_machine(e);
+}
+
 /* From RUNNING until some other state. */
 static void smp_run(struct engine *e)
 {
@@ -434,7 +454,11 @@ static void smp_run(struct engine *e)
 
     engine_clock_start(e);
     kvm_clock_start(e);
-    e->timer_armed_ns = 0; /* the offset has changed */
+    e->timer_armed_ns = 0;           /* the offset has changed */
+    e->entropy_wanted = ENTROPY_MAX; /* a restored guest may have asked before */
+    atomic_store(&e->port_open, machine_port_open(e->machine));
+    go_again(e);
+    engine_tell_loop(e);
     engine_tell_epoch(e);
     engine_set_carrier(e, true);
     gate_open(e);

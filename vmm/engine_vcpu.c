@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -18,6 +21,7 @@
 #include "vmm/net_tap.h"
 #include "vmm/sandbox.h"
 
+#define ENTROPY_BATCH 16 /* buffers of the guest's rng in one turn */
 /* Triple faults so close together are not reboots. */
 #define TRIPLE_FAULTS_MAX       5
 #define TRIPLE_FAULTS_WINDOW_NS (10 * NSEC_PER_SEC)
@@ -89,6 +93,13 @@ static void op_net_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t 
     (void)net_tap_write(e->conf.nic[nic].fd, frame, len);
 }
 
+static void op_net_offload(void *ctx, unsigned nic, unsigned offload)
+{
+    struct engine *e = ctx;
+
+    (void)net_tap_offload(e->conf.nic[nic].fd, offload);
+}
+
 static void op_reset(void *ctx)
 {
     struct engine *e = ctx;
@@ -101,6 +112,42 @@ static void op_shutdown(void *ctx)
     struct engine *e = ctx;
 
     e->shutdown_wanted = true;
+}
+
+static void op_entropy(void *ctx, uint32_t len)
+{
+    struct engine *e = ctx;
+
+    e->entropy_wanted = len; /* given when the machine's call has returned */
+}
+
+static void op_port_out(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    struct engine *e = ctx;
+
+    if (byte_ring_put(&e->port_out, bytes, len)) {
+        engine_tell_loop(e);
+    }
+}
+
+static void op_port_open(void *ctx, bool open)
+{
+    struct engine *e = ctx;
+
+    atomic_store(&e->port_open, open);
+    engine_tell_loop(e);
+}
+
+/* A hole in the memfd: the pages are the host's again. Should that fail, they are cleared
+ * at least: what the guest reads must not depend on it. */
+static void op_ram_discard(void *ctx, struct gpa base, uint64_t len)
+{
+    struct engine *e = ctx;
+    uint8_t *host = gmem_slice(&e->vm.gmem, base, len, true);
+
+    if (host && madvise(host, len, MADV_REMOVE) < 0) {
+        memset(host, 0, len);
+    }
 }
 
 static uint64_t op_clock(void *ctx)
@@ -119,6 +166,11 @@ const struct machine_ops engine_machine_ops = {
     .gsi = engine_op_gsi,
     .msi = engine_op_msi,
     .doorbell = engine_op_doorbell,
+    .entropy = op_entropy,
+    .net_offload = op_net_offload,
+    .port_out = op_port_out,
+    .port_open = op_port_open,
+    .ram_discard = op_ram_discard,
 };
 
 static void bus_pio(void *ctx, uint16_t port, bool is_write, unsigned size, void *data)
@@ -210,6 +262,44 @@ static void arm_wake_timer(struct engine *e)
 /* Inputs
  * ------------------------------------------------------------------------------------ */
 
+/* Trouble that somebody could do something about; others are the guest's mistakes. */
+static bool is_trouble(uint32_t status)
+{
+    return status == EIO || status == ENOSPC || status == EDQUOT || status == ENODEV ||
+           status == ENXIO;
+}
+
+/* True: the request is kept, the guest does not hear of it now. */
+static bool disk_trouble(struct engine *e, unsigned disk,
+                         const struct blk_request *request, uint32_t status)
+{
+    const struct engine_disk_conf *conf = &e->conf.disk[disk];
+    char reason[REASON_LEN_MAX + 1];
+    bool pause = conf->on_error == ENGINE_DISK_PAUSE && request->op != REQUEST_FLUSH &&
+                 e->held_count < ENGINE_HELD_MAX;
+
+    if (!is_trouble(status) || (!pause && conf->on_error != ENGINE_DISK_STOP)) {
+        return false;
+    }
+    snprintf(reason, sizeof reason, "disk %.150s: %s%s", conf->path,
+             strerror((int)status), pause ? "; the VM is paused, thaw tries again" : "");
+    if (!pause) {
+        return engine_end_run(e, RUN_END_HOST, reason);
+    }
+    e->held[e->held_count].disk = disk;
+    e->held[e->held_count++].request = *request;
+    (void)engine_step(e, RUN_EV_FREEZE, 0, RUN_END_NONE, reason);
+    return true;
+}
+
+void engine_retry_held(struct engine *e)
+{
+    for (unsigned i = 0; i < e->held_count; i++) {
+        blk_submit(e->blk, e->held[i].disk, &e->held[i].request);
+    }
+    e->held_count = 0;
+}
+
 void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *request,
                         uint32_t status, const uint8_t *data, uint32_t len)
 {
@@ -221,6 +311,9 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
                            .data = data,
                            .len = len};
 
+    if (status != 0 && disk_trouble(e, disk, request, status)) {
+        return;
+    }
     (void)machine_input(e->machine, machine_disk_dev(e->machine, disk), &in);
 }
 
@@ -251,6 +344,27 @@ void engine_take_keys(struct engine *e)
         (void)machine_input(e->machine, MACHINE_DEV_SERIAL, &in);
         engine_tell_loop(e);
     }
+}
+
+/* At most a few buffers at a time: a guest that wants no end of it gets the rest in the
+ * next turn. */
+void engine_give_entropy(struct engine *e)
+{
+    uint8_t bytes[ENTROPY_MAX];
+
+    for (unsigned i = 0; i < ENTROPY_BATCH && e->entropy_wanted > 0; i++) {
+        struct dev_input in = {.type = INPUT_ENTROPY, .data = bytes};
+        ssize_t n = getrandom(bytes, e->entropy_wanted, 0);
+
+        if (n <= 0) {
+            return; /* interrupted: asked for still */
+        }
+        in.len = (uint32_t)n;
+        e->entropy_wanted = 0;
+        (void)machine_input(e->machine, machine_extra_dev(e->machine, MACHINE_EXTRA_RNG),
+                            &in);
+    }
+    explicit_bzero(bytes, sizeof bytes);
 }
 
 static bool handle_event(struct engine *e, enum vcpu_event event);
@@ -452,6 +566,7 @@ static void run_guest(struct engine *e)
 
     engine_clock_start(e);
     engine_tell_epoch(e);
+    engine_retry_held(e);
     engine_set_carrier(e, true);
     while (run_once(e)) {
     }

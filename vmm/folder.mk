@@ -18,16 +18,20 @@ libvmm_core_la_SOURCES = \
 	vmm/dev_reset.c vmm/dev_reset.h \
 	vmm/dev_rtc.c vmm/dev_rtc.h \
 	vmm/dev_uart.c vmm/dev_uart.h \
+	vmm/dev_vballoon.c vmm/dev_vballoon.h \
 	vmm/dev_vblk.c vmm/dev_vblk.h \
+	vmm/dev_vcon.c vmm/dev_vcon.h \
 	vmm/dev_virtio.c vmm/dev_virtio.h \
 	vmm/dev_vmmio.c vmm/dev_vmmio.h \
 	vmm/dev_vnet.c vmm/dev_vnet.h \
 	vmm/dev_vpci.c vmm/dev_vpci.h \
+	vmm/dev_vrng.c vmm/dev_vrng.h \
 	vmm/gmem.c vmm/gmem.h \
 	vmm/machine.c vmm/machine.h vmm/machine_priv.h \
 	vmm/machine_board.c vmm/machine_pci.c vmm/machine_state.c \
 	vmm/msix.c vmm/msix.h \
 	vmm/pci.c vmm/pci.h \
+	vmm/rate.c vmm/rate.h \
 	vmm/virtq.c vmm/virtq.h
 libvmm_core_la_CFLAGS = $(CORE_CFLAGS)
 
@@ -80,6 +84,22 @@ UNIT_TESTS += tests/unit/vmm/check_vnet
 tests_unit_vmm_check_vnet_SOURCES = tests/unit/vmm/check_vnet.c $(VMM_RIG)
 tests_unit_vmm_check_vnet_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_vnet_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vrng
+tests_unit_vmm_check_vrng_SOURCES = tests/unit/vmm/check_vrng.c $(VMM_RIG)
+tests_unit_vmm_check_vrng_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_vrng_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vcon
+tests_unit_vmm_check_vcon_SOURCES = tests/unit/vmm/check_vcon.c $(VMM_RIG)
+tests_unit_vmm_check_vcon_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_vcon_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vballoon
+tests_unit_vmm_check_vballoon_SOURCES = tests/unit/vmm/check_vballoon.c $(VMM_RIG)
+tests_unit_vmm_check_vballoon_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_vballoon_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_rate
+tests_unit_vmm_check_rate_SOURCES = tests/unit/vmm/check_rate.c tests/unit/unit.h
+tests_unit_vmm_check_rate_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_rate_LDADD = $(VMM_UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_pci
 tests_unit_vmm_check_pci_SOURCES = tests/unit/vmm/check_pci.c $(VMM_RIG)
 tests_unit_vmm_check_pci_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
@@ -132,7 +152,7 @@ libvmm_core_la_SOURCES += \
 # libvmm_io.la is the shell: KVM, threads, files, tap, sockets.
 noinst_LTLIBRARIES += libvmm_io.la
 
-libvmm_io_la_CFLAGS = $(AM_CFLAGS)
+libvmm_io_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
 libvmm_io_la_SOURCES = \
 	vmm/blk_uring.c vmm/blk_uring.h \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
@@ -140,6 +160,7 @@ libvmm_io_la_SOURCES = \
 	vmm/console.c vmm/console.h \
 	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \
 	vmm/engine_state.c vmm/engine_state.h \
+	vmm/guest_agent.c vmm/guest_agent.h \
 	vmm/input_queue.c vmm/input_queue.h \
 	vmm/landlock.c vmm/landlock.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
@@ -154,7 +175,7 @@ libvmm_io_la_SOURCES = \
 	vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \
 	vmm/vmm_error.c vmm/vmm_error.h
-libvmm_io_la_LIBADD = libvmm_core.la libbase_io.la $(URING_LIBS)
+libvmm_io_la_LIBADD = libvmm_core.la libbase_io.la $(URING_LIBS) $(JSONC_LIBS)
 $(libvmm_io_la_OBJECTS): base/proto_ctl.pb-c.h
 
 UNIT_TESTS += tests/unit/vmm/check_vcpu_exit tests/unit/vmm/check_run_state
@@ -203,6 +224,10 @@ EXTRA_DIST += tests/golden/state/README.md tests/golden/state/lockstep-1.gms \
 tests_unit_vmm_check_blk_uring_SOURCES = tests/unit/vmm/check_blk_uring.c
 tests_unit_vmm_check_blk_uring_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_uring_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_guest_agent
+tests_unit_vmm_check_guest_agent_SOURCES = tests/unit/vmm/check_guest_agent.c
+tests_unit_vmm_check_guest_agent_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_guest_agent_LDADD = libvmm_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_boot_files
 tests_unit_vmm_check_boot_files_SOURCES = tests/unit/vmm/check_boot_files.c tests/unit/scratch.h $(BOOT_RIG)
 tests_unit_vmm_check_boot_files_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)

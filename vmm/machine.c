@@ -9,8 +9,11 @@
 #include "vmm/dev_pic.h"
 #include "vmm/dev_rtc.h"
 #include "vmm/dev_uart.h"
+#include "vmm/dev_vballoon.h"
 #include "vmm/dev_vblk.h"
+#include "vmm/dev_vcon.h"
 #include "vmm/dev_vnet.h"
+#include "vmm/dev_vrng.h"
 #include "vmm/machine_priv.h"
 
 #define STATE_ALIGN      64
@@ -21,7 +24,27 @@ static struct dev_pic *pic_of(const struct machine *m)
     return m->dev[MACHINE_DEV_PIC].state;
 }
 
+/* NULL, for none, is the last. */
+static const struct dev_class *const extra_class[MACHINE_EXTRA_COUNT + 1] = {
+    [MACHINE_EXTRA_RNG] = &dev_vrng_class,
+    [MACHINE_EXTRA_CONSOLE] = &dev_vcon_class,
+    [MACHINE_EXTRA_BALLOON] = &dev_vballoon_class,
+};
+
 /* Making a machine ---------------------------------------------------------------- */
+
+/* The extra in the nth slot after those of disks and nics, or MACHINE_EXTRA_COUNT. */
+static unsigned extra_at(const struct machine_conf *conf, unsigned n)
+{
+    unsigned extra = 0;
+
+    for (; extra < MACHINE_EXTRA_COUNT; extra++) {
+        if ((conf->extras >> extra & 1) != 0 && n-- == 0) {
+            break;
+        }
+    }
+    return extra;
+}
 
 static const struct dev_class *class_of(const struct machine_conf *conf,
                                         unsigned dev_index)
@@ -34,7 +57,11 @@ static const struct dev_class *class_of(const struct machine_conf *conf,
     if (slot < conf->disk_count) {
         return &dev_vblk_class;
     }
-    return slot - conf->disk_count < conf->nic_count ? &dev_vnet_class : NULL;
+    slot -= conf->disk_count;
+    if (slot < conf->nic_count) {
+        return &dev_vnet_class;
+    }
+    return extra_class[extra_at(conf, slot - conf->nic_count)];
 }
 
 static size_t aligned(size_t len)
@@ -56,9 +83,15 @@ size_t machine_size(const struct machine_conf *conf)
     return size;
 }
 
-static bool ops_complete(const struct machine_ops *ops, enum machine_type type)
+static bool ops_complete(const struct machine_ops *ops, const struct machine_conf *conf)
 {
-    if (type == MACHINE_STANDARD && (ops->gsi == NULL || ops->msi == NULL)) {
+    if (conf->type == MACHINE_STANDARD && (ops->gsi == NULL || ops->msi == NULL)) {
+        return false;
+    }
+    if (((conf->extras >> MACHINE_EXTRA_RNG & 1) != 0 && ops->entropy == NULL) ||
+        ((conf->extras >> MACHINE_EXTRA_CONSOLE & 1) != 0 &&
+         (ops->port_out == NULL || ops->port_open == NULL)) ||
+        ((conf->extras >> MACHINE_EXTRA_BALLOON & 1) != 0 && ops->ram_discard == NULL)) {
         return false;
     }
     return ops->serial_out != NULL && ops->debug_out != NULL && ops->blk_submit != NULL &&
@@ -76,8 +109,22 @@ static bool conf_ok(const struct machine_conf *conf)
                        (!mmio && conf->transport != MACHINE_TRANSPORT_PCI)) {
         return false;
     }
+    for (unsigned i = 0; lockstep && i < conf->disk_count && i < VM_DISKS_MAX; i++) {
+        if (conf->disk[i].bytes_per_s != 0 || conf->disk[i].requests_per_s != 0) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; lockstep && i < conf->nic_count && i < VM_NICS_MAX; i++) {
+        if (conf->nic[i].offloads || conf->nic[i].bytes_per_s != 0 ||
+            conf->nic[i].packets_per_s != 0) {
+            return false;
+        }
+    }
     return conf->disk_count <= VM_DISKS_MAX && conf->nic_count <= VM_NICS_MAX &&
-           conf->disk_count + conf->nic_count <= MACHINE_VIRTIO_SLOTS;
+           conf->extras <= (lockstep ? 0 : MACHINE_EXTRAS_ALL) &&
+           conf->disk_count + conf->nic_count +
+                   (unsigned)__builtin_popcount(conf->extras) <=
+               MACHINE_VIRTIO_SLOTS;
 }
 
 static int add_fixed_ports(struct machine *m, unsigned dev_index)
@@ -125,6 +172,14 @@ static int fixed_power_on(struct machine *m, unsigned dev_index)
     return 0;
 }
 
+/* One for each vCPU; what there is of them beyond VBLK_QUEUES_MAX shares. */
+static unsigned disk_queues(const struct machine_conf *conf)
+{
+    unsigned cpus = conf->cpu_count > 0 ? conf->cpu_count : 1;
+
+    return conf->type == MACHINE_STANDARD ? cpus : 0;
+}
+
 /* Power-on contents of one device's memory; its reset comes later. */
 static int dev_power_on(struct machine *m, unsigned dev_index)
 {
@@ -135,9 +190,27 @@ static int dev_power_on(struct machine *m, unsigned dev_index)
     if (dev->class == &dev_vblk_class) {
         const struct machine_disk_conf *disk = &m->conf.disk[slot];
 
-        vblk_init(dev->state, disk->sectors, disk->read_only, disk->serial);
+        vblk_init(dev->state, &(struct vblk_conf){.sectors = disk->sectors,
+                                                  .read_only = disk->read_only,
+                                                  .bytes_per_s = disk->bytes_per_s,
+                                                  .requests_per_s = disk->requests_per_s,
+                                                  .serial = disk->serial,
+                                                  .queue_count = disk_queues(&m->conf)});
     } else if (dev->class == &dev_vnet_class) {
-        vnet_init(dev->state, m->conf.nic[slot - m->conf.disk_count].mac);
+        const struct machine_nic_conf *nic = &m->conf.nic[slot - m->conf.disk_count];
+
+        struct vnet_conf net = {.offloads = nic->offloads,
+                                .bytes_per_s = nic->bytes_per_s,
+                                .packets_per_s = nic->packets_per_s};
+
+        memcpy(net.mac, nic->mac, sizeof net.mac);
+        vnet_init(dev->state, &net);
+    } else if (dev->class == &dev_vrng_class) {
+        vrng_init(dev->state);
+    } else if (dev->class == &dev_vcon_class) {
+        vcon_init(dev->state);
+    } else if (dev->class == &dev_vballoon_class) {
+        vballoon_init(dev->state, m->conf.ram_len);
     } else {
         r = fixed_power_on(m, dev_index);
     }
@@ -177,6 +250,23 @@ int machine_power_on(struct machine *m)
     return 0;
 }
 
+/* Only who has a limit pays for the clock. */
+static bool reads_clock(const struct machine_conf *conf, const struct dev_class *class,
+                        unsigned dev_index)
+{
+    unsigned slot = dev_index - MACHINE_DEV_VIRTIO0;
+
+    if (class == &dev_vblk_class) {
+        return conf->disk[slot].bytes_per_s != 0 || conf->disk[slot].requests_per_s != 0;
+    }
+    if (class == &dev_vnet_class) {
+        const struct machine_nic_conf *nic = &conf->nic[slot - conf->disk_count];
+
+        return nic->bytes_per_s != 0 || nic->packets_per_s != 0;
+    }
+    return class != NULL && class->reads_clock;
+}
+
 /* The caller's text need not outlive machine_init. */
 static int keep_cmdline(struct machine *m)
 {
@@ -199,7 +289,7 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
     uint8_t *next = (uint8_t *)memory + aligned(sizeof *m);
     int r;
 
-    if (!conf_ok(conf) || !ops_complete(ops, conf->type)) {
+    if (!conf_ok(conf) || !ops_complete(ops, conf)) {
         return -EINVAL;
     }
     memset(m, 0, offsetof(struct machine, fx));
@@ -213,6 +303,7 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
     for (unsigned i = 0; i < MACHINE_DEV_COUNT && r == 0; i++) {
         m->dev[i].line = NO_LINE;
         m->dev[i].class = class_of(conf, i);
+        m->dev[i].reads_clock = reads_clock(conf, m->dev[i].class, i);
         if (m->dev[i].class != NULL) {
             r = dev_attach(m, i, next);
             next += aligned(m->dev[i].class->state_size);
@@ -304,6 +395,8 @@ static void send_output(struct machine *m, unsigned dev_index)
 
     if (fx->byte_count > 0 && dev_index == MACHINE_DEV_SERIAL) {
         ops->serial_out(m->ctx, fx->bytes, fx->byte_count);
+    } else if (fx->byte_count > 0 && m->dev[dev_index].class == &dev_vcon_class) {
+        ops->port_out(m->ctx, fx->bytes, fx->byte_count);
     } else if (fx->byte_count > 0) {
         ops->debug_out(m->ctx, fx->bytes, fx->byte_count);
     }
@@ -313,6 +406,26 @@ static void send_output(struct machine *m, unsigned dev_index)
     for (uint32_t i = 0; i < fx->frame_count; i++) {
         ops->net_send(m->ctx, slot - m->conf.disk_count, fx->frame[i].data,
                       fx->frame[i].len);
+    }
+}
+
+static void ask_shell(struct machine *m, unsigned dev_index)
+{
+    if (m->fx.entropy_wanted > 0) {
+        m->ops->entropy(m->ctx, m->fx.entropy_wanted);
+    }
+    if (m->fx.net_offload_set && m->ops->net_offload != NULL) {
+        m->ops->net_offload(m->ctx, dev_index - MACHINE_DEV_VIRTIO0 - m->conf.disk_count,
+                            m->fx.net_offload);
+    }
+    if (m->fx.port_set) {
+        m->ops->port_open(m->ctx, m->fx.port_open);
+    }
+    for (uint32_t i = 0; i < m->fx.range_count; i++) {
+        const struct gpa_range *range = &m->fx.range[i];
+
+        gmem_mark_dirty(m->gm, range->base, range->len);
+        m->ops->ram_discard(m->ctx, range->base, range->len);
     }
 }
 
@@ -347,6 +460,7 @@ static void carry_out(struct machine *m, unsigned dev_index)
         m->dev[dev_index].wake_at_ns = fx->wake_at_ns;
     }
     send_output(m, dev_index);
+    ask_shell(m, dev_index);
     tell_events(m);
     if (fx->reset) {
         m->ops->reset(m->ctx);
@@ -380,7 +494,7 @@ void machine_effects_end(struct machine *m, unsigned dev_index)
 
 void machine_clock_before_access(struct machine *m, unsigned dev_index)
 {
-    if (m->dev[dev_index].class->reads_clock) {
+    if (m->dev[dev_index].reads_clock) {
         struct dev_input in = {.type = INPUT_CLOCK, .now_ns = m->ops->clock(m->ctx)};
 
         machine_input(m, dev_index, &in);
@@ -528,9 +642,13 @@ static uint32_t input_len_max(enum input_type type)
     case INPUT_SERIAL_RX:
         return SERIAL_RX_MAX;
     case INPUT_NET_RX:
-        return NET_FRAME_MAX;
+        return NET_HEADER_LEN + NET_FRAME_MAX;
     case INPUT_BLK_DONE:
         return BLK_REQUEST_MAX;
+    case INPUT_ENTROPY:
+        return ENTROPY_MAX;
+    case INPUT_PORT_RX:
+        return PORT_RX_MAX;
     default:
         return 0;
     }
@@ -548,6 +666,9 @@ int machine_input(struct machine *m, unsigned dev_index, const struct dev_input 
         return -EINVAL;
     }
     dev = &m->dev[dev_index];
+    if (in->type != INPUT_CLOCK && machine_is_virtio(m, dev_index)) {
+        machine_clock_before_access(m, dev_index);
+    }
     if (m->ops->on_input != NULL) {
         m->ops->on_input(m->ctx, dev_index, in);
     }
@@ -602,7 +723,7 @@ void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf)
         .type = m->conf.type,
         .transport = m->conf.transport,
         .cpu_count = m->conf.cpu_count > 0 ? m->conf.cpu_count : 1,
-        .virtio_count = m->conf.disk_count + m->conf.nic_count,
+        .virtio_count = machine_virtio_count(m),
         .ram_len = m->conf.ram_len,
     };
 }
@@ -650,6 +771,56 @@ unsigned machine_disk_dev(const struct machine *m, unsigned disk)
 unsigned machine_nic_dev(const struct machine *m, unsigned nic)
 {
     return virtio_dev(m->conf.disk_count + nic);
+}
+
+unsigned machine_extra_dev(const struct machine *m, enum machine_extra extra)
+{
+    unsigned before = m->conf.extras & ((1u << extra) - 1);
+
+    return (m->conf.extras >> extra & 1) != 0
+               ? virtio_dev(m->conf.disk_count + m->conf.nic_count +
+                            (unsigned)__builtin_popcount(before))
+               : MACHINE_DEV_COUNT;
+}
+
+static uint64_t pages_bytes(uint32_t pages)
+{
+    return (uint64_t)pages << VBALLOON_PAGE_SHIFT;
+}
+
+bool machine_balloon(const struct machine *m, struct machine_balloon *ret_balloon)
+{
+    unsigned dev_index = machine_extra_dev(m, MACHINE_EXTRA_BALLOON);
+    const struct vballoon *balloon;
+
+    if (dev_index == MACHINE_DEV_COUNT) {
+        return false;
+    }
+    balloon = m->dev[dev_index].state;
+    *ret_balloon = (struct machine_balloon){
+        .target = pages_bytes(balloon->target),
+        .actual = pages_bytes(balloon->actual),
+        .free = balloon->stat[VBALLOON_MEMORY_FREE],
+        .total = balloon->stat[VBALLOON_MEMORY_TOTAL],
+        .available = balloon->stat[VBALLOON_MEMORY_AVAILABLE],
+        .caches = balloon->stat[VBALLOON_DISK_CACHES],
+        .swapped_in = balloon->stat[VBALLOON_SWAP_IN],
+        .swapped_out = balloon->stat[VBALLOON_SWAP_OUT],
+    };
+    return true;
+}
+
+unsigned machine_net_offload(const struct machine *m, unsigned nic)
+{
+    return vnet_offload(m->dev[machine_nic_dev(m, nic)].state);
+}
+
+bool machine_port_open(const struct machine *m)
+{
+    unsigned dev_index = machine_extra_dev(m, MACHINE_EXTRA_CONSOLE);
+
+    return dev_index != MACHINE_DEV_COUNT &&
+           ((const struct vcon *)m->dev[dev_index].state)->guest_open;
 }
 
 static void transport_reset(struct machine *m, unsigned dev_index)

@@ -12,7 +12,7 @@
  * It has PCI with the virtio functions (or virtio-mmio), pvpanic and a watchdog. Several
  * vCPUs may run: one of them at a time may call in here.
  *
- * Slots of virtio devices are used in order: disks, then nics.
+ * Slots of virtio devices are used in order: disks, nics, then the extras.
  */
 #pragma once
 
@@ -33,14 +33,27 @@ enum machine_type { MACHINE_LOCKSTEP = 0, MACHINE_STANDARD };
 /* How a guest reaches the virtio devices. Lockstep has MMIO only. */
 enum machine_transport { MACHINE_TRANSPORT_MMIO = 0, MACHINE_TRANSPORT_PCI };
 
+/* Virtio devices of which there is at most one; bits of machine_conf.extras. Standard
+ * only. */
+enum machine_extra {
+    MACHINE_EXTRA_RNG = 0,
+    MACHINE_EXTRA_CONSOLE, /* the guest agent's port */
+    MACHINE_EXTRA_BALLOON,
+    MACHINE_EXTRA_COUNT
+};
+#define MACHINE_EXTRAS_ALL ((1u << MACHINE_EXTRA_COUNT) - 1)
+
 struct machine_disk_conf {
     uint64_t sectors; /* of 512 bytes */
     char serial[21];  /* VIRTIO_BLK_ID, at most 20 bytes */
     bool read_only;
+    uint64_t bytes_per_s, requests_per_s; /* standard; 0: no limit */
 };
 
 struct machine_nic_conf {
     uint8_t mac[6];
+    bool offloads; /* standard only: frames come and go with a virtio_net_hdr_v1 */
+    uint64_t bytes_per_s, packets_per_s; /* standard, each direction; 0: no limit */
 };
 
 struct machine_conf {
@@ -49,11 +62,20 @@ struct machine_conf {
     unsigned cpu_count; /* 0 means 1 */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
+    unsigned extras; /* bits of enum machine_extra */
     struct machine_disk_conf disk[VM_DISKS_MAX];
     struct machine_nic_conf nic[VM_NICS_MAX];
     const char *cmdline; /* fw_cfg file opt/gemel/cmdline, at most GUEST_CMDLINE_MAX
                             bytes; NULL: empty. Copied. */
 };
+
+/* Bytes; MACHINE_STAT_UNKNOWN: the guest has not said. */
+struct machine_balloon {
+    uint64_t target, actual;
+    uint64_t free, total, available, caches;
+    uint64_t swapped_in, swapped_out;
+};
+#define MACHINE_STAT_UNKNOWN UINT64_MAX
 
 /* What a guest wants its operators to know. */
 enum machine_event {
@@ -65,7 +87,8 @@ enum machine_event {
  * Carried out by the shell, on the vCPU thread, in the order given. None of them may call
  * back into the machine: note what is wanted and do it when the machine_*() call has
  * returned (reset: machine_reset then). All but on_input, doorbell and guest_event must
- * be set; gsi and msi by `standard` only.
+ * be set; gsi and msi by `standard` only, those of the extras by who has
+ * them.
  */
 struct machine_ops {
     void (*serial_out)(void *ctx, const uint8_t *bytes, uint32_t len);
@@ -91,6 +114,17 @@ struct machine_ops {
      * (any data) there; writes that still come as MMIO are understood too. */
     void (*doorbell)(void *ctx, unsigned dev_index, unsigned queue, uint64_t address,
                      bool on);
+    /* Standard: so many bytes as INPUT_ENTROPY for the rng, soon. */
+    void (*entropy)(void *ctx, uint32_t len);
+    /* Which frames the nic's driver can take from now on (bits of NET_OFFLOAD_). May be
+     * NULL without offloads. */
+    void (*net_offload)(void *ctx, unsigned nic, unsigned offload);
+    /* What the guest sends to its agent's port, and whether it has it open. */
+    void (*port_out)(void *ctx, const uint8_t *bytes, uint32_t len);
+    void (*port_open)(void *ctx, bool open);
+    /* Pages that the guest does without: the host may have them, and they read as zeros
+     * from now on. Whole pages of one region of RAM. */
+    void (*ram_discard)(void *ctx, struct gpa base, uint64_t len);
     void (*guest_event)(void *ctx, enum machine_event event, uint32_t value);
 };
 
@@ -131,14 +165,23 @@ void machine_mmio(struct machine *m, struct gpa addr, bool is_write, unsigned le
  * (type or length out of range): then nothing has happened and on_input was not called.
  * An input that its device does not know does nothing. */
 int machine_input(struct machine *m, unsigned dev_index, const struct dev_input *in);
-/* virtio slots: disks first, then nics */
+/* virtio slots: disks first, then nics, then extras */
 unsigned machine_disk_dev(const struct machine *m,
                           unsigned disk); /* dev_index of a disk, of a nic */
 unsigned machine_nic_dev(const struct machine *m, unsigned nic);
+/* MACHINE_DEV_COUNT: this machine has none. */
+unsigned machine_extra_dev(const struct machine *m, enum machine_extra extra);
 /* What the ACPI tables of this machine describe. */
 void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf);
 /* Bytes that INPUT_SERIAL_RX can deliver now without loss. */
 uint32_t machine_serial_room(const struct machine *m);
+
+/* False: there is no balloon. */
+bool machine_balloon(const struct machine *m, struct machine_balloon *ret_balloon);
+/* What machine_ops.net_offload was told last. */
+unsigned machine_net_offload(const struct machine *m, unsigned nic);
+/* Somebody in the guest listens at the agent's port. */
+bool machine_port_open(const struct machine *m);
 
 /* Standard: says the level of every line again, for an interrupt controller that has lost
  * them. */

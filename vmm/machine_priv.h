@@ -17,7 +17,8 @@
 #define MACHINE_PORTS_MAX 3
 #define MACHINE_BAR_SHIFT 16 /* BAR n begins at n << 16 of a function's offsets */
 
-_Static_assert(FRAME_ARENA_LEN >= NET_FRAME_MAX, "one frame always fits");
+_Static_assert(FRAME_ARENA_LEN >= NET_HEADER_LEN + NET_FRAME_MAX,
+               "one frame always fits");
 _Static_assert(MACHINE_DEV_COUNT <= 32, "a line's devices are bits of a u32");
 
 struct port_range {
@@ -36,6 +37,7 @@ struct machine_dev_state {
     const struct dev_class *class; /* NULL: not in this machine */
     void *state;                   /* of a virtio device: begins with its struct virtio */
     uint8_t line;
+    bool reads_clock; /* its class does, or it has a rate limit */
     uint64_t wake_at_ns;
 };
 
@@ -74,7 +76,8 @@ static inline bool machine_is_vpci(const struct machine *m, unsigned dev_index)
 
 static inline unsigned machine_virtio_count(const struct machine *m)
 {
-    return m->conf.disk_count + m->conf.nic_count;
+    return m->conf.disk_count + m->conf.nic_count +
+           (unsigned)__builtin_popcount(m->conf.extras);
 }
 
 /* machine.c */

@@ -6,8 +6,11 @@
 
 #include "base/crc32c.h"
 #include "vmm/dev_pic.h"
+#include "vmm/dev_vballoon.h"
 #include "vmm/dev_vblk.h"
+#include "vmm/dev_vcon.h"
 #include "vmm/dev_vnet.h"
+#include "vmm/dev_vrng.h"
 
 #define MACHINE_VERSION     1
 #define TRANSPORT_VERSION   1
@@ -21,7 +24,7 @@ static int board_xfer(void *state, struct state_io *io)
     struct machine *m = state;
     uint64_t ram_len = m->conf.ram_len;
     uint8_t disk_count = (uint8_t)m->conf.disk_count,
-            nic_count = (uint8_t)m->conf.nic_count;
+            nic_count = (uint8_t)m->conf.nic_count, extras = (uint8_t)m->conf.extras;
     uint8_t type = (uint8_t)m->conf.type, transport = (uint8_t)m->conf.transport;
     uint32_t cpu_count = m->conf.cpu_count;
 
@@ -31,6 +34,7 @@ static int board_xfer(void *state, struct state_io *io)
     state_u64(io, &ram_len);
     state_u8(io, &disk_count);
     state_u8(io, &nic_count);
+    state_u8(io, &extras);
     if (type != m->conf.type || transport != m->conf.transport) {
         state_refuse(io, "machine");
     }
@@ -40,7 +44,8 @@ static int board_xfer(void *state, struct state_io *io)
     if (ram_len != m->conf.ram_len) {
         state_refuse(io, "ram_len");
     }
-    if (disk_count != m->conf.disk_count || nic_count != m->conf.nic_count) {
+    if (disk_count != m->conf.disk_count || nic_count != m->conf.nic_count ||
+        extras != m->conf.extras) {
         state_refuse(io, "devices");
     }
     for (unsigned i = 0; i < BOARD_GSI_COUNT; i++) {
@@ -202,9 +207,10 @@ int machine_xfer(struct machine *m, struct state_io *io)
 size_t machine_state_max(const struct machine *m)
 {
     return (MACHINE_DEV_VIRTIO0 + 1) * (size_t)FIXED_STATE_MAX +
-           (m->conf.disk_count + m->conf.nic_count) * (size_t)TRANSPORT_SAVED_MAX +
+           machine_virtio_count(m) * (size_t)TRANSPORT_SAVED_MAX +
            m->conf.disk_count * (size_t)VBLK_SAVED_MAX +
-           m->conf.nic_count * (size_t)VNET_SAVED_MAX;
+           m->conf.nic_count * (size_t)VNET_SAVED_MAX + VRNG_SAVED_MAX + VCON_SAVED_MAX +
+           VBALLOON_SAVED_MAX;
 }
 
 uint32_t machine_digest(struct machine *m, void *scratch, size_t scratch_len)

@@ -9,9 +9,23 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-int net_tap_open(const char *name, int *ret_fd, struct vmm_error *err)
+#include "vmm/dev.h"
+
+/* Offloads begin switched off: no driver has asked for them yet. 0 or -errno. */
+static int set_header(int fd)
 {
-    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+    int len = NET_HEADER_LEN;
+
+    if (ioctl(fd, TUNSETVNETHDRSZ, &len) < 0) {
+        return -errno;
+    }
+    return net_tap_offload(fd, 0);
+}
+
+int net_tap_open(const char *name, bool offloads, int *ret_fd, struct vmm_error *err)
+{
+    struct ifreq ifr = {.ifr_flags =
+                            (short)(IFF_TAP | IFF_NO_PI | (offloads ? IFF_VNET_HDR : 0))};
     int fd, r;
 
     if (strlen(name) == 0 || strlen(name) >= sizeof ifr.ifr_name) {
@@ -42,31 +56,55 @@ int net_tap_open(const char *name, int *ret_fd, struct vmm_error *err)
             "cannot attach to %s: %s; it must be a tap device without multi_queue", name,
             strerror(-r));
     }
+    r = offloads ? set_header(fd) : 0;
+    if (r < 0) {
+        close(fd);
+        return vmm_fail(err, r, "cannot set up offloads of %s: %s", name, strerror(-r));
+    }
     *ret_fd = fd;
     return 0;
 }
 
-int net_tap_adopt(int fd, struct vmm_error *err)
+int net_tap_adopt(int fd, bool *offloads, struct vmm_error *err)
 {
     struct ifreq ifr = {0};
-    int flags;
+    bool header;
+    int flags, r;
 
     if (ioctl(fd, TUNGETIFF, &ifr) < 0) {
         return vmm_fail(err, -errno, "fd %d is not an attached tap device: %s", fd,
                         strerror(errno));
     }
-    if ((ifr.ifr_flags & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)) != (IFF_TAP | IFF_NO_PI)) {
+    header = (ifr.ifr_flags & IFF_VNET_HDR) != 0;
+    if ((ifr.ifr_flags & (IFF_TAP | IFF_NO_PI)) != (IFF_TAP | IFF_NO_PI) ||
+        (header && !*offloads)) {
         return vmm_fail(
             err, -EINVAL,
-            "fd %d (%s) must be a tap with IFF_NO_PI and without IFF_VNET_HDR", fd,
-            ifr.ifr_name);
+            "fd %d (%s) must be a tap with IFF_NO_PI, and without IFF_VNET_HDR on "
+            "machine lockstep",
+            fd, ifr.ifr_name);
     }
+    r = header ? set_header(fd) : 0;
+    if (r < 0) {
+        return vmm_fail(err, r, "fd %d (%s): cannot set up offloads: %s", fd,
+                        ifr.ifr_name, strerror(-r));
+    }
+    *offloads = header;
     flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
         fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
         return vmm_fail(err, -errno, "fd %d: cannot set flags: %s", fd, strerror(errno));
     }
     return 0;
+}
+
+int net_tap_offload(int fd, unsigned offload)
+{
+    unsigned flags = ((offload & NET_OFFLOAD_CSUM) != 0 ? TUN_F_CSUM : 0) |
+                     ((offload & NET_OFFLOAD_TSO4) != 0 ? TUN_F_TSO4 : 0) |
+                     ((offload & NET_OFFLOAD_TSO6) != 0 ? TUN_F_TSO6 : 0);
+
+    return ioctl(fd, TUNSETOFFLOAD, (unsigned long)flags) < 0 ? -errno : 0;
 }
 
 int net_tap_carrier(int fd, bool up)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest network card's other end: a tap device of this network namespace, by name or as
- * an inherited fd. Frames without headers (IFF_NO_PI, no vnet header). The carrier is up
+ * an inherited fd. Frames have no header (IFF_NO_PI), or a virtio_net_hdr_v1 where
+ * offloads are wanted (IFF_VNET_HDR). The carrier is up
  * only while the guest runs, so that a bridge forgets a frozen VM.
  */
 #pragma once
@@ -14,9 +15,14 @@
 #include "vmm/vmm_error.h"
 
 /* The tap must exist: a VMM does not make network devices. */
-int net_tap_open(const char *name, int *ret_fd, struct vmm_error *err);
-/* Checks an inherited fd and makes it non-blocking and close-on-exec. */
-int net_tap_adopt(int fd, struct vmm_error *err);
+int net_tap_open(const char *name, bool offloads, int *ret_fd, struct vmm_error *err);
+/* Checks an inherited fd and makes it non-blocking and close-on-exec. *offloads: wanted,
+ * and then whether the fd has them; one with vnet headers is refused where they are not
+ * wanted. */
+int net_tap_adopt(int fd, bool *offloads, struct vmm_error *err);
+/* Which frames the guest takes (bits of NET_OFFLOAD_): the kernel prepares the others. 0
+ * or -errno. */
+int net_tap_offload(int fd, unsigned offload);
 /* 0 or -errno (-ENOTTY, -EINVAL on old kernels: nothing to worry about). */
 int net_tap_carrier(int fd, bool up);
 /* One frame; -EAGAIN when there is none. */

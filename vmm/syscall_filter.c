@@ -75,6 +75,7 @@ static const struct value ioctl_requests[] = {
     /* disks and taps */
     {BLKGETSIZE64, WORK},
     {TUNSETCARRIER, WORK | LOOP},
+    {TUNSETOFFLOAD, WORK},
 };
 
 static const struct value fcntl_commands[] = {

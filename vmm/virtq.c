@@ -169,18 +169,26 @@ void virtq_unpop(struct virtq *q, const struct virtq_chain *chain)
     set_in_flight(q, chain->head, false);
 }
 
-bool virtq_push(struct virtq *q, struct gmem *gm, uint16_t head, uint32_t written_len)
+bool virtq_fill(struct virtq *q, struct gmem *gm, uint16_t i, uint16_t head,
+                uint32_t written_len)
 {
     struct guest_used_elem elem = {.id = le32_make(head), .len = le32_make(written_len)};
+    uint32_t at_idx = (uint16_t)(q->used_idx + i) & (q->size - 1);
 
     set_in_flight(q, head, false);
-    if (!gmem_write(
-            gm, at(q->used, USED_RING + USED_ELEM_LEN * (q->used_idx & (q->size - 1))),
-            &elem, sizeof elem)) {
-        return false;
-    }
-    q->used_idx++;
+    return gmem_write(gm, at(q->used, USED_RING + USED_ELEM_LEN * at_idx), &elem,
+                      sizeof elem);
+}
+
+bool virtq_publish(struct virtq *q, struct gmem *gm, uint16_t count)
+{
+    q->used_idx = (uint16_t)(q->used_idx + count);
     return gmem_store16(gm, at(q->used, USED_IDX), q->used_idx);
+}
+
+bool virtq_push(struct virtq *q, struct gmem *gm, uint16_t head, uint32_t written_len)
+{
+    return virtq_fill(q, gm, 0, head, written_len) && virtq_publish(q, gm, 1);
 }
 
 bool virtq_wants_interrupt(struct virtq *q, struct gmem *gm, bool event_idx)

@@ -54,10 +54,16 @@ bool virtq_enable(struct virtq *q, struct gmem *gm);
  * unpopped. */
 enum virtq_status virtq_pop(struct virtq *q, struct gmem *gm,
                             struct virtq_chain *ret_chain);
-/* Gives the last popped chain back, to be popped again. */
+/* Gives the last popped chain back, to be popped again; of several, the last one first.
+ */
 void virtq_unpop(struct virtq *q, const struct virtq_chain *chain);
 /* Publishes a used element; false: the ring is no longer writable (broken). */
 bool virtq_push(struct virtq *q, struct gmem *gm, uint16_t head, uint32_t written_len);
+/* Several at once, of which the driver must see all or none: fill i = 0, 1, ... then
+ * publish the count. Between the two nothing else is pushed. */
+bool virtq_fill(struct virtq *q, struct gmem *gm, uint16_t i, uint16_t head,
+                uint32_t written_len);
+bool virtq_publish(struct virtq *q, struct gmem *gm, uint16_t count);
 /* After pushes: whether the driver wants an interrupt for them. True when in doubt. */
 bool virtq_wants_interrupt(struct virtq *q, struct gmem *gm, bool event_idx);
 /* Asks for a notification at the next chain; true when more chains are there already

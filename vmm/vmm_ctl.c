@@ -105,6 +105,23 @@ static Gemel__ExitReason report_end(enum run_end end)
     return reason[end];
 }
 
+static void report_guest(const struct vmm_ctl *ctl, Gemel__VmmReport *report)
+{
+    struct machine_balloon b;
+
+    report->balloon = engine_balloon_read(ctl->conf.engine, &b);
+    if (!report->balloon) {
+        return; /* nor is there a port: lockstep */
+    }
+    report->balloon_target = b.target;
+    report->balloon_actual = b.actual;
+    report->guest_free = b.free;
+    report->guest_available = b.available;
+    report->guest_total = b.total;
+    report->guest_agent =
+        (char *)guest_agent_state_str(guest_agent_state(ctl->conf.guest_agent));
+}
+
 /* False: the connection is gone (an agent that does not read loses it, and comes back).
  */
 static bool send_report(struct conn *c, const struct engine_status *s, uint64_t seq,
@@ -128,6 +145,7 @@ static bool send_report(struct conn *c, const struct engine_status *s, uint64_t 
     report.guest_ns = s->guest_ns;
     report.disk_failed = s->disk_failed;
     report.saved_bytes = s->saved_bytes;
+    report_guest(c->ctl, &report);
     r = ctl_send(c->fd, CTL_VMM_REPORT, &report);
     if (r < 0) {
         conn_drop(c, r == -EAGAIN ? "it does not read its reports" : strerror(-r));
@@ -174,6 +192,13 @@ void vmm_ctl_notice(struct vmm_ctl *ctl, const struct engine_status *s)
         (void)settle(c, &c->start, s, NULL);
     } else if (alive && (over || s->state == RUN_FREEZING)) {
         (void)settle(c, &c->start, s, s->reason[0] ? s->reason : "the VM has ended");
+    }
+}
+
+void vmm_ctl_guest(struct vmm_ctl *ctl)
+{
+    if (ctl->agent) {
+        (void)send_reply(ctl->agent, 0, NULL);
     }
 }
 
@@ -244,6 +269,16 @@ void vmm_ctl_saved(struct vmm_ctl *ctl, const struct engine_saved *saved)
     (void)send_report(c, &now, seq, saved->result < 0 ? saved->err.text : NULL);
 }
 
+/* Both ways: a guest may listen to one of them only, and to be asked twice does no harm.
+ */
+static bool do_powerdown(struct conn *c, const Gemel__VmmRequest *rq)
+{
+    bool pressed = engine_power_button(c->ctl->conf.engine);
+
+    (void)guest_agent_shutdown(c->ctl->conf.guest_agent);
+    return send_reply(c, rq->seq, pressed ? NULL : "the VM is not running");
+}
+
 static bool do_request(struct conn *c, const Gemel__VmmRequest *rq)
 {
     struct engine *e = c->ctl->conf.engine;
@@ -258,8 +293,12 @@ static bool do_request(struct conn *c, const Gemel__VmmRequest *rq)
     case GEMEL__VMM_REQUEST__KIND__KILL:
         return send_reply(c, rq->seq, refusal(engine_end(e, RUN_END_KILLED, rq->reason)));
     case GEMEL__VMM_REQUEST__KIND__POWERDOWN:
+        return do_powerdown(c, rq);
+    case GEMEL__VMM_REQUEST__KIND__BALLOON:
         return send_reply(c, rq->seq,
-                          engine_power_button(e) ? NULL : "the VM is not running");
+                          engine_balloon(e, rq->balloon_bytes)
+                              ? NULL
+                              : "the VM is not running, or its machine has no balloon");
     case GEMEL__VMM_REQUEST__KIND__RESET:
         return send_reply(c, rq->seq, engine_reset(e) ? NULL : "the VM is not running");
     case GEMEL__VMM_REQUEST__KIND__LEASE:

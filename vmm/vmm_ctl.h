@@ -11,12 +11,14 @@
 #include "base/loop.h"
 #include "base/units.h"
 #include "vmm/engine.h"
+#include "vmm/guest_agent.h"
 #include "vmm/vmm_error.h"
 
 struct vmm_ctl_conf {
     int listen_fd; /* SOCK_SEQPACKET, listening; closed by vmm_ctl_close */
     struct uuid vm, instance;
     struct engine *engine;
+    struct guest_agent *guest_agent;
 };
 
 struct vmm_ctl;
@@ -26,5 +28,7 @@ int vmm_ctl_open(struct loop *loop, const struct vmm_ctl_conf *conf,
 void vmm_ctl_close(struct vmm_ctl *ctl);
 /* Sends a change of state to the agent, and the replies that waited for it. */
 void vmm_ctl_notice(struct vmm_ctl *ctl, const struct engine_status *status);
+/* The guest agent's state has changed: the agent is told at once. */
+void vmm_ctl_guest(struct vmm_ctl *ctl);
 /* engine_take_saved had an outcome. */
 void vmm_ctl_saved(struct vmm_ctl *ctl, const struct engine_saved *saved);

@@ -44,6 +44,17 @@ tests_fuzz_fuzz_pci_SOURCES = tests/fuzz/fuzz_pci.c $(FUZZ_RIG)
 tests_fuzz_fuzz_pci_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/unit/vmm
 tests_fuzz_fuzz_pci_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_pci_LDADD = libvmm_core.la libbase_io.la
+FUZZ_TARGETS += tests/fuzz/fuzz_extras
+tests_fuzz_fuzz_extras_SOURCES = tests/fuzz/fuzz_extras.c $(FUZZ_RIG)
+tests_fuzz_fuzz_extras_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/unit/vmm
+tests_fuzz_fuzz_extras_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_extras_LDADD = libvmm_core.la libbase_io.la
+
+FUZZ_TARGETS += tests/fuzz/fuzz_guest_agent
+tests_fuzz_fuzz_guest_agent_SOURCES = tests/fuzz/fuzz_guest_agent.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_guest_agent_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_guest_agent_LDADD = libvmm_io.la libbase_io.la
+
 FUZZ_TARGETS += tests/fuzz/fuzz_bzimage
 tests_fuzz_fuzz_bzimage_SOURCES = tests/fuzz/fuzz_bzimage.c tests/fuzz/boot_fuzz.h tests/fuzz/fuzz.h \
 	tests/unit/vmm/boot_rig.c tests/unit/vmm/boot_rig.h

@@ -2,8 +2,8 @@
 /*
  * Talks to a gemel-vmm as an agent would, for tests: vmmtalk SOCKET JOIN START_NS
  * COMMAND... start N | thaw N | freeze | kill | powerdown | reset | status | lease MS |
- * lease-from MS AGO_MS sends the request, prints the reply wait STATE MS      until a
- * report says STATE (created, running, frozen, stopped, failed) closed MS          until
+ * balloon BYTES | lease-from MS AGO_MS sends the request, prints the reply wait STATE MS
+ * until a report says STATE (created, running, frozen, stopped, failed) closed MS until
  * the VMM closes the connection sleep MS           reads (and prints) nothing meanwhile
  *   disk FILE, disk-ro FILE   opens it; START takes along what was opened so far
  *   restore FILE       opens it; the next START is to go on from it
@@ -35,6 +35,7 @@ static bool quiet;
 static int disk_fd[CTL_FDS_MAX];
 static unsigned disk_count;
 static int restore_fd = -1;
+static uint64_t balloon_bytes;
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -72,13 +73,18 @@ static bool receive(uint64_t until_ns, struct ctl_msg *msg)
             printf("took_us=%llu ", (unsigned long long)(loop_now_ns() - sent_ns) / 1000);
         }
         printf("seq=%llu ok=%d state=%s epoch=%llu io=%u exits=%llu end=%d "
-               "disk_failed=%d guest_ms=%llu saved=%llu error='%s' reason='%s'\n",
+               "disk_failed=%d guest_ms=%llu saved=%llu agent=%s balloon=%llu/%llu "
+               "free=%llu error='%s' "
+               "reason='%s'\n",
                (unsigned long long)rp->seq, rp->ok,
                (unsigned)rp->state < ARRAY_SIZE(state_name) ? state_name[rp->state] : "?",
                (unsigned long long)rp->epoch, rp->io_in_flight,
                (unsigned long long)rp->exits, (int)rp->exit_reason, rp->disk_failed,
                (unsigned long long)(rp->guest_ns / NSEC_PER_MSEC),
-               (unsigned long long)rp->saved_bytes, rp->error, rp->reason);
+               (unsigned long long)rp->saved_bytes, rp->guest_agent,
+               (unsigned long long)rp->balloon_actual,
+               (unsigned long long)rp->balloon_target, (unsigned long long)rp->guest_free,
+               rp->error, rp->reason);
         fflush(stdout);
     }
     return true;
@@ -127,6 +133,7 @@ static bool request_with(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t 
     rq.epoch = epoch;
     rq.lease_ms = lease_ms;
     rq.lease_from_ns = lease_from_ns;
+    rq.balloon_bytes = balloon_bytes;
     rq.reason = (char *)"vmmtalk";
     if (kind == GEMEL__VMM_REQUEST__KIND__START) {
         rq.disk_count = disk_count;
@@ -297,6 +304,10 @@ static bool run(char **argv, int *i)
     }
     if (strcmp(cmd, "lease") == 0) {
         return request(GEMEL__VMM_REQUEST__KIND__LEASE, 0, (uint32_t)number(argv, i), 0);
+    }
+    if (strcmp(cmd, "balloon") == 0) {
+        balloon_bytes = number(argv, i);
+        return request(GEMEL__VMM_REQUEST__KIND__BALLOON, 0, 0, 0);
     }
     if (strcmp(cmd, "lease-from") == 0) {
         uint32_t ms = (uint32_t)number(argv, i);

@@ -3,11 +3,12 @@
 # The cases of the nested bed; runs inside of it. usage: cases.sh [CASE...]. Each case is a function case_NAME, with a line in
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
-all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-disk:150 standard-disk-mmio:150
-lockstep-bzimage:150 lockstep-pvh:150 lockstep-disk:200
+all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150
+standard-disk:150 standard-disk-mmio:150 lockstep-bzimage:150 lockstep-pvh:150 lockstep-disk:200
 standard-suspend:120 lockstep-suspend:150"
 
 failed=
+during='' disk_more='' nic_more=''
 fail() {
     failed="${failed:+$failed; }$*"
 }
@@ -55,13 +56,30 @@ proof_on() { # IMAGE OFFSET
     losetup -d /dev/loop0
 }
 
+# talk COMMAND...: one report of the VMM at control.sock
+talk() { vmmtalk control.sock 1 1 "$@" >>talk.log 2>&1 && tail -n 1 talk.log; }
+
+# talk_until PATTERN SECONDS: the reports say it
+talk_until() {
+    end=$(($(now) + $2 * 100))
+    until talk status | grep -q "$1"; do
+        if [ "$(now)" -ge "$end" ]; then
+            echo "no report with $1 in $2 s; the last is: $(tail -n 1 talk.log)" >>talk.failed
+            return 1
+        fi
+        sleep 0.5
+    done
+}
+
 # guest WORDS IMAGE OFFSET OPTION...: runs gemel-vmm until its guest has used disk and network and powered off, and checks both
 # from outside. WORDS: what GUEST-OK must say.
 guest() {
     words=$1 image=$2 offset=$3
     shift 3
     peer_up
-    gemel-vmm --memory 256M --disk "path=$image" --nic tap=t0,mac=52:54:00:77:00:02 --console-log console.log --debug-log debug.log \
+    rm -f talk.failed
+    [ -z "$during" ] || "$during" &
+    gemel-vmm --memory 256M --disk "path=$image$disk_more" --nic "tap=t0,mac=52:54:00:77:00:02$nic_more" --console-log console.log --debug-log debug.log \
         --log vmm.log --exit-file exit.json --run "$@" 2>error.log
     code=$?
     peer_down
@@ -69,6 +87,7 @@ guest() {
         fail "gemel-vmm ended with $code"
         return
     fi
+    [ ! -e talk.failed ] || fail "$(cat talk.failed)"
     tr -d '\r' <console.log | grep -E '^guest: |^GUEST-OK' >guest.log
     note guest.log
     grep -q '"reason":"guest-shutdown"' exit.json 2>/dev/null || fail "exit file: $(cat exit.json 2>&1)"
@@ -86,12 +105,15 @@ append="console=ttyS0 quiet panic=-1 guest.ip=10.77.0.2/24 guest.peer=10.77.0.1 
 
 from_kernel() { # OPTION...: with the kernel's image and an empty disk
     truncate -s 16M disk.img
-    guest "disk net" disk.img 0 "$@"
+    case "$*" in
+    *lockstep*) guest "disk net" disk.img 0 "$@" ;;
+    *) guest "disk net offloads rng discard" disk.img 0 "$@" ;;
+    esac
 }
 
 from_disk() { # OPTION...: with a firmware that looks for GRUB
     cp /guest/disk.img disk.img
-    guest "disk net" disk.img 1048576 --firmware /guest/bios-microvm.bin "$@"
+    guest "disk net rng" disk.img 1048576 --firmware /guest/bios-microvm.bin "$@"
 }
 
 bz="--kernel /guest/vmlinuz --initrd /guest/initrd"
@@ -109,6 +131,37 @@ case_standard_smp() {
 case_standard_mmio() {
     # shellcheck disable=SC2086
     from_kernel --machine standard --transport mmio $bz --append "$append"
+}
+
+# What an operator asks of a running guest.
+during_devices() {
+    talk_until agent=answers 100 || return
+    talk_until 'free=[0-9]\{4,16\} ' 30
+    before=$(ps -o rss,comm | awk '$2 == "gemel-vmm" { print $1 }')
+    talk balloon 67108864 >/dev/null
+    talk_until balloon=67108864/67108864 60
+    note <<TEXT
+resident before and after 64 MiB of balloon: $before $(ps -o rss,comm | awk '$2 == "gemel-vmm" { print $1 }')
+TEXT
+    talk balloon 0 >/dev/null
+    talk_until balloon=0/0 60
+    talk powerdown >/dev/null
+}
+
+case_standard_devices() { # rng, guest agent, balloon
+    during=during_devices
+    # shellcheck disable=SC2086
+    from_kernel --machine standard --cpus 2 $bz --control control.sock --append "$append guest.agent"
+    grep -q '^GUEST-OK.* agent' guest.log || fail "the agent was not told to shut down"
+    grep -E 'took_us' talk.log | tail -n 1 | note
+}
+
+case_standard_limits() { # half a MiB at 128 KiB/s takes 4 s less what a burst is; the network at 256 KiB/s
+    disk_more=,bps=128K,iops=200 nic_more=,bps=256K,pps=500
+    # shellcheck disable=SC2086
+    from_kernel --machine standard $bz --append "$append"
+    took=$(sed -n 's/^guest: wrote 512 KiB in \(.*\) ms/\1/p' guest.log)
+    [ "${took:-0}" -ge 2500 ] || fail "512 KiB at 128 KiB/s in $took ms"
 }
 
 case_standard_pvh() {

@@ -284,7 +284,7 @@ START_TEST(the_door)
         uint32_t max;
     } limit[] = {{INPUT_CLOCK, 0},
                  {INPUT_SERIAL_RX, SERIAL_RX_MAX},
-                 {INPUT_NET_RX, NET_FRAME_MAX},
+                 {INPUT_NET_RX, NET_HEADER_LEN + NET_FRAME_MAX},
                  {INPUT_BLK_DONE, BLK_REQUEST_MAX},
                  {INPUT_POWER_BUTTON, 0}};
     struct dev_input in = {.type = INPUT_CLOCK, .data = bulk};

@@ -56,6 +56,11 @@ struct run {
 
 /* Recording and replaying --------------------------------------------------------- */
 
+/* Devices that lockstep has not. */
+#define INPUTS_OF_STANDARD                                                               \
+    (1u << INPUT_ENTROPY | 1u << INPUT_ANNOUNCE | 1u << INPUT_PORT_RX |                  \
+     1u << INPUT_BALLOON | 1u << INPUT_BALLOON_POLL)
+
 static void record_input(struct rig *rig, unsigned dev_index, const struct dev_input *in)
 {
     struct run *run = rig->user;
@@ -559,7 +564,7 @@ START_TEST(replay_equals_recording)
         trace_free(&trace);
     }
     /* The schedule did reach every kind of input. */
-    ck_assert_uint_eq(types, (1u << INPUT_TYPE_COUNT) - 2);
+    ck_assert_uint_eq(types, ((1u << INPUT_TYPE_COUNT) - 2) & ~INPUTS_OF_STANDARD);
 }
 END_TEST
 

@@ -8,14 +8,19 @@
 #include "tests/unit/unit.h"
 #include "vmm/dev_vblk.h"
 
-#define T_IN     0
-#define T_OUT    1
-#define T_FLUSH  4
-#define T_GET_ID 8
-#define F_FLUSH  (1u << 9)
-#define HEADERS  0x4000
-#define STATUS   0x4800
-#define DATA     0x8000
+#define T_IN      0
+#define T_OUT     1
+#define T_FLUSH   4
+#define T_GET_ID  8
+#define T_DISCARD 11
+#define T_ZEROES  13
+#define F_MQ      (1u << 12)
+#define F_DISCARD (1u << 13)
+#define F_ZEROES  (1u << 14)
+#define F_FLUSH   (1u << 9)
+#define HEADERS   0x4000
+#define STATUS    0x4800
+#define DATA      0x8000
 
 static struct rig rig;
 static struct rig_ring ring;
@@ -520,6 +525,278 @@ START_TEST(reissue_with_framing)
 }
 END_TEST
 
+/* Machine standard ---------------------------------------------------------------- */
+
+static struct rig_ring mq[VBLK_QUEUES_MAX];
+
+static void start_standard(uint64_t features, unsigned queues)
+{
+    rig.queue_size = 8;
+    rig_virtio_start(&rig, 0, VIRTIO_F_VERSION_1 | features, mq, queues, 0x1000);
+}
+
+static void setup_standard(void)
+{
+    const struct machine_conf conf = {
+        .type = MACHINE_STANDARD,
+        .cpu_count = 3,
+        .ram_len = RIG_RAM_LEN,
+        .disk_count = 2,
+        .disk = {{.sectors = RIG_SECTORS}, {.sectors = RIG_SECTORS, .read_only = true}},
+    };
+
+    rig_init(&rig, &conf);
+    start_standard(F_FLUSH | F_MQ | F_DISCARD | F_ZEROES, 3);
+}
+
+/* A request of 3 descriptors in queue q; its status lies at STATUS + q. */
+static void request_on(unsigned q, uint32_t type, uint64_t sector, uint32_t len)
+{
+    uint64_t header[2] = {type, sector};
+    bool reads = type == T_IN;
+
+    memcpy(rig.ram + HEADERS + q * 16, header, sizeof header);
+    rig.ram[STATUS + q] = 0xEE;
+    rig_desc(&rig, &mq[q], 0, HEADERS + q * 16, 16, 1, 1);
+    rig_desc(&rig, &mq[q], 1, data_addr(q), len, reads ? 3 : 1, 2);
+    rig_desc(&rig, &mq[q], 2, STATUS + q, 1, 2, 0);
+    rig_offer(&rig, &mq[q], 0);
+    rig_notify(&rig, &mq[q]);
+}
+
+static void range_on(unsigned q, uint32_t type, uint64_t sector, uint32_t count,
+                     uint32_t flags)
+{
+    uint32_t words[2] = {count, flags};
+
+    memcpy(rig.ram + data_addr(q), &sector, 8);
+    memcpy(rig.ram + data_addr(q) + 8, words, 8);
+    request_on(q, type, 0, 16);
+}
+
+static void expect_on(unsigned q, uint8_t status)
+{
+    uint32_t id, len;
+
+    ck_assert(rig_used(&rig, &mq[q], &id, &len));
+    ck_assert_uint_eq(rig.ram[STATUS + q], status);
+}
+
+START_TEST(standard_configuration)
+{
+    static const uint32_t want[] = {RIG_SECTORS,
+                                    0,
+                                    VBLK_SEG_SIZE,
+                                    VBLK_SEG_MAX,
+                                    0,
+                                    512,
+                                    0,
+                                    0,
+                                    3u << 16,
+                                    131072,
+                                    1,
+                                    8,
+                                    131072,
+                                    1,
+                                    1,
+                                    0,
+                                    0};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(want); i++) {
+        rig_vreg_out(&rig, 0, 0x100 + 4 * i, UINT32_MAX);
+        ck_assert_uint_eq(rig_vreg_in(&rig, 0, 0x100 + 4 * i), want[i]);
+    }
+    for (unsigned q = 0; q < 10; q++) {
+        rig_vreg_out(&rig, 0, VMMIO_QUEUE_SEL, q);
+        ck_assert_uint_eq(rig_vreg_in(&rig, 0, VMMIO_QUEUE_NUM_MAX), q < 3 ? 128 : 0);
+    }
+    rig_vreg_out(&rig, 1, VMMIO_DEVICE_FEATURES_SEL, 0); /* read-only: nothing to free */
+    ck_assert_uint_eq(rig_vreg_in(&rig, 1, VMMIO_DEVICE_FEATURES) & 7u << 12, F_MQ);
+}
+END_TEST
+
+START_TEST(queues_share_the_order)
+{
+    request_on(2, T_OUT, 4, 1024);
+    request_on(0, T_IN, 5, 512); /* waits for the write, whatever queue it came by */
+    request_on(1, T_IN, 9, 512);
+    ck_assert_uint_eq(rig.pending_count, 2);
+    rig_blk_done(&rig, 1, 0);
+    expect_on(1, 0);
+    ck_assert_uint_eq(rig.pending_count, 1);
+    rig_blk_done(&rig, 0, 0);
+    expect_on(2, 0);
+    ck_assert_uint_eq(rig.pending_count, 1);
+    rig_blk_done(&rig, 0, 0);
+    expect_on(0, 0);
+}
+END_TEST
+
+START_TEST(ranges_of_discard_and_zeroes)
+{
+    static const struct {
+        uint32_t type;
+        uint64_t sector;
+        uint32_t count, flags;
+        int status; /* -1: goes to the back end */
+    } want[] = {
+        {T_DISCARD, 8, 16, 0, -1},
+        {T_ZEROES, 8, 16, 0, -1},
+        {T_ZEROES, 0, RIG_SECTORS, 1, -1},
+        {T_DISCARD, 8, 16, 1, 2}, /* flags that are reserved */
+        {T_DISCARD, 8, 16, 0x80000000, 2},
+        {T_ZEROES, 8, 16, 2, 2},
+        {T_DISCARD, 8, 0, 0, 1},
+        {T_DISCARD, RIG_SECTORS, 1, 0, 1},
+        {T_DISCARD, RIG_SECTORS - 1, 2, 0, 1},
+        {T_ZEROES, UINT64_MAX, 2, 0, 1},
+        {T_ZEROES, 0, UINT32_MAX, 0, 1},
+        {T_ZEROES, 0, 0x00800000, 0, 1}, /* bytes that wrap to 0 in 32 bits */
+    };
+
+    range_on(1, want[_i].type, want[_i].sector, want[_i].count, want[_i].flags);
+    if (want[_i].status >= 0) {
+        ck_assert_uint_eq(rig.pending_count, 0);
+        expect_on(1, (uint8_t)want[_i].status);
+        return;
+    }
+    ck_assert_uint_eq(rig.pending_count, 1);
+    ck_assert_int_eq(rig.pending[0].request.op,
+                     want[_i].type == T_DISCARD ? REQUEST_DISCARD : REQUEST_WRITE_ZEROES);
+    ck_assert_uint_eq(rig.pending[0].request.sector, want[_i].sector);
+    ck_assert_uint_eq(rig.pending[0].request.len, want[_i].count * 512);
+    request_on(0, T_IN, want[_i].sector, 512); /* overlaps */
+    ck_assert_uint_eq(rig.pending_count, 1);
+    rig_blk_done(&rig, 0, 0);
+    expect_on(1, 0);
+    ck_assert_uint_eq(rig.pending_count, 1);
+}
+END_TEST
+
+START_TEST(zeroes_that_the_disk_cannot)
+{
+    range_on(0, T_ZEROES, 0, 8, 0);
+    rig_blk_done(&rig, 0, 95); /* EOPNOTSUPP: the driver writes them */
+    expect_on(0, 2);
+    range_on(0, T_ZEROES, 0, 8, 0);
+    rig_blk_done(&rig, 0, 5);
+    expect_on(0, 1);
+    request_on(0, T_DISCARD, 0, 32); /* two ranges: max_discard_seg is 1 */
+    expect_on(0, 1);
+    start_standard(F_FLUSH, 1);
+    range_on(0, T_ZEROES, 0, 8, 0); /* not negotiated */
+    expect_on(0, 2);
+}
+END_TEST
+
+START_TEST(zeroes_without_flush_feature)
+{
+    start_standard(F_ZEROES, 1);
+    range_on(0, T_ZEROES, 0, 8, 0);
+    rig_blk_done(&rig, 0, 0);
+    ck_assert_uint_eq(rig.pending_count, 1);
+    ck_assert_int_eq(rig.pending[0].request.op, REQUEST_FLUSH);
+    rig_blk_done(&rig, 0, 0);
+    expect_on(0, 0);
+}
+END_TEST
+
+START_TEST(standard_save_load_save)
+{
+    uint8_t *first, *second;
+    struct state_io io;
+    size_t len;
+
+    request_on(2, T_OUT, 4, 1024);
+    range_on(1, T_DISCARD, 100, 8, 0);
+    request_on(0, T_IN, 5, 512);
+    len = rig_save(&rig, &first);
+    rig_renew(&rig);
+    ck_assert_int_eq(rig_load(&rig, first, len, &io), 0);
+    ck_assert_uint_eq(rig_save(&rig, &second), len);
+    ck_assert_mem_eq(first, second, len);
+    rig.pending_count = 0;
+    machine_reissue(rig.m);
+    ck_assert_uint_eq(rig.pending_count, 2);
+    rig_blk_done(&rig, 0, 0);
+    expect_on(2, 0);
+    rig_blk_done(&rig, 0, 0);
+    expect_on(1, 0);
+    free(first);
+    free(second);
+}
+END_TEST
+
+/* Limits -------------------------------------------------------------------------- */
+
+#define MSEC UINT64_C(1000000)
+
+static void setup_limited(void)
+{
+    const struct machine_conf conf = {
+        .type = MACHINE_STANDARD,
+        .ram_len = RIG_RAM_LEN,
+        .disk_count = 1,
+        .disk = {{.sectors = RIG_SECTORS, .bytes_per_s = 10240, .requests_per_s = 1000}},
+    };
+
+    rig_init(&rig, &conf);
+    rig.queue_size = 128;
+    rig_virtio_start(&rig, 0, VIRTIO_F_VERSION_1 | F_FLUSH, &ring, 1, 0x1000);
+    rig_clock(&rig, 1000 * MSEC);
+}
+
+START_TEST(limits_hold_requests_back)
+{
+    request(0, T_IN, 0, 1024); /* 100 ms worth */
+    request(1, T_IN, 8, 1024); /* overdraws */
+    request(2, T_IN, 16, 512);
+    request(3, T_FLUSH, 0, 0); /* behind the one that waits */
+    ck_assert_uint_eq(rig.pending_count, 2);
+    rig_blk_done(&rig, 0, 0);
+    rig_blk_done(&rig, 0, 0);
+    ck_assert_uint_eq(rig.pending_count, 0);
+    ck_assert_uint_eq(machine_next_wake_ns(rig.m), 1100 * MSEC);
+    rig_clock(&rig, 1100 * MSEC - 1);
+    ck_assert_uint_eq(rig.pending_count, 0);
+    rig_clock(&rig, 1100 * MSEC);
+    ck_assert_uint_eq(rig.pending_count, 1); /* overdraws again: 50 ms */
+    ck_assert_uint_eq(machine_next_wake_ns(rig.m), 1150 * MSEC);
+    rig_clock(&rig, 1150 * MSEC);
+    ck_assert_uint_eq(rig.pending_count, 2);
+    ck_assert_int_eq(rig.pending[1].request.op, REQUEST_FLUSH);
+}
+END_TEST
+
+START_TEST(limits_survive_a_save)
+{
+    uint8_t *first, *second;
+    struct state_io io;
+    size_t len;
+
+    for (unsigned i = 0; i < 3; i++) {
+        request(i, T_IN, 8 * i, 1024);
+    }
+    ck_assert_uint_eq(rig.pending_count, 2);
+    rig_blk_done(&rig, 0, 0);
+    rig_blk_done(&rig, 0, 0);
+    len = rig_save(&rig, &first);
+    rig_renew(&rig);
+    ck_assert_int_eq(rig_load(&rig, first, len, &io), 0);
+    ck_assert_uint_eq(rig_save(&rig, &second), len);
+    ck_assert_mem_eq(first, second, len);
+    ck_assert_uint_eq(machine_next_wake_ns(rig.m), 1100 * MSEC);
+    rig_clock(&rig, 1100 * MSEC);
+    ck_assert_uint_eq(rig.pending_count, 1);
+    rig_vreg_out(&rig, 0, VMMIO_STATUS, 0); /* what waits is forgotten */
+    rig_blk_done(&rig, 0, 0);
+    rig_clock(&rig, 5000 * MSEC);
+    ck_assert_uint_eq(rig.pending_count, 0);
+    free(first);
+    free(second);
+}
+END_TEST
+
 static Suite *vblk_suite(void)
 {
     Suite *suite = suite_create("vblk");
@@ -542,6 +819,20 @@ static Suite *vblk_suite(void)
     tcase_add_test(tc, write_through_without_flush_feature);
     tcase_add_test(tc, reissue_after_go_live);
     tcase_add_test(tc, reissue_with_framing);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("limits");
+    tcase_add_checked_fixture(tc, setup_limited, teardown);
+    tcase_add_test(tc, limits_hold_requests_back);
+    tcase_add_test(tc, limits_survive_a_save);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("standard");
+    tcase_add_checked_fixture(tc, setup_standard, teardown);
+    tcase_add_test(tc, standard_configuration);
+    tcase_add_test(tc, queues_share_the_order);
+    tcase_add_loop_test(tc, ranges_of_discard_and_zeroes, 0, 12);
+    tcase_add_test(tc, zeroes_that_the_disk_cannot);
+    tcase_add_test(tc, zeroes_without_flush_feature);
+    tcase_add_test(tc, standard_save_load_save);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -253,6 +253,364 @@ START_TEST(not_ready_is_dropped)
 }
 END_TEST
 
+/* Offloads ------------------------------------------------------------------------ */
+
+#define F_CSUM       (1u << 0)
+#define F_GUEST_CSUM (1u << 1)
+#define F_GUEST_TSO4 (1u << 7)
+#define F_GUEST_TSO6 (1u << 8)
+#define F_HOST_TSO4  (1u << 11)
+#define F_HOST_TSO6  (1u << 12)
+#define F_MRG_RXBUF  (1u << 15)
+#define F_CTRL_VQ    (1u << 17)
+#define F_ANNOUNCE   (1u << 21)
+#define F_ALL                                                                            \
+    (F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 |   \
+     F_MRG_RXBUF | F_CTRL_VQ | F_ANNOUNCE)
+
+static struct rig_ring oring[3];
+
+static void ostart(uint64_t features)
+{
+    rig_virtio_start(&rig, 0, VIRTIO_F_VERSION_1 | F_STATUS | features, oring, 3, 0x1000);
+}
+
+static void setup_offloads(void)
+{
+    const struct machine_conf conf = {
+        .type = MACHINE_STANDARD,
+        .ram_len = RIG_RAM_LEN,
+        .nic_count = 1,
+        .nic = {{.mac = {2, 0, 0, 0, 0, 1}, .offloads = true}},
+    };
+
+    rig_init(&rig, &conf);
+    for (size_t i = 0; i < sizeof frame; i++) {
+        frame[i] = (uint8_t)(i * 7);
+    }
+    ostart(F_ALL);
+}
+
+/* A frame of `len` bytes behind a header with these two fields. */
+static void oreceive(uint8_t flags, uint8_t gso, uint32_t len)
+{
+    static uint8_t bytes[NET_HEADER_LEN + NET_FRAME_MAX];
+    struct dev_input in = {
+        .type = INPUT_NET_RX, .data = bytes, .len = NET_HEADER_LEN + len};
+
+    memset(bytes, 0x77, NET_HEADER_LEN); /* what is in the rest passes through */
+    bytes[0] = flags;
+    bytes[1] = gso;
+    memcpy(bytes + NET_HEADER_LEN, frame, len);
+    ck_assert_int_eq(machine_input(rig.m, machine_nic_dev(rig.m, 0), &in), 0);
+}
+
+static void obuffer(uint16_t head, uint32_t len)
+{
+    rig_desc(&rig, &oring[0], head, BUFFERS + head * 0x800u, len, 2, 0);
+    rig_offer(&rig, &oring[0], head);
+    rig_notify(&rig, &oring[0]);
+}
+
+static bool oused(unsigned q, uint32_t *ret_id, uint32_t *ret_len)
+{
+    return rig_used(&rig, &oring[q], ret_id, ret_len);
+}
+
+static bool obroken(void)
+{
+    return (rig_vreg_in(&rig, 0, VMMIO_STATUS) & VIRTIO_STATUS_NEEDS_RESET) != 0;
+}
+
+START_TEST(offloads_follow_the_features)
+{
+    static const struct {
+        uint64_t features;
+        unsigned want;
+    } cases[] = {
+        {0, 0},
+        {F_GUEST_TSO4 | F_GUEST_TSO6, 0}, /* no use without checksums */
+        {F_GUEST_CSUM, NET_OFFLOAD_CSUM},
+        {F_GUEST_CSUM | F_GUEST_TSO4, NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4},
+        {F_ALL, NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4 | NET_OFFLOAD_TSO6},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        unsigned before = rig.net_offloads;
+
+        ostart(cases[i].features);
+        ck_assert_uint_eq(rig.net_offloads, before + 2); /* reset, DRIVER_OK */
+        ck_assert_uint_eq(rig.net_offload, cases[i].want);
+        ck_assert_uint_eq(machine_net_offload(rig.m, 0), cases[i].want);
+    }
+    rig_vreg_out(&rig, 0, VMMIO_STATUS, 0);
+    ck_assert_uint_eq(rig.net_offload, 0);
+    ck_assert_uint_eq(machine_net_offload(rig.m, 0), 0);
+}
+END_TEST
+
+START_TEST(merged_buffers)
+{
+    uint32_t id, len;
+    const uint8_t *at = rig.ram + BUFFERS;
+
+    oreceive(1, 1, 3000);
+    for (uint16_t i = 0; i < 3; i++) {
+        ck_assert(!oused(0, &id, &len)); /* all or none */
+        obuffer(i, 1000);
+    }
+    ck_assert(!oused(0, &id, &len));
+    obuffer(3, 1000);
+    for (uint16_t i = 0; i < 4; i++) {
+        ck_assert(oused(0, &id, &len));
+        ck_assert_uint_eq(id, i);
+        ck_assert_uint_eq(len, i < 3 ? 1000 : 12);
+    }
+    ck_assert_uint_eq(at[0], 1);
+    ck_assert_uint_eq(at[1], 1);
+    ck_assert_uint_eq(at[2], 0x77);
+    ck_assert_uint_eq(at[10], 4);
+    ck_assert_uint_eq(at[11], 0);
+    ck_assert_mem_eq(at + 12, frame, 988);
+    ck_assert_mem_eq(at + 0x800, frame + 988, 1000);
+    ck_assert_mem_eq(at + 0x1800, frame + 2988, 12);
+    ck_assert(!obroken());
+}
+END_TEST
+
+START_TEST(a_frame_larger_than_all_buffers)
+{
+    uint32_t id, len;
+
+    for (uint16_t i = 0; i < RIG_QUEUE_SIZE; i++) {
+        obuffer(i, 100);
+    }
+    oreceive(0, 0, 100 * RIG_QUEUE_SIZE - 11);
+    ck_assert_uint_eq(machine_dropped(rig.m), 1);
+    ck_assert(!oused(0, &id, &len));
+    oreceive(0, 0, 100 * RIG_QUEUE_SIZE - 12);
+    ck_assert(oused(0, &id, &len));
+    ck_assert_uint_eq(rig.ram[BUFFERS + 10], RIG_QUEUE_SIZE);
+    ck_assert(!obroken());
+}
+END_TEST
+
+START_TEST(a_bad_buffer_after_good_ones)
+{
+    uint32_t id, len;
+
+    obuffer(0, 100);
+    rig_desc(&rig, &oring[0], 1, RIG_RAM_LEN - 10, 100, 2, 0);
+    rig_offer(&rig, &oring[0], 1);
+    oreceive(0, 0, 150);
+    ck_assert(obroken());
+    ck_assert(!oused(0, &id, &len));
+}
+END_TEST
+
+START_TEST(received_headers_are_checked)
+{
+    static const struct {
+        uint64_t features;
+        uint8_t flags, gso;
+        bool taken;
+    } cases[] = {
+        {0, 0, 0, true},
+        {0, 1, 0, false}, /* meant for the driver before */
+        {0, 2, 0, true},  /* without the hint */
+        {F_GUEST_CSUM, 1, 0, true},
+        {F_GUEST_CSUM, 2, 0, true},
+        {F_GUEST_CSUM, 1, 1, false},
+        {F_GUEST_CSUM | F_GUEST_TSO4, 1, 1, true},
+        {F_GUEST_CSUM | F_GUEST_TSO4, 0, 1, false},
+        {F_GUEST_CSUM | F_GUEST_TSO4, 1, 4, false},
+        {F_GUEST_CSUM | F_GUEST_TSO6, 1, 4, true},
+        {F_ALL, 1, 3, false}, /* UFO */
+        {F_ALL, 1, 0x81, false},
+    };
+    uint32_t id, len;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ostart(cases[i].features);
+        obuffer(0, 0x800);
+        oreceive(cases[i].flags, cases[i].gso, 100);
+        ck_assert_int_eq(oused(0, &id, &len), cases[i].taken);
+        if (cases[i].taken && cases[i].flags == 2) {
+            ck_assert_uint_eq(rig.ram[BUFFERS], cases[i].features != 0 ? 2 : 0);
+        }
+        ck_assert(!obroken());
+    }
+}
+END_TEST
+
+START_TEST(sent_headers_are_checked)
+{
+    static const struct {
+        uint64_t features;
+        uint8_t flags, gso;
+        bool sent;
+    } cases[] = {
+        {0, 0, 0, true},
+        {0, 1, 0, false},
+        {F_CSUM, 1, 0, true},
+        {F_CSUM, 0xFF, 0, true}, /* only the flag that has a meaning goes out */
+        {F_CSUM, 1, 1, false},
+        {F_CSUM | F_HOST_TSO4, 1, 1, true},
+        {F_CSUM | F_HOST_TSO4, 0, 1, false},
+        {F_CSUM | F_HOST_TSO4, 1, 4, false},
+        {F_CSUM | F_HOST_TSO6, 1, 4, true},
+        {F_ALL, 1, 2, false},
+    };
+    uint32_t id, len;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        unsigned before = rig.frame_count;
+
+        ostart(cases[i].features);
+        memset(rig.ram + BUFFERS, 0x55, 12);
+        rig.ram[BUFFERS] = cases[i].flags;
+        rig.ram[BUFFERS + 1] = cases[i].gso;
+        memcpy(rig.ram + BUFFERS + 12, frame, 4000);
+        rig_desc(&rig, &oring[1], 0, BUFFERS, 4012, 0, 0);
+        rig_offer(&rig, &oring[1], 0);
+        rig_notify(&rig, &oring[1]);
+        ck_assert(oused(1, &id, &len));
+        ck_assert_uint_eq(rig.frame_count - before, cases[i].sent);
+        if (cases[i].sent) {
+            ck_assert_uint_eq(rig.frame_len, 4012);
+            ck_assert_uint_eq(rig.frame[0], cases[i].flags & 1);
+            ck_assert_uint_eq(rig.frame[2], 0x55);
+            ck_assert_uint_eq(rig.frame[10] | rig.frame[11], 0);
+            ck_assert_mem_eq(rig.frame + 12, frame, 4000);
+        }
+    }
+}
+END_TEST
+
+static uint8_t command(uint8_t class, uint8_t cmd)
+{
+    uint32_t id, len;
+
+    rig.ram[BUFFERS] = class;
+    rig.ram[BUFFERS + 1] = cmd;
+    rig.ram[BUFFERS + 16] = 0xEE;
+    rig_desc(&rig, &oring[2], 0, BUFFERS, 2, 1, 1);
+    rig_desc(&rig, &oring[2], 1, BUFFERS + 16, 1, 2, 0);
+    rig_offer(&rig, &oring[2], 0);
+    rig_notify(&rig, &oring[2]);
+    ck_assert(oused(2, &id, &len));
+    return rig.ram[BUFFERS + 16];
+}
+
+static void announce(void)
+{
+    machine_input(rig.m, machine_nic_dev(rig.m, 0),
+                  &(struct dev_input){.type = INPUT_ANNOUNCE});
+}
+
+static uint8_t net_status(void)
+{
+    return (uint8_t)rig_mmio_in(&rig, MACHINE_MMIO_BASE + 0x106, 1);
+}
+
+START_TEST(announcing)
+{
+    announce();
+    ck_assert_uint_eq(net_status(), 3);
+    ck_assert_uint_eq(rig_vreg_in(&rig, 0, VMMIO_INTERRUPT_STATUS), VIRTIO_IRQ_CONFIG);
+    for (unsigned class = 0; class < 256; class ++) {
+        ck_assert_uint_eq(command((uint8_t) class, class == 3), 1);
+    }
+    ck_assert_uint_eq(net_status(), 3);
+    ck_assert_uint_eq(command(3, 0), 0);
+    ck_assert_uint_eq(net_status(), 1);
+    announce();
+    rig_vreg_out(&rig, 0, VMMIO_STATUS, 0);
+    ck_assert_uint_eq(net_status(), 1);
+    announce(); /* no driver */
+    ck_assert_uint_eq(net_status(), 1);
+    ostart(F_CTRL_VQ);
+    announce(); /* not negotiated */
+    ck_assert_uint_eq(net_status(), 1);
+    ck_assert_uint_eq(command(3, 0), 1);
+    rig_desc(&rig, &oring[2], 0, BUFFERS, 1, 0, 0); /* no command, no answer */
+    rig_offer(&rig, &oring[2], 0);
+    rig_notify(&rig, &oring[2]);
+    ck_assert(obroken());
+}
+END_TEST
+
+START_TEST(offloads_save_load_save)
+{
+    uint8_t *first, *second;
+    struct state_io io;
+    uint32_t id, written;
+    size_t len;
+
+    oreceive(1, 1, 2000);
+    announce();
+    len = rig_save(&rig, &first);
+    rig_renew(&rig);
+    ck_assert_int_eq(rig_load(&rig, first, len, &io), 0);
+    ck_assert_uint_eq(rig_save(&rig, &second), len);
+    ck_assert_mem_eq(first, second, len);
+    ck_assert_uint_eq(net_status(), 3);
+    ck_assert_uint_eq(machine_net_offload(rig.m, 0), 7);
+    obuffer(0, 0x800);
+    ck_assert(oused(0, &id, &written));
+    ck_assert_uint_eq(written, 2012);
+    free(first);
+    free(second);
+}
+END_TEST
+
+/* Limits -------------------------------------------------------------------------- */
+
+#define MSEC UINT64_C(1000000)
+
+static void setup_limited(void)
+{
+    const struct machine_conf conf = {
+        .type = MACHINE_STANDARD,
+        .ram_len = RIG_RAM_LEN,
+        .nic_count = 1,
+        .nic = {{.mac = {2, 0, 0, 0, 0, 1}, .packets_per_s = 10, .offloads = true}},
+    };
+
+    rig_init(&rig, &conf);
+    rig_clock(&rig, 1000 * MSEC);
+    ostart(F_ALL);
+}
+
+START_TEST(limits_hold_frames_back)
+{
+    uint32_t id, len;
+
+    for (uint16_t i = 0; i < 4; i++) {
+        obuffer(i, 0x400);
+        rig_desc(&rig, &oring[1], i, BUFFERS + 0x4000, 100, 0, 0);
+        rig_offer(&rig, &oring[1], i);
+    }
+    rig_notify(&rig, &oring[1]);
+    ck_assert_uint_eq(rig.frame_count, 2); /* 100 ms worth, and one that overdraws */
+    for (unsigned i = 0; i < 4; i++) {
+        oreceive(0, 0, 100);
+    }
+    ck_assert(oused(0, &id, &len));
+    ck_assert(oused(0, &id, &len));
+    ck_assert(!oused(0, &id, &len));
+    ck_assert_uint_eq(machine_next_wake_ns(rig.m), 1100 * MSEC);
+    rig_clock(&rig, 1100 * MSEC);
+    ck_assert_uint_eq(rig.frame_count, 3);
+    ck_assert(oused(0, &id, &len));
+    ck_assert(!oused(0, &id, &len));
+    rig_clock(&rig, 1200 * MSEC);
+    ck_assert_uint_eq(rig.frame_count, 4);
+    ck_assert(oused(0, &id, &len));
+    ck_assert_uint_eq(machine_dropped(rig.m), 0);
+}
+END_TEST
+
 static Suite *vnet_suite(void)
 {
     Suite *suite = suite_create("vnet");
@@ -267,6 +625,21 @@ static Suite *vnet_suite(void)
     tcase_add_test(tc, link_state);
     tcase_add_test(tc, event_index_saves_interrupts);
     tcase_add_test(tc, not_ready_is_dropped);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("limits");
+    tcase_add_checked_fixture(tc, setup_limited, teardown);
+    tcase_add_test(tc, limits_hold_frames_back);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("offloads");
+    tcase_add_checked_fixture(tc, setup_offloads, teardown);
+    tcase_add_test(tc, offloads_follow_the_features);
+    tcase_add_test(tc, merged_buffers);
+    tcase_add_test(tc, a_frame_larger_than_all_buffers);
+    tcase_add_test(tc, a_bad_buffer_after_good_ones);
+    tcase_add_test(tc, received_headers_are_checked);
+    tcase_add_test(tc, sent_headers_are_checked);
+    tcase_add_test(tc, announcing);
+    tcase_add_test(tc, offloads_save_load_save);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -8,7 +8,8 @@
 #include "tests/unit/unit.h"
 
 #define BLK_FEATURES                                                                     \
-    (VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | 1u << 1 | 1u << 2 | 1u << 6 | 1u << 9)
+    (VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | 1u << 1 | 1u << 2 | 1u << 6 | 1u << 9 |   \
+     7u << 12)
 #define DEV  1
 #define REGS BOARD_PCI_VIRTIO_BAR4(0)
 #define MSIX BOARD_PCI_VIRTIO_BAR1(0)
@@ -22,7 +23,7 @@ static void setup(void)
     const struct machine_conf conf = {
         .type = MACHINE_STANDARD,
         .transport = MACHINE_TRANSPORT_PCI,
-        .cpu_count = 2,
+        .cpu_count = 1, /* one queue of the disk for each */
         .ram_len = RIG_RAM_LEN,
         .disk_count = 1,
         .nic_count = 1,
@@ -54,7 +55,7 @@ START_TEST(capabilities)
 {
     static const uint32_t where[][3] = {{VPCI_CAP_COMMON, VPCI_COMMON, VPCI_COMMON_LEN},
                                         {VPCI_CAP_ISR, VPCI_ISR, 1},
-                                        {VPCI_CAP_DEVICE, VPCI_DEVICE, 24},
+                                        {VPCI_CAP_DEVICE, VPCI_DEVICE, 60},
                                         {VPCI_CAP_NOTIFY, VPCI_NOTIFY, 4}};
 
     for (size_t i = 0; i < ARRAY_SIZE(where); i++) {

@@ -86,7 +86,7 @@ static void op_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len)
 {
     struct rig *rig = ctx;
 
-    CHECK(len <= NET_FRAME_MAX);
+    CHECK(len <= NET_HEADER_LEN + NET_FRAME_MAX);
     memcpy(rig->frame, frame, len);
     rig->frame_len = len;
     rig->frame_count++;
@@ -162,6 +162,50 @@ static void op_doorbell(void *ctx, unsigned dev_index, unsigned queue, uint64_t 
     }
 }
 
+static void op_entropy(void *ctx, uint32_t len)
+{
+    struct rig *rig = ctx;
+
+    CHECK(len > 0 && len <= ENTROPY_MAX);
+    rig->entropy_wanted = len;
+    rig_log(rig, 'E', &len, sizeof len);
+}
+
+static void op_net_offload(void *ctx, unsigned nic, unsigned offload)
+{
+    struct rig *rig = ctx;
+
+    CHECK(nic < VM_NICS_MAX);
+    rig->net_offload = offload;
+    rig->net_offloads++;
+}
+
+static void op_port_out(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    rig_log(ctx, 'P', bytes, len);
+}
+
+static void op_port_open(void *ctx, bool open)
+{
+    struct rig *rig = ctx;
+
+    rig->port_is_open = open;
+    rig_log(rig, 'O', &open, sizeof open);
+}
+
+static void op_ram_discard(void *ctx, struct gpa base, uint64_t len)
+{
+    struct rig *rig = ctx;
+    uint64_t end = base.v + len;
+
+    CHECK(base.v % GMEM_PAGE_SIZE == 0 && len % GMEM_PAGE_SIZE == 0 && len > 0);
+    CHECK(base.v < end && end <= RIG_RAM_LEN);
+    memset(rig->ram + base.v, 0, len);
+    rig->range = (struct gpa_range){base, len};
+    rig->range_count++;
+    rig->range_bytes += len;
+}
+
 static void op_event(void *ctx, enum machine_event event, uint32_t value)
 {
     struct rig *rig = ctx;
@@ -188,6 +232,11 @@ static const struct machine_ops ops = {
     .msi = op_msi,
     .doorbell = op_doorbell,
     .guest_event = op_event,
+    .entropy = op_entropy,
+    .port_out = op_port_out,
+    .net_offload = op_net_offload,
+    .port_open = op_port_open,
+    .ram_discard = op_ram_discard,
 };
 
 const struct machine_ops *const rig_ops = &ops;
@@ -246,6 +295,11 @@ void rig_restart(struct rig *rig)
     rig->pending_count = rig->submitted_count = rig->frame_count = 0;
     rig->resets = rig->shutdowns = rig->panics = rig->bites = 0;
     rig->gsi_calls = rig->msi_count = 0;
+    rig->entropy_wanted = 0;
+    rig->port_is_open = false;
+    rig->net_offload = rig->net_offloads = 0;
+    rig->range_count = 0;
+    rig->range_bytes = 0;
     rig->now_ns = 0;
     make(rig);
 }

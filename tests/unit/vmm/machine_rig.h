@@ -35,7 +35,7 @@ struct rig {
     size_t serial_len;
     struct rig_request pending[RIG_PENDING_MAX]; /* submitted, not completed */
     unsigned pending_count, submitted_count, frame_count;
-    uint8_t frame[NET_FRAME_MAX]; /* the last one */
+    uint8_t frame[NET_HEADER_LEN + NET_FRAME_MAX]; /* the last one */
     uint32_t frame_len;
     unsigned resets, shutdowns;
     /* Machine standard */
@@ -46,6 +46,12 @@ struct rig {
     uint64_t doorbell[MACHINE_VIRTIO_SLOTS][VIRTIO_QUEUES_MAX]; /* 0: none */
     unsigned panics, bites;
     uint32_t panic_value;
+    uint32_t entropy_wanted; /* asked for last */
+    bool port_is_open;
+    unsigned net_offload, net_offloads; /* the last one; how often */
+    unsigned range_count;
+    uint64_t range_bytes;
+    struct gpa_range range; /* the last one */
     bool forgetful; /* fuzzing: of too many pending requests the oldest is lost, not an
                        error */
     /* Hooks */
