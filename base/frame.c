@@ -68,22 +68,29 @@ uint32_t frame_body_len(const void *header)
     return bytes_rd_u32(&rd);
 }
 
-size_t frame_encode(const struct frame *frame, uint32_t magic, void *buf, size_t cap)
+void frame_header(const struct frame *frame, uint32_t magic, uint32_t body_crc,
+                  uint8_t *header)
 {
-    struct bytes_wr wr = bytes_wr_make(buf, cap);
-    uint8_t *start = buf;
+    struct bytes_wr wr = bytes_wr_make(header, FRAME_HEADER_LEN);
 
-    if (cap < FRAME_HEADER_LEN || cap - FRAME_HEADER_LEN < frame->body_len) {
-        return 0;
-    }
     bytes_wr_u32(&wr, magic);
     bytes_wr_u16(&wr, frame->type);
     bytes_wr_u16(&wr, frame->version);
     bytes_wr_u64(&wr, frame->seq);
     bytes_wr_u32(&wr, frame->body_len);
     bytes_wr_u32(&wr, 0);
-    bytes_wr_u32(&wr, crc32c(0, frame->body, frame->body_len));
-    bytes_wr_u32(&wr, crc32c(0, start, HEADER_CRC_AT));
+    bytes_wr_u32(&wr, body_crc);
+    bytes_wr_u32(&wr, crc32c(0, header, HEADER_CRC_AT));
+}
+
+size_t frame_encode(const struct frame *frame, uint32_t magic, void *buf, size_t cap)
+{
+    uint8_t *start = buf;
+
+    if (cap < FRAME_HEADER_LEN || cap - FRAME_HEADER_LEN < frame->body_len) {
+        return 0;
+    }
+    frame_header(frame, magic, crc32c(0, frame->body, frame->body_len), start);
     if (frame->body_len > 0 && frame->body != start + FRAME_HEADER_LEN) {
         memmove(start + FRAME_HEADER_LEN, frame->body, frame->body_len);
     }

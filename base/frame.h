@@ -45,6 +45,9 @@ enum frame_reason frame_check(const void *buf, size_t len, uint32_t magic,
                               uint32_t body_len_max, struct frame *ret_frame);
 /* Length of the body behind a whole header for which frame_check said FRAME_NEED_MORE. */
 uint32_t frame_body_len(const void *header);
+/* The header alone, for a body that lies elsewhere and has this crc32c. */
+void frame_header(const struct frame *frame, uint32_t magic, uint32_t body_crc,
+                  uint8_t *header);
 /* Writes header and body; returns the total length, or 0 when `cap` is too small.
  * frame->body may already lie in place. */
 size_t frame_encode(const struct frame *frame, uint32_t magic, void *buf, size_t cap);

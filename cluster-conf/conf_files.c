@@ -49,8 +49,7 @@ static int check_file(const char *key, const char *path, const char *dir,
         remedy = "correct the path";
     } else if (st.st_size == 0) {
         why = "is empty";
-        remedy =
-            disk ? "give it a size (truncate -s 10G FILE)" : "install the firmware again";
+        remedy = disk ? "give it a size (truncate -s 10G FILE)" : "install it again";
     } else if (disk && st.st_size % 512 != 0) {
         why = "is not a multiple of 512 bytes long";
         remedy = "raw images only: convert it (qemu-img convert -O raw)";
@@ -80,12 +79,30 @@ static bool is_foreign(const struct conf_vm *vm, const char *vmroot, const char 
     return strncmp(below, vm->name, name_len) != 0 || below[name_len] != '/';
 }
 
+static int check_boot_files(const struct conf_vm *vm, const char *vmroot,
+                            struct conf_error *ret_error)
+{
+    const struct {
+        const char *key, *path;
+    } file[] = {{"boot.firmware", vm->firmware},
+                {"boot.kernel", vm->kernel},
+                {"boot.initrd", vm->initrd}};
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(file); i++) {
+        if (file[i].path[0] != '\0') {
+            r = check_file(file[i].key, file[i].path, vmroot, vm->name, false, ret_error);
+        }
+    }
+    return r;
+}
+
 int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot,
                         struct conf_error *ret_error)
 {
     int r;
 
-    r = check_file("boot.firmware", vm->firmware, vmroot, vm->name, false, ret_error);
+    r = check_boot_files(vm, vmroot, ret_error);
     for (unsigned i = 0; r == 0 && i < vm->disk_count; i++) {
         char key_buf[32];
         struct conf_text key = conf_text_make(key_buf, sizeof key_buf);

@@ -110,6 +110,8 @@ struct conf_nic {
 #define CONF_LOCKSTEP_MEMORY_MAX                                                         \
     UINT64_C(0xC0000000) /* RAM below the devices, as VM_RAM_MAX of the VMM */
 
+#define CONF_STANDARD_CPUS_MAX 64
+
 enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
 
 struct conf_vm {
@@ -118,7 +120,9 @@ struct conf_vm {
     enum conf_machine machine;
     unsigned cpus;
     uint64_t memory_bytes;
-    char firmware[PATH_LEN_MAX];
+    char firmware[PATH_LEN_MAX]; /* one of firmware and kernel; "": not given */
+    char kernel[PATH_LEN_MAX];
+    char initrd[PATH_LEN_MAX]; /* with kernel only */
     char cmdline[1024];
     unsigned disk_count, nic_count;
     struct conf_disk disk[VM_DISKS_MAX];

@@ -174,10 +174,17 @@ const struct conf_field conf_cluster_schema[] = {
  * --------------------------------------------------------------------------------------------------
  */
 static const struct conf_field boot_fields[] = {
-    {"firmware", CONF_TYPE_PATH, true, AT(struct conf_vm, firmware),
-     .example = "/usr/share/gemel/pulse.rom", .help = "ROM image"},
+    {"firmware", CONF_TYPE_PATH, false, AT(struct conf_vm, firmware),
+     .example = "/usr/share/gemel/pulse.rom",
+     .help = "ROM image; exactly one of firmware and kernel"},
+    {"kernel", CONF_TYPE_PATH, false, AT(struct conf_vm, kernel), .example = "vmlinuz",
+     .help = "kernel booted without firmware: bzImage, or ELF with a PVH entry; relative "
+             "to the VM's directory, or absolute and the same on every node"},
+    {"initrd", CONF_TYPE_PATH, false, AT(struct conf_vm, initrd), .example = "initrd.img",
+     .help = "initial RAM disk; with kernel only"},
     {"cmdline", CONF_TYPE_TEXT, false, AT(struct conf_vm, cmdline),
-     .example = "\"console=ttyS0\"", .help = "command line of the guest"},
+     .example = "\"console=ttyS0\"",
+     .help = "command line of the kernel or the firmware"},
     {.key = NULL},
 };
 

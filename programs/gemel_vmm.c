@@ -331,6 +331,23 @@ static int open_disks(struct program *p, struct vmm_error *err)
     return r;
 }
 
+static int open_state(struct program *p, struct vmm_error *err)
+{
+    const char *path = p->opts.restore_path;
+    int fd;
+
+    if (!path) {
+        return 0;
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return vmm_fail(err, -errno, "cannot open the saved state %s: %s", path,
+                        strerror(errno));
+    }
+    engine_restore(p->engine, fd, path);
+    return 0;
+}
+
 static int setup(struct program *p, struct vmm_error *err)
 {
     int r;
@@ -357,6 +374,9 @@ static int setup(struct program *p, struct vmm_error *err)
     }
     if (r >= 0 && p->opts.run) {
         r = open_disks(p, err);
+    }
+    if (r >= 0) {
+        r = open_state(p, err);
     }
     if (r >= 0) {
         r = gemel_vmm_walls(&p->opts, err);

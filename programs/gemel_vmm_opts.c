@@ -43,6 +43,7 @@ enum {
     OPT_UFFD_FD,
     OPT_INSECURE_LAB,
     OPT_RUN,
+    OPT_RESTORE,
     OPT_TRIPLE_FAULT,
     OPT_KVM,
     OPT_PROBE,
@@ -99,6 +100,8 @@ static const struct {
     {"insecure-lab", OPT_INSECURE_LAB, NULL,
      "no sandbox: a guest that breaks out is this user"},
     {"run", OPT_RUN, NULL, "start at once at epoch 0, without an agent (no ownership!)"},
+    {"restore", OPT_RESTORE, "FILE",
+     "with --run: go on from this saved state instead of a boot"},
     {"on-triple-fault", OPT_TRIPLE_FAULT, "reset|crash", "default: reset, as a PC does"},
     {"kvm", OPT_KVM, "DEVICE", "default: /dev/kvm"},
     {"probe", OPT_PROBE, NULL, "find out, by running tiny guests, what this host can do"},
@@ -447,6 +450,9 @@ static int take(struct vmm_opts *o, int value, char *arg)
     case OPT_RUN:
         o->run = true;
         return 0;
+    case OPT_RESTORE:
+        o->restore_path = arg;
+        return 0;
     case OPT_TRIPLE_FAULT:
         o->engine.crash_on_triple_fault = strcmp(arg, "crash") == 0;
         return o->engine.crash_on_triple_fault || strcmp(arg, "reset") == 0
@@ -508,6 +514,9 @@ static int check(const struct vmm_opts *o)
     }
     if (o->engine.machine == MACHINE_LOCKSTEP && any_limit(&o->engine)) {
         return wrong("bps, iops, pps: machine lockstep has no limits");
+    }
+    if (o->restore_path && !o->run) {
+        return wrong("--restore needs --run: an agent sends the state with its START");
     }
     if (o->gid && !o->user_given) {
         return wrong("--gid without --uid");

@@ -22,8 +22,9 @@ struct vmm_opts {
     bool insecure_lab; /* no sandbox */
     bool user_given;   /* uid and gid are to be used */
     uint32_t uid, gid;
-    uint64_t memlock_bytes; /* UINT64_MAX: as it is */
-    int uffd_fd;            /* /dev/userfaultfd, opened by the starter; -1: none */
+    uint64_t memlock_bytes;   /* UINT64_MAX: as it is */
+    int uffd_fd;              /* /dev/userfaultfd, opened by the starter; -1: none */
+    const char *restore_path; /* with run: a saved state to go on from */
     bool run, probe, json, verbose;
 };
 

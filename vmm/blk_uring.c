@@ -35,14 +35,18 @@ struct disk {
 };
 
 /* One request under way. */
+/* No worker thread for so many attempts is an error for the guest. */
+#define CANCELED_MAX 100
+
 struct job {
     struct job *next; /* in the list of those that never reached the ring */
     unsigned disk;
     struct blk_request request;
-    uint8_t *buffer; /* what the kernel reads or writes */
-    bool bounce;     /* buffer is ours */
-    uint32_t done;   /* bytes of a transfer that came in pieces */
-    uint32_t status; /* set before it goes to the answered list */
+    uint8_t *buffer;   /* what the kernel reads or writes */
+    bool bounce;       /* buffer is ours */
+    uint32_t done;     /* bytes of a transfer that came in pieces */
+    uint32_t canceled; /* times that the kernel gave it up */
+    uint32_t status;   /* set before it goes to the answered list */
 };
 
 struct blk_uring {
@@ -545,7 +549,10 @@ static bool take_result(struct blk_uring *blk, struct job *job, int res,
 {
     bool transfer = job->request.op == REQUEST_READ || job->request.op == REQUEST_WRITE;
 
-    if (res == -EINTR || res == -EAGAIN) {
+    /* Nobody here cancels: the kernel did, because it could not make a worker thread
+     * while our kick signals were pending (io-wq gives up after a few attempts). */
+    if (res == -EINTR || res == -EAGAIN ||
+        (res == -ECANCELED && job->canceled++ < CANCELED_MAX)) {
         send_job(blk, job);
         return false;
     }

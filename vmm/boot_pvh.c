@@ -174,7 +174,9 @@ static int read_notes(const struct boot *b, const Elf64_Phdr *ph, uint64_t *entr
     return 0;
 }
 
-static int load_segments(struct boot *b, const Elf64_Ehdr *eh, uint64_t *entry)
+/* Every segment of one type. */
+static int each_segment(struct boot *b, const Elf64_Ehdr *eh, uint32_t type,
+                        uint64_t *entry)
 {
     for (unsigned i = 0; i < eh->e_phnum; i++) {
         Elf64_Phdr ph;
@@ -183,23 +185,34 @@ static int load_segments(struct boot *b, const Elf64_Ehdr *eh, uint64_t *entry)
         /* Cannot wrap around: the one before was inside the file. */
         r = boot_read(b, eh->e_phoff + i * sizeof ph, &ph, sizeof ph,
                       "program headers (e_phoff, e_phnum)");
-        if (r == 0 && ph.p_type == PT_LOAD) {
-            r = load_segment(b, &ph);
-        }
-        if (r == 0 && ph.p_type == PT_NOTE) {
-            r = read_notes(b, &ph, entry);
+        if (r == 0 && ph.p_type == type) {
+            r = type == PT_LOAD ? load_segment(b, &ph) : read_notes(b, &ph, entry);
         }
         if (r < 0) {
             return r;
         }
     }
-    if (b->kernel_end == 0) {
-        return refuse(b, "PT_LOAD", "is not there: the file has nothing to load");
-    }
-    if (*entry == 0) {
+    return 0;
+}
+
+/* The notes first: an ELF file that is no kernel at all should hear that. */
+static int load_segments(struct boot *b, const Elf64_Ehdr *eh, uint64_t *entry)
+{
+    int r = each_segment(b, eh, PT_NOTE, entry);
+
+    if (r == 0 && *entry == 0) {
         return refuse(b, "XEN_ELFNOTE_PHYS32_ENTRY",
                       "is not there: the file has no PVH entry (Linux: CONFIG_PVH); name "
                       "a bzImage instead");
+    }
+    if (r == 0) {
+        r = each_segment(b, eh, PT_LOAD, entry);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (b->kernel_end == 0) {
+        return refuse(b, "PT_LOAD", "is not there: the file has nothing to load");
     }
     if (*entry < BOOT_KERNEL_MIN || *entry >= b->kernel_end) {
         return boot_fail_numbers(b, -ENOEXEC, BOOT_KERNEL, "XEN_ELFNOTE_PHYS32_ENTRY",

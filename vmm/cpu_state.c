@@ -139,6 +139,13 @@ static void msrs_xfer(struct vcpu_state *state, bool standard, struct state_io *
 
 int cpu_state_xfer(struct vcpu_state *state, bool standard, struct state_io *io)
 {
+    uint32_t must = VCPU_PARTS_ALWAYS | (standard ? VCPU_PARTS_STANDARD : 0);
+
+    FIELD32(state->parts);
+    if ((state->parts & must) != must ||
+        (state->parts & ~(must | VCPU_PARTS_MAYBE)) != 0) {
+        state_refuse(io, "parts");
+    }
     FIELD32(state->mp.mp_state);
     sregs_xfer(&state->sregs, io);
     regs_xfer(&state->regs, io);

@@ -336,6 +336,9 @@ static void pit_input(void *dev, struct gmem *gm, const struct dev_input *in,
     }
 }
 
+/* Counter 0 runs from the start, as a PC's firmware leaves it (and QEMU's 8254 is): Linux
+ * without a TSC reads it before it has programmed it, and waits without a limit for a
+ * count; neither SeaBIOS for microvm nor a direct boot programs it. */
 static void pit_reset(void *dev, struct effects *fx)
 {
     struct dev_pit *pit = dev;
@@ -345,7 +348,9 @@ static void pit_reset(void *dev, struct effects *fx)
     }
     pit->speaker = false;
     pit->seen_tick = tick_of_ns(pit->now_ns);
-    effects_wake(fx, UINT64_MAX);
+    pit->channel[0].mode = 3;
+    load_count(&pit->channel[0], 0, pit->seen_tick);
+    update(pit, fx);
 }
 
 static void channel_xfer(struct pit_channel *ch, uint64_t now_tick, struct state_io *io)

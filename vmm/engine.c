@@ -130,6 +130,15 @@ static void drop_disks(struct engine *e)
     }
 }
 
+/* Under lock. */
+static void drop_restore(struct engine *e)
+{
+    if (e->restore_fd >= 0) {
+        close(e->restore_fd);
+    }
+    e->restore_fd = -1;
+}
+
 void engine_disks(struct engine *e, const int *fd, unsigned count)
 {
     pthread_mutex_lock(&e->lock);
@@ -153,6 +162,7 @@ enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reaso
     pthread_mutex_lock(&e->lock);
     if (e->run.state == RUN_CREATED) {
         drop_disks(e); /* refused: nobody holds a claim for them */
+        drop_restore(e);
     }
     pthread_mutex_unlock(&e->lock);
     return answer;
@@ -176,7 +186,8 @@ enum run_answer engine_end(struct engine *e, enum run_end end, const char *reaso
 void engine_restore(struct engine *e, int fd, const char *name)
 {
     pthread_mutex_lock(&e->lock);
-    if (e->run.state == RUN_CREATED && e->restore_fd < 0) {
+    if (e->run.state == RUN_CREATED) {
+        drop_restore(e);
         e->restore_fd = fd;
         snprintf(e->restore_name, sizeof e->restore_name, "%s", name);
         fd = -1;
@@ -231,7 +242,7 @@ void engine_idle_work(struct engine *e)
     int fd;
 
     pthread_mutex_lock(&e->lock);
-    fd = e->run.state == RUN_FROZEN ? e->save_fd : -1;
+    fd = e->save_fd; /* came while FROZEN, and nothing has run since */
     pthread_mutex_unlock(&e->lock);
     if (fd < 0) {
         return;
@@ -690,9 +701,7 @@ void engine_close(struct engine *e)
     if (e->save_fd >= 0) {
         close(e->save_fd);
     }
-    if (e->restore_fd >= 0) {
-        close(e->restore_fd);
-    }
+    drop_restore(e);
     close(e->event_fd);
     close(e->wake_fd);
     close(e->lease_fd);

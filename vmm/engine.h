@@ -122,7 +122,8 @@ bool engine_lease(struct engine *e, uint32_t lease_ms, uint64_t from_ns);
 bool engine_reset(struct engine *e);
 bool engine_power_button(struct engine *e);
 
-/* Before START: a saved state to go on from instead of a boot. Takes the fd. */
+/* For the START that follows: a saved state to go on from instead of a boot. Takes the
+ * fd. */
 void engine_restore(struct engine *e, int fd, const char *name);
 /* While FROZEN: writes the VM's state to `fd` (the engine closes it), synced; `name` is
  * for messages. engine_event_fd tells when engine_take_saved has the outcome. -EBUSY: one

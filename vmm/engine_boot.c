@@ -23,7 +23,6 @@ int engine_boot_load(struct engine *e, struct vmm_error *err)
     if (!e->boot) {
         return 0;
     }
-    machine_prepare_kernel(e->machine);
     machine_acpi_conf(e->machine, &acpi);
     r = boot_files_load(e->boot, &acpi, e->conf.cmdline, &e->vm.gmem, &entry, err);
     return r < 0 ? r : vcpu_boot_set(e->smp ? &e->cpu[0].vcpu : &e->vcpu, &entry, err);

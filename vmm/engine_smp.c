@@ -28,6 +28,7 @@
 #include "base/loop.h"
 #include "vmm/engine_priv.h"
 #include "vmm/net_tap.h"
+#include "vmm/sandbox.h"
 
 #define EPOLL_EVENTS_MAX 16
 #define DOORBELL_LEN     2 /* VIRTIO 1.2, 4.1.5.2: a queue's number, 16 bits */
@@ -303,6 +304,7 @@ void *engine_cpu_main(void *data)
     sigemptyset(&kick);
     sigaddset(&kick, VCPU_KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+    sandbox_thread(SANDBOX_VCPU);
     while (gate_wait(c->engine, &generation)) {
         cpu_run(c);
         gate_park(c->engine);
@@ -504,6 +506,7 @@ void *engine_io_main(void *data)
         (void)engine_end_run(e, RUN_END_HOST,
                              "the I/O thread cannot wait for its events");
     }
+    sandbox_thread(SANDBOX_IO);
     while ((state = atomic_load(&e->state)) != RUN_ENDED) {
         atomic_store(&e->kicked, false);
         if (state != atomic_load(&e->state)) {
@@ -514,6 +517,7 @@ void *engine_io_main(void *data)
             engine_open_disks(e);
             break;
         case RUN_RUNNING:
+            engine_idle_work(e); /* what was asked for before the THAW comes first */
             smp_run(e);
             break;
         case RUN_FREEZING:

@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/bug.h"
+#include "base/crc32c.h"
 #include "base/loop.h"
 #include "base/os.h"
 #include "vmm/cpu_state.h"
@@ -137,10 +139,11 @@ static int parts_xfer(struct engine *e, struct kvm_part_state *parts, struct sta
 /* Saving
  * ------------------------------------------------------------------------------------ */
 
-static int write_all(struct stream *s, const uint8_t *p, size_t len)
+/* All of up to two parts; they are used up. */
+static int write_parts(struct stream *s, struct iovec *part, int count)
 {
-    while (len > 0) {
-        ssize_t n = write(s->fd, p, len);
+    while (count > 0) {
+        ssize_t n = writev(s->fd, part, count);
 
         if (n < 0 && errno == EINTR) {
             continue;
@@ -150,9 +153,16 @@ static int write_all(struct stream *s, const uint8_t *p, size_t len)
                             "cannot write the VM's state to %s: %s", s->name,
                             strerror(n < 0 ? errno : EIO));
         }
-        p += n;
-        len -= (size_t)n;
         s->bytes += (uint64_t)n;
+        while (count > 0 && (size_t)n >= part->iov_len) {
+            n -= (ssize_t)part->iov_len;
+            part++;
+            count--;
+        }
+        if (count > 0) {
+            part->iov_base = (uint8_t *)part->iov_base + n;
+            part->iov_len -= (size_t)n;
+        }
     }
     return 0;
 }
@@ -166,9 +176,10 @@ static int write_frame(struct stream *s, enum state_frame type, size_t body_len)
                           .body = s->buf + FRAME_HEADER_LEN,
                           .body_len = (uint32_t)body_len};
     size_t len = frame_encode(&frame, STATE_STREAM_MAGIC, s->buf, FRAME_MAX);
+    struct iovec part = {s->buf, len};
 
     BUG_ON(len == 0);
-    return write_all(s, s->buf, len);
+    return write_parts(s, &part, 1);
 }
 
 static int save_head(struct stream *s)
@@ -224,25 +235,37 @@ static bool page_is_zero(const uint8_t *page)
     return page[0] == 0 && memcmp(page, page + 1, STATE_STREAM_PAGE - 1) == 0;
 }
 
+/* Straight from guest memory, where nothing changes meanwhile. */
 static int save_run(struct stream *s, uint64_t first, uint32_t count)
 {
-    uint8_t *body = s->buf + FRAME_HEADER_LEN;
+    uint8_t *pages = s->e->vm.ram + first * STATE_STREAM_PAGE;
+    uint8_t *head = s->buf + FRAME_HEADER_LEN;
     size_t len = (size_t)count * STATE_STREAM_PAGE;
+    struct iovec part[] = {{s->buf, FRAME_HEADER_LEN + STATE_STREAM_RAM_HEAD},
+                           {pages, len}};
+    struct frame frame = {.type = STATE_FRAME_RAM,
+                          .version = STATE_STREAM_FORMAT,
+                          .seq = ++s->seq,
+                          .body_len = (uint32_t)(STATE_STREAM_RAM_HEAD + len)};
 
-    state_stream_ram_head(body, first, count);
-    memcpy(body + STATE_STREAM_RAM_HEAD, s->e->vm.ram + first * STATE_STREAM_PAGE, len);
+    if (atomic_load(&s->e->state) == RUN_ENDING) {
+        return vmm_fail(s->err, -EINTR, "the VM was ended while its state was saved");
+    }
+    state_stream_ram_head(head, first, count);
+    frame_header(&frame, STATE_STREAM_MAGIC,
+                 crc32c(crc32c(0, head, STATE_STREAM_RAM_HEAD), pages, len), s->buf);
     s->ram_frames++;
     s->pages += count;
-    return write_frame(s, STATE_FRAME_RAM, STATE_STREAM_RAM_HEAD + len);
+    return write_parts(s, part, 2);
 }
 
-static int save_ram(struct stream *s)
+static int save_pages(struct stream *s, uint64_t begin, uint64_t end)
 {
-    uint64_t pages = s->e->conf.ram_len / STATE_STREAM_PAGE, first = 0;
+    uint64_t first = begin;
     uint32_t count = 0;
     int r = 0;
 
-    for (uint64_t i = 0; i < pages && r == 0; i++) {
+    for (uint64_t i = begin; i < end && r == 0; i++) {
         if (!page_is_zero(s->e->vm.ram + i * STATE_STREAM_PAGE)) {
             first = count == 0 ? i : first;
             count++;
@@ -256,6 +279,39 @@ static int save_ram(struct stream *s)
         }
     }
     return r == 0 && count > 0 ? save_run(s, first, count) : r;
+}
+
+/* The pages from *begin on that exist, to *end; false: there are none. What no guest has
+ * touched is a hole, and to look at it would allocate it. */
+static bool next_data(struct stream *s, uint64_t *begin, uint64_t *end)
+{
+    uint64_t pages = s->e->conf.ram_len / STATE_STREAM_PAGE;
+    int fd = s->e->vm.ram_fd;
+    off_t data = lseek(fd, (off_t)(*begin * STATE_STREAM_PAGE), SEEK_DATA), hole;
+
+    if (*begin >= pages || (data < 0 && errno == ENXIO)) {
+        return false;
+    }
+    hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+    if (hole < 0) { /* not told: all of it may be data */
+        *end = pages;
+        return true;
+    }
+    *begin = (uint64_t)data / STATE_STREAM_PAGE;
+    *end = ((uint64_t)hole + STATE_STREAM_PAGE - 1) / STATE_STREAM_PAGE;
+    return true;
+}
+
+static int save_ram(struct stream *s)
+{
+    uint64_t begin = 0, end = 0;
+    int r = 0;
+
+    while (r == 0 && next_data(s, &begin, &end)) {
+        r = save_pages(s, begin, end);
+        begin = end;
+    }
+    return r;
 }
 
 int engine_state_save(struct engine *e, int fd, const char *name, uint64_t *ret_bytes,
@@ -387,6 +443,30 @@ static int load_state(struct stream *s, const struct frame *frame,
     return state_section_next(&io) || io.error != STATE_OK ? refuse_section(s, &io) : 0;
 }
 
+/* Written to the file behind guest memory: less work than a copy, which would fault in
+ * and clear each page first. */
+static int load_run(struct stream *s, const struct state_ram_run *run)
+{
+    size_t len = (size_t)run->page_count * STATE_STREAM_PAGE, done = 0;
+    off_t at = (off_t)(run->first_page * STATE_STREAM_PAGE);
+
+    while (done < len) {
+        ssize_t n =
+            pwrite(s->e->vm.ram_fd, run->data + done, len - done, at + (off_t)done);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return vmm_fail(s->err, n < 0 ? -errno : -EIO,
+                            "cannot fill guest memory from state file %s: %s", s->name,
+                            strerror(n < 0 ? errno : EIO));
+        }
+        done += (size_t)n;
+    }
+    return 0;
+}
+
 static int read_stream(struct stream *s, struct kvm_part_state *parts)
 {
     struct state_stream_rd rd = {0};
@@ -404,8 +484,7 @@ static int read_stream(struct stream *s, struct kvm_part_state *parts)
         } else if (frame.type == STATE_FRAME_STATE) {
             r = load_state(s, &frame, parts);
         } else if (frame.type == STATE_FRAME_RAM) {
-            memcpy(s->e->vm.ram + run.first_page * STATE_STREAM_PAGE, run.data,
-                   (size_t)run.page_count * STATE_STREAM_PAGE);
+            r = load_run(s, &run);
         }
         if (r < 0) {
             return r;
@@ -417,21 +496,33 @@ static int read_stream(struct stream *s, struct kvm_part_state *parts)
     return r;
 }
 
+/* KVM looks at values too. */
+static int refuse_kvm(struct stream *s, int r)
+{
+    struct vmm_error why = *s->err;
+
+    return vmm_fail(s->err, r, "state file %s is refused: %s; the VM was not started",
+                    s->name, why.text);
+}
+
 /* Everything was looked at: now KVM. Order: interrupt controllers before the vCPUs' local
  * APICs, the TSC after all else of its vCPU. */
-static int apply(struct engine *e, const struct kvm_part_state *parts,
-                 struct vmm_error *err)
+static int apply(struct stream *s, const struct kvm_part_state *parts)
 {
-    int r = e->smp ? irqchip_load(&e->vm, &parts->irqchip, err) : 0;
+    struct engine *e = s->e;
+    int r = e->smp ? irqchip_load(&e->vm, &parts->irqchip, s->err) : 0;
 
     for (unsigned i = 0; r == 0 && i < cpu_count(e); i++) {
-        r = vcpu_load(cpu_at(e, i), &parts->cpu[i], err);
+        r = vcpu_load(cpu_at(e, i), &parts->cpu[i], s->err);
         if (r == 0 && e->smp) {
-            r = vcpu_load_tsc(cpu_at(e, i), &parts->cpu[i], err);
+            r = vcpu_load_tsc(cpu_at(e, i), &parts->cpu[i], s->err);
         }
     }
+    if (r == 0 && !e->smp && vcpu_refresh(&e->vcpu) != VCPU_KICKED) {
+        r = vmm_fail(s->err, -EIO, "KVM does not enter the vCPU: %s", e->vcpu.fault.text);
+    }
     if (r < 0) {
-        return r;
+        return refuse_kvm(s, r);
     }
     e->clock_stopped_ns = parts->clock.machine_ns;
     e->halted = parts->clock.halted;
@@ -455,7 +546,7 @@ int engine_state_load(struct engine *e, int fd, const char *name, struct vmm_err
         vm_rom_low_clear(&e->vm);
         r = read_stream(&s, parts);
         if (r == 0) {
-            r = apply(e, parts, err);
+            r = apply(&s, parts);
         }
     }
     free(s.buf);

@@ -686,6 +686,7 @@ void *engine_vcpu_main(void *data)
             engine_open_disks(e);
             break;
         case RUN_RUNNING:
+            engine_idle_work(e); /* what was asked for before the THAW comes first */
             run_guest(e);
             break;
         case RUN_FREEZING:

@@ -185,10 +185,42 @@ tests_unit_vmm_check_vcpu_exit_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_run_state_SOURCES = tests/unit/vmm/check_run_state.c
 tests_unit_vmm_check_run_state_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_run_state_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_state_stream
+tests_unit_vmm_check_state_stream_SOURCES = tests/unit/vmm/check_state_stream.c
+tests_unit_vmm_check_state_stream_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_state_stream_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_cpu_state
+tests_unit_vmm_check_cpu_state_SOURCES = tests/unit/vmm/check_cpu_state.c
+tests_unit_vmm_check_cpu_state_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_cpu_state_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_msr_table
+tests_unit_vmm_check_msr_table_SOURCES = tests/unit/vmm/check_msr_table.c
+tests_unit_vmm_check_msr_table_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_msr_table_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_cpuid_standard
+tests_unit_vmm_check_cpuid_standard_SOURCES = tests/unit/vmm/check_cpuid_standard.c
+tests_unit_vmm_check_cpuid_standard_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_cpuid_standard_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_engine tests/unit/vmm/check_blk_uring
-tests_unit_vmm_check_engine_SOURCES = tests/unit/vmm/check_engine.c
+FAKE_KVM = tests/unit/unit.h tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
+tests_unit_vmm_check_engine_SOURCES = tests/unit/vmm/check_engine.c $(FAKE_KVM)
 tests_unit_vmm_check_engine_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_LDADD = libvmm_io.la $(UNIT_LIBS)
+ENGINE_RIG = $(FAKE_KVM) tests/unit/vmm/engine_rig.c tests/unit/vmm/engine_rig.h
+UNIT_TESTS += tests/unit/vmm/check_engine_smp tests/unit/vmm/check_engine_state
+tests_unit_vmm_check_engine_smp_SOURCES = tests/unit/vmm/check_engine_smp.c $(ENGINE_RIG)
+tests_unit_vmm_check_engine_smp_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_engine_smp_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_engine_state_SOURCES = tests/unit/vmm/check_engine_state.c $(ENGINE_RIG)
+tests_unit_vmm_check_engine_state_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_engine_state_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_state_golden
+tests_unit_vmm_check_state_golden_SOURCES = tests/unit/vmm/check_state_golden.c $(FAKE_KVM) \
+	tests/unit/vmm/machine_rig.c tests/unit/vmm/machine_rig.h
+tests_unit_vmm_check_state_golden_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_state_golden_LDADD = libvmm_io.la $(UNIT_LIBS)
+EXTRA_DIST += tests/golden/state/README.md tests/golden/state/lockstep-1.gms \
+	tests/golden/state/standard-1.gms tests/golden/state/standard-mmio-1.gms
 tests_unit_vmm_check_blk_uring_SOURCES = tests/unit/vmm/check_blk_uring.c
 tests_unit_vmm_check_blk_uring_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_uring_LDADD = libvmm_io.la $(UNIT_LIBS)
@@ -212,6 +244,10 @@ UNIT_TESTS += tests/unit/vmm/check_rot_file
 tests_unit_vmm_check_rot_file_SOURCES = tests/unit/vmm/check_rot_file.c
 tests_unit_vmm_check_rot_file_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_rot_file_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_sandbox
+tests_unit_vmm_check_sandbox_SOURCES = tests/unit/vmm/check_sandbox.c
+tests_unit_vmm_check_sandbox_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_sandbox_LDADD = libvmm_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_syscall_filter tests/unit/vmm/check_blk_walls
 tests_unit_vmm_check_syscall_filter_SOURCES = tests/unit/vmm/check_syscall_filter.c
 tests_unit_vmm_check_syscall_filter_CPPFLAGS = $(UNIT_CPPFLAGS)
@@ -219,6 +255,11 @@ tests_unit_vmm_check_syscall_filter_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_blk_walls_SOURCES = tests/unit/vmm/check_blk_walls.c
 tests_unit_vmm_check_blk_walls_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_walls_LDADD = libvmm_io.la $(UNIT_LIBS)
+
+# Run by hand: no KVM, no network.
+check_PROGRAMS += tests/bench/bench_vm_state
+tests_bench_bench_vm_state_SOURCES = tests/bench/bench_vm_state.c tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
+tests_bench_bench_vm_state_LDADD = libvmm_io.la
 
 # For tests/kvm/run.
 check_PROGRAMS += tests/kvm/vmmtalk

@@ -12,7 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Pieces of vCPU state that have a GET and a SET ioctl of the same shape. */
+/* Pieces of vCPU state that have a GET and a SET ioctl of the same shape. Saved states
+ * name them by these numbers. */
 enum kvm_part {
     KVM_PART_REGS = 0,  /* struct kvm_regs */
     KVM_PART_SREGS,     /* struct kvm_sregs */

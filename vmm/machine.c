@@ -717,17 +717,6 @@ uint8_t machine_irq_ack(struct machine *m)
     return dev_pic_ack(pic_of(m));
 }
 
-void machine_prepare_kernel(struct machine *m)
-{
-    uint8_t control = 0x36, zero = 0; /* counter 0, square wave, 65536 */
-
-    if (m->conf.type == MACHINE_LOCKSTEP) {
-        machine_pio(m, 0x43, true, 1, &control);
-        machine_pio(m, 0x40, true, 1, &zero);
-        machine_pio(m, 0x40, true, 1, &zero);
-    }
-}
-
 void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf)
 {
     *ret_conf = (struct acpi_conf){

@@ -171,10 +171,6 @@ unsigned machine_disk_dev(const struct machine *m,
 unsigned machine_nic_dev(const struct machine *m, unsigned nic);
 /* MACHINE_DEV_COUNT: this machine has none. */
 unsigned machine_extra_dev(const struct machine *m, enum machine_extra extra);
-/* After a reset, for a kernel that is booted without firmware: what it takes for granted
- * that firmware did (lockstep: counter 0 of the 8254 runs; Linux waits for that without a
- * limit). */
-void machine_prepare_kernel(struct machine *m);
 /* What the ACPI tables of this machine describe. */
 void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf);
 /* Bytes that INPUT_SERIAL_RX can deliver now without loss. */

@@ -9,8 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MSR_TABLE_MAX 80
-#define MSR_TSC       0x10u
+#define MSR_TABLE_MAX    80
+#define MSR_TSC          0x10u
+#define MSR_TSC_DEADLINE 0x6E0u
 
 extern const uint32_t msr_guest[], msr_standard[];
 extern const size_t msr_guest_count, msr_standard_count;

@@ -62,6 +62,10 @@ static enum stream_error judge(struct state_stream_rd *rd, const struct frame *f
     if (rd->end) {
         return STREAM_BAD_ORDER;
     }
+    if (frame->version > STATE_STREAM_FORMAT &&
+        (frame->type & FRAME_TYPE_OPTIONAL) == 0) {
+        return STREAM_UNKNOWN;
+    }
     switch (frame->type) {
     case STATE_FRAME_HEAD:
         if (rd->head) {

@@ -41,7 +41,7 @@ enum stream_error {
     STREAM_BAD_ORDER, /* a kind of frame that may not come here */
     STREAM_BAD_RAM,   /* pages outside RAM, or a length that disagrees */
     STREAM_BAD_COUNT, /* END counts other than what came */
-    STREAM_UNKNOWN,   /* a kind of frame of a later version that may not be ignored */
+    STREAM_UNKNOWN,   /* a kind or a version of frame that this build does not know */
     STREAM_TRUNCATED, /* no END */
 };
 

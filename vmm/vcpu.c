@@ -159,26 +159,19 @@ static const struct {
     enum kvm_part part;
     size_t offset;
     const char *name;
-    bool optional; /* a host without AVX has no XCRs */
-    bool standard; /* of standard machines only */
 } state_part[] = {
-    {KVM_PART_MP_STATE, offsetof(struct vcpu_state, mp), "multiprocessing state", true,
-     false},
-    {KVM_PART_SREGS, offsetof(struct vcpu_state, sregs), "special registers", false,
-     false},
-    {KVM_PART_REGS, offsetof(struct vcpu_state, regs), "registers", false, false},
-    {KVM_PART_XCRS, offsetof(struct vcpu_state, xcrs), "extended control registers", true,
-     false},
-    {KVM_PART_XSAVE, offsetof(struct vcpu_state, xsave), "FPU state", true, false},
-    {KVM_PART_DEBUGREGS, offsetof(struct vcpu_state, debugregs), "debug registers", true,
-     false},
-    {KVM_PART_LAPIC, offsetof(struct vcpu_state, lapic), "local APIC", false, true},
-    {KVM_PART_MSRS, offsetof(struct vcpu_state, msrs), "MSRs", false, false},
-    {KVM_PART_EVENTS, offsetof(struct vcpu_state, events), "pending events", false,
-     false},
+    {KVM_PART_MP_STATE, offsetof(struct vcpu_state, mp), "multiprocessing state"},
+    {KVM_PART_SREGS, offsetof(struct vcpu_state, sregs), "special registers"},
+    {KVM_PART_REGS, offsetof(struct vcpu_state, regs), "registers"},
+    {KVM_PART_XCRS, offsetof(struct vcpu_state, xcrs), "extended control registers"},
+    {KVM_PART_XSAVE, offsetof(struct vcpu_state, xsave), "FPU state"},
+    {KVM_PART_DEBUGREGS, offsetof(struct vcpu_state, debugregs), "debug registers"},
+    {KVM_PART_LAPIC, offsetof(struct vcpu_state, lapic), "local APIC"},
+    {KVM_PART_MSRS, offsetof(struct vcpu_state, msrs), "MSRs"},
+    {KVM_PART_EVENTS, offsetof(struct vcpu_state, events), "pending events"},
 };
 
-static int tsc_transfer(struct vcpu *v, __u64 *tsc, bool save)
+static int msr_transfer(struct vcpu *v, uint32_t index, __u64 *value, bool save)
 {
     union {
         struct kvm_msrs list;
@@ -186,12 +179,12 @@ static int tsc_transfer(struct vcpu *v, __u64 *tsc, bool save)
     } one = {.list.nmsrs = 1};
     int r;
 
-    one.list.entries[0].index = MSR_TSC;
-    one.list.entries[0].data = *tsc;
+    one.list.entries[0].index = index;
+    one.list.entries[0].data = *value;
     r = save ? v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one)
              : v->ops->vcpu_set(v->fd, KVM_PART_MSRS, &one);
     if (save && r == 1) {
-        *tsc = one.list.entries[0].data;
+        *value = one.list.entries[0].data;
     }
     return r == 1 ? 0 : r < 0 ? r : -EINVAL;
 }
@@ -199,33 +192,48 @@ static int tsc_transfer(struct vcpu *v, __u64 *tsc, bool save)
 int vcpu_load_tsc(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err)
 {
     __u64 tsc = state->tsc;
-    int r = tsc_transfer(v, &tsc, false);
+    int r = msr_transfer(v, MSR_TSC, &tsc, false);
 
-    return r < 0 ? vmm_fail(err, r, "cannot set the TSC of a vCPU: %s", strerror(-r)) : 0;
+    if (r < 0) {
+        return vmm_fail(err, r, "cannot set the TSC of a vCPU: %s", strerror(-r));
+    }
+    for (uint32_t i = 0; i < state->msrs.list.nmsrs; i++) {
+        __u64 deadline = state->msrs.list.entries[i].data;
+
+        if (state->msrs.list.entries[i].index == MSR_TSC_DEADLINE) {
+            r = msr_transfer(v, MSR_TSC_DEADLINE, &deadline, false);
+        }
+    }
+    return r < 0 ? vmm_fail(err, r, "cannot set the timer of a vCPU: %s", strerror(-r))
+                 : 0;
 }
 
 int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *err)
 {
     BUG_ON(v->unsettled);
+    ret_state->parts = 0;
     for (size_t i = 0; i < ARRAY_SIZE(state_part); i++) {
+        uint32_t bit = VCPU_PART(state_part[i].part);
         int r;
 
-        if (state_part[i].standard && !v->standard) {
+        if (bit == VCPU_PARTS_STANDARD && !v->standard) {
             continue;
         }
         if (state_part[i].part == KVM_PART_MSRS) {
             get_msrs(v, ret_state);
+            ret_state->parts |= bit;
             continue;
         }
         r = v->ops->vcpu_get(v->fd, state_part[i].part,
                              (char *)ret_state + state_part[i].offset);
-        if (r < 0 && !state_part[i].optional) {
+        if (r < 0 && (bit & VCPU_PARTS_MAYBE) == 0) {
             return vmm_fail(err, r, "cannot read the %s of the vCPU: %s",
                             state_part[i].name, strerror(-r));
         }
+        ret_state->parts |= r < 0 ? 0 : bit;
     }
     ret_state->tsc = 0;
-    return v->standard ? tsc_transfer(v, &ret_state->tsc, true) : 0;
+    return v->standard ? msr_transfer(v, MSR_TSC, &ret_state->tsc, true) : 0;
 }
 
 int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err)
@@ -234,7 +242,7 @@ int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *
         bool msrs = state_part[i].part == KVM_PART_MSRS;
         int r;
 
-        if (state_part[i].standard && !v->standard) {
+        if ((state->parts & VCPU_PART(state_part[i].part)) == 0) {
             continue;
         }
         r = v->ops->vcpu_set(v->fd, state_part[i].part,
@@ -243,7 +251,7 @@ int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *
             return vmm_fail(err, -EINVAL, "KVM refused the value of MSR %#x",
                             state->msrs.list.entries[r].index);
         }
-        if (r < 0 && !state_part[i].optional) {
+        if (r < 0) {
             return vmm_fail(err, r, "cannot set the %s of the vCPU: %s",
                             state_part[i].name, strerror(-r));
         }
@@ -271,7 +279,7 @@ static int make_vcpu(struct vcpu *v, struct vm *vm, unsigned id,
     }
     v->fd = v->ops->vm_create_vcpu(vm->vm_fd, id);
     if (v->fd < 0) {
-        return vmm_fail(err, v->fd, "KVM cannot create vCPU %u: %s", id,
+        return vmm_fail(err, v->fd, "KVM cannot create a vCPU, number %u: %s", id,
                         strerror(-v->fd));
     }
     v->run_len = (size_t)vm->run_size;
@@ -525,4 +533,10 @@ enum vcpu_event vcpu_settle(struct vcpu *v)
         event = vcpu_enter(v);
     }
     return event;
+}
+
+enum vcpu_event vcpu_refresh(struct vcpu *v)
+{
+    v->unsettled = true;
+    return vcpu_settle(v);
 }

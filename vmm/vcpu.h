@@ -40,9 +40,21 @@ enum vcpu_event {
     VCPU_FAILED,       /* `fault` says why; the vCPU is not entered again */
 };
 
+/* Parts of a state: what every host has, what only some have (one without AVX has no
+ * XCRs), what only standard machines have. */
+#define VCPU_PART(part) (UINT32_C(1) << (part))
+#define VCPU_PARTS_ALWAYS                                                                \
+    (VCPU_PART(KVM_PART_REGS) | VCPU_PART(KVM_PART_SREGS) | VCPU_PART(KVM_PART_MSRS) |   \
+     VCPU_PART(KVM_PART_EVENTS))
+#define VCPU_PARTS_MAYBE                                                                 \
+    (VCPU_PART(KVM_PART_MP_STATE) | VCPU_PART(KVM_PART_XCRS) |                           \
+     VCPU_PART(KVM_PART_XSAVE) | VCPU_PART(KVM_PART_DEBUGREGS))
+#define VCPU_PARTS_STANDARD VCPU_PART(KVM_PART_LAPIC)
+
 /* Everything that a vCPU is; vcpu_load knows the order in which it must be set. */
 #define VCPU_MSRS_MAX MSR_TABLE_MAX
 struct vcpu_state {
+    uint32_t parts; /* VCPU_PART bits: what KVM gave, and must take back */
     struct kvm_mp_state mp;
     struct kvm_sregs sregs;
     struct kvm_regs regs;
@@ -93,9 +105,15 @@ void vcpu_close(struct vcpu *v);
 int vcpu_reset(struct vcpu *v, struct vmm_error *err);
 int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *err);
 int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err);
-/* Standard: the TSC as it was saved. Apart from vcpu_load, because a reset leaves it
- * alone. */
+/* Standard: the TSC as it was saved, and the timer that is set by it once more: KVM works
+ * out when it fires from the TSC of the moment in which it is set. Apart from vcpu_load,
+ * because a reset leaves the TSC alone. */
 int vcpu_load_tsc(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err);
+
+/* Lockstep, after vcpu_load from elsewhere: KVM says only at the end of a KVM_RUN whether
+ * it is ready for an interrupt, and a vCPU that waits in HLT is not entered before one
+ * came. Enters and leaves at once. Results as vcpu_settle. */
+enum vcpu_event vcpu_refresh(struct vcpu *v);
 
 /* Injects a pending interrupt if the processor is ready, else asks for the window. True
  * when one was injected. */

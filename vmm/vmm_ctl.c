@@ -390,20 +390,23 @@ static void close_all(const int *fds, size_t count)
     }
 }
 
-/* Files that came with START: the disks and, to go on from it, a saved state. */
-static void take_start_files(struct conn *c, const Gemel__VmmRequest *rq, const int *fds,
+/* Files that came with START: the disks and, to go on from it, a saved state. False: they
+ * are not those that it announces (a boot instead of the restore that was asked for would
+ * ruin what is on the disks). */
+static bool take_start_files(struct conn *c, const Gemel__VmmRequest *rq, const int *fds,
                              size_t count)
 {
     size_t disks = rq->disk_count;
 
     if (disks > count || count - disks != (rq->restore ? 1 : 0)) {
         close_all(fds, count);
-        return;
+        return false;
     }
     engine_disks(c->ctl->conf.engine, fds, (unsigned)disks);
     if (rq->restore) {
         engine_restore(c->ctl->conf.engine, fds[disks], "of START");
     }
+    return true;
 }
 
 /* Takes the files. */
@@ -416,7 +419,10 @@ static bool serve(struct conn *c, const struct ctl_msg *msg, const int *fds, siz
         return do_save(c, rq, fds[0]);
     }
     if (rq && rq->kind == GEMEL__VMM_REQUEST__KIND__START) {
-        take_start_files(c, rq, fds, count);
+        if (!take_start_files(c, rq, fds, count)) {
+            return send_reply(c, rq->seq,
+                              "START came with other files than it announces");
+        }
     } else {
         close_all(fds, count);
     }

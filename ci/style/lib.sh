@@ -9,7 +9,8 @@ LC_ALL=C
 export LC_ALL
 srcdir=${srcdir:-.}
 builddir=${builddir:-.}
-# The scripts change into the source tree, so builddir must not be relative.
+# The scripts change into the source tree, so neither may be relative.
+srcdir=$(cd "$srcdir" && pwd) || exit 1
 builddir=$(cd "$builddir" && pwd) || exit 1
 tap_count=0
 tap_failed=0

@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#include "boot_rig.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/vmm/boot_rig.h"
 
 static inline void boot_fuzz_check(const struct boot_entry *entry, int r,
                                    const struct boot_problem *problem)

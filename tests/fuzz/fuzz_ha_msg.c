@@ -108,6 +108,7 @@ static const struct ha_agent_ops ops = {
     .persist_all = no_ctx,
     .vm_start = no_vm,
     .vm_stop = no_vm,
+    .vm_save = no_vm,
     .vm_discard = no_discard,
     .fence_off = no_node,
     .fence_cancel = no_node,

@@ -6,6 +6,8 @@
  * until a report says STATE (created, running, frozen, stopped, failed) closed MS until
  * the VMM closes the connection sleep MS           reads (and prints) nothing meanwhile
  *   disk FILE, disk-ro FILE   opens it; START takes along what was opened so far
+ *   restore FILE       opens it; the next START is to go on from it
+ *   save FILE          sends SAVE with this new file
  *   nohello            before all others: does not send the Hello
  * Each report is one line: seq ok state epoch io exits error reason. Exit: 0 all as
  * asked, 1 refused or timed out.
@@ -33,6 +35,7 @@ static bool quiet;
 static int disk_fd[CTL_FDS_MAX];
 static unsigned disk_count;
 static uint64_t balloon_bytes;
+static int restore_fd = -1;
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -70,15 +73,16 @@ static bool receive(uint64_t until_ns, struct ctl_msg *msg)
             printf("took_us=%llu ", (unsigned long long)(loop_now_ns() - sent_ns) / 1000);
         }
         printf("seq=%llu ok=%d state=%s epoch=%llu io=%u exits=%llu end=%d "
-               "disk_failed=%d agent=%s balloon=%llu/%llu free=%llu error='%s' "
-               "reason='%s'\n",
+               "disk_failed=%d agent=%s balloon=%llu/%llu free=%llu "
+               "guest_ms=%llu saved=%llu error='%s' reason='%s'\n",
                (unsigned long long)rp->seq, rp->ok,
                (unsigned)rp->state < ARRAY_SIZE(state_name) ? state_name[rp->state] : "?",
                (unsigned long long)rp->epoch, rp->io_in_flight,
                (unsigned long long)rp->exits, (int)rp->exit_reason, rp->disk_failed,
                rp->guest_agent, (unsigned long long)rp->balloon_actual,
                (unsigned long long)rp->balloon_target, (unsigned long long)rp->guest_free,
-               rp->error, rp->reason);
+               (unsigned long long)(rp->guest_ns / NSEC_PER_MSEC),
+               (unsigned long long)rp->saved_bytes, rp->error, rp->reason);
         fflush(stdout);
     }
     return true;
@@ -112,11 +116,14 @@ static void hello(uint64_t join, uint64_t start_ns)
     ctl_msg_free(&msg);
 }
 
-static bool request(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t lease_ms,
-                    uint64_t lease_from_ns)
+/* Takes the file of a SAVE. */
+static bool request_with(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t lease_ms,
+                         uint64_t lease_from_ns, int save_fd)
 {
     Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
     struct ctl_msg msg;
+    int files[CTL_FDS_MAX + 1];
+    size_t file_count = 0;
 
     sent_ns = loop_now_ns();
     rq.kind = kind;
@@ -128,18 +135,27 @@ static bool request(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t lease
     rq.reason = (char *)"vmmtalk";
     if (kind == GEMEL__VMM_REQUEST__KIND__START) {
         rq.disk_count = disk_count;
+        file_count = disk_count;
+        memcpy(files, disk_fd, disk_count * sizeof files[0]);
+        disk_count = 0;
+        rq.restore = restore_fd >= 0;
+        if (rq.restore) {
+            files[file_count++] = restore_fd;
+        }
+        restore_fd = -1;
+    } else if (save_fd >= 0) {
+        files[file_count++] = save_fd;
     }
-    if (ctl_send_fds(fd, CTL_VMM_REQUEST, &rq, disk_fd, rq.disk_count) < 0) {
+    if (ctl_send_fds(fd, CTL_VMM_REQUEST, &rq, files, file_count) < 0) {
         die("cannot send the request");
     }
-    while (rq.disk_count > 0) {
-        close(disk_fd[--rq.disk_count]);
-        disk_count = rq.disk_count;
+    while (file_count > 0) {
+        close(files[--file_count]);
     }
     for (;;) {
         bool mine, ok;
 
-        if (!receive(loop_now_ns() + 10 * NSEC_PER_SEC, &msg)) {
+        if (!receive(loop_now_ns() + 60 * NSEC_PER_SEC, &msg)) {
             die("closed while waiting for the reply");
         }
         mine = msg.kind == CTL_VMM_REPORT && msg.vmm_report->seq == rq.seq;
@@ -149,6 +165,12 @@ static bool request(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t lease
             return ok;
         }
     }
+}
+
+static bool request(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t lease_ms,
+                    uint64_t lease_from_ns)
+{
+    return request_with(kind, epoch, lease_ms, lease_from_ns, -1);
 }
 
 static bool wait_state(const char *name, uint64_t timeout_ms)
@@ -228,6 +250,25 @@ static bool open_disk(const char *path, int mode)
     return true;
 }
 
+static bool open_restore(const char *path)
+{
+    restore_fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (restore_fd < 0) {
+        die("restore: cannot open the file");
+    }
+    return true;
+}
+
+static bool save(const char *path)
+{
+    int file = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+
+    if (file < 0) {
+        die("save: cannot make the file");
+    }
+    return request_with(GEMEL__VMM_REQUEST__KIND__SAVE, 0, 0, 0, file);
+}
+
 static bool run(char **argv, int *i)
 {
     static const struct {
@@ -252,6 +293,12 @@ static bool run(char **argv, int *i)
     }
     if (strcmp(cmd, "disk") == 0 || strcmp(cmd, "disk-ro") == 0) {
         return open_disk(argv[++*i], cmd[4] ? O_RDONLY : O_RDWR);
+    }
+    if (strcmp(cmd, "restore") == 0) {
+        return open_restore(argv[++*i]);
+    }
+    if (strcmp(cmd, "save") == 0) {
+        return save(argv[++*i]);
     }
     if (strcmp(cmd, "lease") == 0) {
         return request(GEMEL__VMM_REQUEST__KIND__LEASE, 0, (uint32_t)number(argv, i), 0);
@@ -298,6 +345,11 @@ int main(int argc, char **argv)
         die("usage: vmmtalk SOCKET JOIN START_NS COMMAND...");
     }
     r = os_unix_connect(argv[1], &fd);
+    /* A socket has its name before anybody listens. */
+    for (int k = 0; r == -ECONNREFUSED && k < 50; k++) {
+        nanosleep(&(struct timespec){.tv_nsec = 10 * 1000000}, NULL);
+        r = os_unix_connect(argv[1], &fd);
+    }
     if (r < 0) {
         die(strerror(-r));
     }

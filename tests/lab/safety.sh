@@ -60,6 +60,11 @@ safety_end() {
 budget_apply() {
     sed -e "s/^  budget: .*/  budget: 32\n  retry: 500ms/" -e 's/^\( *\)agent: fence_ipmilan$/&\n\1timeout: '"${1:-4s}"/ \
         "$LAB_SCRATCH/$L/nodes/n1/etc/gemel/cluster.yaml" >"$(vm_shared "$L")/cluster.yaml"
+    # a view may change right now: then the answer is "look whether it happened, and try again"
+    wait_for 20 budget_applied
+}
+
+budget_applied() {
     gemel_at "$L" "$(a_node_but)" cluster apply -f /srv/gemel/cluster.yaml
 }
 

@@ -4,7 +4,8 @@
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
 all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-disk:150 standard-disk-mmio:150
-lockstep-bzimage:150"
+lockstep-bzimage:150 lockstep-pvh:150 lockstep-disk:200
+standard-suspend:120 lockstep-suspend:150"
 
 failed=
 during='' disk_more='' nic_more=''
@@ -137,8 +138,13 @@ during_devices() {
     talk_until agent=answers 100 || return
     talk_until 'free=[0-9]\{4,16\} ' 30
     before=$(ps -o rss,comm | awk '$2 == "gemel-vmm" { print $1 }')
+    free=$(sed -n '$s/.* free=\([0-9]*\) .*/\1/p' talk.log)
     talk balloon 67108864 >/dev/null
     talk_until balloon=67108864/67108864 60
+    sleep 11 # two requests for statistics
+    talk status >/dev/null
+    less=$((free - $(sed -n '$s/.* free=\([0-9]*\) .*/\1/p' talk.log)))
+    [ $less -gt 33554432 ] || echo "64 MiB of balloon made the guest's free memory $less less" >>talk.failed
     note <<TEXT
 resident before and after 64 MiB of balloon: $before $(ps -o rss,comm | awk '$2 == "gemel-vmm" { print $1 }')
 TEXT
@@ -171,10 +177,54 @@ case_standard_disk() { from_disk --machine standard; }
 
 case_standard_disk_mmio() { from_disk --machine standard --transport mmio; }
 
+# Frozen and saved in the middle of its counting, killed, and after a pause gone on from the file by another gemel-vmm.
+suspended() { # OPTION...
+    truncate -s 16M disk.img
+    for life in 1 2; do
+        gemel-vmm --memory 256M --disk path=disk.img --console-log "console$life.log" --log "vmm$life.log" --exit-file "exit$life.json" \
+            --control "$PWD/control$life" "$@" 2>"error$life.log" &
+        vmm=$!
+        while [ ! -S "control$life" ] && kill -0 $vmm 2>/dev/null; do sleep 0.1; done
+        if [ $life = 1 ]; then
+            vmmtalk "$PWD/control1" 1 1 disk disk.img start 1 >talk1.log || fail "it does not start"
+            while ! grep -q 'count 3,' console1.log && kill -0 $vmm 2>/dev/null; do sleep 0.2; done
+            vmmtalk "$PWD/control1" 1 2 freeze save "$PWD/state.gms" kill >talk2.log || fail "it cannot be saved"
+            wait $vmm
+            sleep 5
+        else
+            vmmtalk "$PWD/control2" 2 1 disk disk.img restore "$PWD/state.gms" start 2 >talk3.log || fail "it cannot be restored"
+            wait $vmm || fail "the second gemel-vmm ended with $?"
+        fi
+    done
+    note talk2.log talk3.log
+    cat console1.log console2.log | tr -d '\r' | grep -E '^guest: |^GUEST-OK' >guest.log
+    note guest.log
+    grep -q '^GUEST-OK disk' guest.log || fail "the guest did not say GUEST-OK disk"
+    [ "$(grep -c '^guest: count' guest.log)" = 10 ] || fail "the guest did not count to 10, each once"
+    grep -q '"reason":"guest-shutdown"' exit2.json 2>/dev/null || fail "exit file: $(cat exit2.json 2>&1)"
+    echo "state.gms: $(stat -c %s state.gms) bytes" | note
+}
+
+case_standard_suspend() {
+    # shellcheck disable=SC2086
+    suspended --machine standard --cpus 2 $bz --append "console=ttyS0 quiet panic=-1 guest.count=10 $(cat /append)"
+}
+
+case_lockstep_suspend() {
+    # shellcheck disable=SC2086
+    suspended --machine lockstep $bz --append "console=ttyS0 quiet panic=-1 guest.count=10 $(cat /append)"
+}
+
 case_lockstep_bzimage() {
     # shellcheck disable=SC2086
     from_kernel --machine lockstep $bz --append "$append"
 }
+
+case_lockstep_pvh() {
+    from_kernel --machine lockstep --kernel /guest/vmlinux --initrd /guest/initrd --append "$append"
+}
+
+case_lockstep_disk() { from_disk --machine lockstep; }
 
 # ---- runner -----------------------------------------------------------------------------------------------------
 

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # /init of the guest. Uses its disk and its network, checks what it reads, says GUEST-OK and powers off. On the kernel's
 # command line: guest.peer=ADDRESS (who gives a file on port 9001 and takes one on 9000; none: no network), guest.ip=ADDRESS/BITS,
-# guest.cpus=N (how many there must be), guest.agent (plays the
-# QEMU guest agent, and ends when that is told to), guest.hold (a shell on the console instead of the end).
+# guest.cpus=N (how many there must be), guest.count=N (counts so far, a number a second, each one on its disk before it is said:
+# the guest of a suspend), guest.agent (plays the QEMU guest agent, and ends when that is told to), guest.hold (a shell on the console instead of the end).
 /bin/busybox --install -s /bin
 export PATH=/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-peer='' ip='' cpus='' hold='' agent=''
+peer='' ip='' cpus='' hold='' agent='' count=''
 # shellcheck disable=SC2013 # words, not lines
 for word in $(cat /proc/cmdline); do
     case $word in
@@ -17,6 +17,7 @@ for word in $(cat /proc/cmdline); do
     guest.ip=*) ip=${word#*=} ;;
     guest.cpus=*) cpus=${word#*=} ;;
     guest.agent) agent=yes ;;
+    guest.count=*) count=${word#*=} ;;
     guest.hold) hold=yes ;;
     esac
 done
@@ -100,6 +101,21 @@ mount -t ext4 $part /mnt || bad "mount again"
 got=$(sum </mnt/proof)
 [ "$got" = "$want" ] || bad "disk: wrote $want, read $got"
 say "disk $got"
+
+# A number a second. All of them must be there in the end, whatever happened to the machine in between.
+if [ -n "$count" ]; then
+    i=0
+    while [ $i -lt "$count" ]; do
+        i=$((i + 1))
+        { echo $i >>/mnt/count && sync; } || bad "number $i cannot be written"
+        say "count $i, up $(cut -d ' ' -f 1 /proc/uptime)"
+        sleep 1
+    done
+    umount /mnt || bad "umount after counting"
+    echo 3 >/proc/sys/vm/drop_caches
+    mount -t ext4 $part /mnt || bad "mount after counting"
+    [ "$(cat /mnt/count)" = "$(seq "$count")" ] || bad "counted: $(tr '\n' ' ' </mnt/count)"
+fi
 
 # The network: a file down from the peer, another one up; the peer compares what came.
 if [ -n "$peer" ]; then

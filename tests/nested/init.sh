@@ -8,7 +8,7 @@ if [ ! -e /is-tmpfs ]; then
     /bin/busybox mkdir /new
     /bin/busybox mount -t tmpfs -o size=90% root /new
     for f in /*; do
-        case $f in /new | /proc | /sys | /dev) ;; *) /bin/busybox cp -a "$f" /new/ && /bin/busybox rm -rf "$f.x" ;; esac
+        case $f in /new | /proc | /sys | /dev) ;; *) /bin/busybox cp -a "$f" /new/ ;; esac
     done
     /bin/busybox mkdir -p /new/proc /new/sys /new/dev
     : >/new/is-tmpfs
@@ -33,7 +33,7 @@ if [ -s /command ] && [ "$(cat /command)" ]; then
     (cd /tmp && exec sh /command </dev/null >/dev/ttyS1 2>&1)
 else
     stty -F /dev/ttyS1 sane
-    (cd / && exec setsid cttyhack sh -i </dev/ttyS1 >/dev/ttyS1 2>&1)
+    (cd / && exec setsid sh -c 'exec sh -i </dev/ttyS1 >/dev/ttyS1 2>&1') # its first open makes it the controlling terminal
 fi
 code=$?
 if [ -b /dev/vdb ]; then

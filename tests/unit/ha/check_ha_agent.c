@@ -29,7 +29,7 @@ struct sim_node {
     uint64_t held_version;
     unsigned leases;
     uint64_t lease_from_ns;
-    unsigned starts, stops, fences, discards, reincarnated;
+    unsigned starts, stops, saves, fences, discards, reincarnated;
     struct uuid last_attempt;
     char last_vm[VM_NAME_MAX + 1];
     struct ha_op_result result;
@@ -95,6 +95,12 @@ static void sim_vm_start(void *ctx, const struct ha_vm *vm)
 static void sim_vm_stop(void *ctx, const struct ha_vm *vm)
 {
     self_of(ctx)->stops++;
+    self_of(ctx)->last_attempt = vm->attempt;
+}
+
+static void sim_vm_save(void *ctx, const struct ha_vm *vm)
+{
+    self_of(ctx)->saves++;
     self_of(ctx)->last_attempt = vm->attempt;
 }
 
@@ -207,6 +213,7 @@ static const struct ha_agent_ops ops = {
     .persist_all = sim_persist_all,
     .vm_start = sim_vm_start,
     .vm_stop = sim_vm_stop,
+    .vm_save = sim_vm_save,
     .vm_discard = sim_discard,
     .fence_off = sim_fence,
     .fence_cancel = sim_ignore_node,
@@ -986,6 +993,76 @@ START_TEST(started_again_while_it_stops)
 }
 END_TEST
 
+static uint32_t suspend_web1(struct ha_vm_report *ret_report)
+{
+    uint32_t owner;
+
+    run_web1();
+    owner = vm_at(1)->owner;
+    op_at(2, "vm suspend", "web1", "");
+    ck_assert_uint_eq(sim[2].result.exit_code, 0);
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_SUSPENDING);
+    ck_assert_uint_eq(sim[owner].saves, 1);
+    *ret_report = (struct ha_vm_report){.vm = vm_at(1)->uuid,
+                                        .attempt = sim[owner].last_attempt,
+                                        .instance = vm_at(1)->instance,
+                                        .epoch = 1};
+    return owner;
+}
+
+START_TEST(suspended_stays_so_until_it_is_resumed)
+{
+    struct ha_vm_report report;
+    uint32_t owner;
+
+    op_at(2, "vm suspend", "web1", "");
+    ck_assert_uint_eq(sim[2].result.exit_code, 3);
+    owner = suspend_web1(&report);
+    op_at(2, "vm stop", "web1", "");
+    ck_assert_uint_eq(sim[2].result.exit_code, 4); /* under way */
+    report.outcome = HA_OUTCOME_SUSPENDED;
+    ha_agent_local_vm(&sim[owner].agent, &(struct ha_local_vm){.vm = report.vm}, true);
+    ha_agent_vm_report(&sim[owner].agent, &report, now_ns);
+    settle();
+    ck_assert_int_eq(vm_at(3)->state, HA_VM_SUSPENDED);
+    form(8, 2, rest); /* without its last owner */
+    settle();
+    tick_for(30 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_SUSPENDED);
+    ck_assert_uint_eq(sim[2].fences + sim[3].fences, 0);
+    op_at(2, "vm resume", "web1", "");
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_STARTING);
+    report.attempt = sim[vm_at(2)->owner].last_attempt;
+    report.outcome = HA_OUTCOME_NOT_RESUMED;
+    strcpy(report.text, "suspend.gms is damaged");
+    ha_agent_vm_report(&sim[vm_at(2)->owner].agent, &report, now_ns);
+    settle();
+    tick_for(30 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(2)->state, HA_VM_SUSPENDED);
+    ck_assert(vm_at(2)->last_failed);
+    ck_assert_str_eq(vm_at(2)->last, "suspend.gms is damaged");
+}
+END_TEST
+
+START_TEST(a_suspend_that_fails_thaws)
+{
+    struct ha_vm_report report;
+    uint32_t owner = suspend_web1(&report);
+    unsigned starts = sim[owner].starts;
+
+    report.outcome = HA_OUTCOME_FROZEN;
+    strcpy(report.text, "not suspended: disk full");
+    ha_agent_vm_report(&sim[owner].agent, &report, now_ns);
+    settle();
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_STARTING);
+    ck_assert_int_eq(vm_at(1)->desired, HA_DESIRED_RUNNING);
+    ck_assert_uint_eq(vm_at(1)->owner, owner);
+    ck_assert_uint_eq(sim[owner].starts, starts + 1);
+    ck_assert(vm_at(1)->last_failed);
+    ck_assert_str_eq(vm_at(1)->last, "not suspended: disk full");
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ha_agent");
@@ -993,6 +1070,8 @@ static Suite *suite(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, three_agents_agree);
+    tcase_add_test(tc, suspended_stays_so_until_it_is_resumed);
+    tcase_add_test(tc, a_suspend_that_fails_thaws);
     tcase_add_test(tc, nothing_starts_before_a_proof);
     tcase_add_test(tc, a_fence_waits_for_a_majority_of_disks);
     tcase_add_test(tc, an_answer_waits_for_a_majority_of_disks);

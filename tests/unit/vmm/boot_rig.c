@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "boot_rig.h"
+#include "tests/unit/vmm/boot_rig.h"
 
 #include <elf.h>
 #include <stdlib.h>

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "boot_rig.h"
 #include "tests/unit/scratch.h"
 #include "tests/unit/unit.h"
+#include "tests/unit/vmm/boot_rig.h"
 #include "vmm/boot_files.h"
 #include "vmm/vcpu_boot.h"
 

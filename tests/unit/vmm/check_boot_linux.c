@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "boot_rig.h"
 #include "tests/unit/unit.h"
+#include "tests/unit/vmm/boot_rig.h"
 #include "vmm/e820.h"
 
 static struct boot_rig rig;

@@ -13,194 +13,8 @@
 #include "base/loop.h"
 #include "base/units.h"
 #include "tests/unit/unit.h"
+#include "tests/unit/vmm/fake_kvm.h"
 #include "vmm/engine.h"
-
-#define RUN_LEN     (2 * 4096)
-#define DATA_OFFSET 4096
-
-/* The guest: writes 'G' to the debug port, then halts for ever or computes for ever. */
-static struct {
-    _Atomic unsigned runs; /* entries into the guest */
-    _Atomic bool computes;
-    _Atomic uint32_t fail; /* an exit reason to end with */
-    struct kvm_run *run;
-    bool greeted;
-} guest;
-
-static int f_open(const char *path)
-{
-    (void)path;
-    return open("/dev/null", O_RDWR | O_CLOEXEC);
-}
-
-static int f_api(int fd)
-{
-    (void)fd;
-    return KVM_API_VERSION;
-}
-
-static int f_run_size(int fd)
-{
-    (void)fd;
-    return RUN_LEN;
-}
-
-static int f_cpuid(int fd, struct kvm_cpuid2 *cpuid)
-{
-    (void)fd;
-    cpuid->nent = 0;
-    return 0;
-}
-
-static int f_create_vm(int fd)
-{
-    (void)fd;
-    return f_open("");
-}
-
-static int f_check(int fd, int cap)
-{
-    (void)fd, (void)cap;
-    return 1;
-}
-
-static int f_enable(int fd, const struct kvm_enable_cap *cap)
-{
-    (void)fd, (void)cap;
-    return 0;
-}
-
-static int f_memory(int fd, const struct kvm_userspace_memory_region *region)
-{
-    (void)fd, (void)region;
-    return 0;
-}
-
-static int f_gpa(int fd, uint64_t gpa)
-{
-    (void)fd, (void)gpa;
-    return 0;
-}
-
-static int f_filter(int fd, const struct kvm_msr_filter *filter)
-{
-    (void)fd, (void)filter;
-    return 0;
-}
-
-static int f_create_vcpu(int fd, unsigned id)
-{
-    (void)fd, (void)id;
-    return f_open("");
-}
-
-static int f_map(int fd, size_t len, struct kvm_run **ret_run)
-{
-    (void)fd;
-    guest.run = calloc(1, len);
-    *ret_run = guest.run;
-    return 0;
-}
-
-static void f_unmap(struct kvm_run *run, size_t len)
-{
-    (void)len;
-    free(run);
-}
-
-static bool kicked(void)
-{
-    return __atomic_load_n(&guest.run->immediate_exit, __ATOMIC_SEQ_CST);
-}
-
-static int f_run(int fd)
-{
-    static const struct timespec ms = {.tv_nsec = 1000000};
-    struct kvm_run *run = guest.run;
-
-    (void)fd;
-    if (kicked()) {
-        return -EINTR;
-    }
-    atomic_fetch_add(&guest.runs, 1);
-    if (!guest.greeted) {
-        guest.greeted = true;
-        run->exit_reason = KVM_EXIT_IO;
-        run->io.direction = KVM_EXIT_IO_OUT;
-        run->io.port = 0x402;
-        run->io.size = run->io.count = 1;
-        run->io.data_offset = DATA_OFFSET;
-        ((uint8_t *)run)[DATA_OFFSET] = 'G';
-        return 0;
-    }
-    if (atomic_load(&guest.fail)) {
-        run->exit_reason = atomic_load(&guest.fail);
-        return 0;
-    }
-    while (atomic_load(&guest.computes)) {
-        if (kicked()) {
-            return -EINTR;
-        }
-        nanosleep(&ms, NULL);
-    }
-    run->exit_reason = KVM_EXIT_HLT;
-    run->ready_for_interrupt_injection = 0;
-    return 0;
-}
-
-static int f_interrupt(int fd, uint8_t vector)
-{
-    (void)fd, (void)vector;
-    return 0;
-}
-
-static int f_set_cpuid(int fd, const struct kvm_cpuid2 *cpuid)
-{
-    (void)fd, (void)cpuid;
-    return 0;
-}
-
-static int f_get(int fd, enum kvm_part part, void *state)
-{
-    (void)fd, (void)state;
-    return part == KVM_PART_MSRS ? 1 : 0;
-}
-
-static int f_set(int fd, enum kvm_part part, const void *state)
-{
-    (void)fd;
-    return part == KVM_PART_MSRS ? (int)((const struct kvm_msrs *)state)->nmsrs : 0;
-}
-
-static void f_close(int fd)
-{
-    if (fd >= 0) {
-        close(fd);
-    }
-}
-
-static const struct kvm_ops fake_kvm = {
-    .sys_open = f_open,
-    .sys_api_version = f_api,
-    .sys_run_size = f_run_size,
-    .sys_cpuid = f_cpuid,
-    .sys_create_vm = f_create_vm,
-    .check = f_check,
-    .vm_enable = f_enable,
-    .vm_memory = f_memory,
-    .vm_tss = f_gpa,
-    .vm_identity_map = f_gpa,
-    .vm_msr_filter = f_filter,
-    .vm_create_vcpu = f_create_vcpu,
-    .vcpu_map = f_map,
-    .vcpu_unmap = f_unmap,
-    .vcpu_run = f_run,
-    .vcpu_interrupt = f_interrupt,
-    .vcpu_set_cpuid = f_set_cpuid,
-    .vcpu_get = f_get,
-    .vcpu_set = f_set,
-    .close = f_close,
-};
 
 static struct engine *engine;
 static struct vmm_error err;
@@ -237,7 +51,7 @@ static void setup(void)
                                .disk_count = 1,
                                .debug_output = true};
 
-    memset(&guest, 0, sizeof guest);
+    fake_kvm_reset();
     make_file(rom_path, 4096);
     make_file(disk_path, 1 << 20);
     memcpy(conf.disk[0].path, disk_path, sizeof disk_path);
@@ -290,7 +104,7 @@ static void start(uint64_t epoch)
 START_TEST(nothing_runs_before_start)
 {
     sleep_ms(50);
-    ck_assert_uint_eq(atomic_load(&guest.runs), 0);
+    ck_assert_uint_eq(atomic_load(&fake_guest.runs), 0);
     start(3);
     for (int i = 0; i < 500 && byte_ring_empty(engine_debug_ring(engine)); i++) {
         sleep_ms(10);
@@ -303,20 +117,20 @@ START_TEST(freeze_stops_and_thaw_goes_on)
 {
     unsigned runs;
 
-    atomic_store(&guest.computes, true);
+    atomic_store(&fake_guest.computes, true);
     start(1);
     ck_assert_int_eq(engine_freeze(engine, "test"), RUN_DONE);
     ck_assert(wait_for(RUN_FROZEN));
-    runs = atomic_load(&guest.runs);
+    runs = atomic_load(&fake_guest.runs);
     ck_assert_int_eq(engine_thaw(engine, 1, "test"), RUN_OLD_EPOCH);
     sleep_ms(50);
-    ck_assert_uint_eq(atomic_load(&guest.runs), runs);
+    ck_assert_uint_eq(atomic_load(&fake_guest.runs), runs);
     ck_assert_int_eq(engine_thaw(engine, 2, "test"), RUN_DONE);
     ck_assert(wait_for(RUN_RUNNING));
-    for (int i = 0; i < 500 && atomic_load(&guest.runs) == runs; i++) {
+    for (int i = 0; i < 500 && atomic_load(&fake_guest.runs) == runs; i++) {
         sleep_ms(10);
     }
-    ck_assert_uint_gt(atomic_load(&guest.runs), runs);
+    ck_assert_uint_gt(atomic_load(&fake_guest.runs), runs);
 }
 END_TEST
 
@@ -324,7 +138,7 @@ START_TEST(lease_freezes_a_computing_guest)
 {
     uint64_t begin = loop_now_ns(), took_ms;
 
-    atomic_store(&guest.computes, true);
+    atomic_store(&fake_guest.computes, true);
     ck_assert(engine_lease(engine, 200, 0));
     start(1);
     ck_assert(wait_for(RUN_FROZEN));
@@ -355,7 +169,7 @@ START_TEST(kvm_failure_is_a_crash_with_a_reason)
 {
     struct engine_status s;
 
-    atomic_store(&guest.fail, KVM_EXIT_FAIL_ENTRY);
+    atomic_store(&fake_guest.fail, KVM_EXIT_FAIL_ENTRY);
     ck_assert_int_eq(engine_start(engine, 1, "test"), RUN_DONE);
     ck_assert(wait_for(RUN_ENDED));
     engine_status(engine, &s);
@@ -368,7 +182,7 @@ START_TEST(triple_faults_end)
 {
     struct engine_status s;
 
-    atomic_store(&guest.fail, KVM_EXIT_SHUTDOWN);
+    atomic_store(&fake_guest.fail, KVM_EXIT_SHUTDOWN);
     ck_assert_int_eq(engine_start(engine, 1, "test"), RUN_DONE);
     ck_assert(wait_for(RUN_ENDED));
     engine_status(engine, &s);
@@ -386,7 +200,7 @@ START_TEST(disk_that_changed_is_refused)
     engine_status(engine, &s);
     ck_assert_int_eq(s.end, RUN_END_HOST);
     ck_assert_ptr_nonnull(strstr(s.reason, "replaced or resized"));
-    ck_assert_uint_eq(atomic_load(&guest.runs), 0);
+    ck_assert_uint_eq(atomic_load(&fake_guest.runs), 0);
 }
 END_TEST
 
@@ -440,7 +254,7 @@ START_TEST(many_freezes)
 
     start(epoch);
     for (unsigned i = 0; i < 300; i++) {
-        atomic_store(&guest.computes, i % 2);
+        atomic_store(&fake_guest.computes, i % 2);
         (void)byte_ring_put(engine_serial_in(engine), "keys", 4);
         engine_serial_in_ready(engine);
         (void)engine_power_button(engine);

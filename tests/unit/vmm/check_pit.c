@@ -198,6 +198,23 @@ START_TEST(latch_and_read_back)
 }
 END_TEST
 
+/* Linux without a TSC reads counter 0 before it has programmed it, until bit 6 is clear.
+ */
+START_TEST(counter_0_runs_after_a_reset)
+{
+    unsigned first;
+
+    setup();
+    out(3, 0xC2); /* read-back: status and count */
+    ck_assert_uint_eq(in(0) & 0x7F, 0x30 | 3 << 1);
+    first = in16(0);
+    clock_to(tick_ns(1000));
+    out(3, 0xC2);
+    ck_assert_uint_eq(in(0) & 0x40, 0);
+    ck_assert_uint_ne(in16(0), first);
+}
+END_TEST
+
 START_TEST(channel_2_and_port_61)
 {
     setup();
@@ -261,6 +278,7 @@ static Suite *pit_suite(void)
     tcase_add_test(tc, no_timer_storm);
     tcase_add_test(tc, counters);
     tcase_add_test(tc, latch_and_read_back);
+    tcase_add_test(tc, counter_0_runs_after_a_reset);
     tcase_add_test(tc, channel_2_and_port_61);
     tcase_add_test(tc, every_control_word);
     suite_add_tcase(suite, tc);

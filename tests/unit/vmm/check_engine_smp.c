@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vmm/engine_smp with 4 vCPUs that are threads only: whatever is asked of it, in whatever
+ * order, none waits for ever, and nobody is in the guest when it must not be. Under TSan
+ * too. */
+#include <string.h>
+
+#include "base/loop.h"
+#include "base/units.h"
+#include "tests/unit/unit.h"
+#include "tests/unit/vmm/engine_rig.h"
+
+#define CPUS 4
+
+static void setup(void)
+{
+    er_setup();
+    er_go(CPUS, ENGINE_RIG_RAM);
+}
+
+static void all_inside(void)
+{
+    for (int i = 0; i < 1000 && atomic_load(&fake_guest.inside) < CPUS; i++) {
+        er_sleep_ms(2);
+    }
+    ck_assert_uint_eq(atomic_load(&fake_guest.inside), CPUS);
+}
+
+static void stands_still(void)
+{
+    unsigned runs = atomic_load(&fake_guest.runs);
+
+    ck_assert_uint_eq(atomic_load(&fake_guest.inside), 0);
+    er_sleep_ms(30);
+    ck_assert_uint_eq(atomic_load(&fake_guest.runs), runs);
+}
+
+START_TEST(nothing_runs_before_start)
+{
+    er_sleep_ms(30);
+    ck_assert_uint_eq(atomic_load(&fake_guest.runs), 0);
+    er_start(1);
+    all_inside();
+}
+END_TEST
+
+START_TEST(freeze_stops_all)
+{
+    unsigned runs;
+
+    er_start(1);
+    all_inside();
+    er_freeze();
+    stands_still();
+    ck_assert_int_eq(engine_thaw(er.e, 1, "test"), RUN_OLD_EPOCH);
+    stands_still();
+    runs = atomic_load(&fake_guest.runs);
+    ck_assert_int_eq(engine_thaw(er.e, 2, "test"), RUN_DONE);
+    ck_assert(er_wait(RUN_RUNNING));
+    ck_assert(er_runs_grow(runs));
+    all_inside();
+}
+END_TEST
+
+START_TEST(lease_freezes_all)
+{
+    uint64_t begin = loop_now_ns(), took_ms;
+
+    ck_assert(engine_lease(er.e, 200, 0));
+    er_start(1);
+    ck_assert(er_wait(RUN_FROZEN));
+    took_ms = (loop_now_ns() - begin) / NSEC_PER_MSEC;
+    ck_assert_uint_ge(took_ms, 200);
+    ck_assert_uint_lt(took_ms, 2000);
+    stands_still();
+    ck_assert_int_eq(engine_thaw(er.e, 2, "test"), RUN_LEASE_LOST);
+}
+END_TEST
+
+/* Renewed in time it goes on, through thousands of exits. */
+START_TEST(renewed_leases_keep_it_running)
+{
+    atomic_store(&fake_guest.chatters, true);
+    ck_assert(engine_lease(er.e, 1000, 0));
+    er_start(1);
+    for (int i = 0; i < 30; i++) {
+        struct engine_status s;
+
+        er_sleep_ms(10);
+        ck_assert(engine_lease(er.e, 1000, 0));
+        engine_status(er.e, &s);
+        ck_assert_int_eq(s.state, RUN_RUNNING);
+    }
+}
+END_TEST
+
+START_TEST(many_freezes)
+{
+    uint64_t epoch = 1;
+
+    er_start(epoch);
+    for (unsigned i = 0; i < 200; i++) {
+        atomic_store(&fake_guest.chatters, i % 3 == 0);
+        atomic_store(&fake_guest.wants_reset, i % 5 == 0);
+        (void)byte_ring_put(engine_serial_in(er.e), "keys", 4);
+        engine_serial_in_ready(er.e);
+        (void)engine_power_button(er.e);
+        if (i % 2) {
+            (void)engine_reset(er.e);
+        }
+        ck_assert(engine_lease(er.e, 10000, 0));
+        er_freeze();
+        ck_assert_uint_eq(atomic_load(&fake_guest.inside), 0);
+        ck_assert_int_eq(engine_thaw(er.e, ++epoch, "test"), RUN_DONE);
+        ck_assert(er_wait(RUN_RUNNING));
+    }
+}
+END_TEST
+
+/* A reset asked for by any vCPU, by the operator, by both at once. */
+START_TEST(many_resets)
+{
+    er_start(1);
+    fake_kvm_scramble(7);
+    for (unsigned i = 0; i < 100; i++) {
+        atomic_store(&fake_guest.wants_reset, true);
+        if (i % 2) {
+            ck_assert(engine_reset(er.e));
+        }
+        for (int k = 0; k < 1000 && atomic_load(&fake_guest.wants_reset); k++) {
+            er_sleep_ms(1);
+        }
+        ck_assert(!atomic_load(&fake_guest.wants_reset));
+    }
+    all_inside();
+    er_freeze();
+    for (unsigned i = 0; i < CPUS; i++) { /* as made, which here is zeros */
+        ck_assert_uint_eq(fake_vm.vcpu[i].state.regs.rax, 0);
+        ck_assert_uint_eq(fake_vm.irqchip.chip[2].chip.dummy[i], 0);
+    }
+}
+END_TEST
+
+START_TEST(killed_at_any_time)
+{
+    for (unsigned i = 0; i < 30; i++) {
+        struct engine_status s;
+
+        atomic_store(&fake_guest.chatters, i % 2);
+        er_start(1);
+        if (i % 3 == 0) {
+            (void)engine_reset(er.e);
+        }
+        if (i % 4 == 0) {
+            (void)engine_freeze(er.e, "test");
+        }
+        ck_assert_int_eq(engine_end(er.e, RUN_END_KILLED, "test"), RUN_DONE);
+        ck_assert(er_wait(RUN_ENDED));
+        ck_assert_uint_eq(atomic_load(&fake_guest.inside), 0);
+        engine_status(er.e, &s);
+        ck_assert_int_eq(s.end, RUN_END_KILLED);
+        er_close();
+        er_go(1 + i % CPUS, ENGINE_RIG_RAM);
+    }
+}
+END_TEST
+
+START_TEST(one_that_fails_ends_all)
+{
+    struct engine_status s;
+
+    er_start(1);
+    all_inside();
+    atomic_store(&fake_guest.fail, KVM_EXIT_FAIL_ENTRY);
+    atomic_store(&fake_guest.wants_reset, true); /* makes one come round */
+    atomic_store(&fake_guest.chatters, true);
+    ck_assert(er_wait(RUN_ENDED));
+    engine_status(er.e, &s);
+    ck_assert_int_eq(s.end, RUN_END_CRASH);
+    ck_assert_ptr_nonnull(strstr(s.reason, "refused to enter"));
+    ck_assert_uint_eq(atomic_load(&fake_guest.inside), 0);
+}
+END_TEST
+
+START_TEST(triple_faults_end)
+{
+    struct engine_status s;
+
+    atomic_store(&fake_guest.fail, KVM_EXIT_SHUTDOWN);
+    ck_assert_int_eq(engine_start(er.e, 1, "test"), RUN_DONE);
+    ck_assert(er_wait(RUN_ENDED));
+    engine_status(er.e, &s);
+    ck_assert_int_eq(s.end, RUN_END_CRASH);
+}
+END_TEST
+
+START_TEST(sixty_four)
+{
+    er_close();
+    er_go(ENGINE_CPUS_MAX, ENGINE_RIG_RAM);
+    er_start(1);
+    for (uint64_t epoch = 2; epoch < 20; epoch++) {
+        er_freeze();
+        ck_assert_uint_eq(atomic_load(&fake_guest.inside), 0);
+        ck_assert_int_eq(engine_thaw(er.e, epoch, "test"), RUN_DONE);
+        ck_assert(er_wait(RUN_RUNNING));
+    }
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("engine_smp");
+    TCase *t = tcase_create("engine_smp");
+
+    tcase_set_timeout(t, 60); /* what hangs fails */
+    tcase_add_checked_fixture(t, setup, er_teardown);
+    tcase_add_test(t, nothing_runs_before_start);
+    tcase_add_test(t, freeze_stops_all);
+    tcase_add_test(t, lease_freezes_all);
+    tcase_add_test(t, renewed_leases_keep_it_running);
+    tcase_add_test(t, many_freezes);
+    tcase_add_test(t, many_resets);
+    tcase_add_test(t, killed_at_any_time);
+    tcase_add_test(t, one_that_fails_ends_all);
+    tcase_add_test(t, triple_faults_end);
+    tcase_add_test(t, sixty_four);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+UNIT_MAIN(suite)
