@@ -52,6 +52,8 @@ struct ha_local {
     bool entered;  /* START or THAW sent */
     bool freezing; /* FREEZE sent, not answered */
     bool restart, thawing, stopping, discarded, adopted, ended, guest_shutdown;
+    char
+        guest_agent[16]; /* as the VMM last said; empty: its machine has no port for it */
     enum local_task task;
     enum save_step save_step;
     struct save_job *save;
@@ -66,8 +68,6 @@ struct ha_local {
     bool refused;        /* by the VMM: START, so the guest was never entered */
     bool resume_refused; /* nothing of it ran, for a reason that stays */
     bool reverted_state; /* REVERT: digest names a state to go on from */
-    char
-        guest_agent[16]; /* as the VMM last said; empty: its machine has no port for it */
     enum ha_vm_outcome outcome;
     char outcome_text[REASON_LEN_MAX + 1];
     struct os_child child;

@@ -80,7 +80,9 @@ static int tap_make(struct ha_local *l, unsigned index, int *ret_fd, char *why)
 {
     const struct conf_nic *nic = &l->conf->nic[index];
     const char *bridge = nic->bridge[0] != '\0' ? nic->bridge : l->vmm->node.bridge;
-    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+    /* machine standard has offloads */
+    int header = l->conf->machine == CONF_MACHINE_STANDARD ? IFF_VNET_HDR : 0;
+    struct ifreq ifr = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | header)};
     int fd, r;
 
     if (nic->vlan != 0) {
@@ -197,19 +199,6 @@ static void put_disks(struct command *c, struct ha_local *l)
     }
 }
 
-static void put_boot(struct command *c, struct ha_local *l)
-{
-    if (l->conf->firmware[0] != '\0') {
-        path_option(c, l, "--firmware", l->conf->firmware, "");
-    }
-    if (l->conf->kernel[0] != '\0') {
-        path_option(c, l, "--kernel", l->conf->kernel, "");
-    }
-    if (l->conf->initrd[0] != '\0') {
-        path_option(c, l, "--initrd", l->conf->initrd, "");
-    }
-}
-
 static void put_nics(struct command *c, struct ha_local *l, const int *taps)
 {
     for (unsigned i = 0; i < l->conf->nic_count; i++) {
@@ -222,6 +211,19 @@ static void put_nics(struct command *c, struct ha_local *l, const int *taps)
         put_limits(value, sizeof value, "bps", nic->bps, "pps", nic->pps);
         arg(c, "--nic");
         arg(c, value);
+    }
+}
+
+static void put_boot(struct command *c, struct ha_local *l)
+{
+    if (l->conf->firmware[0] != '\0') {
+        path_option(c, l, "--firmware", l->conf->firmware, "");
+    }
+    if (l->conf->kernel[0] != '\0') {
+        path_option(c, l, "--kernel", l->conf->kernel, "");
+    }
+    if (l->conf->initrd[0] != '\0') {
+        path_option(c, l, "--initrd", l->conf->initrd, "");
     }
 }
 
@@ -466,12 +468,12 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
         ha_vmmlink_close(l);
         return;
     }
+    snprintf(l->guest_agent, sizeof l->guest_agent, "%s",
+             m->guest_agent != NULL ? m->guest_agent : "");
     if (m->seq != 0 && m->seq == l->save_seq) {
         ha_vmmsave_saved(l, m->ok ? NULL : m->error);
         return;
     }
-    snprintf(l->guest_agent, sizeof l->guest_agent, "%s",
-             m->guest_agent != NULL ? m->guest_agent : "");
     if (m->seq != 0 && !m->ok) {
         log_warn("vm %s: refused: %s", l->name, m->error);
         if (m->seq == l->start_seq && l->phase == LOCAL_STARTING) {

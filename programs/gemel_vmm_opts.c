@@ -512,11 +512,11 @@ static int check(const struct vmm_opts *o)
         o->engine.transport == MACHINE_TRANSPORT_PCI) {
         return wrong("--transport pci: machine lockstep has virtio-mmio only");
     }
-    if (o->restore_path && !o->run) {
-        return wrong("--restore needs --run: an agent sends the state with its START");
-    }
     if (o->engine.machine == MACHINE_LOCKSTEP && any_limit(&o->engine)) {
         return wrong("bps, iops, pps: machine lockstep has no limits");
+    }
+    if (o->restore_path && !o->run) {
+        return wrong("--restore needs --run: an agent sends the state with its START");
     }
     if (o->gid && !o->user_given) {
         return wrong("--gid without --uid");

@@ -184,7 +184,14 @@ static void stats_take(struct vballoon *balloon, struct gmem *gm, struct effects
 
 static void stats_ask(struct vballoon *balloon, struct gmem *gm, struct effects *fx)
 {
-    if (balloon->stats_held && virtio_running(&balloon->virtio)) {
+    if (!virtio_running(&balloon->virtio) ||
+        !virtio_has(&balloon->virtio, VBALLOON_F_STATS)) {
+        return;
+    }
+    if (!balloon->stats_held) {
+        stats_take(balloon, gm, fx); /* Linux rings for the first one before DRIVER_OK */
+    }
+    if (balloon->stats_held) {
         balloon->stats_held = false;
         push(balloon, gm, VBALLOON_STATS_QUEUE, balloon->stats_head, fx);
     }

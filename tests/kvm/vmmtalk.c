@@ -34,8 +34,8 @@ static uint64_t next_seq = 1, sent_ns;
 static bool quiet;
 static int disk_fd[CTL_FDS_MAX];
 static unsigned disk_count;
-static int restore_fd = -1;
 static uint64_t balloon_bytes;
+static int restore_fd = -1;
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -73,18 +73,16 @@ static bool receive(uint64_t until_ns, struct ctl_msg *msg)
             printf("took_us=%llu ", (unsigned long long)(loop_now_ns() - sent_ns) / 1000);
         }
         printf("seq=%llu ok=%d state=%s epoch=%llu io=%u exits=%llu end=%d "
-               "disk_failed=%d guest_ms=%llu saved=%llu agent=%s balloon=%llu/%llu "
-               "free=%llu error='%s' "
-               "reason='%s'\n",
+               "disk_failed=%d agent=%s balloon=%llu/%llu free=%llu "
+               "guest_ms=%llu saved=%llu error='%s' reason='%s'\n",
                (unsigned long long)rp->seq, rp->ok,
                (unsigned)rp->state < ARRAY_SIZE(state_name) ? state_name[rp->state] : "?",
                (unsigned long long)rp->epoch, rp->io_in_flight,
                (unsigned long long)rp->exits, (int)rp->exit_reason, rp->disk_failed,
-               (unsigned long long)(rp->guest_ns / NSEC_PER_MSEC),
-               (unsigned long long)rp->saved_bytes, rp->guest_agent,
-               (unsigned long long)rp->balloon_actual,
+               rp->guest_agent, (unsigned long long)rp->balloon_actual,
                (unsigned long long)rp->balloon_target, (unsigned long long)rp->guest_free,
-               rp->error, rp->reason);
+               (unsigned long long)(rp->guest_ns / NSEC_PER_MSEC),
+               (unsigned long long)rp->saved_bytes, rp->error, rp->reason);
         fflush(stdout);
     }
     return true;

@@ -3,22 +3,21 @@
 # /init of the guest. Uses its disk and its network, checks what it reads, says GUEST-OK and powers off. On the kernel's
 # command line: guest.peer=ADDRESS (who gives a file on port 9001 and takes one on 9000; none: no network), guest.ip=ADDRESS/BITS,
 # guest.cpus=N (how many there must be), guest.count=N (counts so far, a number a second, each one on its disk before it is said:
-# the guest of a suspend), guest.agent (plays the QEMU guest agent, and ends when that is told to), guest.hold (a shell on the
-# console instead of the end).
+# the guest of a suspend), guest.agent (plays the QEMU guest agent, and ends when that is told to), guest.hold (a shell on the console instead of the end).
 /bin/busybox --install -s /bin
 export PATH=/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-peer='' ip='' cpus='' hold='' count='' agent=''
+peer='' ip='' cpus='' hold='' agent='' count=''
 # shellcheck disable=SC2013 # words, not lines
 for word in $(cat /proc/cmdline); do
     case $word in
     guest.peer=*) peer=${word#*=} ;;
     guest.ip=*) ip=${word#*=} ;;
     guest.cpus=*) cpus=${word#*=} ;;
-    guest.count=*) count=${word#*=} ;;
     guest.agent) agent=yes ;;
+    guest.count=*) count=${word#*=} ;;
     guest.hold) hold=yes ;;
     esac
 done

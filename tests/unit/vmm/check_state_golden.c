@@ -34,9 +34,9 @@ static const struct golden {
     unsigned cpus;
     uint32_t digest;
 } golden[] = {
-    {"lockstep-1.gms", MACHINE_LOCKSTEP, MACHINE_TRANSPORT_MMIO, 1, 0x6e208e56},
-    {"standard-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0x0afe9f10},
-    {"standard-mmio-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_MMIO, 1, 0x16415307},
+    {"lockstep-1.gms", MACHINE_LOCKSTEP, MACHINE_TRANSPORT_MMIO, 1, 0x97f99103},
+    {"standard-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0xcb2a87b2},
+    {"standard-mmio-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_MMIO, 1, 0xf9e92da1},
 };
 
 /* Writing
@@ -59,15 +59,17 @@ static void drive_devices(const struct golden *g)
         {0x70, 0x0B},  {0x71, 0x42},  {0x70, 0x40},  {0x71, 0x77},
     };
     struct rig_ring ring[3];
-    struct machine_conf conf = {.type = g->machine,
-                                .transport = g->transport,
-                                .cpu_count = g->cpus,
-                                .ram_len = RAM_LEN,
-                                .disk_count = 1,
-                                .nic_count = 1,
-                                .disk = {{.sectors = RAM_LEN / 512, .serial = "golden"}},
-                                .nic = {{.mac = {2, 0, 0, 0, 0, 7}}},
-                                .cmdline = "golden"};
+    struct machine_conf conf = {
+        .type = g->machine,
+        .transport = g->transport,
+        .cpu_count = g->cpus,
+        .ram_len = RAM_LEN,
+        .disk_count = 1,
+        .nic_count = 1,
+        .extras = g->machine == MACHINE_STANDARD ? MACHINE_EXTRAS_ALL : 0,
+        .disk = {{.sectors = RAM_LEN / 512, .serial = "golden"}},
+        .nic = {{.mac = {2, 0, 0, 0, 0, 7}}},
+        .cmdline = "golden"};
 
     rig_init(&rig, &conf);
     rig_clock(&rig, MACHINE_NS / 2);

@@ -165,6 +165,22 @@ START_TEST(statistics)
 }
 END_TEST
 
+/* As Linux does it: the first buffer is there, and its doorbell over, before DRIVER_OK.
+ */
+START_TEST(first_statistics_without_a_doorbell)
+{
+    struct machine_balloon b;
+
+    stat(0, VBALLOON_MEMORY_FREE, 55);
+    rig_desc(&rig, &ring[VBALLOON_STATS_QUEUE], 0, LIST, 10, 0, 0);
+    rig_offer(&rig, &ring[VBALLOON_STATS_QUEUE], 0);
+    input(INPUT_BALLOON_POLL, 0);
+    ck_assert(used(VBALLOON_STATS_QUEUE)); /* read, and asked for anew */
+    ck_assert(machine_balloon(rig.m, &b));
+    ck_assert_uint_eq(b.free, 55);
+}
+END_TEST
+
 START_TEST(wrong_chains)
 {
     static const struct {
@@ -224,6 +240,7 @@ static Suite *suite(void)
     tcase_add_test(t, pages_become_ranges);
     tcase_add_test(t, more_ranges_than_fit);
     tcase_add_test(t, statistics);
+    tcase_add_test(t, first_statistics_without_a_doorbell);
     tcase_add_loop_test(t, wrong_chains, 0, 6);
     tcase_add_test(t, save_load_save);
     suite_add_tcase(s, t);
