@@ -22,6 +22,7 @@
 /* Control sockets (base/proto_ctl) */
 #define CTL_MSG_MAX      (64 * 1024)
 #define CTL_CLIENTS_MAX  64
+#define SNAPSHOT_ID_MAX  63 /* name of a snapshot */
 #define CTL_FDS_MAX      16 /* open files with one message */
 #define CTL_HANDSHAKE_MS 5000
 #define PROTO_BUDGET_FACTOR                                                              \

@@ -402,30 +402,46 @@ static int check_ha(const struct conf_vm *vm, struct conf_error *ret_error)
     return 0;
 }
 
-int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
+static int check_standard(const struct conf_vm *vm, struct conf_error *ret_error)
 {
-    int r;
-
-    if (vm->machine == CONF_MACHINE_STANDARD) {
-        return refuse(ret_error, NULL, NONE, "machine",
-                      "the standard machine is not in this version; write lockstep");
+    if (vm->cpus > CONF_STANDARD_CPUS_MAX) {
+        return refuse(ret_error, NULL, NONE, "cpus",
+                      "a standard machine has at most 64 vCPUs; write 64");
     }
+    return 0;
+}
+
+static int check_lockstep(const struct conf_vm *vm, struct conf_error *ret_error)
+{
     if (vm->cpus != 1) {
         return refuse(ret_error, NULL, NONE, "cpus",
-                      "a lockstep machine has one vCPU; write 1");
-    }
-    if (vm->memory_bytes % 4096 != 0) {
-        return refuse(ret_error, NULL, NONE, "memory",
-                      "is not a multiple of 4KiB; write for example 512MiB");
+                      "a lockstep machine has one vCPU; write 1, or machine: standard");
     }
     if (vm->memory_bytes > CONF_LOCKSTEP_MEMORY_MAX) {
-        return refuse(ret_error, NULL, NONE, "memory",
-                      "a lockstep machine has at most 3GiB; write 3GiB");
+        return refuse(
+            ret_error, NULL, NONE, "memory",
+            "a lockstep machine has at most 3GiB; write 3GiB, or machine: standard");
     }
     if (vm->disk_count + vm->nic_count > CONF_LOCKSTEP_SLOTS) {
         return refuse(
             ret_error, NULL, NONE, vm->nic_count > 0 ? "nics" : "disks",
             "a lockstep machine has 8 slots for disks and nics together; remove some");
+    }
+    return 0;
+}
+
+int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    int r;
+
+    if (vm->memory_bytes % 4096 != 0) {
+        return refuse(ret_error, NULL, NONE, "memory",
+                      "is not a multiple of 4KiB; write for example 512MiB");
+    }
+    r = vm->machine == CONF_MACHINE_STANDARD ? check_standard(vm, ret_error)
+                                             : check_lockstep(vm, ret_error);
+    if (r < 0) {
+        return r;
     }
     r = check_boot(vm, ret_error);
     if (r == 0) {

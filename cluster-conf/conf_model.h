@@ -102,6 +102,8 @@ struct conf_nic {
 #define CONF_LOCKSTEP_MEMORY_MAX                                                         \
     UINT64_C(0xC0000000) /* RAM below the devices, as VM_RAM_MAX of the VMM */
 
+#define CONF_STANDARD_CPUS_MAX 64
+
 enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
 
 struct conf_vm {

@@ -20,15 +20,20 @@ libha_core_la_SOURCES = \
 noinst_LTLIBRARIES += libha_io.la
 libha_io_la_CFLAGS = $(AM_CFLAGS)
 libha_io_la_SOURCES = \
+	ha/ha_announce.c \
+	ha/ha_copies.c ha/ha_copies.h \
 	ha/ha_corosync.c ha/ha_corosync.h \
 	ha/ha_daemon.c ha/ha_daemon.h \
 	ha/ha_ipc.c \
 	ha/ha_json.c \
 	ha/ha_fencelink.c ha/ha_fencelink.h \
+	ha/ha_snapshot.c ha/ha_snapshot.h \
 	ha/ha_store.c ha/ha_store.h \
+	ha/ha_vmdir.c ha/ha_vmdir.h \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \
 	ha/ha_vmmfiles.c \
-	ha/ha_vmmlink.c
+	ha/ha_vmmlink.c \
+	ha/ha_vmmsave.c
 libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
 $(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h
 
@@ -67,3 +72,8 @@ UNIT_TESTS += tests/unit/ha/check_ha_link
 tests_unit_ha_check_ha_link_SOURCES = tests/unit/ha/check_ha_link.c tests/unit/unit.h
 tests_unit_ha_check_ha_link_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_link_LDADD = libha_core.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_snapshot
+tests_unit_ha_check_ha_snapshot_SOURCES = tests/unit/ha/check_ha_snapshot.c tests/unit/unit.h
+tests_unit_ha_check_ha_snapshot_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_snapshot_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)

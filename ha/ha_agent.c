@@ -211,6 +211,9 @@ static void act_on_vm(struct ha_agent *agent, const struct ha_vm *vm,
         agent->ops->vm_start(agent->ctx, vm);
     } else if (vm->state == HA_VM_STOPPING) {
         agent->ops->vm_stop(agent->ctx, vm);
+    } else if (vm->state == HA_VM_SUSPENDING || vm->state == HA_VM_SNAPSHOTTING ||
+               vm->state == HA_VM_REVERTING) {
+        agent->ops->vm_save(agent->ctx, vm);
     }
 }
 

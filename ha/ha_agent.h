@@ -34,6 +34,9 @@ struct ha_agent_ops {
     /* Local VMs. Each answers later through ha_agent_vm_report, once per attempt. */
     void (*vm_start)(void *ctx, const struct ha_vm *vm);
     void (*vm_stop)(void *ctx, const struct ha_vm *vm);
+    /* SUSPENDING: save it, release, end. SNAPSHOTTING: freeze, save, copy. REVERTING:
+     * claim, copy back, release. May be NULL where no record asks for it. */
+    void (*vm_save)(void *ctx, const struct ha_vm *vm);
     /* Ownership moved: end it without another instruction; nothing is reported. */
     void (*vm_discard)(void *ctx, struct uuid vm, const char *why);
     /* Switch a node off (the intent is persisted by a majority), or settle the request.

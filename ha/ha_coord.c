@@ -179,6 +179,28 @@ static void vm_failed(struct ha_agent *agent, struct ha_vm *vm, bool in_place_co
     ha_coord_emit_vm(agent, vm, no_op, event);
 }
 
+/* How a suspend, resume, snapshot or revert ended: for whoever asked for it. */
+static void task_ended(struct ha_vm *vm, bool failed, const char *how)
+{
+    vm->task = HA_TASK_NONE;
+    vm->snapshot[0] = '\0';
+    vm->last_failed = failed;
+    ha_text_set(vm->last, sizeof vm->last, how, NULL);
+}
+
+/* Its owner was at it, and is no more: what it had not reported is not done. A VM that
+ * was to be suspended goes on. */
+static void task_over(struct ha_vm *vm)
+{
+    if (vm->state == HA_VM_SUSPENDING) {
+        vm->desired =
+            vm->desired == HA_DESIRED_SUSPENDED ? HA_DESIRED_RUNNING : vm->desired;
+        task_ended(vm, true, "not suspended: its agent or its node was interrupted");
+    } else if (vm->state == HA_VM_SNAPSHOTTING) {
+        task_ended(vm, true, "no snapshot: its agent or its node was interrupted");
+    }
+}
+
 /* The owner's word in its summary against the record. */
 static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64_t now_ns)
 {
@@ -187,12 +209,12 @@ static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64
     const struct ha_local_vm *local;
 
     if (vm.owner == 0 || m == NULL || !ha_agent_is_participant(agent, vm.owner) ||
-        !incarnation_equal(&m->incarnation, &vm.owner_incarnation) ||
-        vm.state == HA_VM_STOPPED || vm.state == HA_VM_FAILED || vm.state == HA_VM_HELD) {
+        !incarnation_equal(&m->incarnation, &vm.owner_incarnation) || ha_vm_rests(&vm)) {
         return;
     }
     local = find_local(m, vm.uuid);
     if (local == NULL) {
+        task_over(&vm);
         if (vm.state == HA_VM_STOPPING || vm.desired != HA_DESIRED_RUNNING) {
             vm.state = HA_VM_STOPPED;
             ha_text_set(vm.reason, sizeof vm.reason, "its node says that it runs no more",
@@ -213,10 +235,13 @@ static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64
         return;
     }
     if (local->state == HA_LOCAL_FROZEN && vm.state != HA_VM_FROZEN) {
+        task_over(&vm);
         vm.state = HA_VM_FROZEN;
         ha_text_set(vm.reason, sizeof vm.reason, "frozen by its node", NULL);
     } else if (local->state == HA_LOCAL_RUNNING &&
-               (vm.state == HA_VM_UNKNOWN || vm.state == HA_VM_STARTING)) {
+               (vm.state == HA_VM_UNKNOWN || vm.state == HA_VM_STARTING ||
+                vm.state == HA_VM_SUSPENDING || vm.state == HA_VM_SNAPSHOTTING)) {
+        task_over(&vm);
         vm.state = HA_VM_RUNNING;
         ha_text_set(vm.reason, sizeof vm.reason,
                     "its node is back and it still runs there", NULL);
@@ -260,6 +285,49 @@ void ha_coord_synced(struct ha_agent *agent, uint64_t now_ns)
     agent->decide_wanted = true;
 }
 
+static void emit_moved(struct ha_agent *agent, struct ha_vm *vm, const char *text)
+{
+    char event[REASON_LEN_MAX + 1];
+
+    vm->kill = false;
+    ha_text_set(vm->reason, sizeof vm->reason, text, NULL);
+    ha_text_set(event, sizeof event, vm->name, ": ", ha_vm_state_str(vm->state), ": ",
+                text, NULL);
+    ha_coord_emit_vm(agent, vm, no_op, event);
+}
+
+/* It is in `state` again, and goes on from there. */
+static void task_failed(struct ha_agent *agent, struct ha_vm *vm, enum ha_vm_state state,
+                        const char *why)
+{
+    if (vm->state == HA_VM_SUSPENDING && vm->desired == HA_DESIRED_SUSPENDED) {
+        vm->desired = HA_DESIRED_RUNNING;
+    }
+    vm->state = state;
+    task_ended(vm, true, why);
+    emit_moved(agent, vm, why);
+}
+
+static void is_reverted(struct ha_agent *agent, struct ha_vm *vm, enum ha_vm_state state,
+                        const char *how)
+{
+    vm->state = state;
+    vm->failures = vm->restarts = 0;
+    vm->avoid = 0;
+    task_ended(vm, false, how);
+    emit_moved(agent, vm, how);
+}
+
+static void is_suspended(struct ha_agent *agent, struct ha_vm *vm, const char *how)
+{
+    if (vm->state == HA_VM_REVERTING) {
+        vm->desired = HA_DESIRED_RUNNING;
+    } else if (vm->desired == HA_DESIRED_STOPPED) {
+        vm->desired = HA_DESIRED_SUSPENDED; /* the stop came too late */
+    }
+    is_reverted(agent, vm, HA_VM_SUSPENDED, how);
+}
+
 /* Reports
  * ---------------------------------------------------------------------------------- */
 
@@ -287,10 +355,16 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
             ha_coord_emit_vm(agent, &vm, no_op, "");
             return;
         }
+        if ((vm.state == HA_VM_SUSPENDING || vm.state == HA_VM_SNAPSHOTTING) &&
+            (current || uuid_equal(report->instance, vm.instance))) {
+            task_failed(agent, &vm, HA_VM_RUNNING, report->text);
+            return;
+        }
         if (!current || (vm.state != HA_VM_STARTING && vm.state != HA_VM_UNKNOWN)) {
             return;
         }
         vm.state = HA_VM_RUNNING;
+        vm.task = vm.task == HA_TASK_DISCARD ? HA_TASK_NONE : vm.task;
         vm.instance = report->instance;
         vm.avoid = 0;
         ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
@@ -298,6 +372,11 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         ha_coord_emit_vm(agent, &vm, no_op, event);
         break;
     case HA_OUTCOME_START_FAILED:
+        if (current && vm.state == HA_VM_REVERTING) {
+            vm.desired = HA_DESIRED_STOPPED;
+            task_failed(agent, &vm, HA_VM_STOPPED, report->text);
+            return;
+        }
         /* RUNNING, UNKNOWN: what its summary said before it knew better. */
         if (current && (vm.state == HA_VM_STARTING || vm.state == HA_VM_RUNNING ||
                         vm.state == HA_VM_UNKNOWN)) {
@@ -307,8 +386,16 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         break;
     case HA_OUTCOME_ENDED:
         if (vm.state == HA_VM_STOPPED || vm.state == HA_VM_FAILED ||
+            vm.state == HA_VM_SUSPENDED ||
             (!current && !uuid_equal(report->instance, vm.instance))) {
             return;
+        }
+        if (vm.state == HA_VM_REVERTING) {
+            vm_failed(agent, &vm, true, report->text, now_ns); /* once more */
+            return;
+        }
+        if (vm.state == HA_VM_SNAPSHOTTING) {
+            task_ended(&vm, true, report->text);
         }
         /* STOPPING and wanted running: started anew meanwhile, its shutdown was ours. */
         if (vm.desired != HA_DESIRED_RUNNING ||
@@ -325,10 +412,14 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         }
         break;
     case HA_OUTCOME_STOPPED:
+        if (current && vm.state == HA_VM_REVERTING) {
+            vm_failed(agent, &vm, true, report->text, now_ns);
+            return;
+        }
         if (!current || vm.state != HA_VM_STOPPING) {
             return;
         }
-        if (vm.desired == HA_DESIRED_RUNNING) {
+        if (vm.desired == HA_DESIRED_RUNNING && vm.task != HA_TASK_REVERT) {
             vm.avoid = from;
             vm_failed(agent, &vm, false, vm.reason, now_ns);
             return;
@@ -341,7 +432,36 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         ha_text_set(event, sizeof event, vm.name, ": stopped: ", report->text, NULL);
         ha_coord_emit_vm(agent, &vm, no_op, event);
         break;
+    case HA_OUTCOME_SUSPENDED:
+        if ((!current && !uuid_equal(report->instance, vm.instance)) ||
+            vm.state == HA_VM_STOPPED) {
+            return;
+        }
+        is_suspended(agent, &vm, report->text);
+        break;
+    case HA_OUTCOME_NOT_RESUMED:
+        if (current && (vm.state == HA_VM_STARTING || vm.state == HA_VM_REVERTING)) {
+            vm.desired = HA_DESIRED_SUSPENDED;
+            task_failed(agent, &vm, HA_VM_SUSPENDED, report->text);
+        }
+        break;
+    case HA_OUTCOME_REVERTED:
+        if (current && vm.state == HA_VM_REVERTING) {
+            vm.desired = HA_DESIRED_STOPPED;
+            is_reverted(agent, &vm, HA_VM_STOPPED, report->text);
+        }
+        break;
+    case HA_OUTCOME_SNAPSHOT:
     case HA_OUTCOME_FROZEN:
+        if (vm.state == HA_VM_SUSPENDING ||
+            (vm.state == HA_VM_SNAPSHOTTING && report->outcome == HA_OUTCOME_FROZEN)) {
+            vm.instance = report->instance;
+            task_failed(agent, &vm, HA_VM_FROZEN, report->text);
+            return;
+        }
+        if (vm.state == HA_VM_SNAPSHOTTING) {
+            task_ended(&vm, false, report->text);
+        }
         vm.state = HA_VM_FROZEN;
         vm.instance = report->instance;
         ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
@@ -432,13 +552,17 @@ static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
     bool moved = action->state != vm.state;
     char event[REASON_LEN_MAX + 1];
 
+    if (moved && vm.state == HA_VM_SNAPSHOTTING) {
+        task_ended(&vm, true, action->reason);
+    }
     vm.state = action->state;
     vm.kill = action->kill;
     if (action->new_attempt) {
         const struct ha_node *owner = ha_state_node(&agent->state, action->owner);
 
         vm.attempt = agent->ops->new_uuid(agent->ctx);
-        if (action->state == HA_VM_STARTING && owner != NULL) {
+        if ((action->state == HA_VM_STARTING || action->state == HA_VM_REVERTING) &&
+            owner != NULL) {
             vm.owner = action->owner;
             vm.owner_incarnation = owner->incarnation;
         }

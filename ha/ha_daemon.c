@@ -163,6 +163,11 @@ static void op_vm_stop(void *ctx, const struct ha_vm *vm)
     ha_vmm_stop(((struct ha_daemon *)ctx)->vmm, vm);
 }
 
+static void op_vm_save(void *ctx, const struct ha_vm *vm)
+{
+    ha_vmm_save(((struct ha_daemon *)ctx)->vmm, vm);
+}
+
 static void op_vm_discard(void *ctx, struct uuid vm, const char *why)
 {
     ha_vmm_discard(((struct ha_daemon *)ctx)->vmm, vm, why);
@@ -268,6 +273,7 @@ static const struct ha_agent_ops agent_ops = {
     .persist_all = op_persist_all,
     .vm_start = op_vm_start,
     .vm_stop = op_vm_stop,
+    .vm_save = op_vm_save,
     .vm_discard = op_vm_discard,
     .fence_off = op_fence_off,
     .fence_cancel = op_fence_cancel,
@@ -299,8 +305,7 @@ static bool owns_vms(struct ha_daemon *d, uint32_t nodeid)
     for (unsigned i = 0; i < d->agent.state.vm_count; i++) {
         const struct ha_vm *vm = d->agent.state.vm[i];
 
-        if (vm->owner == nodeid && vm->state != HA_VM_STOPPED &&
-            vm->state != HA_VM_FAILED) {
+        if (vm->owner == nodeid && !ha_vm_rests(vm)) {
             return true;
         }
     }

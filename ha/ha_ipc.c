@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <qb/qbdefs.h>
 #include <qb/qbipcs.h>
@@ -17,6 +18,8 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "cluster-conf/conf_load.h"
+#include "cluster-conf/conf_scalar.h"
+#include "ha/ha_copies.h"
 #include "ha/ha_daemon.h"
 #include "ha/ha_text.h"
 
@@ -25,6 +28,7 @@ enum {
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
     EXIT_NOT_FOUND = 3,
+    EXIT_REFUSED = 4,
     EXIT_TIMED_OUT = 5,
     EXIT_NO_QUORUM = 6,
     EXIT_NOT_PERMITTED = 8
@@ -36,6 +40,9 @@ enum goal {
     GOAL_VM_RUNNING,
     GOAL_VM_STOPPED,
     GOAL_VM_GONE,
+    GOAL_VM_SUSPENDED,
+    GOAL_VM_SNAPSHOT,
+    GOAL_VM_REVERTED,
     GOAL_FENCED,
     GOAL_ALL_STOPPED
 };
@@ -50,6 +57,7 @@ struct waiting {
     char object[VM_NAME_MAX + 1];
     uint64_t deadline_ns;
     uint64_t since_version;
+    struct ha_copies *undo; /* a clone whose definition is being applied; NULL */
     char text[512];
 };
 
@@ -188,6 +196,13 @@ static const struct {
     {"vm stop", "vm stop", 0, GOAL_VM_STOPPED},
     {"vm kill", "vm stop", HA_OP_KILL, GOAL_VM_STOPPED},
     {"vm delete", "vm delete", 0, GOAL_VM_GONE},
+    {"vm suspend", "vm suspend", 0, GOAL_VM_SUSPENDED},
+    {"vm resume", "vm resume", 0, GOAL_VM_RUNNING},
+    {"vm snapshots", "vm snapshots", 0, GOAL_NONE},
+    {"vm snapshot", "vm snapshot", 0, GOAL_VM_SNAPSHOT},
+    {"vm snapshot-delete", "vm snapshot-delete", 0, GOAL_NONE},
+    {"vm revert", "vm revert", 0, GOAL_VM_REVERTED},
+    {"vm clone", "vm apply", 0, GOAL_NONE},
     {"node fence", "node fence", 0, GOAL_FENCED},
     {"node confirm-off", "node confirm-off", 0, GOAL_NONE},
 };
@@ -274,6 +289,214 @@ static void check_files_first(struct ha_ipc *ipc, struct waiting *w,
     }
 }
 
+/* Verbs that begin, or are done, on the shared file system: at the node that was asked.
+ */
+struct copies_job {
+    struct ha_ipc *ipc;
+    struct ha_op op;
+    char snapshot[SNAPSHOT_ID_MAX + 1];
+    struct ha_copies copies;
+};
+
+static void copies_work(void *data)
+{
+    ha_copies_work(&((struct copies_job *)data)->copies);
+}
+
+static struct waiting *find_waiting(struct ha_ipc *ipc, struct uuid op)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(ipc->waiting); i++) {
+        if (ipc->waiting[i].connection != NULL && uuid_equal(ipc->waiting[i].op, op)) {
+            return &ipc->waiting[i];
+        }
+    }
+    return NULL;
+}
+
+static void undo_done(void *data)
+{
+    free(data);
+}
+
+/* The definition was not taken: nor is the directory kept. */
+static void undo(struct ha_ipc *ipc, struct ha_copies *copies)
+{
+    if (worker_submit(ipc->daemon->worker, 0, ha_copies_undo, undo_done, copies) < 0) {
+        free(copies);
+    }
+}
+
+static void copies_are_the_answer(struct copies_job *job)
+{
+    const struct ha_copies *c = &job->copies;
+    struct waiting *w = find_waiting(job->ipc, job->op.uid);
+    qb_ipcs_connection_t *connection;
+
+    if (w == NULL) {
+        return; /* nobody waits for it any more */
+    }
+    if (c->kind != HA_COPIES_LIST || c->exit_code != EXIT_DONE) {
+        done(job->ipc, w, c->exit_code, c->text);
+        return;
+    }
+    connection = w->connection;
+    w->connection = NULL;
+    reply(job->ipc, connection, EXIT_DONE, "", c->body);
+    qb_ipcs_connection_unref(connection);
+}
+
+static void copies_done(void *data)
+{
+    struct copies_job *job = data;
+    struct ha_copies *c = &job->copies;
+    struct waiting *w = find_waiting(job->ipc, job->op.uid);
+    bool op_follows = c->exit_code == EXIT_DONE &&
+                      (c->kind == HA_COPIES_CHECK || c->kind == HA_COPIES_CLONE) &&
+                      !(c->kind == HA_COPIES_CLONE && c->dry_run);
+
+    if (!op_follows) {
+        copies_are_the_answer(job);
+    } else {
+        if (c->kind == HA_COPIES_CLONE && w != NULL) {
+            w->undo = malloc(sizeof *w->undo);
+            if (w->undo != NULL) {
+                *w->undo = *c;
+                w->undo->body = NULL;
+            }
+        }
+        job->op.body = c->kind == HA_COPIES_CLONE ? c->body : job->snapshot;
+        job->op.body_len = (uint32_t)strlen(job->op.body);
+        ha_agent_op(&job->ipc->daemon->agent, &job->op, loop_now_ns());
+    }
+    free(c->body);
+    free(job);
+}
+
+static enum ha_copies_kind copies_kind(const Gemel__CliRequest *rq,
+                                       const struct ha_vm *vm)
+{
+    if (strcmp(rq->verb, "vm snapshots") == 0) {
+        return HA_COPIES_LIST;
+    }
+    if (strcmp(rq->verb, "vm snapshot-delete") == 0) {
+        return HA_COPIES_DELETE;
+    }
+    if (strcmp(rq->verb, "vm revert") == 0) {
+        return HA_COPIES_CHECK;
+    }
+    if (strcmp(rq->verb, "vm clone") == 0) {
+        return HA_COPIES_CLONE;
+    }
+    if (strcmp(rq->verb, "vm snapshot") == 0 && vm != NULL && ha_vm_rests(vm)) {
+        return HA_COPIES_SNAPSHOT;
+    }
+    return HA_COPIES_NONE;
+}
+
+/* The name that a snapshot gets, or is called by. */
+static bool snapshot_name(const Gemel__CliRequest *rq, char *ret_id)
+{
+    const char *name = option(rq, "snapshot");
+    time_t now = time(NULL);
+    struct tm tm;
+
+    if (name == NULL && strcmp(rq->verb, "vm snapshot") == 0) {
+        strftime(ret_id, SNAPSHOT_ID_MAX + 1, "%Y%m%d-%H%M%S", gmtime_r(&now, &tm));
+        return true;
+    }
+    ret_id[0] = '\0';
+    if (name == NULL) {
+        return strcmp(rq->verb, "vm clone") == 0 || strcmp(rq->verb, "vm snapshots") == 0;
+    }
+    if (strlen(name) > SNAPSHOT_ID_MAX || !conf_name_ok(name) || name[0] == '.') {
+        return false;
+    }
+    ha_text_set(ret_id, SNAPSHOT_ID_MAX + 1, name, NULL);
+    return true;
+}
+
+/* 0, or the exit code of the refusal. */
+static uint32_t copies_prepare(struct ha_ipc *ipc, const Gemel__CliRequest *rq,
+                               const struct ha_vm *vm, struct copies_job *job, char *text,
+                               size_t cap)
+{
+    const char *clone = option(rq, "to");
+    struct ha_copies *c = &job->copies;
+
+    if (!snapshot_name(rq, job->snapshot)) {
+        ha_text_set(text, cap, rq->verb,
+                    ": a snapshot's name is 1 to 63 letters, digits, '.', '_' and '-'",
+                    NULL);
+        return EXIT_USAGE;
+    }
+    if (vm == NULL || vm->conf == NULL) {
+        ha_text_set(text, cap, vm == NULL ? "no VM is named " : "unreadable definition: ",
+                    rq->object, "; see gemel vm list", NULL);
+        return vm == NULL ? EXIT_NOT_FOUND : EXIT_FAILED;
+    }
+    if (c->kind == HA_COPIES_DELETE && vm->task != HA_TASK_NONE &&
+        strcmp(vm->snapshot, job->snapshot) == 0) {
+        ha_text_set(text, cap, vm->name, ": snapshot ", job->snapshot, " is in use",
+                    NULL);
+        return EXIT_REFUSED;
+    }
+    if (c->kind == HA_COPIES_CLONE &&
+        (clone == NULL || !conf_name_ok(clone) || strlen(clone) > VM_NAME_MAX ||
+         ha_state_vm_by_name(&ipc->daemon->agent.state, clone) != NULL)) {
+        ha_text_set(text, cap, vm->name, ": not cloned: ", clone != NULL ? clone : "\"\"",
+                    " is not a name for a VM, or that of another one", NULL);
+        return EXIT_REFUSED;
+    }
+    c->vm = vm->uuid;
+    c->conf = *vm->conf;
+    ha_text_set(c->conf.name, sizeof c->conf.name, vm->name, NULL);
+    ha_text_set(c->vmroot, sizeof c->vmroot, ipc->daemon->node.vmroot, NULL);
+    ha_text_set(c->snapshot.dir, sizeof c->snapshot.dir, c->vmroot, "/", vm->name, NULL);
+    ha_text_set(c->snapshot.id, sizeof c->snapshot.id, job->snapshot, NULL);
+    ha_text_set(c->clone, sizeof c->clone, clone != NULL ? clone : "", NULL);
+    return EXIT_DONE;
+}
+
+/* True: it is done here, or begins here. */
+static bool on_directories(struct ha_ipc *ipc, struct waiting *w,
+                           const Gemel__CliRequest *rq, struct ha_op *op)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&ipc->daemon->agent.state, rq->object);
+    enum ha_copies_kind kind = copies_kind(rq, vm);
+    struct copies_job *job;
+    char text[512];
+    uint32_t exit_code;
+
+    if (kind == HA_COPIES_NONE && strcmp(rq->verb, "vm snapshot") != 0) {
+        return false;
+    }
+    job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        done(ipc, w, EXIT_FAILED, "out of memory");
+        return true;
+    }
+    job->ipc = ipc;
+    job->op = *op;
+    job->copies.kind = kind;
+    job->copies.dry_run = rq->dry_run;
+    exit_code = copies_prepare(ipc, rq, vm, job, text, sizeof text);
+    if (exit_code != EXIT_DONE) {
+        free(job);
+        done(ipc, w, exit_code, text);
+        return true;
+    }
+    if (kind == HA_COPIES_NONE) { /* a running VM: its owner takes the snapshot */
+        job->op.body = job->snapshot;
+        job->op.body_len = (uint32_t)strlen(job->snapshot);
+        ha_agent_op(&ipc->daemon->agent, &job->op, loop_now_ns());
+        free(job);
+    } else if (worker_submit(ipc->daemon->worker, 0, copies_work, copies_done, job) < 0) {
+        free(job);
+        done(ipc, w, EXIT_FAILED, "out of memory");
+    }
+    return true;
+}
+
 static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
                    const Gemel__CliRequest *rq, unsigned index)
 {
@@ -302,8 +525,9 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
     ha_text_set(op.reason, sizeof op.reason, rq->reason, NULL);
     actor_of(c, op.actor, sizeof op.actor);
     op.body = rq->body;
-    if (strcmp(op.verb, "vm start") == 0) {
+    if (strcmp(op.verb, "vm start") == 0 || strcmp(op.verb, "vm resume") == 0) {
         op.body = option(rq, "node") != NULL ? option(rq, "node") : "";
+        op.flags |= option(rq, "discard-state") != NULL ? HA_OP_DISCARD : 0;
     }
     op.body_len = (uint32_t)strlen(op.body);
     *w = (struct waiting){
@@ -317,6 +541,9 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
     };
     ha_text_set(w->object, sizeof w->object, rq->object, NULL);
     qb_ipcs_connection_ref(c);
+    if (on_directories(ipc, w, rq, &op)) {
+        return;
+    }
     if (strcmp(op.verb, "vm apply") == 0) {
         check_files_first(ipc, w, &op);
     } else {
@@ -344,6 +571,14 @@ void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
 
         if (w->connection == NULL || !uuid_equal(w->op, result->uid)) {
             continue;
+        }
+        if (w->undo != NULL) {
+            if (result->exit_code != EXIT_DONE) {
+                undo(ipc, w->undo);
+            } else {
+                free(w->undo);
+            }
+            w->undo = NULL;
         }
         if (result->exit_code != EXIT_DONE || !w->wait || w->goal == GOAL_NONE) {
             done(ipc, w, result->exit_code, result->text);
@@ -381,12 +616,50 @@ static bool vm_goal(struct ha_ipc *ipc, struct waiting *w)
         done(ipc, w, EXIT_FAILED, text);
         return true;
     }
+    if (w->goal == GOAL_VM_RUNNING && vm->version > w->since_version &&
+        vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_SUSPENDED) {
+        ha_text_set(text, sizeof text, vm->name, ": not resumed: ", vm->reason, NULL);
+        done(ipc, w, EXIT_FAILED, text);
+        return true;
+    }
     if (w->goal == GOAL_VM_STOPPED && vm->state == HA_VM_STOPPED) {
         ha_text_set(text, sizeof text, vm->name, ": stopped: ", vm->reason, NULL);
         done(ipc, w, EXIT_DONE, text);
         return true;
     }
     return false;
+}
+
+/* What ends with a word in the record: vm->last. */
+static bool task_goal(struct ha_ipc *ipc, struct waiting *w)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&ipc->daemon->agent.state, w->object);
+    bool ended, good;
+    char text[512];
+
+    if (vm == NULL) {
+        return vm_goal(ipc, w);
+    }
+    if (w->goal == GOAL_VM_SUSPENDED) {
+        good = vm->state == HA_VM_SUSPENDED;
+        ended = good || vm->desired != HA_DESIRED_SUSPENDED ||
+                vm->state == HA_VM_STOPPED || vm->state == HA_VM_HELD;
+    } else {
+        ended =
+            vm->task != (w->goal == GOAL_VM_SNAPSHOT ? HA_TASK_SNAPSHOT : HA_TASK_REVERT);
+        good = ended && !vm->last_failed;
+        ended =
+            ended && (!good || vm->state == HA_VM_RUNNING || ha_vm_rests(vm)) &&
+            !(good && vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_RUNNING);
+        good = good && vm->state != HA_VM_FAILED && vm->state != HA_VM_HELD;
+    }
+    if (!ended) {
+        return false;
+    }
+    ha_text_set(text, sizeof text, vm->name, ": ",
+                vm->last[0] != '\0' ? vm->last : vm->reason, NULL);
+    done(ipc, w, good ? EXIT_DONE : EXIT_FAILED, text);
+    return true;
 }
 
 static bool fence_goal(struct ha_ipc *ipc, struct waiting *w)
@@ -411,7 +684,7 @@ static bool all_stopped(struct ha_ipc *ipc, struct waiting *w)
     const struct ha_state *s = &ipc->daemon->agent.state;
 
     for (unsigned i = 0; i < s->vm_count; i++) {
-        if (s->vm[i]->state != HA_VM_STOPPED) {
+        if (s->vm[i]->state != HA_VM_STOPPED && s->vm[i]->state != HA_VM_SUSPENDED) {
             return false;
         }
     }
@@ -442,6 +715,11 @@ void ha_ipc_look(struct ha_ipc *ipc)
             case GOAL_VM_STOPPED:
             case GOAL_VM_GONE:
                 answered = vm_goal(ipc, w);
+                break;
+            case GOAL_VM_SUSPENDED:
+            case GOAL_VM_SNAPSHOT:
+            case GOAL_VM_REVERTED:
+                answered = task_goal(ipc, w);
                 break;
             case GOAL_NONE:
             default:
@@ -550,6 +828,8 @@ static int32_t on_closed(qb_ipcs_connection_t *c)
         if (ipc->waiting[i].connection == c) {
             ipc->waiting[i].connection =
                 NULL; /* the change goes on; nobody waits for it here */
+            free(ipc->waiting[i].undo);
+            ipc->waiting[i].undo = NULL;
             qb_ipcs_connection_unref(c);
         }
     }

@@ -150,8 +150,7 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
     for (unsigned i = 0; i < s->vm_count; i++) {
         const struct ha_vm *vm = s->vm[i];
 
-        if (vm->owner == node->nodeid && vm->state != HA_VM_STOPPED &&
-            vm->state != HA_VM_FAILED && vm->state != HA_VM_HELD) {
+        if (vm->owner == node->nodeid && !ha_vm_rests(vm)) {
             vms++;
             used += vm->conf != NULL ? vm->conf->memory_bytes : 0;
         }
@@ -172,9 +171,8 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
  * was known last. */
 static bool is_unknown(struct ha_daemon *d, const struct ha_vm *vm)
 {
-    return vm->owner != 0 && vm->state != HA_VM_STOPPED && vm->state != HA_VM_FAILED &&
-           vm->state != HA_VM_HELD && d->agent.view.agreed && !d->agent.view.quorate &&
-           !ha_view_has(&d->agent.view, vm->owner);
+    return vm->owner != 0 && !ha_vm_rests(vm) && d->agent.view.agreed &&
+           !d->agent.view.quorate && !ha_view_has(&d->agent.view, vm->owner);
 }
 
 static const char *vm_state(struct ha_daemon *d, const struct ha_vm *vm)
@@ -188,6 +186,13 @@ static const char *vm_reason(struct ha_daemon *d, const struct ha_vm *vm)
                              : vm->reason;
 }
 
+static const char *desired_word(enum ha_desired desired)
+{
+    return desired == HA_DESIRED_RUNNING     ? "running"
+           : desired == HA_DESIRED_SUSPENDED ? "suspended"
+                                             : "stopped";
+}
+
 static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
 {
     json_object *o = json_object_new_object();
@@ -196,12 +201,18 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     uuid_format(vm->uuid, id);
     put_str(o, "name", vm->name);
     put_str(o, "uuid", id);
-    put_str(o, "desired", vm->desired == HA_DESIRED_RUNNING ? "running" : "stopped");
+    put_str(o, "desired", desired_word(vm->desired));
     put_str(o, "state", vm_state(d, vm));
-    put_str(o, "node", vm->state == HA_VM_STOPPED ? "-" : node_name(d, vm->owner));
+    put_str(o, "node",
+            vm->state == HA_VM_STOPPED || vm->state == HA_VM_SUSPENDED
+                ? "-"
+                : node_name(d, vm->owner));
     put_u64(o, "epoch", vm->epoch);
     put_str(o, "reason", vm_reason(d, vm));
     put_u64(o, "since_ms", (loop_now_ns() - vm->changed_ns) / NSEC_PER_MSEC);
+    if (vm->last[0] != '\0') {
+        put_str(o, "last", vm->last);
+    }
     return o;
 }
 

@@ -98,6 +98,11 @@ enum ha_vm_outcome {
     HA_OUTCOME_ENDED,        /* the guest or VMM ended by itself; nothing of it runs */
     HA_OUTCOME_STOPPED,      /* stopped as told; claim released */
     HA_OUTCOME_FROZEN,
+    HA_OUTCOME_SUSPENDED,   /* nothing of it runs; released with the digest of suspend.gms
+                             */
+    HA_OUTCOME_NOT_RESUMED, /* refused: nothing of it ran, suspend.gms is as it was */
+    HA_OUTCOME_SNAPSHOT,    /* taken; FROZEN */
+    HA_OUTCOME_REVERTED,    /* to a snapshot without a running state; released */
     HA_OUTCOME_COUNT,
 };
 
@@ -133,6 +138,7 @@ struct ha_op {
 
 #define HA_OP_DRY_RUN 1u
 #define HA_OP_KILL    2u
+#define HA_OP_DISCARD 4u /* vm start: give up a suspended state */
 
 struct ha_op_result {
     struct uuid uid;

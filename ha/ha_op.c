@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/uuid.h"
+#include "cluster-conf/conf_scalar.h"
 #include "ha/ha_agent.h"
 #include "ha/ha_place.h"
 #include "ha/ha_text.h"
@@ -289,7 +290,7 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
         answer(run, EXIT_NOT_FOUND, "no node is named ", name, "; see gemel node list");
         return NULL;
     }
-    if (vm->state != HA_VM_STOPPED) {
+    if (vm->state != HA_VM_STOPPED && vm->state != HA_VM_SUSPENDED) {
         answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
         ha_text_add(run->result.text, sizeof run->result.text, "; to start it on ");
         ha_text_add(run->result.text, sizeof run->result.text, name);
@@ -318,6 +319,142 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
     return NULL;
 }
 
+static void busy(struct op_run *run, const struct ha_vm *vm)
+{
+    answer(run, EXIT_REFUSED, vm->name, ": is ",
+           vm->task == HA_TASK_REVERT     ? "being reverted to a snapshot"
+           : vm->task == HA_TASK_SNAPSHOT ? "being saved to a snapshot"
+                                          : ha_vm_state_str(vm->state));
+    ha_text_add(run->result.text, sizeof run->result.text,
+                "; wait until that is done: gemel explain ");
+    ha_text_add(run->result.text, sizeof run->result.text, vm->name);
+}
+
+/* Refuses what can only be done to a running VM. */
+static bool runs(struct op_run *run, const struct ha_vm *vm, const char *what)
+{
+    if (vm->task == HA_TASK_SNAPSHOT || vm->task == HA_TASK_REVERT ||
+        vm->state == HA_VM_SUSPENDING) {
+        busy(run, vm);
+        return false;
+    }
+    if (vm->state != HA_VM_RUNNING || vm->desired != HA_DESIRED_RUNNING) {
+        answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    "; only a running VM can be ");
+        ha_text_add(run->result.text, sizeof run->result.text, what);
+        return false;
+    }
+    return true;
+}
+
+static void op_vm_suspend(struct op_run *run)
+{
+    const struct ha_vm *record = find_vm(run);
+    struct ha_vm vm;
+
+    if (record == NULL) {
+        return;
+    }
+    vm = *record;
+    if (vm.state == HA_VM_SUSPENDED && vm.desired == HA_DESIRED_SUSPENDED) {
+        answer(run, EXIT_DONE, vm.name, ": is suspended already", "");
+        return;
+    }
+    if (!runs(run, &vm, "suspended")) {
+        return;
+    }
+    vm.desired = HA_DESIRED_SUSPENDED;
+    vm.last[0] = '\0';
+    by(run, vm.reason, sizeof vm.reason, "suspended");
+    emit_vm(run, &vm, vm.reason);
+    answer(run, EXIT_DONE, vm.name, ": wanted suspended", "");
+}
+
+static void op_vm_start(struct op_run *run);
+
+static void op_vm_resume(struct op_run *run)
+{
+    const struct ha_vm *record = find_vm(run);
+
+    if (record == NULL) {
+        return;
+    }
+    if (record->state != HA_VM_SUSPENDED && record->desired != HA_DESIRED_SUSPENDED &&
+        record->state != HA_VM_RUNNING) {
+        answer(run, EXIT_REFUSED, record->name, ": is ", ha_vm_state_str(record->state));
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    ", not suspended: gemel vm start ");
+        ha_text_add(run->result.text, sizeof run->result.text, record->name);
+        return;
+    }
+    op_vm_start(run);
+}
+
+/* The name of a snapshot, from the body. */
+static bool snapshot_of(struct op_run *run, char *ret_id)
+{
+    if (run->op->body_len > 0 && run->op->body_len <= SNAPSHOT_ID_MAX) {
+        memcpy(ret_id, run->op->body, run->op->body_len);
+        ret_id[run->op->body_len] = '\0';
+        if (conf_name_ok(ret_id)) {
+            return true;
+        }
+    }
+    answer(run, EXIT_USAGE, run->op->verb,
+           ": a snapshot's name is 1 to 63 letters, digits, '.', '_' and '-'", "");
+    return false;
+}
+
+static void op_vm_snapshot(struct op_run *run)
+{
+    const struct ha_vm *record = find_vm(run);
+    char id[SNAPSHOT_ID_MAX + 1];
+    struct ha_vm vm;
+
+    if (record == NULL || !snapshot_of(run, id) ||
+        !runs(run, record, "saved with its state")) {
+        return;
+    }
+    vm = *record;
+    vm.task = HA_TASK_SNAPSHOT;
+    ha_text_set(vm.snapshot, sizeof vm.snapshot, id, NULL);
+    vm.last[0] = '\0';
+    by(run, vm.reason, sizeof vm.reason, "snapshot asked for");
+    emit_vm(run, &vm, vm.reason);
+    answer(run, EXIT_DONE, vm.name, ": snapshot under way: ", id);
+}
+
+static void op_vm_revert(struct op_run *run)
+{
+    const struct ha_vm *record = find_vm(run);
+    char id[SNAPSHOT_ID_MAX + 1];
+    struct ha_vm vm;
+
+    if (record == NULL || !snapshot_of(run, id)) {
+        return;
+    }
+    vm = *record;
+    if (vm.task == HA_TASK_SNAPSHOT || vm.task == HA_TASK_REVERT ||
+        (vm.state != HA_VM_RUNNING && !ha_vm_rests(&vm))) {
+        busy(run, &vm);
+        return;
+    }
+    if (vm.state == HA_VM_FAILED || vm.state == HA_VM_HELD) {
+        vm.state = HA_VM_STOPPED;
+    }
+    vm.desired = HA_DESIRED_RUNNING;
+    vm.task = HA_TASK_REVERT;
+    vm.failures = vm.restarts = 0;
+    vm.avoid = 0;
+    vm.kill = false;
+    ha_text_set(vm.snapshot, sizeof vm.snapshot, id, NULL);
+    vm.last[0] = '\0';
+    by(run, vm.reason, sizeof vm.reason, "reverted to a snapshot");
+    emit_vm(run, &vm, vm.reason);
+    answer(run, EXIT_DONE, vm.name, ": to be reverted to snapshot ", id);
+}
+
 static void op_vm_start(struct op_run *run)
 {
     const struct ha_vm *record = find_vm(run);
@@ -342,6 +479,12 @@ static void op_vm_start(struct op_run *run)
         answer(run, EXIT_DONE, vm.name, ": runs already", "");
         return;
     }
+    if (vm.task == HA_TASK_NONE || vm.task == HA_TASK_DISCARD) {
+        vm.task = (run->op->flags & HA_OP_DISCARD) != 0 ? HA_TASK_DISCARD : HA_TASK_NONE;
+    } else if (node_name[0] != '\0') {
+        busy(run, &vm);
+        return;
+    }
     vm.desired = HA_DESIRED_RUNNING;
     vm.failures = vm.restarts = 0;
     vm.avoid = 0;
@@ -349,7 +492,10 @@ static void op_vm_start(struct op_run *run)
     if (vm.state == HA_VM_HELD || vm.state == HA_VM_FAILED) {
         vm.state = HA_VM_STOPPED;
     }
-    by(run, reason, sizeof reason, "started");
+    by(run, reason, sizeof reason,
+       vm.state != HA_VM_SUSPENDED  ? "started"
+       : vm.task == HA_TASK_DISCARD ? "started, its suspended state given up"
+                                    : "resumed");
     if (node_name[0] != '\0') {
         node = node_for(run, &vm, node_name);
         if (node == NULL) {
@@ -376,8 +522,27 @@ static void op_vm_stop(struct op_run *run)
         return;
     }
     vm = *record;
+    if (vm.state == HA_VM_SUSPENDED) {
+        answer(run, EXIT_REFUSED, vm.name,
+               ": is suspended, nothing of it runs; to give that state up: gemel vm "
+               "start --discard-state ",
+               vm.name);
+        return;
+    }
+    if ((run->op->flags & HA_OP_KILL) == 0 &&
+        (vm.state == HA_VM_SUSPENDING || vm.task == HA_TASK_SNAPSHOT ||
+         vm.task == HA_TASK_REVERT)) {
+        busy(run, &vm);
+        return;
+    }
     vm.desired = HA_DESIRED_STOPPED;
     vm.kill = (run->op->flags & HA_OP_KILL) != 0;
+    if (vm.task != HA_TASK_NONE) {
+        vm.task = HA_TASK_NONE; /* killed in the middle of it */
+        vm.snapshot[0] = '\0';
+        vm.last_failed = true;
+        by(run, vm.last, sizeof vm.last, "interrupted: killed");
+    }
     by(run, vm.reason, sizeof vm.reason, vm.kill ? "killed" : "stopped");
     if (vm.state == HA_VM_STOPPING && vm.kill && !record->kill) {
         vm.attempt =
@@ -396,7 +561,7 @@ static void op_vm_delete(struct op_run *run)
         return;
     }
     vm = *record;
-    if (vm.state != HA_VM_STOPPED) {
+    if (vm.state != HA_VM_STOPPED && vm.state != HA_VM_SUSPENDED) {
         answer(run, EXIT_REFUSED, vm.name, ": is ", ha_vm_state_str(vm.state));
         ha_text_add(run->result.text, sizeof run->result.text,
                     "; stop it first: gemel vm stop ");
@@ -500,6 +665,10 @@ static const struct {
     {"vm apply", op_vm_apply},
     {"vm start", op_vm_start},
     {"vm retry", op_vm_start},
+    {"vm suspend", op_vm_suspend},
+    {"vm resume", op_vm_resume},
+    {"vm snapshot", op_vm_snapshot},
+    {"vm revert", op_vm_revert},
     {"vm stop", op_vm_stop},
     {"vm delete", op_vm_delete},
     {"node fence", op_node_fence},

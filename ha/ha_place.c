@@ -22,8 +22,7 @@ static uint64_t vm_memory(const struct ha_vm *vm)
 
 static bool occupies(const struct ha_vm *vm)
 {
-    return vm->owner != 0 && vm->state != HA_VM_STOPPED && vm->state != HA_VM_FAILED &&
-           vm->state != HA_VM_HELD;
+    return vm->owner != 0 && !ha_vm_rests(vm);
 }
 
 void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)

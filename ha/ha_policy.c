@@ -119,9 +119,12 @@ static void start_somewhere(struct decision *d, unsigned index, uint32_t prefer,
         set_vm(d, index, vm->state, vm->owner, false, false, reason);
         return;
     }
-    ha_text_set(reason, sizeof reason, why, "; starting on ", node_name(d, nodeid), NULL);
+    ha_text_set(reason, sizeof reason, why,
+                vm->task == HA_TASK_REVERT ? "; reverting on " : "; starting on ",
+                node_name(d, nodeid), NULL);
     ha_place_take(&d->place, nodeid, vm);
-    set_vm(d, index, HA_VM_STARTING, nodeid, false, true, reason);
+    set_vm(d, index, vm->task == HA_TASK_REVERT ? HA_VM_REVERTING : HA_VM_STARTING,
+           nodeid, false, true, reason);
 }
 
 static bool owner_is_dead(const struct decision *d, const struct ha_vm *vm,
@@ -141,6 +144,13 @@ static bool owner_is_dead(const struct decision *d, const struct ha_vm *vm,
     return false;
 }
 
+/* One that is to be suspended runs first: where its node died meanwhile, it starts again,
+ * from suspend.gms if it came that far. */
+static bool wants_to_run(const struct ha_vm *vm)
+{
+    return vm->desired == HA_DESIRED_RUNNING || vm->desired == HA_DESIRED_SUSPENDED;
+}
+
 /* The owner is not there to act or to report. */
 static void owner_away(struct decision *d, unsigned index)
 {
@@ -151,7 +161,9 @@ static void owner_away(struct decision *d, unsigned index)
     if (owner_is_dead(d, vm, &how)) {
         ha_text_set(reason, sizeof reason, node_name(d, vm->owner), " is dead (", how,
                     ")", NULL);
-        if (vm->desired != HA_DESIRED_RUNNING) {
+        if (vm->task == HA_TASK_REVERT) {
+            start_somewhere(d, index, 0, 0, reason); /* its disks may be half copied */
+        } else if (!wants_to_run(vm)) {
             set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, reason);
         } else if (vm->conf != NULL && !vm->conf->protect) {
             ha_text_add(reason, sizeof reason,
@@ -178,7 +190,7 @@ static void after_failure(struct decision *d, unsigned index)
     uint64_t ready_ns = vm->changed_ns + ha_policy_backoff_ns(vm->conf, vm->failures);
     char why[REASON_LEN_MAX + 1];
 
-    if (vm->desired != HA_DESIRED_RUNNING) {
+    if (vm->desired != HA_DESIRED_RUNNING && vm->task != HA_TASK_REVERT) {
         set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, vm->reason);
         return;
     }
@@ -197,6 +209,32 @@ static void after_failure(struct decision *d, unsigned index)
     }
 }
 
+/* What its owner does besides running it. True: it has been told, or is told now. */
+static bool owner_has_task(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+
+    if (vm->state == HA_VM_REVERTING) {
+        return !vm->kill;
+    }
+    if (vm->task == HA_TASK_REVERT) {
+        if (vm->state != HA_VM_STOPPING) {
+            set_vm(d, index, HA_VM_STOPPING, vm->owner, true, true, vm->reason);
+        }
+        return true;
+    }
+    if (vm->state == HA_VM_RUNNING && vm->desired == HA_DESIRED_SUSPENDED) {
+        set_vm(d, index, HA_VM_SUSPENDING, vm->owner, false, true, vm->reason);
+        return true;
+    }
+    if (vm->state == HA_VM_RUNNING && vm->desired == HA_DESIRED_RUNNING &&
+        vm->task == HA_TASK_SNAPSHOT) {
+        set_vm(d, index, HA_VM_SNAPSHOTTING, vm->owner, false, true, vm->reason);
+        return true;
+    }
+    return false;
+}
+
 /* The owner is a participant, the same incarnation that took the VM. */
 static void owner_present(struct decision *d, unsigned index)
 {
@@ -204,7 +242,10 @@ static void owner_present(struct decision *d, unsigned index)
     uint64_t grace_ns = d->in->times->report_grace_ns;
     uint64_t limit_ns;
 
-    if (vm->desired != HA_DESIRED_RUNNING) {
+    if (owner_has_task(d, index)) {
+        return;
+    }
+    if (!wants_to_run(vm)) {
         if (vm->state != HA_VM_STOPPING) {
             set_vm(d, index, HA_VM_STOPPING, vm->owner, vm->kill, true, vm->reason);
         }
@@ -229,6 +270,8 @@ static void owner_present(struct decision *d, unsigned index)
     case HA_VM_RUNNING:
     case HA_VM_STOPPING:
     case HA_VM_UNKNOWN: /* the owner's report decides */
+    case HA_VM_SUSPENDING:
+    case HA_VM_SNAPSHOTTING:
     default:
         break;
     }
@@ -255,8 +298,12 @@ static void decide_vm(struct decision *d, unsigned index)
 
     switch (vm->state) {
     case HA_VM_STOPPED:
-        if (vm->desired == HA_DESIRED_RUNNING) {
-            start_somewhere(d, index, 0, 0, "wanted running");
+    case HA_VM_SUSPENDED:
+        if (vm->task == HA_TASK_REVERT) {
+            start_somewhere(d, index, 0, 0, "to be reverted to a snapshot");
+        } else if (vm->desired == HA_DESIRED_RUNNING) {
+            start_somewhere(d, index, 0, 0,
+                            vm->state == HA_VM_SUSPENDED ? "resumed" : "wanted running");
         } else if (vm->desired == HA_DESIRED_DELETED) {
             gone = action_add(d, HA_ACTION_VM_GONE, index);
             if (gone != NULL) {
@@ -280,6 +327,9 @@ static void decide_vm(struct decision *d, unsigned index)
     case HA_VM_STOPPING:
     case HA_VM_UNKNOWN:
     case HA_VM_FROZEN:
+    case HA_VM_SUSPENDING:
+    case HA_VM_SNAPSHOTTING:
+    case HA_VM_REVERTING:
         break;
     }
     owner = ha_state_node(d->in->state, vm->owner);

@@ -156,6 +156,12 @@ size_t ha_item_put_node(const struct ha_node *node, void *buf, size_t cap)
     return finish(&wr);
 }
 
+/* They came later, and stand at the end: records without them are as they always were. */
+static bool has_task_fields(const struct ha_vm *vm)
+{
+    return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0';
+}
+
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
 {
     struct bytes_wr wr = bytes_wr_make(buf, cap);
@@ -176,6 +182,12 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     bytes_wr_str(&wr, vm->reason);
     bytes_wr_u32(&wr, vm->definition_len);
     bytes_wr_copy(&wr, vm->definition, vm->definition_len);
+    if (has_task_fields(vm)) {
+        bytes_wr_u8(&wr, (uint8_t)vm->task);
+        bytes_wr_str(&wr, vm->snapshot);
+        bytes_wr_u8(&wr, vm->last_failed);
+        bytes_wr_str(&wr, vm->last);
+    }
     return finish(&wr);
 }
 
@@ -338,10 +350,16 @@ static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_t
     bytes_rd_str(rd, vm->reason, sizeof vm->reason);
     vm->definition_len = bytes_rd_u32(rd);
     *ret_text = bytes_rd_view(rd, vm->definition_len);
+    if (!rd->failed && rd->pos < rd->len) {
+        vm->task = (enum ha_task)bytes_rd_u8(rd);
+        bytes_rd_str(rd, vm->snapshot, sizeof vm->snapshot);
+        vm->last_failed = bytes_rd_u8(rd) != 0;
+        bytes_rd_str(rd, vm->last, sizeof vm->last);
+    }
     return bytes_rd_done(rd) && !uuid_is_none(vm->uuid) && vm->name[0] != '\0' &&
            vm->state > HA_VM_INVALID && vm->state < HA_VM_STATE_COUNT &&
-           vm->desired >= HA_DESIRED_STOPPED && vm->desired <= HA_DESIRED_DELETED &&
-           vm->definition_len <= DEFINITION_MAX;
+           vm->desired >= HA_DESIRED_STOPPED && vm->desired <= HA_DESIRED_SUSPENDED &&
+           vm->task < HA_TASK_COUNT && vm->definition_len <= DEFINITION_MAX;
 }
 
 static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t version,

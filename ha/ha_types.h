@@ -23,7 +23,12 @@ struct ha_ring {
     uint64_t seq;
 };
 
-enum ha_desired { HA_DESIRED_STOPPED = 1, HA_DESIRED_RUNNING, HA_DESIRED_DELETED };
+enum ha_desired {
+    HA_DESIRED_STOPPED = 1,
+    HA_DESIRED_RUNNING,
+    HA_DESIRED_DELETED,
+    HA_DESIRED_SUSPENDED,
+};
 
 /* The states of a VM record; ha/README.md has the table state x who moves it x timeout x
  * manual exit. */
@@ -35,7 +40,14 @@ enum ha_desired { HA_DESIRED_STOPPED = 1, HA_DESIRED_RUNNING, HA_DESIRED_DELETED
     X(UNKNOWN, "unknown")   /* owner left the view: nothing starts before a proof */     \
     X(FAILED, "failed")     /* ended or did not start; tried again after a pause */      \
     X(FROZEN, "frozen")     /* owner froze it (isolation); thawed by the next claim */   \
-    X(HELD, "held")         /* needs an operator: `gemel vm retry` */
+    X(HELD, "held")         /* needs an operator: `gemel vm retry` */                    \
+    X(SUSPENDING, "suspending")     /* owner was told: freeze, save, release */          \
+    X(SUSPENDED, "suspended")       /* nobody runs it; suspend.gms is what it goes on    \
+                                       from */                                           \
+    X(SNAPSHOTTING, "snapshotting") /* owner was told: freeze, save and copy; thawed by  \
+                                       the next claim */                                 \
+    X(REVERTING, "reverting")       /* owner was told: take the next claim, copy the     \
+                                       snapshot back, release */
 
 enum ha_vm_state {
     HA_VM_INVALID = 0,
@@ -43,6 +55,15 @@ enum ha_vm_state {
     HA_VM_STATES(X)
 #undef X
         HA_VM_STATE_COUNT,
+};
+
+/* What is to be done with a VM besides running or not. Numbers are stable. */
+enum ha_task {
+    HA_TASK_NONE = 0,
+    HA_TASK_SNAPSHOT, /* take `snapshot` while it runs */
+    HA_TASK_REVERT,   /* to `snapshot`, before it runs again */
+    HA_TASK_DISCARD,  /* the next start gives up a suspended state */
+    HA_TASK_COUNT,
 };
 
 /* One per VM, replicated and persisted: what is wanted, what is believed, why. Safety
@@ -63,6 +84,11 @@ struct ha_vm {
     uint32_t avoid;       /* nodeid where the last start failed; 0: none */
     bool kill;            /* stop at once, do not ask the guest */
     char reason[REASON_LEN_MAX + 1];
+    enum ha_task task;
+    char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */
+    /* How the last suspend, resume, snapshot or revert ended; "": there was none. */
+    bool last_failed;
+    char last[REASON_LEN_MAX + 1];
     /* The definition as YAML, NUL-terminated, owned by the state. */
     char *definition;
     uint32_t definition_len;
@@ -130,6 +156,8 @@ struct ha_view {
 };
 
 const char *ha_vm_state_str(enum ha_vm_state state);
+/* No process of it is anywhere, and no node is needed to know that. */
+bool ha_vm_rests(const struct ha_vm *vm);
 bool ha_view_has(const struct ha_view *view, uint32_t nodeid);
 bool ha_view_away(const struct ha_view *view, uint32_t nodeid);
 bool ha_ring_equal(struct ha_ring a, struct ha_ring b);

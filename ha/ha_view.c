@@ -3,6 +3,12 @@
 
 #include <string.h>
 
+bool ha_vm_rests(const struct ha_vm *vm)
+{
+    return vm->state == HA_VM_STOPPED || vm->state == HA_VM_FAILED ||
+           vm->state == HA_VM_HELD || vm->state == HA_VM_SUSPENDED;
+}
+
 const char *ha_vm_state_str(enum ha_vm_state state)
 {
     static const char *const text[HA_VM_STATE_COUNT] = {[HA_VM_INVALID] = "invalid",

@@ -20,6 +20,7 @@
 #include "base/uuid.h"
 #include "fencing/claim_store.h"
 #include "ha/ha_text.h"
+#include "ha/ha_vmdir.h"
 #include "ha/ha_vmm_priv.h"
 
 #define CLAIM_WORKERS      4
@@ -74,7 +75,7 @@ struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *na
     l->vmm = vmm;
     l->vm = vm;
     l->id = ++vmm->next_id;
-    l->fd = -1;
+    l->fd = l->state_fd = -1;
     l->child.pidfd = -1;
     ha_text_set(l->name, sizeof l->name, name, NULL);
     local_paths(vmm, l);
@@ -99,16 +100,21 @@ static void local_free(struct ha_local *l)
         os_child_close(&l->child);
     }
     loop_timer_del(vmm->loop, &l->timer);
+    if (l->state_fd >= 0) {
+        close(l->state_fd);
+    }
+    ha_vmmsave_free(l);
+    ha_announce_end(l);
     free(l->conf);
     free(l);
 }
 
 static enum ha_local_state public_state(const struct ha_local *l)
 {
-    if (l->stopping) {
+    if (l->stopping || l->task == LOCAL_SUSPEND) {
         return HA_LOCAL_STOPPING;
     }
-    if (l->adopted) {
+    if (l->adopted || l->task != LOCAL_TASK_NONE) {
         return HA_LOCAL_STARTING; /* until its VMM has said what it is */
     }
     switch (l->phase) {
@@ -160,7 +166,7 @@ int ha_local_save(struct ha_local *l)
     return r;
 }
 
-static void report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text)
+void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text)
 {
     struct ha_vm_report r = {.vm = l->vm,
                              .attempt = l->attempt,
@@ -185,8 +191,20 @@ void ha_local_running(struct ha_local *l)
     l->thawing = false;
     ha_local_save(l);
     ha_local_publish(l, false);
-    l->vmm->ops->step(l->vmm->ctx, l->name, thawed ? "guest thawed" : "guest entered");
-    report(l, HA_OUTCOME_RUNNING, thawed ? "thawed" : "started");
+    l->vmm->ops->step(l->vmm->ctx, l->name,
+                      thawed      ? "guest thawed"
+                      : l->resume ? "guest entered, from its suspended state"
+                                  : "guest entered");
+    ha_local_report(l, HA_OUTCOME_RUNNING,
+                    thawed      ? "thawed"
+                    : l->resume ? "resumed"
+                                : "started");
+    if (l->resume && !thawed) {
+        ha_vmmsave_forget_state(l);
+        ha_announce_begin(l);
+    } else {
+        ha_announce_end(l);
+    }
 }
 
 void ha_local_found(struct ha_local *l)
@@ -194,7 +212,8 @@ void ha_local_found(struct ha_local *l)
     l->phase = LOCAL_RUNNING;
     l->claim_won = true;
     ha_local_publish(l, false);
-    report(l, HA_OUTCOME_RUNNING, "found running by its agent, which was restarted");
+    ha_local_report(l, HA_OUTCOME_RUNNING,
+                    "found running by its agent, which was restarted");
 }
 
 void ha_local_frozen(struct ha_local *l, const char *why)
@@ -202,7 +221,7 @@ void ha_local_frozen(struct ha_local *l, const char *why)
     l->phase = LOCAL_FROZEN;
     l->freezing = false;
     ha_local_publish(l, false);
-    report(l, HA_OUTCOME_FROZEN, why);
+    ha_local_report(l, HA_OUTCOME_FROZEN, why);
 }
 
 /* The end: release, tell, forget
@@ -212,8 +231,7 @@ struct release_job {
     struct ha_vmm *vmm;
     uint64_t local_id;
     char dir[PATH_LEN_MAX * 2];
-    unsigned disk_count;
-    char disk[VM_DISKS_MAX][PATH_LEN_MAX * 3]; /* that it could write to */
+    struct ha_disk_list disks;
     struct claim_release release;
     enum claim_outcome outcome;
     char text[REASON_LEN_MAX + 1];
@@ -237,7 +255,7 @@ static void finish(struct ha_local *l)
     (void)unlink(l->exit_path);
     (void)unlink(l->console_path); /* its maker cannot: the name is out of its reach */
     ha_local_publish(l, true);
-    report(l, l->outcome, l->outcome_text);
+    ha_local_report(l, l->outcome, l->outcome_text);
     log_info("vm %s: %s", l->name, l->outcome_text);
     local_free(l);
 }
@@ -247,18 +265,18 @@ static void finish(struct ha_local *l)
  * this node, unseen by the others, and would go over the next owner's data when it is
  * written back one day. So it goes out before the claim does.
  */
-static int drain(struct release_job *job)
+int ha_disks_drain(const struct ha_disk_list *disks, char *text, size_t cap)
 {
-    for (unsigned i = 0; i < job->disk_count; i++) {
-        int fd = open(job->disk[i], O_RDWR | O_CLOEXEC), r = 0;
+    for (unsigned i = 0; i < disks->count; i++) {
+        int fd = open(disks->path[i], O_RDWR | O_CLOEXEC), r = 0;
 
         if (fd < 0 && errno == ENOENT) {
             continue;
         }
         if (fd < 0 || fdatasync(fd) < 0) {
             r = -errno;
-            snprintf(job->text, sizeof job->text, "%.*s: its writes are not out: %s",
-                     REASON_LEN_MAX / 2, job->disk[i], strerror(errno));
+            snprintf(text, cap, "%.*s: its writes are not out: %s", REASON_LEN_MAX / 2,
+                     disks->path[i], strerror(errno));
         }
         if (fd >= 0) {
             close(fd);
@@ -274,7 +292,7 @@ static void release_work(void *data)
 {
     struct release_job *job = data;
 
-    job->r = drain(job);
+    job->r = ha_disks_drain(&job->disks, job->text, sizeof job->text);
     if (job->r < 0) {
         return;
     }
@@ -300,25 +318,36 @@ static void release_done(void *data)
 
 /* The process is gone, and with it every request it had in the kernel (its exit waits for
  * its io_uring). */
-static void disks_of(const struct ha_local *l, struct release_job *job)
+void ha_local_disks(const struct ha_local *l, struct ha_disk_list *ret_disks)
 {
     /* Adopted: what the record says. */
     const struct conf_vm *conf =
         l->conf != NULL ? l->conf : l->vmm->ops->conf(l->vmm->ctx, l->vm);
 
+    ret_disks->count = 0;
     for (unsigned i = 0; conf != NULL && i < conf->disk_count; i++) {
         if (!conf->disk[i].read_only) {
-            ha_local_disk_path(l, &conf->disk[i], job->disk[job->disk_count++],
-                               sizeof job->disk[0]);
+            ha_local_disk_path(l, &conf->disk[i], ret_disks->path[ret_disks->count++],
+                               sizeof ret_disks->path[0]);
         }
     }
 }
 
-static void local_gone(struct ha_local *l)
+/* Under this claim no guest ran: the state that the release before it named, or that a
+ * revert has put there, is still what the VM goes on from. */
+static bool state_is_left(const struct ha_local *l)
+{
+    if (l->task == LOCAL_REVERT) {
+        return l->reverted_state;
+    }
+    return l->resume && (l->start_seq == 0 || l->refused);
+}
+
+void ha_local_gone(struct ha_local *l)
 {
     struct release_job *job;
 
-    if (!l->claim_won || l->discarded) {
+    if (!l->claim_won || l->discarded || l->released) {
         finish(l);
         return;
     }
@@ -330,9 +359,13 @@ static void local_gone(struct ha_local *l)
     job->vmm = l->vmm;
     job->local_id = l->id;
     snprintf(job->dir, sizeof job->dir, "%s", l->dir);
-    disks_of(l, job);
+    ha_local_disks(l, &job->disks);
     job->release =
         (struct claim_release){.vm = l->vm, .epoch = l->epoch, .instance = l->instance};
+    if (state_is_left(l)) {
+        job->release.suspended = true;
+        memcpy(job->release.digest, l->digest, sizeof l->digest);
+    }
     l->phase = LOCAL_ENDING;
     if (worker_submit(l->vmm->worker, l->id, release_work, release_done, job) < 0) {
         free(job);
@@ -392,6 +425,7 @@ static int on_child_end(int fd, int revents, void *data)
     int status = -1, r;
 
     (void)revents;
+    ha_vmmlink_hear(l); /* why it ends may be in its last words */
     (void)os_child_kill_group(&l->child, SIGKILL);
     r = os_child_reap(&l->child, &status);
     if (r == -EAGAIN) {
@@ -403,26 +437,31 @@ static int on_child_end(int fd, int revents, void *data)
     loop_fd_del(l->vmm->loop, fd);
     os_child_close(&l->child);
     l->child.pidfd = -1;
+    ha_announce_end(l);
     ha_vmmlink_close(l);
     loop_timer_del(l->vmm->loop, &l->timer);
     read_exit_file(l);
     describe_status(l, status);
-    if (l->stopping) {
+    if (l->released) {
+        l->outcome = HA_OUTCOME_SUSPENDED;
+    } else if (l->stopping) {
         l->outcome = HA_OUTCOME_STOPPED;
+    } else if (l->resume_refused) {
+        l->outcome = HA_OUTCOME_NOT_RESUMED;
     } else if (l->phase == LOCAL_STARTING) {
         l->outcome = HA_OUTCOME_START_FAILED;
     } else {
         l->outcome = HA_OUTCOME_ENDED;
     }
-    if (l->claim_pending) {
+    if (l->claim_pending || l->save_step == SAVE_COMMIT) {
         l->ended = true; /* the claim's outcome comes first: it may have to be released */
     } else {
-        local_gone(l);
+        ha_local_gone(l);
     }
     return 0;
 }
 
-static void kill_now(struct ha_local *l)
+void ha_local_kill(struct ha_local *l)
 {
     if (l->child.pidfd >= 0) {
         (void)os_child_kill_group(&l->child, SIGKILL);
@@ -434,11 +473,11 @@ void ha_local_fail(struct ha_local *l, const char *why)
     if (l->outcome_text[0] == '\0') {
         ha_text_set(l->outcome_text, sizeof l->outcome_text, why, NULL);
     }
-    l->outcome = HA_OUTCOME_START_FAILED;
+    l->outcome = l->resume_refused ? HA_OUTCOME_NOT_RESUMED : HA_OUTCOME_START_FAILED;
     if (l->child.pidfd >= 0) {
-        kill_now(l); /* goes on in on_child_end */
+        ha_local_kill(l); /* goes on in on_child_end */
     } else if (!l->claim_pending) {
-        local_gone(l);
+        ha_local_gone(l);
     } else {
         l->ended = true;
     }
@@ -455,6 +494,10 @@ struct claim_job {
     struct uuid vm;
     struct claim_found found;
     struct claim claim; /* link: what to make */
+    bool keep_state;    /* resume, if it was suspended */
+    int state_fd;       /* of suspend.gms; -1 */
+    uint8_t digest[CLAIM_DIGEST_LEN];
+    char state_text[REASON_LEN_MAX + 1]; /* why it cannot be read */
     enum claim_outcome outcome;
     char text[REASON_LEN_MAX + 1];
     int tries;
@@ -476,6 +519,17 @@ static struct claim_evidence evidence(struct ha_local *l)
     };
 }
 
+/* Frees the job; its open state, if it has one, becomes the VM's. */
+static void claim_job_free(struct claim_job *job, struct ha_local *l)
+{
+    if (job->state_fd >= 0 && l != NULL && l->state_fd < 0) {
+        l->state_fd = job->state_fd;
+    } else if (job->state_fd >= 0) {
+        close(job->state_fd);
+    }
+    free(job);
+}
+
 static void link_work(void *data)
 {
     struct claim_job *job = data;
@@ -494,6 +548,7 @@ static void link_done(void *data)
 {
     struct claim_job *job = data;
     struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
+    bool enter = false;
     int saved = 0;
 
     if (l != NULL) {
@@ -501,6 +556,7 @@ static void link_done(void *data)
         if (job->r == 0 && job->outcome == CLAIM_OUTCOME_WON) {
             l->claim_won = true;
             l->claim = job->claim;
+            l->take_back = false;
             l->epoch = job->claim.epoch;
             l->vmm->ops->step(l->vmm->ctx, l->name, "claim taken");
             saved = ha_local_save(l);
@@ -518,7 +574,7 @@ static void link_done(void *data)
                         "claim not made: ", job->text, NULL);
         }
         if (l->ended) {
-            local_gone(l);
+            ha_local_gone(l);
         } else if (job->r < 0 || job->outcome != CLAIM_OUTCOME_WON) {
             if (l->thawing) {
                 l->discarded = job->r == 0; /* lost: without another instruction */
@@ -527,10 +583,13 @@ static void link_done(void *data)
         } else if (saved < 0) {
             ha_local_fail(l, not_on_record);
         } else {
-            enter_if_ready(l);
+            enter = true;
         }
     }
-    free(job);
+    claim_job_free(job, enter ? l : NULL);
+    if (enter) {
+        enter_if_ready(l);
+    }
 }
 
 /* This node's own earlier instances are known to be gone: every process of theirs is in
@@ -552,12 +611,33 @@ static void note_own_halt(struct ha_local *l, const struct claim *highest)
                                                                  : CLAIM_HALT_GONE};
 }
 
+/* Digested by the very descriptor that the VMM is going to read. */
+static void read_state(struct claim_job *job)
+{
+    char path[sizeof job->dir + sizeof VMDIR_STATE + 1];
+    int r = 0;
+
+    snprintf(path, sizeof path, "%s/" VMDIR_STATE, job->dir);
+    job->state_fd = open(path, O_RDONLY | O_CLOEXEC);
+    r = job->state_fd < 0 ? -errno : ha_vmdir_digest(job->state_fd, job->digest);
+    if (r < 0) {
+        ha_text_set(job->state_text, sizeof job->state_text, path, ": ", strerror(-r),
+                    "; bring it back, or give that state up: gemel vm start "
+                    "--discard-state",
+                    NULL);
+    }
+}
+
 static void read_work(void *data)
 {
     struct claim_job *job = data;
 
     job->r =
         claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
+    if (job->r == 0 && job->keep_state && job->found.have_release &&
+        job->found.release.suspended) {
+        read_state(job);
+    }
 }
 
 /* Quorum was lost again before its thaw had a claim: it stays as it is, and waits. */
@@ -572,11 +652,13 @@ static void refreeze(struct ha_local *l)
 static void take_claim(struct ha_local *l, struct claim_job *job)
 {
     struct ha_vmm *vmm = l->vmm;
+    bool suspended = job->found.have_release && job->found.release.suspended;
     struct claim_view view = {
         .vm = l->vm,
-        .kind = l->thawing   ? CLAIM_THAW
-                : l->restart ? CLAIM_RESTART
-                             : CLAIM_START,
+        .kind = l->thawing ? l->take_back ? CLAIM_TAKE_BACK : CLAIM_THAW
+                : suspended && job->keep_state ? CLAIM_RESUME
+                : l->restart                   ? CLAIM_RESTART
+                                               : CLAIM_START,
         .me = {.node_id = vmm->self.nodeid,
                .inc = vmm->self.incarnation,
                .instance = l->instance},
@@ -585,6 +667,8 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
         .highest = job->found.have_claim ? &job->found.claim : NULL,
         .release = job->found.have_release ? &job->found.release : NULL,
         .quorate = vmm->ops->quorate(vmm->ctx),
+        .discard_suspended = l->discard,
+        .suspend_digest = job->state_text[0] == '\0' ? job->digest : NULL,
     };
     struct claim_verdict verdict;
 
@@ -602,13 +686,20 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
 #endif
     if (!verdict.may) {
         claim_explain(&view, &verdict, l->outcome_text);
+        if (verdict.reason == CLAIM_NO_DIGEST_DIFFERS) {
+            l->resume_refused = true;
+            if (job->state_text[0] != '\0') {
+                ha_text_set(l->outcome_text, sizeof l->outcome_text, job->state_text,
+                            NULL);
+            }
+        }
         l->claim_pending = false;
         if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER) {
             l->discarded = true;
         }
-        free(job);
+        claim_job_free(job, NULL);
         if (l->ended) {
-            local_gone(l);
+            ha_local_gone(l);
         } else if (l->thawing && verdict.reason == CLAIM_NO_QUORUM) {
             refreeze(l);
         } else {
@@ -617,8 +708,13 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
         return;
     }
     job->claim = verdict.claim;
+    l->resume = view.kind == CLAIM_RESUME;
+    if (suspended) {
+        memcpy(l->digest, job->found.release.digest, sizeof l->digest);
+    }
+    l->reverted_state = suspended; /* until the revert has put another one there */
     if (worker_submit(vmm->worker, l->id, link_work, link_done, job) < 0) {
-        free(job);
+        claim_job_free(job, NULL);
         l->claim_pending = false;
         ha_local_fail(l, "out of memory");
     }
@@ -630,16 +726,16 @@ static void read_done(void *data)
     struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
 
     if (l == NULL) {
-        free(job);
+        claim_job_free(job, NULL);
         return;
     }
     if (job->r < 0 || l->ended) {
         l->claim_pending = false;
         ha_text_set(l->outcome_text, sizeof l->outcome_text,
                     job->r < 0 ? job->text : l->outcome_text, NULL);
-        free(job);
+        claim_job_free(job, NULL);
         if (l->ended) {
-            local_gone(l);
+            ha_local_gone(l);
         } else {
             ha_local_fail(l, l->outcome_text);
         }
@@ -648,7 +744,7 @@ static void read_done(void *data)
     take_claim(l, job);
 }
 
-static int begin_claim(struct ha_local *l)
+int ha_local_begin_claim(struct ha_local *l)
 {
     struct claim_job *job = calloc(1, sizeof *job);
     int r;
@@ -659,6 +755,8 @@ static int begin_claim(struct ha_local *l)
     job->vmm = l->vmm;
     job->local_id = l->id;
     job->vm = l->vm;
+    job->keep_state = !l->discard && !l->thawing;
+    job->state_fd = -1;
     snprintf(job->dir, sizeof job->dir, "%s", l->dir);
     l->claim_pending = true;
     r = worker_submit(l->vmm->worker, l->id, read_work, read_done, job);
@@ -695,7 +793,8 @@ static void enter_if_ready(struct ha_local *l)
     struct claim_disk_verdict verdict;
     uint64_t now_ns = known.now_ns;
 
-    if (!l->claim_won || l->claim_pending || !l->linked || l->entered || l->stopping) {
+    if (!l->claim_won || l->claim_pending || l->entered || l->stopping ||
+        (!l->linked && l->task != LOCAL_REVERT)) {
         return;
     }
     if (!l->thawing) {
@@ -723,6 +822,10 @@ static void enter_if_ready(struct ha_local *l)
     }
     l->entered = true;
     loop_timer_del(l->vmm->loop, &l->timer);
+    if (l->task == LOCAL_REVERT) {
+        ha_vmmsave_revert(l);
+        return;
+    }
     loop_timer_add(l->vmm->loop,
                    l->conf != NULL ? l->conf->start_timeout_ms * NSEC_PER_MSEC
                                    : CONNECT_TIMEOUT_NS,
@@ -760,6 +863,7 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
     l->instance = uuid_random();
     l->uid = ha_vmmfiles_uid(vmm);
     l->restart = vm->epoch != 0;
+    l->discard = vm->task == HA_TASK_DISCARD;
     l->phase = LOCAL_STARTING;
     l->conf = malloc(sizeof *l->conf);
     if (l->conf == NULL || vm->conf == NULL) {
@@ -773,7 +877,7 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
     /* The claim and the process are made side by side: a VMM that was not told START has
      * opened no disk. */
     if (r == 0) {
-        r = begin_claim(l);
+        r = ha_local_begin_claim(l);
     }
     if (r == 0) {
         r = ha_vmmlink_spawn(l, why);
@@ -800,6 +904,10 @@ void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
         start_new(vmm, vm);
         return;
     }
+    if (l->task != LOCAL_TASK_NONE || l->released) {
+        log_warn("vm %s: told to start, but it is not done with what it does", vm->name);
+        return;
+    }
     if (l->phase == LOCAL_FROZEN && !l->stopping) {
         l->attempt = vm->attempt;
         l->phase = LOCAL_STARTING;
@@ -807,7 +915,7 @@ void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
         l->entered = false;
         l->claim_won = false;
         ha_local_publish(l, false);
-        if (begin_claim(l) < 0) {
+        if (ha_local_begin_claim(l) < 0) {
             l->phase = LOCAL_FROZEN;
         }
         return;
@@ -816,7 +924,7 @@ void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
              l->stopping ? "stopping" : "running");
     l->attempt = vm->attempt;
     if (l->phase == LOCAL_RUNNING && !l->stopping) {
-        report(l, HA_OUTCOME_RUNNING, "it runs here already");
+        ha_local_report(l, HA_OUTCOME_RUNNING, "it runs here already");
     }
 }
 
@@ -830,7 +938,7 @@ static void last_resort_fn(void *data)
 
     l->timer = 0;
     log_warn("vm %s: gemel-vmm does not end; killed", l->name);
-    kill_now(l);
+    ha_local_kill(l);
 }
 
 static void kill_timer_fn(void *data)
@@ -859,15 +967,22 @@ void ha_vmm_stop(struct ha_vmm *vmm, const struct ha_vm *vm)
         return;
     }
     l->attempt = vm->attempt;
+    if (l->save_step == SAVE_COMMIT || l->released) {
+        return; /* too late: it says itself what became of it */
+    }
     l->stopping = true;
     ha_local_publish(l, false);
     ha_local_save(l);
     loop_timer_del(vmm->loop, &l->timer);
+    ha_vmmsave_cancel(l);
+    if (l->save != NULL && l->task == LOCAL_REVERT) {
+        return; /* goes on when its copies have ended */
+    }
     if (l->phase != LOCAL_RUNNING || !l->linked) {
-        kill_now(l);
+        ha_local_kill(l);
         if (l->child.pidfd < 0 && !l->claim_pending && l->phase != LOCAL_ENDING) {
             l->outcome = HA_OUTCOME_STOPPED;
-            local_gone(l);
+            ha_local_gone(l);
         }
         return;
     }
@@ -897,7 +1012,8 @@ void ha_vmm_discard(struct ha_vmm *vmm, struct uuid vm, const char *why)
     l->discarded = true;
     l->stopping = true;
     ha_text_set(l->outcome_text, sizeof l->outcome_text, "discarded: ", why, NULL);
-    kill_now(l);
+    ha_vmmsave_cancel(l);
+    ha_local_kill(l);
 }
 
 void ha_vmm_freeze(struct ha_vmm *vmm, struct uuid vm, const char *why)
@@ -1010,7 +1126,7 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
                                                : "it ended while the agent was away",
                     NULL);
         l->outcome = HA_OUTCOME_ENDED;
-        local_gone(l);
+        ha_local_gone(l);
         return 0;
     }
     l->child = child;

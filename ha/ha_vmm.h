@@ -35,6 +35,8 @@ void ha_vmm_free(struct ha_vmm *vmm);
  */
 int ha_vmm_adopt(struct ha_vmm *vmm);
 void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm);
+/* What the record's state says: SUSPENDING, SNAPSHOTTING or REVERTING. */
+void ha_vmm_save(struct ha_vmm *vmm, const struct ha_vm *vm);
 void ha_vmm_stop(struct ha_vmm *vmm, const struct ha_vm *vm);
 void ha_vmm_discard(struct ha_vmm *vmm, struct uuid vm, const char *why);
 /* R6: quorum lost (the policy says freeze or stop). Every running VM for which `which`

@@ -15,6 +15,25 @@ enum local_phase {
     LOCAL_ENDING, /* the process is gone, the claim is being released */
 };
 
+/* What is done with a VM here besides running it (ha_vmmsave.c). */
+enum local_task { LOCAL_TASK_NONE = 0, LOCAL_SUSPEND, LOCAL_SNAPSHOT, LOCAL_REVERT };
+
+enum save_step {
+    SAVE_NONE = 0,
+    SAVE_PREPARE, /* worker: the file to write to */
+    SAVE_FREEZE,  /* VMM: until no I/O is in flight */
+    SAVE_WRITE,   /* VMM: its state */
+    SAVE_FINISH,  /* worker: digest, drain; copies of disks */
+    SAVE_COMMIT,  /* worker: rename, release. Cannot be called off */
+};
+
+struct save_job;
+
+struct ha_disk_list {
+    unsigned count;
+    char path[VM_DISKS_MAX][PATH_LEN_MAX * 3]; /* that it could write to */
+};
+
 struct ha_local {
     struct ha_local *next;
     struct ha_vmm *vmm;
@@ -33,6 +52,20 @@ struct ha_local {
     bool entered;  /* START or THAW sent */
     bool freezing; /* FREEZE sent, not answered */
     bool restart, thawing, stopping, discarded, adopted, ended, guest_shutdown;
+    enum local_task task;
+    enum save_step save_step;
+    struct save_job *save;
+    uint64_t save_seq, start_seq;       /* of SAVE, of START; 0: not sent */
+    char snapshot[SNAPSHOT_ID_MAX + 1]; /* SNAPSHOT, REVERT */
+    bool released;                      /* as suspended: only to be ended */
+    bool take_back; /* a release was submitted and its outcome is not known (R4) */
+    bool discard;   /* a suspended state may be given up */
+    bool resume;    /* its claim was taken over a release with this digest: */
+    uint8_t digest[CLAIM_DIGEST_LEN];
+    int state_fd;        /* of suspend.gms, as it was digested; -1 */
+    bool refused;        /* by the VMM: START, so the guest was never entered */
+    bool resume_refused; /* nothing of it ran, for a reason that stays */
+    bool reverted_state; /* REVERT: digest names a state to go on from */
     enum ha_vm_outcome outcome;
     char outcome_text[REASON_LEN_MAX + 1];
     struct os_child child;
@@ -40,7 +73,9 @@ struct ha_local {
     uint64_t seq;
     uint32_t lease_ms; /* the last renewal (R6) */
     uint64_t lease_from_ns;
-    loop_timer timer, connect_timer;
+    loop_timer timer, connect_timer, announce_timer;
+    unsigned tap_count, announced;
+    int tap_fd[VM_NICS_MAX]; /* until the guest runs, and is announced */
     char dir[PATH_LEN_MAX * 2], json_path[PATH_LEN_MAX * 2],
         socket_path[PATH_LEN_MAX * 2];
     char console_path[PATH_LEN_MAX * 2], exit_path[PATH_LEN_MAX * 2];
@@ -69,6 +104,15 @@ void ha_local_publish(struct ha_local *l, bool gone);
 /* 0 or -errno, which it has logged. A VM that is not on record must not be told START:
  * after an agent restart its process would be taken for gone. */
 int ha_local_save(struct ha_local *l);
+/* Ends the task with which it was told to begin; the process goes on. */
+void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text);
+/* The end: releases the claim (stopped, or suspended with l->digest), tells, forgets. */
+void ha_local_gone(struct ha_local *l);
+void ha_local_kill(struct ha_local *l);
+int ha_local_begin_claim(struct ha_local *l);
+/* Its VMM is gone or frozen: what it wrote goes out of this node's caches; blocks. */
+void ha_local_disks(const struct ha_local *l, struct ha_disk_list *ret_disks);
+int ha_disks_drain(const struct ha_disk_list *disks, char *text, size_t cap);
 void ha_local_running(struct ha_local *l);
 /* An adopted one has said that it runs. */
 void ha_local_found(struct ha_local *l);
@@ -85,8 +129,27 @@ void ha_vmmlink_connect(struct ha_local *l);
 void ha_vmmlink_close(struct ha_local *l);
 void ha_vmmlink_lease(struct ha_local *l, uint32_t lease_ms, uint64_t from_ns);
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind);
-/* START, with the disks. */
+/* START, with the disks and, in a resume, the state (l->state_fd). */
 void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count);
+/* SAVE, to this file. */
+void ha_vmmlink_save(struct ha_local *l, int fd);
+/* Hears what is still to be read, before the end of its process is judged. */
+void ha_vmmlink_hear(struct ha_local *l);
+
+/* Its VMM said FROZEN, answered SAVE (error NULL: done), or the connection is gone. */
+void ha_vmmsave_frozen(struct ha_local *l);
+void ha_vmmsave_saved(struct ha_local *l, const char *error);
+void ha_vmmsave_lost(struct ha_local *l);
+/* REVERT: the claim is taken, old writes are excluded. */
+void ha_vmmsave_revert(struct ha_local *l);
+void ha_vmmsave_cancel(struct ha_local *l);
+void ha_vmmsave_free(struct ha_local *l);
+/* After a resume: suspend.gms is history. */
+void ha_vmmsave_forget_state(struct ha_local *l);
+
+/* A guest that was resumed is heard from where it is now. end: lets go of the taps. */
+void ha_announce_begin(struct ha_local *l);
+void ha_announce_end(struct ha_local *l);
 
 /* A free one of the node's range; 0: without a sandbox, or we are not root. */
 uint32_t ha_vmmfiles_uid(const struct ha_vmm *vmm);

@@ -201,7 +201,12 @@ static bool build(struct command *c, struct ha_local *l, int listen_fd, const in
     option(c, "--uuid", "%s", id);
     uuid_format(l->instance, id);
     option(c, "--instance", "%s", id);
-    option(c, "--machine", "lockstep");
+    if (l->conf->machine == CONF_MACHINE_STANDARD) {
+        option(c, "--machine", "standard");
+        option(c, "--cpus", "%u", l->conf->cpus);
+    } else {
+        option(c, "--machine", "lockstep");
+    }
     option(c, "--memory", "%" PRIu64 "K", l->conf->memory_bytes >> 10);
     put_boot(c, l);
     if (l->conf->cmdline[0] != '\0') {
@@ -283,7 +288,10 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
     }
 out:
     for (unsigned i = 0; i < tap_count; i++) {
-        close(taps[i]);
+        l->tap_fd[l->tap_count++] = taps[i];
+    }
+    if (r < 0) {
+        ha_announce_end(l);
     }
     if (listen_fd >= 0) {
         close(listen_fd);
@@ -307,6 +315,7 @@ void ha_vmmlink_close(struct ha_local *l)
         l->fd = -1;
     }
     l->linked = l->freezing = false;
+    ha_vmmsave_lost(l);
     loop_timer_del(l->vmm->loop, &l->connect_timer);
 }
 
@@ -337,10 +346,26 @@ static void send_request(struct ha_local *l, Gemel__VmmRequest *m)
 void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count)
 {
     Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+    int fds[VM_DISKS_MAX + 1];
 
     m.kind = GEMEL__VMM_REQUEST__KIND__START;
     m.disk_count = count;
-    send_files(l, &m, disk_fds, count);
+    m.restore = l->resume;
+    memcpy(fds, disk_fds, count * sizeof fds[0]);
+    if (l->resume) {
+        fds[count++] = l->state_fd;
+    }
+    send_files(l, &m, fds, count);
+    l->start_seq = l->seq;
+}
+
+void ha_vmmlink_save(struct ha_local *l, int fd)
+{
+    Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+
+    m.kind = GEMEL__VMM_REQUEST__KIND__SAVE;
+    l->save_seq = l->seq + 1;
+    send_files(l, &m, &fd, 1);
 }
 
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind)
@@ -375,7 +400,9 @@ static void on_state(struct ha_local *l, const Gemel__VmmReport *m)
         break;
     case GEMEL__VMM_STATE__VMM_STATE_FROZEN:
         l->adopted = false;
-        if (l->phase == LOCAL_RUNNING) {
+        if (l->task != LOCAL_TASK_NONE) {
+            ha_vmmsave_frozen(l);
+        } else if (l->phase == LOCAL_RUNNING) {
             ha_local_frozen(l, m->reason);
         }
         break;
@@ -407,8 +434,16 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
         ha_vmmlink_close(l);
         return;
     }
+    if (m->seq != 0 && m->seq == l->save_seq) {
+        ha_vmmsave_saved(l, m->ok ? NULL : m->error);
+        return;
+    }
     if (m->seq != 0 && !m->ok) {
         log_warn("vm %s: refused: %s", l->name, m->error);
+        if (m->seq == l->start_seq && l->phase == LOCAL_STARTING) {
+            l->refused = true;
+            l->resume_refused = l->resume;
+        }
         if (l->phase == LOCAL_STARTING) {
             ha_local_fail(l, m->error);
             return;
@@ -417,24 +452,14 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
     on_state(l, m);
 }
 
-static int on_fd(int fd, int revents, void *data)
+static int hear_one(struct ha_local *l)
 {
-    struct ha_local *l = data;
     enum ctl_reason reason;
     struct ctl_msg msg;
-    int r;
+    int r = ctl_recv(l->fd, &msg, &reason);
 
-    (void)revents;
-    r = ctl_recv(fd, &msg, &reason);
-    if (r == -EAGAIN) {
-        return 0;
-    }
     if (r < 0) {
-        if (r != -ECONNRESET) {
-            log_warn("vm %s: control socket: %s", l->name, strerror(-r));
-        }
-        try_again(l);
-        return 0;
+        return r;
     }
     if (msg.kind == CTL_HELLO) {
         ha_local_linked(l);
@@ -445,6 +470,29 @@ static int on_fd(int fd, int revents, void *data)
         on_report(l, msg.vmm_report);
     }
     ctl_msg_free(&msg);
+    return 0;
+}
+
+void ha_vmmlink_hear(struct ha_local *l)
+{
+    while (l->fd >= 0 && hear_one(l) == 0) {
+    }
+}
+
+static int on_fd(int fd, int revents, void *data)
+{
+    struct ha_local *l = data;
+    int r;
+
+    (void)fd;
+    (void)revents;
+    r = hear_one(l);
+    if (r < 0 && r != -EAGAIN) {
+        if (r != -ECONNRESET) {
+            log_warn("vm %s: control socket: %s", l->name, strerror(-r));
+        }
+        try_again(l);
+    }
     return 0;
 }
 

@@ -44,6 +44,9 @@ enum cli_opt {
     CLI_OPT_FORCE,
     CLI_OPT_NEW_KEY,
     CLI_OPT_VMROOT,
+    CLI_OPT_NAME,
+    CLI_OPT_SNAPSHOT,
+    CLI_OPT_DISCARD,
     CLI_OPT_RENDER, /* hidden: render a reply from a file instead of asking the agent */
     CLI_OPT_MAN,    /* hidden: the verbs as roff */
     CLI_OPT_COUNT,
@@ -64,14 +67,15 @@ struct cli_call;
 enum cli_object {
     CLI_OBJECT_NONE = 0,
     CLI_OBJECT_ONE,
-
+    CLI_OBJECT_TWO, /* the second goes to the agent as the option `second` */
     CLI_OBJECT_FILES
 };
 
 struct cli_verb {
     const char *name; /* "vm start" */
     enum cli_object object;
-    const char *object_name; /* "VM", "NODE", "FILE..." */
+    const char *object_name; /* "VM", "NODE", "FILE...", "VM NEW" */
+    const char *second;      /* "to" */
     bool reads;              /* changes nothing: never waits */
     const char
         *danger; /* what will happen: the object's name has to be typed, unless --yes */
@@ -128,6 +132,8 @@ enum cli_exit cli_render_vm(const struct cli_call *call, const char *json, FILE 
 enum cli_exit cli_render_events(const struct cli_call *call, const char *json, FILE *out);
 enum cli_exit cli_render_explain(const struct cli_call *call, const char *json,
                                  FILE *out);
+enum cli_exit cli_render_snapshots(const struct cli_call *call, const char *json,
+                                   FILE *out);
 enum cli_exit cli_render_definition(const struct cli_call *call, const char *json,
                                     FILE *out);
 

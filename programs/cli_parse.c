@@ -210,6 +210,17 @@ static enum cli_exit check_objects(struct parser *p)
             return usage(p, "%s needs a %s; for example: %s", verb->name,
                          verb->object_name, verb->example);
         }
+        if (verb->object == CLI_OBJECT_TWO) {
+            if (count != 2) {
+                return usage(p, "%s needs %s; for example: %s", verb->name,
+                             verb->object_name, verb->example);
+            }
+            if (!conf_name_ok(p->call->object[1])) {
+                return usage(p, "'%s' is not a name: letters, digits, '.', '_' and '-'",
+                             p->call->object[1]);
+            }
+            count = 1;
+        }
         if (count > 1) {
             return usage(p, "%s takes one %s, but got also '%s'; see %s", verb->name,
                          verb->object_name, p->call->object[1],

@@ -378,6 +378,36 @@ enum cli_exit cli_render_vm(const struct cli_call *call, const char *json, FILE 
     return render_object(call, json, out);
 }
 
+enum cli_exit cli_render_snapshots(const struct cli_call *call, const char *json,
+                                   FILE *out)
+{
+    static const struct cli_column columns[] = {{"SNAPSHOT", false, false},
+                                                {"CREATED", false, false},
+                                                {"STATE", false, false},
+                                                {"MIB", true, false}};
+    struct cli_table table = cli_table_make(columns, ARRAY_SIZE(columns));
+    struct json_object *root = parse(json), *all, *bytes;
+    char buf[CELL_MAX];
+
+    if (root == NULL) {
+        return CLI_FAILED;
+    }
+    all = array_of(root, "snapshots");
+    for (size_t i = 0; i < count_of(all); i++) {
+        struct json_object *one = json_object_array_get_idx(all, i);
+        int64_t n = has(one, "bytes", &bytes) ? json_object_get_int64(bytes) : 0;
+
+        snprintf(buf, sizeof buf, "%lld", (long long)((n + (1 << 20) - 1) >> 20));
+        cli_table_add(&table, text_of(one, "name"));
+        cli_table_add(&table, text_of(one, "created"));
+        cli_table_add(&table, is_true(one, "state") ? "with state" : "disks only");
+        cli_table_add(&table, buf);
+    }
+    cli_table_print(&table, call->colour, out);
+    json_object_put(root);
+    return CLI_DONE;
+}
+
 enum cli_exit cli_render_definition(const struct cli_call *call, const char *json,
                                     FILE *out)
 {

@@ -37,6 +37,10 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
                          "make a new ring key even if there is one"},
     [CLI_OPT_VMROOT] = {"--vmroot", 0, "DIR",
                         "also look whether disks, firmware and kernels are there"},
+    [CLI_OPT_NAME] = {"--name", 0, "ID", "what it is to be called (default: the time)"},
+    [CLI_OPT_SNAPSHOT] = {"--snapshot", 0, "ID", "from this snapshot"},
+    [CLI_OPT_DISCARD] = {"--discard-state", 0, NULL,
+                         "boot, and give a suspended state up"},
     [CLI_OPT_RENDER] = {"--render", 0, "FILE", NULL},
     [CLI_OPT_MAN] = {"--man-verbs", 0, NULL, NULL},
 };
@@ -185,11 +189,12 @@ const struct cli_verb cli_verbs[] = {
         .name = "vm start",
         .object = CLI_OBJECT_ONE,
         .object_name = "VM",
-        .options = CLI_BIT(CLI_OPT_NODE),
+        .options = CLI_BIT(CLI_OPT_NODE) | CLI_BIT(CLI_OPT_DISCARD),
         .timeout_ms = 2 * MINUTE,
         .summary = "start a VM, and keep it running",
         .details = "With --node there, or not at all: it overrides preferred_nodes and "
-                   "anti_affinity.",
+                   "anti_affinity. A suspended VM goes on from its state, unless "
+                   "--discard-state.",
         .example = "gemel vm start web1",
     },
     {
@@ -207,6 +212,86 @@ const struct cli_verb cli_verbs[] = {
         .timeout_ms = MINUTE,
         .summary = "stop a VM at once, as a power cut would",
         .example = "gemel vm kill web1",
+    },
+    {
+        .name = "vm suspend",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .timeout_ms = 5 * MINUTE,
+        .summary = "save the state of a running VM and end it; see vm resume",
+        .details = "The guest notices nothing but the time that passed. The state lies "
+                   "beside the disks, so any node resumes it. If it cannot be saved, the "
+                   "VM runs on.",
+        .example = "gemel vm suspend web1",
+    },
+    {
+        .name = "vm resume",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .options = CLI_BIT(CLI_OPT_NODE),
+        .timeout_ms = 2 * MINUTE,
+        .summary = "let a suspended VM go on, and keep it running",
+        .details = "A state that is damaged, or was not made by the last suspend, is "
+                   "refused and left as it is. When the VM runs again, the state is "
+                   "gone: a restart after a failure is a boot.",
+        .example = "gemel vm resume web1 --node n2",
+    },
+    {
+        .name = "vm snapshot",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .options = CLI_BIT(CLI_OPT_NAME),
+        .timeout_ms = 10 * MINUTE,
+        .summary = "keep a copy of a VM's disks, and of its state if it runs",
+        .details = "A running VM stands still while it is copied; where the file system "
+                   "shares blocks between files, that is short. Disks outside of the "
+                   "VM's directory are refused, unless they are read-only.",
+        .example = "gemel vm snapshot web1 --name before-upgrade",
+    },
+    {
+        .name = "vm snapshots",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .reads = true,
+        .timeout_ms = 10000,
+        .summary = "the snapshots of a VM",
+        .example = "gemel vm snapshots web1",
+        .render = cli_render_snapshots,
+    },
+    {
+        .name = "vm snapshot-delete",
+        .object = CLI_OBJECT_TWO,
+        .object_name = "VM ID",
+        .second = "snapshot",
+        .timeout_ms = MINUTE,
+        .summary = "delete a snapshot",
+        .example = "gemel vm snapshot-delete web1 before-upgrade",
+    },
+    {
+        .name = "vm revert",
+        .object = CLI_OBJECT_TWO,
+        .object_name = "VM ID",
+        .second = "snapshot",
+        .danger = "This throws away what the VM has done since the snapshot.",
+        .timeout_ms = 10 * MINUTE,
+        .summary = "put a VM back to a snapshot",
+        .details = "A running VM is killed first. With a saved state it goes on from "
+                   "there; else it is stopped. Until every disk is copied, nothing is "
+                   "changed.",
+        .example = "gemel vm revert web1 before-upgrade",
+    },
+    {
+        .name = "vm clone",
+        .object = CLI_OBJECT_TWO,
+        .object_name = "VM NEW",
+        .second = "to",
+        .options = CLI_BIT(CLI_OPT_SNAPSHOT),
+        .timeout_ms = 10 * MINUTE,
+        .summary = "make a new VM with copies of the disks of another",
+        .details = "The new VM has its own uuid and MAC addresses and is not started; it "
+                   "boots like any other. The VM that is copied has to be stopped or "
+                   "suspended, or --snapshot names one.",
+        .example = "gemel vm clone web1 web2 --snapshot before-upgrade",
     },
     {
         .name = "vm delete",

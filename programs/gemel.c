@@ -224,10 +224,23 @@ static enum cli_exit ask_and_show(const struct cli_call *call)
 {
     struct cli_question question;
     struct cli_answer answer;
-    char node[NODE_NAME_MAX + 16];
+    char node[NODE_NAME_MAX + 16], second[VM_NAME_MAX + 64], snapshot[512];
     enum cli_exit r;
 
     cli_question_of(call, &question);
+    if (call->verb->object == CLI_OBJECT_TWO) {
+        snprintf(second, sizeof second, "%s=%s", call->verb->second, call->object[1]);
+        question.options[question.option_count++] = second;
+    }
+    if (call->is_set[CLI_OPT_NAME] || call->is_set[CLI_OPT_SNAPSHOT]) {
+        snprintf(snapshot, sizeof snapshot, "snapshot=%s",
+                 call->is_set[CLI_OPT_NAME] ? call->value[CLI_OPT_NAME]
+                                            : call->value[CLI_OPT_SNAPSHOT]);
+        question.options[question.option_count++] = snapshot;
+    }
+    if (call->is_set[CLI_OPT_DISCARD]) {
+        question.options[question.option_count++] = "discard-state=1";
+    }
     if (call->is_set[CLI_OPT_NODE]) {
         snprintf(node, sizeof node, "node=%s", call->value[CLI_OPT_NODE]);
         question.options[question.option_count++] = node;

@@ -27,6 +27,7 @@
 #include "base/bug.h"
 #include "base/loop.h"
 #include "vmm/engine_priv.h"
+#include "vmm/sandbox.h"
 
 #define EPOLL_EVENTS_MAX 16
 #define DOORBELL_LEN     2 /* VIRTIO 1.2, 4.1.5.2: a queue's number, 16 bits */
@@ -302,6 +303,7 @@ void *engine_cpu_main(void *data)
     sigemptyset(&kick);
     sigaddset(&kick, VCPU_KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+    sandbox_thread(SANDBOX_VCPU);
     while (gate_wait(c->engine, &generation)) {
         cpu_run(c);
         gate_park(c->engine);
@@ -480,6 +482,7 @@ void *engine_io_main(void *data)
         (void)engine_end_run(e, RUN_END_HOST,
                              "the I/O thread cannot wait for its events");
     }
+    sandbox_thread(SANDBOX_IO);
     while ((state = atomic_load(&e->state)) != RUN_ENDED) {
         atomic_store(&e->kicked, false);
         if (state != atomic_load(&e->state)) {

@@ -443,6 +443,30 @@ static int load_state(struct stream *s, const struct frame *frame,
     return state_section_next(&io) || io.error != STATE_OK ? refuse_section(s, &io) : 0;
 }
 
+/* Written to the file behind guest memory: less work than a copy, which would fault in
+ * and clear each page first. */
+static int load_run(struct stream *s, const struct state_ram_run *run)
+{
+    size_t len = (size_t)run->page_count * STATE_STREAM_PAGE, done = 0;
+    off_t at = (off_t)(run->first_page * STATE_STREAM_PAGE);
+
+    while (done < len) {
+        ssize_t n =
+            pwrite(s->e->vm.ram_fd, run->data + done, len - done, at + (off_t)done);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return vmm_fail(s->err, n < 0 ? -errno : -EIO,
+                            "cannot fill guest memory from state file %s: %s", s->name,
+                            strerror(n < 0 ? errno : EIO));
+        }
+        done += (size_t)n;
+    }
+    return 0;
+}
+
 static int read_stream(struct stream *s, struct kvm_part_state *parts)
 {
     struct state_stream_rd rd = {0};
@@ -460,8 +484,7 @@ static int read_stream(struct stream *s, struct kvm_part_state *parts)
         } else if (frame.type == STATE_FRAME_STATE) {
             r = load_state(s, &frame, parts);
         } else if (frame.type == STATE_FRAME_RAM) {
-            memcpy(s->e->vm.ram + run.first_page * STATE_STREAM_PAGE, run.data,
-                   (size_t)run.page_count * STATE_STREAM_PAGE);
+            r = load_run(s, &run);
         }
         if (r < 0) {
             return r;
@@ -494,6 +517,9 @@ static int apply(struct stream *s, const struct kvm_part_state *parts)
         if (r == 0 && e->smp) {
             r = vcpu_load_tsc(cpu_at(e, i), &parts->cpu[i], s->err);
         }
+    }
+    if (r == 0 && !e->smp && vcpu_refresh(&e->vcpu) != VCPU_KICKED) {
+        r = vmm_fail(s->err, -EIO, "KVM does not enter the vCPU: %s", e->vcpu.fault.text);
     }
     if (r < 0) {
         return refuse_kvm(s, r);

@@ -193,6 +193,13 @@ tests_unit_vmm_check_engine_smp_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_engine_state_SOURCES = tests/unit/vmm/check_engine_state.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_state_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_state_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_state_golden
+tests_unit_vmm_check_state_golden_SOURCES = tests/unit/vmm/check_state_golden.c $(FAKE_KVM) \
+	tests/unit/vmm/machine_rig.c tests/unit/vmm/machine_rig.h
+tests_unit_vmm_check_state_golden_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_state_golden_LDADD = libvmm_io.la $(UNIT_LIBS)
+EXTRA_DIST += tests/golden/state/README.md tests/golden/state/lockstep-1.gms \
+	tests/golden/state/standard-1.gms tests/golden/state/standard-mmio-1.gms
 tests_unit_vmm_check_blk_uring_SOURCES = tests/unit/vmm/check_blk_uring.c
 tests_unit_vmm_check_blk_uring_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_uring_LDADD = libvmm_io.la $(UNIT_LIBS)
@@ -223,6 +230,11 @@ tests_unit_vmm_check_syscall_filter_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_blk_walls_SOURCES = tests/unit/vmm/check_blk_walls.c
 tests_unit_vmm_check_blk_walls_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_walls_LDADD = libvmm_io.la $(UNIT_LIBS)
+
+# Run by hand: no KVM, no network.
+check_PROGRAMS += tests/bench/bench_vm_state
+tests_bench_bench_vm_state_SOURCES = tests/bench/bench_vm_state.c tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
+tests_bench_bench_vm_state_LDADD = libvmm_io.la
 
 # For tests/kvm/run.
 check_PROGRAMS += tests/kvm/vmmtalk

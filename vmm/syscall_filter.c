@@ -40,8 +40,8 @@ static const struct value ioctl_requests[] = {
     {KVM_SET_GSI_ROUTING, WORK},
     {KVM_IRQFD, WORK},
     {KVM_IOEVENTFD, WORK},
-    /* state, at a reset and when it is saved or restored: by the thread that owns the
-     * machine */
+    /* state, at a reset and when it is saved: with several vCPUs the I/O thread does that
+     */
     {KVM_GET_REGS, WORK},
     {KVM_SET_REGS, WORK},
     {KVM_GET_SREGS, WORK},
@@ -69,9 +69,9 @@ static const struct value ioctl_requests[] = {
     {KVM_KVMCLOCK_CTRL, WORK},
     {KVM_GET_TSC_KHZ, WORK},
     {KVM_SET_TSC_KHZ, WORK},
-    {KVM_NMI, VCPU},
-    {KVM_SET_GUEST_DEBUG, VCPU},
-    {KVM_GET_DIRTY_LOG, VCPU},
+    {KVM_NMI, WORK},
+    {KVM_SET_GUEST_DEBUG, WORK},
+    {KVM_GET_DIRTY_LOG, WORK},
     /* disks and taps */
     {BLKGETSIZE64, WORK},
     {TUNSETCARRIER, WORK | LOOP},
@@ -146,7 +146,8 @@ static const struct rule rules[] = {
     CALL(readv, LOOP | IO),
     CALL(writev, LOOP | WORK),
     CALL(epoll_wait, LOOP | IO),
-    CALL(epoll_ctl, LOOP | IO),
+    CALL(epoll_ctl, LOOP | WORK),
+    CALL(eventfd2, WORK), /* doorbells */
     CALL(poll, LOOP | WORK),
     /* signals and threads: nothing is made, only ended */
     CALL(rt_sigreturn, ANY),
@@ -182,7 +183,7 @@ static const struct rule rules[] = {
     CALL(pread64, WORK),
     CALL(pwrite64, WORK),
     CALL(lseek, LOOP | WORK),
-    CALL(fsync, LOOP | WORK),
+    CALL(fsync, LOOP | WORK), /* a saved VM */
     CALL(fdatasync, LOOP),
     CALL(ftruncate, LOOP),
     CALL_ONE_OF(io_uring_register, WORK, 1, ring_registers),

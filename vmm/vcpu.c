@@ -534,3 +534,9 @@ enum vcpu_event vcpu_settle(struct vcpu *v)
     }
     return event;
 }
+
+enum vcpu_event vcpu_refresh(struct vcpu *v)
+{
+    v->unsettled = true;
+    return vcpu_settle(v);
+}

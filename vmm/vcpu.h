@@ -110,6 +110,11 @@ int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *
  * because a reset leaves the TSC alone. */
 int vcpu_load_tsc(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err);
 
+/* Lockstep, after vcpu_load from elsewhere: KVM says only at the end of a KVM_RUN whether
+ * it is ready for an interrupt, and a vCPU that waits in HLT is not entered before one
+ * came. Enters and leaves at once. Results as vcpu_settle. */
+enum vcpu_event vcpu_refresh(struct vcpu *v);
+
 /* Injects a pending interrupt if the processor is ready, else asks for the window. True
  * when one was injected. */
 bool vcpu_offer_interrupt(struct vcpu *v);

@@ -63,6 +63,12 @@ tests_fuzz_fuzz_fwcfg_SOURCES = tests/fuzz/fuzz_fwcfg.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_fwcfg_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_fwcfg_LDADD = libvmm_core.la libbase_io.la
 
+FUZZ_TARGETS += tests/fuzz/fuzz_vm_state
+tests_fuzz_fuzz_vm_state_SOURCES = tests/fuzz/fuzz_vm_state.c tests/fuzz/fuzz.h \
+	tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
+tests_fuzz_fuzz_vm_state_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_vm_state_LDADD = libvmm_io.la
+
 EXTRA_PROGRAMS = $(FUZZ_TARGETS)
 endif
 fuzz-targets: $(FUZZ_TARGETS)

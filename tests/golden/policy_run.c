@@ -5,9 +5,9 @@
  * [memory=MIB] [lost] [fence=pending|failed|ok|cancelling] [executor=NODE] [attempts=N]
  * [age=MS] view NODE... [noquorum]        joining NODE...  (in view, but no participant)
  *   proof NODE boot=N
- *   vm NAME STATE [wanted=stopped|deleted] [owner=NODE] [boot=N] [memory=MIB] [age=MS]
- * [failures=N] [restarts=N] [avoid=NODE] [priority=N] [apart=VM] [prefers=NODE]
- * [unprotected]
+ *   vm NAME STATE [wanted=stopped|deleted|suspended] [task=snapshot|revert] [owner=NODE]
+ * [boot=N] [memory=MIB] [age=MS] [failures=N] [restarts=N] [avoid=NODE] [priority=N]
+ * [apart=VM] [prefers=NODE] [unprotected]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,8 +156,14 @@ static void do_vm(char **word, int count)
     vm->changed_ns = in.now_ns;
     for (int i = 2; i < count; i++) {
         if ((v = value_of(word[i], "wanted")) != NULL) {
-            vm->desired =
-                strcmp(v, "deleted") == 0 ? HA_DESIRED_DELETED : HA_DESIRED_STOPPED;
+            vm->desired = strcmp(v, "deleted") == 0     ? HA_DESIRED_DELETED
+                          : strcmp(v, "suspended") == 0 ? HA_DESIRED_SUSPENDED
+                          : strcmp(v, "running") == 0   ? HA_DESIRED_RUNNING
+                                                        : HA_DESIRED_STOPPED;
+        } else if (strcmp(word[i], "kill") == 0) {
+            vm->kill = true;
+        } else if ((v = value_of(word[i], "task")) != NULL) {
+            vm->task = strcmp(v, "revert") == 0 ? HA_TASK_REVERT : HA_TASK_SNAPSHOT;
         } else if ((v = value_of(word[i], "owner")) != NULL) {
             vm->owner = node_id(v);
         } else if ((v = value_of(word[i], "boot")) != NULL) {

@@ -336,6 +336,11 @@ int main(int argc, char **argv)
         die("usage: vmmtalk SOCKET JOIN START_NS COMMAND...");
     }
     r = os_unix_connect(argv[1], &fd);
+    /* A socket has its name before anybody listens. */
+    for (int k = 0; r == -ECONNREFUSED && k < 50; k++) {
+        nanosleep(&(struct timespec){.tv_nsec = 10 * 1000000}, NULL);
+        r = os_unix_connect(argv[1], &fd);
+    }
     if (r < 0) {
         die(strerror(-r));
     }

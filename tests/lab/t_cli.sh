@@ -138,10 +138,16 @@ check "a cluster is no VM" refused "cluster.yaml defines a cluster; gemel cluste
 knows_every_verb() {
     local verb rc failed=0
     for verb in "node fence" "node confirm-off" "vm show" "vm start" "vm stop" "vm kill" "vm delete" "vm console" \
-        "vm retry" "explain"; do
+        "vm retry" "vm suspend" "vm resume" "vm snapshot" "vm snapshots" "explain"; do
         rc=0
         # shellcheck disable=SC2086 # two words
         gemel $verb nosuch --yes --reason test --timeout 3s || rc=$?
+        [ "$rc" = 3 ] || { echo "$verb of what is not there: exit $rc, not 3"; failed=1; }
+    done
+    for verb in "vm revert" "vm clone" "vm snapshot-delete"; do
+        rc=0
+        # shellcheck disable=SC2086
+        gemel $verb nosuch other --yes --timeout 3s || rc=$?
         [ "$rc" = 3 ] || { echo "$verb of what is not there: exit $rc, not 3"; failed=1; }
     done
     for verb in "status" "cluster show" "node list" "vm list" "events"; do

@@ -491,6 +491,22 @@ START_TEST(deadline_after_the_tsc)
 }
 END_TEST
 
+/* One that waits in HLT is not entered before an interrupt came, and none is injected
+ * before KVM has said that it is ready: which it says after KVM_RUN only. */
+START_TEST(halted_vcpu_takes_interrupts)
+{
+    size_t len;
+    uint8_t *bytes = saved_vm(0, &len);
+
+    er_close();
+    er_open(0, ENGINE_RIG_RAM);
+    ck_assert(!fake_vm.vcpu[0].run->ready_for_interrupt_injection);
+    ck_assert_int_eq(load(bytes, len), 0);
+    ck_assert(fake_vm.vcpu[0].run->ready_for_interrupt_injection);
+    free(bytes);
+}
+END_TEST
+
 /* A START that was refused leaves nothing behind for the next one. */
 START_TEST(refused_start_forgets_the_file)
 {
@@ -540,6 +556,7 @@ static Suite *suite(void)
     tcase_add_test(t, frames_out_of_place);
     tcase_add_test(t, kvm_refuses);
     tcase_add_test(t, deadline_after_the_tsc);
+    tcase_add_test(t, halted_vcpu_takes_interrupts);
     tcase_add_test(t, refused_start_forgets_the_file);
     tcase_add_test(t, killed_while_saving);
     suite_add_tcase(s, t);

@@ -384,6 +384,26 @@ START_TEST(moved)
 }
 END_TEST
 
+/* Two functions at one address: one answers, and has the only doorbell there. */
+START_TEST(one_behind_the_other)
+{
+    const uint64_t home = BOARD_PCI_VIRTIO_BAR4(0), next = BOARD_PCI_VIRTIO_BAR4(1);
+
+    rig_virtio_start(&rig, 0, VIRTIO_F_VERSION_1, ring, 1, 0x1000);
+    rig_virtio_start(&rig, 1, VIRTIO_F_VERSION_1, ring + 1, 1, 0x2000);
+    move_bar4(2, home);
+    ck_assert_uint_eq(rig.doorbell[0][0], home + VPCI_NOTIFY);
+    ck_assert_uint_eq(rig.doorbell[1][0], 0);
+    move_bar4(1, next);
+    ck_assert_uint_eq(rig.doorbell[0][0], next + VPCI_NOTIFY);
+    ck_assert_uint_eq(rig.doorbell[1][0], home + VPCI_NOTIFY);
+    move_bar4(2, next + 0x2000); /* not aligned: its low bits are not there */
+    ck_assert_uint_eq(rig_pci_bar(&rig, 2, 4), next);
+    ck_assert_uint_eq(rig.doorbell[0][0], next + VPCI_NOTIFY);
+    ck_assert_uint_eq(rig.doorbell[1][0], 0);
+}
+END_TEST
+
 START_TEST(moved_to_odd_places)
 {
     static const uint64_t places[] = {
@@ -398,6 +418,7 @@ START_TEST(moved_to_odd_places)
 
     for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
         move_bar4(1, places[i]);
+        ck_assert(!answers(0));                                   /* not assigned */
         ck_assert_uint_eq(rig_pci_in(&rig, 1, 0, 4), 0x10421AF4); /* ECAM stays */
         rig_virtio_start(&rig, 0, VIRTIO_F_VERSION_1, ring, 1, 0x1000);
         save_load_save();
@@ -470,6 +491,7 @@ static Suite *pci_suite(void)
     tcase_add_test(tc, bars_after_reset);
     tcase_add_test(tc, probed_as_linux_does);
     tcase_add_test(tc, moved);
+    tcase_add_test(tc, one_behind_the_other);
     tcase_add_test(tc, moved_to_odd_places);
     tcase_add_test(tc, full_house);
     tcase_add_test(tc, odd_machines_are_refused);

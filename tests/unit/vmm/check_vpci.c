@@ -493,6 +493,11 @@ START_TEST(window_to_nowhere)
     uint8_t *first, *second;
 
     start(true);
+    for (unsigned bar = 0; bar < 6; bar++) { /* only BAR4 has this register */
+        window_at(bar, VPCI_NUM_QUEUES, 2);
+        rig_pci_out(&rig, DEV, window() + 16, 4, 0);
+        ck_assert_uint_eq(rig_pci_in(&rig, DEV, window() + 16, 2), bar == 4);
+    }
     for (unsigned bar = 0; bar < 256; bar += bar < 8 ? 1 : 31) {
         for (size_t o = 0; o < ARRAY_SIZE(edges); o++) {
             for (size_t l = 0; l < ARRAY_SIZE(lens); l++) {

@@ -266,6 +266,7 @@ static int f_run(int fd)
     int r;
 
     if (kicked(v->run)) {
+        v->run->ready_for_interrupt_injection = 1;
         return -EINTR;
     }
     atomic_fetch_add(&fake_guest.runs, 1);
