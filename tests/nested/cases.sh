@@ -113,7 +113,10 @@ from_kernel() { # OPTION...: with the kernel's image and an empty disk
 
 from_disk() { # OPTION...: with a firmware that looks for GRUB
     cp /guest/disk.img disk.img
-    guest "disk net rng" disk.img 1048576 --firmware /guest/bios-microvm.bin "$@"
+    case " $* " in
+    *lockstep*) guest "disk net" disk.img 1048576 --firmware /guest/bios-microvm.bin "$@" ;;
+    *) guest "disk net rng" disk.img 1048576 --firmware /guest/bios-microvm.bin "$@" ;;
+    esac
 }
 
 bz="--kernel /guest/vmlinuz --initrd /guest/initrd"
