@@ -24,7 +24,7 @@ $(tests_fuzz_fuzz_proto_ctl_OBJECTS): base/proto_ctl.pb-c.h
 FUZZ_TARGETS += tests/fuzz/fuzz_ha_msg
 tests_fuzz_fuzz_ha_msg_SOURCES = tests/fuzz/fuzz_ha_msg.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_ha_msg_LDFLAGS = $(FUZZ_LINK)
-tests_fuzz_fuzz_ha_msg_LDADD = libha_core.la libfencing_core.la libbase_io.la
+tests_fuzz_fuzz_ha_msg_LDADD = libha_core.la libfencing_core.la libcluster_conf_core.la libbase_io.la
 
 FUZZ_TARGETS += tests/fuzz/fuzz_virtq
 tests_fuzz_fuzz_virtq_SOURCES = tests/fuzz/fuzz_virtq.c tests/fuzz/fuzz.h
