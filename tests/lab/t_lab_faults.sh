@@ -52,12 +52,12 @@ check "together again" wait_for 20 together a
 
 # udp_between FROM TO: does a datagram arrive on the cluster network?
 udp_between() {
-    local receiver='import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("", 7001)); s.settimeout(2)
+    local receiver='import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("", 7001)); s.settimeout(6)
 print("ready", flush=True); s.recv(9)' pid
     lab a exec "$2" -- python3 -c "$receiver" >"$LAB_SCRATCH/udp" 2>/dev/null &
     pid=$!
     wait_for 5 grep -q ready "$LAB_SCRATCH/udp"
-    lab a exec "$1" -- bash -c "echo here >/dev/udp/10.78.0.${2#n}/7001"
+    lab a exec "$1" -- bash -c "for i in 1 2 3 4 5; do echo here >/dev/udp/10.78.0.${2#n}/7001; sleep 0.2; done"
     wait "$pid"
 }
 
