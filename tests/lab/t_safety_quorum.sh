@@ -96,6 +96,7 @@ cut_log() {
     # as the header says, which may lag behind by the last append (doc/decisions.md)
     durable=$(od -A n -t u8 -j 8 -N 8 "$log" | tr -d ' ')
     cut=$R
+    torn_before=$(torn_count "$1")
     note "record log of $1: cut at byte $R of $len, durable $durable"
     truncate -s "$R" "$log"
 }
@@ -108,10 +109,13 @@ same_version() {
     equal "$(version_at "$1")" "$(version_at "$2")"
 }
 
+torn_count() {
+    grep -c 'records.log: torn' "$LAB_SCRATCH/$L/nodes/$1/log/gemeld.out"
+}
+
 # A cut behind the durable length looks like an append that the power cut: that end is dropped, the state comes from the others.
 said_torn() {
-    [ "$cut" -ge "$durable" ] ||
-        grep -q 'torn' "$LAB_SCRATCH/$L/nodes/$1"/log/gemeld*.log "$LAB_SCRATCH/$L/nodes/$1"/log/gemel/*.log 2>/dev/null
+    [ "$cut" -ge "$durable" ] || [ "$(torn_count "$1")" -gt "$torn_before" ]
 }
 
 case_log_cut() {
