@@ -159,6 +159,9 @@ void engine_drain_disks(struct engine *e);
 /* Before the guest runs on. */
 void engine_retry_held(struct engine *e);
 void engine_set_carrier(struct engine *e, bool up);
+/* The whole life of the thread that owns the disks: what each state asks for, until
+ * ENDED. `run` runs the guest, from RUNNING until some other state. */
+void engine_follow_state(struct engine *e, void (*run)(struct engine *e));
 /* Until a kick, a disk completion, or machine time `until_ns` (UINT64_MAX: no limit). */
 void engine_wait(struct engine *e, uint64_t until_ns);
 void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *request,

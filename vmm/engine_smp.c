@@ -500,37 +500,13 @@ static bool io_setup(struct engine *e)
 void *engine_io_main(void *data)
 {
     struct engine *e = data;
-    int state;
 
     if (!io_setup(e)) {
         (void)engine_end_run(e, RUN_END_HOST,
                              "the I/O thread cannot wait for its events");
     }
     sandbox_thread(SANDBOX_IO);
-    while ((state = atomic_load(&e->state)) != RUN_ENDED) {
-        atomic_store(&e->kicked, false);
-        if (state != atomic_load(&e->state)) {
-            continue; /* changed before the flag was cleared */
-        }
-        switch (state) {
-        case RUN_STARTING:
-            engine_open_disks(e);
-            break;
-        case RUN_RUNNING:
-            engine_idle_work(e); /* what was asked for before the THAW comes first */
-            smp_run(e);
-            break;
-        case RUN_FREEZING:
-        case RUN_ENDING:
-            engine_drain_disks(e);
-            (void)engine_step(e, RUN_EV_DRAINED, 0, RUN_END_NONE, NULL);
-            break;
-        default:
-            engine_idle_work(e);
-            engine_wait(e, UINT64_MAX);
-            break;
-        }
-    }
+    engine_follow_state(e, smp_run);
     return NULL;
 }
 

@@ -667,15 +667,10 @@ static bool thread_setup(struct engine *e, struct vmm_error *err)
     return true;
 }
 
-void *engine_vcpu_main(void *data)
+void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
 {
-    struct engine *e = data;
-    struct vmm_error err;
     int state;
 
-    if (!thread_setup(e, &err)) {
-        (void)engine_end_run(e, RUN_END_HOST, err.text);
-    }
     while ((state = atomic_load(&e->state)) != RUN_ENDED) {
         atomic_store(&e->kicked, false);
         if (state != atomic_load(&e->state)) {
@@ -687,7 +682,7 @@ void *engine_vcpu_main(void *data)
             break;
         case RUN_RUNNING:
             engine_idle_work(e); /* what was asked for before the THAW comes first */
-            run_guest(e);
+            run(e);
             break;
         case RUN_FREEZING:
         case RUN_ENDING:
@@ -700,6 +695,17 @@ void *engine_vcpu_main(void *data)
             break;
         }
     }
+}
+
+void *engine_vcpu_main(void *data)
+{
+    struct engine *e = data;
+    struct vmm_error err;
+
+    if (!thread_setup(e, &err)) {
+        (void)engine_end_run(e, RUN_END_HOST, err.text);
+    }
+    engine_follow_state(e, run_guest);
     if (e->wake_timer_up) {
         timer_delete(e->wake_timer);
     }
