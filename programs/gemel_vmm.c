@@ -74,7 +74,12 @@ static void pump_debug(struct program *p)
 
 static void take_notices(struct program *p)
 {
+    const char *reset = engine_take_reset(p->engine);
     struct engine_status s;
+
+    if (reset) {
+        log_warn("vm %s: the guest was reset: %s", p->opts.name, reset);
+    }
 
     while (engine_take_notice(p->engine, &s)) {
         p->last = s;

@@ -274,6 +274,11 @@ void engine_status(struct engine *e, struct engine_status *ret_status)
     pthread_mutex_unlock(&e->lock);
 }
 
+const char *engine_take_reset(struct engine *e)
+{
+    return atomic_exchange(&e->reset_why, NULL);
+}
+
 bool engine_take_notice(struct engine *e, struct engine_status *ret_status)
 {
     bool any;

@@ -134,6 +134,8 @@ bool engine_take_saved(struct engine *e, struct engine_saved *ret_saved);
 void engine_status(struct engine *e, struct engine_status *ret_status);
 /* The oldest change of state not yet taken; false when there is none. */
 bool engine_take_notice(struct engine *e, struct engine_status *ret_status);
+/* Why the guest was reset since the last call; NULL: it was not. */
+const char *engine_take_reset(struct engine *e);
 /* Readable when there are notices, output, or room for console input. engine_event_clear
  * before looking. */
 int engine_event_fd(const struct engine *e);

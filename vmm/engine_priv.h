@@ -67,6 +67,7 @@ struct engine {
     _Atomic bool waiting; /* the vCPU thread is in, or about to enter, ppoll */
     _Atomic bool closing;
     _Atomic bool reset_request;
+    _Atomic(const char *) reset_why; /* of the last reset, told to the loop thread once */
     bool vcpu_thread_up, lease_thread_up;
     pthread_t vcpu_thread, lease_thread;
 
@@ -173,6 +174,8 @@ void engine_give_entropy(struct engine *e);
 /* Any vCPU thread: state and lease allow one more entry into the guest. */
 bool engine_may_run(struct engine *e);
 bool engine_triple_fault(struct engine *e);
+/* The reset that was wanted is being done: who wanted it is left for engine_take_reset. */
+void engine_reset_begins(struct engine *e);
 /* False, always. */
 bool engine_end_run(struct engine *e, enum run_end end, const char *reason);
 /* Under lock: publishes what run says now. */

@@ -340,8 +340,7 @@ static bool smp_reset(struct engine *e)
 
     gate_shut(e);
     engine_drain_disks(e);
-    e->reset_wanted = false;
-    atomic_store(&e->reset_request, false);
+    engine_reset_begins(e);
     machine_reset(e->machine);
     vm_rom_recopy(&e->vm);
     if (irqchip_load(&e->vm, e->reset_irqchip, &err) < 0) {

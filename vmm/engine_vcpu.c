@@ -415,8 +415,7 @@ static bool reset_guest(struct engine *e)
     }
     /* Old writes must not land after what the guest writes in its next life. */
     engine_drain_disks(e);
-    e->reset_wanted = false;
-    atomic_store(&e->reset_request, false);
+    engine_reset_begins(e);
     e->halted = false;
     machine_reset(e->machine);
     vm_rom_recopy(&e->vm);
@@ -443,8 +442,21 @@ bool engine_triple_fault(struct engine *e)
             e, RUN_END_CRASH,
             "the guest's processor shut down (triple fault) again and again");
     }
+    atomic_store(&e->reset_why, "its processor shut down (triple fault)");
     e->reset_wanted = true;
     return true;
+}
+
+void engine_reset_begins(struct engine *e)
+{
+    const char *why = NULL;
+
+    (void)atomic_compare_exchange_strong(&e->reset_why, &why,
+                                         e->reset_wanted ? "it asked for it"
+                                                         : "an operator asked for it");
+    e->reset_wanted = false;
+    atomic_store(&e->reset_request, false);
+    engine_tell_loop(e);
 }
 
 /* True: go on. */

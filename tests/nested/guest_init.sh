@@ -3,13 +3,15 @@
 # /init of the guest. Uses its disk and its network, checks what it reads, says GUEST-OK and powers off. On the kernel's
 # command line: guest.peer=ADDRESS (who gives a file on port 9001 and takes one on 9000; none: no network), guest.ip=ADDRESS/BITS,
 # guest.cpus=N (how many there must be), guest.count=N (counts so far, a number a second, each one on its disk before it is said:
-# the guest of a suspend), guest.agent (plays the QEMU guest agent, and ends when that is told to), guest.hold (a shell on the console instead of the end).
+# the guest of a suspend), guest.reboots=N (reboots so often before the rest, counted on its disk; a file
+# "reboots" there says the same), guest.agent (plays the QEMU guest
+# agent, and ends when that is told to), guest.hold (a shell on the console instead of the end).
 /bin/busybox --install -s /bin
 export PATH=/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-peer='' ip='' cpus='' hold='' agent='' count=''
+peer='' ip='' cpus='' hold='' agent='' count='' reboots=''
 # shellcheck disable=SC2013 # words, not lines
 for word in $(cat /proc/cmdline); do
     case $word in
@@ -18,6 +20,7 @@ for word in $(cat /proc/cmdline); do
     guest.cpus=*) cpus=${word#*=} ;;
     guest.agent) agent=yes ;;
     guest.count=*) count=${word#*=} ;;
+    guest.reboots=*) reboots=${word#*=} ;;
     guest.hold) hold=yes ;;
     esac
 done
@@ -72,13 +75,14 @@ if [ -n "$cpus" ] && [ "$(nproc)" != "$cpus" ]; then
 fi
 
 # The disk: a file written, synced, forgotten, and read again. A disk without a partition is formatted.
+mkdir -p /mnt
 part=/dev/vda1
 used=disk
 dd if=/dev/zero of=/tmp/zeros bs=1M count=1 2>/dev/null
 if [ ! -b $part ]; then
     part=/dev/vda
     [ -b $part ] || bad "no disk"
-    if [ "$(cat /sys/block/vda/queue/discard_max_bytes)" != 0 ]; then
+    if [ -z "$reboots" ] && [ "$(cat /sys/block/vda/queue/discard_max_bytes)" != 0 ]; then
         dd if=/dev/urandom of=$part bs=1M seek=8 count=1 conv=fsync 2>/dev/null || bad "write before the discard"
         blkdiscard -o 8388608 -l 1048576 $part || bad "blkdiscard"
         echo 3 >/proc/sys/vm/drop_caches
@@ -86,9 +90,12 @@ if [ ! -b $part ]; then
         used="$used discard"
     fi
     say "queues of the disk: $(ls /sys/block/vda/mq | wc -l)"
-    mke2fs $part >/dev/null || bad "mke2fs"
+    if [ -z "$reboots" ] || ! mount -t ext4 $part /mnt 2>/dev/null; then
+        mke2fs $part >/dev/null || bad "mke2fs"
+    else
+        umount /mnt
+    fi
 fi
-mkdir -p /mnt
 mount -t ext4 $part /mnt || bad "mount"
 head -c 524288 /dev/urandom >/tmp/proof
 began=$(sed 's/ .*//; s/\.//' /proc/uptime)
@@ -101,6 +108,19 @@ mount -t ext4 $part /mnt || bad "mount again"
 got=$(sum </mnt/proof)
 [ "$got" = "$want" ] || bad "disk: wrote $want, read $got"
 say "disk $got"
+
+[ ! -e /mnt/reboots ] || reboots=$(cat /mnt/reboots)
+if [ -n "$reboots" ]; then
+    echo boot >>/mnt/boots
+    sync
+    if [ "$(wc -l </mnt/boots)" -le "$reboots" ]; then
+        say "reboot $(wc -l </mnt/boots)"
+        umount /mnt
+        reboot -f
+        sleep 3600
+    fi
+    used="$used reboots"
+fi
 
 # A number a second. All of them must be there in the end, whatever happened to the machine in between.
 if [ -n "$count" ]; then

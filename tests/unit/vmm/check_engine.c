@@ -187,6 +187,8 @@ START_TEST(triple_faults_end)
     ck_assert(wait_for(RUN_ENDED));
     engine_status(engine, &s);
     ck_assert_int_eq(s.end, RUN_END_CRASH);
+    ck_assert_str_eq(engine_take_reset(engine), "its processor shut down (triple fault)");
+    ck_assert_ptr_null(engine_take_reset(engine));
 }
 END_TEST
 

@@ -190,6 +190,8 @@ START_TEST(triple_faults_end)
     ck_assert(er_wait(RUN_ENDED));
     engine_status(er.e, &s);
     ck_assert_int_eq(s.end, RUN_END_CRASH);
+    ck_assert_str_eq(engine_take_reset(er.e), "its processor shut down (triple fault)");
+    ck_assert_ptr_null(engine_take_reset(er.e));
 }
 END_TEST
 
