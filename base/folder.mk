@@ -9,7 +9,7 @@ libbase_core_la_SOURCES = \
 	base/bytes.c base/bytes.h \
 	base/crc32c.c base/crc32c.h \
 	base/frame.c base/frame.h \
-	base/nbd_uri.c base/nbd_uri.h \
+	base/nbd_uri.c base/nbd_uri.h base/qcow2_head.c base/qcow2_head.h \
 	base/state_io.c base/state_io.h \
 	base/text.c base/text.h \
 	base/uuid.c base/uuid.h

@@ -28,6 +28,7 @@ libha_io_la_SOURCES = \
 	ha/ha_json.c \
 	ha/ha_fencelink.c ha/ha_fencelink.h \
 	ha/ha_snapshot.c ha/ha_snapshot.h \
+	ha/ha_storage.c ha/ha_storage.h \
 	ha/ha_store.c ha/ha_store.h \
 	ha/ha_vmdir.c ha/ha_vmdir.h \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \

@@ -71,6 +71,12 @@ struct ha_local {
     enum ha_vm_outcome outcome;
     char outcome_text[REASON_LEN_MAX + 1];
     struct os_child child;
+    struct os_child storage; /* its qemu-storage-daemon (ha_storage.h); pidfd -1: none */
+    uint32_t storage_uid;    /* as uid */
+    bool storage_ending;
+    loop_timer storage_timer, thaw_timer;
+    uint64_t ran_since_ns;  /* when it was last entered */
+    unsigned quick_freezes; /* how often it then froze again at once */
     int fd;
     uint64_t seq;
     uint32_t lease_ms; /* the last renewal (R6) */
@@ -81,6 +87,7 @@ struct ha_local {
     char dir[PATH_LEN_MAX * 2], json_path[PATH_LEN_MAX * 2],
         socket_path[PATH_LEN_MAX * 2];
     char console_path[PATH_LEN_MAX * 2], exit_path[PATH_LEN_MAX * 2];
+    char storage_path[PATH_LEN_MAX * 2]; /* socket */
     char log_dir[PATH_LEN_MAX * 2];
 };
 
@@ -131,7 +138,8 @@ void ha_vmmlink_connect(struct ha_local *l);
 void ha_vmmlink_close(struct ha_local *l);
 void ha_vmmlink_lease(struct ha_local *l, uint32_t lease_ms, uint64_t from_ns);
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind);
-/* START, with the disks and, in a resume, the state (l->state_fd). */
+/* START, with the disks and, in a resume, the state (l->state_fd); or THAW, with new
+ * connections for disks that may have lost theirs. */
 void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count);
 /* SAVE, to this file. */
 void ha_vmmlink_save(struct ha_local *l, int fd);
@@ -159,5 +167,8 @@ uint32_t ha_vmmfiles_uid(const struct ha_vmm *vmm);
  * error. */
 int ha_vmmfiles_logs(struct ha_local *l, char *why);
 /* R1: with the claim taken and old writes excluded, opens the disks, off the loop thread,
- * and then sends START, or ends the start with the reason. */
+ * and then sends START, or ends the start with the reason. A THAW of a VM with network
+ * disks goes the same way, and is sent without them if one of them is out of reach: the
+ * VMM says what that means. */
 int ha_vmmfiles_start(struct ha_local *l);
+bool ha_vmmfiles_connects(const struct ha_local *l);

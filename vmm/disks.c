@@ -2,17 +2,19 @@
 #include "vmm/disks.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bug.h"
 #include "base/nbd_uri.h"
+#include "base/qcow2_head.h"
 #include "vmm/blk_nbd.h"
 #include "vmm/blk_nbd_conn.h"
-#include "vmm/qcow2_head.h"
 
 #define CONNECT_MS 5000
 
@@ -110,7 +112,40 @@ static int look_nbd(struct disk_desc *desc, struct vmm_error *err)
     return 0;
 }
 
-int disks_look(struct disks *disks, struct disk_desc *desc, struct vmm_error *err)
+static int look_qcow2(const char *path, uint64_t *ret_sectors, struct vmm_error *err)
+{
+    uint8_t head[QCOW2_HEAD_LEN];
+    uint64_t bytes;
+    const char *why;
+    struct stat st;
+    ssize_t n;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0) {
+        return vmm_fail(err, -errno,
+                        "disk %s: %s; check that its file system is mounted here", path,
+                        strerror(errno));
+    }
+    if (fstat(fd, &st) < 0 || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))) {
+        close(fd);
+        return vmm_fail(err, -EINVAL, "disk %s is neither a file nor a block device",
+                        path);
+    }
+    n = pread(fd, head, sizeof head, 0);
+    close(fd);
+    if (n < 0) {
+        return vmm_fail(err, -EIO, "disk %s: its header cannot be read", path);
+    }
+    why = qcow2_head_check(head, (size_t)n, &bytes);
+    if (why) {
+        return vmm_fail(err, -EINVAL, "disk %s %s", path, why);
+    }
+    *ret_sectors = bytes / 512;
+    return 0;
+}
+
+int disks_look(struct disks *disks, unsigned disk, struct disk_desc *desc,
+               struct vmm_error *err)
 {
     int r;
 
@@ -124,8 +159,9 @@ int disks_look(struct disks *disks, struct disk_desc *desc, struct vmm_error *er
     if (desc->kind == DISK_NBD) {
         return look_nbd(desc, err);
     }
-    snprintf(desc->export_name, sizeof desc->export_name, "%s", DISK_QCOW2_EXPORT);
-    return qcow2_look(desc->path, &desc->info.sectors, err);
+    snprintf(desc->export_name, sizeof desc->export_name, "%s%u", DISK_QCOW2_EXPORT,
+             disk);
+    return look_qcow2(desc->path, &desc->info.sectors, err);
 }
 
 int disks_file(enum disk_kind kind, const char *path, bool read_only, int *ret_fd,

@@ -21,7 +21,7 @@ enum disk_kind {
     DISK_QCOW2,   /* path is an image; what comes for it is a socket to an NBD server */
 };
 
-#define DISK_QCOW2_EXPORT "disk" /* its name at that server */
+#define DISK_QCOW2_EXPORT "disk" /* and its number: the name at that server */
 
 struct disk_desc {
     enum disk_kind kind;
@@ -38,7 +38,8 @@ int disks_open(struct disks **ret_disks, struct vmm_error *err);
 void disks_close(struct disks *disks); /* NULL is fine */
 
 /* Size and identity, without opening the data; fills `desc`. Before the sandbox. */
-int disks_look(struct disks *disks, struct disk_desc *desc, struct vmm_error *err);
+int disks_look(struct disks *disks, unsigned disk, struct disk_desc *desc,
+               struct vmm_error *err);
 /* A disk as START wants it: a file, or a connected socket. */
 int disks_file(enum disk_kind kind, const char *path, bool read_only, int *ret_fd,
                struct vmm_error *err);

@@ -538,7 +538,7 @@ static int make_machine(struct engine *e, struct vmm_error *err)
                                         .path = conf->path,
                                         .read_only = conf->read_only,
                                         .keep = conf->on_error == ENGINE_DISK_PAUSE};
-        r = disks_look(e->disks, &e->disk[i], err);
+        r = disks_look(e->disks, i, &e->disk[i], err);
         if (r < 0) {
             return r;
         }
