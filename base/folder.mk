@@ -68,6 +68,16 @@ tests_unit_base_check_frame_SOURCES = tests/unit/base/check_frame.c $(BASE_UNIT_
 tests_unit_base_check_frame_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_base_check_frame_LDADD = $(BASE_UNIT_LIBS)
 
+UNIT_TESTS += tests/unit/base/check_nbd_uri
+tests_unit_base_check_nbd_uri_SOURCES = tests/unit/base/check_nbd_uri.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_nbd_uri_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_nbd_uri_LDADD = $(BASE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/base/check_qcow2_head
+tests_unit_base_check_qcow2_head_SOURCES = tests/unit/base/check_qcow2_head.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_qcow2_head_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_qcow2_head_LDADD = $(BASE_UNIT_LIBS)
+
 UNIT_TESTS += tests/unit/base/check_log_qb
 tests_unit_base_check_log_qb_SOURCES = tests/unit/base/check_log_qb.c $(BASE_UNIT_COMMON)
 tests_unit_base_check_log_qb_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -29,8 +29,8 @@
 
 bool ha_storage_wanted(const struct ha_local *l)
 {
-    for (unsigned i = 0; l->conf != NULL && i < l->conf->disk_count; i++) {
-        if (l->conf->disk[i].format == CONF_DISK_QCOW2) {
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        if (l->disk[i].format == CONF_DISK_QCOW2) {
             return true;
         }
     }
@@ -266,18 +266,18 @@ static void build(struct command *c, const struct ha_local *l, const int *image_
     c->count = 0;
     put_walls(c, l->storage_uid);
     arg(c, PROGRAM);
-    for (unsigned i = 0; i < l->conf->disk_count; i++) {
+    for (unsigned i = 0; i < l->disk_count; i++) {
         if (image_fd[i] >= 0) {
-            put_disk(c, i, image_fd[i], l->conf->disk[i].read_only);
+            put_disk(c, i, image_fd[i], l->disk[i].read_only);
         }
     }
     arg(c, "--nbd-server");
     arg(c, "addr.type=fd,addr.str=%d", listen_fd);
-    for (unsigned i = 0; i < l->conf->disk_count; i++) {
+    for (unsigned i = 0; i < l->disk_count; i++) {
         if (image_fd[i] >= 0) {
             arg(c, "--export");
             arg(c, "type=nbd,id=export%u,node-name=disk%u,name=disk%u,writable=%s", i, i,
-                i, l->conf->disk[i].read_only ? "off" : "on");
+                i, l->disk[i].read_only ? "off" : "on");
         }
     }
     c->argv[c->count] = NULL;
@@ -311,8 +311,8 @@ static int listen_on(const char *path, int *ret_fd)
 /* An image of a VM without walls stays whose it is. */
 static int give_images(const struct ha_local *l, const int *image_fd)
 {
-    for (unsigned i = 0; l->storage_uid != 0 && i < l->conf->disk_count; i++) {
-        if (image_fd[i] >= 0 && !l->conf->disk[i].read_only &&
+    for (unsigned i = 0; l->storage_uid != 0 && i < l->disk_count; i++) {
+        if (image_fd[i] >= 0 && !l->disk[i].read_only &&
             fchown(image_fd[i], l->storage_uid, l->storage_uid) < 0) {
             return -errno;
         }
@@ -340,7 +340,7 @@ static int run(struct ha_local *l, const int *image_fd, int listen_fd)
     }
     build(c, l, image_fd, listen_fd);
     pass[pass_count++] = listen_fd;
-    for (unsigned i = 0; i < l->conf->disk_count; i++) {
+    for (unsigned i = 0; i < l->disk_count; i++) {
         if (image_fd[i] >= 0) {
             pass[pass_count++] = image_fd[i];
         }

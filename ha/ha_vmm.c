@@ -25,6 +25,7 @@
 #include "ha/ha_vmm_priv.h"
 
 #define CLAIM_WORKERS      4
+#define LOCAL_JSON_MAX     (64 * 1024) /* of one VM; paths of 8 disks, escaped */
 #define DISK_WORKERS       4
 #define LINK_TRIES         5
 #define CONNECT_TIMEOUT_NS (10 * NSEC_PER_SEC)
@@ -152,25 +153,62 @@ void ha_local_publish(struct ha_local *l, bool gone)
     }
 }
 
+static void put_uuid(json_object *doc, const char *key, struct uuid id)
+{
+    char text[UUID_STR_LEN + 1];
+
+    uuid_format(id, text);
+    json_object_object_add(doc, key, json_object_new_string(text));
+}
+
+static void put_number(json_object *doc, const char *key, uint64_t value)
+{
+    json_object_object_add(doc, key, json_object_new_uint64(value));
+}
+
+static void put_process(json_object *doc, const char *pid_key, const char *time_key,
+                        const struct os_child *child)
+{
+    put_number(doc, pid_key, child->pidfd >= 0 ? (uint64_t)child->pid : 0);
+    put_number(doc, time_key, child->pidfd >= 0 ? child->start_time : 0);
+}
+
+/* What its disks are now: a definition may change while it runs. */
+static json_object *disks_doc(const struct ha_local *l)
+{
+    json_object *list = json_object_new_array();
+
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        json_object *disk = json_object_new_object();
+
+        json_object_object_add(disk, "path", json_object_new_string(l->disk[i].path));
+        put_number(disk, "format", l->disk[i].format);
+        put_number(disk, "read_only", l->disk[i].read_only);
+        json_object_array_add(list, disk);
+    }
+    return list;
+}
+
 /* RUN_DIR is a tmpfs: what it holds is gone with this boot, as the processes are. */
 int ha_local_save(struct ha_local *l)
 {
-    char text[1024], vm[UUID_STR_LEN + 1], instance[UUID_STR_LEN + 1],
-        attempt[UUID_STR_LEN + 1];
-    int len, r;
+    json_object *doc = json_object_new_object();
+    const char *text;
+    int r;
 
-    uuid_format(l->vm, vm);
-    uuid_format(l->instance, instance);
-    uuid_format(l->attempt, attempt);
-    len = snprintf(
-        text, sizeof text,
-        "{\"name\":\"%s\",\"vm\":\"%s\",\"instance\":\"%s\",\"attempt\":\"%s\","
-        "\"epoch\":%" PRIu64 ",\"pid\":%d,\"start_time\":%" PRIu64 ",\"uid\":%u,"
-        "\"storage_pid\":%d,\"storage_start_time\":%" PRIu64 ",\"storage_uid\":%u}\n",
-        l->name, vm, instance, attempt, l->epoch, (int)l->child.pid, l->child.start_time,
-        (unsigned)l->uid, ha_storage_up(l) ? (int)l->storage.pid : 0,
-        ha_storage_up(l) ? l->storage.start_time : 0, (unsigned)l->storage_uid);
-    r = os_file_replace(l->json_path, text, (size_t)len, 0600);
+    json_object_object_add(doc, "name", json_object_new_string(l->name));
+    put_uuid(doc, "vm", l->vm);
+    put_uuid(doc, "instance", l->instance);
+    put_uuid(doc, "attempt", l->attempt);
+    put_number(doc, "epoch", l->epoch);
+    put_process(doc, "pid", "start_time", &l->child);
+    put_number(doc, "uid", l->uid);
+    put_process(doc, "storage_pid", "storage_start_time", &l->storage);
+    put_number(doc, "storage_uid", l->storage_uid);
+    json_object_object_add(doc, "disks", disks_doc(l));
+    text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);
+    r = text != NULL ? os_file_replace(l->json_path, text, strlen(text), 0600) : -ENOMEM;
+    json_object_put(doc);
     if (r < 0) {
         log_warn("vm %s: %s: %s; it would not be found again after an agent restart",
                  l->name, l->json_path, strerror(-r));
@@ -336,14 +374,10 @@ static void release_done(void *data)
  * its io_uring). */
 void ha_local_disks(const struct ha_local *l, struct ha_disk_list *ret_disks)
 {
-    /* Adopted: what the record says. */
-    const struct conf_vm *conf =
-        l->conf != NULL ? l->conf : l->vmm->ops->conf(l->vmm->ctx, l->vm);
-
     ret_disks->count = 0;
-    for (unsigned i = 0; conf != NULL && i < conf->disk_count; i++) {
-        if (!conf->disk[i].read_only && !conf_disk_is_nbd(&conf->disk[i])) {
-            ha_local_disk_path(l, &conf->disk[i], ret_disks->path[ret_disks->count++],
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        if (!l->disk[i].read_only && !conf_disk_is_nbd(&l->disk[i])) {
+            ha_local_disk_path(l, &l->disk[i], ret_disks->path[ret_disks->count++],
                                sizeof ret_disks->path[0]);
         }
     }
@@ -892,6 +926,8 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
         return;
     }
     *l->conf = *vm->conf;
+    l->disk_count = l->conf->disk_count;
+    memcpy(l->disk, l->conf->disk, sizeof l->disk);
     ha_local_publish(l, false);
     if (ha_storage_wanted(l)) {
         l->storage_uid = ha_vmmfiles_uid(vmm);
@@ -1141,6 +1177,33 @@ static uint64_t get_number(json_object *doc, const char *key)
                                                        : 0;
 }
 
+static void adopt_disks(struct ha_local *l, json_object *doc)
+{
+    json_object *list, *path;
+
+    if (!json_object_object_get_ex(doc, "disks", &list) ||
+        !json_object_is_type(list, json_type_array)) {
+        /* written by an older agent */
+        const struct conf_vm *conf = l->vmm->ops->conf(l->vmm->ctx, l->vm);
+
+        if (conf != NULL) {
+            l->disk_count = conf->disk_count;
+            memcpy(l->disk, conf->disk, sizeof l->disk);
+        }
+        return;
+    }
+    for (size_t i = 0; i < json_object_array_length(list) && i < VM_DISKS_MAX; i++) {
+        json_object *disk = json_object_array_get_idx(list, i);
+        struct conf_disk *d = &l->disk[l->disk_count++];
+
+        if (json_object_object_get_ex(disk, "path", &path)) {
+            ha_text_set(d->path, sizeof d->path, json_object_get_string(path), NULL);
+        }
+        d->format = (enum conf_disk_format)get_number(disk, "format");
+        d->read_only = get_number(disk, "read_only") != 0;
+    }
+}
+
 /* Who is not found again would be held for ended, and started a second time: so what
  * cannot be read, or looked at, stops the agent. */
 static int adopt_one(struct ha_vmm *vmm, json_object *doc)
@@ -1172,6 +1235,7 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
     l->epoch = get_number(doc, "epoch");
     l->uid = (uint32_t)get_number(doc, "uid");
     l->storage_uid = (uint32_t)get_number(doc, "storage_uid");
+    adopt_disks(l, doc);
     storage = ha_storage_adopt(l, (int)get_number(doc, "storage_pid"),
                                get_number(doc, "storage_start_time"));
     /* Its claim is taken for won: if it was not, releasing it changes nothing (the
@@ -1204,7 +1268,7 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
 
 int ha_vmm_adopt(struct ha_vmm *vmm)
 {
-    char path[PATH_LEN_MAX * 2], text[1024];
+    char path[PATH_LEN_MAX * 2], text[LOCAL_JSON_MAX];
     struct dirent *entry;
     int r = 0;
     DIR *dir;

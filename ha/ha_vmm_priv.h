@@ -44,6 +44,8 @@ struct ha_local {
     uint32_t uid; /* user of its process, its alone on this node; 0: ours */
     enum local_phase phase;
     struct conf_vm *conf; /* NULL when adopted */
+    unsigned disk_count;  /* of its process, adopted or not */
+    struct conf_disk disk[VM_DISKS_MAX];
     struct claim claim;
     struct claim_halt halts[1];
     uint32_t halt_count;

@@ -244,8 +244,8 @@ static void open_done(void *data)
 
 bool ha_vmmfiles_connects(const struct ha_local *l)
 {
-    for (unsigned i = 0; l->conf != NULL && i < l->conf->disk_count; i++) {
-        if (conf_disk_is_nbd(&l->conf->disk[i])) {
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        if (conf_disk_is_nbd(&l->disk[i])) {
             return true;
         }
     }
@@ -262,14 +262,14 @@ int ha_vmmfiles_start(struct ha_local *l)
     }
     job->vmm = l->vmm;
     job->local_id = l->id;
-    job->count = l->conf->disk_count;
+    job->count = l->disk_count;
     for (unsigned i = 0; i < job->count; i++) {
-        ha_local_disk_path(l, &l->conf->disk[i], job->disk[i].path,
+        ha_local_disk_path(l, &l->disk[i], job->disk[i].path,
                            sizeof job->disk[i].path);
         job->disk[i].fd = -1;
-        job->disk[i].read_only = l->conf->disk[i].read_only;
-        job->disk[i].nbd = conf_disk_is_nbd(&l->conf->disk[i]);
-        job->disk[i].image = l->conf->disk[i].format == CONF_DISK_QCOW2;
+        job->disk[i].read_only = l->disk[i].read_only;
+        job->disk[i].nbd = conf_disk_is_nbd(&l->disk[i]);
+        job->disk[i].image = l->disk[i].format == CONF_DISK_QCOW2;
         job->disk[i].skip = job->disk[i].image && ha_storage_up(l);
     }
     r = worker_submit(l->vmm->disk_worker, l->id, open_work, open_done, job);

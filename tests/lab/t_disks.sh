@@ -1,0 +1,68 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A VM on a qcow2 image: it survives its node's power-off, its agent's and its storage daemon's end; the image holds every record.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/vm.sh"
+lab_begin
+[ -c /dev/kvm ] || { echo "1..0 # SKIP no /dev/kvm"; exit 0; }
+for program in qemu-storage-daemon qemu-img nbdkit; do
+    command -v $program >/dev/null || { echo "1..0 # SKIP $program is not installed (ci/deps)"; exit 0; }
+done
+L=dk
+image() { echo "$(vm_shared $L)/web1/disk0.qcow2"; }
+
+# The pid of web1's storage daemon on a node; of its gemel-vmm; of the agent
+daemon_on() { lab $L exec "$1" -- pgrep -x qemu-storage-da; }
+daemon_is_up() { [ -n "$(daemon_on "$1")" ]; }
+daemon_is_gone() { [ -z "$(daemon_on "$1")" ]; }
+unprivileged() { # neither root nor able to become it
+    local status
+    status=$(lab $L exec "$1" -- cat "/proc/$(daemon_on "$1")/status")
+    grep -q '^Uid:.1[89]' <<<"$status" && grep -q '^CapBnd:.0*$' <<<"$status" && grep -q '^NoNewPrivs:.1$' <<<"$status"
+}
+
+check "three nodes with agents" lab $L up
+mkdir -p "$(vm_shared $L)/web1"
+qemu-img create -q -f qcow2 "$(image)" 64M
+sed_define() { # vm_define with a qcow2 disk
+    truncate -s 512 "$(vm_shared $L)/web1/disk0.img"
+    vm_define $L >/dev/null
+    sed -i 's/path: disk0.img/path: disk0.qcow2, format: qcow2, on_error: pause/' "$(vm_shared $L)/web1.yaml"
+    gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
+}
+check "the VM is defined" sed_define
+check "the VM starts" gemel_at $L n2 vm start web1 --timeout 30s
+check "the guest answers" witness_begin $L
+node=$(vm_node $L n1)
+check "its storage daemon runs" daemon_is_up "$node"
+check "without privileges" unprivileged "$node"
+
+check "power off" lab $L power "$node" off
+check "the guest answers again" wait_for 30 answers_again $L 1
+node=$(vm_node $L "$(another "$node")")
+check "with a storage daemon there" daemon_is_up "$node"
+
+before=$(daemon_on "$node")
+check "the agent is killed" lab $L exec "$node" -- pkill -KILL -x gemeld
+check "it comes back" wait_for 20 vm_runs_on $L "$node" "$node"
+check "the daemon is the same" equal "$(daemon_on "$node")" "$before"
+check "the VM is stopped by its power button" gemel_at $L "$node" vm stop web1 --timeout 30s
+check "the daemon is gone with it" daemon_is_gone "$node"
+
+check "the VM starts again" gemel_at $L "$node" vm start web1 --timeout 30s
+check "the guest answers again" wait_for 30 answers_again $L 2
+node=$(vm_node $L "$node")
+check "its storage daemon is killed" lab $L exec "$node" -- pkill -KILL -x qemu-storage-da
+check "the VM pauses, gets another, and answers again" wait_for 30 answers_again $L 3
+check "on the same node" vm_runs_on $L "$node" "$node"
+
+check "gemel-vmm is killed" lab $L exec "$node" -- pkill -KILL -x gemel-vmm
+check "the VM runs again" wait_for 30 answers_again $L 4
+check "the VM is killed" gemel_at $L "$node" vm kill web1 --yes --timeout 30s
+check "no daemon is left" daemon_is_gone "$node"
+check "no oracle complains" witness_end $L
+check "the image is whole" qemu-img check -q "$(image)"
+check "it converts" qemu-img convert -O raw "$(image)" "$(vm_shared $L)/web1/disk0.img"
+check "every acknowledged record is in it" disk_is_whole $L
+check "down leaves nothing" lab $L down
+tap_end
