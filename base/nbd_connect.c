@@ -15,10 +15,10 @@
 
 /* A host that lost its power says nothing: this long without an answer of its kernel ends
  * the connection. */
-#define LOST_MS     30000
-#define KEEP_IDLE_S 10
+#define LOST_MS      30000
+#define KEEP_IDLE_S  10
 #define KEEP_INTVL_S 5
-#define KEEP_COUNT  4
+#define KEEP_COUNT   4
 
 union address {
     struct sockaddr any;

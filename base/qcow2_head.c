@@ -39,7 +39,8 @@ const char *qcow2_head_check(const uint8_t *head, size_t len, uint64_t *ret_byte
                "restarted; qemu-img convert makes an image of its own of it";
     }
     if (big_endian(head + AT_CRYPT, 4) != 0) {
-        return "is encrypted, and nobody is there to give the passphrase; qemu-img convert "
+        return "is encrypted, and nobody is there to give the passphrase; qemu-img "
+               "convert "
                "makes an open one";
     }
     if (version == 3) {
@@ -53,7 +54,8 @@ const char *qcow2_head_check(const uint8_t *head, size_t len, uint64_t *ret_byte
     }
     size = big_endian(head + AT_SIZE, 8);
     if (size == 0 || size % 512 || size > INT64_MAX) {
-        return "has a virtual size that is not a positive multiple of 512; qemu-img resize "
+        return "has a virtual size that is not a positive multiple of 512; qemu-img "
+               "resize "
                "changes it";
     }
     *ret_bytes = size;

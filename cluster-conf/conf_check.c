@@ -517,8 +517,8 @@ static int check_disks_against(const struct conf_vm *vm, const struct conf_vm *o
         for (size_t j = 0; j < other->disk_count; j++) {
             const struct conf_disk *a = &vm->disk[i], *b = &other->disk[j];
 
-            if ((a->path[0] == '/' || conf_disk_is_nbd(a)) && strcmp(a->path, b->path) == 0 &&
-                (!a->read_only || !b->read_only)) {
+            if ((a->path[0] == '/' || conf_disk_is_nbd(a)) &&
+                strcmp(a->path, b->path) == 0 && (!a->read_only || !b->read_only)) {
                 struct conf_text what = wrong(ret_error, "disks", i, "path");
 
                 conf_text_strs(&what, a->path, " is also a disk of VM ", other->name,

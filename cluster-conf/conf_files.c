@@ -37,8 +37,7 @@ static const char *check_qcow2(int fd)
 }
 
 static int check_file(const char *key, const char *path, const char *dir,
-                      const char *name, enum file_kind kind,
-                      struct conf_error *ret_error)
+                      const char *name, enum file_kind kind, struct conf_error *ret_error)
 {
     bool disk = kind != KIND_OTHER;
     char full_buf[PATH_LEN_MAX * 2];

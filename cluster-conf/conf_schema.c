@@ -209,7 +209,8 @@ static const struct conf_field disk_fields[] = {
      .fallback = "false", .help = "the guest may not write"},
     {"on_error", CONF_TYPE_ENUM, false, AT(struct conf_disk, on_error),
      .words = disk_error_words, .fallback = "report",
-     .help = "EIO, ENOSPC, lost connection: report to the guest, pause the VM (thaw tries again), or stop "
+     .help = "EIO, ENOSPC, lost connection: report to the guest, pause the VM (thaw "
+             "tries again), or stop "
              "it; a failed flush is never tried again"},
     {"bps", CONF_TYPE_SIZE, false, AT(struct conf_disk, bps), .max = TIB,
      .example = "100MiB", .help = "bytes per second; default: no limit"},

@@ -68,7 +68,8 @@ const char *ha_storage_missing(void)
 }
 
 /* The end
- * --------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------
+ */
 
 static void storage_log(const struct ha_local *l, char *path, size_t cap)
 {
@@ -88,9 +89,8 @@ static void last_words(const struct ha_local *l, char *text, size_t cap)
     ha_text_set(text, cap, PROGRAM " ended; see ", path, NULL);
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd >= 0 && fstat(fd, &st) == 0) {
-        off_t from = st.st_size > (off_t)sizeof buf - 1
-                         ? st.st_size - ((off_t)sizeof buf - 1)
-                         : 0;
+        off_t from =
+            st.st_size > (off_t)sizeof buf - 1 ? st.st_size - ((off_t)sizeof buf - 1) : 0;
 
         n = pread(fd, buf, sizeof buf - 1, from);
     }
@@ -134,6 +134,10 @@ static int on_storage_end(int fd, int revents, void *data)
         ha_local_gone(l);
         return 0;
     }
+    if (l->save_step == SAVE_STORAGE) {
+        ha_vmmsave_storage_gone(l);
+        return 0;
+    }
     last_words(l, why, sizeof why);
     log_err("vm %s: its " PROGRAM " ended by itself (status %d): %s", l->name, status,
             why);
@@ -145,13 +149,18 @@ static int on_storage_end(int fd, int revents, void *data)
                  then */
 }
 
+void ha_storage_quit(struct ha_local *l)
+{
+    (void)os_child_kill_group(&l->storage, l->discarded ? SIGKILL : SIGTERM);
+    loop_timer_del(l->vmm->loop, &l->storage_timer);
+    loop_timer_add(l->vmm->loop, END_NS, end_timer_fn, l, &l->storage_timer);
+}
+
 void ha_storage_end(struct ha_local *l)
 {
     l->storage_ending = true;
     l->phase = LOCAL_ENDING;
-    (void)os_child_kill_group(&l->storage, l->discarded ? SIGKILL : SIGTERM);
-    loop_timer_del(l->vmm->loop, &l->storage_timer);
-    loop_timer_add(l->vmm->loop, END_NS, end_timer_fn, l, &l->storage_timer);
+    ha_storage_quit(l);
 }
 
 void ha_storage_forget(struct ha_local *l)

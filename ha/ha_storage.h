@@ -27,6 +27,8 @@ int ha_storage_spawn(struct ha_local *l, const int *image_fd, char *ret_why);
 /* A connection to it, for one disk. */
 int ha_storage_connect(struct ha_local *l, int *ret_fd);
 
+/* Flushes, closes its images and ends, within 10 s; ha_vmmsave_storage_gone follows. */
+void ha_storage_quit(struct ha_local *l);
 /* Its gemel-vmm is gone: flushes, closes its images, ends; ha_local_gone follows. In a
  * discarded instance, which must not write any more, it is killed. */
 void ha_storage_end(struct ha_local *l);

@@ -970,8 +970,8 @@ static void thaw_timer_fn(void *data)
     }
 }
 
-/* At once the first time; a VM that freezes again and again, because a disk of it does not
- * come back, waits longer each time: each thaw is a claim. */
+/* At once the first time; a VM that freezes again and again, because a disk of it does
+ * not come back, waits longer each time: each thaw is a claim. */
 static void begin_thaw(struct ha_local *l)
 {
     unsigned n = l->quick_freezes < THAW_DOUBLINGS ? l->quick_freezes : THAW_DOUBLINGS;

@@ -23,6 +23,7 @@ enum save_step {
     SAVE_PREPARE, /* worker: the file to write to */
     SAVE_FREEZE,  /* VMM: until no I/O is in flight */
     SAVE_WRITE,   /* VMM: its state */
+    SAVE_STORAGE, /* its qemu-storage-daemon closes the images: nothing else writes then */
     SAVE_FINISH,  /* worker: digest, drain; copies of disks */
     SAVE_COMMIT,  /* worker: rename, release. Cannot be called off */
 };
@@ -152,6 +153,8 @@ void ha_vmmlink_hear(struct ha_local *l);
 void ha_vmmsave_frozen(struct ha_local *l);
 void ha_vmmsave_saved(struct ha_local *l, const char *error);
 void ha_vmmsave_lost(struct ha_local *l);
+/* SAVE_STORAGE: it has ended. */
+void ha_vmmsave_storage_gone(struct ha_local *l);
 /* REVERT: the claim is taken, old writes are excluded. */
 void ha_vmmsave_revert(struct ha_local *l);
 void ha_vmmsave_cancel(struct ha_local *l);

@@ -201,8 +201,10 @@ static int serve_images(struct disk_job *job, struct ha_local *l)
         }
         r = ha_storage_connect(l, &job->disk[i].fd);
         if (r < 0) {
-            ha_text_set(job->why, sizeof job->why, "cannot reach the qemu-storage-daemon "
-                        "of disk ", job->disk[i].path, ": ", strerror(-r), NULL);
+            ha_text_set(job->why, sizeof job->why,
+                        "cannot reach the qemu-storage-daemon "
+                        "of disk ",
+                        job->disk[i].path, ": ", strerror(-r), NULL);
         }
     }
     return r;
@@ -264,8 +266,7 @@ int ha_vmmfiles_start(struct ha_local *l)
     job->local_id = l->id;
     job->count = l->disk_count;
     for (unsigned i = 0; i < job->count; i++) {
-        ha_local_disk_path(l, &l->disk[i], job->disk[i].path,
-                           sizeof job->disk[i].path);
+        ha_local_disk_path(l, &l->disk[i], job->disk[i].path, sizeof job->disk[i].path);
         job->disk[i].fd = -1;
         job->disk[i].read_only = l->disk[i].read_only;
         job->disk[i].nbd = conf_disk_is_nbd(&l->disk[i]);

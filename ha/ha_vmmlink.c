@@ -188,8 +188,7 @@ static void put_disks(struct command *c, struct ha_local *l)
                  conf_disk_is_nbd(disk)            ? "nbd"
                  : disk->format == CONF_DISK_QCOW2 ? "qcow2"
                                                    : "path",
-                 path,
-                 disk->serial[0] != '\0' ? ",serial=" : "", disk->serial,
+                 path, disk->serial[0] != '\0' ? ",serial=" : "", disk->serial,
                  disk->read_only ? ",readonly" : "");
         put_limits(value, sizeof value, "bps", disk->bps, "iops", disk->iops);
         if (disk->on_error == CONF_DISK_PAUSE || disk->on_error == CONF_DISK_STOP) {
@@ -386,8 +385,8 @@ void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count)
     Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
     int fds[VM_DISKS_MAX + 1];
 
-    m.kind = l->thawing ? GEMEL__VMM_REQUEST__KIND__THAW
-                        : GEMEL__VMM_REQUEST__KIND__START;
+    m.kind =
+        l->thawing ? GEMEL__VMM_REQUEST__KIND__THAW : GEMEL__VMM_REQUEST__KIND__START;
     m.disk_count = count;
     m.restore = l->resume && !l->thawing;
     if (count > 0) {

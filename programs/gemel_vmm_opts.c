@@ -257,8 +257,8 @@ static bool disk_place(const char *text, struct engine_disk_conf *disk, int *ret
         if (disk->path[0]) {
             *ret_r = wrong("--disk: give one of path=, nbd=, qcow2=");
         } else if (!text_copy(disk->path, sizeof disk->path, text + len)) {
-            *ret_r = wrong("--disk: the path is longer than %zu bytes",
-                           sizeof disk->path - 1);
+            *ret_r =
+                wrong("--disk: the path is longer than %zu bytes", sizeof disk->path - 1);
         }
         disk->kind = (enum disk_kind)i;
         return true;
@@ -294,9 +294,10 @@ static int parse_disk(struct engine_conf *conf, char *text)
         } else if (strncmp(t, "iops=", 5) == 0) {
             r = parse_count("disk iops", t + 5, &disk.requests_per_s);
         } else {
-            return wrong("--disk: unknown part '%s'; known are path=, nbd=, qcow2=, serial=, "
-                         "readonly, on-error=, bps=, iops=",
-                         t);
+            return wrong(
+                "--disk: unknown part '%s'; known are path=, nbd=, qcow2=, serial=, "
+                "readonly, on-error=, bps=, iops=",
+                t);
         }
     }
     if (r < 0) {

@@ -325,7 +325,8 @@ static uint32_t check_request(const struct disk *d, const struct blk_request *rq
         return 0;
     }
     if (rq->len == 0 || rq->len % SECTOR_LEN || rq->len > REQUEST_LEN_MAX ||
-        rq->sector > d->conf.sectors || rq->len / SECTOR_LEN > d->conf.sectors - rq->sector) {
+        rq->sector > d->conf.sectors ||
+        rq->len / SECTOR_LEN > d->conf.sectors - rq->sector) {
         return EINVAL;
     }
     return 0;
@@ -357,7 +358,8 @@ void blk_nbd_submit(struct blk_nbd *blk, unsigned disk, const struct blk_request
     struct job *job;
     uint32_t status;
 
-    BUG_ON(disk >= VM_DISKS_MAX || rq->op < REQUEST_READ || rq->op > REQUEST_WRITE_ZEROES);
+    BUG_ON(disk >= VM_DISKS_MAX || rq->op < REQUEST_READ ||
+           rq->op > REQUEST_WRITE_ZEROES);
     job = new_job(blk, disk, rq);
     status = check_request(&blk->disk[disk], rq);
     if (status == 0 && rq->op == REQUEST_READ) {
@@ -434,8 +436,7 @@ bool blk_nbd_unpushed(const struct blk_nbd *blk)
 
 static void ask_flush(struct blk_nbd *blk, unsigned disk)
 {
-    struct job *job =
-        new_job(blk, disk, &(struct blk_request){.op = REQUEST_FLUSH});
+    struct job *job = new_job(blk, disk, &(struct blk_request){.op = REQUEST_FLUSH});
 
     job->internal = true;
     blk->disk[disk].flush_asked = true;
@@ -540,10 +541,10 @@ static void look_at_sockets(struct blk_nbd *blk)
         const struct disk *d = &blk->disk[i];
 
         if (d->nbd) {
-            fds[count] = (struct pollfd){
-                .fd = nbd_lib.aio_get_fd(d->nbd),
-                .events = (short)((d->events & EPOLLIN ? POLLIN : 0) |
-                                  (d->events & EPOLLOUT ? POLLOUT : 0))};
+            fds[count] =
+                (struct pollfd){.fd = nbd_lib.aio_get_fd(d->nbd),
+                                .events = (short)((d->events & EPOLLIN ? POLLIN : 0) |
+                                                  (d->events & EPOLLOUT ? POLLOUT : 0))};
             of[count++] = i;
         }
     }

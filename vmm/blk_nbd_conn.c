@@ -10,10 +10,10 @@
 #include "base/nbd_uri.h"
 #include "base/units.h"
 
-#define SECTOR_LEN  512u
-#define CHUNK_MAX   (32u * 1024 * 1024) /* every server takes so much (NBD spec) */
-#define STEP_MS     1000
-#define CONNECT_MS  5000
+#define SECTOR_LEN 512u
+#define CHUNK_MAX  (32u * 1024 * 1024) /* every server takes so much (NBD spec) */
+#define STEP_MS    1000
+#define CONNECT_MS 5000
 
 static bool is_over(struct nbd_handle *nbd)
 {
@@ -185,9 +185,10 @@ static int ask_info(struct nbd_handle *nbd, const char *name, struct vmm_error *
         return vmm_fail(err, r, "disk %s: the server does not tell of this export: %s",
                         name, strerror(answer.error));
     }
-    return r < 0 ? vmm_fail(err, r, "disk %s: the server does not tell of this export: %s",
-                            name, why_text(r))
-                 : 0;
+    return r < 0
+               ? vmm_fail(err, r, "disk %s: the server does not tell of this export: %s",
+                          name, why_text(r))
+               : 0;
 }
 
 int blk_nbd_look(const char *text, bool read_only, struct blk_nbd_traits *ret_traits,

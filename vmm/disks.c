@@ -259,8 +259,7 @@ void disks_sync(struct disks *disks)
 
 unsigned disks_in_flight(const struct disks *disks)
 {
-    return blk_in_flight(disks->uring) +
-           (disks->nbd ? blk_nbd_in_flight(disks->nbd) : 0);
+    return blk_in_flight(disks->uring) + (disks->nbd ? blk_nbd_in_flight(disks->nbd) : 0);
 }
 
 bool disks_flush_failed(const struct disks *disks)

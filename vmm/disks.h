@@ -27,7 +27,7 @@ struct disk_desc {
     enum disk_kind kind;
     const char *path; /* must outlive the disks */
     bool read_only;
-    bool keep;      /* connections may be replaced: see blk_nbd.h */
+    bool keep; /* connections may be replaced: see blk_nbd.h */
     struct blk_disk_info info;
     char export_name[256]; /* of DISK_NBD, by disks_look */
 };

@@ -391,7 +391,8 @@ static int io_wait(struct engine *e, struct epoll_event *events)
 {
     int n = epoll_wait(
         e->epoll_fd, events, EPOLL_EVENTS_MAX,
-        disks_reapable(e->disks) || engine_keys_wanted(e) || e->entropy_wanted > 0 ? 0 : -1);
+        disks_reapable(e->disks) || engine_keys_wanted(e) || e->entropy_wanted > 0 ? 0
+                                                                                   : -1);
     uint64_t count;
 
     for (int i = 0; i < n; i++) {

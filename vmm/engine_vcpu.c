@@ -285,8 +285,8 @@ static bool disk_trouble(struct engine *e, unsigned disk,
     char reason[REASON_LEN_MAX + 1];
     const char *lost = disks_lost(e->disks, disk);
     bool again = request->op != REQUEST_FLUSH || disks_may_flush_again(e->disks, disk);
-    bool pause = conf->on_error == ENGINE_DISK_PAUSE && again &&
-                 e->held_count < ENGINE_HELD_MAX;
+    bool pause =
+        conf->on_error == ENGINE_DISK_PAUSE && again && e->held_count < ENGINE_HELD_MAX;
 
     if (!is_trouble(status) || (!pause && conf->on_error != ENGINE_DISK_STOP)) {
         return false;
@@ -755,7 +755,8 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
         default:
             engine_idle_work(e);
             engine_wait(e, UINT64_MAX);
-            (void)disks_reap(e->disks, engine_on_blk_done, e); /* a connection that ends */
+            (void)disks_reap(e->disks, engine_on_blk_done,
+                             e); /* a connection that ends */
             break;
         }
     }

@@ -401,7 +401,7 @@ static bool takes_files(const Gemel__VmmRequest *rq)
  * are not those that it announces (a boot instead of the restore that was asked for would
  * ruin what is on the disks). */
 static bool take_files(struct conn *c, const Gemel__VmmRequest *rq, const int *fds,
-                             size_t count)
+                       size_t count)
 {
     size_t disks = rq->disk_count;
 

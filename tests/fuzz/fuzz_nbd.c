@@ -14,7 +14,8 @@
 #define REQUESTS 4
 #define ROUNDS   64
 
-/* Hello, and answers to STRUCTURED_REPLY (unknown) and GO (1 MiB; flush, trim, zeroes). */
+/* Hello, and answers to STRUCTURED_REPLY (unknown) and GO (1 MiB; flush, trim, zeroes).
+ */
 static const uint8_t good[] =
     "NBDMAGICIHAVEOPT\0\3"
     "\0\3\xe8\x89\x04\x55\x65\xa9\0\0\0\x08\x80\0\0\1\0\0\0\0"

@@ -56,8 +56,17 @@ check "its storage daemon is killed" lab $L exec "$node" -- pkill -KILL -x qemu-
 check "the VM pauses, gets another, and answers again" wait_for 30 answers_again $L 3
 check "on the same node" vm_runs_on $L "$node" "$node"
 
+check "a snapshot is taken while it runs" gemel_at $L "$node" vm snapshot web1 s1 --timeout 60s
+check "and the guest goes on" wait_for 30 answers_again $L 4
+check "the copy is whole" qemu-img check -q "$(vm_shared $L)/web1/snapshots/s1/disk0.qcow2"
+check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
+check "the daemon is gone" daemon_is_gone "$node"
+check "resume, on another node" gemel_at $L "$node" vm resume web1 --node "$(another "$node")" --timeout 60s
+check "the guest goes on there" wait_for 30 answers_again $L 5
+node=$(vm_node $L "$node")
+
 check "gemel-vmm is killed" lab $L exec "$node" -- pkill -KILL -x gemel-vmm
-check "the VM runs again" wait_for 30 answers_again $L 4
+check "the VM runs again" wait_for 30 answers_again $L 6
 check "the VM is killed" gemel_at $L "$node" vm kill web1 --yes --timeout 30s
 check "no daemon is left" daemon_is_gone "$node"
 check "no oracle complains" witness_end $L

@@ -36,11 +36,16 @@ static const struct {
     uint8_t value;
     const char *why;
 } bad[] = {
-    {0, 'X', "is not a qcow2 image"},     {7, 1, "is of another version"},
-    {7, 4, "is of another version"},      {15, 1, "has a backing file"},
-    {35, 1, "is encrypted"},              {79, 2, "is marked as corrupt"},
-    {79, 4, "has its data in another"},   {28, 0, "has a virtual size"},
-    {31, 1, "has a virtual size"},        {24, 0x80, "has a virtual size"},
+    {0, 'X', "is not a qcow2 image"},
+    {7, 1, "is of another version"},
+    {7, 4, "is of another version"},
+    {15, 1, "has a backing file"},
+    {35, 1, "is encrypted"},
+    {79, 2, "is marked as corrupt"},
+    {79, 4, "has its data in another"},
+    {28, 0, "has a virtual size"},
+    {31, 1, "has a virtual size"},
+    {24, 0x80, "has a virtual size"},
 };
 
 START_TEST(bad_ones)

@@ -57,9 +57,9 @@ static void wait_all(void)
 
 static void submit(enum request_op op, uint64_t sector, uint32_t len, const uint8_t *data)
 {
-    blk_nbd_submit(blk, DISK,
-                   &(struct blk_request){
-                       .op = op, .sector = sector, .len = len, .data = data});
+    blk_nbd_submit(
+        blk, DISK,
+        &(struct blk_request){.op = op, .sector = sector, .len = len, .data = data});
 }
 
 static uint32_t ask(enum request_op op, uint64_t sector, uint32_t len,
@@ -413,8 +413,7 @@ END_TEST
 
 START_TEST(not_a_socket)
 {
-    struct blk_nbd_disk_conf conf = {
-        .name = "d", .export_name = "", .sectors = SECTORS};
+    struct blk_nbd_disk_conf conf = {.name = "d", .export_name = "", .sectors = SECTORS};
 
     good_take(false);
     ck_assert_int_eq(blk_nbd_take(blk, 0, open("/dev/null", O_RDWR), &conf, &err),

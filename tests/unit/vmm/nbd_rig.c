@@ -178,7 +178,8 @@ static bool serve(struct nbd_rig *rig, uint8_t *data)
         return reply(rig, head + 8, rig->error, NULL, 0, NBD_RIG_NONE);
     }
     carry_out(rig, cmd, at, len, data);
-    return reply(rig, head + 8, 0, rig->cached + at, cmd == NBD_RIG_READ ? len : 0, fault);
+    return reply(rig, head + 8, 0, rig->cached + at, cmd == NBD_RIG_READ ? len : 0,
+                 fault);
 }
 
 static void *rig_main(void *arg)

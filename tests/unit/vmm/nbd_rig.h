@@ -25,10 +25,10 @@ enum nbd_rig_fault {
 struct nbd_rig {
     /* Before nbd_rig_start. */
     uint64_t size;
-    uint16_t flags;               /* of transmission */
+    uint16_t flags;                /* of transmission */
     uint32_t block_min, block_max; /* 0: says nothing */
-    enum nbd_rig_fault fault;     /* at request number `fault_at` of kind `fault_cmd` */
-    unsigned fault_cmd, fault_at; /* from 1; fault_at 0: at each */
+    enum nbd_rig_fault fault;      /* at request number `fault_at` of kind `fault_cmd` */
+    unsigned fault_cmd, fault_at;  /* from 1; fault_at 0: at each */
     uint32_t error;
     /* While it runs, and after. */
     uint8_t *durable, *cached; /* size bytes each */
@@ -38,8 +38,14 @@ struct nbd_rig {
     pthread_t thread;
 };
 
-enum { NBD_RIG_READ = 0, NBD_RIG_WRITE, NBD_RIG_DISC, NBD_RIG_FLUSH, NBD_RIG_TRIM,
-       NBD_RIG_ZEROES = 6 };
+enum {
+    NBD_RIG_READ = 0,
+    NBD_RIG_WRITE,
+    NBD_RIG_DISC,
+    NBD_RIG_FLUSH,
+    NBD_RIG_TRIM,
+    NBD_RIG_ZEROES = 6
+};
 
 /* Everything that a disk needs, no fault. */
 void nbd_rig_init(struct nbd_rig *rig);
