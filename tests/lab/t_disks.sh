@@ -13,6 +13,8 @@ image() { echo "$(vm_shared $L)/web1/disk0.qcow2"; }
 
 # The pid of web1's storage daemon on a node; of its gemel-vmm; of the agent
 daemon_on() { lab $L exec "$1" -- pgrep -x qemu-storage-da; }
+answers_now() { grep -c 'answers again' "$LAB_SCRATCH/$L-witness.err"; }
+copy_is_whole() { qemu-img check -q "$(vm_shared $L)"/web1/snapshots/*/disk0.qcow2; }
 daemon_is_up() { [ -n "$(daemon_on "$1")" ]; }
 daemon_is_gone() { [ -z "$(daemon_on "$1")" ]; }
 unprivileged() { # neither root nor able to become it
@@ -39,8 +41,11 @@ check "without privileges" unprivileged "$node"
 
 check "power off" lab $L power "$node" off
 check "the guest answers again" wait_for 30 answers_again $L 1
+dead=$node
 node=$(vm_node $L "$(another "$node")")
 check "with a storage daemon there" daemon_is_up "$node"
+check "power on" lab $L power "$dead" on
+check "the node is a member again" wait_for 40 gemel_at $L "$dead" status
 
 before=$(daemon_on "$node")
 check "the agent is killed" lab $L exec "$node" -- pkill -KILL -x gemeld
@@ -52,21 +57,26 @@ check "the daemon is gone with it" daemon_is_gone "$node"
 check "the VM starts again" gemel_at $L "$node" vm start web1 --timeout 30s
 check "the guest answers again" wait_for 30 answers_again $L 2
 node=$(vm_node $L "$node")
+seen=$(answers_now)
 check "its storage daemon is killed" lab $L exec "$node" -- pkill -KILL -x qemu-storage-da
-check "the VM pauses, gets another, and answers again" wait_for 30 answers_again $L 3
+check "the VM pauses, gets another, and answers again" wait_for 30 answers_again $L $((seen + 1))
 check "on the same node" vm_runs_on $L "$node" "$node"
 
-check "a snapshot is taken while it runs" gemel_at $L "$node" vm snapshot web1 s1 --timeout 60s
-check "and the guest goes on" wait_for 30 answers_again $L 4
-check "the copy is whole" qemu-img check -q "$(vm_shared $L)/web1/snapshots/s1/disk0.qcow2"
+check "a snapshot is taken while it runs" gemel_at $L "$node" vm snapshot web1 --timeout 60s
+check "the copy is whole" copy_is_whole
+check "and the VM goes on" wait_for 30 vm_runs_on $L "$node" "$node"
+check "with a new daemon" wait_for 10 daemon_is_up "$node"
 check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
 check "the daemon is gone" daemon_is_gone "$node"
-check "resume, on another node" gemel_at $L "$node" vm resume web1 --node "$(another "$node")" --timeout 60s
-check "the guest goes on there" wait_for 30 answers_again $L 5
-node=$(vm_node $L "$node")
+seen=$(answers_now)
+check "resume, on another node" gemel_at $L "$node" vm resume web1 --node "$dead" --timeout 60s
+node=$dead
+check "the guest goes on there" wait_for 30 answers_again $L $((seen + 1))
 
+seen=$(answers_now)
 check "gemel-vmm is killed" lab $L exec "$node" -- pkill -KILL -x gemel-vmm
-check "the VM runs again" wait_for 30 answers_again $L 6
+check "the VM runs again" wait_for 30 answers_again $L $((seen + 1))
+node=$(vm_node $L "$node")
 check "the VM is killed" gemel_at $L "$node" vm kill web1 --yes --timeout 30s
 check "no daemon is left" daemon_is_gone "$node"
 check "no oracle complains" witness_end $L
