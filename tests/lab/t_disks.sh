@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A VM on a qcow2 image: it survives its node's power-off, its agent's and its storage daemon's end; the image holds every record.
+# A VM on a qcow2 image, then on a network disk: it survives its node's power-off, its agent's and its server's end; the image holds
+# every record.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/vm.sh"
 lab_begin
 [ -c /dev/kvm ] || { echo "1..0 # SKIP no /dev/kvm"; exit 0; }
-for program in qemu-storage-daemon qemu-img nbdkit; do
+for program in qemu-storage-daemon qemu-img qemu-nbd; do
     command -v $program >/dev/null || { echo "1..0 # SKIP $program is not installed (ci/deps)"; exit 0; }
 done
 L=dk
@@ -79,9 +80,56 @@ check "the VM runs again" wait_for 30 answers_again $L $((seen + 1))
 node=$(vm_node $L "$node")
 check "the VM is killed" gemel_at $L "$node" vm kill web1 --yes --timeout 30s
 check "no daemon is left" daemon_is_gone "$node"
-check "no oracle complains" witness_end $L
 check "the image is whole" qemu-img check -q "$(image)"
-check "it converts" qemu-img convert -O raw "$(image)" "$(vm_shared $L)/web1/disk0.img"
-check "every acknowledged record is in it" disk_is_whole $L
+check "it converts" qemu-img convert -O raw "$(image)" "$LAB_SCRATCH/nbd.img"
+
+# The same records go on on a network disk, outside of the nodes.
+serve() { # its pid is $server
+    "$LAB_BIN" --dir "$LAB_SCRATCH/$L" exec hub -- qemu-nbd --persistent --shared=8 --format=raw --bind=10.77.0.1 --port=10809 \
+        "$LAB_SCRATCH/nbd.img" 2>>"$LAB_SCRATCH/nbd.log" &
+    server=$!
+    wait_for 5 lab $L exec hub -- python3 -c 'import socket; socket.create_connection(("10.77.0.1", 10809))' || cat "$LAB_SCRATCH/nbd.log"
+}
+serve_not() {
+    [ -z "$server" ] || kill -KILL "$server"
+    wait 2>/dev/null "$server"
+    server=
+}
+server=
+trap 'serve_not; lab_cleanup' EXIT
+on_network() {
+    sed -i 's|path: .*, on_error|path: "nbd://10.77.0.1:10809/", on_error|' "$(vm_shared $L)/web1.yaml"
+    gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
+}
+names_it() { gemel_at $L n1 vm show web1 --json | jq -e '.disks == "nbd://10.77.0.1:10809/ (NBD)"'; }
+pauses() { gemel_at $L "$node" events --json | jq -r '.events[].text' | grep -q 'nbd://10.77.0.1:10809/: connection lost: .*the VM is paused'; }
+serve
+check "a network disk instead" on_network
+check "vm show names it" names_it
+seen=$(answers_now)
+check "the VM starts on it" gemel_at $L n1 vm start web1 --timeout 30s
+check "the guest answers again" wait_for 30 answers_again $L $((seen + 1))
+node=$(vm_node $L n1)
+seen=$(answers_now)
+check "power off" lab $L power "$node" off
+check "the guest answers elsewhere" wait_for 30 answers_again $L $((seen + 1))
+node=$(vm_node $L "$(another "$node")")
+serve_not
+sleep 3
+seen=$(answers_now)
+serve
+check "the server was away, and the VM goes on" wait_for 40 answers_again $L $((seen + 1))
+check "on its node" vm_runs_on $L "$node" "$node"
+check "the reason is on record" pauses
+check_rc 1 "no snapshot of a network disk" gemel_at $L "$node" vm snapshot web1 --timeout 30s
+check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
+seen=$(answers_now)
+check "resume" gemel_at $L "$node" vm resume web1 --timeout 60s
+check "the guest goes on" wait_for 30 answers_again $L $((seen + 1))
+check "the VM is stopped" gemel_at $L "$node" vm stop web1 --timeout 30s
+check "no oracle complains" witness_end $L
+serve_not
+check "every acknowledged record is on it" "$builddir/tests/guest/witness" check-disk "$LAB_SCRATCH/nbd.img" \
+    --acked "$(witness_value $L .max_acked)"
 check "down leaves nothing" lab $L down
 tap_end
