@@ -23,7 +23,8 @@ enum save_step {
     SAVE_PREPARE, /* worker: the file to write to */
     SAVE_FREEZE,  /* VMM: until no I/O is in flight */
     SAVE_WRITE,   /* VMM: its state */
-    SAVE_STORAGE, /* its qemu-storage-daemon closes the images: nothing else writes then */
+    SAVE_STORAGE, /* its qemu-storage-daemon closes the images: nothing else writes then
+                   */
     SAVE_FINISH,  /* worker: digest, drain; copies of disks */
     SAVE_COMMIT,  /* worker: rename, release. Cannot be called off */
 };

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "base/units.h"
-#include "nbd_rig.h"
 #include "tests/unit/unit.h"
+#include "tests/unit/vmm/nbd_rig.h"
 #include "vmm/blk_kept.h"
 #include "vmm/blk_nbd.h"
 

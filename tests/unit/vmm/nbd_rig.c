@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd_rig.h"
+#include "tests/unit/vmm/nbd_rig.h"
 
 #include <arpa/inet.h>
 #include <check.h>
