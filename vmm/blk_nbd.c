@@ -14,11 +14,11 @@
 #include "base/limits.h"
 #include "vmm/blk_kept.h"
 #include "vmm/blk_nbd_conn.h"
+#include "vmm/blk_request.h"
 
-#define SECTOR_LEN      512u
-#define REQUEST_LEN_MAX (64u * 1024 * 1024)
-#define REPLAY_MS       30000
-#define WHY_MAX         200
+#define SECTOR_LEN BLK_SECTOR_LEN
+#define REPLAY_MS  30000
+#define WHY_MAX    200
 
 struct job {
     struct job *next; /* queued or answered */
@@ -307,29 +307,11 @@ out:
 /* Requests
  * -------------------------------------------------------------------------------- */
 
-/* 0, or the errno to answer with. Numbers come from the guest. */
 static uint32_t check_request(const struct disk *d, const struct blk_request *rq)
 {
-    bool writes = rq->op != REQUEST_READ && rq->op != REQUEST_FLUSH;
-
-    if (!d->taken) {
-        return ENXIO;
-    }
-    if (writes && d->conf.read_only) {
-        return EROFS;
-    }
-    if (d->flush_failed && rq->op != REQUEST_READ) {
-        return EIO;
-    }
-    if (rq->op == REQUEST_FLUSH) {
-        return 0;
-    }
-    if (rq->len == 0 || rq->len % SECTOR_LEN || rq->len > REQUEST_LEN_MAX ||
-        rq->sector > d->conf.sectors ||
-        rq->len / SECTOR_LEN > d->conf.sectors - rq->sector) {
-        return EINVAL;
-    }
-    return 0;
+    return blk_request_check(rq, &(struct blk_request_limits){d->taken, d->conf.read_only,
+                                                              d->flush_failed,
+                                                              d->conf.sectors});
 }
 
 /* What this server does not know: a DISCARD is advice, a FLUSH of a disk that is only

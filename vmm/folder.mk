@@ -156,7 +156,7 @@ libvmm_io_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(NBD_CFLAGS)
 libvmm_io_la_SOURCES = \
 	vmm/blk_kept.c vmm/blk_kept.h \
 	vmm/blk_nbd.c vmm/blk_nbd.h vmm/blk_nbd_conn.c vmm/blk_nbd_conn.h vmm/blk_nbd_lib.c vmm/blk_nbd_lib.h \
-	vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h \
+	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \

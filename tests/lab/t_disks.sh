@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2154 # builddir is of lib.sh
 # A VM on a qcow2 image, then on a network disk: it survives its node's power-off, its agent's and its server's end; the image holds
 # every record.
 . "$(dirname "$0")/lib.sh"
@@ -55,8 +56,18 @@ check "the daemon is the same" equal "$(daemon_on "$node")" "$before"
 check "the VM is stopped by its power button" gemel_at $L "$node" vm stop web1 --timeout 30s
 check "the daemon is gone with it" daemon_is_gone "$node"
 
+tells_what_is_missing() {
+    gemel_at $L "$node" events --json | jq -r '.events[].text' | grep -q 'web1: .*there is no qemu-storage-daemon on this node; install'
+}
+check "a node without the program" lab $L exec "$node" -- mount --bind /dev/null "$(command -v qemu-storage-daemon)"
+gemel_at $L "$node" vm start web1 --node "$node" --timeout 30s >/dev/null 2>&1
+check "says what is missing" wait_for 10 tells_what_is_missing
+check "the VM runs on another" wait_for 30 vm_is $L "$node" running
+check "really another" not vm_runs_on $L "$node" "$node"
+lab $L exec "$node" -- umount "$(command -v qemu-storage-daemon)"
+check "stop" gemel_at $L "$node" vm stop web1 --timeout 30s
 check "the VM starts again" gemel_at $L "$node" vm start web1 --timeout 30s
-check "the guest answers again" wait_for 30 answers_again $L 2
+check "the guest answers again" wait_for 30 answers_again $L 3
 node=$(vm_node $L "$node")
 seen=$(answers_now)
 check "its storage daemon is killed" lab $L exec "$node" -- pkill -KILL -x qemu-storage-da

@@ -277,6 +277,18 @@ START_TEST(a_flush_that_was_lost_has_failed_where_nothing_is_kept)
 }
 END_TEST
 
+START_TEST(a_break_after_unflushed_writes_is_a_failed_flush)
+{
+    good_take(false);
+    ck_assert_uint_eq(write_one(0, 1), 0);
+    nbd_rig_stop(&rig);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    ck_assert(blk_nbd_flush_failed(blk));
+    good_take(false);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
+}
+END_TEST
+
 START_TEST(what_is_kept_has_a_limit)
 {
     static uint8_t bytes[128 * 1024];
@@ -437,6 +449,7 @@ static Suite *suite(void)
     tcase_add_test(t, a_failed_flush_is_latched);
     tcase_add_test(t, kept_writes_are_written_again);
     tcase_add_test(t, a_flush_that_was_lost_has_failed_where_nothing_is_kept);
+    tcase_add_test(t, a_break_after_unflushed_writes_is_a_failed_flush);
     tcase_add_test(t, what_is_kept_has_a_limit);
     tcase_add_test(t, a_limit_that_is_passed_is_a_failed_flush);
     tcase_add_test(t, sync_flushes_what_was_answered);
