@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <json-c/json.h>
+
 #include "base/os.h"
 #include "base/proto_ctl.h"
 #include "base/worker.h"
@@ -117,6 +119,11 @@ void ha_local_publish(struct ha_local *l, bool gone);
 /* 0 or -errno, which it has logged. A VM that is not on record must not be told START:
  * after an agent restart its process would be taken for gone. */
 int ha_local_save(struct ha_local *l);
+/* Fields of such a record (ha_vmmrecord.c): false, or 0, if it has none of that name. */
+bool ha_record_uuid(json_object *doc, const char *key, struct uuid *ret_uuid);
+uint64_t ha_record_number(json_object *doc, const char *key);
+/* The disks of the process; of the definition, if an older agent wrote the record. */
+void ha_record_disks(struct ha_local *l, json_object *doc);
 /* Ends the task with which it was told to begin; the process goes on. */
 void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text);
 /* The end: releases the claim (stopped, or suspended with l->digest), tells, forgets. */
