@@ -15,6 +15,12 @@ image() { echo "$(vm_shared $L)/web1/disk0.qcow2"; }
 
 # The pid of web1's storage daemon on a node; of its gemel-vmm; of the agent
 daemon_on() { lab $L exec "$1" -- pgrep -x qemu-storage-da; }
+elsewhere() { # THAN: it runs on another node
+    local now
+    now=$(vm_node $L "$(another "$1")")
+    vm_is $L "$(another "$1")" running && [ -n "$now" ] && [ "$now" != "$1" ]
+}
+another_daemon() { daemon_is_up "$1" && not equal "$(daemon_on "$1")" "$2"; }
 answers_now() { grep -c 'answers again' "$LAB_SCRATCH/$L-witness.err"; }
 copy_is_whole() { qemu-img check -q "$(vm_shared $L)"/web1/snapshots/*/disk0.qcow2; }
 daemon_is_up() { [ -n "$(daemon_on "$1")" ]; }
@@ -43,6 +49,7 @@ check "without privileges" unprivileged "$node"
 
 check "power off" lab $L power "$node" off
 check "the guest answers again" wait_for 30 answers_again $L 1
+check "elsewhere" wait_for 30 elsewhere "$node"
 dead=$node
 node=$(vm_node $L "$(another "$node")")
 check "with a storage daemon there" daemon_is_up "$node"
@@ -62,17 +69,17 @@ tells_what_is_missing() {
 check "a node without the program" lab $L exec "$node" -- mount --bind /dev/null "$(command -v qemu-storage-daemon)"
 gemel_at $L "$node" vm start web1 --node "$node" --timeout 30s >/dev/null 2>&1
 check "says what is missing" wait_for 10 tells_what_is_missing
-check "the VM runs on another" wait_for 30 vm_is $L "$node" running
-check "really another" not vm_runs_on $L "$node" "$node"
+check "the VM runs on another" wait_for 30 elsewhere "$node"
 lab $L exec "$node" -- umount "$(command -v qemu-storage-daemon)"
 check "stop" gemel_at $L "$node" vm stop web1 --timeout 30s
 check "the VM starts again" gemel_at $L "$node" vm start web1 --timeout 30s
 check "the guest answers again" wait_for 30 answers_again $L 3
 node=$(vm_node $L "$node")
-seen=$(answers_now)
+seen=$(answers_now) before=$(daemon_on "$node")
 check "its storage daemon is killed" lab $L exec "$node" -- pkill -KILL -x qemu-storage-da
 check "the VM pauses, gets another, and answers again" wait_for 30 answers_again $L $((seen + 1))
-check "on the same node" vm_runs_on $L "$node" "$node"
+check "another one" wait_for 30 another_daemon "$node" "$before"
+check "on the same node" wait_for 30 vm_runs_on $L "$node" "$node"
 
 check "a snapshot is taken while it runs" gemel_at $L "$node" vm snapshot web1 --timeout 60s
 check "the copy is whole" copy_is_whole
@@ -123,14 +130,15 @@ check "the guest answers again" wait_for 30 answers_again $L $((seen + 1))
 node=$(vm_node $L n1)
 seen=$(answers_now)
 check "power off" lab $L power "$node" off
-check "the guest answers elsewhere" wait_for 30 answers_again $L $((seen + 1))
+check "the guest answers again" wait_for 30 answers_again $L $((seen + 1))
+check "elsewhere" wait_for 30 elsewhere "$node"
 node=$(vm_node $L "$(another "$node")")
 serve_not
 sleep 3
 seen=$(answers_now)
 serve
 check "the server was away, and the VM goes on" wait_for 40 answers_again $L $((seen + 1))
-check "on its node" vm_runs_on $L "$node" "$node"
+check "on its node" wait_for 30 vm_runs_on $L "$node" "$node"
 check "the reason is on record" pauses
 check_rc 1 "no snapshot of a network disk" gemel_at $L "$node" vm snapshot web1 --timeout 30s
 check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
