@@ -437,6 +437,11 @@ void blk_nbd_sync(struct blk_nbd *blk)
     }
 }
 
+bool blk_nbd_latched(const struct blk_nbd *blk, unsigned disk)
+{
+    return blk->disk[disk].flush_failed;
+}
+
 bool blk_nbd_may_flush_again(const struct blk_nbd *blk, unsigned disk)
 {
     const struct disk *d = &blk->disk[disk];

@@ -54,5 +54,7 @@ bool blk_nbd_flush_failed(const struct blk_nbd *blk);
 int blk_nbd_poll_fd(const struct blk_nbd *blk); /* readable: reap */
 /* Why the disk is without a connection; NULL: it has one. */
 const char *blk_nbd_lost(const struct blk_nbd *blk, unsigned disk);
+/* A FLUSH of it has failed: no thaw helps. */
+bool blk_nbd_latched(const struct blk_nbd *blk, unsigned disk);
 /* This FLUSH may be sent again once there is a connection. */
 bool blk_nbd_may_flush_again(const struct blk_nbd *blk, unsigned disk);

@@ -597,6 +597,11 @@ bool blk_flush_failed(const struct blk_uring *blk)
     return atomic_load(&blk->flush_failed);
 }
 
+bool blk_disk_latched(const struct blk_uring *blk, unsigned disk)
+{
+    return blk->disk[disk].flush_failed;
+}
+
 int blk_ring_fd(const struct blk_uring *blk)
 {
     return blk->ring.ring_fd;

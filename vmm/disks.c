@@ -294,6 +294,12 @@ const char *disks_lost(const struct disks *disks, unsigned disk)
     return disks->on_nbd[disk] ? blk_nbd_lost(disks->nbd, disk) : NULL;
 }
 
+bool disks_latched(const struct disks *disks, unsigned disk)
+{
+    return disks->on_nbd[disk] ? blk_nbd_latched(disks->nbd, disk)
+                               : blk_disk_latched(disks->uring, disk);
+}
+
 bool disks_may_flush_again(const struct disks *disks, unsigned disk)
 {
     return disks->on_nbd[disk] && blk_nbd_may_flush_again(disks->nbd, disk);

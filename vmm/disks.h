@@ -64,4 +64,6 @@ int disks_event_fd(const struct disks *disks);
 void disks_event_clear(struct disks *disks);
 /* Why it is without a connection; NULL: it has one, or is no network disk. */
 const char *disks_lost(const struct disks *disks, unsigned disk);
+/* A FLUSH of it has failed: what it refuses since then is not to be tried again. */
+bool disks_latched(const struct disks *disks, unsigned disk);
 bool disks_may_flush_again(const struct disks *disks, unsigned disk);

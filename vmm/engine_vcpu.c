@@ -284,7 +284,8 @@ static bool disk_trouble(struct engine *e, unsigned disk,
     const struct engine_disk_conf *conf = &e->conf.disk[disk];
     char reason[REASON_LEN_MAX + 1];
     const char *lost = disks_lost(e->disks, disk);
-    bool again = request->op != REQUEST_FLUSH || disks_may_flush_again(e->disks, disk);
+    bool again = request->op == REQUEST_FLUSH ? disks_may_flush_again(e->disks, disk)
+                                              : !disks_latched(e->disks, disk);
     bool pause =
         conf->on_error == ENGINE_DISK_PAUSE && again && e->held_count < ENGINE_HELD_MAX;
 
@@ -680,7 +681,8 @@ bool engine_reconnect(struct engine *e)
     bool good = true;
 
     for (unsigned i = 0; i < e->conf.disk_count; i++) {
-        good = reconnect_disk(e, i) && good;
+        /* It writes: not past a lease. */
+        good = engine_may_run(e) && reconnect_disk(e, i) && good;
     }
     return good;
 }

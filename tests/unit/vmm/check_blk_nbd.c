@@ -211,6 +211,7 @@ START_TEST(a_failed_flush_is_latched)
     ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
     ck_assert(blk_nbd_flush_failed(blk));
     ck_assert(!blk_nbd_may_flush_again(blk, DISK));
+    ck_assert(blk_nbd_latched(blk, DISK) && !blk_nbd_latched(blk, DISK + 1));
     ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
     ck_assert_uint_eq(write_one(0, 1), EIO);
     ck_assert_uint_eq(rig.count[NBD_RIG_FLUSH], 1); /* never asked again */
