@@ -9,6 +9,7 @@ libbase_core_la_SOURCES = \
 	base/bytes.c base/bytes.h \
 	base/crc32c.c base/crc32c.h \
 	base/frame.c base/frame.h \
+	base/nbd_uri.c base/nbd_uri.h base/qcow2_head.c base/qcow2_head.h \
 	base/state_io.c base/state_io.h \
 	base/text.c base/text.h \
 	base/uuid.c base/uuid.h
@@ -18,6 +19,7 @@ libbase_io_la_SOURCES = \
 	base/cli_send.c base/cli_send.h \
 	base/bug.c \
 	base/log.h base/log_qb.c \
+	base/nbd_connect.c \
 	base/loop.h base/loop_qb.c \
 	base/os.h base/os_file.c base/os_proc.c base/os_sock.c base/os_wall.c \
 	base/cli_wire.h base/worker.c base/worker.h \
@@ -65,6 +67,16 @@ UNIT_TESTS += tests/unit/base/check_frame
 tests_unit_base_check_frame_SOURCES = tests/unit/base/check_frame.c $(BASE_UNIT_COMMON)
 tests_unit_base_check_frame_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_base_check_frame_LDADD = $(BASE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/base/check_nbd_uri
+tests_unit_base_check_nbd_uri_SOURCES = tests/unit/base/check_nbd_uri.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_nbd_uri_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_nbd_uri_LDADD = $(BASE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/base/check_qcow2_head
+tests_unit_base_check_qcow2_head_SOURCES = tests/unit/base/check_qcow2_head.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_qcow2_head_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_qcow2_head_LDADD = $(BASE_UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/base/check_log_qb
 tests_unit_base_check_log_qb_SOURCES = tests/unit/base/check_log_qb.c $(BASE_UNIT_COMMON)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/nbd_uri.h"
 #include "base/uuid.h"
 #include "cluster-conf/conf_bind.h"
 #include "cluster-conf/conf_scalar.h"
@@ -311,11 +312,39 @@ static int check_boot(const struct conf_vm *vm, struct conf_error *ret_error)
     return 0;
 }
 
+static int check_disk_place(const struct conf_disk *disk, size_t i,
+                            struct conf_error *ret_error)
+{
+    struct nbd_uri uri;
+    const char *why;
+
+    if (strstr(disk->path, "://") == NULL) {
+        return 0;
+    }
+    why = nbd_uri_parse(disk->path, &uri);
+    if (why != NULL) {
+        return refuse(ret_error, "disks", i, "path", why);
+    }
+    if (strchr(disk->path, ',') != NULL) {
+        return refuse(ret_error, "disks", i, "path", "write %2C for a comma in a URI");
+    }
+    if (disk->format == CONF_DISK_QCOW2) {
+        return refuse(ret_error, "disks", i, "format",
+                      "is raw for a network disk: its server knows what is behind it; "
+                      "remove it");
+    }
+    return 0;
+}
+
 static int check_disks(const struct conf_vm *vm, struct conf_error *ret_error)
 {
     for (size_t i = 0; i < vm->disk_count; i++) {
         const struct conf_disk *a = &vm->disk[i];
+        int r = check_disk_place(a, i, ret_error);
 
+        if (r < 0) {
+            return r;
+        }
         for (size_t j = 0; j < i; j++) {
             const struct conf_disk *b = &vm->disk[j];
 
@@ -488,8 +517,8 @@ static int check_disks_against(const struct conf_vm *vm, const struct conf_vm *o
         for (size_t j = 0; j < other->disk_count; j++) {
             const struct conf_disk *a = &vm->disk[i], *b = &other->disk[j];
 
-            if (a->path[0] == '/' && strcmp(a->path, b->path) == 0 &&
-                (!a->read_only || !b->read_only)) {
+            if ((a->path[0] == '/' || conf_disk_is_nbd(a)) &&
+                strcmp(a->path, b->path) == 0 && (!a->read_only || !b->read_only)) {
                 struct conf_text what = wrong(ret_error, "disks", i, "path");
 
                 conf_text_strs(&what, a->path, " is also a disk of VM ", other->name,

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/qcow2_head.h"
 #include "cluster-conf/conf_bind.h"
 #include "cluster-conf/conf_load.h"
 #include "cluster-conf/conf_text.h"
@@ -22,9 +23,23 @@ static int refuse(const char *key, const char *path, const char *why, const char
     return -EINVAL;
 }
 
-static int check_file(const char *key, const char *path, const char *dir,
-                      const char *name, bool disk, struct conf_error *ret_error)
+enum file_kind { KIND_OTHER = 0, KIND_RAW, KIND_QCOW2 };
+
+/* NULL, or what is wrong with this image. */
+static const char *check_qcow2(int fd)
 {
+    uint8_t head[QCOW2_HEAD_LEN];
+    uint64_t bytes;
+    ssize_t n = pread(fd, head, sizeof head, 0);
+
+    return n < 0 ? "cannot be read; look after its file system"
+                 : qcow2_head_check(head, (size_t)n, &bytes);
+}
+
+static int check_file(const char *key, const char *path, const char *dir,
+                      const char *name, enum file_kind kind, struct conf_error *ret_error)
+{
+    bool disk = kind != KIND_OTHER;
     char full_buf[PATH_LEN_MAX * 2];
     struct conf_text full = conf_text_make(full_buf, sizeof full_buf);
     struct stat st;
@@ -50,9 +65,13 @@ static int check_file(const char *key, const char *path, const char *dir,
     } else if (st.st_size == 0) {
         why = "is empty";
         remedy = disk ? "give it a size (truncate -s 10G FILE)" : "install it again";
-    } else if (disk && st.st_size % 512 != 0) {
+    } else if (kind == KIND_RAW && st.st_size % 512 != 0) {
         why = "is not a multiple of 512 bytes long";
-        remedy = "raw images only: convert it (qemu-img convert -O raw)";
+        remedy = "it is no raw image: convert it (qemu-img convert -O raw), or write "
+                 "format: qcow2 if it is one";
+    } else if (kind == KIND_QCOW2) {
+        why = check_qcow2(fd);
+        remedy = "see doc/operator-guide.md, Disks";
     }
     if (fd >= 0) {
         close(fd);
@@ -91,7 +110,8 @@ static int check_boot_files(const struct conf_vm *vm, const char *vmroot,
 
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(file); i++) {
         if (file[i].path[0] != '\0') {
-            r = check_file(file[i].key, file[i].path, vmroot, vm->name, false, ret_error);
+            r = check_file(file[i].key, file[i].path, vmroot, vm->name, KIND_OTHER,
+                           ret_error);
         }
     }
     return r;
@@ -107,6 +127,9 @@ int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot,
         char key_buf[32];
         struct conf_text key = conf_text_make(key_buf, sizeof key_buf);
 
+        if (conf_disk_is_nbd(&vm->disk[i])) {
+            continue; /* whether its server is there shows at the start */
+        }
         conf_text_str(&key, "disks[");
         conf_text_u64(&key, i);
         conf_text_str(&key, "].path");
@@ -114,7 +137,9 @@ int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot,
                 ? refuse(key_buf, vm->disk[i].path, "lies in the directory of another VM",
                          "move it into this VM's own, or out of the directory of VMs",
                          ret_error)
-                : check_file(key_buf, vm->disk[i].path, vmroot, vm->name, true,
+                : check_file(key_buf, vm->disk[i].path, vmroot, vm->name,
+                             vm->disk[i].format == CONF_DISK_QCOW2 ? KIND_QCOW2
+                                                                   : KIND_RAW,
                              ret_error);
     }
     return r;

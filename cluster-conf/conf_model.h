@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/limits.h"
 #include "base/units.h"
@@ -87,14 +88,23 @@ struct conf_cluster {
 /* What EIO and ENOSPC of a disk lead to. */
 enum conf_disk_error { CONF_DISK_REPORT = 1, CONF_DISK_PAUSE, CONF_DISK_STOP };
 
+enum conf_disk_format { CONF_DISK_RAW = 1, CONF_DISK_QCOW2 };
+
 struct conf_disk {
-    char path[PATH_LEN_MAX]; /* relative to the VM directory, or absolute */
+    char path[PATH_LEN_MAX]; /* relative to the VM directory, or absolute, or a URI */
+    enum conf_disk_format format;
     char serial[21];
     bool read_only;
     enum conf_disk_error on_error;
     uint64_t bps; /* bytes per second; 0: no limit */
     uint32_t iops;
 };
+
+/* In a checked definition. */
+static inline bool conf_disk_is_nbd(const struct conf_disk *disk)
+{
+    return strstr(disk->path, "://") != NULL;
+}
 
 struct conf_nic {
     uint8_t mac[6];

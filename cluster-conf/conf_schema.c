@@ -193,16 +193,24 @@ static const struct conf_word disk_error_words[] = {{"report", CONF_DISK_REPORT}
                                                     {"stop", CONF_DISK_STOP},
                                                     {NULL, 0}};
 
+static const struct conf_word disk_format_words[] = {
+    {"raw", CONF_DISK_RAW}, {"qcow2", CONF_DISK_QCOW2}, {NULL, 0}};
+
 static const struct conf_field disk_fields[] = {
     {"path", CONF_TYPE_PATH, true, AT(struct conf_disk, path), .example = "disk0.img",
-     .help = "raw image or block device; relative to the VM's directory, or absolute"},
+     .help = "image or block device, relative to the VM's directory or absolute; or a "
+             "network disk: nbd://ADDRESS:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH"},
+    {"format", CONF_TYPE_ENUM, false, AT(struct conf_disk, format),
+     .words = disk_format_words, .fallback = "raw",
+     .help = "qcow2: each node runs a qemu-storage-daemon for it"},
     {"serial", CONF_TYPE_NAME, false, AT(struct conf_disk, serial), .example = "d0",
      .help = "what the guest reads as serial number, at most 20 bytes"},
     {"read_only", CONF_TYPE_BOOL, false, AT(struct conf_disk, read_only),
      .fallback = "false", .help = "the guest may not write"},
     {"on_error", CONF_TYPE_ENUM, false, AT(struct conf_disk, on_error),
      .words = disk_error_words, .fallback = "report",
-     .help = "EIO, ENOSPC: report to the guest, pause the VM (thaw tries again), or stop "
+     .help = "EIO, ENOSPC, lost connection: report to the guest, pause the VM (thaw "
+             "tries again), or stop "
              "it; a failed flush is never tried again"},
     {"bps", CONF_TYPE_SIZE, false, AT(struct conf_disk, bps), .max = TIB,
      .example = "100MiB", .help = "bytes per second; default: no limit"},

@@ -28,11 +28,13 @@ libha_io_la_SOURCES = \
 	ha/ha_json.c \
 	ha/ha_fencelink.c ha/ha_fencelink.h \
 	ha/ha_snapshot.c ha/ha_snapshot.h \
+	ha/ha_storage.c ha/ha_storage.h \
 	ha/ha_store.c ha/ha_store.h \
 	ha/ha_vmdir.c ha/ha_vmdir.h \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \
 	ha/ha_vmmfiles.c \
 	ha/ha_vmmlink.c \
+	ha/ha_vmmrecord.c \
 	ha/ha_vmmsave.c
 libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
 $(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h

@@ -252,7 +252,7 @@ static int copy_disks(struct ha_copies *c, const char *to_dir, char *why)
         const struct conf_disk *disk = &c->conf.disk[i];
         struct path from = join(c->snapshot.dir, disk->path);
 
-        if (disk->path[0] == '/') {
+        if (disk->path[0] == '/' || conf_disk_is_nbd(disk)) {
             continue; /* read only, or it was refused: shared */
         }
         if (c->snapshot.id[0] != '\0' && !disk->read_only) {

@@ -411,6 +411,26 @@ char *ha_json_vms(struct ha_daemon *d)
     return finish(o);
 }
 
+/* Each disk, and what serves it. */
+static void put_disks(json_object *o, const struct conf_vm *conf)
+{
+    char text[VM_DISKS_MAX * (PATH_LEN_MAX + 64)] = "";
+
+    for (unsigned i = 0; conf != NULL && i < conf->disk_count; i++) {
+        const struct conf_disk *disk = &conf->disk[i];
+
+        ha_text_add(text, sizeof text, i > 0 ? ", " : "");
+        ha_text_add(text, sizeof text, disk->path);
+        ha_text_add(text, sizeof text,
+                    conf_disk_is_nbd(disk)            ? " (NBD)"
+                    : disk->format == CONF_DISK_QCOW2 ? " (qcow2, by qemu-storage-daemon)"
+                                                      : " (raw)");
+    }
+    if (text[0] != '\0') {
+        put_str(o, "disks", text);
+    }
+}
+
 char *ha_json_vm(struct ha_daemon *d, const char *name)
 {
     const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
@@ -427,6 +447,7 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
     snprintf(claim, sizeof claim, "owner.%" PRIu64 ": %s, instance %s", vm->epoch,
              node_name(d, vm->owner), instance);
     put_str(o, "claim", vm->epoch != 0 ? claim : "-");
+    put_disks(o, vm->conf);
     agent = d->vmm != NULL ? ha_vmm_guest_agent(d->vmm, vm->uuid) : NULL;
     if (agent != NULL) {
         put_str(o, "guest_agent", agent);

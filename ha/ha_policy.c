@@ -265,7 +265,9 @@ static void owner_present(struct decision *d, unsigned index)
         break;
     case HA_VM_FROZEN:
         set_vm(d, index, HA_VM_STARTING, vm->owner, false, true,
-               "its node is back in a quorate view: thawing by the next claim");
+               strstr(vm->reason, "the VM is paused") != NULL
+                   ? vm->reason /* a disk of it: until that is back */
+                   : "its node is back in a quorate view: thawing by the next claim");
         break;
     case HA_VM_RUNNING:
     case HA_VM_STOPPING:

@@ -95,6 +95,12 @@ bool ha_vmdir_disks_of(const struct conf_vm *conf, struct ha_vmdir_disks *ret_di
         if (disk->read_only) {
             continue;
         }
+        if (conf_disk_is_nbd(disk)) {
+            ha_text_set(why, REASON_LEN_MAX + 1, "its disk ", disk->path,
+                        " is a network disk: its server can copy it, this agent cannot",
+                        NULL);
+            return false;
+        }
         if (disk->path[0] == '/') {
             ha_text_set(why, REASON_LEN_MAX + 1, "its disk ", disk->path,
                         " lies outside of the VM's directory and cannot be copied with "

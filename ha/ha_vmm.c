@@ -19,15 +19,22 @@
 #include "base/os.h"
 #include "base/uuid.h"
 #include "fencing/claim_store.h"
+#include "ha/ha_storage.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmdir.h"
 #include "ha/ha_vmm_priv.h"
 
 #define CLAIM_WORKERS      4
+#define LOCAL_JSON_MAX     (64 * 1024) /* of one VM; paths of 8 disks, escaped */
 #define DISK_WORKERS       4
 #define LINK_TRIES         5
 #define CONNECT_TIMEOUT_NS (10 * NSEC_PER_SEC)
 #define KILL_GRACE_NS      (5 * NSEC_PER_SEC)
+/* A VM that freezes by itself so soon after it was entered waits before its next thaw:
+ * 0.5 s, then twice as long each time, at most 16 s. */
+#define QUICK_FREEZE_NS (10 * NSEC_PER_SEC)
+#define THAW_FIRST_NS   (NSEC_PER_SEC / 2)
+#define THAW_DOUBLINGS  6u
 
 /* Local table
  * ---------------------------------------------------------------------------------- */
@@ -53,13 +60,15 @@ static void local_paths(struct ha_vmm *vmm, struct ha_local *l)
              id);
     snprintf(l->console_path, sizeof l->console_path, "%s/vm/%s.console",
              vmm->node.run_dir, id);
+    snprintf(l->storage_path, sizeof l->storage_path, "%s/vm/%s.nbd", vmm->node.run_dir,
+             id);
     snprintf(l->exit_path, sizeof l->exit_path, "%s/vm/%s.exit", vmm->node.run_dir, id);
 }
 
 void ha_local_disk_path(const struct ha_local *l, const struct conf_disk *disk,
                         char *ret_path, size_t cap)
 {
-    bool absolute = disk->path[0] == '/';
+    bool absolute = disk->path[0] == '/' || conf_disk_is_nbd(disk);
 
     snprintf(ret_path, cap, "%s%s%s", absolute ? "" : l->dir, absolute ? "" : "/",
              disk->path);
@@ -76,7 +85,7 @@ struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *na
     l->vm = vm;
     l->id = ++vmm->next_id;
     l->fd = l->state_fd = -1;
-    l->child.pidfd = -1;
+    l->child.pidfd = l->storage.pidfd = -1;
     ha_text_set(l->name, sizeof l->name, name, NULL);
     local_paths(vmm, l);
     l->next = vmm->head;
@@ -99,7 +108,9 @@ static void local_free(struct ha_local *l)
         loop_fd_del(vmm->loop, l->child.pidfd);
         os_child_close(&l->child);
     }
+    ha_storage_forget(l);
     loop_timer_del(vmm->loop, &l->timer);
+    loop_timer_del(vmm->loop, &l->thaw_timer);
     if (l->state_fd >= 0) {
         close(l->state_fd);
     }
@@ -142,30 +153,6 @@ void ha_local_publish(struct ha_local *l, bool gone)
     }
 }
 
-/* RUN_DIR is a tmpfs: what it holds is gone with this boot, as the processes are. */
-int ha_local_save(struct ha_local *l)
-{
-    char text[1024], vm[UUID_STR_LEN + 1], instance[UUID_STR_LEN + 1],
-        attempt[UUID_STR_LEN + 1];
-    int len, r;
-
-    uuid_format(l->vm, vm);
-    uuid_format(l->instance, instance);
-    uuid_format(l->attempt, attempt);
-    len = snprintf(
-        text, sizeof text,
-        "{\"name\":\"%s\",\"vm\":\"%s\",\"instance\":\"%s\",\"attempt\":\"%s\","
-        "\"epoch\":%" PRIu64 ",\"pid\":%d,\"start_time\":%" PRIu64 ",\"uid\":%u}\n",
-        l->name, vm, instance, attempt, l->epoch, (int)l->child.pid, l->child.start_time,
-        (unsigned)l->uid);
-    r = os_file_replace(l->json_path, text, (size_t)len, 0600);
-    if (r < 0) {
-        log_warn("vm %s: %s: %s; it would not be found again after an agent restart",
-                 l->name, l->json_path, strerror(-r));
-    }
-    return r;
-}
-
 void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text)
 {
     struct ha_vm_report r = {.vm = l->vm,
@@ -189,6 +176,7 @@ void ha_local_running(struct ha_local *l)
     loop_timer_del(l->vmm->loop, &l->timer);
     l->phase = LOCAL_RUNNING;
     l->thawing = false;
+    l->ran_since_ns = loop_now_ns();
     ha_local_save(l);
     ha_local_publish(l, false);
     l->vmm->ops->step(l->vmm->ctx, l->name,
@@ -218,7 +206,10 @@ void ha_local_found(struct ha_local *l)
 
 void ha_local_frozen(struct ha_local *l, const char *why)
 {
+    bool quick = loop_now_ns() - l->ran_since_ns < QUICK_FREEZE_NS;
+
     l->phase = LOCAL_FROZEN;
+    l->quick_freezes = quick && !l->freezing ? l->quick_freezes + 1 : 0;
     l->freezing = false;
     ha_local_publish(l, false);
     ha_local_report(l, HA_OUTCOME_FROZEN, why);
@@ -320,14 +311,10 @@ static void release_done(void *data)
  * its io_uring). */
 void ha_local_disks(const struct ha_local *l, struct ha_disk_list *ret_disks)
 {
-    /* Adopted: what the record says. */
-    const struct conf_vm *conf =
-        l->conf != NULL ? l->conf : l->vmm->ops->conf(l->vmm->ctx, l->vm);
-
     ret_disks->count = 0;
-    for (unsigned i = 0; conf != NULL && i < conf->disk_count; i++) {
-        if (!conf->disk[i].read_only) {
-            ha_local_disk_path(l, &conf->disk[i], ret_disks->path[ret_disks->count++],
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        if (!l->disk[i].read_only && !conf_disk_is_nbd(&l->disk[i])) {
+            ha_local_disk_path(l, &l->disk[i], ret_disks->path[ret_disks->count++],
                                sizeof ret_disks->path[0]);
         }
     }
@@ -347,6 +334,10 @@ void ha_local_gone(struct ha_local *l)
 {
     struct release_job *job;
 
+    if (ha_storage_up(l)) {
+        ha_storage_end(l); /* and comes back here: the instance is both processes */
+        return;
+    }
     if (!l->claim_won || l->discarded || l->released) {
         finish(l);
         return;
@@ -830,7 +821,7 @@ static void enter_if_ready(struct ha_local *l)
                    l->conf != NULL ? l->conf->start_timeout_ms * NSEC_PER_MSEC
                                    : CONNECT_TIMEOUT_NS,
                    start_timer_fn, l, &l->timer);
-    if (l->thawing) {
+    if (l->thawing && !ha_vmmfiles_connects(l)) {
         ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__THAW);
     } else if (ha_vmmfiles_start(l) < 0) {
         ha_local_fail(l, "out of memory");
@@ -872,7 +863,16 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
         return;
     }
     *l->conf = *vm->conf;
+    l->disk_count = l->conf->disk_count;
+    memcpy(l->disk, l->conf->disk, sizeof l->disk);
     ha_local_publish(l, false);
+    if (ha_storage_wanted(l)) {
+        l->storage_uid = ha_vmmfiles_uid(vmm);
+        if (ha_storage_missing() != NULL) {
+            ha_local_fail(l, ha_storage_missing());
+            return;
+        }
+    }
     r = ha_local_save(l);
     /* The claim and the process are made side by side: a VMM that was not told START has
      * opened no disk. */
@@ -896,6 +896,32 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
     ha_vmmlink_connect(l);
 }
 
+static void thaw_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->thaw_timer = 0;
+    if (l->phase == LOCAL_STARTING && l->thawing && !l->stopping && !l->claim_pending &&
+        ha_local_begin_claim(l) < 0) {
+        l->phase = LOCAL_FROZEN;
+    }
+}
+
+/* At once the first time; a VM that freezes again and again, because a disk of it does
+ * not come back, waits longer each time: each thaw is a claim. */
+static void begin_thaw(struct ha_local *l)
+{
+    unsigned n = l->quick_freezes < THAW_DOUBLINGS ? l->quick_freezes : THAW_DOUBLINGS;
+
+    if (n == 0) {
+        thaw_timer_fn(l);
+        return;
+    }
+    loop_timer_del(l->vmm->loop, &l->thaw_timer);
+    loop_timer_add(l->vmm->loop, THAW_FIRST_NS << (n - 1), thaw_timer_fn, l,
+                   &l->thaw_timer);
+}
+
 void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
 {
     struct ha_local *l = ha_local_find(vmm, vm->uuid);
@@ -915,9 +941,7 @@ void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
         l->entered = false;
         l->claim_won = false;
         ha_local_publish(l, false);
-        if (ha_local_begin_claim(l) < 0) {
-            l->phase = LOCAL_FROZEN;
-        }
+        begin_thaw(l);
         return;
     }
     log_warn("vm %s: told to start, but an instance is still here (%s)", vm->name,
@@ -1074,22 +1098,6 @@ bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, si
  * ----------------------------------------------------------------------------------------
  */
 
-static bool get_uuid_field(json_object *doc, const char *key, struct uuid *ret)
-{
-    json_object *value;
-
-    return json_object_object_get_ex(doc, key, &value) &&
-           uuid_parse(json_object_get_string(value), ret);
-}
-
-static uint64_t get_number(json_object *doc, const char *key)
-{
-    json_object *value;
-
-    return json_object_object_get_ex(doc, key, &value) ? json_object_get_uint64(value)
-                                                       : 0;
-}
-
 /* Who is not found again would be held for ended, and started a second time: so what
  * cannot be read, or looked at, stops the agent. */
 static int adopt_one(struct ha_vmm *vmm, json_object *doc)
@@ -1098,17 +1106,18 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
     struct uuid vm, instance, attempt;
     struct os_child child;
     struct ha_local *l;
+    int storage, r;
     pid_t pid;
-    int r;
 
     if (!json_object_object_get_ex(doc, "name", &name) ||
-        !get_uuid_field(doc, "vm", &vm) || !get_uuid_field(doc, "instance", &instance) ||
-        !get_uuid_field(doc, "attempt", &attempt)) {
+        !ha_record_uuid(doc, "vm", &vm) || !ha_record_uuid(doc, "instance", &instance) ||
+        !ha_record_uuid(doc, "attempt", &attempt)) {
         return -EBADMSG;
     }
-    pid = (pid_t)get_number(doc, "pid");
+    pid = (pid_t)ha_record_number(doc, "pid");
     /* No pid: the agent ended before there was a process that it told anything. */
-    r = pid > 0 ? os_child_reopen(pid, get_number(doc, "start_time"), &child) : -ESRCH;
+    r = pid > 0 ? os_child_reopen(pid, ha_record_number(doc, "start_time"), &child)
+                : -ESRCH;
     if (r < 0 && r != -ESRCH) {
         return r;
     }
@@ -1118,14 +1127,21 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
     }
     l->instance = instance;
     l->attempt = attempt;
-    l->epoch = get_number(doc, "epoch");
-    l->uid = (uint32_t)get_number(doc, "uid");
+    l->epoch = ha_record_number(doc, "epoch");
+    l->uid = (uint32_t)ha_record_number(doc, "uid");
+    l->storage_uid = (uint32_t)ha_record_number(doc, "storage_uid");
+    ha_record_disks(l, doc);
+    storage = ha_storage_adopt(l, (int)ha_record_number(doc, "storage_pid"),
+                               ha_record_number(doc, "storage_start_time"));
     /* Its claim is taken for won: if it was not, releasing it changes nothing (the
      * release names the instance). */
     l->claim_won = l->epoch != 0;
     l->adopted = true;
     l->phase = LOCAL_RUNNING;
     ha_local_publish(l, false);
+    if (storage < 0) {
+        return storage;
+    }
     if (r < 0) {
         read_exit_file(l);
         ha_text_set(l->outcome_text, sizeof l->outcome_text,
@@ -1147,7 +1163,7 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
 
 int ha_vmm_adopt(struct ha_vmm *vmm)
 {
-    char path[PATH_LEN_MAX * 2], text[1024];
+    char path[PATH_LEN_MAX * 2], text[LOCAL_JSON_MAX];
     struct dirent *entry;
     int r = 0;
     DIR *dir;

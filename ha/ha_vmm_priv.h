@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <json-c/json.h>
+
 #include "base/os.h"
 #include "base/proto_ctl.h"
 #include "base/worker.h"
@@ -23,6 +25,8 @@ enum save_step {
     SAVE_PREPARE, /* worker: the file to write to */
     SAVE_FREEZE,  /* VMM: until no I/O is in flight */
     SAVE_WRITE,   /* VMM: its state */
+    SAVE_STORAGE, /* its qemu-storage-daemon closes the images: nothing else writes then
+                   */
     SAVE_FINISH,  /* worker: digest, drain; copies of disks */
     SAVE_COMMIT,  /* worker: rename, release. Cannot be called off */
 };
@@ -44,6 +48,8 @@ struct ha_local {
     uint32_t uid; /* user of its process, its alone on this node; 0: ours */
     enum local_phase phase;
     struct conf_vm *conf; /* NULL when adopted */
+    unsigned disk_count;  /* of its process, adopted or not */
+    struct conf_disk disk[VM_DISKS_MAX];
     struct claim claim;
     struct claim_halt halts[1];
     uint32_t halt_count;
@@ -71,6 +77,12 @@ struct ha_local {
     enum ha_vm_outcome outcome;
     char outcome_text[REASON_LEN_MAX + 1];
     struct os_child child;
+    struct os_child storage; /* its qemu-storage-daemon (ha_storage.h); pidfd -1: none */
+    uint32_t storage_uid;    /* as uid */
+    bool storage_ending;
+    loop_timer storage_timer, thaw_timer;
+    uint64_t ran_since_ns;  /* when it was last entered */
+    unsigned quick_freezes; /* how often it then froze again at once */
     int fd;
     uint64_t seq;
     uint32_t lease_ms; /* the last renewal (R6) */
@@ -81,6 +93,7 @@ struct ha_local {
     char dir[PATH_LEN_MAX * 2], json_path[PATH_LEN_MAX * 2],
         socket_path[PATH_LEN_MAX * 2];
     char console_path[PATH_LEN_MAX * 2], exit_path[PATH_LEN_MAX * 2];
+    char storage_path[PATH_LEN_MAX * 2]; /* socket */
     char log_dir[PATH_LEN_MAX * 2];
 };
 
@@ -106,6 +119,11 @@ void ha_local_publish(struct ha_local *l, bool gone);
 /* 0 or -errno, which it has logged. A VM that is not on record must not be told START:
  * after an agent restart its process would be taken for gone. */
 int ha_local_save(struct ha_local *l);
+/* Fields of such a record (ha_vmmrecord.c): false, or 0, if it has none of that name. */
+bool ha_record_uuid(json_object *doc, const char *key, struct uuid *ret_uuid);
+uint64_t ha_record_number(json_object *doc, const char *key);
+/* The disks of the process; of the definition, if an older agent wrote the record. */
+void ha_record_disks(struct ha_local *l, json_object *doc);
 /* Ends the task with which it was told to begin; the process goes on. */
 void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text);
 /* The end: releases the claim (stopped, or suspended with l->digest), tells, forgets. */
@@ -131,7 +149,8 @@ void ha_vmmlink_connect(struct ha_local *l);
 void ha_vmmlink_close(struct ha_local *l);
 void ha_vmmlink_lease(struct ha_local *l, uint32_t lease_ms, uint64_t from_ns);
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind);
-/* START, with the disks and, in a resume, the state (l->state_fd). */
+/* START, with the disks and, in a resume, the state (l->state_fd); or THAW, with new
+ * connections for disks that may have lost theirs. */
 void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count);
 /* SAVE, to this file. */
 void ha_vmmlink_save(struct ha_local *l, int fd);
@@ -142,6 +161,8 @@ void ha_vmmlink_hear(struct ha_local *l);
 void ha_vmmsave_frozen(struct ha_local *l);
 void ha_vmmsave_saved(struct ha_local *l, const char *error);
 void ha_vmmsave_lost(struct ha_local *l);
+/* SAVE_STORAGE: it has ended. */
+void ha_vmmsave_storage_gone(struct ha_local *l);
 /* REVERT: the claim is taken, old writes are excluded. */
 void ha_vmmsave_revert(struct ha_local *l);
 void ha_vmmsave_cancel(struct ha_local *l);
@@ -159,5 +180,8 @@ uint32_t ha_vmmfiles_uid(const struct ha_vmm *vmm);
  * error. */
 int ha_vmmfiles_logs(struct ha_local *l, char *why);
 /* R1: with the claim taken and old writes excluded, opens the disks, off the loop thread,
- * and then sends START, or ends the start with the reason. */
+ * and then sends START, or ends the start with the reason. A THAW of a VM with network
+ * disks goes the same way, and is sent without them if one of them is out of reach: the
+ * VMM says what that means. */
 int ha_vmmfiles_start(struct ha_local *l);
+bool ha_vmmfiles_connects(const struct ha_local *l);

@@ -10,6 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "base/nbd_uri.h"
+#include "ha/ha_storage.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmm_priv.h"
 
@@ -19,7 +22,7 @@
 static bool uid_taken(const struct ha_vmm *vmm, uint32_t uid)
 {
     for (const struct ha_local *l = vmm->head; l != NULL; l = l->next) {
-        if (l->uid == uid) {
+        if (l->uid == uid || l->storage_uid == uid) {
             return true;
         }
     }
@@ -113,6 +116,8 @@ int ha_vmmfiles_logs(struct ha_local *l, char *why)
     return r;
 }
 
+#define NBD_CONNECT_MS 5000
+
 /* Disks
  * ------------------------------------------------------------------------------------ */
 
@@ -122,11 +127,25 @@ struct disk_job {
     unsigned count, opened;
     struct {
         char path[PATH_LEN_MAX * 3];
-        bool read_only;
+        bool read_only, nbd, image, skip;
         int fd;
     } disk[VM_DISKS_MAX];
     char why[REASON_LEN_MAX + 1];
 };
+
+/* The job's why. 0 or -errno. */
+static int connect_disk(struct disk_job *job, const char *text, int *ret_fd)
+{
+    struct nbd_uri uri;
+    const char *why = nbd_uri_parse(text, &uri);
+    int r = why != NULL ? -EINVAL : nbd_uri_connect(&uri, NBD_CONNECT_MS, ret_fd);
+
+    if (r < 0) {
+        ha_text_set(job->why, sizeof job->why, "cannot connect disk ", text, ": ",
+                    why != NULL ? why : strerror(-r), NULL);
+    }
+    return r;
+}
 
 static void open_work(void *data)
 {
@@ -135,6 +154,18 @@ static void open_work(void *data)
     for (unsigned i = 0; i < job->count; i++) {
         int flags = job->disk[i].read_only ? O_RDONLY : O_RDWR;
 
+        job->disk[i].fd = -1;
+        if (job->disk[i].skip) {
+            job->opened++;
+            continue;
+        }
+        if (job->disk[i].nbd) {
+            if (connect_disk(job, job->disk[i].path, &job->disk[i].fd) < 0) {
+                return;
+            }
+            job->opened++;
+            continue;
+        }
         job->disk[i].fd = open(job->disk[i].path, flags | O_CLOEXEC);
         if (job->disk[i].fd < 0) {
             ha_text_set(job->why, sizeof job->why, "cannot open disk ", job->disk[i].path,
@@ -146,26 +177,81 @@ static void open_work(void *data)
     }
 }
 
+/* Images of qcow2 disks become connections to the daemon that serves them. 0 or -errno,
+ * with the job's why. */
+static int serve_images(struct disk_job *job, struct ha_local *l)
+{
+    int image[VM_DISKS_MAX], r = 0;
+    bool any = false;
+
+    for (unsigned i = 0; i < job->count; i++) {
+        image[i] = job->disk[i].image ? job->disk[i].fd : -1;
+        any = any || job->disk[i].image;
+    }
+    if (any && !ha_storage_up(l)) {
+        r = ha_storage_spawn(l, image, job->why);
+    }
+    for (unsigned i = 0; r == 0 && i < job->count; i++) {
+        if (!job->disk[i].image) {
+            continue;
+        }
+        if (job->disk[i].fd >= 0) {
+            close(job->disk[i].fd);
+            job->disk[i].fd = -1;
+        }
+        r = ha_storage_connect(l, &job->disk[i].fd);
+        if (r < 0) {
+            ha_text_set(job->why, sizeof job->why,
+                        "cannot reach the qemu-storage-daemon "
+                        "of disk ",
+                        job->disk[i].path, ": ", strerror(-r), NULL);
+        }
+    }
+    return r;
+}
+
+static void send_disks(struct disk_job *job, struct ha_local *l)
+{
+    bool good = job->opened == job->count && serve_images(job, l) == 0;
+    int fds[VM_DISKS_MAX];
+
+    for (unsigned i = 0; i < job->count; i++) {
+        fds[i] = job->disk[i].fd;
+    }
+    if (good) {
+        ha_vmmlink_start(l, fds, job->count);
+    } else if (l->thawing) {
+        log_warn("vm %s: %s", l->name, job->why);
+        ha_vmmlink_start(l, NULL, 0);
+    } else {
+        ha_local_fail(l, job->why);
+    }
+}
+
 static void open_done(void *data)
 {
     struct disk_job *job = data;
     struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
-    int fds[VM_DISKS_MAX];
 
-    for (unsigned i = 0; i < job->opened; i++) {
-        fds[i] = job->disk[i].fd;
-    }
     if (l != NULL && !l->stopping && !l->ended && l->phase == LOCAL_STARTING) {
-        if (job->opened == job->count) {
-            ha_vmmlink_start(l, fds, job->count);
-        } else {
-            ha_local_fail(l, job->why);
+        send_disks(job, l);
+    }
+    for (unsigned i = 0; i < job->count; i++) {
+        if (job->disk[i].fd >= 0) {
+            close(job->disk[i].fd); /* the VMM has its own; ours would outlive it */
         }
     }
-    for (unsigned i = 0; i < job->opened; i++) {
-        close(fds[i]); /* the VMM has its own; ours would outlive it */
-    }
     free(job);
+}
+
+bool ha_vmmfiles_connects(const struct ha_local *l)
+{
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        if (conf_disk_is_nbd(&l->disk[i])) {
+            return true;
+        }
+    }
+    return ha_storage_wanted(l);
 }
 
 int ha_vmmfiles_start(struct ha_local *l)
@@ -178,11 +264,14 @@ int ha_vmmfiles_start(struct ha_local *l)
     }
     job->vmm = l->vmm;
     job->local_id = l->id;
-    job->count = l->conf->disk_count;
+    job->count = l->disk_count;
     for (unsigned i = 0; i < job->count; i++) {
-        ha_local_disk_path(l, &l->conf->disk[i], job->disk[i].path,
-                           sizeof job->disk[i].path);
-        job->disk[i].read_only = l->conf->disk[i].read_only;
+        ha_local_disk_path(l, &l->disk[i], job->disk[i].path, sizeof job->disk[i].path);
+        job->disk[i].fd = -1;
+        job->disk[i].read_only = l->disk[i].read_only;
+        job->disk[i].nbd = conf_disk_is_nbd(&l->disk[i]);
+        job->disk[i].image = l->disk[i].format == CONF_DISK_QCOW2;
+        job->disk[i].skip = job->disk[i].image && ha_storage_up(l);
     }
     r = worker_submit(l->vmm->disk_worker, l->id, open_work, open_done, job);
     if (r < 0) {

@@ -184,8 +184,11 @@ static void put_disks(struct command *c, struct ha_local *l)
         char path[PATH_LEN_MAX * 3], value[PATH_LEN_MAX * 4];
 
         ha_local_disk_path(l, disk, path, sizeof path);
-        snprintf(value, sizeof value, "path=%s%s%s%s", path,
-                 disk->serial[0] != '\0' ? ",serial=" : "", disk->serial,
+        snprintf(value, sizeof value, "%s=%s%s%s%s",
+                 conf_disk_is_nbd(disk)            ? "nbd"
+                 : disk->format == CONF_DISK_QCOW2 ? "qcow2"
+                                                   : "path",
+                 path, disk->serial[0] != '\0' ? ",serial=" : "", disk->serial,
                  disk->read_only ? ",readonly" : "");
         put_limits(value, sizeof value, "bps", disk->bps, "iops", disk->iops);
         if (disk->on_error == CONF_DISK_PAUSE || disk->on_error == CONF_DISK_STOP) {
@@ -382,15 +385,20 @@ void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count)
     Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
     int fds[VM_DISKS_MAX + 1];
 
-    m.kind = GEMEL__VMM_REQUEST__KIND__START;
+    m.kind =
+        l->thawing ? GEMEL__VMM_REQUEST__KIND__THAW : GEMEL__VMM_REQUEST__KIND__START;
     m.disk_count = count;
-    m.restore = l->resume;
-    memcpy(fds, disk_fds, count * sizeof fds[0]);
-    if (l->resume) {
+    m.restore = l->resume && !l->thawing;
+    if (count > 0) {
+        memcpy(fds, disk_fds, count * sizeof fds[0]);
+    }
+    if (m.restore) {
         fds[count++] = l->state_fd;
     }
     send_files(l, &m, fds, count);
-    l->start_seq = l->seq;
+    if (!l->thawing) {
+        l->start_seq = l->seq;
+    }
 }
 
 void ha_vmmlink_save(struct ha_local *l, int fd)

@@ -17,6 +17,7 @@
 #include "base/uuid.h"
 #include "fencing/claim_store.h"
 #include "ha/ha_snapshot.h"
+#include "ha/ha_storage.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmm_priv.h"
 
@@ -227,6 +228,16 @@ void ha_vmmsave_saved(struct ha_local *l, const char *error)
         return;
     }
     ha_local_disks(l, &l->save->disks);
+    if (ha_storage_up(l)) {
+        l->save_step = SAVE_STORAGE;
+        ha_storage_quit(l); /* a thaw brings another one */
+        return;
+    }
+    submit(l, l->vmm->disk_worker, SAVE_FINISH, finish_work, finish_done);
+}
+
+void ha_vmmsave_storage_gone(struct ha_local *l)
+{
     submit(l, l->vmm->disk_worker, SAVE_FINISH, finish_work, finish_done);
 }
 
@@ -235,7 +246,8 @@ void ha_vmmsave_saved(struct ha_local *l, const char *error)
 void ha_vmmsave_lost(struct ha_local *l)
 {
     if (l->task != LOCAL_TASK_NONE &&
-        (l->save_step == SAVE_FREEZE || l->save_step == SAVE_WRITE)) {
+        (l->save_step == SAVE_FREEZE || l->save_step == SAVE_WRITE ||
+         l->save_step == SAVE_STORAGE)) {
         struct save_job *job = l->save;
 
         if (l->child.pidfd >= 0 && !l->stopping) {

@@ -17,9 +17,9 @@
 #include "programs/gemel_vmm_opts.h"
 #include "programs/gemel_vmm_probe.h"
 #include "programs/gemel_vmm_walls.h"
-#include "vmm/blk_uring.h"
 #include "vmm/console.h"
 #include "vmm/dev.h"
+#include "vmm/disks.h"
 #include "vmm/guest_agent.h"
 #include "vmm/net_tap.h"
 #include "vmm/rot_file.h"
@@ -329,8 +329,8 @@ static int open_disks(struct program *p, struct vmm_error *err)
     int r = 0;
 
     for (; r >= 0 && count < conf->disk_count; count += r >= 0) {
-        r = blk_disk_file(conf->disk[count].path, conf->disk[count].read_only, &fd[count],
-                          err);
+        r = disks_file(conf->disk[count].kind, conf->disk[count].path,
+                       conf->disk[count].read_only, &fd[count], err);
     }
     engine_disks(p->engine, fd, count);
     return r;

@@ -75,9 +75,12 @@ static const struct {
     {"append", OPT_APPEND, "TEXT",
      "command line of the kernel, or for firmware (fw_cfg opt/gemel/cmdline)"},
     {"disk", OPT_DISK,
-     "path=FILE[,serial=S][,readonly][,on-error=report|pause|stop][,bps=SIZE][,iops=N]",
-     "raw disk; repeatable, in order. on-error: of EIO and ENOSPC, default report; "
-     "bps, iops: limits (machine standard)"},
+     "path=FILE|nbd=URI|qcow2=FILE[,serial=S][,readonly][,on-error=report|pause|stop]"
+     "[,bps=SIZE][,iops=N]",
+     "raw disk, or network disk (nbd://ADDRESS:PORT/EXPORT, "
+     "nbd+unix:///EXPORT?socket=PATH), or image whose NBD server comes with START; "
+     "repeatable, in order. on-error: of EIO, ENOSPC and lost connections, default "
+     "report; bps, iops: limits (machine standard)"},
     {"nic", OPT_NIC, "tap=NAME|fd=N[,mac=MAC][,bps=SIZE][,pps=N]",
      "network card on an existing tap; repeatable. bps, pps: limits in each direction "
      "(machine standard)"},
@@ -239,6 +242,30 @@ static int parse_policy(const char *text, enum engine_disk_policy *ret_policy)
     return wrong("--disk on-error=%s: report, pause or stop", text);
 }
 
+/* path=FILE and the like. False: `text` is something else. */
+static bool disk_place(const char *text, struct engine_disk_conf *disk, int *ret_r)
+{
+    static const char *const word[] = {
+        [DISK_RAW] = "path=", [DISK_NBD] = "nbd=", [DISK_QCOW2] = "qcow2="};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(word); i++) {
+        size_t len = strlen(word[i]);
+
+        if (strncmp(text, word[i], len) != 0) {
+            continue;
+        }
+        if (disk->path[0]) {
+            *ret_r = wrong("--disk: give one of path=, nbd=, qcow2=");
+        } else if (!text_copy(disk->path, sizeof disk->path, text + len)) {
+            *ret_r =
+                wrong("--disk: the path is longer than %zu bytes", sizeof disk->path - 1);
+        }
+        disk->kind = (enum disk_kind)i;
+        return true;
+    }
+    return false;
+}
+
 static int parse_disk(struct engine_conf *conf, char *text)
 {
     int r = 0;
@@ -251,12 +278,10 @@ static int parse_disk(struct engine_conf *conf, char *text)
     }
     for (char *t = strtok_r(text, ",", &save); t && r == 0;
          t = strtok_r(NULL, ",", &save)) {
-        if (strncmp(t, "path=", 5) == 0) {
-            if (!text_copy(disk.path, sizeof disk.path, t + 5)) {
-                return wrong("--disk: the path is longer than %zu bytes",
-                             sizeof disk.path - 1);
-            }
-        } else if (strncmp(t, "serial=", 7) == 0) {
+        if (disk_place(t, &disk, &r)) {
+            continue;
+        }
+        if (strncmp(t, "serial=", 7) == 0) {
             if (!text_copy(disk.serial, sizeof disk.serial, t + 7)) {
                 return wrong("--disk serial=%s: at most 20 characters", t + 7);
             }
@@ -269,16 +294,17 @@ static int parse_disk(struct engine_conf *conf, char *text)
         } else if (strncmp(t, "iops=", 5) == 0) {
             r = parse_count("disk iops", t + 5, &disk.requests_per_s);
         } else {
-            return wrong("--disk: unknown part '%s'; known are path=, serial=, readonly, "
-                         "on-error=, bps=, iops=",
-                         t);
+            return wrong(
+                "--disk: unknown part '%s'; known are path=, nbd=, qcow2=, serial=, "
+                "readonly, on-error=, bps=, iops=",
+                t);
         }
     }
     if (r < 0) {
         return r;
     }
     if (!disk.path[0]) {
-        return wrong("--disk: path= is missing");
+        return wrong("--disk: path=, nbd= or qcow2= is missing");
     }
     conf->disk[conf->disk_count++] = disk;
     return 0;

@@ -19,13 +19,13 @@
 #include "base/bug.h"
 #include "base/limits.h"
 #include "base/units.h"
+#include "vmm/blk_request.h"
 
 #define RING_ENTRIES 128
-#define SECTOR_LEN   512u
+#define SECTOR_LEN   BLK_SECTOR_LEN
 #define DIRECT_ALIGN                                                                     \
     4096u /* of memory; enough for every file system that has O_DIRECT                   \
            */
-#define REQUEST_LEN_MAX (64u * 1024 * 1024)
 
 struct disk {
     int fd; /* -1: not opened yet */
@@ -379,28 +379,11 @@ static void answer_later(struct blk_uring *blk, struct job *job, uint32_t status
     blk->answered = job;
 }
 
-/* 0, or the errno to answer with. Numbers come from the guest. */
 static uint32_t check_request(const struct disk *d, const struct blk_request *rq)
 {
-    bool writes = rq->op != REQUEST_READ && rq->op != REQUEST_FLUSH;
-
-    if (d->fd < 0) {
-        return ENXIO;
-    }
-    if (writes && d->read_only) {
-        return EROFS;
-    }
-    if (d->flush_failed && rq->op != REQUEST_READ) {
-        return EIO;
-    }
-    if (rq->op == REQUEST_FLUSH) {
-        return 0;
-    }
-    if (rq->len == 0 || rq->len % SECTOR_LEN || rq->len > REQUEST_LEN_MAX ||
-        rq->sector > d->sectors || rq->len / SECTOR_LEN > d->sectors - rq->sector) {
-        return EINVAL;
-    }
-    return 0;
+    return blk_request_check(rq,
+                             &(struct blk_request_limits){d->fd >= 0, d->read_only,
+                                                          d->flush_failed, d->sectors});
 }
 
 /* Finds or makes memory that the kernel can use. 0 or an errno. */
@@ -612,6 +595,11 @@ unsigned blk_in_flight(const struct blk_uring *blk)
 bool blk_flush_failed(const struct blk_uring *blk)
 {
     return atomic_load(&blk->flush_failed);
+}
+
+bool blk_disk_latched(const struct blk_uring *blk, unsigned disk)
+{
+    return blk->disk[disk].flush_failed;
 }
 
 int blk_ring_fd(const struct blk_uring *blk)

@@ -63,6 +63,7 @@ unsigned blk_reap(struct blk_uring *blk, blk_done_fn done, void *ctx);
 bool blk_reapable(const struct blk_uring *blk);
 unsigned blk_in_flight(const struct blk_uring *blk); /* any thread */
 bool blk_flush_failed(const struct blk_uring *blk);  /* any thread */
+bool blk_disk_latched(const struct blk_uring *blk, unsigned disk);
 int blk_ring_fd(
     const struct blk_uring *blk); /* pollable: readable when there is something to reap */
 int blk_event_fd(const struct blk_uring *

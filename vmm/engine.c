@@ -76,11 +76,11 @@ static void fill_status(struct engine *e, struct engine_status *status)
         .state = e->run.state,
         .end = e->run.end,
         .epoch = e->run.epoch,
-        .io_in_flight = blk_in_flight(e->blk),
+        .io_in_flight = disks_in_flight(e->disks),
         .exits = e->smp ? engine_smp_exits(e)
                         : __atomic_load_n(&e->vcpu.exits_seen, __ATOMIC_RELAXED),
         .guest_ns = guest_time_ns(e),
-        .disk_failed = blk_flush_failed(e->blk),
+        .disk_failed = disks_flush_failed(e->disks),
     };
     memcpy(status->reason, e->run.reason, sizeof status->reason);
 }
@@ -141,12 +141,15 @@ static void drop_restore(struct engine *e)
 
 void engine_disks(struct engine *e, const int *fd, unsigned count)
 {
+    bool wanted;
+
     pthread_mutex_lock(&e->lock);
-    if (e->run.state == RUN_CREATED) {
+    wanted = e->run.state == RUN_CREATED || e->run.state == RUN_FROZEN;
+    if (wanted) {
         drop_disks(e);
     }
     for (unsigned i = 0; i < count; i++) {
-        if (e->run.state == RUN_CREATED && i < e->conf.disk_count) {
+        if (wanted && i < e->conf.disk_count) {
             e->disk_fd[i] = fd[i];
         } else {
             close(fd[i]);
@@ -170,7 +173,14 @@ enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reaso
 
 enum run_answer engine_thaw(struct engine *e, uint64_t epoch, const char *reason)
 {
-    return engine_step(e, RUN_EV_THAW, epoch, RUN_END_NONE, reason);
+    enum run_answer answer = engine_step(e, RUN_EV_THAW, epoch, RUN_END_NONE, reason);
+
+    if (answer != RUN_DONE) {
+        pthread_mutex_lock(&e->lock);
+        drop_disks(e);
+        pthread_mutex_unlock(&e->lock);
+    }
+    return answer;
 }
 
 enum run_answer engine_freeze(struct engine *e, const char *reason)
@@ -490,14 +500,12 @@ int engine_nic_fd(const struct engine *e, unsigned nic)
 
 int engine_disk_fd(const struct engine *e)
 {
-    return blk_event_fd(e->blk);
+    return disks_event_fd(e->disks);
 }
 
 void engine_disk_event(struct engine *e)
 {
-    uint64_t count;
-
-    (void)!read(blk_event_fd(e->blk), &count, sizeof count);
+    disks_event_clear(e->disks);
     engine_kick(e);
 }
 
@@ -529,12 +537,17 @@ static int make_machine(struct engine *e, struct vmm_error *err)
     int r;
 
     for (unsigned i = 0; i < e->conf.disk_count; i++) {
-        r = blk_disk_look(e->conf.disk[i].path, e->conf.disk[i].read_only,
-                          &e->disk_info[i], err);
+        const struct engine_disk_conf *conf = &e->conf.disk[i];
+
+        e->disk[i] = (struct disk_desc){.kind = conf->kind,
+                                        .path = conf->path,
+                                        .read_only = conf->read_only,
+                                        .keep = conf->on_error == ENGINE_DISK_PAUSE};
+        r = disks_look(e->disks, i, &e->disk[i], err);
         if (r < 0) {
             return r;
         }
-        mc.disk[i].sectors = e->disk_info[i].sectors;
+        mc.disk[i].sectors = e->disk[i].info.sectors;
         mc.disk[i].read_only = e->conf.disk[i].read_only;
         mc.disk[i].bytes_per_s = e->conf.disk[i].bytes_per_s;
         mc.disk[i].requests_per_s = e->conf.disk[i].requests_per_s;
@@ -640,7 +653,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
         r = vcpu_kick_setup();
     }
     if (r >= 0) {
-        r = blk_uring_open(&e->blk, err);
+        r = disks_open(&e->disks, err);
     }
     if (r >= 0) {
         struct vm_conf vc = {.kvm_path = conf->kvm_path,
@@ -686,7 +699,7 @@ void engine_close(struct engine *e)
         arm_lease(e, 1); /* long past: wakes it */
         pthread_join(e->lease_thread, NULL);
     }
-    blk_uring_close(e->blk);
+    disks_close(e->disks);
     boot_files_close(e->boot);
     vcpu_close(&e->vcpu);
     engine_smp_close(e);

@@ -19,6 +19,7 @@
 
 #include "base/limits.h"
 #include "vmm/byte_ring.h"
+#include "vmm/disks.h"
 #include "vmm/kvm_ops.h"
 #include "vmm/machine.h"
 #include "vmm/run_state.h"
@@ -33,7 +34,8 @@ enum engine_disk_policy {
 };
 
 struct engine_disk_conf {
-    char path[PATH_LEN_MAX];
+    enum disk_kind kind;
+    char path[PATH_LEN_MAX]; /* or a URI: see disk_kind */
     char serial[21];
     bool read_only;
     enum engine_disk_policy on_error;
@@ -107,8 +109,9 @@ int engine_go(struct engine *e, struct vmm_error *err);
 /* Ends the guest if need be, waits for the threads. NULL is fine. */
 void engine_close(struct engine *e);
 
-/* The disks, opened, in the order of the configuration, for the START that follows; taken
- * in any case. Not before the claim (R1). */
+/* The disks, opened, in the order of the configuration, for the START or THAW that
+ * follows; taken in any case. Not before the claim (R1). A THAW uses only those whose
+ * connection was lost. */
 void engine_disks(struct engine *e, const int *fd, unsigned count);
 /* Requests; answers are about the request, the state follows by notice. */
 enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reason);

@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#include "vmm/blk_uring.h"
+#include "vmm/disks.h"
 #include "vmm/engine.h"
 #include "vmm/input_queue.h"
 #include "vmm/irqchip.h"
@@ -48,7 +48,7 @@ struct engine {
     struct engine_status notice[ENGINE_NOTICES_MAX];
     unsigned notice_head, notice_count;
     uint64_t change;
-    int disk_fd[VM_DISKS_MAX]; /* came for START; -1: none */
+    int disk_fd[VM_DISKS_MAX]; /* came for START or THAW; -1: none */
     _Atomic int state;
     _Atomic uint64_t lease_deadline_ns;
 
@@ -86,9 +86,9 @@ struct engine {
     struct machine *machine;
     void *machine_memory;
     size_t machine_len;
-    struct blk_uring *blk;
+    struct disks *disks;
     struct boot_files *boot; /* NULL: firmware boots */
-    struct blk_disk_info disk_info[VM_DISKS_MAX];
+    struct disk_desc disk[VM_DISKS_MAX];
     /* Requests that failed where the policy is PAUSE, in that order, until the next
      * THAW. The machine believes that they are under way. */
     struct {
@@ -159,6 +159,9 @@ void engine_open_disks(struct engine *e);
 void engine_drain_disks(struct engine *e);
 /* Before the guest runs on. */
 void engine_retry_held(struct engine *e);
+/* Connections that came with THAW; false: the VM freezes again, a disk that it waits
+ * for is still away. */
+bool engine_reconnect(struct engine *e);
 void engine_set_carrier(struct engine *e, bool up);
 /* The whole life of the thread that owns the disks: what each state asks for, until
  * ENDED. `run` runs the guest, from RUNNING until some other state. */

@@ -163,7 +163,7 @@ void engine_op_doorbell(void *ctx, unsigned dev_index, unsigned queue, uint64_t 
 /* The I/O thread sleeps until the earliest wake-up that it knew of. */
 static void access_done(struct engine *e)
 {
-    bool wake = blk_unpushed(e->blk) || e->entropy_wanted > 0 || e->reset_wanted ||
+    bool wake = disks_unpushed(e->disks) || e->entropy_wanted > 0 || e->reset_wanted ||
                 e->shutdown_wanted || machine_next_wake_ns(e->machine) < e->io_until_ns;
 
     unlock_machine(e);
@@ -390,7 +390,8 @@ static int io_wait(struct engine *e, struct epoll_event *events)
 {
     int n = epoll_wait(
         e->epoll_fd, events, EPOLL_EVENTS_MAX,
-        blk_reapable(e->blk) || engine_keys_wanted(e) || e->entropy_wanted > 0 ? 0 : -1);
+        disks_reapable(e->disks) || engine_keys_wanted(e) || e->entropy_wanted > 0 ? 0
+                                                                                   : -1);
     uint64_t count;
 
     for (int i = 0; i < n; i++) {
@@ -413,13 +414,13 @@ static void io_work(struct engine *e, const struct epoll_event *events, int n)
             doorbell_rang(e, &e->doorbell[events[i].data.u64]);
         }
     }
-    (void)blk_reap(e->blk, engine_on_blk_done, e);
+    (void)disks_reap(e->disks, engine_on_blk_done, e);
     engine_take_queue(e);
     engine_take_keys(e);
     engine_give_entropy(e);
     machine_wake(e->machine, engine_machine_now_ns(e));
     e->io_until_ns = machine_next_wake_ns(e->machine);
-    if (!blk_push(e->blk)) {
+    if (!disks_push(e->disks)) {
         uint64_t again = engine_machine_now_ns(e) + ENGINE_PUSH_AGAIN_NS;
 
         e->io_until_ns = again < e->io_until_ns ? again : e->io_until_ns;
@@ -489,7 +490,7 @@ static bool io_setup(struct engine *e)
         return false;
     }
     event.data.u64 = WAKE_DISK;
-    if (epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, blk_ring_fd(e->blk), &event) < 0) {
+    if (epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, disks_poll_fd(e->disks), &event) < 0) {
         return false;
     }
     event.data.u64 = WAKE_TIMER;

@@ -83,7 +83,7 @@ static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *re
 {
     struct engine *e = ctx;
 
-    blk_submit(e->blk, disk, request);
+    disks_submit(e->disks, disk, request);
 }
 
 static void op_net_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len)
@@ -215,11 +215,15 @@ const struct vcpu_bus engine_bus = {
 void engine_wait(struct engine *e, uint64_t until_ns)
 {
     struct pollfd fds[] = {{.fd = e->wake_fd, .events = POLLIN},
-                           {.fd = blk_ring_fd(e->blk), .events = POLLIN}};
+                           {.fd = disks_poll_fd(e->disks), .events = POLLIN}};
     struct timespec timeout = {0}, *limit = NULL;
 
-    if (!blk_push(e->blk) && until_ns > engine_machine_now_ns(e) + ENGINE_PUSH_AGAIN_NS) {
+    if (!disks_push(e->disks) &&
+        until_ns > engine_machine_now_ns(e) + ENGINE_PUSH_AGAIN_NS) {
         until_ns = engine_machine_now_ns(e) + ENGINE_PUSH_AGAIN_NS;
+    }
+    if (disks_reapable(e->disks)) {
+        return; /* answered while it was sent: nothing would wake us */
     }
     if (until_ns != UINT64_MAX) {
         uint64_t now = engine_machine_now_ns(e);
@@ -230,11 +234,15 @@ void engine_wait(struct engine *e, uint64_t until_ns)
         limit = &timeout;
     }
     atomic_store(&e->waiting, true);
-    if (!atomic_load(&e->kicked) && ppoll(fds, ARRAY_SIZE(fds), limit, NULL) > 0 &&
-        (fds[0].revents & POLLIN)) {
+    if (!atomic_load(&e->kicked) && ppoll(fds, ARRAY_SIZE(fds), limit, NULL) > 0) {
         uint64_t count;
 
-        (void)!read(e->wake_fd, &count, sizeof count);
+        if (fds[0].revents & POLLIN) {
+            (void)!read(e->wake_fd, &count, sizeof count);
+        }
+        if (fds[1].revents & POLLIN) {
+            disks_woken(e->disks);
+        }
     }
     atomic_store(&e->waiting, false);
 }
@@ -275,14 +283,18 @@ static bool disk_trouble(struct engine *e, unsigned disk,
 {
     const struct engine_disk_conf *conf = &e->conf.disk[disk];
     char reason[REASON_LEN_MAX + 1];
-    bool pause = conf->on_error == ENGINE_DISK_PAUSE && request->op != REQUEST_FLUSH &&
-                 e->held_count < ENGINE_HELD_MAX;
+    const char *lost = disks_lost(e->disks, disk);
+    bool again = request->op == REQUEST_FLUSH ? disks_may_flush_again(e->disks, disk)
+                                              : !disks_latched(e->disks, disk);
+    bool pause =
+        conf->on_error == ENGINE_DISK_PAUSE && again && e->held_count < ENGINE_HELD_MAX;
 
     if (!is_trouble(status) || (!pause && conf->on_error != ENGINE_DISK_STOP)) {
         return false;
     }
-    snprintf(reason, sizeof reason, "disk %.150s: %s%s", conf->path,
-             strerror((int)status), pause ? "; the VM is paused, thaw tries again" : "");
+    snprintf(reason, sizeof reason, "disk %.100s: %.90s%s", conf->path,
+             lost ? lost : strerror((int)status),
+             pause ? "; the VM is paused, thaw tries again" : "");
     if (!pause) {
         return engine_end_run(e, RUN_END_HOST, reason);
     }
@@ -295,7 +307,7 @@ static bool disk_trouble(struct engine *e, unsigned disk,
 void engine_retry_held(struct engine *e)
 {
     for (unsigned i = 0; i < e->held_count; i++) {
-        blk_submit(e->blk, e->held[i].disk, &e->held[i].request);
+        disks_submit(e->disks, e->held[i].disk, &e->held[i].request);
     }
     e->held_count = 0;
 }
@@ -378,7 +390,7 @@ static bool take_inputs(struct engine *e)
     if (event != VCPU_KICKED && !handle_event(e, event)) {
         return false;
     }
-    (void)blk_reap(e->blk, engine_on_blk_done, e);
+    (void)disks_reap(e->disks, engine_on_blk_done, e);
     engine_take_queue(e);
     engine_take_keys(e);
     machine_wake(e->machine, engine_machine_now_ns(e));
@@ -388,11 +400,11 @@ static bool take_inputs(struct engine *e)
 /* Answers of the disks only: nothing new may start. */
 void engine_drain_disks(struct engine *e)
 {
-    (void)blk_reap(e->blk, engine_on_blk_done, e);
-    while (blk_in_flight(e->blk) > 0) {
+    (void)disks_reap(e->disks, engine_on_blk_done, e);
+    while (disks_in_flight(e->disks) > 0) {
         atomic_store(&e->kicked, false);
         engine_wait(e, UINT64_MAX);
-        (void)blk_reap(e->blk, engine_on_blk_done, e);
+        (void)disks_reap(e->disks, engine_on_blk_done, e);
     }
 }
 
@@ -505,7 +517,7 @@ static bool inputs_due(struct engine *e)
 {
     bool due = atomic_exchange(&e->kicked, false);
 
-    return due || blk_reapable(e->blk) || engine_keys_wanted(e) ||
+    return due || disks_reapable(e->disks) || engine_keys_wanted(e) ||
            machine_next_wake_ns(e->machine) <= engine_machine_now_ns(e);
 }
 
@@ -513,7 +525,7 @@ static bool inputs_due(struct engine *e)
 static bool run_once(struct engine *e)
 {
     vcpu_kick_clear(&e->vcpu);
-    (void)blk_push(e->blk);
+    (void)disks_push(e->disks);
     if (!engine_may_run(e)) {
         return false;
     }
@@ -626,15 +638,65 @@ static int open_disk(struct engine *e, unsigned i, struct vmm_error *err)
     e->disk_fd[i] = -1;
     pthread_mutex_unlock(&e->lock);
     if (fd >= 0) {
-        return blk_disk_take(e->blk, i, fd, d->path, d->read_only, &e->disk_info[i], err);
+        return disks_take(e->disks, i, fd, &e->disk[i], err);
     }
     if (e->conf.disks_by_path) {
-        return blk_disk_open(e->blk, i, d->path, d->read_only, &e->disk_info[i], err);
+        int r = disks_file(d->kind, d->path, d->read_only, &fd, err);
+
+        return r < 0 ? r : disks_take(e->disks, i, fd, &e->disk[i], err);
     }
     return vmm_fail(err, -ENXIO,
                     "disk %s did not come with START; this gemel-vmm opens none by "
                     "itself: restart the agent, it is older",
                     d->path);
+}
+
+/* True: it has its connection, or the guest is to hear that it has none. */
+static bool reconnect_disk(struct engine *e, unsigned i)
+{
+    const struct engine_disk_conf *conf = &e->conf.disk[i];
+    const char *lost = disks_lost(e->disks, i);
+    char reason[REASON_LEN_MAX + 1];
+    struct vmm_error err = {""};
+    int fd;
+
+    pthread_mutex_lock(&e->lock);
+    fd = e->disk_fd[i];
+    e->disk_fd[i] = -1;
+    pthread_mutex_unlock(&e->lock);
+    if (!lost) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return true;
+    }
+    if (fd < 0 && e->conf.disks_by_path) {
+        (void)disks_file(conf->kind, conf->path, conf->read_only, &fd, &err);
+    }
+    if (fd >= 0 && disks_take(e->disks, i, fd, &e->disk[i], &err) == 0) {
+        return true;
+    }
+    if (conf->on_error != ENGINE_DISK_PAUSE) {
+        return true;
+    }
+    if (!err.text[0]) {
+        (void)vmm_fail(&err, -ENOTCONN, "disk %s: %s", conf->path, lost);
+    }
+    snprintf(reason, sizeof reason, "%.200s; the VM is paused, thaw tries again",
+             err.text);
+    (void)engine_step(e, RUN_EV_FREEZE, 0, RUN_END_NONE, reason);
+    return false;
+}
+
+bool engine_reconnect(struct engine *e)
+{
+    bool good = true;
+
+    for (unsigned i = 0; i < e->conf.disk_count; i++) {
+        /* It writes: not past a lease. */
+        good = engine_may_run(e) && reconnect_disk(e, i) && good;
+    }
+    return good;
 }
 
 /* R1: only now, with a claim behind it, are the disks used. */
@@ -694,16 +756,21 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
             break;
         case RUN_RUNNING:
             engine_idle_work(e); /* what was asked for before the THAW comes first */
-            run(e);
+            if (engine_reconnect(e)) {
+                run(e);
+            }
             break;
         case RUN_FREEZING:
         case RUN_ENDING:
+            disks_sync(e->disks);
             engine_drain_disks(e);
             (void)engine_step(e, RUN_EV_DRAINED, 0, RUN_END_NONE, NULL);
             break;
         default:
             engine_idle_work(e);
             engine_wait(e, UINT64_MAX);
+            (void)disks_reap(e->disks, engine_on_blk_done,
+                             e); /* a connection that ends */
             break;
         }
     }

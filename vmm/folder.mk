@@ -152,9 +152,11 @@ libvmm_core_la_SOURCES += \
 # libvmm_io.la is the shell: KVM, threads, files, tap, sockets.
 noinst_LTLIBRARIES += libvmm_io.la
 
-libvmm_io_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
+libvmm_io_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(NBD_CFLAGS)
 libvmm_io_la_SOURCES = \
-	vmm/blk_uring.c vmm/blk_uring.h \
+	vmm/blk_kept.c vmm/blk_kept.h \
+	vmm/blk_nbd.c vmm/blk_nbd.h vmm/blk_nbd_conn.c vmm/blk_nbd_conn.h vmm/blk_nbd_lib.c vmm/blk_nbd_lib.h \
+	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
@@ -224,6 +226,10 @@ EXTRA_DIST += tests/golden/state/README.md tests/golden/state/lockstep-1.gms \
 tests_unit_vmm_check_blk_uring_SOURCES = tests/unit/vmm/check_blk_uring.c
 tests_unit_vmm_check_blk_uring_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_uring_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_blk_nbd
+tests_unit_vmm_check_blk_nbd_SOURCES = tests/unit/vmm/check_blk_nbd.c tests/unit/vmm/nbd_rig.c tests/unit/vmm/nbd_rig.h
+tests_unit_vmm_check_blk_nbd_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/tests/unit/vmm
+tests_unit_vmm_check_blk_nbd_LDADD = libvmm_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_guest_agent
 tests_unit_vmm_check_guest_agent_SOURCES = tests/unit/vmm/check_guest_agent.c
 tests_unit_vmm_check_guest_agent_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -81,8 +81,8 @@ static const struct value ioctl_requests[] = {
 static const struct value fcntl_commands[] = {
     {F_GETFL, LOOP | WORK},
     {F_SETFL, LOOP | WORK},
-    {F_GETFD, LOOP},
-    {F_SETFD, LOOP},
+    {F_GETFD, LOOP | WORK},
+    {F_SETFD, LOOP | WORK},
 };
 
 /* Disks come after the ring was closed for everything else: see restrict_ring of
@@ -198,6 +198,9 @@ static const struct rule rules[] = {
     CALL(recvmsg, LOOP),
     CALL(sendto, LOOP),
     CALL(sendmsg, LOOP),
+    /* network disks: sockets that came connected, so no address */
+    CALL_NO_PTR(recvfrom, WORK, 4),
+    CALL_NO_PTR(sendto, WORK, 4),
     CALL(getsockopt, LOOP),
     CALL(shutdown, LOOP),
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

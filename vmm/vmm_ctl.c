@@ -390,19 +390,29 @@ static void close_all(const int *fds, size_t count)
     }
 }
 
-/* Files that came with START: the disks and, to go on from it, a saved state. False: they
+static bool takes_files(const Gemel__VmmRequest *rq)
+{
+    return rq->kind == GEMEL__VMM_REQUEST__KIND__START ||
+           rq->kind == GEMEL__VMM_REQUEST__KIND__THAW;
+}
+
+/* Files that came with START: the disks and, to go on from it, a saved state; with THAW:
+ * new connections for disks that lost theirs. False: they
  * are not those that it announces (a boot instead of the restore that was asked for would
  * ruin what is on the disks). */
-static bool take_start_files(struct conn *c, const Gemel__VmmRequest *rq, const int *fds,
-                             size_t count)
+static bool take_files(struct conn *c, const Gemel__VmmRequest *rq, const int *fds,
+                       size_t count)
 {
     size_t disks = rq->disk_count;
 
-    if (disks > count || count - disks != (rq->restore ? 1 : 0)) {
+    if (disks > count || count - disks != (rq->restore ? 1 : 0) ||
+        (rq->restore && rq->kind != GEMEL__VMM_REQUEST__KIND__START)) {
         close_all(fds, count);
         return false;
     }
-    engine_disks(c->ctl->conf.engine, fds, (unsigned)disks);
+    if (disks > 0) {
+        engine_disks(c->ctl->conf.engine, fds, (unsigned)disks);
+    }
     if (rq->restore) {
         engine_restore(c->ctl->conf.engine, fds[disks], "of START");
     }
@@ -418,10 +428,9 @@ static bool serve(struct conn *c, const struct ctl_msg *msg, const int *fds, siz
     if (rq && rq->kind == GEMEL__VMM_REQUEST__KIND__SAVE && count == 1) {
         return do_save(c, rq, fds[0]);
     }
-    if (rq && rq->kind == GEMEL__VMM_REQUEST__KIND__START) {
-        if (!take_start_files(c, rq, fds, count)) {
-            return send_reply(c, rq->seq,
-                              "START came with other files than it announces");
+    if (rq && takes_files(rq)) {
+        if (!take_files(c, rq, fds, count)) {
+            return send_reply(c, rq->seq, "it came with other files than it announces");
         }
     } else {
         close_all(fds, count);

@@ -21,6 +21,11 @@ tests_fuzz_fuzz_proto_ctl_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_proto_ctl_LDADD = libbase_io.la
 $(tests_fuzz_fuzz_proto_ctl_OBJECTS): base/proto_ctl.pb-c.h
 
+FUZZ_TARGETS += tests/fuzz/fuzz_nbd
+tests_fuzz_fuzz_nbd_SOURCES = tests/fuzz/fuzz_nbd.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_nbd_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_nbd_LDADD = libvmm_io.la
+
 FUZZ_TARGETS += tests/fuzz/fuzz_ha_msg
 tests_fuzz_fuzz_ha_msg_SOURCES = tests/fuzz/fuzz_ha_msg.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_ha_msg_LDFLAGS = $(FUZZ_LINK)

@@ -5,7 +5,8 @@
  * balloon BYTES | lease-from MS AGO_MS sends the request, prints the reply wait STATE MS
  * until a report says STATE (created, running, frozen, stopped, failed) closed MS until
  * the VMM closes the connection sleep MS           reads (and prints) nothing meanwhile
- *   disk FILE, disk-ro FILE   opens it; START takes along what was opened so far
+ *   disk FILE, disk-ro FILE, disk-nbd URI   opens it; START or THAW takes along what was
+ *                      opened so far
  *   restore FILE       opens it; the next START is to go on from it
  *   save FILE          sends SAVE with this new file
  *   nohello            before all others: does not send the Hello
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "base/nbd_uri.h"
 #include "base/os.h"
 #include "base/proto_ctl.h"
 #include "base/units.h"
@@ -133,7 +135,8 @@ static bool request_with(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t 
     rq.lease_from_ns = lease_from_ns;
     rq.balloon_bytes = balloon_bytes;
     rq.reason = (char *)"vmmtalk";
-    if (kind == GEMEL__VMM_REQUEST__KIND__START) {
+    if (kind == GEMEL__VMM_REQUEST__KIND__START ||
+        (kind == GEMEL__VMM_REQUEST__KIND__THAW && disk_count > 0)) {
         rq.disk_count = disk_count;
         file_count = disk_count;
         memcpy(files, disk_fd, disk_count * sizeof files[0]);
@@ -250,6 +253,23 @@ static bool open_disk(const char *path, int mode)
     return true;
 }
 
+static bool connect_disk(const char *text)
+{
+    struct nbd_uri uri;
+    const char *why = text ? nbd_uri_parse(text, &uri) : "no URI";
+    int r;
+
+    if (why || disk_count == CTL_FDS_MAX) {
+        die(why ? why : "disk-nbd: too many");
+    }
+    r = nbd_uri_connect(&uri, 5000, &disk_fd[disk_count]);
+    if (r < 0) {
+        die(strerror(-r));
+    }
+    disk_count++;
+    return true;
+}
+
 static bool open_restore(const char *path)
 {
     restore_fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
@@ -293,6 +313,9 @@ static bool run(char **argv, int *i)
     }
     if (strcmp(cmd, "disk") == 0 || strcmp(cmd, "disk-ro") == 0) {
         return open_disk(argv[++*i], cmd[4] ? O_RDONLY : O_RDWR);
+    }
+    if (strcmp(cmd, "disk-nbd") == 0) {
+        return connect_disk(argv[++*i]);
     }
     if (strcmp(cmd, "restore") == 0) {
         return open_restore(argv[++*i]);

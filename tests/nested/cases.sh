@@ -3,7 +3,7 @@
 # The cases of the nested bed; runs inside of it. usage: cases.sh [CASE...]. Each case is a function case_NAME, with a line in
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
-all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-disk:150 standard-disk-mmio:150
+all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-disk:150 standard-disk-mmio:150 standard-nbd:150
 lockstep-bzimage:150 lockstep-pvh:150
 standard-suspend:120 lockstep-suspend:150
 standard-reboot:200 lockstep-reboot:250"
@@ -12,7 +12,7 @@ standard-reboot:200 lockstep-reboot:250"
 more="lockstep-disk:200 standard-reboot-kernel:200"
 
 failed=
-during='' disk_more='' nic_more=''
+during='' disk_at='' disk_more='' nic_more=''
 fail() {
     failed="${failed:+$failed; }$*"
 }
@@ -83,7 +83,7 @@ guest() {
     peer_up
     rm -f talk.failed
     [ -z "$during" ] || "$during" &
-    gemel-vmm --memory 256M --disk "path=$image$disk_more" --nic "tap=t0,mac=52:54:00:77:00:02$nic_more" --console-log console.log --debug-log debug.log \
+    gemel-vmm --memory 256M --disk "${disk_at:-path=$image}$disk_more" --nic "tap=t0,mac=52:54:00:77:00:02$nic_more" --console-log console.log --debug-log debug.log \
         --log vmm.log --exit-file exit.json --run "$@" 2>error.log
     code=$?
     peer_down
@@ -129,6 +129,20 @@ bz="--kernel /guest/vmlinuz --initrd /guest/initrd"
 case_standard_bzimage() {
     # shellcheck disable=SC2086 # a list of words
     from_kernel --machine standard $bz --append "$append guest.cpus=1"
+}
+
+case_standard_nbd() { # its disk is a network disk, served by nbdkit
+    command -v nbdkit >/dev/null || { fail "nbdkit is not installed outside: ci/deps"; return; }
+    truncate -s 16M disk.img
+    nbdkit -f -U n.sock file disk.img &
+    server=$!
+    until [ -S n.sock ]; do sleep 0.1; done
+    disk_at="nbd=nbd+unix:///?socket=$PWD/n.sock"
+    # shellcheck disable=SC2086
+    guest "disk net offloads rng discard" disk.img 0 --machine standard --cpus 2 $bz --append "$append guest.cpus=2"
+    disk_at=
+    kill "$server"
+    wait "$server" 2>/dev/null
 }
 
 case_standard_smp() {

@@ -106,6 +106,18 @@ images_for_guests() {
     truncate -s 256M "$3" && /sbin/mke2fs -q -F -t ext4 -O ^has_journal -d "$dir" "$3" && rm -rf "$dir"
 }
 
+# An NBD server, and the library that gemel-vmm loads by its name, if they are installed. images_nbd ROOT
+images_nbd() {
+    local root=$1 plugin lib
+    command -v nbdkit >/dev/null || return 0
+    plugin=$(nbdkit --dump-config | sed -n 's/^plugindir=//p')/nbdkit-file-plugin.so
+    lib=$(/sbin/ldconfig -p | sed -n 's/.*libnbd\.so\.0 .*x86-64.* => //p' | head -n 1)
+    if [ -e "$plugin" ] && [ -e "$lib" ]; then
+        images_program "$root" "$(command -v nbdkit)" /usr/bin/nbdkit && images_program "$root" "$plugin" "$plugin" &&
+            images_program "$root" "$lib" "$lib"
+    fi
+}
+
 # The machine that runs gemel-vmm. images_outer ROOT BUILDDIR
 images_outer() {
     local root=$1 build=$2 p
@@ -114,6 +126,7 @@ images_outer() {
     for p in gemel-vmm tests/guest/witness tests/kvm/vmmtalk; do
         [ ! -x "$build/$p" ] || images_program "$root" "$build/$p" "/usr/bin/$(basename "$p")" || return 1
     done
+    images_nbd "$root" || return 1
     cp "$images_here/init.sh" "$root/init" && chmod +x "$root/init"
     cp "$images_here/cases.sh" "$root/cases.sh"
 }

@@ -228,6 +228,7 @@ START_TEST(test_write_vm)
                            "  cmdline: \"a=\\\"b\\\"\"\n"
                            "disks:\n"
                            "  - path: d.img\n"
+                           "    format: raw\n"
                            "    read_only: false\n"
                            "    on_error: report\n"
                            "    iops: 0\n"

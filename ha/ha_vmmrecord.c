@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run_dir/vm/UUID.json: what an agent that is restarted finds its VMs by. */
+#include <errno.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "base/log.h"
+#include "base/os.h"
+#include "base/uuid.h"
+#include "ha/ha_text.h"
+#include "ha/ha_vmm_priv.h"
+
+/* Writing
+ * --------------------------------------------------------------------------------------
+ */
+
+static void put_uuid(json_object *doc, const char *key, struct uuid id)
+{
+    char text[UUID_STR_LEN + 1];
+
+    uuid_format(id, text);
+    json_object_object_add(doc, key, json_object_new_string(text));
+}
+
+static void put_number(json_object *doc, const char *key, uint64_t value)
+{
+    json_object_object_add(doc, key, json_object_new_uint64(value));
+}
+
+static void put_process(json_object *doc, const char *pid_key, const char *time_key,
+                        const struct os_child *child)
+{
+    put_number(doc, pid_key, child->pidfd >= 0 ? (uint64_t)child->pid : 0);
+    put_number(doc, time_key, child->pidfd >= 0 ? child->start_time : 0);
+}
+
+/* What its disks are now: a definition may change while it runs. */
+static json_object *disks_doc(const struct ha_local *l)
+{
+    json_object *list = json_object_new_array();
+
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        json_object *disk = json_object_new_object();
+
+        json_object_object_add(disk, "path", json_object_new_string(l->disk[i].path));
+        put_number(disk, "format", l->disk[i].format);
+        put_number(disk, "read_only", l->disk[i].read_only);
+        json_object_array_add(list, disk);
+    }
+    return list;
+}
+
+/* RUN_DIR is a tmpfs: what it holds is gone with this boot, as the processes are. */
+int ha_local_save(struct ha_local *l)
+{
+    json_object *doc = json_object_new_object();
+    const char *text;
+    int r;
+
+    json_object_object_add(doc, "name", json_object_new_string(l->name));
+    put_uuid(doc, "vm", l->vm);
+    put_uuid(doc, "instance", l->instance);
+    put_uuid(doc, "attempt", l->attempt);
+    put_number(doc, "epoch", l->epoch);
+    put_process(doc, "pid", "start_time", &l->child);
+    put_number(doc, "uid", l->uid);
+    put_process(doc, "storage_pid", "storage_start_time", &l->storage);
+    put_number(doc, "storage_uid", l->storage_uid);
+    json_object_object_add(doc, "disks", disks_doc(l));
+    text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);
+    r = text != NULL ? os_file_replace(l->json_path, text, strlen(text), 0600) : -ENOMEM;
+    json_object_put(doc);
+    if (r < 0) {
+        log_warn("vm %s: %s: %s; it would not be found again after an agent restart",
+                 l->name, l->json_path, strerror(-r));
+    }
+    return r;
+}
+
+/* Reading
+ * --------------------------------------------------------------------------------------
+ */
+
+bool ha_record_uuid(json_object *doc, const char *key, struct uuid *ret)
+{
+    json_object *value;
+
+    return json_object_object_get_ex(doc, key, &value) &&
+           uuid_parse(json_object_get_string(value), ret);
+}
+
+uint64_t ha_record_number(json_object *doc, const char *key)
+{
+    json_object *value;
+
+    return json_object_object_get_ex(doc, key, &value) ? json_object_get_uint64(value)
+                                                       : 0;
+}
+
+void ha_record_disks(struct ha_local *l, json_object *doc)
+{
+    json_object *list, *path;
+
+    if (!json_object_object_get_ex(doc, "disks", &list) ||
+        !json_object_is_type(list, json_type_array)) {
+        /* written by an older agent */
+        const struct conf_vm *conf = l->vmm->ops->conf(l->vmm->ctx, l->vm);
+
+        if (conf != NULL) {
+            l->disk_count = conf->disk_count;
+            memcpy(l->disk, conf->disk, sizeof l->disk);
+        }
+        return;
+    }
+    for (size_t i = 0; i < json_object_array_length(list) && i < VM_DISKS_MAX; i++) {
+        json_object *disk = json_object_array_get_idx(list, i);
+        struct conf_disk *d = &l->disk[l->disk_count++];
+
+        if (json_object_object_get_ex(disk, "path", &path)) {
+            ha_text_set(d->path, sizeof d->path, json_object_get_string(path), NULL);
+        }
+        d->format = (enum conf_disk_format)ha_record_number(disk, "format");
+        d->read_only = ha_record_number(disk, "read_only") != 0;
+    }
+}

@@ -1,0 +1,154 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2154 # builddir is of lib.sh
+# A VM on a qcow2 image, then on a network disk: it survives its node's power-off, its agent's and its server's end; the image holds
+# every record.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/vm.sh"
+lab_begin
+[ -c /dev/kvm ] || { echo "1..0 # SKIP no /dev/kvm"; exit 0; }
+for program in qemu-storage-daemon qemu-img qemu-nbd; do
+    command -v $program >/dev/null || { echo "1..0 # SKIP $program is not installed (ci/deps)"; exit 0; }
+done
+L=dk
+image() { echo "$(vm_shared $L)/web1/disk0.qcow2"; }
+
+# The pid of web1's storage daemon on a node; of its gemel-vmm; of the agent
+daemon_on() { lab $L exec "$1" -- pgrep -x qemu-storage-da; }
+elsewhere() { # THAN: it runs on another node
+    local now
+    now=$(vm_node $L "$(another "$1")")
+    vm_is $L "$(another "$1")" running && [ -n "$now" ] && [ "$now" != "$1" ]
+}
+another_daemon() { daemon_is_up "$1" && not equal "$(daemon_on "$1")" "$2"; }
+answers_now() { grep -c 'answers again' "$LAB_SCRATCH/$L-witness.err"; }
+copy_is_whole() { qemu-img check -q "$(vm_shared $L)"/web1/snapshots/*/disk0.qcow2; }
+daemon_is_up() { [ -n "$(daemon_on "$1")" ]; }
+daemon_is_gone() { [ -z "$(daemon_on "$1")" ]; }
+unprivileged() { # neither root nor able to become it
+    local status
+    status=$(lab $L exec "$1" -- cat "/proc/$(daemon_on "$1")/status")
+    grep -q '^Uid:.1[89]' <<<"$status" && grep -q '^CapBnd:.0*$' <<<"$status" && grep -q '^NoNewPrivs:.1$' <<<"$status"
+}
+
+check "three nodes with agents" lab $L up
+mkdir -p "$(vm_shared $L)/web1"
+qemu-img create -q -f qcow2 "$(image)" 64M
+sed_define() { # vm_define with a qcow2 disk
+    truncate -s 512 "$(vm_shared $L)/web1/disk0.img"
+    vm_define $L >/dev/null
+    sed -i 's/path: disk0.img/path: disk0.qcow2, format: qcow2, on_error: pause/' "$(vm_shared $L)/web1.yaml"
+    gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
+}
+check "the VM is defined" sed_define
+check "the VM starts" gemel_at $L n2 vm start web1 --timeout 30s
+check "the guest answers" witness_begin $L
+node=$(vm_node $L n1)
+check "its storage daemon runs" daemon_is_up "$node"
+check "without privileges" unprivileged "$node"
+
+check "power off" lab $L power "$node" off
+check "the guest answers again" wait_for 30 answers_again $L 1
+check "elsewhere" wait_for 30 elsewhere "$node"
+dead=$node
+node=$(vm_node $L "$(another "$node")")
+check "with a storage daemon there" daemon_is_up "$node"
+check "power on" lab $L power "$dead" on
+check "the node is a member again" wait_for 40 gemel_at $L "$dead" status
+
+before=$(daemon_on "$node")
+check "the agent is killed" lab $L exec "$node" -- pkill -KILL -x gemeld
+check "it comes back" wait_for 20 vm_runs_on $L "$node" "$node"
+check "the daemon is the same" equal "$(daemon_on "$node")" "$before"
+check "the VM is stopped by its power button" gemel_at $L "$node" vm stop web1 --timeout 30s
+check "the daemon is gone with it" daemon_is_gone "$node"
+
+tells_what_is_missing() {
+    gemel_at $L "$node" events --json | jq -r '.events[].text' | grep -q 'web1: .*there is no qemu-storage-daemon on this node; install'
+}
+check "a node without the program" lab $L exec "$node" -- mount --bind /dev/null "$(command -v qemu-storage-daemon)"
+gemel_at $L "$node" vm start web1 --node "$node" --timeout 30s >/dev/null 2>&1
+check "says what is missing" wait_for 10 tells_what_is_missing
+check "the VM runs on another" wait_for 30 elsewhere "$node"
+lab $L exec "$node" -- umount "$(command -v qemu-storage-daemon)"
+check "stop" gemel_at $L "$node" vm stop web1 --timeout 30s
+check "the VM starts again" gemel_at $L "$node" vm start web1 --timeout 30s
+check "the guest answers again" wait_for 30 answers_again $L 3
+node=$(vm_node $L "$node")
+seen=$(answers_now) before=$(daemon_on "$node")
+check "its storage daemon is killed" lab $L exec "$node" -- pkill -KILL -x qemu-storage-da
+check "the VM pauses, gets another, and answers again" wait_for 30 answers_again $L $((seen + 1))
+check "another one" wait_for 30 another_daemon "$node" "$before"
+check "on the same node" wait_for 30 vm_runs_on $L "$node" "$node"
+
+check "a snapshot is taken while it runs" gemel_at $L "$node" vm snapshot web1 --timeout 60s
+check "the copy is whole" copy_is_whole
+check "and the VM goes on" wait_for 30 vm_runs_on $L "$node" "$node"
+check "with a new daemon" wait_for 10 daemon_is_up "$node"
+check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
+check "the daemon is gone" daemon_is_gone "$node"
+seen=$(answers_now)
+check "resume, on another node" gemel_at $L "$node" vm resume web1 --node "$dead" --timeout 60s
+node=$dead
+check "the guest goes on there" wait_for 30 answers_again $L $((seen + 1))
+
+seen=$(answers_now)
+check "gemel-vmm is killed" lab $L exec "$node" -- pkill -KILL -x gemel-vmm
+check "the VM runs again" wait_for 30 answers_again $L $((seen + 1))
+node=$(vm_node $L "$node")
+check "the VM is killed" gemel_at $L "$node" vm kill web1 --yes --timeout 30s
+check "no daemon is left" daemon_is_gone "$node"
+check "the image is whole" qemu-img check -q "$(image)"
+check "it converts" qemu-img convert -O raw "$(image)" "$LAB_SCRATCH/nbd.img"
+
+# The same records go on on a network disk, outside of the nodes.
+serve() { # its pid is $server
+    "$LAB_BIN" --dir "$LAB_SCRATCH/$L" exec hub -- qemu-nbd --persistent --shared=8 --format=raw --bind=10.77.0.1 --port=10809 \
+        "$LAB_SCRATCH/nbd.img" 2>>"$LAB_SCRATCH/nbd.log" &
+    server=$!
+    wait_for 5 lab $L exec hub -- python3 -c 'import socket; socket.create_connection(("10.77.0.1", 10809))' || cat "$LAB_SCRATCH/nbd.log"
+}
+serve_not() {
+    [ -z "$server" ] || kill -KILL "$server"
+    wait 2>/dev/null "$server"
+    server=
+}
+server=
+trap 'serve_not; lab_cleanup' EXIT
+on_network() {
+    sed -i 's|path: .*, on_error|path: "nbd://10.77.0.1:10809/", on_error|' "$(vm_shared $L)/web1.yaml"
+    gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
+}
+names_it() { gemel_at $L n1 vm show web1 --json | jq -e '.disks == "nbd://10.77.0.1:10809/ (NBD)"'; }
+pauses() { gemel_at $L "$node" events --json | jq -r '.events[].text' | grep -q 'nbd://10.77.0.1:10809/: connection lost: .*the VM is paused'; }
+serve
+check "a network disk instead" on_network
+check "vm show names it" names_it
+seen=$(answers_now)
+check "the VM starts on it" gemel_at $L n1 vm start web1 --timeout 30s
+check "the guest answers again" wait_for 30 answers_again $L $((seen + 1))
+node=$(vm_node $L n1)
+seen=$(answers_now)
+check "power off" lab $L power "$node" off
+check "the guest answers again" wait_for 30 answers_again $L $((seen + 1))
+check "elsewhere" wait_for 30 elsewhere "$node"
+node=$(vm_node $L "$(another "$node")")
+serve_not
+sleep 3
+seen=$(answers_now)
+serve
+check "the server was away, and the VM goes on" wait_for 40 answers_again $L $((seen + 1))
+check "on its node" wait_for 30 vm_runs_on $L "$node" "$node"
+check "the reason is on record" pauses
+check_rc 1 "no snapshot of a network disk" gemel_at $L "$node" vm snapshot web1 --timeout 30s
+check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
+seen=$(answers_now)
+check "resume" gemel_at $L "$node" vm resume web1 --timeout 60s
+check "the guest goes on" wait_for 30 answers_again $L $((seen + 1))
+check "the VM is stopped" gemel_at $L "$node" vm stop web1 --timeout 30s
+check "no oracle complains" witness_end $L
+serve_not
+check "every acknowledged record is on it" "$builddir/tests/guest/witness" check-disk "$LAB_SCRATCH/nbd.img" \
+    --acked "$(witness_value $L .max_acked)"
+check "down leaves nothing" lab $L down
+tap_end

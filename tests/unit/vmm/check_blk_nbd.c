@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vmm/blk_nbd against a server that does everything wrong: each request is answered
+ * once, a lost connection is an error and never a success, and what a FLUSH said is
+ * durable is durable. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/units.h"
+#include "tests/unit/unit.h"
+#include "tests/unit/vmm/nbd_rig.h"
+#include "vmm/blk_kept.h"
+#include "vmm/blk_nbd.h"
+
+#define SECTORS (NBD_RIG_SIZE / 512)
+#define DISK    2
+
+static struct nbd_rig rig;
+static struct blk_nbd *blk;
+static struct vmm_error err;
+static struct {
+    unsigned count, errors;
+    uint32_t status, len;
+    uint8_t data[8192];
+} got;
+
+static void on_done(void *ctx, unsigned disk, const struct blk_request *request,
+                    uint32_t status, const uint8_t *data, uint32_t len)
+{
+    (void)ctx, (void)request;
+    ck_assert_uint_eq(disk, DISK);
+    got.count++;
+    got.errors += status != 0;
+    got.status = status;
+    got.len = len;
+    if (data && len <= sizeof got.data) {
+        memcpy(got.data, data, len);
+    }
+}
+
+static void wait_all(void)
+{
+    for (int i = 0; i < 200 && blk_nbd_in_flight(blk) > 0; i++) {
+        struct pollfd p = {.fd = blk_nbd_poll_fd(blk), .events = POLLIN};
+
+        blk_nbd_push(blk);
+        if (!blk_nbd_reapable(blk) && !blk_nbd_unpushed(blk)) {
+            (void)poll(&p, 1, 1000);
+        }
+        (void)blk_nbd_reap(blk, on_done, NULL);
+    }
+    ck_assert_uint_eq(blk_nbd_in_flight(blk), 0);
+}
+
+static void submit(enum request_op op, uint64_t sector, uint32_t len, const uint8_t *data)
+{
+    blk_nbd_submit(
+        blk, DISK,
+        &(struct blk_request){.op = op, .sector = sector, .len = len, .data = data});
+}
+
+static uint32_t ask(enum request_op op, uint64_t sector, uint32_t len,
+                    const uint8_t *data)
+{
+    memset(&got, 0, sizeof got);
+    submit(op, sector, len, data);
+    wait_all();
+    ck_assert_uint_eq(got.count, 1);
+    return got.status;
+}
+
+static uint32_t write_one(uint64_t sector, uint8_t byte)
+{
+    uint8_t sector_bytes[512];
+
+    memset(sector_bytes, byte, sizeof sector_bytes);
+    return ask(REQUEST_WRITE, sector, sizeof sector_bytes, sector_bytes);
+}
+
+static int take(bool read_only, bool keep)
+{
+    static struct blk_nbd_disk_conf conf;
+
+    conf = (struct blk_nbd_disk_conf){.name = "nbd://test/x",
+                                      .export_name = "x",
+                                      .read_only = read_only,
+                                      .keep = keep,
+                                      .sectors = SECTORS};
+    return blk_nbd_take(blk, DISK, nbd_rig_start(&rig), &conf, &err);
+}
+
+static void setup(void)
+{
+    nbd_rig_init(&rig);
+    err.text[0] = '\0';
+    ck_assert_msg(blk_nbd_open(&blk, &err) == 0, "%s", err.text);
+}
+
+static void teardown(void)
+{
+    blk_nbd_close(blk);
+    nbd_rig_stop(&rig);
+    nbd_rig_free(&rig);
+}
+
+static void good_take(bool keep)
+{
+    ck_assert_msg(take(false, keep) == 0, "%s", err.text);
+    ck_assert_ptr_null(blk_nbd_lost(blk, DISK));
+}
+
+START_TEST(write_flush_read)
+{
+    uint8_t bytes[8192];
+
+    good_take(false);
+    for (unsigned i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)(i * 7);
+    }
+    ck_assert_uint_eq(ask(REQUEST_WRITE, 3, sizeof bytes, bytes), 0);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), 0);
+    ck_assert_mem_eq(rig.durable + 3 * 512, bytes, sizeof bytes);
+    ck_assert_uint_eq(ask(REQUEST_READ, 3, sizeof bytes, NULL), 0);
+    ck_assert_uint_eq(got.len, sizeof bytes);
+    ck_assert_mem_eq(got.data, bytes, sizeof bytes);
+    ck_assert_uint_eq(ask(REQUEST_WRITE_ZEROES, 4, 512, NULL), 0);
+    ck_assert_uint_eq(ask(REQUEST_DISCARD, 5, 512, NULL), 0);
+    ck_assert_uint_eq(ask(REQUEST_READ, 3, 2048, NULL), 0);
+    ck_assert_mem_eq(got.data, bytes, 512);
+    ck_assert_uint_eq(got.data[512] | got.data[1024], 0);
+    ck_assert_mem_eq(got.data + 1536, bytes + 1536, 512);
+}
+END_TEST
+
+START_TEST(what_the_guest_must_not_do)
+{
+    static const uint8_t zero[4096];
+
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), ENXIO); /* no connection yet */
+    good_take(false);
+    ck_assert_uint_eq(ask(REQUEST_READ, SECTORS, 512, NULL), EINVAL);
+    ck_assert_uint_eq(ask(REQUEST_WRITE, SECTORS - 1, 1024, zero), EINVAL);
+    ck_assert_uint_eq(ask(REQUEST_WRITE, UINT64_MAX, 512, zero), EINVAL);
+    ck_assert_uint_eq(ask(REQUEST_WRITE, UINT64_MAX / 512, 512, zero), EINVAL);
+    ck_assert_uint_eq(ask(REQUEST_WRITE, 0, 100, zero), EINVAL);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 0, NULL), EINVAL);
+    ck_assert_uint_eq(rig.count[NBD_RIG_WRITE] + rig.count[NBD_RIG_READ], 0);
+}
+END_TEST
+
+START_TEST(large_requests_go_in_parts)
+{
+    static uint8_t bytes[128 * 1024];
+
+    rig.block_min = 1;
+    rig.block_max = 4096 + 100; /* not a multiple of a sector */
+    good_take(true);
+    memset(bytes, 0xA5, sizeof bytes);
+    ck_assert_uint_eq(ask(REQUEST_WRITE, 8, sizeof bytes, bytes), 0);
+    ck_assert_uint_eq(rig.count[NBD_RIG_WRITE], 32);
+    ck_assert_uint_le(rig.longest, 4096);
+    ck_assert_mem_eq(rig.cached + 8 * 512, bytes, sizeof bytes);
+    ck_assert_uint_eq(ask(REQUEST_READ, 8, sizeof bytes, NULL), 0);
+    ck_assert_uint_eq(got.len, sizeof bytes);
+}
+END_TEST
+
+START_TEST(many_at_once)
+{
+    static uint8_t bytes[32][512];
+
+    good_take(false);
+    memset(&got, 0, sizeof got);
+    for (unsigned i = 0; i < 32; i++) {
+        memset(bytes[i], (int)i, 512);
+        submit(REQUEST_WRITE, i, 512, bytes[i]);
+    }
+    ck_assert_uint_eq(blk_nbd_in_flight(blk), 32);
+    wait_all();
+    ck_assert_uint_eq(got.count, 32);
+    ck_assert_uint_eq(got.errors, 0);
+    ck_assert_mem_eq(rig.cached, bytes, sizeof bytes);
+}
+END_TEST
+
+START_TEST(errors_of_the_server)
+{
+    rig.fault = NBD_RIG_ERROR;
+    rig.fault_cmd = NBD_RIG_WRITE;
+    rig.fault_at = 1;
+    rig.error = 28; /* NBD_ENOSPC */
+    good_take(true);
+    ck_assert_uint_eq(write_one(0, 1), ENOSPC);
+    ck_assert_uint_eq(write_one(0, 1), 0);
+    ck_assert(!blk_nbd_flush_failed(blk));
+    ck_assert_ptr_null(blk_nbd_lost(blk, DISK));
+}
+END_TEST
+
+START_TEST(a_failed_flush_is_latched)
+{
+    rig.fault = NBD_RIG_ERROR;
+    rig.fault_cmd = NBD_RIG_FLUSH;
+    rig.fault_at = 1;
+    rig.error = 5; /* NBD_EIO */
+    good_take(true);
+    ck_assert_uint_eq(write_one(0, 1), 0);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
+    ck_assert(blk_nbd_flush_failed(blk));
+    ck_assert(!blk_nbd_may_flush_again(blk, DISK));
+    ck_assert(blk_nbd_latched(blk, DISK) && !blk_nbd_latched(blk, DISK + 1));
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
+    ck_assert_uint_eq(write_one(0, 1), EIO);
+    ck_assert_uint_eq(rig.count[NBD_RIG_FLUSH], 1); /* never asked again */
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), 0);
+    /* Nor does a new connection make it good. */
+    nbd_rig_stop(&rig);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    good_take(true);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
+}
+END_TEST
+
+/* The server dies with a FLUSH under way, and forgets what it was not told to flush. */
+static void die_in_flush(bool keep)
+{
+    rig.fault = NBD_RIG_DIE;
+    rig.fault_cmd = NBD_RIG_FLUSH;
+    rig.fault_at = 2;
+    good_take(keep);
+    ck_assert_uint_eq(write_one(0, 0x11), 0);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), 0);
+    ck_assert_uint_eq(write_one(0, 0x21), 0);
+    ck_assert_uint_eq(write_one(1, 0x22), 0);
+    ck_assert_uint_eq(write_one(1, 0x23), 0);
+    ck_assert_uint_eq(ask(REQUEST_WRITE_ZEROES, 2, 512, NULL), 0);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
+    ck_assert_ptr_nonnull(blk_nbd_lost(blk, DISK));
+    ck_assert_ptr_nonnull(strstr(blk_nbd_lost(blk, DISK), "connection lost: "));
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    ck_assert_uint_eq(rig.durable[0], 0x11);
+    ck_assert_uint_eq(rig.durable[512], 0);
+    nbd_rig_stop(&rig);
+    rig.durable[1024] = 0x77; /* so that the zeroes show */
+    rig.fault = NBD_RIG_NONE;
+}
+
+START_TEST(kept_writes_are_written_again)
+{
+    die_in_flush(true);
+    ck_assert(!blk_nbd_flush_failed(blk));
+    ck_assert(blk_nbd_may_flush_again(blk, DISK));
+    good_take(true);
+    ck_assert_uint_eq(rig.count[NBD_RIG_WRITE], 3);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), 0);
+    ck_assert_uint_eq(rig.durable[0], 0x21);
+    ck_assert_uint_eq(rig.durable[512], 0x23);
+    ck_assert_uint_eq(rig.durable[1024], 0);
+    /* They are durable: the next one begins without them. */
+    nbd_rig_stop(&rig);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    good_take(true);
+    ck_assert_uint_eq(rig.count[NBD_RIG_WRITE], 0);
+}
+END_TEST
+
+START_TEST(a_flush_that_was_lost_has_failed_where_nothing_is_kept)
+{
+    die_in_flush(false);
+    ck_assert(blk_nbd_flush_failed(blk));
+    ck_assert(!blk_nbd_may_flush_again(blk, DISK));
+    good_take(false);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
+    ck_assert_uint_eq(write_one(0, 1), EIO);
+}
+END_TEST
+
+START_TEST(a_break_after_unflushed_writes_is_a_failed_flush)
+{
+    good_take(false);
+    ck_assert_uint_eq(write_one(0, 1), 0);
+    nbd_rig_stop(&rig);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    ck_assert(blk_nbd_flush_failed(blk));
+    good_take(false);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
+}
+END_TEST
+
+START_TEST(what_is_kept_has_a_limit)
+{
+    static uint8_t bytes[128 * 1024];
+
+    good_take(true);
+    memset(bytes, 1, sizeof bytes);
+    for (unsigned i = 0; i < BLK_KEPT_MAX / sizeof bytes + 8; i++) {
+        ck_assert_uint_eq(ask(REQUEST_WRITE, 0, sizeof bytes, bytes), 0);
+    }
+    ck_assert_uint_ge(rig.count[NBD_RIG_FLUSH], 3); /* of our own, on the way */
+    ck_assert_uint_le(rig.count[NBD_RIG_FLUSH], 6);
+    ck_assert(!blk_nbd_flush_failed(blk));
+}
+END_TEST
+
+START_TEST(a_limit_that_is_passed_is_a_failed_flush)
+{
+    static uint8_t bytes[128 * 1024];
+    struct blk_kept kept = {.on = true};
+    struct blk_request rq = {.op = REQUEST_WRITE, .len = sizeof bytes, .data = bytes};
+
+    for (unsigned i = 0; i < BLK_KEPT_MAX / sizeof bytes - 1; i++) {
+        blk_kept_add(&kept, &rq);
+        ck_assert(!blk_kept_missing(&kept));
+    }
+    blk_kept_add(&kept, &rq);
+    blk_kept_add(&kept, &rq);
+    ck_assert(blk_kept_missing(&kept));
+    blk_kept_flushed(&kept, kept.seq - 1);
+    ck_assert(blk_kept_missing(&kept));
+    blk_kept_flushed(&kept, kept.seq);
+    ck_assert(!blk_kept_missing(&kept) && !blk_kept_unflushed(&kept));
+    ck_assert_ptr_null(kept.head);
+    ck_assert_uint_eq(kept.bytes, 0);
+    blk_kept_free(&kept);
+    good_take(true);
+}
+END_TEST
+
+START_TEST(sync_flushes_what_was_answered)
+{
+    good_take(false);
+    blk_nbd_sync(blk);
+    ck_assert_uint_eq(blk_nbd_in_flight(blk), 0); /* nothing to do */
+    ck_assert_uint_eq(write_one(9, 0x42), 0);
+    got.count = 0;
+    blk_nbd_sync(blk);
+    ck_assert_uint_eq(blk_nbd_in_flight(blk), 1);
+    wait_all();
+    ck_assert_uint_eq(got.count, 0); /* nobody asked for it */
+    ck_assert_uint_eq(rig.durable[9 * 512], 0x42);
+}
+END_TEST
+
+static const enum nbd_rig_fault broken[] = {NBD_RIG_DIE, NBD_RIG_BAD_MAGIC,
+                                            NBD_RIG_BAD_COOKIE, NBD_RIG_SHORT};
+
+/* Whatever is under way is answered with an error, once, and the memory of a read is
+ * nobody's but libnbd's until then (AddressSanitizer looks). */
+START_TEST(broken_replies)
+{
+    static uint8_t bytes[4][4096];
+
+    rig.fault = broken[_i];
+    rig.fault_cmd = NBD_RIG_READ;
+    rig.fault_at = 2;
+    good_take(true);
+    memset(&got, 0, sizeof got);
+    submit(REQUEST_WRITE, 0, 4096, bytes[0]);
+    for (unsigned i = 0; i < 8; i++) {
+        submit(REQUEST_READ, 8 * i, 4096, NULL);
+    }
+    wait_all();
+    ck_assert_uint_eq(got.count, 9);
+    ck_assert_uint_ge(got.errors, 7);
+    ck_assert_uint_eq(got.status, EIO);
+    ck_assert_ptr_nonnull(blk_nbd_lost(blk, DISK));
+}
+END_TEST
+
+START_TEST(lost_while_idle)
+{
+    struct pollfd p = {.fd = blk_nbd_poll_fd(blk), .events = POLLIN};
+
+    good_take(true);
+    nbd_rig_stop(&rig);
+    ck_assert_int_eq(poll(&p, 1, 5000), 1);
+    (void)blk_nbd_reap(blk, on_done, NULL);
+    ck_assert_ptr_nonnull(blk_nbd_lost(blk, DISK));
+    ck_assert_int_eq(poll(&p, 1, 0), 0); /* and it is quiet then */
+    good_take(true);
+    ck_assert_uint_eq(write_one(1, 1), 0);
+}
+END_TEST
+
+static const struct {
+    uint64_t size;
+    uint16_t flags;
+    uint32_t block_min;
+    const char *text;
+} refused[] = {
+    {NBD_RIG_SIZE, 1 | 1 << 1 | 1 << 2, 0, "exports it read-only"},
+    {NBD_RIG_SIZE, 1, 0, "offers no FLUSH"},
+    {NBD_RIG_SIZE, 1 | 1 << 2, 1024, "at least 1024 bytes"},
+    {NBD_RIG_SIZE - 512, 1 | 1 << 2, 0, "was resized: 2047 sectors, and 2048"},
+    {1000, 1 | 1 << 2, 0, "has 1000 bytes"},
+    {0, 1 | 1 << 2, 0, "has 0 bytes"},
+};
+
+START_TEST(refused_exports)
+{
+    rig.flags = refused[_i].flags;
+    rig.block_min = refused[_i].block_min;
+    rig.block_max = 1 << 20;
+    rig.size = refused[_i].size;
+    ck_assert_int_lt(take(false, false), 0);
+    ck_assert_msg(strstr(err.text, refused[_i].text) != NULL, "%s", err.text);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), ENXIO);
+}
+END_TEST
+
+START_TEST(read_only_needs_less)
+{
+    static const uint8_t zero[512];
+
+    rig.flags = 1 | 1 << 1;
+    ck_assert_msg(take(true, false) == 0, "%s", err.text);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), 0);
+    ck_assert_uint_eq(ask(REQUEST_WRITE, 0, 512, zero), EROFS);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), 0);
+    ck_assert_uint_eq(rig.count[NBD_RIG_FLUSH], 0);
+}
+END_TEST
+
+START_TEST(not_a_socket)
+{
+    struct blk_nbd_disk_conf conf = {.name = "d", .export_name = "", .sectors = SECTORS};
+
+    good_take(false);
+    ck_assert_int_eq(blk_nbd_take(blk, 0, open("/dev/null", O_RDWR), &conf, &err),
+                     -ENOTSOCK);
+    ck_assert_ptr_nonnull(strstr(err.text, "no socket"));
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("blk_nbd");
+    TCase *t = tcase_create("blk_nbd");
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, write_flush_read);
+    tcase_add_test(t, what_the_guest_must_not_do);
+    tcase_add_test(t, large_requests_go_in_parts);
+    tcase_add_test(t, many_at_once);
+    tcase_add_test(t, errors_of_the_server);
+    tcase_add_test(t, a_failed_flush_is_latched);
+    tcase_add_test(t, kept_writes_are_written_again);
+    tcase_add_test(t, a_flush_that_was_lost_has_failed_where_nothing_is_kept);
+    tcase_add_test(t, a_break_after_unflushed_writes_is_a_failed_flush);
+    tcase_add_test(t, what_is_kept_has_a_limit);
+    tcase_add_test(t, a_limit_that_is_passed_is_a_failed_flush);
+    tcase_add_test(t, sync_flushes_what_was_answered);
+    tcase_add_loop_test(t, broken_replies, 0, ARRAY_SIZE(broken));
+    tcase_add_test(t, lost_while_idle);
+    tcase_add_loop_test(t, refused_exports, 0, ARRAY_SIZE(refused));
+    tcase_add_test(t, read_only_needs_less);
+    tcase_add_test(t, not_a_socket);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+UNIT_MAIN(suite)

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/blk_nbd_conn.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "base/nbd_uri.h"
+#include "base/units.h"
+
+#define SECTOR_LEN 512u
+#define CHUNK_MAX  (32u * 1024 * 1024) /* every server takes so much (NBD spec) */
+#define STEP_MS    1000
+#define CONNECT_MS 5000
+
+static bool is_over(struct nbd_handle *nbd)
+{
+    return nbd_lib.aio_is_dead(nbd) > 0 || nbd_lib.aio_is_closed(nbd) > 0;
+}
+
+/* Until `pred` says so, or `*done`, whichever is given. */
+static int wait_until(struct nbd_handle *nbd, int (*pred)(struct nbd_handle *),
+                      const bool *done, int timeout_ms)
+{
+    uint64_t end = loop_now_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC;
+
+    while (!(done ? *done : pred(nbd) > 0)) {
+        uint64_t now = loop_now_ns();
+
+        if (is_over(nbd)) {
+            return -ENOTCONN;
+        }
+        if (now >= end) {
+            return -ETIMEDOUT;
+        }
+        (void)nbd_lib.poll(nbd, STEP_MS < (end - now) / NSEC_PER_MSEC
+                                    ? STEP_MS
+                                    : (int)((end - now) / NSEC_PER_MSEC) + 1);
+    }
+    return 0;
+}
+
+int blk_nbd_wait(struct nbd_handle *nbd, const bool *done, int timeout_ms)
+{
+    return wait_until(nbd, NULL, done, timeout_ms);
+}
+
+static const char *why_text(int r)
+{
+    const char *text = nbd_lib.get_error();
+
+    if (r == -ETIMEDOUT) {
+        return "the server does not answer";
+    }
+    return text ? text : strerror(-r);
+}
+
+/* What the server offers against what a disk needs. */
+static int check_traits(struct nbd_handle *nbd, const char *name, bool read_only,
+                        struct blk_nbd_traits *ret_traits, struct vmm_error *err)
+{
+    struct blk_nbd_traits t = {.can_trim = nbd_lib.can_trim(nbd) > 0,
+                               .can_zero = nbd_lib.can_zero(nbd) > 0,
+                               .can_flush = nbd_lib.can_flush(nbd) > 0};
+    int64_t size = nbd_lib.get_size(nbd);
+    int64_t block_min = nbd_lib.get_block_size(nbd, LIBNBD_SIZE_MINIMUM);
+    int64_t block_max = nbd_lib.get_block_size(nbd, LIBNBD_SIZE_MAXIMUM);
+
+    if (size <= 0 || size % SECTOR_LEN) {
+        return vmm_fail(err, -EINVAL,
+                        "disk %s: the export has %lld bytes, which is not a positive "
+                        "multiple of 512",
+                        name, (long long)size);
+    }
+    if (!read_only && nbd_lib.is_read_only(nbd) != 0) {
+        return vmm_fail(err, -EROFS,
+                        "disk %s: the server exports it read-only; export it for "
+                        "writing, or give the disk read_only",
+                        name);
+    }
+    if (!read_only && !t.can_flush) {
+        return vmm_fail(err, -EOPNOTSUPP,
+                        "disk %s: the server offers no FLUSH, so nothing would ever be "
+                        "known to be safe; use a server that has it",
+                        name);
+    }
+    if (block_min > SECTOR_LEN) {
+        return vmm_fail(err, -EINVAL,
+                        "disk %s: the server wants requests of at least %lld bytes; a "
+                        "guest's are multiples of 512 (qemu-nbd, nbdkit's blocksize "
+                        "filter take them)",
+                        name, (long long)block_min);
+    }
+    t.sectors = (uint64_t)size / SECTOR_LEN;
+    t.chunk_len = block_max > 0 && block_max < CHUNK_MAX
+                      ? (uint32_t)block_max / SECTOR_LEN * SECTOR_LEN
+                      : CHUNK_MAX;
+    if (t.chunk_len == 0) {
+        return vmm_fail(err, -EINVAL, "disk %s: the server takes at most %lld bytes",
+                        name, (long long)block_max);
+    }
+    *ret_traits = t;
+    return 0;
+}
+
+/* A handle on `fd`, which is taken. */
+static int open_handle(int fd, const char *export_name, const char *name, bool opt_mode,
+                       struct nbd_handle **ret_nbd, struct vmm_error *err)
+{
+    struct nbd_handle *nbd;
+    struct stat st;
+    int r;
+
+    if (fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+        close(fd);
+        return vmm_fail(err, -ENOTSOCK, "disk %s came as a file that is no socket", name);
+    }
+    nbd = nbd_lib.create();
+    if (!nbd) {
+        close(fd);
+        return vmm_fail(err, -ENOMEM, "disk %s: no memory for libnbd", name);
+    }
+    if (nbd_lib.set_export_name(nbd, export_name) < 0 ||
+        nbd_lib.set_opt_mode(nbd, opt_mode) < 0 ||
+        nbd_lib.aio_connect_socket(nbd, fd) < 0) {
+        r = vmm_fail(err, -EINVAL, "disk %s: %s", name, why_text(-EINVAL));
+        nbd_lib.close(nbd);
+        return r;
+    }
+    r = wait_until(nbd, opt_mode ? nbd_lib.aio_is_negotiating : nbd_lib.aio_is_ready,
+                   NULL, BLK_NBD_GREET_MS);
+    if (r < 0) {
+        r = vmm_fail(err, r, "disk %s: no NBD connection: %s", name, why_text(r));
+        nbd_lib.close(nbd);
+        return r;
+    }
+    *ret_nbd = nbd;
+    return 0;
+}
+
+int blk_nbd_greet(int fd, const char *export_name, const char *name, bool read_only,
+                  struct nbd_handle **ret_nbd, struct blk_nbd_traits *ret_traits,
+                  struct vmm_error *err)
+{
+    struct nbd_handle *nbd;
+    int r = open_handle(fd, export_name, name, false, &nbd, err);
+
+    if (r < 0) {
+        return r;
+    }
+    r = check_traits(nbd, name, read_only, ret_traits, err);
+    if (r < 0) {
+        nbd_lib.close(nbd);
+        return r;
+    }
+    *ret_nbd = nbd;
+    return 0;
+}
+
+struct info_answer {
+    bool done;
+    int error;
+};
+
+static int on_info(void *data, int *error)
+{
+    struct info_answer *a = data;
+
+    a->error = *error;
+    a->done = true;
+    return 1;
+}
+
+static int ask_info(struct nbd_handle *nbd, const char *name, struct vmm_error *err)
+{
+    struct info_answer answer = {.done = false};
+    int r = nbd_lib.aio_opt_info(
+        nbd, (nbd_completion_callback){.callback = on_info, .user_data = &answer});
+
+    r = r < 0 ? -EINVAL : blk_nbd_wait(nbd, &answer.done, BLK_NBD_GREET_MS);
+    if (r == 0 && answer.error != 0) {
+        r = -answer.error;
+        return vmm_fail(err, r, "disk %s: the server does not tell of this export: %s",
+                        name, strerror(answer.error));
+    }
+    return r < 0
+               ? vmm_fail(err, r, "disk %s: the server does not tell of this export: %s",
+                          name, why_text(r))
+               : 0;
+}
+
+int blk_nbd_look(const char *text, bool read_only, struct blk_nbd_traits *ret_traits,
+                 struct vmm_error *err)
+{
+    struct nbd_handle *nbd;
+    struct nbd_uri uri;
+    const char *why = nbd_uri_parse(text, &uri);
+    int fd = -1, r;
+
+    if (why) {
+        return vmm_fail(err, -EINVAL, "disk %s: %s", text, why);
+    }
+    r = nbd_lib_load(err);
+    if (r < 0) {
+        return r;
+    }
+    r = nbd_uri_connect(&uri, CONNECT_MS, &fd);
+    if (r < 0) {
+        return vmm_fail(err, r,
+                        "disk %s: cannot connect: %s; check that its server runs and can "
+                        "be reached from here",
+                        text, strerror(-r));
+    }
+    r = open_handle(fd, uri.export_name, text, true, &nbd, err);
+    if (r < 0) {
+        return r;
+    }
+    r = ask_info(nbd, text, err);
+    if (r >= 0) {
+        r = check_traits(nbd, text, read_only, ret_traits, err);
+    }
+    nbd_lib.close(nbd);
+    return r;
+}

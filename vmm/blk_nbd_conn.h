@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A connection to an NBD server, up to the point where requests can be sent: what the
+ * server offers is looked at, and refused with a sentence if a disk cannot stand on it.
+ * Everything waits with a deadline. vmm/blk_nbd.c and its tests only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/blk_nbd_lib.h"
+#include "vmm/vmm_error.h"
+
+#define BLK_NBD_GREET_MS 10000 /* a server that does not finish the handshake */
+
+/* What an export is, as far as a disk cares. */
+struct blk_nbd_traits {
+    uint64_t sectors;   /* of 512 bytes */
+    uint32_t chunk_len; /* bytes of one command, at most */
+    bool can_trim, can_zero, can_flush;
+};
+
+/* Size of an export without entering it (NBD_OPT_INFO): nothing is opened. */
+int blk_nbd_look(const char *uri, bool read_only, struct blk_nbd_traits *ret_traits,
+                 struct vmm_error *err);
+/* Handshake over `fd`, which is taken. `name` is the disk's, for messages. */
+int blk_nbd_greet(int fd, const char *export_name, const char *name, bool read_only,
+                  struct nbd_handle **ret_nbd, struct blk_nbd_traits *ret_traits,
+                  struct vmm_error *err);
+/* Waits until `*done` or the connection is dead: 0, -ETIMEDOUT, -ENOTCONN. */
+int blk_nbd_wait(struct nbd_handle *nbd, const bool *done, int timeout_ms);

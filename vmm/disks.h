@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The disks of one VM, each on the back end that it needs: raw files and block devices
+ * (vmm/blk_uring), network disks (vmm/blk_nbd; a qcow2 image is one, behind a
+ * qemu-storage-daemon that somebody else runs). Requests, answers and threads are as in
+ * vmm/blk_uring.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+#include "vmm/blk_uring.h"
+#include "vmm/dev.h"
+#include "vmm/vmm_error.h"
+
+enum disk_kind {
+    DISK_RAW = 0, /* path is a file or block device */
+    DISK_NBD,     /* path is an NBD URI (base/nbd_uri.h) */
+    DISK_QCOW2,   /* path is an image; what comes for it is a socket to an NBD server */
+};
+
+#define DISK_QCOW2_EXPORT "disk" /* and its number: the name at that server */
+
+struct disk_desc {
+    enum disk_kind kind;
+    const char *path; /* must outlive the disks */
+    bool read_only;
+    bool keep; /* connections may be replaced: see blk_nbd.h */
+    struct blk_disk_info info;
+    char export_name[256]; /* of DISK_NBD, by disks_look */
+};
+
+struct disks;
+
+int disks_open(struct disks **ret_disks, struct vmm_error *err);
+void disks_close(struct disks *disks); /* NULL is fine */
+
+/* Size and identity, without opening the data; fills `desc`. Before the sandbox. */
+int disks_look(struct disks *disks, unsigned disk, struct disk_desc *desc,
+               struct vmm_error *err);
+/* A disk as START wants it: a file, or a connected socket. */
+int disks_file(enum disk_kind kind, const char *path, bool read_only, int *ret_fd,
+               struct vmm_error *err);
+/* `fd` is taken in any case. A second time only for a disk that disks_lost tells of. */
+int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_desc *desc,
+               struct vmm_error *err);
+
+void disks_submit(struct disks *disks, unsigned disk, const struct blk_request *request);
+bool disks_push(struct disks *disks);
+bool disks_unpushed(const struct disks *disks);
+unsigned disks_reap(struct disks *disks, blk_done_fn done, void *ctx);
+bool disks_reapable(const struct disks *disks);
+/* What poll said of disks_poll_fd: reap soon. */
+void disks_woken(struct disks *disks);
+/* Network disks: makes durable what was answered, before somebody else reads it. */
+void disks_sync(struct disks *disks);
+unsigned disks_in_flight(const struct disks *disks);
+bool disks_flush_failed(const struct disks *disks);
+int disks_poll_fd(const struct disks *disks);
+/* For another thread than the owner: pollable, tells that the owner should reap. */
+int disks_event_fd(const struct disks *disks);
+void disks_event_clear(struct disks *disks);
+/* Why it is without a connection; NULL: it has one, or is no network disk. */
+const char *disks_lost(const struct disks *disks, unsigned disk);
+/* A FLUSH of it has failed: what it refuses since then is not to be tried again. */
+bool disks_latched(const struct disks *disks, unsigned disk);
+bool disks_may_flush_again(const struct disks *disks, unsigned disk);
