@@ -238,10 +238,16 @@ static bool do_freeze(struct conn *c, const Gemel__VmmRequest *rq)
     return true;
 }
 
+/* What messages call the file of a state. */
+static const char *state_name(const Gemel__VmmRequest *rq, const char *otherwise)
+{
+    return rq->state_path && rq->state_path[0] ? rq->state_path : otherwise;
+}
+
 /* Takes the file. */
 static bool do_save(struct conn *c, const Gemel__VmmRequest *rq, int fd)
 {
-    int r = engine_save(c->ctl->conf.engine, fd, "of SAVE");
+    int r = engine_save(c->ctl->conf.engine, fd, state_name(rq, "of SAVE"));
 
     if (r < 0) {
         return send_reply(c, rq->seq,
@@ -404,7 +410,7 @@ static bool take_start_files(struct conn *c, const Gemel__VmmRequest *rq, const 
     }
     engine_disks(c->ctl->conf.engine, fds, (unsigned)disks);
     if (rq->restore) {
-        engine_restore(c->ctl->conf.engine, fds[disks], "of START");
+        engine_restore(c->ctl->conf.engine, fds[disks], state_name(rq, "of START"));
     }
     return true;
 }

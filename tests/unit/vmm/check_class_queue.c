@@ -84,30 +84,30 @@ START_TEST(class_01_descriptor_loop)
 }
 END_TEST
 
+#define FAR_DESC UINT64_C(0xF000) /* behind all tables */
+
 START_TEST(class_02_index_out_of_range)
 {
-    static const uint16_t bad[] = {RIG_QUEUE_SIZE, RIG_QUEUE_SIZE + 1, 0x7FFF, 0x8000,
-                                   0xFFFF};
-
     for (unsigned i = 0; i < CLASS_QUEUES; i++) {
         const struct class_queue *q = &class_queue[i];
         struct rig_ring *ring = class_ring_of(q);
+        const uint16_t bad[] = {(uint16_t)((FAR_DESC - ring->desc) / 16), RIG_QUEUE_SIZE,
+                                RIG_QUEUE_SIZE + 1, 0x7FFF, 0x8000, 0xFFFF};
 
         for (unsigned n = 0; n < ARRAY_SIZE(bad); n++) {
             class_prime(q);
-            /* What lies behind the table would be a fine chain. */
-            class_request(q, RIG_QUEUE_SIZE);
-            class_request(q, RIG_QUEUE_SIZE + 1u);
+            /* What lies behind the table would be a fine descriptor. */
+            rig_desc(&class_rig, ring, bad[0], CLASS_DATA, 16, q->flags, 0);
             offer_and_break(q, bad[n], "head", bad[n]);
 
             class_prime(q);
+            rig_desc(&class_rig, ring, bad[0], CLASS_DATA, 16, q->flags, 0);
             rig_desc(&class_rig, ring, 0, CLASS_DATA, 16, q->flags | NEXT, bad[n]);
-            rig_desc(&class_rig, ring, RIG_QUEUE_SIZE, CLASS_DATA, 16, q->flags, 0);
             offer_and_break(q, 0, "next", bad[n]);
 
             class_prime(q);
             class_request(q, 0);
-            ring->avail_idx = (uint16_t)(bad[n] == RIG_QUEUE_SIZE ? bad[n] : bad[n] - 1);
+            ring->avail_idx = bad[n] > RIG_QUEUE_SIZE ? bad[n] - 1 : bad[n];
             offer_and_break(q, 0, "avail jump of", ring->avail_idx + 1u);
         }
     }

@@ -16,6 +16,7 @@
 #include "vmm/dev_vnet.h"
 
 #define RSS_SLACK (256 * 1024)
+#define UNTOUCHED 0xA5
 
 static void setup_mmio(void)
 {
@@ -256,14 +257,16 @@ static uint64_t read_exactly(bool mmio, uint64_t addr, unsigned len)
     uint8_t bytes[16];
     uint64_t value = 0;
 
-    memset(bytes, CLASS_SLOTS + 0xA0, sizeof bytes);
+    memset(bytes, UNTOUCHED, sizeof bytes);
     if (mmio) {
         machine_mmio(class_rig.m, (struct gpa){addr}, false, len, bytes);
     } else {
         machine_pio(class_rig.m, (uint16_t)addr, false, len, bytes);
     }
     for (unsigned i = len; i < sizeof bytes; i++) {
-        ck_assert_uint_eq(bytes[i], CLASS_SLOTS + 0xA0);
+        if (bytes[i] != UNTOUCHED) { /* an assertion writes to a pipe each time */
+            ck_abort_msg("%u bytes at %llx: more", len, (unsigned long long)addr);
+        }
     }
     memcpy(&value, bytes, len);
     return value;
@@ -315,10 +318,10 @@ START_TEST(class_13_every_offset)
         for (uint64_t offset = config - at + (config_len[slot] + 7u) / 8 * 8;
              offset < config_end; offset++) {
             for (unsigned width = 1; width <= 8; width *= 2) {
-                if (offset + width <= config_end) {
-                    ck_assert_msg(read_exactly(true, at + offset, width) == 0,
-                                  "slot %u: %u bytes at %llx of the configuration", slot,
-                                  width, (unsigned long long)(at + offset - config));
+                if (offset + width <= config_end &&
+                    read_exactly(true, at + offset, width) != 0) {
+                    ck_abort_msg("slot %u: %u bytes at %llx of the configuration", slot,
+                                 width, (unsigned long long)(at + offset - config));
                 }
             }
         }
