@@ -14,11 +14,11 @@
 #include "vmm/dev_vcon.h"
 #include "vmm/dev_vnet.h"
 
-#define NEXT       VIRTQ_DESC_NEXT
-#define WRITE      VIRTQ_DESC_WRITE
-#define INDIRECT   VIRTQ_DESC_INDIRECT
-#define READS_MAX  (4 * RIG_QUEUE_SIZE + 64) /* of guest memory by one bad chain */
-#define CANARY     0xC7
+#define NEXT      VIRTQ_DESC_NEXT
+#define WRITE     VIRTQ_DESC_WRITE
+#define INDIRECT  VIRTQ_DESC_INDIRECT
+#define READS_MAX (4 * RIG_QUEUE_SIZE + 64) /* of guest memory by one bad chain */
+#define CANARY    0xC7
 
 static void setup_mmio(void)
 {
@@ -91,8 +91,12 @@ START_TEST(class_02_index_out_of_range)
     for (unsigned i = 0; i < CLASS_QUEUES; i++) {
         const struct class_queue *q = &class_queue[i];
         struct rig_ring *ring = class_ring_of(q);
-        const uint16_t bad[] = {(uint16_t)((FAR_DESC - ring->desc) / 16), RIG_QUEUE_SIZE,
-                                RIG_QUEUE_SIZE + 1, 0x7FFF, 0x8000, 0xFFFF};
+        const uint16_t bad[] = {(uint16_t)((FAR_DESC - ring->desc) / 16),
+                                RIG_QUEUE_SIZE,
+                                RIG_QUEUE_SIZE + 1,
+                                0x7FFF,
+                                0x8000,
+                                0xFFFF};
 
         for (unsigned n = 0; n < ARRAY_SIZE(bad); n++) {
             class_prime(q);
@@ -118,8 +122,8 @@ END_TEST
  * stands in the table. */
 START_TEST(class_03_indirect_tables)
 {
-    static const uint32_t lens[] = {0, 1, 15, 16, 17, 32, 16 * RIG_QUEUE_SIZE, 0x10000,
-                                    UINT32_MAX};
+    static const uint32_t lens[] = {
+        0, 1, 15, 16, 17, 32, 16 * RIG_QUEUE_SIZE, 0x10000, UINT32_MAX};
     static const uint64_t tables[] = {CLASS_DATA, CLASS_DATA + 1, RIG_RAM_LEN - 16,
                                       RIG_RAM_LEN, UINT64_MAX - 15};
     static const uint16_t flags[] = {INDIRECT, INDIRECT | NEXT, INDIRECT | WRITE,
@@ -153,8 +157,15 @@ START_TEST(class_04_ranges)
         uint64_t base, len;
         bool rom;
     } region[] = {{0, 0x2000, false}, {0x2000, 0x1000, false}, {0x5000, 0x1000, true}};
-    static const uint64_t edges[] = {0, 0x1000, 0x2000, 0x3000, 0x5000, 0x6000,
-                                     UINT64_C(1) << 32, UINT64_C(1) << 63, UINT64_MAX};
+    static const uint64_t edges[] = {0,
+                                     0x1000,
+                                     0x2000,
+                                     0x3000,
+                                     0x5000,
+                                     0x6000,
+                                     UINT64_C(1) << 32,
+                                     UINT64_C(1) << 63,
+                                     UINT64_MAX};
     struct gmem gm = {0};
     unsigned inside = 0;
 
@@ -504,11 +515,15 @@ END_TEST
  * and ROM, nothing else can be reached from a device. */
 START_TEST(class_10_dma_into_mmio)
 {
-    const uint64_t window[] = {BOARD_VIRTIO_BASE,   BOARD_VIRTIO_BASE + VMMIO_QUEUE_NOTIFY,
-                               BOARD_ECAM_BASE,     BOARD_PCI_MMIO_BASE,
+    const uint64_t window[] = {BOARD_VIRTIO_BASE,
+                               BOARD_VIRTIO_BASE + VMMIO_QUEUE_NOTIFY,
+                               BOARD_ECAM_BASE,
+                               BOARD_PCI_MMIO_BASE,
                                BOARD_PCI_VIRTIO_BAR4(0) + VPCI_NOTIFY,
-                               BOARD_PCI_VIRTIO_BAR1(0), BOARD_IOAPIC_BASE,
-                               BOARD_LAPIC_BASE,    BOARD_KVM_TSS_BASE};
+                               BOARD_PCI_VIRTIO_BAR1(0),
+                               BOARD_IOAPIC_BASE,
+                               BOARD_LAPIC_BASE,
+                               BOARD_KVM_TSS_BASE};
 
     for (unsigned i = 0; i < CLASS_QUEUES; i++) {
         for (unsigned n = 0; n < ARRAY_SIZE(window); n++) {

@@ -56,15 +56,15 @@ static void expect_equal_bytes(const char *after, unsigned n)
 }
 
 /* Registers of one queue: all but its vector, which a driver may change at any time. */
-static const unsigned mmio_regs[] = {VMMIO_QUEUE_NUM,       VMMIO_QUEUE_READY,
-                                     VMMIO_QUEUE_DESC_LOW,  VMMIO_QUEUE_DESC_HIGH,
-                                     VMMIO_QUEUE_AVAIL_LOW, VMMIO_QUEUE_AVAIL_HIGH,
-                                     VMMIO_QUEUE_USED_LOW,  VMMIO_QUEUE_USED_HIGH,
-                                     VMMIO_DRIVER_FEATURES};
+static const unsigned mmio_regs[] = {
+    VMMIO_QUEUE_NUM,       VMMIO_QUEUE_READY,     VMMIO_QUEUE_DESC_LOW,
+    VMMIO_QUEUE_DESC_HIGH, VMMIO_QUEUE_AVAIL_LOW, VMMIO_QUEUE_AVAIL_HIGH,
+    VMMIO_QUEUE_USED_LOW,  VMMIO_QUEUE_USED_HIGH, VMMIO_DRIVER_FEATURES};
 static const unsigned pci_regs[] = {
-    VPCI_QUEUE_SIZE,       VPCI_QUEUE_ENABLE,     VPCI_QUEUE_DESC,   VPCI_QUEUE_DESC + 4,
-    VPCI_QUEUE_DRIVER,     VPCI_QUEUE_DRIVER + 4, VPCI_QUEUE_DEVICE, VPCI_QUEUE_DEVICE + 4,
-    VPCI_QUEUE_NOTIFY_OFF, VPCI_QUEUE_RESET,      VPCI_DRIVER_FEATURE};
+    VPCI_QUEUE_SIZE,     VPCI_QUEUE_ENABLE,     VPCI_QUEUE_DESC,
+    VPCI_QUEUE_DESC + 4, VPCI_QUEUE_DRIVER,     VPCI_QUEUE_DRIVER + 4,
+    VPCI_QUEUE_DEVICE,   VPCI_QUEUE_DEVICE + 4, VPCI_QUEUE_NOTIFY_OFF,
+    VPCI_QUEUE_RESET,    VPCI_DRIVER_FEATURE};
 
 /* Every register of every queue of every device, in every width, in every status that
  * DRIVER_OK is a part of: nothing changes (CVE-2026-5747). */
@@ -91,7 +91,8 @@ START_TEST(class_07_queue_config_after_activation)
             class_write_status(q->slot, status);
         }
         ck_assert_uint_eq(class_status(q->slot), status);
-        rig_mmio_out(&class_rig, at + (pci ? (unsigned)VPCI_QUEUE_SELECT : VMMIO_QUEUE_SEL),
+        rig_mmio_out(&class_rig,
+                     at + (pci ? (unsigned)VPCI_QUEUE_SELECT : VMMIO_QUEUE_SEL),
                      pci ? 2 : 4, q->queue);
         digest = rig_digest(&class_rig);
         for (size_t r = 0; r < count; r++) {
@@ -142,8 +143,8 @@ static void serial_to_ring(void *ctx, const uint8_t *bytes, uint32_t len)
     byte_ring_put(&unread, bytes, len);
 }
 
-/* 10^6 bytes out of a serial port, a debug port and the agent's port, and as many into the
- * serial port, and nobody reads at either end. */
+/* 10^6 bytes out of a serial port, a debug port and the agent's port, and as many into
+ * the serial port, and nobody reads at either end. */
 START_TEST(class_12_nobody_reads)
 {
     const unsigned total = 1000000;
@@ -207,7 +208,8 @@ START_TEST(class_14_fixed_pools)
     }
     ck_assert_uint_ge(machine_dropped(class_rig.m) - dropped,
                       20000 - VNET_BACKLOG_LEN / sizeof frame);
-    for (unsigned n = 0; n < 20000; n++) { /* control messages and no buffers for answers */
+    for (unsigned n = 0; n < 20000;
+         n++) { /* control messages and no buffers for answers */
         class_request(control, 0);
         rig_offer(&class_rig, class_ring_of(control), 0);
         rig_notify(&class_rig, class_ring_of(control));
@@ -284,8 +286,8 @@ START_TEST(class_13_every_port)
         for (unsigned len = 1; len <= 8; len *= 2) {
             uint64_t value = read_exactly(false, port, len);
 
-            somebody = somebody || value != (len == 8 ? UINT64_MAX
-                                                      : (UINT64_C(1) << 8 * len) - 1);
+            somebody = somebody ||
+                       value != (len == 8 ? UINT64_MAX : (UINT64_C(1) << 8 * len) - 1);
             for (unsigned v = 0; v < ARRAY_SIZE(wide); v++) {
                 rig_out(&class_rig, (uint16_t)port, len, wide[v]);
             }
@@ -372,7 +374,8 @@ START_TEST(class_13_every_pci_register)
 END_TEST
 
 /* Cells
- * ------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------
+ */
 
 /* What a status becomes, from the text of VIRTIO 1.2, 2.1 and 3.1.1. */
 static uint8_t model_status(uint8_t status, uint8_t write, bool features_fit)
@@ -398,10 +401,10 @@ START_TEST(class_15_every_cell_of_the_status)
 
     for (unsigned slot = 0; slot < CLASS_SLOTS; slot++) {
         uint64_t len, at = window_of(slot, &len);
-        uint64_t sel = at + (pci ? (uint64_t)VPCI_DRIVER_FEATURE_SELECT
-                                 : VMMIO_DRIVER_FEATURES_SEL);
-        uint64_t features = at + (pci ? (uint64_t)VPCI_DRIVER_FEATURE
-                                      : VMMIO_DRIVER_FEATURES);
+        uint64_t sel =
+            at + (pci ? (uint64_t)VPCI_DRIVER_FEATURE_SELECT : VMMIO_DRIVER_FEATURES_SEL);
+        uint64_t features =
+            at + (pci ? (uint64_t)VPCI_DRIVER_FEATURE : VMMIO_DRIVER_FEATURES);
         uint64_t reg = at + (pci ? (uint64_t)VPCI_STATUS : VMMIO_STATUS);
 
         for (unsigned cell = 0; cell < 2 * 256 * 256; cell++) {
@@ -414,8 +417,8 @@ START_TEST(class_15_every_cell_of_the_status)
             rig_mmio_out(&class_rig, reg, pci ? 1 : 4, first);
             rig_mmio_out(&class_rig, reg, pci ? 1 : 4, second);
             /* a reset takes the features with it */
-            expected = model_status(model_status(0, first, fit), second,
-                                    fit && first != 0);
+            expected =
+                model_status(model_status(0, first, fit), second, fit && first != 0);
             if (rig_mmio_in(&class_rig, reg, pci ? 1 : 4) != expected) {
                 ck_abort_msg("slot %u: status %02x, write %02x, fit %d: not %02x", slot,
                              first, second, fit, expected);
