@@ -207,7 +207,10 @@ static int on_tap(int fd, int revents, void *data)
         if (n <= 0) {
             /* The interface is down or gone: it tells nothing more. EIO while down is
              * normal. */
-            return n == -EBADFD ? -1 : 0;
+            if (n == -EBADFD) {
+                (void)loop_fd_del(p->loop, fd);
+            }
+            return 0;
         }
         for (unsigned nic = 0; nic < p->opts.engine.nic_count; nic++) {
             if (engine_nic_fd(p->engine, nic) == fd) {
