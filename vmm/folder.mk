@@ -225,6 +225,10 @@ tests_unit_vmm_check_engine_smp_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_engine_state_SOURCES = tests/unit/vmm/check_engine_state.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_state_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_state_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vmm_ctl
+tests_unit_vmm_check_vmm_ctl_SOURCES = tests/unit/vmm/check_vmm_ctl.c $(ENGINE_RIG)
+tests_unit_vmm_check_vmm_ctl_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_vmm_ctl_LDADD = libvmm_io.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_state_golden
 tests_unit_vmm_check_state_golden_SOURCES = tests/unit/vmm/check_state_golden.c $(FAKE_KVM) \
 	tests/unit/vmm/machine_rig.c tests/unit/vmm/machine_rig.h
