@@ -229,6 +229,10 @@ UNIT_TESTS += tests/unit/vmm/check_vmm_ctl
 tests_unit_vmm_check_vmm_ctl_SOURCES = tests/unit/vmm/check_vmm_ctl.c $(ENGINE_RIG)
 tests_unit_vmm_check_vmm_ctl_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_vmm_ctl_LDADD = libvmm_io.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_console
+tests_unit_vmm_check_console_SOURCES = tests/unit/vmm/check_console.c tests/unit/scratch.h tests/unit/unit.h
+tests_unit_vmm_check_console_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_console_LDADD = libvmm_io.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_state_golden
 tests_unit_vmm_check_state_golden_SOURCES = tests/unit/vmm/check_state_golden.c $(FAKE_KVM) \
 	tests/unit/vmm/machine_rig.c tests/unit/vmm/machine_rig.h
