@@ -459,6 +459,38 @@ START_TEST(class_15_every_control_message)
 }
 END_TEST
 
+/* Every input to every device, with a device of each kind there: what a device does not
+ * know it ignores, and nobody breaks. */
+START_TEST(class_15_every_input)
+{
+    static const uint8_t bytes[SERIAL_RX_MAX] = {0};
+
+    for (unsigned dev = 0; dev <= MACHINE_DEV_COUNT; dev++) {
+        for (unsigned type = 0; type <= INPUT_TYPE_COUNT; type++) {
+            for (unsigned n = 0; n < 8; n++) {
+                struct dev_input in = {.type = (enum input_type)type,
+                                       .now_ns = n * UINT64_C(1000000000),
+                                       .value = n < 4 ? n : UINT64_MAX >> n,
+                                       .slot = n * 100,
+                                       .generation = n,
+                                       .data = bytes};
+
+                if (type == INPUT_SERIAL_RX || type == INPUT_NET_RX ||
+                    type == INPUT_BLK_DONE || type == INPUT_ENTROPY ||
+                    type == INPUT_PORT_RX) {
+                    in.len = n * 9;
+                }
+                (void)machine_input(class_rig.m, dev, &in);
+            }
+        }
+        expect_equal_bytes("inputs to device", dev);
+    }
+    for (unsigned slot = 0; slot < CLASS_SLOTS; slot++) {
+        ck_assert(!class_broken(slot));
+    }
+}
+END_TEST
+
 static void add_all(Suite *suite, const char *name, void (*setup)(void))
 {
     TCase *tc = tcase_create(name);
@@ -475,6 +507,7 @@ static void add_all(Suite *suite, const char *name, void (*setup)(void))
     tcase_add_test(tc, class_14_fixed_pools);
     tcase_add_test(tc, class_15_every_cell_of_the_status);
     tcase_add_test(tc, class_15_every_control_message);
+    tcase_add_test(tc, class_15_every_input);
     suite_add_tcase(suite, tc);
 }
 

@@ -147,14 +147,14 @@ START_TEST(class_16_log_flood)
 
     ck_assert(!guest_agent_news(ga, now_ns, &wait_ns));
     ck_assert_uint_eq(wait_ns, 0);
-    for (unsigned i = 0; i <= 1000000; i++, now_ns += 10000) { /* 10 s */
+    for (unsigned i = 0; i <= 100000; i++, now_ns += 100000) { /* 10 s */
         guest_agent_port(ga, i % 2 == 0);
         told += guest_agent_news(ga, now_ns, &wait_ns);
         waits += wait_ns > 0;
     }
     ck_assert_uint_le(told, 10 * 10);
     ck_assert_uint_ge(told, 10);
-    ck_assert_uint_gt(waits, 100000);
+    ck_assert_uint_gt(waits, 10000);
     now_ns += second;
     (void)guest_agent_news(ga, now_ns, &wait_ns);
     now_ns += second;
@@ -172,6 +172,7 @@ static Suite *suite(void)
     Suite *s = suite_create("guest_agent");
     TCase *t = tcase_create("guest_agent");
 
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, life);
     tcase_add_test(t, class_16_log_flood);
