@@ -14,7 +14,8 @@ struct loop;
 typedef uint64_t
     loop_timer; /* 0: none. Carries a generation: cancelling a stale one does nothing */
 
-/* events and revents are poll(2) bits. Return < 0 to be removed. */
+/* events and revents are poll(2) bits. Return < 0 to be removed, if the fd is closed,
+ * too: libqb leaves an open one in its epoll set and warns for ever. Else loop_fd_del. */
 typedef int (*loop_fd_fn)(int fd, int revents, void *data);
 typedef void (*loop_timer_fn)(void *data);
 typedef void (*loop_signal_fn)(int signo, void *data);

@@ -17,6 +17,7 @@
 
 #include <linux/sockios.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/uuid.h"
 #include "base/version.h"
@@ -380,9 +381,28 @@ static void send_request(struct ha_local *l, Gemel__VmmRequest *m)
     send_files(l, m, NULL, 0);
 }
 
+/* What an administrator would call an open file; empty: not known. Plain ASCII, as a
+ * message wants it. */
+static char *path_of_fd(int fd, char ret_path[PATH_LEN_MAX])
+{
+    char link[32];
+    ssize_t len;
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    len = readlink(link, ret_path, PATH_LEN_MAX - 1);
+    ret_path[len < 0 ? 0 : len] = '\0';
+    for (char *p = ret_path; *p != '\0'; p++) {
+        if (*p < ' ' || *p > '~') {
+            *p = '?';
+        }
+    }
+    return ret_path;
+}
+
 void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count)
 {
     Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+    char path[PATH_LEN_MAX];
     int fds[VM_DISKS_MAX + 1];
 
     m.kind =
@@ -394,6 +414,7 @@ void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count)
     }
     if (m.restore) {
         fds[count++] = l->state_fd;
+        m.state_path = path_of_fd(l->state_fd, path);
     }
     send_files(l, &m, fds, count);
     if (!l->thawing) {
@@ -404,8 +425,10 @@ void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count)
 void ha_vmmlink_save(struct ha_local *l, int fd)
 {
     Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+    char path[PATH_LEN_MAX];
 
     m.kind = GEMEL__VMM_REQUEST__KIND__SAVE;
+    m.state_path = path_of_fd(fd, path);
     l->save_seq = l->seq + 1;
     send_files(l, &m, &fd, 1);
 }

@@ -721,7 +721,7 @@ static const struct verb verbs[] = {
      "only heard",
      verb_pass, 2},
     {"heal", "", "end every fault of links, partitions and disks", verb_pass, 0},
-    {"disk", "NODE delay MS | eio 0|1 | hang 0|1 | writeback PERCENT",
+    {"disk", "NODE delay MS | eio 0|1 | hang 0|1 | room KIB | writeback PERCENT",
      "faults of the node's storage", verb_pass, 2},
     {"bmc", "NODE ok|hang|lie|deaf|slow [MS]|fail", "how the node's BMC behaves",
      verb_pass, 2},

@@ -62,6 +62,7 @@ static struct {
     /* faults */
     _Atomic unsigned delay_ms, writeback_percent;
     _Atomic bool eio;
+    _Atomic int64_t room_bytes; /* that files may grow by; negative: no limit */
     pthread_mutex_t hang_lock;
     pthread_cond_t hang_end;
     bool hang;
@@ -71,6 +72,7 @@ static struct {
     .hang_lock = PTHREAD_MUTEX_INITIALIZER,
     .hang_end = PTHREAD_COND_INITIALIZER,
     .random = 1,
+    .room_bytes = -1,
 };
 
 static const struct labfs_memory memory = {malloc, free};
@@ -123,12 +125,15 @@ static void *control_thread(void *arg)
             atomic_store(&fs.eio, value != 0);
         } else if (strcmp(verb, "writeback") == 0) {
             atomic_store(&fs.writeback_percent, value);
+        } else if (strcmp(verb, "room") == 0) {
+            atomic_store(&fs.room_bytes, (int64_t)value * 1024);
         } else if (strcmp(verb, "hang") == 0) {
             set_hang(value != 0);
         } else if (strcmp(verb, "heal") == 0) {
             atomic_store(&fs.delay_ms, 0);
             atomic_store(&fs.eio, false);
             atomic_store(&fs.writeback_percent, 0);
+            atomic_store(&fs.room_bytes, -1);
             set_hang(false);
         }
     }
@@ -364,6 +369,27 @@ static int write_through(struct inode *inode, uint64_t off, const void *buf, siz
     return write_backing(inode, fd, off, buf, len);
 }
 
+/* Under the inode's lock: a disk that fills up, for files that become longer. */
+static bool take_room(struct inode *inode, uint64_t end)
+{
+    int64_t room = atomic_load(&fs.room_bytes), grows;
+    struct stat st;
+
+    if (room < 0 || fstatat(inode->fd, "", &st, AT_EMPTY_PATH) < 0) {
+        return true;
+    }
+    grows = (int64_t)(end - labfs_dirty_size(&inode->dirty, (uint64_t)st.st_size));
+    if (grows <= 0) {
+        return true;
+    }
+    while (room >= grows) {
+        if (atomic_compare_exchange_weak(&fs.room_bytes, &room, room - grows)) {
+            return true;
+        }
+    }
+    return room < 0;
+}
+
 static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t len,
                      off_t at, struct fuse_file_info *fi)
 {
@@ -382,7 +408,9 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t len
         off = labfs_dirty_size(&inode->dirty, (uint64_t)st.st_size);
     }
     log_records(inode, "submit", off, buf, len);
-    if (file->sync || written_early()) {
+    if (!take_room(inode, off + len)) {
+        r = -ENOSPC;
+    } else if (file->sync || written_early()) {
         r = write_through(inode, off, buf, len);
     } else {
         r = labfs_dirty_write(&inode->dirty, &memory, off, buf, len) ? 0 : -ENOMEM;

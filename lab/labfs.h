@@ -14,7 +14,7 @@
  * fsynced; fsync of the file alone does not do it.
  *
  * Control messages on control_fd (lab_ipc text): "delay MS", "eio 0|1", "hang 0|1",
- * "writeback PERCENT", "heal".
+ * "writeback PERCENT", "room KIB" (files may grow by so much), "heal".
  */
 #pragma once
 

@@ -36,8 +36,8 @@ struct program {
     struct console *console;
     struct vmm_ctl *ctl;
     struct guest_agent *guest_agent;
-    enum guest_agent_state agent_told;
     loop_timer guest_timer; /* asks the guest how it is */
+    loop_timer news_timer;  /* 0: nothing waits to be told */
     struct rot_file debug_log;
     int exit_fd;
     loop_timer kill_timer;
@@ -105,9 +105,34 @@ static void port_send(void *ctx, const uint8_t *bytes, uint32_t len)
     (void)engine_port_send(p->engine, bytes, len);
 }
 
+static void on_news_timer(void *data);
+
+/* A guest may open and close its port as often as it likes: not all of it is news. */
+static void tell_agent_state(struct program *p)
+{
+    uint64_t wait_ns;
+
+    if (guest_agent_news(p->guest_agent, loop_now_ns(), &wait_ns)) {
+        log_info("vm %s: guest agent: %s", p->opts.name,
+                 guest_agent_state_str(guest_agent_state(p->guest_agent)));
+        if (p->ctl) {
+            vmm_ctl_guest(p->ctl);
+        }
+    } else if (wait_ns > 0 && !p->news_timer) {
+        (void)loop_timer_add(p->loop, wait_ns, on_news_timer, p, &p->news_timer);
+    }
+}
+
+static void on_news_timer(void *data)
+{
+    struct program *p = data;
+
+    p->news_timer = 0;
+    tell_agent_state(p);
+}
+
 static void pump_port(struct program *p)
 {
-    enum guest_agent_state now;
     uint8_t bytes[1024];
     size_t len;
 
@@ -115,14 +140,7 @@ static void pump_port(struct program *p)
     while ((len = byte_ring_get(engine_port_out(p->engine), bytes, sizeof bytes)) > 0) {
         guest_agent_take(p->guest_agent, bytes, len);
     }
-    now = guest_agent_state(p->guest_agent);
-    if (now != p->agent_told) {
-        p->agent_told = now;
-        log_info("vm %s: guest agent: %s", p->opts.name, guest_agent_state_str(now));
-        if (p->ctl) {
-            vmm_ctl_guest(p->ctl);
-        }
-    }
+    tell_agent_state(p);
 }
 
 static void on_guest_timer(void *data)
@@ -194,7 +212,10 @@ static int on_tap(int fd, int revents, void *data)
         if (n <= 0) {
             /* The interface is down or gone: it tells nothing more. EIO while down is
              * normal. */
-            return n == -EBADFD ? -1 : 0;
+            if (n == -EBADFD) {
+                (void)loop_fd_del(p->loop, fd);
+            }
+            return 0;
         }
         for (unsigned nic = 0; nic < p->opts.engine.nic_count; nic++) {
             if (engine_nic_fd(p->engine, nic) == fd) {

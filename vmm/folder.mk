@@ -116,6 +116,17 @@ UNIT_TESTS += tests/unit/vmm/check_virtio
 tests_unit_vmm_check_virtio_SOURCES = tests/unit/vmm/check_virtio.c $(VMM_RIG)
 tests_unit_vmm_check_virtio_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_virtio_LDADD = $(VMM_UNIT_LIBS)
+CLASS_RIG = $(VMM_RIG) tests/unit/vmm/class_rig.c tests/unit/vmm/class_rig.h
+UNIT_TESTS += tests/unit/vmm/check_class_queue
+tests_unit_vmm_check_class_queue_SOURCES = tests/unit/vmm/check_class_queue.c $(CLASS_RIG)
+tests_unit_vmm_check_class_queue_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_class_queue_LDADD = $(VMM_UNIT_LIBS)
+tests_unit_vmm_check_class_queue_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gmem_read -Wl,--wrap=gmem_load16
+UNIT_TESTS += tests/unit/vmm/check_class_regs
+tests_unit_vmm_check_class_regs_SOURCES = tests/unit/vmm/check_class_regs.c $(CLASS_RIG)
+tests_unit_vmm_check_class_regs_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_class_regs_LDADD = libvmm_io.la $(VMM_UNIT_LIBS)
+tests_unit_vmm_check_class_regs_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gmem_read -Wl,--wrap=gmem_load16
 UNIT_TESTS += tests/unit/vmm/check_pvpanic
 tests_unit_vmm_check_pvpanic_SOURCES = tests/unit/vmm/check_pvpanic.c $(VMM_RIG)
 tests_unit_vmm_check_pvpanic_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
@@ -216,6 +227,14 @@ tests_unit_vmm_check_engine_smp_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_engine_state_SOURCES = tests/unit/vmm/check_engine_state.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_state_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_state_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_vmm_ctl
+tests_unit_vmm_check_vmm_ctl_SOURCES = tests/unit/vmm/check_vmm_ctl.c $(ENGINE_RIG)
+tests_unit_vmm_check_vmm_ctl_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_vmm_ctl_LDADD = libvmm_io.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_console
+tests_unit_vmm_check_console_SOURCES = tests/unit/vmm/check_console.c tests/unit/scratch.h tests/unit/unit.h
+tests_unit_vmm_check_console_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_console_LDADD = libvmm_io.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_state_golden
 tests_unit_vmm_check_state_golden_SOURCES = tests/unit/vmm/check_state_golden.c $(FAKE_KVM) \
 	tests/unit/vmm/machine_rig.c tests/unit/vmm/machine_rig.h

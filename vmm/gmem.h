@@ -47,7 +47,7 @@ bool gmem_store16(struct gmem *gm, struct gpa addr, uint16_t value);
  * NULL when out of range. */
 uint8_t *gmem_slice(struct gmem *gm, struct gpa addr, size_t len, bool writable);
 /* Whether gmem_read (writable: gmem_write) of this range would succeed; touches nothing.
- */
+ * False for zero bytes. */
 bool gmem_check(const struct gmem *gm, struct gpa addr, size_t len, bool writable);
 /* Marks a range dirty that the kernel wrote through a slice (read completion). */
 void gmem_mark_dirty(struct gmem *gm, struct gpa addr, size_t len);

@@ -14,7 +14,8 @@ enum waiting { FOR_NOTHING = 0, FOR_SYNC, FOR_PING };
 struct guest_agent {
     void (*send)(void *ctx, const uint8_t *bytes, uint32_t len);
     void *ctx;
-    enum guest_agent_state state;
+    enum guest_agent_state state, told;
+    uint64_t next_news_ns;
     enum waiting waiting;
     int64_t sync_id;
     struct json_tokener *parser;
@@ -179,6 +180,21 @@ void guest_agent_take(struct guest_agent *ga, const uint8_t *bytes, size_t len)
     for (size_t i = 0; i < len && ga->state != GUEST_AGENT_NONE; i++) {
         take_byte(ga, bytes[i]);
     }
+}
+
+bool guest_agent_news(struct guest_agent *ga, uint64_t now_ns, uint64_t *ret_wait_ns)
+{
+    *ret_wait_ns = 0;
+    if (ga->state == ga->told) {
+        return false;
+    }
+    if (now_ns < ga->next_news_ns) {
+        *ret_wait_ns = ga->next_news_ns - now_ns;
+        return false;
+    }
+    ga->told = ga->state;
+    ga->next_news_ns = now_ns + GUEST_AGENT_NEWS_NS;
+    return true;
 }
 
 enum guest_agent_state guest_agent_state(const struct guest_agent *ga)

@@ -16,6 +16,7 @@
 
 #define GUEST_AGENT_PERIOD_MS 5000 /* between two calls of guest_agent_tick */
 #define GUEST_AGENT_LINE_MAX  4096
+#define GUEST_AGENT_NEWS_NS   200000000 /* at least, between two pieces of news */
 
 enum guest_agent_state {
     GUEST_AGENT_NONE = 0,  /* nobody has the port open */
@@ -37,6 +38,12 @@ void guest_agent_take(struct guest_agent *ga, const uint8_t *bytes, size_t len);
 void guest_agent_tick(struct guest_agent *ga);
 /* False: nobody answers who could do it. */
 bool guest_agent_shutdown(struct guest_agent *ga);
+
+/* Whether there is a state to tell that was not told yet. How often it changes is the
+ * guest's choice, how often it is told (logged, sent to the agent of the node) is not:
+ * at most once in GUEST_AGENT_NEWS_NS. False: ask again in *ret_wait_ns; 0: not before
+ * the next change. */
+bool guest_agent_news(struct guest_agent *ga, uint64_t now_ns, uint64_t *ret_wait_ns);
 
 enum guest_agent_state guest_agent_state(const struct guest_agent *ga);
 const char *guest_agent_state_str(enum guest_agent_state state);

@@ -210,38 +210,51 @@ static const char *refusal(enum run_answer answer)
     return answer == RUN_DONE || answer == RUN_ALREADY ? NULL : run_answer_str(answer);
 }
 
+/* Both wait for a change that is newer than the request. Counted from before it: the
+ * engine is another thread, and may be done (or have failed) when it is looked at again.
+ */
 static bool do_start(struct conn *c, const Gemel__VmmRequest *rq)
 {
-    enum run_answer answer = engine_start(c->ctl->conf.engine, rq->epoch, rq->reason);
-    struct engine_status now;
+    struct engine_status before, now;
+    enum run_answer answer;
 
+    engine_status(c->ctl->conf.engine, &before);
+    answer = engine_start(c->ctl->conf.engine, rq->epoch, rq->reason);
     engine_status(c->ctl->conf.engine, &now);
     if (refusal(answer) || now.state == RUN_RUNNING) {
         return send_report(c, &now, rq->seq, refusal(answer));
     }
     c->start =
-        (struct waiting){rq->seq, now.change}; /* answered when the disks are open */
+        (struct waiting){rq->seq, before.change}; /* answered when the disks are open */
     return true;
 }
 
 static bool do_freeze(struct conn *c, const Gemel__VmmRequest *rq)
 {
-    enum run_answer answer = engine_freeze(c->ctl->conf.engine, rq->reason);
-    struct engine_status now;
+    struct engine_status before, now;
+    enum run_answer answer;
 
+    engine_status(c->ctl->conf.engine, &before);
+    answer = engine_freeze(c->ctl->conf.engine, rq->reason);
     engine_status(c->ctl->conf.engine, &now);
     if (refusal(answer) || now.state == RUN_FROZEN) {
         return send_report(c, &now, rq->seq, refusal(answer));
     }
     c->freeze =
-        (struct waiting){rq->seq, now.change}; /* answered when no I/O is in flight */
+        (struct waiting){rq->seq, before.change}; /* answered when no I/O is in flight */
     return true;
+}
+
+/* What messages call the file of a state. */
+static const char *state_name(const Gemel__VmmRequest *rq, const char *otherwise)
+{
+    return rq->state_path && rq->state_path[0] ? rq->state_path : otherwise;
 }
 
 /* Takes the file. */
 static bool do_save(struct conn *c, const Gemel__VmmRequest *rq, int fd)
 {
-    int r = engine_save(c->ctl->conf.engine, fd, "of SAVE");
+    int r = engine_save(c->ctl->conf.engine, fd, state_name(rq, "of SAVE"));
 
     if (r < 0) {
         return send_reply(c, rq->seq,
@@ -414,7 +427,7 @@ static bool take_files(struct conn *c, const Gemel__VmmRequest *rq, const int *f
         engine_disks(c->ctl->conf.engine, fds, (unsigned)disks);
     }
     if (rq->restore) {
-        engine_restore(c->ctl->conf.engine, fds[disks], "of START");
+        engine_restore(c->ctl->conf.engine, fds[disks], state_name(rq, "of START"));
     }
     return true;
 }

@@ -13,6 +13,7 @@
 #include "base/bug.h"
 #include "base/loop.h"
 #include "base/units.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/vmm/fake_kvm.h"
 #include "vmm/engine.h"
 #include "vmm/engine_state.h"
@@ -105,14 +106,14 @@ static void measure(const char *path, uint64_t ram_len, uint64_t used)
 int main(int argc, char **argv)
 {
     uint64_t ram_len = (argc > 2 ? strtoull(argv[2], NULL, 10) : 1024) << 20;
-    char rom[] = "/tmp/gemel-bench-rom.XXXXXX";
+    char rom[TEMP_PATH_MAX];
     int fd;
 
     if (argc < 2) {
         fprintf(stderr, "usage: bench_vm_state FILE [MIB]\n");
         return 2;
     }
-    fd = mkstemp(rom);
+    fd = mkstemp(temp_path(rom, "bench-rom"));
     BUG_ON(fd < 0 || ftruncate(fd, 4096) < 0);
     close(fd);
     rom_path = rom;

@@ -8,6 +8,9 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/vmm/boot_rig.h"
 
+enum { LOADED, WITH_INITRD, REFUSED };
+FUZZ_GOALS("kernel loaded", "with an initrd", "refused")
+
 static inline void boot_fuzz_check(const struct boot_entry *entry, int r,
                                    const struct boot_problem *problem)
 {
@@ -34,9 +37,14 @@ static inline void boot_fuzz(const uint8_t *bytes, size_t len, unsigned choice)
                              .initrd = choice & 8 ? &disk : NULL};
     struct boot_entry entry;
     struct boot_problem problem = {0};
+    int r;
 
     if (rig.ram == NULL) {
         boot_rig_init(&rig);
     }
-    boot_fuzz_check(&entry, boot_linux_load(&rig.gm, &conf, &entry, &problem), &problem);
+    r = boot_linux_load(&rig.gm, &conf, &entry, &problem);
+    fuzz_reach(LOADED, r == 0);
+    fuzz_reach(WITH_INITRD, r == 0 && conf.initrd != NULL);
+    fuzz_reach(REFUSED, r < 0);
+    boot_fuzz_check(&entry, r, &problem);
 }

@@ -217,6 +217,46 @@ static void one_op(struct bytes_rd *in)
     }
 }
 
+enum {
+    DISK_ASKED,
+    DISK_ANSWERED,
+    SECOND_QUEUE,
+    FRAME_OUT,
+    FRAME_IN,
+    NET_CONTROL,
+    OFFLOADS,
+    ENTROPY,
+    PORT_OPEN,
+    PORT_IN,
+    PORT_OUT,
+    DISCARDED,
+    STATISTICS,
+};
+FUZZ_GOALS("disk request submitted", "disk request answered", "disk: second queue",
+           "frame sent", "frame received", "net control", "net offloads", "entropy given",
+           "port open", "port: bytes in", "port: bytes out", "balloon: pages given back",
+           "balloon: statistics")
+
+static void count_goals(void)
+{
+    const struct rig_ring *net = rings[1], *con = rings[SLOT_CONSOLE],
+                          *balloon = rings[4];
+
+    fuzz_reach(DISK_ASKED, fuzz_rig.submitted_count > 0);
+    fuzz_reach(DISK_ANSWERED, fuzz_ring_used(&rings[0][0]));
+    fuzz_reach(SECOND_QUEUE, fuzz_ring_used(&rings[0][1]));
+    fuzz_reach(FRAME_OUT, fuzz_rig.frame_count > 0);
+    fuzz_reach(FRAME_IN, fuzz_ring_used(&net[0]));
+    fuzz_reach(NET_CONTROL, fuzz_ring_used(&net[2]));
+    fuzz_reach(OFFLOADS, fuzz_rig.net_offload != 0);
+    fuzz_reach(ENTROPY, fuzz_ring_used(&rings[2][0]));
+    fuzz_reach(PORT_OPEN, fuzz_rig.port_is_open);
+    fuzz_reach(PORT_IN, fuzz_ring_used(&con[VCON_QUEUE_RX1]));
+    fuzz_reach(PORT_OUT, fuzz_ring_used(&con[VCON_QUEUE_TX1]));
+    fuzz_reach(DISCARDED, fuzz_rig.range_count > 0);
+    fuzz_reach(STATISTICS, fuzz_ring_used(&balloon[2]));
+}
+
 FUZZ_ONE(data, len)
 {
     struct bytes_rd in = bytes_rd_make(data, len < 4096 ? len : 4096);
@@ -231,6 +271,7 @@ FUZZ_ONE(data, len)
     while (bytes_rd_left(&in) > 0) {
         one_op(&in);
     }
+    count_goals();
     fuzz_save_load();
     BUG_ON(!machine_balloon(fuzz_rig.m, &balloon));
     BUG_ON(balloon.target > RIG_RAM_LEN);

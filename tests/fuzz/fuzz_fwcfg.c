@@ -12,6 +12,9 @@
 static uint8_t ram[RAM_LEN + GUARD] __attribute__((aligned(4096)));
 static struct dev_fwcfg fw, fresh;
 
+enum { DMA_DONE, DMA_REFUSED, FILE_READ };
+FUZZ_GOALS("DMA done", "DMA refused", "file selected")
+
 struct step {
     uint8_t op, width;
     uint16_t address;
@@ -33,6 +36,10 @@ static void take(struct gmem *gm, const struct step *s)
         break;
     case 1: /* a descriptor somewhere in memory */
         dev_fwcfg_class.write(&fw, gm, FWCFG_OFFSET_DMA + 4, 4, at, &fx);
+        fuzz_reach(DMA_DONE, fw.pos > 0);
+        if (s->address + 4 <= RAM_LEN) {
+            fuzz_reach(DMA_REFUSED, ram[s->address + 3] == 1);
+        }
         break;
     case 2:
         dev_fwcfg_class.write(&fw, gm, s->address % 12, width, s->value, &fx);
@@ -44,6 +51,7 @@ static void take(struct gmem *gm, const struct step *s)
         break;
     default:
         dev_fwcfg_class.write(&fw, gm, FWCFG_OFFSET_SELECT, 2, s->address, &fx);
+        fuzz_reach(FILE_READ, fw.key >= 0x20 && fw.key < 0x24);
         break;
     }
 }

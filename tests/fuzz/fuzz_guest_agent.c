@@ -13,6 +13,9 @@ static void on_send(void *ctx, const uint8_t *bytes, uint32_t len)
     BUG_ON(len == 0 || len > PORT_RX_MAX);
 }
 
+enum { ANSWERS, SILENT };
+FUZZ_GOALS("agent answers", "agent is silent")
+
 FUZZ_ONE(data, len)
 {
     struct guest_agent *ga = guest_agent_new(on_send, NULL);
@@ -29,6 +32,8 @@ FUZZ_ONE(data, len)
             guest_agent_take(ga, data + i, 1);
         }
     }
+    fuzz_reach(ANSWERS, guest_agent_state(ga) == GUEST_AGENT_ANSWERS);
+    fuzz_reach(SILENT, guest_agent_state(ga) == GUEST_AGENT_CONNECTED);
     BUG_ON(guest_agent_shutdown(ga) != (guest_agent_state(ga) == GUEST_AGENT_ANSWERS));
     guest_agent_free(ga);
     return 0;

@@ -130,6 +130,21 @@ static void one_op(struct bytes_rd *in)
     }
 }
 
+enum { DISK_ASKED, DISK_ANSWERED, FRAME_OUT, FRAME_IN, SERIAL_OUT, RESET, SHUTDOWN };
+FUZZ_GOALS("disk request submitted", "disk request answered", "frame sent",
+           "frame received", "serial output", "reset", "shutdown")
+
+static void count_goals(void)
+{
+    fuzz_reach(DISK_ASKED, fuzz_rig.submitted_count > 0);
+    fuzz_reach(DISK_ANSWERED, fuzz_ring_used(&fuzz_ring[0]));
+    fuzz_reach(FRAME_OUT, fuzz_rig.frame_count > 0);
+    fuzz_reach(FRAME_IN, fuzz_ring_used(&fuzz_ring[1]));
+    fuzz_reach(SERIAL_OUT, fuzz_rig.serial_len > 0);
+    fuzz_reach(RESET, fuzz_rig.resets > 0);
+    fuzz_reach(SHUTDOWN, fuzz_rig.shutdowns > 0);
+}
+
 FUZZ_ONE(data, len)
 {
     struct bytes_rd in = bytes_rd_make(data, len < 4096 ? len : 4096);
@@ -143,6 +158,7 @@ FUZZ_ONE(data, len)
     while (bytes_rd_left(&in) > 0) {
         one_op(&in);
     }
+    count_goals();
     fuzz_save_load();
     BUG_ON(machine_io_in_flight(fuzz_rig.m) > 32);
     return 0;

@@ -223,6 +223,36 @@ static void check_pins(void)
     }
 }
 
+enum { DISK_ASKED, DISK_ANSWERED, FRAME_OUT, MESSAGE, PIN, DOORBELL, MOVED, PANIC, BITE };
+FUZZ_GOALS("disk request submitted", "disk request answered", "frame sent",
+           "message signalled", "pin raised", "doorbell", "BAR moved", "pvpanic",
+           "watchdog bites")
+
+static bool any_doorbell(void)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < MACHINE_VIRTIO_SLOTS * VIRTIO_QUEUES_MAX; i++) {
+        any = any || (&fuzz_rig.doorbell[0][0])[i] != 0;
+    }
+    return any;
+}
+
+static void count_goals(void)
+{
+    uint64_t bar = rig_pci_bar(&fuzz_rig, 1, VPCI_BAR_REGS);
+
+    fuzz_reach(DISK_ASKED, fuzz_rig.submitted_count > 0);
+    fuzz_reach(DISK_ANSWERED, fuzz_ring_used(&fuzz_ring[0]));
+    fuzz_reach(FRAME_OUT, fuzz_rig.frame_count > 0);
+    fuzz_reach(MESSAGE, fuzz_rig.msi_count > 0);
+    fuzz_reach(PIN, fuzz_rig.gsi[BOARD_PCI_GSI(1)] || fuzz_rig.gsi[BOARD_PCI_GSI(2)]);
+    fuzz_reach(DOORBELL, any_doorbell());
+    fuzz_reach(MOVED, bar != 0 && bar != BOARD_PCI_VIRTIO_BAR4(0));
+    fuzz_reach(PANIC, fuzz_rig.panics > 0);
+    fuzz_reach(BITE, fuzz_rig.bites > 0);
+}
+
 FUZZ_ONE(data, len)
 {
     struct bytes_rd in = bytes_rd_make(data, len < 4096 ? len : 4096);
@@ -237,6 +267,7 @@ FUZZ_ONE(data, len)
         one_op(&in);
         check_pins();
     }
+    count_goals();
     fuzz_save_load();
     BUG_ON(machine_io_in_flight(fuzz_rig.m) > 32);
     return 0;

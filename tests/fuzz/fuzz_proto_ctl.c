@@ -5,6 +5,9 @@
 #include "base/proto_ctl.h"
 #include "tests/fuzz/fuzz.h"
 
+FUZZ_GOALS("hello", "VMM request", "VMM report", "fence request", "fence report",
+           "CLI request", "CLI reply")
+
 FUZZ_ONE(data, len)
 {
     static uint8_t packed[2][CTL_MSG_MAX];
@@ -14,6 +17,7 @@ FUZZ_ONE(data, len)
     if (ctl_unpack(data, len, &msg) != CTL_OK) {
         return 0;
     }
+    fuzz_reach((unsigned)msg.kind - CTL_HELLO, true);
     packed_len[0] = ctl_pack(msg.kind, msg.any, packed[0], sizeof packed[0]);
     ctl_msg_free(&msg);
     BUG_ON(packed_len[0] == 0 || packed_len[0] > len);

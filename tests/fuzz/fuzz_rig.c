@@ -75,6 +75,14 @@ void fuzz_input(struct bytes_rd *in)
     machine_input(fuzz_rig.m, dev_index % (MACHINE_DEV_COUNT + 1), &input);
 }
 
+bool fuzz_ring_used(const struct rig_ring *ring)
+{
+    uint16_t idx = 0;
+
+    return ring->desc != 0 &&
+           gmem_load16(&fuzz_rig.gm, (struct gpa){ring->used + 2}, &idx) && idx != 0;
+}
+
 /* What was saved loads, and saves the same. */
 void fuzz_save_load(void)
 {

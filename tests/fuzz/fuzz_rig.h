@@ -17,6 +17,8 @@ void fuzz_store(struct bytes_rd *in); /* guest memory */
 void fuzz_blk(struct bytes_rd *in);
 void fuzz_net(struct bytes_rd *in);
 void fuzz_input(struct bytes_rd *in); /* any input to any device */
+/* The driver has got something back from this queue. */
+bool fuzz_ring_used(const struct rig_ring *ring);
 /* What was saved loads, and saves the same. */
 void fuzz_save_load(void);
 /* A damaged state is refused or leaves a machine for which all this still holds. */

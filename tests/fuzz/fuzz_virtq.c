@@ -32,6 +32,9 @@ static void use_chain(struct gmem *gm, struct virtq *q, const struct virtq_chain
     BUG_ON(!virtq_push(q, gm, chain->head, chain->writable_len));
 }
 
+enum { SERVED, SEVERAL, BOTH_SIDES, BROKEN };
+FUZZ_GOALS("chain served", "chain of several", "readable and writable", "broken")
+
 FUZZ_ONE(data, len)
 {
     struct gmem gm = {0};
@@ -61,9 +64,13 @@ FUZZ_ONE(data, len)
     for (unsigned i = 0; i < 600; i++) {
         enum virtq_status status = virtq_pop(&q, &gm, &chain);
 
+        fuzz_reach(BROKEN, status == VIRTQ_BROKEN);
         if (status != VIRTQ_CHAIN) {
             break;
         }
+        fuzz_reach(SERVED, true);
+        fuzz_reach(SEVERAL, chain.readable_count + chain.writable_count > 1);
+        fuzz_reach(BOTH_SIDES, chain.readable_count > 0 && chain.writable_count > 0);
         BUG_ON(virtq_in_flight_count(&q) != 1);
         if (i % 7 == 3) {
             virtq_unpop(&q, &chain);

@@ -17,6 +17,7 @@
 #include "base/frame.h"
 #include "base/units.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/vmm/fake_kvm.h"
 #include "vmm/engine.h"
 #include "vmm/engine_state.h"
@@ -57,9 +58,9 @@ static void open_machine(unsigned i, const char *disk, const char *rom)
     current = i;
 }
 
-static void make_file(char *path, off_t len)
+static void make_file(char *path, const char *name, off_t len)
 {
-    int fd = mkstemp(path);
+    int fd = mkstemp(temp_path(path, name));
 
     BUG_ON(fd < 0 || ftruncate(fd, len) < 0);
     close(fd);
@@ -67,13 +68,13 @@ static void make_file(char *path, off_t len)
 
 static void once(void)
 {
-    char disk[] = "/tmp/gemel-fuzz-disk.XXXXXX", rom[] = "/tmp/gemel-fuzz-rom.XXXXXX";
+    char disk[TEMP_PATH_MAX], rom[TEMP_PATH_MAX];
 
     if (file_fd >= 0) {
         return;
     }
-    make_file(disk, RAM_LEN);
-    make_file(rom, 4096);
+    make_file(disk, "fuzz-disk", RAM_LEN);
+    make_file(rom, "fuzz-rom", 4096);
     open_machine(0, disk, rom);
     open_machine(1, disk, rom);
     unlink(disk);
@@ -176,6 +177,9 @@ static uint32_t save(struct engine *e)
     return crc32c(0, bytes, len);
 }
 
+enum { LOADED, LOADED_OTHER, REFUSED };
+FUZZ_GOALS("state of one machine loaded", "of the other", "refused with a reason")
+
 FUZZ_ONE(data, len)
 {
     struct vmm_error err;
@@ -197,10 +201,12 @@ FUZZ_ONE(data, len)
            pwrite(file_fd, bytes, len - 1, 0) != (ssize_t)(len - 1));
     free(bytes);
     if (load(e, &err) < 0) {
+        fuzz_reach(REFUSED, err.text[0] != '\0');
         BUG_ON(strstr(err.text, "state file fuzz.gms is refused") == NULL);
     } else {
         uint32_t digest = save(e);
 
+        fuzz_reach(current == 0 ? LOADED : LOADED_OTHER, true);
         BUG_ON(load(e, &err) < 0);
         BUG_ON(save(e) != digest);
     }

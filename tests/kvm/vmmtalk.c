@@ -38,6 +38,7 @@ static int disk_fd[CTL_FDS_MAX];
 static unsigned disk_count;
 static uint64_t balloon_bytes;
 static int restore_fd = -1;
+static char *state_path; /* of the next START or SAVE */
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -146,8 +147,10 @@ static bool request_with(Gemel__VmmRequest__Kind kind, uint64_t epoch, uint32_t 
             files[file_count++] = restore_fd;
         }
         restore_fd = -1;
+        rq.state_path = state_path;
     } else if (save_fd >= 0) {
         files[file_count++] = save_fd;
+        rq.state_path = state_path;
     }
     if (ctl_send_fds(fd, CTL_VMM_REQUEST, &rq, files, file_count) < 0) {
         die("cannot send the request");
@@ -270,8 +273,9 @@ static bool connect_disk(const char *text)
     return true;
 }
 
-static bool open_restore(const char *path)
+static bool open_restore(char *path)
 {
+    state_path = path;
     restore_fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (restore_fd < 0) {
         die("restore: cannot open the file");
@@ -279,10 +283,11 @@ static bool open_restore(const char *path)
     return true;
 }
 
-static bool save(const char *path)
+static bool save(char *path)
 {
     int file = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
 
+    state_path = path;
     if (file < 0) {
         die("save: cannot make the file");
     }

@@ -114,6 +114,22 @@ check "the VM runs on" vm_is $L n2 running
 check "and the record says why" says "not suspended" field n3 last
 rmdir "$dir/suspend.gms.tmp"
 
+# The disk fills up in the middle of the state
+node=$(vm_node $L n2)
+lab $L disk "$node" room 48
+check_rc 1 "suspend fails: the disk is full" gemel_at $L n2 vm suspend web1 --timeout 20s
+check "the record names the file and says why" says "web1/suspend.gms.tmp: No space left on device" field n2 last
+check "the VM runs on" wait_for 10 vm_is $L n2 running
+check_rc 1 "a snapshot fails, too" gemel_at $L n2 vm snapshot web1 --name full --timeout 20s
+check "the VM runs on" wait_for 10 vm_is $L n2 running
+check "and the guest" wait_for 20 answers_on "$node"
+check "half a state is not left behind" test ! -e "$dir/suspend.gms.tmp" -a ! -e "$dir/suspend.gms"
+check "nor half a snapshot" not says full gemel_at $L n2 vm snapshots web1
+lab $L heal
+check "with room again: suspend" gemel_at $L n2 vm suspend web1 --timeout 30s
+check "and resume" gemel_at $L n2 vm resume web1 --timeout 30s
+check "the guest answers again" wait_for 20 answers_on "$(vm_node $L n2)"
+
 # The agent dies in the middle: the VM runs on or is suspended, and is one
 for delay in 0 0.05 0.15; do
     node=$(vm_node $L n2)

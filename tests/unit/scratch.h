@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static char scratch_dir[64];
+#include "tests/unit/temp_path.h"
+
+static char scratch_dir[TEMP_PATH_MAX];
 
 static inline int scratch_remove_one(const char *path, const struct stat *st, int type,
                                      struct FTW *ftw)
@@ -22,8 +24,7 @@ static inline int scratch_remove_one(const char *path, const struct stat *st, in
 
 static inline void scratch_setup(void)
 {
-    snprintf(scratch_dir, sizeof scratch_dir, "/tmp/gemel-unit-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(scratch_dir));
+    ck_assert_ptr_nonnull(mkdtemp(temp_path(scratch_dir, "unit")));
 }
 
 static inline void scratch_teardown(void)
@@ -34,7 +35,7 @@ static inline void scratch_teardown(void)
 /* In a buffer of its own per call site pair: two results may be used at once. */
 static inline const char *scratch_path(const char *name)
 {
-    static char path[4][256];
+    static char path[4][TEMP_PATH_MAX + 64];
     static unsigned next;
     char *p = path[next++ % 4];
 

@@ -15,17 +15,17 @@
 #include "base/os.h"
 #include "base/units.h"
 #include "base/uuid.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 
 #define RACES 1000
 
-static char dir[64], text[1024];
+static char dir[TEMP_PATH_MAX], text[1024];
 static const struct uuid VM = {{0xAA, 1}};
 
 static void make_dir(void)
 {
-    strcpy(dir, "/tmp/gemel-claims-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_ptr_nonnull(mkdtemp(temp_path(dir, "claims")));
     text[0] = '\0';
 }
 

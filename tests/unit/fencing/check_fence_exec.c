@@ -13,11 +13,12 @@
 #include <unistd.h>
 
 #include "base/os.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 
 #define CANARY "c4n4ry-hunter2"
 
-static char dir[64];
+static char dir[TEMP_PATH_MAX];
 static struct loop *loop;
 static struct fence_runner *runner;
 static struct conf_fence_device device;
@@ -28,7 +29,7 @@ static unsigned calls;
 
 static char *at(const char *name)
 {
-    static char path[4][160];
+    static char path[4][TEMP_PATH_MAX + 128];
     static unsigned n;
 
     snprintf(path[++n % 4], sizeof(path[0]), "%s/%s", dir, name);
@@ -70,8 +71,7 @@ static bool exists(const char *name)
 
 static void setup(void)
 {
-    strcpy(dir, "/tmp/check_fence_exec-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_ptr_nonnull(mkdtemp(temp_path(dir, "fence-exec")));
     ck_assert_int_eq(mkdir(at("secrets"), 0700), 0);
     signal(SIGPIPE, SIG_IGN);
     ck_assert_int_eq(loop_new(&loop), 0);
@@ -87,7 +87,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-    char command[128];
+    char command[sizeof dir + 16];
 
     fence_runner_free(runner);
     loop_free(loop);

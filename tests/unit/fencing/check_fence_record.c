@@ -11,6 +11,7 @@
 #include "base/os.h"
 #include "base/uuid.h"
 #include "fencing/fence_store.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 
 static struct fence_record sample(void)
@@ -106,13 +107,13 @@ static void on_record(const struct fence_record *record, void *data)
 
 START_TEST(damaged_files_are_set_aside)
 {
-    char dir[] = "/tmp/check_fence_record-XXXXXX", path[128], name[UUID_STR_LEN + 1],
-         command[160];
+    char dir[TEMP_PATH_MAX], path[TEMP_PATH_MAX + 64], name[UUID_STR_LEN + 1],
+        command[TEMP_PATH_MAX + 32];
     struct fence_record a = sample(), b = sample();
     int lock_fd, second_fd;
     unsigned bad;
 
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_ptr_nonnull(mkdtemp(temp_path(dir, "fence-record")));
     ck_assert_int_eq(fence_store_open(dir, &lock_fd), 0);
     ck_assert_int_eq(fence_store_open(dir, &second_fd), -EAGAIN);
     ck_assert_int_eq(fence_store_put(dir, &a), 0);

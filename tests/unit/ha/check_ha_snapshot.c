@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies, digests and snapshots in a directory of their own. */
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -12,13 +13,12 @@
 
 #include "ha/ha_copies.h"
 
-static char dir[] = "/tmp/check_ha_snapshot.XXXXXX";
+static char dir[TEMP_PATH_MAX];
 static char why[REASON_LEN_MAX + 1];
 
 static void setup(void)
 {
-    strcpy(dir, "/tmp/check_ha_snapshot.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_ptr_nonnull(mkdtemp(temp_path(dir, "ha-snapshot")));
     why[0] = '\0';
 }
 

@@ -17,6 +17,7 @@
 #include "base/frame.h"
 #include "base/loop.h"
 #include "ha/ha_store.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 
 #define HEADER_LEN 4096
@@ -32,7 +33,7 @@ struct item {
 static struct item want[ITEMS], got[64];
 static size_t end_of[ITEMS]; /* of each item in the file */
 static unsigned got_count;
-static char dir[] = "/tmp/check_ha_store.XXXXXX", path[64];
+static char dir[TEMP_PATH_MAX], path[TEMP_PATH_MAX + 16];
 static struct loop *loop;
 static uint64_t persisted_version;
 static uint64_t reported[64];
@@ -112,8 +113,7 @@ static void setup(void)
     size_t at = HEADER_LEN;
     char text[256];
 
-    memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_ptr_nonnull(mkdtemp(temp_path(dir, "ha-store")));
     snprintf(path, sizeof path, "%s/records.log", dir);
     ck_assert_int_eq(loop_new(&loop), 0);
     ck_assert_int_eq(open_store(&store, text, sizeof text), HA_STORE_NEW);
@@ -138,7 +138,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-    char aside[80];
+    char aside[sizeof path + 8];
 
     loop_free(loop);
     snprintf(aside, sizeof aside, "%s.torn", path);
@@ -301,7 +301,7 @@ END_TEST
 START_TEST(a_torn_log_is_kept_and_a_blank_one_begun)
 {
     struct ha_store *store;
-    char text[256], aside[80];
+    char text[256], aside[sizeof path + 8];
     size_t len;
     uint8_t *file = read_file(&len);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/units.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 #include "vmm/blk_uring.h"
 
@@ -20,7 +21,7 @@
 static struct blk_uring *blk;
 static struct vmm_error err;
 static struct blk_disk_info info;
-static char path[64];
+static char path[TEMP_PATH_MAX];
 
 static struct {
     unsigned count;
@@ -74,8 +75,7 @@ static void make(void)
 {
     int fd;
 
-    memcpy(path, "/tmp/gemel-check-blk.XXXXXX", 28);
-    fd = mkstemp(path);
+    fd = mkstemp(temp_path(path, "blk"));
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ftruncate(fd, SECTORS * 512), 0);
     close(fd);

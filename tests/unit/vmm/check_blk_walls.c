@@ -13,12 +13,13 @@
 #include <unistd.h>
 
 #include "base/units.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 #include "vmm/blk_uring.h"
 
 static struct blk_uring *blk;
 static struct vmm_error err;
-static char path[64];
+static char path[TEMP_PATH_MAX];
 static struct io_uring_params params;
 static uint8_t *sq, *cq;
 static struct io_uring_sqe *sqes;
@@ -42,8 +43,7 @@ static void setup(void)
     struct blk_disk_info info;
     int fd;
 
-    memcpy(path, "/tmp/gemel-check-walls.XXXXXX", 30);
-    fd = mkstemp(path);
+    fd = mkstemp(temp_path(path, "walls"));
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ftruncate(fd, 1 << 20), 0);
     close(fd);

@@ -12,21 +12,19 @@
 
 #include "base/loop.h"
 #include "base/units.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/vmm/fake_kvm.h"
 #include "vmm/engine.h"
 
 static struct engine *engine;
 static struct vmm_error err;
-static char rom_path[] = "/tmp/gemel-check-engine-rom.XXXXXX";
-static char disk_path[] = "/tmp/gemel-check-engine-disk.XXXXXX";
+static char rom_path[TEMP_PATH_MAX], disk_path[TEMP_PATH_MAX];
 
-static void make_file(char *path, off_t len)
+static void make_file(char *path, const char *name, off_t len)
 {
-    int fd;
+    int fd = mkstemp(temp_path(path, name));
 
-    memcpy(path + strlen(path) - 6, "XXXXXX", 6);
-    fd = mkstemp(path);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ftruncate(fd, len), 0);
     close(fd);
@@ -52,8 +50,8 @@ static void setup(void)
                                .debug_output = true};
 
     fake_kvm_reset();
-    make_file(rom_path, 4096);
-    make_file(disk_path, 1 << 20);
+    make_file(rom_path, "rom", 4096);
+    make_file(disk_path, "disk", 1 << 20);
     memcpy(conf.disk[0].path, disk_path, sizeof disk_path);
     ck_assert_msg(engine_open(&conf, &engine, &err) == 0, "%s", err.text);
     ck_assert_msg(engine_go(engine, &err) == 0, "%s", err.text);

@@ -137,13 +137,45 @@ START_TEST(a_line_without_end)
 }
 END_TEST
 
+/* A port that opens and closes all the time is told of a few times a second (class 16 of
+ * bugs: a guest does not fill the host's logs), and how it ended is not lost. */
+START_TEST(class_16_log_flood)
+{
+    const uint64_t second = 1000000000;
+    unsigned told = 0, waits = 0;
+    uint64_t now_ns = second, wait_ns;
+
+    ck_assert(!guest_agent_news(ga, now_ns, &wait_ns));
+    ck_assert_uint_eq(wait_ns, 0);
+    for (unsigned i = 0; i <= 100000; i++, now_ns += 100000) { /* 10 s */
+        guest_agent_port(ga, i % 2 == 0);
+        told += guest_agent_news(ga, now_ns, &wait_ns);
+        waits += wait_ns > 0;
+    }
+    ck_assert_uint_le(told, 10 * 10);
+    ck_assert_uint_ge(told, 10);
+    ck_assert_uint_gt(waits, 10000);
+    now_ns += second;
+    (void)guest_agent_news(ga, now_ns, &wait_ns);
+    now_ns += second;
+    guest_agent_port(ga, guest_agent_state(ga) == GUEST_AGENT_NONE);
+    ck_assert(guest_agent_news(ga, now_ns, &wait_ns)); /* at once after a pause */
+    guest_agent_port(ga, guest_agent_state(ga) == GUEST_AGENT_NONE);
+    ck_assert(!guest_agent_news(ga, now_ns + 1, &wait_ns));
+    ck_assert_uint_eq(wait_ns, GUEST_AGENT_NEWS_NS - 1);
+    ck_assert(guest_agent_news(ga, now_ns + 1 + wait_ns, &wait_ns));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("guest_agent");
     TCase *t = tcase_create("guest_agent");
 
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, life);
+    tcase_add_test(t, class_16_log_flood);
     tcase_add_test(t, refused_ping_is_an_answer);
     tcase_add_test(t, half_a_line_is_cut_by_the_delimiter);
     tcase_add_test(t, nonsense);

@@ -8,17 +8,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 #include "vmm/rot_file.h"
 
-static char dir[] = "/tmp/gemel-check-rot.XXXXXX";
+static char dir[TEMP_PATH_MAX];
 static struct rot_file f;
 static struct vmm_error err;
 
 static void setup(void)
 {
-    memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_ptr_nonnull(mkdtemp(temp_path(dir, "rot")));
     ck_assert_int_eq(chdir(dir), 0);
 }
 

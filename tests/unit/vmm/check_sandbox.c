@@ -17,20 +17,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 #include "vmm/sandbox.h"
 
 #define USER         1900000001u
 #define NOT_POSSIBLE 77
 
-static char dir[64];
+static char dir[TEMP_PATH_MAX];
 static uid_t user;
 
 static void setup(void)
 {
     user = geteuid() == 0 ? USER : geteuid();
-    memcpy(dir, "/tmp/gemel-check-box.XXXXXX", 28);
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_ptr_nonnull(mkdtemp(temp_path(dir, "box")));
     if (geteuid() == 0) {
         ck_assert_int_eq(chown(dir, user, user), 0);
     }
@@ -39,7 +39,7 @@ static void setup(void)
 static void teardown(void)
 {
     static const char *const names[] = {"x.log", "x-1.log", "link"};
-    char path[128];
+    char path[TEMP_PATH_MAX + 64];
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, names[i]);
@@ -50,7 +50,7 @@ static void teardown(void)
 
 static const char *in_dir(const char *name)
 {
-    static char path[2][128];
+    static char path[2][TEMP_PATH_MAX + 64];
     static unsigned turn;
 
     turn ^= 1;

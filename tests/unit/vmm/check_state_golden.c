@@ -14,6 +14,7 @@
 #include "base/frame.h"
 #include "base/units.h"
 #include "tests/unit/golden.h"
+#include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/vmm/fake_kvm.h"
 #include "tests/unit/vmm/machine_rig.h"
@@ -212,17 +213,14 @@ static int write_golden(const char *dir)
 /* Reading
  * ------------------------------------------------------------------------------------ */
 
-static char disk_path[] = "/tmp/gemel-golden-disk.XXXXXX";
-static char rom_path[] = "/tmp/gemel-golden-rom.XXXXXX";
+static char disk_path[TEMP_PATH_MAX], rom_path[TEMP_PATH_MAX];
 static struct engine *engine;
 static struct vmm_error err;
 
-static void make_file(char *path, off_t len)
+static void make_file(char *path, const char *name, off_t len)
 {
-    int fd;
+    int fd = mkstemp(temp_path(path, name));
 
-    memcpy(path + strlen(path) - 6, "XXXXXX", 6);
-    fd = mkstemp(path);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ftruncate(fd, len), 0);
     close(fd);
@@ -231,8 +229,8 @@ static void make_file(char *path, off_t len)
 static void setup(void)
 {
     fake_kvm_reset();
-    make_file(disk_path, RAM_LEN);
-    make_file(rom_path, 4096);
+    make_file(disk_path, "disk", RAM_LEN);
+    make_file(rom_path, "rom", 4096);
 }
 
 static void teardown(void)

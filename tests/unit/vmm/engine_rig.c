@@ -18,10 +18,8 @@ struct engine_rig er;
 
 static void make_file(char *path, const char *name, off_t len)
 {
-    int fd;
+    int fd = mkstemp(temp_path(path, name));
 
-    snprintf(path, sizeof er.rom_path, "/tmp/gemel-er-%s.XXXXXX", name);
-    fd = mkstemp(path);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ftruncate(fd, len), 0);
     close(fd);

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include "tests/unit/temp_path.h"
 #include "tests/unit/vmm/fake_kvm.h"
 #include "vmm/engine.h"
 
@@ -13,7 +14,7 @@
 struct engine_rig {
     struct engine *e;
     struct vmm_error err;
-    char rom_path[48], disk_path[48];
+    char rom_path[TEMP_PATH_MAX], disk_path[TEMP_PATH_MAX];
 };
 extern struct engine_rig er;
 
