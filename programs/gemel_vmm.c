@@ -500,6 +500,10 @@ int main(int argc, char **argv)
     p.opts.engine.kvm = &kvm_linux;
     p.opts.engine.debug_output = p.opts.debug_log != NULL;
     p.opts.engine.disks_by_path = p.opts.insecure_lab;
+    p.opts.engine.cpu = p.opts.cpu_given ? &p.opts.cpu : NULL;
+    if (p.opts.cpu_model) {
+        return gemel_vmm_cpu_model(p.opts.engine.kvm_path);
+    }
     if (p.opts.probe) {
         return gemel_vmm_probe(p.opts.engine.kvm_path, p.opts.json);
     }

@@ -21,6 +21,8 @@ enum {
     OPT_INSTANCE,
     OPT_MACHINE,
     OPT_CPUS,
+    OPT_CPU,
+    OPT_CPU_MODEL,
     OPT_TRANSPORT,
     OPT_MEMORY,
     OPT_FIRMWARE,
@@ -65,6 +67,9 @@ static const struct {
     {"instance", OPT_INSTANCE, "UUID", "id of this process; default: a fresh one"},
     {"machine", OPT_MACHINE, "lockstep|standard", "machine type; default: lockstep"},
     {"cpus", OPT_CPUS, "N", "vCPUs of machine standard, 1 to 64; default: 1"},
+    {"cpu", OPT_CPU, "host|MODEL",
+     "processor of machine standard: all that this host has (default), or a model as "
+     "--cpu-model and gemel cluster cpu-baseline print it"},
     {"transport", OPT_TRANSPORT, "pci|mmio",
      "virtio devices of machine standard; default: pci"},
     {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (lockstep: at most 3G)"},
@@ -105,6 +110,8 @@ static const struct {
     {"on-triple-fault", OPT_TRIPLE_FAULT, "reset|crash", "default: reset, as a PC does"},
     {"kvm", OPT_KVM, "DEVICE", "default: /dev/kvm"},
     {"probe", OPT_PROBE, NULL, "find out, by running tiny guests, what this host can do"},
+    {"cpu-model", OPT_CPU_MODEL, NULL,
+     "print what this host can give a guest, as a model for --cpu"},
     {"json", OPT_JSON, NULL, "with --probe: machine-readable"},
     {"verbose", OPT_VERBOSE, NULL, "debug messages"},
     {"help", 'h', NULL, "this text"},
@@ -365,6 +372,16 @@ static int parse_cpus(struct engine_conf *conf, const char *text)
     return 0;
 }
 
+static int parse_cpu(struct vmm_opts *o, const char *text)
+{
+    struct cpu_model_error why;
+
+    o->cpu_given = strcmp(text, "host") != 0;
+    return !o->cpu_given || cpu_model_parse(text, &o->cpu, &why)
+               ? 0
+               : wrong("--cpu: %s", why.text);
+}
+
 static int parse_transport(struct vmm_opts *o, const char *text)
 {
     if (strcmp(text, "pci") == 0) {
@@ -392,6 +409,11 @@ static int take(struct vmm_opts *o, int value, char *arg)
         return parse_machine(&o->engine, arg);
     case OPT_CPUS:
         return parse_cpus(&o->engine, arg);
+    case OPT_CPU:
+        return parse_cpu(o, arg);
+    case OPT_CPU_MODEL:
+        o->cpu_model = true;
+        return 0;
     case OPT_TRANSPORT:
         return parse_transport(o, arg);
     case OPT_MEMORY:
@@ -492,7 +514,7 @@ static bool any_limit(const struct engine_conf *conf)
 
 static int check(const struct vmm_opts *o)
 {
-    if (o->probe) {
+    if (o->probe || o->cpu_model) {
         return 0;
     }
     if (!o->engine.rom_path == !o->engine.kernel_path) {
@@ -511,6 +533,9 @@ static int check(const struct vmm_opts *o)
     if (o->engine.machine == MACHINE_LOCKSTEP &&
         o->engine.transport == MACHINE_TRANSPORT_PCI) {
         return wrong("--transport pci: machine lockstep has virtio-mmio only");
+    }
+    if (o->engine.machine == MACHINE_LOCKSTEP && o->cpu_given) {
+        return wrong("--cpu: machine lockstep has a processor of its own making");
     }
     if (o->engine.machine == MACHINE_LOCKSTEP && any_limit(&o->engine)) {
         return wrong("bps, iops, pps: machine lockstep has no limits");

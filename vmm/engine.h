@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/cpu_model.h"
 #include "base/limits.h"
 #include "vmm/byte_ring.h"
 #include "vmm/kvm_ops.h"
@@ -55,10 +56,11 @@ struct engine_conf {
     unsigned cpu_count;               /* 0: 1; lockstep has one */
     const struct kvm_ops *kvm;
     const char *kvm_path;
-    const char *rom_path;    /* firmware, or */
-    const char *kernel_path; /* a kernel booted without it, */
-    const char *initrd_path; /* with this, or NULL */
-    const char *cmdline;     /* NULL: empty */
+    const char *rom_path;        /* firmware, or */
+    const char *kernel_path;     /* a kernel booted without it, */
+    const char *initrd_path;     /* with this, or NULL */
+    const char *cmdline;         /* NULL: empty */
+    const struct cpu_model *cpu; /* of standard; NULL: the host's */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
     struct engine_disk_conf disk[VM_DISKS_MAX];

@@ -112,7 +112,8 @@ struct engine {
     /* Machine standard. The machine, the doorbells and io_until_ns are under
      * machine_lock, gate_* under gate_lock; the rest is the I/O thread's. */
     struct engine_cpu *cpu;
-    unsigned cpu_count; /* that exist */
+    unsigned cpu_count;         /* that exist */
+    struct cpu_model cpu_model; /* that the guest sees */
     pthread_mutex_t machine_lock, gate_lock;
     pthread_cond_t gate_cond;
     _Atomic bool gate; /* vCPUs may be in the guest */
@@ -139,6 +140,10 @@ int engine_smp_start(struct engine *e, const pthread_attr_t *attr);
 void engine_smp_join(struct engine *e);
 void engine_smp_close(struct engine *e);
 void engine_smp_kick(struct engine *e);
+/* Before any vCPU ran: the guest sees this model. 0, or -EOPNOTSUPP: the host cannot; the
+ * text says what it lacks. */
+int engine_smp_set_model(struct engine *e, const struct cpu_model *model,
+                         struct vmm_error *err);
 uint64_t engine_smp_exits(const struct engine *e);
 void *engine_io_main(void *engine);
 void *engine_cpu_main(void *engine_cpu);

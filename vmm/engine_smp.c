@@ -513,8 +513,30 @@ void *engine_io_main(void *data)
 /* Making
  * ----------------------------------------------------------------------------------- */
 
+int engine_smp_set_model(struct engine *e, const struct cpu_model *model,
+                         struct vmm_error *err)
+{
+    struct cpu_model host;
+    char missing[VMM_ERROR_MAX - 64];
+    int r = 0;
+
+    vcpu_host_model(&e->cpu[0].vcpu, &host);
+    if (cpu_model_missing(model, &host, missing, sizeof missing) != 0) {
+        return vmm_fail(err, -EOPNOTSUPP,
+                        "this host cannot run its CPU model; it lacks: %s", missing);
+    }
+    for (unsigned i = 0; r == 0 && i < e->cpu_count; i++) {
+        r = vcpu_set_model(&e->cpu[i].vcpu, model, err);
+    }
+    if (r == 0) {
+        e->cpu_model = *model;
+    }
+    return r;
+}
+
 int engine_smp_open(struct engine *e, struct vmm_error *err)
 {
+    struct cpu_model host;
     int r = 0;
 
     e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -534,6 +556,10 @@ int engine_smp_open(struct engine *e, struct vmm_error *err)
         if (r == 0) {
             e->cpu_count++;
         }
+    }
+    if (r == 0) {
+        vcpu_host_model(&e->cpu[0].vcpu, &host);
+        r = engine_smp_set_model(e, e->conf.cpu ? e->conf.cpu : &host, err);
     }
     return r < 0 ? r : irqchip_save(&e->vm, e->reset_irqchip, err);
 }

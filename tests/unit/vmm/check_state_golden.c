@@ -33,10 +33,15 @@ static const struct golden {
     enum machine_transport transport;
     unsigned cpus;
     uint32_t digest;
+    const char *cpu_model; /* since version 2 */
 } golden[] = {
-    {"lockstep-1.gms", MACHINE_LOCKSTEP, MACHINE_TRANSPORT_MMIO, 1, 0x97f99103},
-    {"standard-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0xcb2a87b2},
-    {"standard-mmio-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_MMIO, 1, 0xf9e92da1},
+    {"lockstep-1.gms", MACHINE_LOCKSTEP, MACHINE_TRANSPORT_MMIO, 1, 0x97f99103, NULL},
+    {"standard-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0x4019a462, NULL},
+    {"standard-mmio-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_MMIO, 1, 0xba15d976,
+     NULL},
+    {"standard-2.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0xe3fa0368,
+     "vendor=GenuineIntel family=6 model=85 stepping=4 level=13 xlevel=2147483681 "
+     "phys=46 linear=48 features=fpu,tsc,apic,x2apic,hypervisor,xsave,avx,lm,kvmclock2"},
 };
 
 /* Writing
@@ -145,7 +150,7 @@ static size_t write_state(const struct golden *g, uint8_t *body)
     return state_save_finish(&io);
 }
 
-/* What vm_xfer of engine_state.c writes. */
+/* What vm_xfer and cpu_model_xfer of engine_state.c write. */
 static size_t write_head(const struct golden *g, uint8_t *body)
 {
     uint8_t machine = (uint8_t)g->machine, transport = (uint8_t)g->transport;
@@ -153,13 +158,21 @@ static size_t write_head(const struct golden *g, uint8_t *body)
     uint64_t ram_len = RAM_LEN;
     struct state_io io;
 
-    state_save_init(&io, body, 256);
+    state_save_init(&io, body, 1024);
     state_section_begin(&io, "vm", 0, 1, 1);
     state_u8(&io, &machine);
     state_u8(&io, &transport);
     state_u32(&io, &cpus);
     state_u64(&io, &ram_len);
     state_section_end(&io);
+    if (g->cpu_model) {
+        uint16_t len = (uint16_t)strlen(g->cpu_model);
+
+        state_section_begin(&io, "cpu-model", 0, 1, 1);
+        state_u16(&io, &len);
+        state_bytes(&io, (char *)(uintptr_t)g->cpu_model, len);
+        state_section_end(&io);
+    }
     return state_save_finish(&io);
 }
 
