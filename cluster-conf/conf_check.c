@@ -268,6 +268,33 @@ static int check_levels(const struct conf_cluster *cluster, const char *node,
     return 0;
 }
 
+static int check_cpu_model(const struct conf_cluster *cluster, size_t index,
+                           struct conf_error *ret_error)
+{
+    static const char list[] = "cluster.cpu_models";
+    const struct conf_cpu_model *m = &cluster->cpu_model[index];
+    struct cpu_model_error why;
+    struct cpu_model model;
+
+    if (strcmp(m->name, "host") == 0) {
+        return refuse(ret_error, list, index, "name",
+                      "host means the node's own processor; write another one");
+    }
+    for (size_t j = 0; j < index; j++) {
+        if (strcmp(m->name, cluster->cpu_model[j].name) == 0) {
+            return duplicate(ret_error, list, index, "name", m->name, j);
+        }
+    }
+    if (!cpu_model_parse(m->text, &model, &why)) {
+        struct conf_text what = wrong(ret_error, list, index, "model");
+
+        conf_text_strs(&what, why.text, "; write what gemel cluster cpu-baseline prints",
+                       NULL);
+        return done(ret_error);
+    }
+    return 0;
+}
+
 int conf_cluster_check(const struct conf_cluster *cluster, struct conf_error *ret_error)
 {
     int r;
@@ -281,6 +308,9 @@ int conf_cluster_check(const struct conf_cluster *cluster, struct conf_error *re
     r = check_cluster_nodes(cluster, ret_error);
     if (r == 0) {
         r = check_families(cluster, ret_error);
+    }
+    for (size_t i = 0; r == 0 && i < cluster->cpu_model_count; i++) {
+        r = check_cpu_model(cluster, i, ret_error);
     }
     for (size_t i = 0; r == 0 && i < cluster->device_count; i++) {
         r = check_device(cluster, i, ret_error);
@@ -445,6 +475,11 @@ static int check_lockstep(const struct conf_vm *vm, struct conf_error *ret_error
         return refuse(
             ret_error, NULL, NONE, vm->nic_count > 0 ? "nics" : "disks",
             "a lockstep machine has 8 slots for disks and nics together; remove some");
+    }
+    if (strcmp(vm->cpu, "host") != 0) {
+        return refuse(ret_error, NULL, NONE, "cpu",
+                      "a lockstep machine has a processor of its own making; remove it, "
+                      "or write machine: standard");
     }
     return check_no_limits(vm, ret_error);
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/cpu_model.h"
 #include "base/limits.h"
 #include "base/units.h"
 
@@ -64,13 +65,23 @@ struct conf_cluster_node {
     char addr[64];
 };
 
+#define CONF_CPU_MODELS_MAX 8
+
+/* A CPU model that definitions of VMs may name. */
+struct conf_cpu_model {
+    char name[NODE_NAME_MAX + 1];
+    char text[CPU_MODEL_TEXT_MAX]; /* base/cpu_model */
+};
+
 struct conf_cluster {
     char name[NODE_NAME_MAX + 1];
     unsigned node_count;
     struct conf_cluster_node node[NODES_MAX];
     uint32_t token_ms;             /* default 1000 */
     uint32_t token_coefficient_ms; /* default 0 */
-    bool crypto;                   /* default true; false only with insecure_lab */
+    unsigned cpu_model_count;
+    struct conf_cpu_model cpu_model[CONF_CPU_MODELS_MAX];
+    bool crypto; /* default true; false only with insecure_lab */
     bool insecure_lab;
     uint32_t storage_settle_ms; /* design R2: time after a proof before old writes count
                                    as excluded; default 5000, the cautious side */
@@ -119,6 +130,7 @@ struct conf_vm {
     struct uuid uuid; /* none: made at first apply */
     enum conf_machine machine;
     unsigned cpus;
+    char cpu[NODE_NAME_MAX + 1]; /* "host", or one of the cluster's models */
     uint64_t memory_bytes;
     char firmware[PATH_LEN_MAX]; /* one of firmware and kernel; "": not given */
     char kernel[PATH_LEN_MAX];

@@ -31,7 +31,7 @@ CONF_TESTS = \
 UNIT_TESTS += $(CONF_TESTS)
 CONF_TEST_CPPFLAGS = $(UNIT_CPPFLAGS) -DEXAMPLES='"$(abs_srcdir)/cluster-conf/examples"' \
 	-DSCHEMA_MD='"$(abs_srcdir)/cluster-conf/schema.md"' -DGOLDEN='"$(abs_srcdir)/tests/golden/corosync"'
-CONF_TEST_LIBS = libcluster_conf_io.la libbase_core.la $(UNIT_LIBS)
+CONF_TEST_LIBS = libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 
 tests_unit_cluster_conf_check_conf_corosync_SOURCES = tests/unit/cluster-conf/check_conf_corosync.c tests/unit/unit.h
 tests_unit_cluster_conf_check_conf_corosync_CPPFLAGS = $(CONF_TEST_CPPFLAGS)

@@ -168,6 +168,8 @@ static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
                   "", "");
     } else if (strcmp(rq->verb, "explain") == 0) {
         reply_doc(ipc, c, ha_json_explain(d, rq->object), "VM or node", rq->object);
+    } else if (strcmp(rq->verb, "cluster cpu-baseline") == 0) {
+        reply_doc(ipc, c, ha_json_cpu(d), "", "");
     } else if (strcmp(rq->verb, "cluster show") == 0) {
         reply_doc(ipc, c, ha_json_cluster(d), "cluster definition",
                   "yet: gemel cluster apply");

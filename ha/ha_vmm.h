@@ -22,6 +22,8 @@ struct ha_vmm_ops {
     uint64_t (*settle_ns)(void *ctx);
     /* The definition on record; NULL: none. */
     const struct conf_vm *(*conf)(void *ctx, struct uuid vm);
+    /* Text of a CPU model of the cluster definition; NULL: there is none of this name. */
+    const char *(*cpu_model)(void *ctx, const char *name);
     /* A step of a start, for the timeline: "claim taken", "VMM started". */
     void (*step)(void *ctx, const char *vm, const char *what);
 };

@@ -227,8 +227,8 @@ static void put_boot(struct command *c, struct ha_local *l)
     }
 }
 
-static bool build(struct command *c, struct ha_local *l, int listen_fd, const int *taps,
-                  int uffd)
+static bool build(struct command *c, struct ha_local *l, const char *cpu, int listen_fd,
+                  const int *taps, int uffd)
 {
     char id[UUID_STR_LEN + 1];
 
@@ -243,6 +243,8 @@ static bool build(struct command *c, struct ha_local *l, int listen_fd, const in
     if (l->conf->machine == CONF_MACHINE_STANDARD) {
         option(c, "--machine", "standard");
         option(c, "--cpus", "%u", l->conf->cpus);
+        arg(c, "--cpu");
+        arg(c, cpu);
     } else {
         option(c, "--machine", "lockstep");
     }
@@ -281,11 +283,21 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
 {
     int taps[VM_NICS_MAX], pass[VM_NICS_MAX + 2], listen_fd = -1, uffd = -1, r;
     static const int stdio[3] = {-1, -1, -1};
+    const char *cpu = l->conf->cpu[0] != '\0' ? l->conf->cpu : "host";
     struct command *c = calloc(1, sizeof *c);
     unsigned tap_count = 0, pass_count = 0;
 
     if (c == NULL) {
         return -ENOMEM;
+    }
+    if (strcmp(cpu, "host") != 0) {
+        cpu = l->vmm->ops->cpu_model(l->vmm->ctx, cpu);
+    }
+    if (cpu == NULL) {
+        ha_text_set(why, REASON_LEN_MAX + 1, "CPU model ", l->conf->cpu,
+                    " is not in the cluster definition (cpu_models)", NULL);
+        free(c);
+        return -ENOENT;
     }
     (void)unlink(l->exit_path);
     r = ha_vmmfiles_logs(l, why);
@@ -309,7 +321,7 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
     if (uffd >= 0) {
         pass[pass_count++] = uffd;
     }
-    if (!build(c, l, listen_fd, taps, uffd)) {
+    if (!build(c, l, cpu, listen_fd, taps, uffd)) {
         ha_text_set(why, REASON_LEN_MAX + 1, "its command line is too long", NULL);
         r = -E2BIG;
         goto out;

@@ -96,6 +96,18 @@ const struct cli_verb cli_verbs[] = {
         .render = cli_render_definition,
     },
     {
+        .name = "cluster cpu-baseline",
+        .reads = true,
+        .timeout_ms = 10000,
+        .summary = "the CPU model that every node which is up can run",
+        .details = "Prints lines for the cluster definition and what each node has "
+                   "beyond them. A VM whose cpu names this model starts, resumes and "
+                   "moves on each of these nodes. Give it a name, add it with gemel "
+                   "cluster apply, and name it under cpu: of VMs.",
+        .example = "gemel cluster cpu-baseline",
+        .render = cli_render_cpu,
+    },
+    {
         .name = "cluster stop",
         .danger = "This stops every VM of the cluster.",
         .timeout_ms = 10 * MINUTE,

@@ -42,6 +42,7 @@ done </modules
 say "up after $(cut -d ' ' -f 1 /proc/uptime) s; Linux $(uname -r), $(nproc) CPUs," \
     "clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)," \
     "disks$(cd /sys/block && for d in vd*; do printf ' %s' "$d"; done), nics$(cd /sys/class/net && for d in eth*; do printf ' %s' "$d"; done)"
+say "flags $(sed -n 's/^flags[^:]*: //p' /proc/cpuinfo | head -n 1)"
 for device in /sys/bus/virtio/devices/*; do
     [ ! -e "$device" ] || say "$(basename "$device"): device $(cat "$device/device") on $(basename "$(dirname "$(readlink -f "$device")")")"
 done

@@ -222,6 +222,7 @@ START_TEST(test_write_vm)
     ck_assert_str_eq(yaml, "name: web1\n"
                            "memory: 64MiB\n"
                            "cpus: 1\n"
+                           "cpu: host\n"
                            "machine: lockstep\n"
                            "boot:\n"
                            "  firmware: /r\n"
