@@ -829,6 +829,7 @@ static void transport_reset(struct machine *m, unsigned dev_index)
 
     if (machine_is_vpci(m, dev_index)) {
         vpci_reset(&m->vpci[slot]);
+        vpci_settle(&m->vpci[slot], m->dev[dev_index].state);
     } else if (machine_is_virtio(m, dev_index)) {
         vmmio_reset(&m->vmmio[slot]);
     }

@@ -501,6 +501,8 @@ static void pci_start(struct rig *rig, unsigned slot, uint64_t features,
     uint64_t at = rig_pci_bar(rig, dev, rig_pci_in(rig, dev, cap + 4, 1)) +
                   rig_pci_in(rig, dev, cap + 8, 4);
 
+    rig_pci_out(rig, dev, PCI_REG_COMMAND, 2,
+                rig_pci_in(rig, dev, PCI_REG_COMMAND, 2) | PCI_COMMAND_MASTER);
     rig_mmio_out(rig, at + VPCI_STATUS, 1, 0);
     rig_mmio_out(rig, at + VPCI_STATUS, 1, VIRTIO_STATUS_ACKNOWLEDGE);
     rig_mmio_out(rig, at + VPCI_STATUS, 1,
