@@ -453,9 +453,18 @@ static int check_no_limits(const struct conf_vm *vm, struct conf_error *ret_erro
 
 static int check_standard(const struct conf_vm *vm, struct conf_error *ret_error)
 {
+    unsigned queues = 0;
+
     if (vm->cpus > CONF_STANDARD_CPUS_MAX) {
         return refuse(ret_error, NULL, NONE, "cpus",
                       "a standard machine has at most 64 vCPUs; write 64");
+    }
+    for (unsigned i = 0; i < vm->nic_count; i++) {
+        queues += vm->nic[i].queues;
+        if (queues > CONF_NIC_QUEUES_MAX) {
+            return refuse(ret_error, "nics", i, "queues",
+                          "all nics together have at most 16 queues; write fewer");
+        }
     }
     return 0;
 }
@@ -475,6 +484,12 @@ static int check_lockstep(const struct conf_vm *vm, struct conf_error *ret_error
         return refuse(
             ret_error, NULL, NONE, vm->nic_count > 0 ? "nics" : "disks",
             "a lockstep machine has 8 slots for disks and nics together; remove some");
+    }
+    for (unsigned i = 0; i < vm->nic_count; i++) {
+        if (vm->nic[i].queues > 1) {
+            return refuse(ret_error, "nics", i, "queues",
+                          "a lockstep machine has one; write 1, or machine: standard");
+        }
     }
     if (strcmp(vm->cpu, "host") != 0) {
         return refuse(ret_error, NULL, NONE, "cpu",

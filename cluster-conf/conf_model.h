@@ -112,6 +112,7 @@ struct conf_nic {
     char bridge[16]; /* empty: the node's */
     uint16_t vlan;   /* 0: none */
     uint16_t mtu;    /* 0: the bridge's */
+    uint16_t queues; /* queue pairs, of machine standard */
     uint64_t bps;    /* bytes per second, each direction; 0: no limit */
     uint32_t pps;
 };
@@ -122,6 +123,7 @@ struct conf_nic {
     UINT64_C(0xC0000000) /* RAM below the devices, as VM_RAM_MAX of the VMM */
 
 #define CONF_STANDARD_CPUS_MAX 64
+#define CONF_NIC_QUEUES_MAX    16 /* of all nics, as ENGINE_NIC_QUEUES_MAX of the VMM */
 
 enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
 

@@ -174,6 +174,19 @@ static int on_disk_event(int fd, int revents, void *data)
     return 0;
 }
 
+static void tap_frame(struct program *p, int fd, const uint8_t *frame, uint32_t len)
+{
+    const struct engine_conf *conf = &p->opts.engine;
+
+    for (unsigned nic = 0; nic < conf->nic_count; nic++) {
+        for (unsigned q = 0; q < conf->nic[nic].queue_count; q++) {
+            if (engine_nic_fd(p->engine, nic, q) == fd) {
+                engine_net_rx(p->engine, nic, q, frame, len);
+            }
+        }
+    }
+}
+
 static int on_tap(int fd, int revents, void *data)
 {
     static uint8_t frame[NET_HEADER_LEN + NET_FRAME_MAX];
@@ -191,11 +204,7 @@ static int on_tap(int fd, int revents, void *data)
              * normal. */
             return n == -EBADFD ? -1 : 0;
         }
-        for (unsigned nic = 0; nic < p->opts.engine.nic_count; nic++) {
-            if (engine_nic_fd(p->engine, nic) == fd) {
-                engine_net_rx(p->engine, nic, frame, (uint32_t)n);
-            }
-        }
+        tap_frame(p, fd, frame, (uint32_t)n);
     }
     return 0;
 }
@@ -241,12 +250,19 @@ static int open_nics(struct vmm_opts *o, struct vmm_error *err)
 {
     for (unsigned i = 0; i < o->engine.nic_count; i++) {
         struct engine_nic_conf *nic = &o->engine.nic[i];
-        int r;
+        int r = 0;
 
         nic->offloads = o->engine.machine == MACHINE_STANDARD;
-        r = o->nic_tap[i][0] ? net_tap_open(o->nic_tap[i], nic->offloads, &nic->fd, err)
-                             : net_tap_adopt(nic->fd, &nic->offloads, err);
-
+        if (o->nic_tap[i][0]) {
+            r = net_tap_open(o->nic_tap[i], nic->offloads, nic->queue_count, nic->fd,
+                             err);
+        }
+        for (unsigned q = 0; r == 0 && !o->nic_tap[i][0] && q < nic->queue_count; q++) {
+            r = net_tap_adopt(nic->fd[q], &nic->offloads, err);
+        }
+        if (r == 0 && nic->queue_count > 1 && !nic->offloads) {
+            r = vmm_fail(err, -EINVAL, "nic %u: several queues need IFF_VNET_HDR", i);
+        }
         if (r < 0) {
             return r;
         }
@@ -262,8 +278,10 @@ static int watch(struct program *p, struct vmm_error *err)
     if (r >= 0) {
         r = loop_fd_add(p->loop, engine_disk_fd(p->engine), POLLIN, on_disk_event, p);
     }
-    for (unsigned i = 0; r >= 0 && i < p->opts.engine.nic_count; i++) {
-        r = loop_fd_add(p->loop, engine_nic_fd(p->engine, i), POLLIN, on_tap, p);
+    for (unsigned i = 0; i < p->opts.engine.nic_count; i++) {
+        for (unsigned q = 0; r >= 0 && q < p->opts.engine.nic[i].queue_count; q++) {
+            r = loop_fd_add(p->loop, engine_nic_fd(p->engine, i, q), POLLIN, on_tap, p);
+        }
     }
     if (r >= 0) {
         r = loop_signal_add(p->loop, SIGTERM, on_term, p);

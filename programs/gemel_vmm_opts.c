@@ -83,9 +83,9 @@ static const struct {
      "path=FILE[,serial=S][,readonly][,on-error=report|pause|stop][,bps=SIZE][,iops=N]",
      "raw disk; repeatable, in order. on-error: of EIO and ENOSPC, default report; "
      "bps, iops: limits (machine standard)"},
-    {"nic", OPT_NIC, "tap=NAME|fd=N[,mac=MAC][,bps=SIZE][,pps=N]",
-     "network card on an existing tap; repeatable. bps, pps: limits in each direction "
-     "(machine standard)"},
+    {"nic", OPT_NIC, "tap=NAME[,queues=N]|fd=N[,fd=N]...[,mac=MAC][,bps=SIZE][,pps=N]",
+     "network card on an existing tap; repeatable. Machine standard: up to 8 queue pairs "
+     "(a tap with multi_queue, one fd for each); bps, pps: limits in each direction"},
     {"console-log", OPT_CONSOLE_LOG, "FILE", "serial output, rotated by size"},
     {"console", OPT_CONSOLE, "SOCKET",
      "Unix stream socket to attach to the serial console"},
@@ -311,7 +311,8 @@ static int parse_mac(const char *text, uint8_t mac[6])
 
 static int parse_nic(struct vmm_opts *o, char *text)
 {
-    struct engine_nic_conf nic = {.fd = -1};
+    struct engine_nic_conf nic = {.queue_count = 0};
+    uint64_t queues = 0;
     char tap[16] = "";
     char *save = NULL;
     int r = 0;
@@ -329,7 +330,16 @@ static int parse_nic(struct vmm_opts *o, char *text)
                              t + 4);
             }
         } else if (strncmp(t, "fd=", 3) == 0) {
-            r = parse_fd("nic fd", t + 3, &nic.fd);
+            if (nic.queue_count == ENGINE_QUEUES_OF_NIC) {
+                return wrong("--nic fd=: at most %d, one for each queue",
+                             ENGINE_QUEUES_OF_NIC);
+            }
+            r = parse_fd("nic fd", t + 3, &nic.fd[nic.queue_count++]);
+        } else if (strncmp(t, "queues=", 7) == 0) {
+            if (!text_u64(t + 7, 1, ENGINE_QUEUES_OF_NIC, &queues)) {
+                return wrong("--nic queues=%s: a number from 1 to %d", t + 7,
+                             ENGINE_QUEUES_OF_NIC);
+            }
         } else if (strncmp(t, "mac=", 4) == 0) {
             r = parse_mac(t + 4, nic.mac);
         } else if (strncmp(t, "bps=", 4) == 0) {
@@ -337,12 +347,19 @@ static int parse_nic(struct vmm_opts *o, char *text)
         } else if (strncmp(t, "pps=", 4) == 0) {
             r = parse_count("nic pps", t + 4, &nic.packets_per_s);
         } else {
-            return wrong(
-                "--nic: unknown part '%s'; known are tap=, fd=, mac=, bps=, pps=", t);
+            return wrong("--nic: unknown part '%s'; known are tap=, queues=, fd=, mac=, "
+                         "bps=, pps=",
+                         t);
         }
     }
-    if (r == 0 && (tap[0] != '\0') == (nic.fd >= 0)) {
+    if (r == 0 && (tap[0] != '\0') == (nic.queue_count > 0)) {
         return wrong("--nic: give either tap=NAME or fd=N");
+    }
+    if (r == 0 && tap[0] == '\0' && queues != 0 && queues != nic.queue_count) {
+        return wrong("--nic queues=%llu: give as many fd=N", (unsigned long long)queues);
+    }
+    if (tap[0] != '\0') {
+        nic.queue_count = queues != 0 ? (unsigned)queues : 1;
     }
     memcpy(o->nic_tap[o->engine.nic_count], tap, sizeof tap);
     o->engine.nic[o->engine.nic_count++] = nic;
@@ -512,6 +529,17 @@ static bool any_limit(const struct engine_conf *conf)
     return false;
 }
 
+static unsigned nic_queues(const struct engine_conf *conf, bool most)
+{
+    unsigned sum = 0, max = 0;
+
+    for (unsigned i = 0; i < conf->nic_count; i++) {
+        sum += conf->nic[i].queue_count;
+        max = conf->nic[i].queue_count > max ? conf->nic[i].queue_count : max;
+    }
+    return most ? max : sum;
+}
+
 static int check(const struct vmm_opts *o)
 {
     if (o->probe || o->cpu_model) {
@@ -539,6 +567,13 @@ static int check(const struct vmm_opts *o)
     }
     if (o->engine.machine == MACHINE_LOCKSTEP && any_limit(&o->engine)) {
         return wrong("bps, iops, pps: machine lockstep has no limits");
+    }
+    if (o->engine.machine == MACHINE_LOCKSTEP && nic_queues(&o->engine, true) > 1) {
+        return wrong("--nic queues: machine lockstep has one queue pair");
+    }
+    if (nic_queues(&o->engine, false) > ENGINE_NIC_QUEUES_MAX) {
+        return wrong("--nic queues: at most %d of all nics together",
+                     ENGINE_NIC_QUEUES_MAX);
     }
     if (o->restore_path && !o->run) {
         return wrong("--restore needs --run: an agent sends the state with its START");

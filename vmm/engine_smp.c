@@ -438,7 +438,8 @@ static void go_again(struct engine *e)
     engine_retry_held(e);
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         if (e->conf.nic[i].offloads) {
-            (void)net_tap_offload(e->conf.nic[i].fd, machine_net_offload(e->machine, i));
+            (void)net_tap_offload(e->conf.nic[i].fd[0],
+                                  machine_net_offload(e->machine, i));
             (void)machine_input(e->machine, machine_nic_dev(e->machine, i),
                                 &(struct dev_input){.type = INPUT_ANNOUNCE});
         }

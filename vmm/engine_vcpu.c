@@ -86,18 +86,19 @@ static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *re
     blk_submit(e->blk, disk, request);
 }
 
-static void op_net_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len)
+static void op_net_send(void *ctx, unsigned nic, unsigned queue, const uint8_t *frame,
+                        uint32_t len)
 {
     struct engine *e = ctx;
 
-    (void)net_tap_write(e->conf.nic[nic].fd, frame, len);
+    (void)net_tap_write(e->conf.nic[nic].fd[queue], frame, len);
 }
 
 static void op_net_offload(void *ctx, unsigned nic, unsigned offload)
 {
     struct engine *e = ctx;
 
-    (void)net_tap_offload(e->conf.nic[nic].fd, offload);
+    (void)net_tap_offload(e->conf.nic[nic].fd[0], offload);
 }
 
 static void op_reset(void *ctx)
@@ -532,7 +533,7 @@ static bool run_once(struct engine *e)
 void engine_set_carrier(struct engine *e, bool up)
 {
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
-        (void)net_tap_carrier(e->conf.nic[i].fd, up);
+        (void)net_tap_carrier(e->conf.nic[i].fd[0], up);
     }
 }
 

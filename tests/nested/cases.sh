@@ -3,7 +3,7 @@
 # The cases of the nested bed; runs inside of it. usage: cases.sh [CASE...]. Each case is a function case_NAME, with a line in
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
-all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-disk:150 standard-disk-mmio:150
+all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150
 lockstep-bzimage:150 lockstep-pvh:150
 standard-suspend:120 lockstep-suspend:150"
 
@@ -11,7 +11,7 @@ standard-suspend:120 lockstep-suspend:150"
 more="lockstep-disk:200"
 
 failed=
-during='' disk_more='' nic_more=''
+during='' disk_more='' nic_more='' tap_more=''
 fail() {
     failed="${failed:+$failed; }$*"
 }
@@ -36,7 +36,12 @@ case_pulse() { # the lockstep machine runs pulse to its first output
 
 # The guest's network: a tap with an address, somebody who gives a file on port 9001 and takes one on 9000.
 peer_up() {
-    { tunctl -t t0 >/dev/null && ip addr add 10.77.0.1/24 dev t0 && ip link set t0 up; } || fail "no tap"
+    if [ -n "$tap_more" ]; then # busybox cannot
+        ip-full tuntap add dev t0 mode tap multi_queue || fail "no tap with several queues"
+    else
+        tunctl -t t0 >/dev/null || fail "no tap"
+    fi
+    { ip addr add 10.77.0.1/24 dev t0 && ip link set t0 up; } || fail "no tap"
     head -c 300000 /dev/urandom >down
     nc -l -p 9001 <down >/dev/null &
     giver=$!
@@ -174,6 +179,13 @@ case_standard_limits() { # half a MiB at 128 KiB/s takes 4 s less what a burst i
     from_kernel --machine standard $bz --append "$append"
     took=$(sed -n 's/^guest: wrote 512 KiB in \(.*\) ms/\1/p' guest.log)
     [ "${took:-0}" -ge 2500 ] || fail "512 KiB at 128 KiB/s in $took ms"
+}
+
+case_standard_queues() { # a nic with two queue pairs, and both are used
+    # shellcheck disable=SC2086
+    nic_more=,queues=2 tap_more=yes
+    from_kernel --machine standard --cpus 2 $bz --append "$append guest.cpus=2"
+    grep -q '^GUEST-OK.* pairs=2' guest.log || fail "the guest does not use two queue pairs"
 }
 
 # MODEL without FEATURE...

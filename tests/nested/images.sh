@@ -11,7 +11,7 @@ images_release=${images_kernel#/boot/vmlinuz-}
 images_missing() {
     local program missing=
     for program in qemu-system-x86_64:qemu-system-x86 cpio:cpio modprobe:kmod \
-        busybox:busybox-static setpriv:util-linux mke2fs:e2fsprogs grub-mkimage:grub-common python3:python3 lz4:lz4; do
+        busybox:busybox-static ip:iproute2 setpriv:util-linux mke2fs:e2fsprogs grub-mkimage:grub-common python3:python3 lz4:lz4; do
         PATH=$PATH:/sbin:/usr/sbin command -v "${program%:*}" >/dev/null || missing="$missing ${program#*:}"
     done
     [ -e /usr/lib/grub/i386-pc/boot.img ] || missing="$missing grub-pc-bin"
@@ -129,6 +129,7 @@ images_outer() {
     for p in gemel-vmm tests/guest/witness tests/kvm/vmmtalk; do
         [ ! -x "$build/$p" ] || images_program "$root" "$build/$p" "/usr/bin/$(basename "$p")" || return 1
     done
+    images_program "$root" "$(PATH=$PATH:/sbin:/usr/sbin command -v ip)" /usr/bin/ip-full || return 1
     cp "$images_here/init.sh" "$root/init" && chmod +x "$root/init"
     cp "$images_here/cases.sh" "$root/cases.sh"
 }

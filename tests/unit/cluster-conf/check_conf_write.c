@@ -236,6 +236,7 @@ START_TEST(test_write_vm)
                            "  - mac: \"52:54:00:12:34:56\"\n"
                            "    vlan: 0\n"
                            "    mtu: 0\n"
+                           "    queues: 1\n"
                            "    pps: 0\n"
                            "ha:\n"
                            "  protect: true\n"

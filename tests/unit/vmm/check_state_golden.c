@@ -272,7 +272,7 @@ static void open_engine(const struct golden *g)
                                .nic[0].mac = {2, 0, 0, 0, 0, 7}};
 
     memcpy(conf.disk[0].path, disk_path, sizeof disk_path);
-    conf.nic[0].fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    conf.nic[0].fd[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
     ck_assert_msg(engine_open(&conf, &engine, &err) == 0, "%s", err.text);
 }
 

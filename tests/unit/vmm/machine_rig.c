@@ -82,13 +82,15 @@ static void op_submit(void *ctx, unsigned disk, const struct blk_request *reques
     }
 }
 
-static void op_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len)
+static void op_send(void *ctx, unsigned nic, unsigned queue, const uint8_t *frame,
+                    uint32_t len)
 {
     struct rig *rig = ctx;
 
     CHECK(len <= NET_HEADER_LEN + NET_FRAME_MAX);
     memcpy(rig->frame, frame, len);
     rig->frame_len = len;
+    rig->frame_queue = queue;
     rig->frame_count++;
     rig_log(rig, 'N', &nic, sizeof nic);
     rig_log(rig, 'n', frame, len);
