@@ -127,6 +127,7 @@ struct engine {
     struct irqchip_state *reset_irqchip;
     struct kvm_clock_data kvm_clock;
     bool kvm_clock_known;
+    uint64_t wall_stopped_ns; /* CLOCK_REALTIME when the guest stopped; 0: not known */
 };
 
 extern const struct vcpu_bus engine_bus;
@@ -157,6 +158,8 @@ uint64_t engine_machine_now_ns(const struct engine *e);
 void engine_clock_start(struct engine *e);
 void engine_clock_stop(struct engine *e);
 void engine_tell_epoch(struct engine *e);
+/* The RTC shows the host's time of day. */
+void engine_set_rtc(struct engine *e);
 /* What may be asked for while nothing runs. */
 void engine_idle_work(struct engine *e);
 void engine_open_disks(struct engine *e);

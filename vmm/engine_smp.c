@@ -26,6 +26,7 @@
 
 #include "base/bug.h"
 #include "base/loop.h"
+#include "base/os.h"
 #include "vmm/engine_priv.h"
 #include "vmm/net_tap.h"
 #include "vmm/sandbox.h"
@@ -315,19 +316,32 @@ void *engine_cpu_main(void *data)
 /* The I/O thread
  * --------------------------------------------------------------------------------- */
 
-/* Clocks of the guest stand still with it. */
 static void kvm_clock_stop(struct engine *e)
 {
+    e->wall_stopped_ns = os_wall_ns();
     e->kvm_clock_known = e->vm.ops->vm_get_clock(e->vm.vm_fd, &e->kvm_clock) >= 0;
 }
 
+/* How long the guest stood still, on this host or between two. A wall clock that was set
+ * back counts as no time. */
+static uint64_t stood_still_ns(const struct engine *e)
+{
+    uint64_t now = os_wall_ns();
+
+    return e->wall_stopped_ns != 0 && now > e->wall_stopped_ns ? now - e->wall_stopped_ns
+                                                               : 0;
+}
+
+/* Devices' time stood still; the guest's own clock goes on as if it had not, so that its
+ * time of day is right (doc/decisions.md). */
 static void kvm_clock_start(struct engine *e)
 {
-    struct kvm_clock_data clock = {.clock = e->kvm_clock.clock};
+    struct kvm_clock_data clock = {.clock = e->kvm_clock.clock + stood_still_ns(e)};
 
     if (!e->kvm_clock_known) {
         return;
     }
+    engine_set_rtc(e);
     (void)e->vm.ops->vm_set_clock(e->vm.vm_fd, &clock);
     for (unsigned i = 0; i < e->cpu_count; i++) {
         (void)e->vm.ops->vcpu_clock_ctrl(e->cpu[i].vcpu.fd); /* no guest clock: fails */

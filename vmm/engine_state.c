@@ -233,6 +233,7 @@ static int collect(struct engine *e, struct kvm_part_state *parts, struct vmm_er
     parts->clock.machine_ns = engine_machine_now_ns(e);
     parts->clock.halted = e->halted;
     parts->clock.kvm_ns = e->kvm_clock_known ? e->kvm_clock.clock : 0;
+    parts->clock.wall_ns = e->wall_stopped_ns;
     return r;
 }
 
@@ -592,6 +593,7 @@ static int apply(struct stream *s, const struct kvm_part_state *parts)
     e->halted = parts->clock.halted;
     e->kvm_clock.clock = parts->clock.kvm_ns;
     e->kvm_clock_known = e->smp;
+    e->wall_stopped_ns = e->smp ? parts->clock.wall_ns : 0;
     machine_lines_again(e->machine);
     return 0;
 }

@@ -605,6 +605,13 @@ static uint64_t rtc_base_ns(const struct engine *e)
     return (wall > machine ? wall - machine : 0) / NSEC_PER_SEC * NSEC_PER_SEC;
 }
 
+void engine_set_rtc(struct engine *e)
+{
+    (void)machine_input(
+        e->machine, MACHINE_DEV_RTC,
+        &(struct dev_input){.type = INPUT_RTC_BASE, .now_ns = rtc_base_ns(e)});
+}
+
 static int open_disk(struct engine *e, unsigned i, struct vmm_error *err)
 {
     const struct engine_disk_conf *d = &e->conf.disk[i];
@@ -640,9 +647,7 @@ void engine_open_disks(struct engine *e)
     if (!prepare_guest(e)) {
         return;
     }
-    (void)machine_input(
-        e->machine, MACHINE_DEV_RTC,
-        &(struct dev_input){.type = INPUT_RTC_BASE, .now_ns = rtc_base_ns(e)});
+    engine_set_rtc(e);
     (void)engine_step(e, RUN_EV_STARTED, 0, RUN_END_NONE, NULL);
 }
 

@@ -5,7 +5,7 @@
 
 all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150
 lockstep-bzimage:150 lockstep-pvh:150
-standard-suspend:120 lockstep-suspend:150"
+standard-suspend:150 lockstep-suspend:180"
 
 # Run by name only: fails about every second time (doc/status.md), so it says nothing about a change.
 more="lockstep-disk:200"
@@ -248,9 +248,12 @@ suspended() { # OPTION...
             while ! grep -q 'count 3,' console1.log && kill -0 $vmm 2>/dev/null; do sleep 0.2; done
             vmmtalk "$PWD/control1" 1 2 freeze save "$PWD/state.gms" kill >talk2.log || fail "it cannot be saved"
             wait $vmm
-            sleep 5
+            sleep 20
         else
             vmmtalk "$PWD/control2" 2 1 disk disk.img restore "$PWD/state.gms" start 2 >talk3.log || fail "it cannot be restored"
+            while ! grep -q 'count 6,' "console$life.log" && kill -0 $vmm 2>/dev/null; do sleep 0.2; done
+            guest_time=$(tr -d '\r' <"console$life.log" | sed -n 's/.*count 6,.* time //p')
+            late=$(($(date +%s) - ${guest_time:-0}))
             wait $vmm || fail "the second gemel-vmm ended with $?"
         fi
     done
@@ -263,9 +266,11 @@ suspended() { # OPTION...
     echo "state.gms: $(stat -c %s state.gms) bytes" | note
 }
 
-case_standard_suspend() {
+case_standard_suspend() { # after 20 s the guest's time of day is right
     # shellcheck disable=SC2086
     suspended --machine standard --cpus 2 $bz --append "console=ttyS0 quiet panic=-1 guest.count=10 $(cat /append)"
+    echo "the guest's clock is $late s late" | note
+    [ "$late" -le 2 ] && [ "$late" -ge 0 ] || fail "the guest's clock is $late s late after a suspend of 20 s"
 }
 
 case_lockstep_suspend() {

@@ -109,7 +109,7 @@ if [ -n "$count" ]; then
     while [ $i -lt "$count" ]; do
         i=$((i + 1))
         { echo $i >>/mnt/count && sync; } || bad "number $i cannot be written"
-        say "count $i, up $(cut -d ' ' -f 1 /proc/uptime)"
+        say "count $i, up $(cut -d ' ' -f 1 /proc/uptime), time $(date +%s)"
         sleep 1
     done
     umount /mnt || bad "umount after counting"

@@ -35,11 +35,11 @@ static const struct golden {
     uint32_t digest;
     const char *cpu_model; /* since version 2 */
 } golden[] = {
-    {"lockstep-1.gms", MACHINE_LOCKSTEP, MACHINE_TRANSPORT_MMIO, 1, 0x97f99103, NULL},
-    {"standard-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0x4019a462, NULL},
-    {"standard-mmio-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_MMIO, 1, 0xba15d976,
+    {"lockstep-1.gms", MACHINE_LOCKSTEP, MACHINE_TRANSPORT_MMIO, 1, 0xc718b75e, NULL},
+    {"standard-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0x2425c263, NULL},
+    {"standard-mmio-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_MMIO, 1, 0x391ea677,
      NULL},
-    {"standard-2.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0xe3fa0368,
+    {"standard-2.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0xa859c1f5,
      "vendor=GenuineIntel family=6 model=85 stepping=4 level=13 xlevel=2147483681 "
      "phys=46 linear=48 features=fpu,tsc,apic,x2apic,hypervisor,xsave,avx,lm,kvmclock2"},
 };
@@ -127,7 +127,9 @@ static size_t write_state(const struct golden *g, uint8_t *body)
     bool standard = g->machine == MACHINE_STANDARD;
     struct vm_clock_state clock = {.machine_ns = MACHINE_NS,
                                    .kvm_ns = standard ? MACHINE_NS + 1 : 0,
-                                   .halted = !standard};
+                                   .halted = !standard,
+                                   .wall_ns =
+                                       standard ? UINT64_C(1700000000000000000) : 0};
     struct state_io io;
 
     state_save_init(&io, body, sizeof buf - FRAME_HEADER_LEN);
