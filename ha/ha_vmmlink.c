@@ -93,8 +93,9 @@ static int tap_make(struct ha_local *l, unsigned index, bool first, int *ret_fd,
             "nics: vlan: not supported by this version; use a bridge of that VLAN", NULL);
         return -EOPNOTSUPP;
     }
-    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "gm%02x%02x%02x%02x.%hhu", l->instance.b[0],
-             l->instance.b[1], l->instance.b[2], l->instance.b[3], (uint8_t)index);
+    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "gm%02x%02x%02x%02x.%hhu",
+             l->instance.b[0], l->instance.b[1], l->instance.b[2], l->instance.b[3],
+             (uint8_t)index);
     fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0) {
         r = -errno;
