@@ -460,6 +460,7 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
 {
     const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
     char instance[UUID_STR_LEN + 1], claim[160];
+    uint64_t target, actual;
     const char *agent;
     json_object *o;
 
@@ -475,6 +476,10 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
     agent = d->vmm != NULL ? ha_vmm_guest_agent(d->vmm, vm->uuid) : NULL;
     if (agent != NULL) {
         put_str(o, "guest_agent", agent);
+    }
+    if (d->vmm != NULL && ha_vmm_balloon(d->vmm, vm->uuid, &target, &actual)) {
+        put_u64(o, "balloon_target_mib", target >> 20);
+        put_u64(o, "balloon_actual_mib", actual >> 20);
     }
     return finish(o);
 }

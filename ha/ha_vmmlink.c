@@ -473,6 +473,15 @@ void ha_vmmlink_lease(struct ha_local *l, uint32_t lease_ms, uint64_t from_ns)
     send_request(l, &m);
 }
 
+void ha_vmmlink_balloon(struct ha_local *l, uint64_t bytes)
+{
+    Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+
+    m.kind = GEMEL__VMM_REQUEST__KIND__BALLOON;
+    m.balloon_bytes = bytes;
+    send_request(l, &m);
+}
+
 static void on_state(struct ha_local *l, const Gemel__VmmReport *m)
 {
     switch (m->state) {
@@ -523,6 +532,9 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
     }
     snprintf(l->guest_agent, sizeof l->guest_agent, "%s",
              m->guest_agent != NULL ? m->guest_agent : "");
+    l->balloon = m->balloon;
+    l->balloon_target = m->balloon_target;
+    l->balloon_actual = m->balloon_actual;
     if (m->seq != 0 && m->seq == l->save_seq) {
         ha_vmmsave_saved(l, m->ok ? NULL : m->error);
         return;

@@ -306,6 +306,19 @@ const struct cli_verb cli_verbs[] = {
         .example = "gemel vm clone web1 web2 --snapshot before-upgrade",
     },
     {
+        .name = "vm balloon",
+        .object = CLI_OBJECT_TWO,
+        .object_name = "VM SIZE",
+        .second = "size",
+        .timeout_ms = 10000,
+        .summary = "let a running guest give memory back, or have it again",
+        .details =
+            "SIZE is what the guest should do without; 0B: nothing. Asked on the "
+            "node where the VM runs; vm show tells how far the guest is. A VM that "
+            "starts again has all its memory.",
+        .example = "gemel vm balloon web1 512MiB",
+    },
+    {
         .name = "vm delete",
         .object = CLI_OBJECT_ONE,
         .object_name = "VM",

@@ -37,6 +37,7 @@ struct program {
     struct vmm_ctl *ctl;
     struct guest_agent *guest_agent;
     enum guest_agent_state agent_told;
+    uint64_t balloon_told;  /* bytes */
     loop_timer guest_timer; /* asks the guest how it is */
     struct rot_file debug_log;
     int exit_fd;
@@ -120,6 +121,19 @@ static void pump_port(struct program *p)
     }
 }
 
+/* The guest gives memory back bit by bit: the agent hears of it from time to time. */
+static void tell_balloon(struct program *p)
+{
+    struct machine_balloon b;
+
+    if (engine_balloon_read(p->engine, &b) && b.actual != p->balloon_told) {
+        p->balloon_told = b.actual;
+        if (p->ctl) {
+            vmm_ctl_guest(p->ctl);
+        }
+    }
+}
+
 static void on_guest_timer(void *data)
 {
     struct program *p = data;
@@ -127,6 +141,7 @@ static void on_guest_timer(void *data)
     guest_agent_tick(p->guest_agent);
     pump_port(p); /* it may have stopped answering */
     (void)engine_balloon_poll(p->engine);
+    tell_balloon(p);
     (void)loop_timer_add(p->loop, GUEST_AGENT_PERIOD_MS * NSEC_PER_MSEC, on_guest_timer,
                          p, &p->guest_timer);
 }

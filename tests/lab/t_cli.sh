@@ -144,7 +144,7 @@ knows_every_verb() {
         gemel $verb nosuch --yes --reason test --timeout 3s || rc=$?
         [ "$rc" = 3 ] || { echo "$verb of what is not there: exit $rc, not 3"; failed=1; }
     done
-    for verb in "vm revert" "vm clone" "vm snapshot-delete"; do
+    for verb in "vm revert" "vm clone" "vm snapshot-delete" "vm balloon"; do
         rc=0
         # shellcheck disable=SC2086
         gemel $verb nosuch other --yes --timeout 3s || rc=$?
@@ -206,6 +206,11 @@ sed -i 's/{mac: "52:54:00:00:00:05"}/{mac: "52:54:00:00:00:05", bridge: br0, que
 check "the baseline, and a nic with two queues" gemel vm apply -f web5.yaml
 check "start where the node has the model" gemel vm start web5 --timeout 20s
 check "both queues of its tap are open" shows "numqueues 2 " ip -d link show master br0
+check "the balloon is asked for" gemel vm balloon web5 8MiB
+check "and shown" wait_for 5 shows "balloon_target_mib: 8" gemel vm show web5
+check_rc 4 "not for all its memory" gemel vm balloon web5 32MiB
+check_rc 4 "nor of a VM that does not run" gemel vm balloon web3 8MiB
+check_rc 2 "nor without a unit" gemel vm balloon web5 8
 check "killed" gemel vm kill web5 --timeout 20s
 
 kill -STOP "$gemeld"
