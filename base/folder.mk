@@ -7,6 +7,7 @@ libbase_core_la_CFLAGS = $(CORE_CFLAGS)
 libbase_core_la_SOURCES = \
 	base/bug.h base/le.h base/limits.h base/units.h base/version.h \
 	base/bytes.c base/bytes.h \
+	base/cpu_model.c base/cpu_model.h base/cpu_names.c base/cpu_names.h \
 	base/crc32c.c base/crc32c.h \
 	base/frame.c base/frame.h \
 	base/nbd_uri.c base/nbd_uri.h base/qcow2_head.c base/qcow2_head.h \
@@ -57,6 +58,11 @@ UNIT_TESTS += tests/unit/base/check_bytes
 tests_unit_base_check_bytes_SOURCES = tests/unit/base/check_bytes.c $(BASE_UNIT_COMMON)
 tests_unit_base_check_bytes_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_base_check_bytes_LDADD = $(BASE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/base/check_cpu_model
+tests_unit_base_check_cpu_model_SOURCES = tests/unit/base/check_cpu_model.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_cpu_model_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_cpu_model_LDADD = $(BASE_UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/base/check_crc32c
 tests_unit_base_check_crc32c_SOURCES = tests/unit/base/check_crc32c.c $(BASE_UNIT_COMMON)

@@ -269,6 +269,33 @@ static int check_levels(const struct conf_cluster *cluster, const char *node,
     return 0;
 }
 
+static int check_cpu_model(const struct conf_cluster *cluster, size_t index,
+                           struct conf_error *ret_error)
+{
+    static const char list[] = "cluster.cpu_models";
+    const struct conf_cpu_model *m = &cluster->cpu_model[index];
+    struct cpu_model_error why;
+    struct cpu_model model;
+
+    if (strcmp(m->name, "host") == 0) {
+        return refuse(ret_error, list, index, "name",
+                      "host means the node's own processor; write another one");
+    }
+    for (size_t j = 0; j < index; j++) {
+        if (strcmp(m->name, cluster->cpu_model[j].name) == 0) {
+            return duplicate(ret_error, list, index, "name", m->name, j);
+        }
+    }
+    if (!cpu_model_parse(m->text, &model, &why)) {
+        struct conf_text what = wrong(ret_error, list, index, "model");
+
+        conf_text_strs(&what, why.text, "; write what gemel cluster cpu-baseline prints",
+                       NULL);
+        return done(ret_error);
+    }
+    return 0;
+}
+
 int conf_cluster_check(const struct conf_cluster *cluster, struct conf_error *ret_error)
 {
     int r;
@@ -282,6 +309,9 @@ int conf_cluster_check(const struct conf_cluster *cluster, struct conf_error *re
     r = check_cluster_nodes(cluster, ret_error);
     if (r == 0) {
         r = check_families(cluster, ret_error);
+    }
+    for (size_t i = 0; r == 0 && i < cluster->cpu_model_count; i++) {
+        r = check_cpu_model(cluster, i, ret_error);
     }
     for (size_t i = 0; r == 0 && i < cluster->device_count; i++) {
         r = check_device(cluster, i, ret_error);
@@ -452,9 +482,18 @@ static int check_no_limits(const struct conf_vm *vm, struct conf_error *ret_erro
 
 static int check_standard(const struct conf_vm *vm, struct conf_error *ret_error)
 {
+    unsigned queues = 0;
+
     if (vm->cpus > CONF_STANDARD_CPUS_MAX) {
         return refuse(ret_error, NULL, NONE, "cpus",
                       "a standard machine has at most 64 vCPUs; write 64");
+    }
+    for (unsigned i = 0; i < vm->nic_count; i++) {
+        queues += vm->nic[i].queues;
+        if (queues > CONF_NIC_QUEUES_MAX) {
+            return refuse(ret_error, "nics", i, "queues",
+                          "all nics together have at most 16 queues; write fewer");
+        }
     }
     return 0;
 }
@@ -474,6 +513,17 @@ static int check_lockstep(const struct conf_vm *vm, struct conf_error *ret_error
         return refuse(
             ret_error, NULL, NONE, vm->nic_count > 0 ? "nics" : "disks",
             "a lockstep machine has 8 slots for disks and nics together; remove some");
+    }
+    for (unsigned i = 0; i < vm->nic_count; i++) {
+        if (vm->nic[i].queues > 1) {
+            return refuse(ret_error, "nics", i, "queues",
+                          "a lockstep machine has one; write 1, or machine: standard");
+        }
+    }
+    if (strcmp(vm->cpu, "host") != 0) {
+        return refuse(ret_error, NULL, NONE, "cpu",
+                      "a lockstep machine has a processor of its own making; remove it, "
+                      "or write machine: standard");
     }
     return check_no_limits(vm, ret_error);
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/cpu_model.h"
 #include "base/limits.h"
 #include "base/units.h"
 
@@ -65,13 +66,23 @@ struct conf_cluster_node {
     char addr[64];
 };
 
+#define CONF_CPU_MODELS_MAX 8
+
+/* A CPU model that definitions of VMs may name. */
+struct conf_cpu_model {
+    char name[NODE_NAME_MAX + 1];
+    char text[CPU_MODEL_TEXT_MAX]; /* base/cpu_model */
+};
+
 struct conf_cluster {
     char name[NODE_NAME_MAX + 1];
     unsigned node_count;
     struct conf_cluster_node node[NODES_MAX];
     uint32_t token_ms;             /* default 1000 */
     uint32_t token_coefficient_ms; /* default 0 */
-    bool crypto;                   /* default true; false only with insecure_lab */
+    unsigned cpu_model_count;
+    struct conf_cpu_model cpu_model[CONF_CPU_MODELS_MAX];
+    bool crypto; /* default true; false only with insecure_lab */
     bool insecure_lab;
     uint32_t storage_settle_ms; /* design R2: time after a proof before old writes count
                                    as excluded; default 5000, the cautious side */
@@ -111,6 +122,7 @@ struct conf_nic {
     char bridge[16]; /* empty: the node's */
     uint16_t vlan;   /* 0: none */
     uint16_t mtu;    /* 0: the bridge's */
+    uint16_t queues; /* queue pairs, of machine standard */
     uint64_t bps;    /* bytes per second, each direction; 0: no limit */
     uint32_t pps;
 };
@@ -121,6 +133,7 @@ struct conf_nic {
     UINT64_C(0xC0000000) /* RAM below the devices, as VM_RAM_MAX of the VMM */
 
 #define CONF_STANDARD_CPUS_MAX 64
+#define CONF_NIC_QUEUES_MAX    16 /* of all nics, as ENGINE_NIC_QUEUES_MAX of the VMM */
 
 enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
 
@@ -129,6 +142,7 @@ struct conf_vm {
     struct uuid uuid; /* none: made at first apply */
     enum conf_machine machine;
     unsigned cpus;
+    char cpu[NODE_NAME_MAX + 1]; /* "host", or one of the cluster's models */
     uint64_t memory_bytes;
     char firmware[PATH_LEN_MAX]; /* one of firmware and kernel; "": not given */
     char kernel[PATH_LEN_MAX];

@@ -83,6 +83,15 @@ static const struct conf_field cluster_node_fields[] = {
     {.key = NULL},
 };
 
+static const struct conf_field cpu_model_fields[] = {
+    {"name", CONF_TYPE_NAME, true, AT(struct conf_cpu_model, name), .example = "site1",
+     .help = "as VMs name it under cpu:"},
+    {"model", CONF_TYPE_TEXT, true, AT(struct conf_cpu_model, text),
+     .example = "vendor=GenuineIntel family=6 features=fpu,avx2",
+     .help = "vendor, numbers and features, as gemel cluster cpu-baseline prints them"},
+    {.key = NULL},
+};
+
 static const struct conf_field cluster_fields[] = {
     {"name", CONF_TYPE_NAME, true, AT(struct conf_cluster, name), .example = "site1",
      .help = "name of the cluster"},
@@ -95,6 +104,10 @@ static const struct conf_field cluster_fields[] = {
     {"token_coefficient", CONF_TYPE_DURATION, false,
      AT(struct conf_cluster, token_coefficient_ms), .min = 0, .max = 10000,
      .fallback = "0ms", .help = "added to the token for each node above two"},
+    {"cpu_models", CONF_TYPE_RECORDS, false,
+     ARRAY(struct conf_cluster, cpu_model, cpu_model_count), .max = CONF_CPU_MODELS_MAX,
+     .fields = cpu_model_fields, .example = "[{name: site1, model: ...}]",
+     .help = "CPU models that VMs may name, so that they can move between nodes"},
     {"crypto", CONF_TYPE_BOOL, false, AT(struct conf_cluster, crypto), .fallback = "true",
      .help = "encrypt and authenticate the ring; false only with insecure_lab"},
     {"insecure_lab", CONF_TYPE_BOOL, false, AT(struct conf_cluster, insecure_lab),
@@ -228,6 +241,9 @@ static const struct conf_field nic_fields[] = {
      .fallback = "0", .help = "VLAN of the port; 0: none"},
     {"mtu", CONF_TYPE_COUNT, false, AT(struct conf_nic, mtu), .min = 0, .max = 65535,
      .fallback = "0", .help = "0: the bridge's; else at least 68"},
+    {"queues", CONF_TYPE_COUNT, false, AT(struct conf_nic, queues), .min = 1, .max = 8,
+     .fallback = "1",
+     .help = "queue pairs, so that several vCPUs send and receive (machine standard)"},
     {"bps", CONF_TYPE_SIZE, false, AT(struct conf_nic, bps), .max = TIB,
      .example = "100MiB",
      .help = "bytes per second in each direction; default: no limit"},
@@ -288,6 +304,9 @@ const struct conf_field conf_vm_schema[] = {
      .max = 16 * TIB, .example = "512MiB", .help = "a multiple of 4KiB"},
     {"cpus", CONF_TYPE_COUNT, false, AT(struct conf_vm, cpus), .min = 1, .max = 256,
      .fallback = "1", .help = "vCPUs; lockstep has 1"},
+    {"cpu", CONF_TYPE_NAME, false, AT(struct conf_vm, cpu), .fallback = "host",
+     .help = "host: all that its node has; or one of the cluster's cpu_models, which a "
+             "node must have to run it (machine standard)"},
     {"machine", CONF_TYPE_ENUM, false, AT(struct conf_vm, machine),
      .words = machine_words, .fallback = "lockstep", .help = "kind of machine"},
     {"boot", CONF_TYPE_GROUP, true, .fields = boot_fields,

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/cpu_model.h"
 #include "cluster-conf/conf_field.h"
 #include "cluster-conf/conf_write.h"
 
-#define SCALAR_MAX 1100 /* the longest is cmdline */
+#define SCALAR_MAX CPU_MODEL_TEXT_MAX /* the longest is a CPU model */
 
 /* Words that some YAML readers take for something else than text. */
 static bool is_reserved(const char *s)

@@ -5,6 +5,7 @@ libha_core_la_CFLAGS = $(CORE_CFLAGS)
 libha_core_la_SOURCES = \
 	ha/ha_agent.c ha/ha_agent.h \
 	ha/ha_coord.c \
+	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
 	ha/ha_op.c \
@@ -23,6 +24,7 @@ libha_io_la_SOURCES = \
 	ha/ha_announce.c \
 	ha/ha_copies.c ha/ha_copies.h \
 	ha/ha_corosync.c ha/ha_corosync.h \
+	ha/ha_cpuhost.c ha/ha_cpuhost.h \
 	ha/ha_daemon.c ha/ha_daemon.h \
 	ha/ha_ipc.c \
 	ha/ha_json.c \

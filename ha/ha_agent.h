@@ -74,6 +74,8 @@ struct ha_agent_self {
     char name[NODE_NAME_MAX + 1];
     struct incarnation incarnation;
     uint64_t memory_bytes;
+    bool cpu_known; /* false: its VMM could not tell */
+    struct cpu_model cpu;
 };
 
 #define HA_LOCAL_VMS_MAX HA_SUMMARY_VMS_MAX
@@ -120,6 +122,7 @@ struct ha_agent {
     uint64_t phase_since_ns;
     char waiting[REASON_LEN_MAX + 1]; /* what an unsynced agent waits for, for `status` */
     struct ha_member member[NODES_MAX];
+    struct ha_cpus cpus; /* what the nodes said; not part of the state */
     struct ha_sync sync; /* accepted for this ring; term 0: none */
     uint64_t sync_proposed_ns;
     struct ha_state incoming; /* during TRANSFER, on a node that is behind */
@@ -204,6 +207,7 @@ struct ha_member *ha_agent_member(struct ha_agent *agent, uint32_t nodeid);
 void ha_sync_summary_send(struct ha_agent *agent);
 void ha_sync_begin(struct ha_agent *agent, uint64_t now_ns);
 void ha_sync_summary(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
+void ha_sync_cpu(struct ha_agent *agent, const struct ha_msg *msg);
 void ha_sync_proposed(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
 void ha_sync_snap_item(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
 void ha_sync_snap_end(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);

@@ -609,6 +609,7 @@ void ha_coord_decide(struct ha_agent *agent, uint64_t now_ns)
     struct ha_plan plan = {.action = agent->action, .cap = ARRAY_SIZE(agent->action)};
     struct ha_policy_in in = {
         .state = &agent->state,
+        .cpus = &agent->cpus,
         .view = &agent->view,
         .participant_count = agent->sync.participant_count,
         .participant = participant,

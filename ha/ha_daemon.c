@@ -12,6 +12,7 @@
 #include "base/uuid.h"
 #include "cluster-conf/conf_check.h"
 #include "cluster-conf/conf_load.h"
+#include "ha/ha_cpuhost.h"
 #include "ha/ha_text.h"
 
 #define TICK_NS (100 * NSEC_PER_MSEC)
@@ -452,6 +453,18 @@ static const struct conf_vm *vm_conf(void *ctx, struct uuid vm)
     return record != NULL ? record->conf : NULL;
 }
 
+static const char *vm_cpu_model(void *ctx, const char *name)
+{
+    const struct conf_cluster *conf = ((struct ha_daemon *)ctx)->agent.state.cluster.conf;
+
+    for (unsigned i = 0; conf != NULL && i < conf->cpu_model_count; i++) {
+        if (strcmp(conf->cpu_model[i].name, name) == 0) {
+            return conf->cpu_model[i].text;
+        }
+    }
+    return NULL;
+}
+
 static void vm_step(void *ctx, const char *vm, const char *what)
 {
     local_event(ctx, vm, ": ", what);
@@ -464,6 +477,7 @@ static const struct ha_vmm_ops vmm_ops = {
     .quorate = vm_quorate,
     .settle_ns = vm_settle_ns,
     .conf = vm_conf,
+    .cpu_model = vm_cpu_model,
     .step = vm_step,
 };
 
@@ -749,7 +763,7 @@ static void on_connected(void *ctx, uint32_t nodeid)
 {
     struct ha_daemon *d = ctx;
     struct ha_agent_self self = {.nodeid = nodeid, .memory_bytes = d->node.memory_bytes};
-    char path[PATH_LEN_MAX * 2];
+    char path[PATH_LEN_MAX * 2], why[REASON_LEN_MAX + 1] = "";
     int r;
 
     if (d->agent_up) {
@@ -757,6 +771,12 @@ static void on_connected(void *ctx, uint32_t nodeid)
     }
     ha_text_set(self.name, sizeof self.name, d->node.name, NULL);
     self.incarnation = read_incarnation(d);
+    self.cpu_known = ha_cpuhost_read(d->node.vmm_path, &self.cpu, why, sizeof why) == 0;
+    if (!self.cpu_known) {
+        log_warn("the CPU model of this node is not known, so no VM with a named one is "
+                 "placed here: %s",
+                 why);
+    }
     ha_agent_init(&d->agent, &self, &d->mem, &agent_ops, d);
     snprintf(path, sizeof path, "%s/fenced.sock", d->node.run_dir);
     r = open_store(d);

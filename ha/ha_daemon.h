@@ -74,6 +74,7 @@ char *ha_json_status(struct ha_daemon *daemon);
 char *ha_json_vm(struct ha_daemon *daemon, const char *name);
 char *ha_json_nodes(struct ha_daemon *daemon);
 char *ha_json_vms(struct ha_daemon *daemon);
+char *ha_json_cpu(struct ha_daemon *daemon);
 /* since: only of later versions (0: all); after: only later ones of this agent's own
  * count. */
 char *ha_json_events(struct ha_daemon *daemon, uint64_t since, uint64_t after);

@@ -147,6 +147,43 @@ static void read_console(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const char
     }
 }
 
+/* No record of it: a VM that starts again has all its memory. */
+static void balloon(struct ha_ipc *ipc, qb_ipcs_connection_t *c, const char *name,
+                    const char *size)
+{
+    struct ha_daemon *d = ipc->daemon;
+    const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
+    const struct ha_node *owner;
+    const char *why;
+    uint64_t bytes;
+    char text[256];
+
+    if (vm == NULL) {
+        ha_text_set(text, sizeof text, "no VM is named ", name, NULL);
+        reply(ipc, c, EXIT_NOT_FOUND, text, NULL);
+        return;
+    }
+    if (size == NULL || conf_scalar_size(size, &bytes) != CONF_SCALAR_OK) {
+        ha_text_set(text, sizeof text, name, ": balloon: ", size != NULL ? size : "",
+                    " is not a size; write for example 512MiB, or 0B", NULL);
+        reply(ipc, c, EXIT_USAGE, text, NULL);
+        return;
+    }
+    why =
+        d->vmm != NULL ? ha_vmm_balloon_set(d->vmm, vm->uuid, bytes) : "no VM runs here";
+    owner = ha_state_node(&d->agent.state, vm->owner);
+    if (why != NULL) {
+        ha_text_set(text, sizeof text, name, ": balloon: ", why, "; it is ",
+                    ha_vm_state_str(vm->state), owner != NULL ? " on " : "",
+                    owner != NULL ? owner->name : "", NULL);
+        reply(ipc, c, EXIT_REFUSED, text, NULL);
+        return;
+    }
+    ha_text_set(text, sizeof text, name, ": asked to do without ", size,
+                "; gemel vm show tells how far it is", NULL);
+    reply(ipc, c, EXIT_DONE, text, NULL);
+}
+
 static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
                       const Gemel__CliRequest *rq)
 {
@@ -168,9 +205,13 @@ static bool read_verb(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
                   "", "");
     } else if (strcmp(rq->verb, "explain") == 0) {
         reply_doc(ipc, c, ha_json_explain(d, rq->object), "VM or node", rq->object);
+    } else if (strcmp(rq->verb, "cluster cpu-baseline") == 0) {
+        reply_doc(ipc, c, ha_json_cpu(d), "", "");
     } else if (strcmp(rq->verb, "cluster show") == 0) {
         reply_doc(ipc, c, ha_json_cluster(d), "cluster definition",
                   "yet: gemel cluster apply");
+    } else if (strcmp(rq->verb, "vm balloon") == 0) {
+        balloon(ipc, c, rq->object, option(rq, "size"));
     } else if (strcmp(rq->verb, "vm console") == 0) {
         read_console(ipc, c, rq->object);
     } else {

@@ -403,6 +403,51 @@ char *ha_json_nodes(struct ha_daemon *d)
     return finish(o);
 }
 
+/* What the nodes that are here have in common, and what each of them has besides. */
+char *ha_json_cpu(struct ha_daemon *d)
+{
+    const struct ha_agent *a = &d->agent;
+    const struct cpu_model *host[NODES_MAX], *of[NODES_MAX];
+    json_object *o = json_object_new_object(), *nodes = json_object_new_array();
+    struct cpu_model_error why;
+    struct cpu_model common;
+    unsigned count = 0;
+    char text[CPU_MODEL_TEXT_MAX];
+    bool known;
+
+    for (unsigned i = 0; i < a->state.node_count; i++) {
+        of[i] = ha_view_has(&a->view, a->state.node[i].nodeid)
+                    ? ha_cpus_get(&a->cpus, a->state.node[i].nodeid)
+                    : NULL;
+        if (of[i] != NULL) {
+            host[count++] = of[i];
+        }
+    }
+    known = cpu_model_common(host, count, &common, &why);
+    text[0] = '\0';
+    if (known && cpu_model_print(&common, text, sizeof text) == 0) {
+        known = false;
+    }
+    put_str(o, "model", text);
+    put_str(o, "error", known ? "" : why.text);
+    for (unsigned i = 0; i < a->state.node_count; i++) {
+        json_object *n = json_object_new_object();
+
+        put_str(n, "name", a->state.node[i].name);
+        if (of[i] != NULL) {
+            (void)cpu_model_print(of[i], text, sizeof text);
+            put_str(n, "model", text);
+            if (known) {
+                (void)cpu_model_missing(of[i], &common, text, sizeof text);
+                put_str(n, "loses", text);
+            }
+        }
+        json_object_array_add(nodes, n);
+    }
+    json_object_object_add(o, "nodes", nodes);
+    return finish(o);
+}
+
 char *ha_json_vms(struct ha_daemon *d)
 {
     json_object *o = json_object_new_object();
@@ -435,6 +480,7 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
 {
     const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
     char instance[UUID_STR_LEN + 1], claim[160];
+    uint64_t target, actual;
     const char *agent;
     json_object *o;
 
@@ -451,6 +497,10 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
     agent = d->vmm != NULL ? ha_vmm_guest_agent(d->vmm, vm->uuid) : NULL;
     if (agent != NULL) {
         put_str(o, "guest_agent", agent);
+    }
+    if (d->vmm != NULL && ha_vmm_balloon(d->vmm, vm->uuid, &target, &actual)) {
+        put_u64(o, "balloon_target_mib", target >> 20);
+        put_u64(o, "balloon_actual_mib", actual >> 20);
     }
     return finish(o);
 }

@@ -256,6 +256,10 @@ size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
         bytes_wr_u32(&wr, msg->echo_to);
         bytes_wr_u64(&wr, msg->number);
         break;
+    case HA_MSG_NODE_CPU:
+        bytes_wr_u32(&wr, msg->cpu.len);
+        bytes_wr_copy(&wr, msg->cpu.text, msg->cpu.len);
+        break;
     case HA_MSG_SNAP_END:
     case HA_MSG_PERSISTED:
     case HA_MSG_RENEW:
@@ -298,6 +302,13 @@ static const char *get_body(struct bytes_rd *rd, struct ha_msg *msg)
     case HA_MSG_RENEW_ECHO:
         msg->echo_to = bytes_rd_u32(rd);
         msg->number = bytes_rd_u64(rd);
+        return NULL;
+    case HA_MSG_NODE_CPU:
+        msg->cpu.len = bytes_rd_u32(rd);
+        if (rd->failed || msg->cpu.len >= CPU_MODEL_TEXT_MAX) {
+            return "CPU model: bad length";
+        }
+        msg->cpu.text = (const char *)bytes_rd_view(rd, msg->cpu.len);
         return NULL;
     case HA_MSG_SNAP_END:
     case HA_MSG_PERSISTED:

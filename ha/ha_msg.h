@@ -27,6 +27,9 @@ enum ha_msg_type {
     HA_MSG_OP_RESULT = 10,
     HA_MSG_RENEW = 11, /* isolation lease: request */
     HA_MSG_RENEW_ECHO = 12,
+    /* Beside each summary: what processor this node has. Agents that do not know it drop
+     * it, and place no VM with a named CPU model. */
+    HA_MSG_NODE_CPU = 13,
 };
 
 /* On every message. */
@@ -161,6 +164,10 @@ struct ha_msg {
         struct ha_fence_report fence_report;
         struct ha_op op;
         struct ha_op_result op_result;
+        struct {
+            const char *text; /* of base/cpu_model, not NUL-terminated */
+            uint32_t len;
+        } cpu;
     };
     uint32_t echo_to; /* RENEW_ECHO */
 };

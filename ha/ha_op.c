@@ -275,9 +275,11 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
     struct ha_agent *agent = run->agent;
     const struct ha_node *node = ha_state_node_by_name(&agent->state, name);
     uint32_t participant[NODES_MAX];
+    char why[REASON_LEN_MAX + 1];
     struct ha_place place;
     struct ha_policy_in in = {
         .state = &agent->state,
+        .cpus = &agent->cpus,
         .view = &agent->view,
         .participant_count = agent->sync.participant_count,
         .participant = participant,
@@ -309,7 +311,13 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
         }
         if (place.node[i].eligible && vm->conf != NULL &&
             place.node[i].memory_free >= vm->conf->memory_bytes) {
-            return node;
+            if (ha_place_cpu(&place, vm, node->nodeid, why)) {
+                return node;
+            }
+            answer(run, EXIT_REFUSED, name, ": cannot be CPU model ", vm->conf->cpu);
+            ha_text_add(run->result.text, sizeof run->result.text, ": ");
+            ha_text_add(run->result.text, sizeof run->result.text, why);
+            return NULL;
         }
         answer(run, EXIT_REFUSED, name,
                place.node[i].eligible ? ": not enough free memory; see gemel node list"

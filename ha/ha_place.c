@@ -25,6 +25,74 @@ static bool occupies(const struct ha_vm *vm)
     return vm->owner != 0 && !ha_vm_rests(vm);
 }
 
+static bool names_cpu(const struct ha_vm *vm)
+{
+    return vm->conf != NULL && vm->conf->cpu[0] != '\0' &&
+           strcmp(vm->conf->cpu, "host") != 0;
+}
+
+/* Reading them takes a while: only if somebody asks. */
+static void read_models(struct ha_place *place)
+{
+    const struct conf_cluster *conf = place->in->state->cluster.conf;
+    struct cpu_model_error why;
+
+    for (unsigned i = 0; conf != NULL && i < conf->cpu_model_count; i++) {
+        if (!cpu_model_parse(conf->cpu_model[i].text, &place->cpu_model[i], &why)) {
+            return; /* checked when it was applied */
+        }
+        place->cpu_model_count++;
+    }
+}
+
+/* NULL: the cluster definition has none of this name. */
+static const struct cpu_model *model_named(const struct ha_place *place, const char *name)
+{
+    const struct conf_cluster *conf = place->in->state->cluster.conf;
+
+    for (unsigned i = 0; i < place->cpu_model_count; i++) {
+        if (strcmp(conf->cpu_model[i].name, name) == 0) {
+            return &place->cpu_model[i];
+        }
+    }
+    return NULL;
+}
+
+static void say_undefined(const struct ha_vm *vm, char *text)
+{
+    ha_text_add(text, REASON_LEN_MAX + 1, "CPU model ");
+    ha_text_add(text, REASON_LEN_MAX + 1, vm->conf->cpu);
+    ha_text_add(text, REASON_LEN_MAX + 1,
+                " is not in the cluster definition (cpu_models)");
+}
+
+bool ha_place_cpu(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
+                  char why[static REASON_LEN_MAX + 1])
+{
+    const struct cpu_model *host =
+        place->in->cpus != NULL ? ha_cpus_get(place->in->cpus, nodeid) : NULL;
+    const size_t cap = REASON_LEN_MAX + 1;
+    const struct cpu_model *model;
+    size_t len;
+
+    why[0] = '\0';
+    if (!names_cpu(vm)) {
+        return true;
+    }
+    model = model_named(place, vm->conf->cpu);
+    if (model == NULL) {
+        say_undefined(vm, why);
+        return false;
+    }
+    if (host == NULL) {
+        ha_text_set(why, cap, "has not told its CPU model", NULL);
+        return false;
+    }
+    ha_text_set(why, cap, "lacks ", NULL);
+    len = strlen(why);
+    return cpu_model_missing(model, host, why + len, cap - len) == 0;
+}
+
 void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
 {
     struct proof_answer answer;
@@ -46,6 +114,13 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
         place->node[i].memory_free = node->memory_bytes;
     }
     place->any_anti_affinity = false;
+    place->cpu_model_count = 0;
+    for (unsigned i = 0; place->cpu_model_count == 0 && i < state->vm_count; i++) {
+        if (names_cpu(state->vm[i])) {
+            read_models(place);
+            break;
+        }
+    }
     for (unsigned i = 0; i < state->vm_count; i++) {
         const struct conf_vm *conf = state->vm[i]->conf;
 
@@ -109,6 +184,38 @@ static unsigned preference(const struct ha_place *place, const struct ha_vm *vm,
     return NODES_MAX;
 }
 
+/* Nodes that could, but for their processor. */
+static bool say_cpu(const struct ha_place *place, const struct ha_vm *vm, char *reason)
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+    char why[REASON_LEN_MAX + 1];
+    bool any = false;
+
+    if (names_cpu(vm) && model_named(place, vm->conf->cpu) == NULL) {
+        ha_text_set(reason, cap, "no node can take it: ", NULL);
+        say_undefined(vm, reason);
+        return true;
+    }
+
+    for (unsigned i = 0; i < place->node_count; i++) {
+        if (!place->node[i].eligible || place->node[i].memory_free < vm_memory(vm) ||
+            ha_place_cpu(place, vm, place->node[i].nodeid, why)) {
+            continue;
+        }
+        if (!any) {
+            ha_text_set(reason, cap, "no node can take it: CPU model ", vm->conf->cpu,
+                        NULL);
+        }
+        ha_text_add(reason, cap, any ? "; " : ": ");
+        ha_text_add(reason, cap,
+                    ha_state_node(place->in->state, place->node[i].nodeid)->name);
+        ha_text_add(reason, cap, " ");
+        ha_text_add(reason, cap, why);
+        any = true;
+    }
+    return any;
+}
+
 static void say_none(const struct ha_place *place, const struct ha_vm *vm, char *reason)
 {
     uint64_t best = 0;
@@ -124,6 +231,9 @@ static void say_none(const struct ha_place *place, const struct ha_vm *vm, char 
         ha_text_set(reason, REASON_LEN_MAX + 1, "no node is ready to take it", NULL);
         return;
     }
+    if (say_cpu(place, vm, reason)) {
+        return;
+    }
     ha_text_set(reason, REASON_LEN_MAX + 1, "no node can take it: it needs ", NULL);
     ha_text_add_u64(reason, REASON_LEN_MAX + 1, vm_memory(vm) >> 20);
     ha_text_add(reason, REASON_LEN_MAX + 1, " MiB, the most free is ");
@@ -135,12 +245,14 @@ uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm,
                          uint32_t avoid, char reason[static REASON_LEN_MAX + 1])
 {
     unsigned chosen = NODES_MAX, chosen_rank = 0;
+    char why[REASON_LEN_MAX + 1];
 
     for (unsigned i = 0; i < place->node_count; i++) {
         unsigned rank;
 
         if (!place->node[i].eligible || place->node[i].memory_free < vm_memory(vm) ||
-            conflict(place, vm, place->node[i].nodeid) != NULL) {
+            conflict(place, vm, place->node[i].nodeid) != NULL ||
+            !ha_place_cpu(place, vm, place->node[i].nodeid, why)) {
             continue;
         }
         rank = preference(place, vm, place->node[i].nodeid) +

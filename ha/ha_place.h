@@ -9,6 +9,9 @@ struct ha_place {
     const struct ha_policy_in *in;
     unsigned node_count;
     bool any_anti_affinity; /* else nobody has to be looked at */
+    /* The cluster's CPU models, in its order, if a VM names one. */
+    unsigned cpu_model_count;
+    struct cpu_model cpu_model[CONF_CPU_MODELS_MAX];
     struct {
         uint32_t nodeid;
         bool eligible;
@@ -22,5 +25,9 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in);
  */
 uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm,
                          uint32_t avoid, char reason[static REASON_LEN_MAX + 1]);
+/* Can the node's processor be what the VM's definition names? If not, `why` says what is
+ * missing: "lacks avx2, bmi2". */
+bool ha_place_cpu(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
+                  char why[static REASON_LEN_MAX + 1]);
 /* The VM was given to the node: later choices of the same decision see it. */
 void ha_place_take(struct ha_place *place, uint32_t nodeid, const struct ha_vm *vm);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "ha/ha_cpu.h"
 #include "ha/ha_state.h"
 #include "ha/ha_times.h"
 
@@ -17,6 +18,7 @@ struct ha_policy_in {
     unsigned participant_count;
     const uint32_t *participant;
     uint32_t self;
+    const struct ha_cpus *cpus; /* NULL: no node has told */
     unsigned fence_budget_left; /* nodes that may still be fenced in this window */
     const struct ha_times *times;
     uint64_t now_ns;

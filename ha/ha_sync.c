@@ -37,6 +37,19 @@ static void members_clear(struct ha_agent *agent)
     memset(agent->member, 0, sizeof agent->member);
 }
 
+static void send_cpu(struct ha_agent *agent)
+{
+    char text[CPU_MODEL_TEXT_MAX];
+    struct ha_msg msg = {.type = HA_MSG_NODE_CPU, .cpu.text = text};
+
+    msg.cpu.len = agent->self.cpu_known
+                      ? (uint32_t)cpu_model_print(&agent->self.cpu, text, sizeof text)
+                      : 0;
+    if (msg.cpu.len != 0) {
+        ha_agent_send(agent, &msg, NULL);
+    }
+}
+
 void ha_sync_summary_send(struct ha_agent *agent)
 {
     struct ha_msg msg = {.type = HA_MSG_SUMMARY};
@@ -50,6 +63,23 @@ void ha_sync_summary_send(struct ha_agent *agent)
     msg.summary.memory_bytes = agent->self.memory_bytes;
     msg.summary.vm_count = agent->local_vm_count;
     ha_agent_send(agent, &msg, agent->local_vm);
+    send_cpu(agent);
+}
+
+void ha_sync_cpu(struct ha_agent *agent, const struct ha_msg *msg)
+{
+    char text[CPU_MODEL_TEXT_MAX];
+    struct cpu_model_error why;
+    struct cpu_model model;
+
+    memcpy(text, msg->cpu.text, msg->cpu.len);
+    text[msg->cpu.len] = '\0';
+    if (cpu_model_parse(text, &model, &why)) {
+        ha_cpus_put(&agent->cpus, msg->from.nodeid, &model);
+    } else {
+        ha_cpus_drop(&agent->cpus, msg->from.nodeid);
+        ha_agent_trace(agent, "CPU model of a node is not understood: ", why.text, "");
+    }
 }
 
 /* Nobody will answer these: the coordinator that heard them, if it did, belonged to the

@@ -1083,6 +1083,36 @@ const char *ha_vmm_guest_agent(const struct ha_vmm *vmm, struct uuid vm)
     return l == NULL || l->guest_agent[0] == '\0' ? NULL : l->guest_agent;
 }
 
+bool ha_vmm_balloon(const struct ha_vmm *vmm, struct uuid vm, uint64_t *ret_target,
+                    uint64_t *ret_actual)
+{
+    const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);
+
+    if (l == NULL || !l->balloon) {
+        return false;
+    }
+    *ret_target = l->balloon_target;
+    *ret_actual = l->balloon_actual;
+    return true;
+}
+
+const char *ha_vmm_balloon_set(struct ha_vmm *vmm, struct uuid vm, uint64_t bytes)
+{
+    struct ha_local *l = ha_local_find(vmm, vm);
+
+    if (l == NULL || l->phase != LOCAL_RUNNING || l->stopping) {
+        return "it does not run on this node";
+    }
+    if (!l->balloon) {
+        return "its machine has no balloon; machine: standard has one";
+    }
+    if (l->conf != NULL && bytes >= l->conf->memory_bytes) {
+        return "that is all the memory it has";
+    }
+    ha_vmmlink_balloon(l, bytes);
+    return NULL;
+}
+
 bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, size_t cap)
 {
     const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);

@@ -22,6 +22,8 @@ struct ha_vmm_ops {
     uint64_t (*settle_ns)(void *ctx);
     /* The definition on record; NULL: none. */
     const struct conf_vm *(*conf)(void *ctx, struct uuid vm);
+    /* Text of a CPU model of the cluster definition; NULL: there is none of this name. */
+    const char *(*cpu_model)(void *ctx, const char *name);
     /* A step of a start, for the timeline: "claim taken", "VMM started". */
     void (*step)(void *ctx, const char *vm, const char *what);
 };
@@ -50,5 +52,11 @@ unsigned ha_vmm_count(const struct ha_vmm *vmm);
 /* Whether the guest agent of a VM of this node answers: "none", "connected", "answers";
  * NULL: not known here. */
 const char *ha_vmm_guest_agent(const struct ha_vmm *vmm, struct uuid vm);
+/* The guest's balloon, in bytes: what it should do without, and what it does without.
+ * False: it has none, or the VM is not here. */
+bool ha_vmm_balloon(const struct ha_vmm *vmm, struct uuid vm, uint64_t *ret_target,
+                    uint64_t *ret_actual);
+/* NULL: the VMM was told; else why not. */
+const char *ha_vmm_balloon_set(struct ha_vmm *vmm, struct uuid vm, uint64_t bytes);
 /* Path of the console socket; false when the VM is not here. */
 bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, size_t cap);

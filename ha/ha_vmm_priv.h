@@ -60,6 +60,8 @@ struct ha_local {
     bool restart, thawing, stopping, discarded, adopted, ended, guest_shutdown;
     char
         guest_agent[16]; /* as the VMM last said; empty: its machine has no port for it */
+    bool balloon;        /* its machine has one; bytes, as the VMM last said */
+    uint64_t balloon_target, balloon_actual;
     enum local_task task;
     enum save_step save_step;
     struct save_job *save;
@@ -147,6 +149,7 @@ void ha_local_fail(struct ha_local *l, const char *why);
 int ha_vmmlink_spawn(struct ha_local *l, char *ret_why);
 void ha_vmmlink_connect(struct ha_local *l);
 void ha_vmmlink_close(struct ha_local *l);
+void ha_vmmlink_balloon(struct ha_local *l, uint64_t bytes);
 void ha_vmmlink_lease(struct ha_local *l, uint32_t lease_ms, uint64_t from_ns);
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind);
 /* START, with the disks and, in a resume, the state (l->state_fd); or THAW, with new

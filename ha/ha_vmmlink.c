@@ -77,13 +77,15 @@ static int mtu_set(const char *tap, uint16_t mtu)
 
 /* A tap of this VM's own name on the bridge; it disappears with the last holder of its
  * fd: the VMM. */
-static int tap_make(struct ha_local *l, unsigned index, int *ret_fd, char *why)
+static int tap_make(struct ha_local *l, unsigned index, bool first, int *ret_fd,
+                    char *why)
 {
     const struct conf_nic *nic = &l->conf->nic[index];
     const char *bridge = nic->bridge[0] != '\0' ? nic->bridge : l->vmm->node.bridge;
     /* machine standard has offloads */
     int header = l->conf->machine == CONF_MACHINE_STANDARD ? IFF_VNET_HDR : 0;
-    struct ifreq ifr = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | header)};
+    int many = nic->queues > 1 ? IFF_MULTI_QUEUE : 0;
+    struct ifreq ifr = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | header | many)};
     int fd, r;
 
     if (nic->vlan != 0) {
@@ -92,18 +94,19 @@ static int tap_make(struct ha_local *l, unsigned index, int *ret_fd, char *why)
             "nics: vlan: not supported by this version; use a bridge of that VLAN", NULL);
         return -EOPNOTSUPP;
     }
-    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "gm%02x%02x%02x%02x.%u", l->instance.b[0],
-             l->instance.b[1], l->instance.b[2], l->instance.b[3], index);
+    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "gm%02x%02x%02x%02x.%hhu",
+             l->instance.b[0], l->instance.b[1], l->instance.b[2], l->instance.b[3],
+             (uint8_t)index);
     fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0) {
         r = -errno;
         ha_text_set(why, REASON_LEN_MAX + 1, "cannot make a tap: ", strerror(-r), NULL);
         goto out;
     }
-    if (nic->mtu != 0) {
+    if (first && nic->mtu != 0) {
         (void)mtu_set(ifr.ifr_name, nic->mtu);
     }
-    r = bridge_add(bridge, ifr.ifr_name, why);
+    r = first ? bridge_add(bridge, ifr.ifr_name, why) : 0;
     if (r < 0) {
         goto out;
     }
@@ -114,6 +117,40 @@ out:
         close(fd);
     }
     return r;
+}
+
+static unsigned queues_of(const struct conf_nic *nic)
+{
+    return nic->queues > 1 ? nic->queues : 1;
+}
+
+/* One fd for each queue of each nic, in that order; *ret_count also after a failure. */
+static int taps_make(struct ha_local *l, int taps[CONF_NIC_QUEUES_MAX],
+                     unsigned *ret_count, char *why)
+{
+    int r = 0;
+
+    *ret_count = 0;
+    for (unsigned i = 0; i < l->conf->nic_count; i++) {
+        for (unsigned q = 0; r == 0 && q < queues_of(&l->conf->nic[i]); q++) {
+            r = tap_make(l, i, q == 0, &taps[*ret_count], why);
+            *ret_count += r == 0;
+        }
+    }
+    return r;
+}
+
+/* The first of each nic, to announce it; the VMM has all of them. */
+static void keep_taps(struct ha_local *l, const int *taps, unsigned count)
+{
+    unsigned next = 0;
+
+    for (unsigned i = 0; i < l->conf->nic_count && next < count; i++) {
+        l->tap_fd[l->tap_count++] = taps[next++];
+        for (unsigned q = 1; q < queues_of(&l->conf->nic[i]) && next < count; q++) {
+            close(taps[next++]);
+        }
+    }
 }
 
 /* Command line
@@ -208,10 +245,15 @@ static void put_nics(struct command *c, struct ha_local *l, const int *taps)
     for (unsigned i = 0; i < l->conf->nic_count; i++) {
         const struct conf_nic *nic = &l->conf->nic[i];
         const uint8_t *m = nic->mac;
-        char value[128];
+        char value[256];
 
-        snprintf(value, sizeof value, "fd=%d,mac=%02x:%02x:%02x:%02x:%02x:%02x", taps[i],
-                 m[0], m[1], m[2], m[3], m[4], m[5]);
+        snprintf(value, sizeof value, "mac=%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1],
+                 m[2], m[3], m[4], m[5]);
+        for (unsigned q = 0; q < queues_of(nic); q++, taps++) {
+            size_t used = strlen(value);
+
+            snprintf(value + used, sizeof value - used, ",fd=%d", *taps);
+        }
         put_limits(value, sizeof value, "bps", nic->bps, "pps", nic->pps);
         arg(c, "--nic");
         arg(c, value);
@@ -231,8 +273,8 @@ static void put_boot(struct command *c, struct ha_local *l)
     }
 }
 
-static bool build(struct command *c, struct ha_local *l, int listen_fd, const int *taps,
-                  int uffd)
+static bool build(struct command *c, struct ha_local *l, const char *cpu, int listen_fd,
+                  const int *taps, int uffd)
 {
     char id[UUID_STR_LEN + 1];
 
@@ -247,6 +289,8 @@ static bool build(struct command *c, struct ha_local *l, int listen_fd, const in
     if (l->conf->machine == CONF_MACHINE_STANDARD) {
         option(c, "--machine", "standard");
         option(c, "--cpus", "%u", l->conf->cpus);
+        arg(c, "--cpu");
+        arg(c, cpu);
     } else {
         option(c, "--machine", "lockstep");
     }
@@ -283,13 +327,24 @@ static bool build(struct command *c, struct ha_local *l, int listen_fd, const in
 
 int ha_vmmlink_spawn(struct ha_local *l, char *why)
 {
-    int taps[VM_NICS_MAX], pass[VM_NICS_MAX + 2], listen_fd = -1, uffd = -1, r;
+    int taps[CONF_NIC_QUEUES_MAX], pass[CONF_NIC_QUEUES_MAX + 2], listen_fd = -1,
+                                                                  uffd = -1, r;
     static const int stdio[3] = {-1, -1, -1};
+    const char *cpu = l->conf->cpu[0] != '\0' ? l->conf->cpu : "host";
     struct command *c = calloc(1, sizeof *c);
     unsigned tap_count = 0, pass_count = 0;
 
     if (c == NULL) {
         return -ENOMEM;
+    }
+    if (strcmp(cpu, "host") != 0) {
+        cpu = l->vmm->ops->cpu_model(l->vmm->ctx, cpu);
+    }
+    if (cpu == NULL) {
+        ha_text_set(why, REASON_LEN_MAX + 1, "CPU model ", l->conf->cpu,
+                    " is not in the cluster definition (cpu_models)", NULL);
+        free(c);
+        return -ENOENT;
     }
     (void)unlink(l->exit_path);
     r = ha_vmmfiles_logs(l, why);
@@ -302,18 +357,18 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
         goto out;
     }
     pass[pass_count++] = listen_fd;
-    while (tap_count < l->conf->nic_count) {
-        r = tap_make(l, tap_count, &taps[tap_count], why);
-        if (r < 0) {
-            goto out;
-        }
-        pass[pass_count++] = taps[tap_count++];
+    r = taps_make(l, taps, &tap_count, why);
+    if (r < 0) {
+        goto out;
+    }
+    for (unsigned i = 0; i < tap_count; i++) {
+        pass[pass_count++] = taps[i];
     }
     uffd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC); /* not every kernel has it */
     if (uffd >= 0) {
         pass[pass_count++] = uffd;
     }
-    if (!build(c, l, listen_fd, taps, uffd)) {
+    if (!build(c, l, cpu, listen_fd, taps, uffd)) {
         ha_text_set(why, REASON_LEN_MAX + 1, "its command line is too long", NULL);
         r = -E2BIG;
         goto out;
@@ -325,9 +380,7 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
         l->child.pidfd = -1;
     }
 out:
-    for (unsigned i = 0; i < tap_count; i++) {
-        l->tap_fd[l->tap_count++] = taps[i];
-    }
+    keep_taps(l, taps, tap_count);
     if (r < 0) {
         ha_announce_end(l);
     }
@@ -451,6 +504,15 @@ void ha_vmmlink_lease(struct ha_local *l, uint32_t lease_ms, uint64_t from_ns)
     send_request(l, &m);
 }
 
+void ha_vmmlink_balloon(struct ha_local *l, uint64_t bytes)
+{
+    Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+
+    m.kind = GEMEL__VMM_REQUEST__KIND__BALLOON;
+    m.balloon_bytes = bytes;
+    send_request(l, &m);
+}
+
 static void on_state(struct ha_local *l, const Gemel__VmmReport *m)
 {
     switch (m->state) {
@@ -501,6 +563,9 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
     }
     snprintf(l->guest_agent, sizeof l->guest_agent, "%s",
              m->guest_agent != NULL ? m->guest_agent : "");
+    l->balloon = m->balloon;
+    l->balloon_target = m->balloon_target;
+    l->balloon_actual = m->balloon_actual;
     if (m->seq != 0 && m->seq == l->save_seq) {
         ha_vmmsave_saved(l, m->ok ? NULL : m->error);
         return;

@@ -127,6 +127,7 @@ enum cli_exit cli_run_version(const struct cli_call *call);
 
 enum cli_exit cli_render_status(const struct cli_call *call, const char *json, FILE *out);
 enum cli_exit cli_render_nodes(const struct cli_call *call, const char *json, FILE *out);
+enum cli_exit cli_render_cpu(const struct cli_call *call, const char *json, FILE *out);
 enum cli_exit cli_render_vms(const struct cli_call *call, const char *json, FILE *out);
 enum cli_exit cli_render_vm(const struct cli_call *call, const char *json, FILE *out);
 enum cli_exit cli_render_events(const struct cli_call *call, const char *json, FILE *out);

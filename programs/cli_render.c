@@ -284,6 +284,47 @@ enum cli_exit cli_render_nodes(const struct cli_call *call, const char *json, FI
     return CLI_DONE;
 }
 
+/* Ready to be copied under `cluster:`; the rest are comments of YAML. */
+enum cli_exit cli_render_cpu(const struct cli_call *call, const char *json, FILE *out)
+{
+    struct json_object *root = parse(json), *nodes, *loses;
+    bool good;
+
+    (void)call;
+    if (root == NULL) {
+        return CLI_FAILED;
+    }
+    nodes = array_of(root, "nodes");
+    good = has(root, "model", &loses) && json_object_get_string_len(loses) > 0;
+    if (good) {
+        fputs("  cpu_models:\n    - name: baseline\n      model: \"", out);
+        cli_print_clean(text_of(root, "model"), out);
+        fputs("\"\n", out);
+    } else {
+        cli_complain("no CPU model is common to the nodes: %s", text_of(root, "error"));
+    }
+    for (size_t i = 0; i < count_of(nodes); i++) {
+        struct json_object *node = json_object_array_get_idx(nodes, i);
+
+        fputs("# ", out);
+        cli_print_clean(text_of(node, "name"), out);
+        if (!has(node, "model", &loses)) {
+            fputs(": not counted: it is not here, or has not told its CPU model", out);
+        } else if (!good) {
+            fputs(": ", out);
+            cli_print_clean(text_of(node, "model"), out);
+        } else if (has(node, "loses", &loses) && json_object_get_string_len(loses) == 0) {
+            fputs(" loses nothing", out);
+        } else {
+            fputs(" loses ", out);
+            cli_print_clean(text_of(node, "loses"), out);
+        }
+        fputc('\n', out);
+    }
+    json_object_put(root);
+    return good ? CLI_DONE : CLI_FAILED;
+}
+
 enum cli_exit cli_render_vms(const struct cli_call *call, const char *json, FILE *out)
 {
     struct json_object *root = parse(json);

@@ -96,6 +96,18 @@ const struct cli_verb cli_verbs[] = {
         .render = cli_render_definition,
     },
     {
+        .name = "cluster cpu-baseline",
+        .reads = true,
+        .timeout_ms = 10000,
+        .summary = "the CPU model that every node which is up can run",
+        .details = "Prints lines for the cluster definition and what each node has "
+                   "beyond them. A VM whose cpu names this model starts, resumes and "
+                   "moves on each of these nodes. Give it a name, add it with gemel "
+                   "cluster apply, and name it under cpu: of VMs.",
+        .example = "gemel cluster cpu-baseline",
+        .render = cli_render_cpu,
+    },
+    {
         .name = "cluster stop",
         .danger = "This stops every VM of the cluster.",
         .timeout_ms = 10 * MINUTE,
@@ -292,6 +304,19 @@ const struct cli_verb cli_verbs[] = {
                    "boots like any other. The VM that is copied has to be stopped or "
                    "suspended, or --snapshot names one.",
         .example = "gemel vm clone web1 web2 --snapshot before-upgrade",
+    },
+    {
+        .name = "vm balloon",
+        .object = CLI_OBJECT_TWO,
+        .object_name = "VM SIZE",
+        .second = "size",
+        .timeout_ms = 10000,
+        .summary = "let a running guest give memory back, or have it again",
+        .details =
+            "SIZE is what the guest should do without; 0B: nothing. Asked on the "
+            "node where the VM runs; vm show tells how far the guest is. A VM that "
+            "starts again has all its memory.",
+        .example = "gemel vm balloon web1 512MiB",
     },
     {
         .name = "vm delete",

@@ -36,6 +36,7 @@ struct program {
     struct console *console;
     struct vmm_ctl *ctl;
     struct guest_agent *guest_agent;
+    uint64_t balloon_told;  /* bytes */
     loop_timer guest_timer; /* asks the guest how it is */
     loop_timer news_timer;  /* 0: nothing waits to be told */
     struct rot_file debug_log;
@@ -143,6 +144,19 @@ static void pump_port(struct program *p)
     tell_agent_state(p);
 }
 
+/* The guest gives memory back bit by bit: the agent hears of it from time to time. */
+static void tell_balloon(struct program *p)
+{
+    struct machine_balloon b;
+
+    if (engine_balloon_read(p->engine, &b) && b.actual != p->balloon_told) {
+        p->balloon_told = b.actual;
+        if (p->ctl) {
+            vmm_ctl_guest(p->ctl);
+        }
+    }
+}
+
 static void on_guest_timer(void *data)
 {
     struct program *p = data;
@@ -150,6 +164,7 @@ static void on_guest_timer(void *data)
     guest_agent_tick(p->guest_agent);
     pump_port(p); /* it may have stopped answering */
     (void)engine_balloon_poll(p->engine);
+    tell_balloon(p);
     (void)loop_timer_add(p->loop, GUEST_AGENT_PERIOD_MS * NSEC_PER_MSEC, on_guest_timer,
                          p, &p->guest_timer);
 }
@@ -197,6 +212,19 @@ static int on_disk_event(int fd, int revents, void *data)
     return 0;
 }
 
+static void tap_frame(struct program *p, int fd, const uint8_t *frame, uint32_t len)
+{
+    const struct engine_conf *conf = &p->opts.engine;
+
+    for (unsigned nic = 0; nic < conf->nic_count; nic++) {
+        for (unsigned q = 0; q < conf->nic[nic].queue_count; q++) {
+            if (engine_nic_fd(p->engine, nic, q) == fd) {
+                engine_net_rx(p->engine, nic, q, frame, len);
+            }
+        }
+    }
+}
+
 static int on_tap(int fd, int revents, void *data)
 {
     static uint8_t frame[NET_HEADER_LEN + NET_FRAME_MAX];
@@ -217,11 +245,7 @@ static int on_tap(int fd, int revents, void *data)
             }
             return 0;
         }
-        for (unsigned nic = 0; nic < p->opts.engine.nic_count; nic++) {
-            if (engine_nic_fd(p->engine, nic) == fd) {
-                engine_net_rx(p->engine, nic, frame, (uint32_t)n);
-            }
-        }
+        tap_frame(p, fd, frame, (uint32_t)n);
     }
     return 0;
 }
@@ -267,12 +291,19 @@ static int open_nics(struct vmm_opts *o, struct vmm_error *err)
 {
     for (unsigned i = 0; i < o->engine.nic_count; i++) {
         struct engine_nic_conf *nic = &o->engine.nic[i];
-        int r;
+        int r = 0;
 
         nic->offloads = o->engine.machine == MACHINE_STANDARD;
-        r = o->nic_tap[i][0] ? net_tap_open(o->nic_tap[i], nic->offloads, &nic->fd, err)
-                             : net_tap_adopt(nic->fd, &nic->offloads, err);
-
+        if (o->nic_tap[i][0]) {
+            r = net_tap_open(o->nic_tap[i], nic->offloads, nic->queue_count, nic->fd,
+                             err);
+        }
+        for (unsigned q = 0; r == 0 && !o->nic_tap[i][0] && q < nic->queue_count; q++) {
+            r = net_tap_adopt(nic->fd[q], &nic->offloads, err);
+        }
+        if (r == 0 && nic->queue_count > 1 && !nic->offloads) {
+            r = vmm_fail(err, -EINVAL, "nic %u: several queues need IFF_VNET_HDR", i);
+        }
         if (r < 0) {
             return r;
         }
@@ -288,8 +319,10 @@ static int watch(struct program *p, struct vmm_error *err)
     if (r >= 0) {
         r = loop_fd_add(p->loop, engine_disk_fd(p->engine), POLLIN, on_disk_event, p);
     }
-    for (unsigned i = 0; r >= 0 && i < p->opts.engine.nic_count; i++) {
-        r = loop_fd_add(p->loop, engine_nic_fd(p->engine, i), POLLIN, on_tap, p);
+    for (unsigned i = 0; i < p->opts.engine.nic_count; i++) {
+        for (unsigned q = 0; r >= 0 && q < p->opts.engine.nic[i].queue_count; q++) {
+            r = loop_fd_add(p->loop, engine_nic_fd(p->engine, i, q), POLLIN, on_tap, p);
+        }
     }
     if (r >= 0) {
         r = loop_signal_add(p->loop, SIGTERM, on_term, p);
@@ -526,6 +559,10 @@ int main(int argc, char **argv)
     p.opts.engine.kvm = &kvm_linux;
     p.opts.engine.debug_output = p.opts.debug_log != NULL;
     p.opts.engine.disks_by_path = p.opts.insecure_lab;
+    p.opts.engine.cpu = p.opts.cpu_given ? &p.opts.cpu : NULL;
+    if (p.opts.cpu_model) {
+        return gemel_vmm_cpu_model(p.opts.engine.kvm_path);
+    }
     if (p.opts.probe) {
         return gemel_vmm_probe(p.opts.engine.kvm_path, p.opts.json);
     }

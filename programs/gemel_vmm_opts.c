@@ -21,6 +21,8 @@ enum {
     OPT_INSTANCE,
     OPT_MACHINE,
     OPT_CPUS,
+    OPT_CPU,
+    OPT_CPU_MODEL,
     OPT_TRANSPORT,
     OPT_MEMORY,
     OPT_FIRMWARE,
@@ -65,6 +67,9 @@ static const struct {
     {"instance", OPT_INSTANCE, "UUID", "id of this process; default: a fresh one"},
     {"machine", OPT_MACHINE, "lockstep|standard", "machine type; default: lockstep"},
     {"cpus", OPT_CPUS, "N", "vCPUs of machine standard, 1 to 64; default: 1"},
+    {"cpu", OPT_CPU, "host|MODEL",
+     "processor of machine standard: all that this host has (default), or a model as "
+     "--cpu-model and gemel cluster cpu-baseline print it"},
     {"transport", OPT_TRANSPORT, "pci|mmio",
      "virtio devices of machine standard; default: pci"},
     {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (lockstep: at most 3G)"},
@@ -81,9 +86,9 @@ static const struct {
      "nbd+unix:///EXPORT?socket=PATH), or image whose NBD server comes with START; "
      "repeatable, in order. on-error: of EIO, ENOSPC and lost connections, default "
      "report; bps, iops: limits (machine standard)"},
-    {"nic", OPT_NIC, "tap=NAME|fd=N[,mac=MAC][,bps=SIZE][,pps=N]",
-     "network card on an existing tap; repeatable. bps, pps: limits in each direction "
-     "(machine standard)"},
+    {"nic", OPT_NIC, "tap=NAME[,queues=N]|fd=N[,fd=N]...[,mac=MAC][,bps=SIZE][,pps=N]",
+     "network card on an existing tap; repeatable. Machine standard: up to 8 queue pairs "
+     "(a tap with multi_queue, one fd for each); bps, pps: limits in each direction"},
     {"console-log", OPT_CONSOLE_LOG, "FILE", "serial output, rotated by size"},
     {"console", OPT_CONSOLE, "SOCKET",
      "Unix stream socket to attach to the serial console"},
@@ -108,6 +113,8 @@ static const struct {
     {"on-triple-fault", OPT_TRIPLE_FAULT, "reset|crash", "default: reset, as a PC does"},
     {"kvm", OPT_KVM, "DEVICE", "default: /dev/kvm"},
     {"probe", OPT_PROBE, NULL, "find out, by running tiny guests, what this host can do"},
+    {"cpu-model", OPT_CPU_MODEL, NULL,
+     "print what this host can give a guest, as a model for --cpu"},
     {"json", OPT_JSON, NULL, "with --probe: machine-readable"},
     {"verbose", OPT_VERBOSE, NULL, "debug messages"},
     {"help", 'h', NULL, "this text"},
@@ -330,7 +337,8 @@ static int parse_mac(const char *text, uint8_t mac[6])
 
 static int parse_nic(struct vmm_opts *o, char *text)
 {
-    struct engine_nic_conf nic = {.fd = -1};
+    struct engine_nic_conf nic = {.queue_count = 0};
+    uint64_t queues = 0;
     char tap[16] = "";
     char *save = NULL;
     int r = 0;
@@ -348,7 +356,16 @@ static int parse_nic(struct vmm_opts *o, char *text)
                              t + 4);
             }
         } else if (strncmp(t, "fd=", 3) == 0) {
-            r = parse_fd("nic fd", t + 3, &nic.fd);
+            if (nic.queue_count == ENGINE_QUEUES_OF_NIC) {
+                return wrong("--nic fd=: at most %d, one for each queue",
+                             ENGINE_QUEUES_OF_NIC);
+            }
+            r = parse_fd("nic fd", t + 3, &nic.fd[nic.queue_count++]);
+        } else if (strncmp(t, "queues=", 7) == 0) {
+            if (!text_u64(t + 7, 1, ENGINE_QUEUES_OF_NIC, &queues)) {
+                return wrong("--nic queues=%s: a number from 1 to %d", t + 7,
+                             ENGINE_QUEUES_OF_NIC);
+            }
         } else if (strncmp(t, "mac=", 4) == 0) {
             r = parse_mac(t + 4, nic.mac);
         } else if (strncmp(t, "bps=", 4) == 0) {
@@ -356,12 +373,19 @@ static int parse_nic(struct vmm_opts *o, char *text)
         } else if (strncmp(t, "pps=", 4) == 0) {
             r = parse_count("nic pps", t + 4, &nic.packets_per_s);
         } else {
-            return wrong(
-                "--nic: unknown part '%s'; known are tap=, fd=, mac=, bps=, pps=", t);
+            return wrong("--nic: unknown part '%s'; known are tap=, queues=, fd=, mac=, "
+                         "bps=, pps=",
+                         t);
         }
     }
-    if (r == 0 && (tap[0] != '\0') == (nic.fd >= 0)) {
+    if (r == 0 && (tap[0] != '\0') == (nic.queue_count > 0)) {
         return wrong("--nic: give either tap=NAME or fd=N");
+    }
+    if (r == 0 && tap[0] == '\0' && queues != 0 && queues != nic.queue_count) {
+        return wrong("--nic queues=%llu: give as many fd=N", (unsigned long long)queues);
+    }
+    if (tap[0] != '\0') {
+        nic.queue_count = queues != 0 ? (unsigned)queues : 1;
     }
     memcpy(o->nic_tap[o->engine.nic_count], tap, sizeof tap);
     o->engine.nic[o->engine.nic_count++] = nic;
@@ -391,6 +415,16 @@ static int parse_cpus(struct engine_conf *conf, const char *text)
     return 0;
 }
 
+static int parse_cpu(struct vmm_opts *o, const char *text)
+{
+    struct cpu_model_error why;
+
+    o->cpu_given = strcmp(text, "host") != 0;
+    return !o->cpu_given || cpu_model_parse(text, &o->cpu, &why)
+               ? 0
+               : wrong("--cpu: %s", why.text);
+}
+
 static int parse_transport(struct vmm_opts *o, const char *text)
 {
     if (strcmp(text, "pci") == 0) {
@@ -418,6 +452,11 @@ static int take(struct vmm_opts *o, int value, char *arg)
         return parse_machine(&o->engine, arg);
     case OPT_CPUS:
         return parse_cpus(&o->engine, arg);
+    case OPT_CPU:
+        return parse_cpu(o, arg);
+    case OPT_CPU_MODEL:
+        o->cpu_model = true;
+        return 0;
     case OPT_TRANSPORT:
         return parse_transport(o, arg);
     case OPT_MEMORY:
@@ -516,9 +555,20 @@ static bool any_limit(const struct engine_conf *conf)
     return false;
 }
 
+static unsigned nic_queues(const struct engine_conf *conf, bool most)
+{
+    unsigned sum = 0, max = 0;
+
+    for (unsigned i = 0; i < conf->nic_count; i++) {
+        sum += conf->nic[i].queue_count;
+        max = conf->nic[i].queue_count > max ? conf->nic[i].queue_count : max;
+    }
+    return most ? max : sum;
+}
+
 static int check(const struct vmm_opts *o)
 {
-    if (o->probe) {
+    if (o->probe || o->cpu_model) {
         return 0;
     }
     if (!o->engine.rom_path == !o->engine.kernel_path) {
@@ -538,8 +588,18 @@ static int check(const struct vmm_opts *o)
         o->engine.transport == MACHINE_TRANSPORT_PCI) {
         return wrong("--transport pci: machine lockstep has virtio-mmio only");
     }
+    if (o->engine.machine == MACHINE_LOCKSTEP && o->cpu_given) {
+        return wrong("--cpu: machine lockstep has a processor of its own making");
+    }
     if (o->engine.machine == MACHINE_LOCKSTEP && any_limit(&o->engine)) {
         return wrong("bps, iops, pps: machine lockstep has no limits");
+    }
+    if (o->engine.machine == MACHINE_LOCKSTEP && nic_queues(&o->engine, true) > 1) {
+        return wrong("--nic queues: machine lockstep has one queue pair");
+    }
+    if (nic_queues(&o->engine, false) > ENGINE_NIC_QUEUES_MAX) {
+        return wrong("--nic queues: at most %d of all nics together",
+                     ENGINE_NIC_QUEUES_MAX);
     }
     if (o->restore_path && !o->run) {
         return wrong("--restore needs --run: an agent sends the state with its START");

@@ -19,13 +19,15 @@ struct vmm_opts {
     int control_fd; /* -1: none */
     const char *exit_file, *log_path;
     bool transport_given;
+    struct cpu_model cpu; /* with cpu_given */
+    bool cpu_given;
     bool insecure_lab; /* no sandbox */
     bool user_given;   /* uid and gid are to be used */
     uint32_t uid, gid;
     uint64_t memlock_bytes;   /* UINT64_MAX: as it is */
     int uffd_fd;              /* /dev/userfaultfd, opened by the starter; -1: none */
     const char *restore_path; /* with run: a saved state to go on from */
-    bool run, probe, json, verbose;
+    bool run, probe, cpu_model, json, verbose;
 };
 
 /* Prints what is wrong, or help or version. 0: go on; else the process exits with

@@ -7,6 +7,7 @@
 
 #include "base/units.h"
 #include "vmm/probe.h"
+#include "vmm/vcpu.h"
 
 /* What follows from the answers (design 6 and 7.2). Each needs all of its keys. */
 static const struct {
@@ -50,7 +51,7 @@ static bool follows(const struct probe_result *result, size_t i)
     return true;
 }
 
-static void print_text(const struct probe_result *result)
+static void print_text(const struct probe_result *result, const char *cpu)
 {
     static const char *const word[] = {
         [PROBE_NO] = "no", [PROBE_YES] = "yes", [PROBE_INFO] = "-"};
@@ -65,10 +66,11 @@ static void print_text(const struct probe_result *result)
         printf("%-52s %-4s %s\n", conclusion[i].title, follows(result, i) ? "yes" : "no",
                conclusion[i].note);
     }
+    printf("\nCPU model (what machine standard can give a guest):\n%s\n", cpu);
 }
 
 /* Keys and texts are ours: no quote or backslash in them. */
-static void print_json(const struct probe_result *result)
+static void print_json(const struct probe_result *result, const char *cpu)
 {
     static const char *const word[] = {
         [PROBE_NO] = "false", [PROBE_YES] = "true", [PROBE_INFO] = "null"};
@@ -86,24 +88,55 @@ static void print_json(const struct probe_result *result)
         printf("%s\"%s\":%s", i ? "," : "", conclusion[i].key,
                follows(result, i) ? "true" : "false");
     }
-    printf("}}\n");
+    printf("},\"cpu\":\"%s\"}\n", cpu);
+}
+
+/* The host's model as text; "" with *err when there is none. */
+static void model_text(const char *kvm_path, char text[CPU_MODEL_TEXT_MAX],
+                       struct vmm_error *err)
+{
+    struct cpu_model model;
+
+    text[0] = '\0';
+    if (vcpu_host_probe(&kvm_linux, kvm_path, &model, err) == 0 &&
+        cpu_model_print(&model, text, CPU_MODEL_TEXT_MAX) == 0) {
+        text[0] = '\0';
+        vmm_fail(err, 0, "its text is too long");
+    }
+}
+
+int gemel_vmm_cpu_model(const char *kvm_path)
+{
+    char text[CPU_MODEL_TEXT_MAX];
+    struct vmm_error err = {""};
+
+    model_text(kvm_path, text, &err);
+    if (text[0] == '\0') {
+        fprintf(stderr, "gemel-vmm: the CPU model of this host cannot be told: %s\n",
+                err.text);
+        return EXIT_FAILURE;
+    }
+    puts(text);
+    return EXIT_SUCCESS;
 }
 
 int gemel_vmm_probe(const char *kvm_path, bool json)
 {
     struct probe_result *result = calloc(1, sizeof *result);
-    struct vmm_error err = {""};
+    struct vmm_error err = {""}, no_model = {""};
+    char cpu[CPU_MODEL_TEXT_MAX] = "";
     int r = -1;
 
     if (result) {
         r = probe_host(&kvm_linux, kvm_path, result, &err);
+        model_text(kvm_path, cpu, &no_model);
     }
     if (r < 0) {
         fprintf(stderr, "gemel-vmm: %s\n", result ? err.text : "out of memory");
     } else if (json) {
-        print_json(result);
+        print_json(result, cpu);
     } else {
-        print_text(result);
+        print_text(result, cpu[0] != '\0' ? cpu : no_model.text);
     }
     free(result);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -5,4 +5,6 @@
 #include <stdbool.h>
 
 /* Prints; returns the process's exit code. */
+/* Prints the host's CPU model (base/cpu_model), one line. An exit code. */
+int gemel_vmm_cpu_model(const char *kvm_path);
 int gemel_vmm_probe(const char *kvm_path, bool json);

@@ -200,7 +200,11 @@ int clock_state_xfer(struct vm_clock_state *state, struct state_io *io)
     state_u64(io, &state->machine_ns);
     state_u64(io, &state->kvm_ns);
     state_bool(io, &state->halted);
-    if (state->machine_ns > INT64_MAX || state->kvm_ns > INT64_MAX) {
+    if (io->mode == STATE_SAVE || io->section.version >= 2) {
+        state_u64(io, &state->wall_ns);
+    }
+    if (state->machine_ns > INT64_MAX || state->kvm_ns > INT64_MAX ||
+        state->wall_ns > INT64_MAX) {
         state_refuse(io, "clock");
     }
     return state_end(io);

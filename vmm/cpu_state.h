@@ -13,7 +13,7 @@
 
 #define CPU_SECTION_VERSION     1
 #define IRQCHIP_SECTION_VERSION 1
-#define CLOCK_SECTION_VERSION   1
+#define CLOCK_SECTION_VERSION   2 /* 2: wall_ns */
 #define CPU_SECTION_MAX         (8 * 1024)
 #define IRQCHIP_SECTION_MAX     (4 * 1024)
 
@@ -21,6 +21,7 @@ struct vm_clock_state {
     uint64_t machine_ns; /* machine time, which stands still while nothing runs */
     uint64_t kvm_ns;     /* kvm-clock; 0 on lockstep */
     bool halted;         /* lockstep: the vCPU waits for an interrupt */
+    uint64_t wall_ns;    /* standard: the time of day when it stopped; 0: not known */
 };
 
 /* Inside an open section. 0 or -EBADMSG with io->error and io->refused_field. */

@@ -39,8 +39,8 @@ static bool hidden(const struct kvm_cpuid_entry2 *e)
     case 0x8000001F: /* memory encryption */
     case 0x80000022: /* AMD performance counters */
         return true;
-    case 0xD: /* AMX needs more state than struct kvm_xsave holds */
-        return e->index == 17 || e->index == 18;
+    case 0xD: /* CET; AMX needs more state than struct kvm_xsave holds */
+        return e->index == 11 || e->index == 12 || e->index == 17 || e->index == 18;
     default:
         return false;
     }
@@ -62,8 +62,12 @@ static void leaf_features(struct kvm_cpuid_entry2 *e)
 {
     if (e->index == 0) {
         e->ebx &= ~(BIT(2) | BIT(12) | BIT(15) | BIT(25)); /* SGX, RDT, PT */
-        e->ecx &= ~BIT(5);                                 /* WAITPKG */
-        e->edx &= ~(BIT(22) | BIT(24) | BIT(25));          /* AMX */
+        /* WAITPKG; CET (7, and 20 of EDX), whose MSRs are not saved */
+        e->ecx &= ~(BIT(5) | BIT(7));
+        e->edx &= ~(BIT(20) | BIT(22) | BIT(24) | BIT(25)); /* AMX */
+    } else if (e->index == 1) {
+        e->eax &= ~(BIT(17) | BIT(21)); /* FRED: MSRs; AMX */
+        e->edx &= ~(BIT(8) | BIT(18));  /* AMX, CET */
     }
 }
 
@@ -103,6 +107,8 @@ static void adjust(struct kvm_cpuid_entry2 *e, const struct cpuid_standard_conf 
     case 0xD:
         if (e->index == 0) {
             e->eax &= ~(BIT(17) | BIT(18));
+        } else if (e->index == 1) {
+            e->ecx &= ~(BIT(11) | BIT(12)); /* CET */
         }
         break;
     case LEAF_KVM:

@@ -90,6 +90,7 @@ struct blk_request {
 struct net_frame_out {
     const uint8_t *data; /* in effects->frame_bytes */
     uint32_t len;
+    uint8_t queue; /* of the nic's pairs */
 };
 
 struct gpa_range {

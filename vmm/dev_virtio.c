@@ -30,7 +30,8 @@ void virtio_reset(struct virtio *v, struct effects *fx)
 
 bool virtio_running(const struct virtio *v)
 {
-    return (v->status & (VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_NEEDS_RESET |
+    return !v->no_dma &&
+           (v->status & (VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_NEEDS_RESET |
                          VIRTIO_STATUS_FAILED)) == VIRTIO_STATUS_DRIVER_OK;
 }
 
@@ -148,6 +149,23 @@ void virtio_notify(struct virtio *v, struct gmem *gm, uint64_t queue, struct eff
 {
     if (virtio_running(v) && queue < v->queue_count && v->queue[queue].ready) {
         v->class->notify(v, gm, (unsigned)queue, fx);
+    }
+}
+
+void virtio_allow_dma(struct virtio *v, struct gmem *gm, bool allowed, struct effects *fx)
+{
+    bool was_running = virtio_running(v);
+
+    if (v->no_dma == !allowed) {
+        return;
+    }
+    v->no_dma = !allowed;
+    if (was_running) {
+        v->class->reset(v, fx); /* answers of a disk name nothing any more */
+        virtio_broken(v, fx);
+    }
+    for (unsigned q = 0; allowed && q < v->queue_count; q++) {
+        virtio_notify(v, gm, q, fx);
     }
 }
 

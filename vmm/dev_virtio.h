@@ -59,6 +59,7 @@ struct virtio {
     const struct virtio_class *class;
     uint64_t offered;
     unsigned queue_count;
+    bool no_dma; /* the transport's word: memory is out of reach. Not saved */
     /* State */
     uint64_t driver_features;
     uint8_t status, isr;
@@ -71,7 +72,8 @@ struct virtio {
 void virtio_init(struct virtio *v, const struct virtio_class *class, uint64_t offered);
 /* Power-on state; the device's own reset callback is not called. */
 void virtio_reset(struct virtio *v, struct effects *fx);
-/* DRIVER_OK and nothing wrong: only then may a device touch its queues. */
+/* DRIVER_OK, memory in reach and nothing wrong: only then may a device touch its queues.
+ */
 bool virtio_running(const struct virtio *v);
 bool virtio_has(const struct virtio *v, uint64_t feature); /* negotiated */
 void virtio_broken(struct virtio *v, struct effects *fx);  /* NEEDS_RESET */
@@ -95,6 +97,10 @@ struct virtq *virtio_queue(struct virtio *v, uint32_t index); /* NULL: there is 
 struct virtq *virtio_queue_to_configure(struct virtio *v, uint32_t index);
 void virtio_queue_enable(struct virtio *v, struct gmem *gm, struct virtq *q,
                          struct effects *fx);
+/* May the device reach memory? One that is running and may no more drops what is under
+ * way and needs a reset, as with QEMU; one that waited for it looks at its queues. */
+void virtio_allow_dma(struct virtio *v, struct gmem *gm, bool allowed,
+                      struct effects *fx);
 /* Replaces one half of an address. */
 void virtio_set_half(uint64_t *address, bool high, uint32_t value);
 /* A doorbell, from a register or as INPUT_NOTIFY; ignored unless the queue is in use. */

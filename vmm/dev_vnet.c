@@ -12,6 +12,7 @@
 #define NET_F_MRG_RXBUF  (UINT64_C(1) << 15)
 #define NET_F_CTRL_VQ    (UINT64_C(1) << 17)
 #define NET_F_ANNOUNCE   (UINT64_C(1) << 21)
+#define NET_F_MQ         (UINT64_C(1) << 22)
 #define NET_S_ANNOUNCE   2
 #define NET_OFFLOADS                                                                     \
     (NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |               \
@@ -28,16 +29,21 @@
 /* Control, 5.1.6.5 */
 #define CTRL_ANNOUNCE 3
 #define CTRL_ACK      0
+#define CTRL_MQ       4 /* 5.1.6.5.6 */
+#define CTRL_MQ_PAIRS 0
 #define CTRL_OK       0
 #define CTRL_ERR      1
 #define NET_F_MAC     (UINT64_C(1) << 5)
 #define NET_F_STATUS  (UINT64_C(1) << 16)
 #define NET_S_LINK_UP 1
-#define CONFIG_LEN    8 /* mac, status */
+#define CONFIG_LEN    8  /* mac, status */
+#define CONFIG_LEN_MQ 10 /* and the number of pairs */
 #define BACKLOG_HEAD  4
 
-_Static_assert(VNET_BACKLOG_LEN >= NET_FRAME_MAX + NET_HEADER_LEN + BACKLOG_HEAD,
+_Static_assert(VNET_BACKLOG_LEN >= NET_FRAME_MAX + NET_HEADER_LEN + BACKLOG_HEAD &&
+                   VNET_EXTRA_LEN >= NET_FRAME_MAX + NET_HEADER_LEN + BACKLOG_HEAD,
                "one frame always fits");
+_Static_assert(2 * VNET_PAIRS_MAX + 1 <= VIRTIO_QUEUES_MAX, "all pairs, and control");
 
 static void vnet_config(const void *dev, uint8_t *buf)
 {
@@ -47,6 +53,43 @@ static void vnet_config(const void *dev, uint8_t *buf)
     buf[6] = (uint8_t)((net->link_up ? NET_S_LINK_UP : 0) |
                        (net->announce ? NET_S_ANNOUNCE : 0));
     buf[7] = 0;
+    if (net->pairs > 1) {
+        buf[8] = (uint8_t)net->pairs;
+        buf[9] = 0;
+    }
+}
+
+/* Queues -------------------------------------------------------------------------- */
+
+/* Pairs in use: without MQ, and until the driver has said otherwise, one (5.1.5). */
+static unsigned pairs_on(const struct vnet *net)
+{
+    return virtio_has(&net->virtio, NET_F_MQ) ? net->pairs_on : 1;
+}
+
+static unsigned rx_queue(unsigned pair)
+{
+    return 2 * pair + VNET_QUEUE_RX;
+}
+
+static unsigned tx_queue(unsigned pair)
+{
+    return 2 * pair + VNET_QUEUE_TX;
+}
+
+static unsigned control_queue(const struct vnet *net)
+{
+    return virtio_has(&net->virtio, NET_F_MQ) ? 2 * net->pairs : VNET_QUEUE_CTRL;
+}
+
+static uint8_t *waiting(struct vnet *net, unsigned pair)
+{
+    return pair == 0 ? net->waiting : net->waiting_extra[pair - 1];
+}
+
+static uint32_t waiting_cap(unsigned pair)
+{
+    return pair == 0 ? VNET_BACKLOG_LEN : VNET_EXTRA_LEN;
 }
 
 static bool event_idx(const struct vnet *net)
@@ -174,9 +217,10 @@ static bool rx_publish(struct virtq *q, struct gmem *gm, const struct virtq_chai
 
 /* One frame into the next chains of the driver: one, or as many as it takes where buffers
  * can be merged. Chains that do not hold it stay in the ring. */
-static enum rx_result rx_place(struct vnet *net, struct gmem *gm, struct rx_frame *frame)
+static enum rx_result rx_place(struct vnet *net, struct gmem *gm, unsigned pair,
+                               struct rx_frame *frame)
 {
-    struct virtq *q = &net->virtio.queue[VNET_QUEUE_RX];
+    struct virtq *q = &net->virtio.queue[rx_queue(pair)];
     bool merge = virtio_has(&net->virtio, NET_F_MRG_RXBUF);
     struct virtq_chain first, chain;
 
@@ -235,33 +279,35 @@ static void rx_drop(struct vnet *net, struct effects *fx)
     fx->dropped++;
 }
 
-static void backlog_add(struct vnet *net, const uint8_t *frame, uint32_t len,
-                        struct effects *fx)
+static void backlog_add(struct vnet *net, unsigned pair, const uint8_t *frame,
+                        uint32_t len, struct effects *fx)
 {
-    uint8_t *end;
+    struct vnet_backlog *b = &net->backlog[pair];
+    uint32_t cap = waiting_cap(pair);
+    uint8_t *bytes = waiting(net, pair);
 
-    if (len + BACKLOG_HEAD > VNET_BACKLOG_LEN - net->backlog_len) {
+    if (len + BACKLOG_HEAD > cap - b->len) {
         rx_drop(net, fx);
         return;
     }
-    if (net->backlog_first + net->backlog_len + BACKLOG_HEAD + len > VNET_BACKLOG_LEN) {
-        memmove(net->backlog, net->backlog + net->backlog_first, net->backlog_len);
-        net->backlog_first = 0;
+    if (b->first + b->len + BACKLOG_HEAD + len > cap) {
+        memmove(bytes, bytes + b->first, b->len);
+        b->first = 0;
     }
-    end = net->backlog + net->backlog_first + net->backlog_len;
-    memcpy(end, &len, BACKLOG_HEAD);
-    memcpy(end + BACKLOG_HEAD, frame, len);
-    net->backlog_len += BACKLOG_HEAD + len;
+    memcpy(bytes + b->first + b->len, &len, BACKLOG_HEAD);
+    memcpy(bytes + b->first + b->len + BACKLOG_HEAD, frame, len);
+    b->len += BACKLOG_HEAD + len;
 }
 
 /* Gives waiting frames to a driver that has new buffers. */
-static void rx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
+static void rx_drain(struct vnet *net, struct gmem *gm, unsigned pair, struct effects *fx)
 {
-    struct virtq *q = &net->virtio.queue[VNET_QUEUE_RX];
+    struct virtq *q = &net->virtio.queue[rx_queue(pair)];
+    struct vnet_backlog *b = &net->backlog[pair];
     uint16_t used_before = q->used_idx;
 
-    while (net->backlog_len > 0 && virtio_running(&net->virtio)) {
-        const uint8_t *entry = net->backlog + net->backlog_first;
+    while (b->len > 0 && virtio_running(&net->virtio)) {
+        const uint8_t *entry = waiting(net, pair) + b->first;
         uint32_t len;
         enum rx_result result = RX_TOO_BIG;
         struct rx_frame frame;
@@ -273,7 +319,7 @@ static void rx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
 
         memcpy(&len, entry, BACKLOG_HEAD);
         if (rx_begin(net, entry + BACKLOG_HEAD, len, &frame)) {
-            result = rx_place(net, gm, &frame);
+            result = rx_place(net, gm, pair, &frame);
         }
         if (result == RX_NO_BUFFER) {
             break;
@@ -287,28 +333,32 @@ static void rx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
         } else {
             rate_count(net, &net->rx_rate, len);
         }
-        net->backlog_first += BACKLOG_HEAD + len;
-        net->backlog_len -= BACKLOG_HEAD + len;
+        b->first += BACKLOG_HEAD + len;
+        b->len -= BACKLOG_HEAD + len;
     }
-    if (net->backlog_len == 0) {
-        net->backlog_first = 0;
+    if (b->len == 0) {
+        b->first = 0;
     }
     if (q->used_idx != used_before) {
-        virtio_signal(&net->virtio, gm, VNET_QUEUE_RX, fx);
+        virtio_signal(&net->virtio, gm, rx_queue(pair), fx);
     }
 }
 
+/* in->value: by which of the tap's queues it came; the host keeps a flow on one, and we
+ * do too, also where the driver uses fewer. */
 static void rx_frame(struct vnet *net, struct gmem *gm, const struct dev_input *in,
                      struct effects *fx)
 {
-    if (!virtio_running(&net->virtio) || !net->virtio.queue[VNET_QUEUE_RX].ready ||
+    unsigned pair = (unsigned)(in->value % pairs_on(net));
+
+    if (!virtio_running(&net->virtio) || !net->virtio.queue[rx_queue(pair)].ready ||
         !net->link_up || in->len < header_len(net) + VNET_FRAME_MIN ||
         in->len - header_len(net) > NET_FRAME_MAX) {
         rx_drop(net, fx);
         return;
     }
-    backlog_add(net, in->data, in->len, fx);
-    rx_drain(net, gm, fx);
+    backlog_add(net, pair, in->data, in->len, fx);
+    rx_drain(net, gm, pair, fx);
 }
 
 /* Sending ------------------------------------------------------------------------- */
@@ -321,8 +371,8 @@ static bool tx_header(const struct vnet *net, uint8_t *header)
     return header_ok(net, header, NET_F_CSUM, NET_F_HOST_TSO4, NET_F_HOST_TSO6);
 }
 
-static void tx_frame(struct vnet *net, struct gmem *gm, const struct virtq_chain *chain,
-                     struct effects *fx)
+static void tx_frame(struct vnet *net, struct gmem *gm, unsigned pair,
+                     const struct virtq_chain *chain, struct effects *fx)
 {
     uint8_t *frame = fx->frame_bytes + fx->frame_bytes_len;
     uint32_t skip = VNET_HEADER_LEN - header_len(net), len;
@@ -340,7 +390,8 @@ static void tx_frame(struct vnet *net, struct gmem *gm, const struct virtq_chain
         fx->dropped++;
         return;
     }
-    fx->frame[fx->frame_count++] = (struct net_frame_out){.data = frame, .len = len};
+    fx->frame[fx->frame_count++] =
+        (struct net_frame_out){.data = frame, .len = len, .queue = (uint8_t)pair};
     fx->frame_bytes_len += len;
 }
 
@@ -351,13 +402,13 @@ static bool tx_room(const struct effects *fx)
 }
 
 /* Sends what is queued; when the arena is full, it is emptied and we are called again. */
-static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
+static void tx_drain(struct vnet *net, struct gmem *gm, unsigned pair, struct effects *fx)
 {
-    struct virtq *q = &net->virtio.queue[VNET_QUEUE_TX];
+    struct virtq *q = &net->virtio.queue[tx_queue(pair)];
     uint16_t used_before = q->used_idx;
     struct virtq_chain chain;
 
-    while (virtio_running(&net->virtio)) {
+    while (q->ready && virtio_running(&net->virtio)) {
         enum virtq_status status;
 
         if (!tx_room(fx)) {
@@ -379,7 +430,7 @@ static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
             virtio_broken(&net->virtio, fx);
             break;
         }
-        tx_frame(net, gm, &chain, fx);
+        tx_frame(net, gm, pair, &chain, fx);
         rate_count(net, &net->tx_rate, chain.readable_len);
         if (!virtq_push(q, gm, chain.head, 0)) {
             virtio_broken(&net->virtio, fx);
@@ -387,14 +438,38 @@ static void tx_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
         }
     }
     if (q->used_idx != used_before) {
-        virtio_signal(&net->virtio, gm, VNET_QUEUE_TX, fx);
+        virtio_signal(&net->virtio, gm, tx_queue(pair), fx);
     }
 }
 
 /* Control ------------------------------------------------------------------------- */
 
-static uint8_t control(struct vnet *net, const uint8_t command[2])
+/* How many pairs the driver uses from now on: `le` is its le16. What waits for a pair
+ * that is not used any more is lost, as on a wire. */
+static bool set_pairs(struct vnet *net, const uint8_t le[2])
 {
+    unsigned pairs = le[0] | (unsigned)le[1] << 8;
+
+    if (pairs == 0 || pairs > net->pairs) {
+        return false;
+    }
+    for (unsigned p = pairs; p < net->pairs; p++) {
+        net->backlog[p] = (struct vnet_backlog){0};
+    }
+    net->pairs_on = (uint16_t)pairs;
+    return true;
+}
+
+static uint8_t control(struct vnet *net, struct gmem *gm, const struct virtq_chain *chain,
+                       const uint8_t command[2])
+{
+    uint8_t le[2];
+
+    if (command[0] == CTRL_MQ && command[1] == CTRL_MQ_PAIRS &&
+        virtio_has(&net->virtio, NET_F_MQ) &&
+        virtq_copy_from(gm, chain->seg, chain->readable_count, 2, le, sizeof le)) {
+        return set_pairs(net, le) ? CTRL_OK : CTRL_ERR;
+    }
     if (command[0] == CTRL_ANNOUNCE && command[1] == CTRL_ACK &&
         virtio_has(&net->virtio, NET_F_ANNOUNCE)) {
         net->announce = false;
@@ -405,7 +480,7 @@ static uint8_t control(struct vnet *net, const uint8_t command[2])
 
 static void control_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
 {
-    struct virtq *q = &net->virtio.queue[VNET_QUEUE_CTRL];
+    struct virtq *q = &net->virtio.queue[control_queue(net)];
     uint16_t used_before = q->used_idx;
     struct virtq_chain chain;
 
@@ -425,7 +500,7 @@ static void control_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
             virtio_broken(&net->virtio, fx);
             break;
         }
-        ack = control(net, command);
+        ack = control(net, gm, &chain, command);
         if (!virtq_copy_to(gm, chain.seg + chain.readable_count, chain.writable_count, 0,
                            &ack, sizeof ack) ||
             !virtq_push(q, gm, chain.head, sizeof ack)) {
@@ -434,7 +509,7 @@ static void control_drain(struct vnet *net, struct gmem *gm, struct effects *fx)
         }
     }
     if (q->used_idx != used_before) {
-        virtio_signal(&net->virtio, gm, VNET_QUEUE_CTRL, fx);
+        virtio_signal(&net->virtio, gm, control_queue(net), fx);
     }
 }
 
@@ -451,24 +526,30 @@ static void announce(struct vnet *net, struct effects *fx)
 static void vnet_notify(void *dev, struct gmem *gm, unsigned queue, struct effects *fx)
 {
     struct vnet *net = dev;
+    unsigned pair = queue / 2;
 
-    if (queue == VNET_QUEUE_TX) {
-        tx_drain(net, gm, fx);
-    } else if (queue == VNET_QUEUE_CTRL) {
+    if (net->offloads && queue == control_queue(net)) {
         control_drain(net, gm, fx);
+    } else if (pair >= pairs_on(net)) {
+        return; /* not in use, whatever the driver rings there */
+    } else if (queue == tx_queue(pair)) {
+        tx_drain(net, gm, pair, fx);
     } else {
-        virtq_rearm(&net->virtio.queue[VNET_QUEUE_RX], gm, event_idx(net));
-        rx_drain(net, gm, fx);
+        virtq_rearm(&net->virtio.queue[queue], gm, event_idx(net));
+        rx_drain(net, gm, pair, fx);
+    }
+}
+
+static void tx_drain_all(struct vnet *net, struct gmem *gm, struct effects *fx)
+{
+    for (unsigned p = 0; p < pairs_on(net) && virtio_running(&net->virtio); p++) {
+        tx_drain(net, gm, p, fx);
     }
 }
 
 static void vnet_resume(void *dev, struct gmem *gm, struct effects *fx)
 {
-    struct vnet *net = dev;
-
-    if (virtio_running(&net->virtio)) {
-        tx_drain(net, gm, fx);
-    }
+    tx_drain_all(dev, gm, fx);
 }
 
 static void vnet_input(void *dev, struct gmem *gm, const struct dev_input *in,
@@ -480,9 +561,9 @@ static void vnet_input(void *dev, struct gmem *gm, const struct dev_input *in,
         rx_frame(net, gm, in, fx);
     } else if (in->type == INPUT_CLOCK) {
         net->now_ns = in->now_ns;
-        if (virtio_running(&net->virtio)) {
-            tx_drain(net, gm, fx);
-            rx_drain(net, gm, fx);
+        tx_drain_all(net, gm, fx);
+        for (unsigned p = 0; p < pairs_on(net); p++) {
+            rx_drain(net, gm, p, fx);
         }
     } else if (in->type == INPUT_ANNOUNCE) {
         announce(net, fx);
@@ -498,7 +579,8 @@ static void vnet_driver_reset(void *dev, struct effects *fx)
 {
     struct vnet *net = dev;
 
-    net->backlog_first = net->backlog_len = 0;
+    memset(net->backlog, 0, sizeof net->backlog);
+    net->pairs_on = 1;
     net->announce = false;
     if (net->offloads) {
         fx->net_offload_set = true;
@@ -548,12 +630,34 @@ static const struct virtio_class vnet_virtio_offloads = {
     .reset = vnet_driver_reset,
 };
 
+/* The same with MQ; as many of its queues exist as the nic has. */
+static const struct virtio_class vnet_virtio_mq = {
+    .device_id = VIRTIO_ID_NET,
+    .queue_count = 2 * VNET_PAIRS_MAX + 1,
+    .queue_size_max = VNET_QUEUE_SIZE,
+    .config_len = CONFIG_LEN_MQ,
+    .config = vnet_config,
+    .notify = vnet_notify,
+    .started = vnet_started,
+    .reset = vnet_driver_reset,
+};
+
 void vnet_init(struct vnet *net, const struct vnet_conf *conf)
 {
-    memset(net, 0, offsetof(struct vnet, backlog));
-    virtio_init(&net->virtio, conf->offloads ? &vnet_virtio_offloads : &vnet_virtio,
+    bool mq = conf->pairs > 1;
+
+    memset(net, 0, offsetof(struct vnet, waiting));
+    virtio_init(&net->virtio,
+                mq               ? &vnet_virtio_mq
+                : conf->offloads ? &vnet_virtio_offloads
+                                 : &vnet_virtio,
                 VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | NET_F_MAC | NET_F_STATUS |
-                    (conf->offloads ? NET_OFFLOADS : 0));
+                    (conf->offloads ? NET_OFFLOADS : 0) | (mq ? NET_F_MQ : 0));
+    net->pairs = mq ? conf->pairs : 1;
+    net->pairs_on = 1;
+    if (mq) {
+        net->virtio.queue_count = 2 * net->pairs + 1;
+    }
     net->offloads = conf->offloads;
     net->rx_rate = net->tx_rate = (struct vnet_rate){
         .bytes = rate_make(conf->bytes_per_s), .packets = rate_make(conf->packets_per_s)};
@@ -570,18 +674,19 @@ static void vnet_reset(void *dev, struct effects *fx)
 }
 
 /* Whether the backlog is a row of whole frames. */
-static bool backlog_ok(const struct vnet *net)
+static bool backlog_ok(struct vnet *net, unsigned pair)
 {
+    const struct vnet_backlog *b = &net->backlog[pair];
     uint32_t pos = 0, len;
 
-    while (pos < net->backlog_len) {
-        if (net->backlog_len - pos < BACKLOG_HEAD) {
+    while (pos < b->len) {
+        if (b->len - pos < BACKLOG_HEAD) {
             return false;
         }
-        memcpy(&len, net->backlog + net->backlog_first + pos, BACKLOG_HEAD);
+        memcpy(&len, waiting(net, pair) + b->first + pos, BACKLOG_HEAD);
         pos += BACKLOG_HEAD;
         if (len < header_len(net) + VNET_FRAME_MIN ||
-            len > header_len(net) + NET_FRAME_MAX || len > net->backlog_len - pos) {
+            len > header_len(net) + NET_FRAME_MAX || len > b->len - pos) {
             return false;
         }
         pos += len;
@@ -589,11 +694,33 @@ static bool backlog_ok(const struct vnet *net)
     return true;
 }
 
+static void backlog_xfer(struct vnet *net, unsigned pair, struct state_io *io)
+{
+    struct vnet_backlog *b = &net->backlog[pair];
+    uint32_t len = b->len;
+
+    state_u32(io, &len);
+    if (io->mode == STATE_LOAD) {
+        *b = (struct vnet_backlog){0};
+    }
+    if (len > waiting_cap(pair)) {
+        state_refuse(io, "backlog_len");
+        return;
+    }
+    state_bytes(io, waiting(net, pair) + b->first, len);
+    if (io->error == STATE_OK) {
+        b->len = len;
+    }
+    if (!backlog_ok(net, pair)) {
+        state_refuse(io, "backlog");
+        b->len = 0;
+    }
+}
+
 static int vnet_xfer(void *dev, struct state_io *io)
 {
     struct vnet *net = dev;
     uint8_t mac[6];
-    uint32_t backlog_len = net->backlog_len;
 
     memcpy(mac, net->mac, sizeof mac);
     state_bytes(io, mac, sizeof mac);
@@ -610,21 +737,16 @@ static int vnet_xfer(void *dev, struct state_io *io)
     rate_xfer(&net->rx_rate.packets, io);
     rate_xfer(&net->tx_rate.bytes, io);
     rate_xfer(&net->tx_rate.packets, io);
-    state_u32(io, &backlog_len);
-    if (io->mode == STATE_LOAD) {
-        net->backlog_first = net->backlog_len = 0;
-    }
-    if (backlog_len > VNET_BACKLOG_LEN) {
-        state_refuse(io, "backlog_len");
-        return state_end(io);
-    }
-    state_bytes(io, net->backlog + net->backlog_first, backlog_len);
-    if (io->error == STATE_OK) {
-        net->backlog_len = backlog_len;
-    }
-    if (!backlog_ok(net)) {
-        state_refuse(io, "backlog");
-        net->backlog_len = 0;
+    backlog_xfer(net, 0, io);
+    if (net->pairs > 1) { /* the features say so: others were refused above */
+        state_u16(io, &net->pairs_on);
+        if (net->pairs_on == 0 || net->pairs_on > net->pairs) {
+            state_refuse(io, "pairs_on");
+            net->pairs_on = 1;
+        }
+        for (unsigned p = 1; p < net->pairs; p++) {
+            backlog_xfer(net, p, io);
+        }
     }
     for (unsigned i = 0; i < net->virtio.queue_count; i++) {
         if (virtq_in_flight_count(&net->virtio.queue[i]) > 0 &&

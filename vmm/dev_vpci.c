@@ -386,6 +386,16 @@ uint32_t vpci_config_read(struct vpci *vp, struct virtio *v, unsigned reg, unsig
     return pci_func_read(&vp->func, reg, len);
 }
 
+static bool is_master(const struct vpci *vp)
+{
+    return (pci_func_command(&vp->func) & PCI_COMMAND_MASTER) != 0;
+}
+
+void vpci_settle(const struct vpci *vp, struct virtio *v)
+{
+    v->no_dma = !is_master(vp);
+}
+
 bool vpci_config_write(struct vpci *vp, struct virtio *v, struct gmem *gm, unsigned reg,
                        unsigned len, uint32_t value, struct effects *fx)
 {
@@ -397,6 +407,7 @@ bool vpci_config_write(struct vpci *vp, struct virtio *v, struct gmem *gm, unsig
     if (was_on && !msix_on(&vp->msix, &vp->func)) {
         vp->msix.pending = 0;
     }
+    virtio_allow_dma(v, gm, is_master(vp), fx);
     if (touches_window(vp, reg, len) && window_target(vp, &bar, &offset, &part)) {
         vpci_write(vp, v, gm, bar, offset, part,
                    pci_func_read(&vp->func, vp->window + WINDOW_DATA, part), fx);

@@ -68,6 +68,8 @@ struct vpci {
 /* Homes of the BARs: 0 for none. */
 void vpci_init(struct vpci *vp, const struct virtio *v, uint64_t bar1, uint64_t bar4);
 void vpci_reset(struct vpci *vp); /* of the bus; v is reset by its device */
+/* After init, reset or load: whether v reaches memory is what the registers say. */
+void vpci_settle(const struct vpci *vp, struct virtio *v);
 
 /* len 1, 2, 4 or 8; offset within the BAR. */
 uint64_t vpci_read(struct vpci *vp, struct virtio *v, unsigned bar, uint64_t offset,

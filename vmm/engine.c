@@ -402,9 +402,11 @@ bool engine_power_button(struct engine *e)
     return push(e, MACHINE_DEV_PM, &(struct dev_input){.type = INPUT_POWER_BUTTON});
 }
 
-void engine_net_rx(struct engine *e, unsigned nic, const uint8_t *frame, uint32_t len)
+void engine_net_rx(struct engine *e, unsigned nic, unsigned queue, const uint8_t *frame,
+                   uint32_t len)
 {
-    struct dev_input in = {.type = INPUT_NET_RX, .data = frame, .len = len};
+    struct dev_input in = {
+        .type = INPUT_NET_RX, .data = frame, .len = len, .value = queue};
 
     if (nic < e->conf.nic_count && len <= NET_HEADER_LEN + NET_FRAME_MAX) {
         (void)push(e, machine_nic_dev(e->machine, nic), &in);
@@ -493,9 +495,9 @@ void engine_serial_in_ready(struct engine *e)
     engine_kick(e);
 }
 
-int engine_nic_fd(const struct engine *e, unsigned nic)
+int engine_nic_fd(const struct engine *e, unsigned nic, unsigned queue)
 {
-    return e->conf.nic[nic].fd;
+    return e->conf.nic[nic].fd[queue];
 }
 
 int engine_disk_fd(const struct engine *e)
@@ -556,6 +558,7 @@ static int make_machine(struct engine *e, struct vmm_error *err)
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         memcpy(mc.nic[i].mac, e->conf.nic[i].mac, 6);
         mc.nic[i].offloads = e->conf.nic[i].offloads;
+        mc.nic[i].queue_pairs = e->conf.nic[i].queue_count;
         mc.nic[i].bytes_per_s = e->conf.nic[i].bytes_per_s;
         mc.nic[i].packets_per_s = e->conf.nic[i].packets_per_s;
     }
@@ -674,7 +677,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
         r = engine_boot_open(e, err);
     }
     for (unsigned i = 0; r >= 0 && i < conf->nic_count; i++) {
-        (void)net_tap_carrier(conf->nic[i].fd, false);
+        (void)net_tap_carrier(conf->nic[i].fd[0], false);
     }
     if (r < 0) {
         engine_close(e);
@@ -708,7 +711,9 @@ void engine_close(struct engine *e)
         munmap(e->machine_memory, e->machine_len);
     }
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
-        close(e->conf.nic[i].fd);
+        for (unsigned q = 0; q == 0 || q < e->conf.nic[i].queue_count; q++) {
+            close(e->conf.nic[i].fd[q]);
+        }
     }
     drop_disks(e);
     input_queue_free(&e->inputs);

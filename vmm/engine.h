@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/cpu_model.h"
 #include "base/limits.h"
 #include "vmm/byte_ring.h"
 #include "vmm/disks.h"
@@ -42,8 +43,13 @@ struct engine_disk_conf {
     uint64_t bytes_per_s, requests_per_s; /* standard; 0: no limit */
 };
 
+/* Queues of all nics together: taps' open files, and what a saved state may hold. */
+#define ENGINE_NIC_QUEUES_MAX 16
+#define ENGINE_QUEUES_OF_NIC  8
+
 struct engine_nic_conf {
-    int fd; /* the engine closes it */
+    int fd[ENGINE_QUEUES_OF_NIC]; /* one per queue pair; the engine closes them */
+    unsigned queue_count;         /* 0 and 1: one; more on standard with offloads */
     uint8_t mac[6];
     uint64_t bytes_per_s, packets_per_s; /* standard, each direction; 0: no limit */
     bool offloads;                       /* its tap has vnet headers (net_tap) */
@@ -57,10 +63,11 @@ struct engine_conf {
     unsigned cpu_count;               /* 0: 1; lockstep has one */
     const struct kvm_ops *kvm;
     const char *kvm_path;
-    const char *rom_path;    /* firmware, or */
-    const char *kernel_path; /* a kernel booted without it, */
-    const char *initrd_path; /* with this, or NULL */
-    const char *cmdline;     /* NULL: empty */
+    const char *rom_path;        /* firmware, or */
+    const char *kernel_path;     /* a kernel booted without it, */
+    const char *initrd_path;     /* with this, or NULL */
+    const char *cmdline;         /* NULL: empty */
+    const struct cpu_model *cpu; /* of standard; NULL: the host's */
     uint64_t ram_len;
     unsigned disk_count, nic_count;
     struct engine_disk_conf disk[VM_DISKS_MAX];
@@ -163,8 +170,9 @@ bool engine_balloon_poll(struct engine *e);
 /* As the guest last said it while it ran; false: there is no balloon. */
 bool engine_balloon_read(struct engine *e, struct machine_balloon *ret_balloon);
 /* A frame from the network; dropped when the guest does not run or has no room. */
-void engine_net_rx(struct engine *e, unsigned nic, const uint8_t *frame, uint32_t len);
-int engine_nic_fd(const struct engine *e, unsigned nic);
+void engine_net_rx(struct engine *e, unsigned nic, unsigned queue, const uint8_t *frame,
+                   uint32_t len);
+int engine_nic_fd(const struct engine *e, unsigned nic, unsigned queue);
 /* Disk completions that came from another thread: poll it, and call engine_disk_event. */
 int engine_disk_fd(const struct engine *e);
 void engine_disk_event(struct engine *e);

@@ -113,7 +113,8 @@ struct engine {
     /* Machine standard. The machine, the doorbells and io_until_ns are under
      * machine_lock, gate_* under gate_lock; the rest is the I/O thread's. */
     struct engine_cpu *cpu;
-    unsigned cpu_count; /* that exist */
+    unsigned cpu_count;         /* that exist */
+    struct cpu_model cpu_model; /* that the guest sees */
     pthread_mutex_t machine_lock, gate_lock;
     pthread_cond_t gate_cond;
     _Atomic bool gate; /* vCPUs may be in the guest */
@@ -127,6 +128,7 @@ struct engine {
     struct irqchip_state *reset_irqchip;
     struct kvm_clock_data kvm_clock;
     bool kvm_clock_known;
+    uint64_t wall_stopped_ns; /* CLOCK_REALTIME when the guest stopped; 0: not known */
 };
 
 extern const struct vcpu_bus engine_bus;
@@ -140,6 +142,10 @@ int engine_smp_start(struct engine *e, const pthread_attr_t *attr);
 void engine_smp_join(struct engine *e);
 void engine_smp_close(struct engine *e);
 void engine_smp_kick(struct engine *e);
+/* Before any vCPU ran: the guest sees this model. 0, or -EOPNOTSUPP: the host cannot; the
+ * text says what it lacks. */
+int engine_smp_set_model(struct engine *e, const struct cpu_model *model,
+                         struct vmm_error *err);
 uint64_t engine_smp_exits(const struct engine *e);
 void *engine_io_main(void *engine);
 void *engine_cpu_main(void *engine_cpu);
@@ -153,6 +159,8 @@ uint64_t engine_machine_now_ns(const struct engine *e);
 void engine_clock_start(struct engine *e);
 void engine_clock_stop(struct engine *e);
 void engine_tell_epoch(struct engine *e);
+/* The RTC shows the host's time of day. */
+void engine_set_rtc(struct engine *e);
 /* What may be asked for while nothing runs. */
 void engine_idle_work(struct engine *e);
 void engine_open_disks(struct engine *e);

@@ -26,6 +26,7 @@
 
 #include "base/bug.h"
 #include "base/loop.h"
+#include "base/os.h"
 #include "vmm/engine_priv.h"
 #include "vmm/net_tap.h"
 #include "vmm/sandbox.h"
@@ -315,19 +316,32 @@ void *engine_cpu_main(void *data)
 /* The I/O thread
  * --------------------------------------------------------------------------------- */
 
-/* Clocks of the guest stand still with it. */
 static void kvm_clock_stop(struct engine *e)
 {
+    e->wall_stopped_ns = os_wall_ns();
     e->kvm_clock_known = e->vm.ops->vm_get_clock(e->vm.vm_fd, &e->kvm_clock) >= 0;
 }
 
+/* How long the guest stood still, on this host or between two. A wall clock that was set
+ * back counts as no time. */
+static uint64_t stood_still_ns(const struct engine *e)
+{
+    uint64_t now = os_wall_ns();
+
+    return e->wall_stopped_ns != 0 && now > e->wall_stopped_ns ? now - e->wall_stopped_ns
+                                                               : 0;
+}
+
+/* Devices' time stood still; the guest's own clock goes on as if it had not, so that its
+ * time of day is right (doc/decisions.md). */
 static void kvm_clock_start(struct engine *e)
 {
-    struct kvm_clock_data clock = {.clock = e->kvm_clock.clock};
+    struct kvm_clock_data clock = {.clock = e->kvm_clock.clock + stood_still_ns(e)};
 
     if (!e->kvm_clock_known) {
         return;
     }
+    engine_set_rtc(e);
     (void)e->vm.ops->vm_set_clock(e->vm.vm_fd, &clock);
     for (unsigned i = 0; i < e->cpu_count; i++) {
         (void)e->vm.ops->vcpu_clock_ctrl(e->cpu[i].vcpu.fd); /* no guest clock: fails */
@@ -438,7 +452,8 @@ static void go_again(struct engine *e)
     engine_retry_held(e);
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         if (e->conf.nic[i].offloads) {
-            (void)net_tap_offload(e->conf.nic[i].fd, machine_net_offload(e->machine, i));
+            (void)net_tap_offload(e->conf.nic[i].fd[0],
+                                  machine_net_offload(e->machine, i));
             (void)machine_input(e->machine, machine_nic_dev(e->machine, i),
                                 &(struct dev_input){.type = INPUT_ANNOUNCE});
         }
@@ -513,8 +528,30 @@ void *engine_io_main(void *data)
 /* Making
  * ----------------------------------------------------------------------------------- */
 
+int engine_smp_set_model(struct engine *e, const struct cpu_model *model,
+                         struct vmm_error *err)
+{
+    struct cpu_model host;
+    char missing[VMM_ERROR_MAX - 64];
+    int r = 0;
+
+    vcpu_host_model(&e->cpu[0].vcpu, &host);
+    if (cpu_model_missing(model, &host, missing, sizeof missing) != 0) {
+        return vmm_fail(err, -EOPNOTSUPP,
+                        "this host cannot run its CPU model; it lacks: %s", missing);
+    }
+    for (unsigned i = 0; r == 0 && i < e->cpu_count; i++) {
+        r = vcpu_set_model(&e->cpu[i].vcpu, model, err);
+    }
+    if (r == 0) {
+        e->cpu_model = *model;
+    }
+    return r;
+}
+
 int engine_smp_open(struct engine *e, struct vmm_error *err)
 {
+    struct cpu_model host;
     int r = 0;
 
     e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -534,6 +571,10 @@ int engine_smp_open(struct engine *e, struct vmm_error *err)
         if (r == 0) {
             e->cpu_count++;
         }
+    }
+    if (r == 0) {
+        vcpu_host_model(&e->cpu[0].vcpu, &host);
+        r = engine_smp_set_model(e, e->conf.cpu ? e->conf.cpu : &host, err);
     }
     return r < 0 ? r : irqchip_save(&e->vm, e->reset_irqchip, err);
 }

@@ -16,9 +16,10 @@
 #include "vmm/engine_priv.h"
 #include "vmm/state_stream.h"
 
-#define VM_SECTION_VERSION 1
-#define HEAD_MAX           256
-#define FRAME_MAX          (FRAME_HEADER_LEN + STATE_STREAM_BODY_MAX)
+#define VM_SECTION_VERSION        1
+#define CPU_MODEL_SECTION_VERSION 1
+#define HEAD_MAX                  (512 + CPU_MODEL_TEXT_MAX)
+#define FRAME_MAX                 (FRAME_HEADER_LEN + STATE_STREAM_BODY_MAX)
 
 /* What KVM holds, while it is looked at or put together. */
 struct kvm_part_state {
@@ -35,6 +36,8 @@ struct stream {
     uint8_t *buf; /* FRAME_MAX */
     uint64_t seq, bytes;
     uint64_t ram_frames, pages;
+    struct cpu_model cpu_model; /* load: of the file */
+    bool cpu_model_known;
 };
 
 static unsigned cpu_count(const struct engine *e)
@@ -80,6 +83,28 @@ static int vm_xfer(struct engine *e, struct state_io *io)
     }
     if (ram_len != e->conf.ram_len) {
         state_refuse(io, "memory");
+    }
+    return state_end(io);
+}
+
+/* What the guest believes of its processor, as text: names outlive their numbers. */
+static int cpu_model_xfer(struct cpu_model *model, struct state_io *io)
+{
+    char text[CPU_MODEL_TEXT_MAX] = "";
+    struct cpu_model_error why;
+    uint16_t len = (uint16_t)cpu_model_print(model, text, sizeof text);
+
+    state_u16(io, &len);
+    if (len == 0 || len >= sizeof text) {
+        state_refuse(io, "length");
+        return state_end(io);
+    }
+    state_bytes(io, text, len);
+    if (io->mode == STATE_LOAD && io->error == STATE_OK) {
+        text[len] = '\0';
+        if (strlen(text) != len || !cpu_model_parse(text, model, &why)) {
+            state_refuse(io, "model");
+        }
     }
     return state_end(io);
 }
@@ -190,6 +215,11 @@ static int save_head(struct stream *s)
     state_section_begin(&io, "vm", 0, VM_SECTION_VERSION, 1);
     (void)vm_xfer(s->e, &io);
     state_section_end(&io);
+    if (s->e->smp) {
+        state_section_begin(&io, "cpu-model", 0, CPU_MODEL_SECTION_VERSION, 1);
+        (void)cpu_model_xfer(&s->e->cpu_model, &io);
+        state_section_end(&io);
+    }
     return write_frame(s, STATE_FRAME_HEAD, state_save_finish(&io));
 }
 
@@ -203,6 +233,7 @@ static int collect(struct engine *e, struct kvm_part_state *parts, struct vmm_er
     parts->clock.machine_ns = engine_machine_now_ns(e);
     parts->clock.halted = e->halted;
     parts->clock.kvm_ns = e->kvm_clock_known ? e->kvm_clock.clock : 0;
+    parts->clock.wall_ns = e->wall_stopped_ns;
     return r;
 }
 
@@ -420,6 +451,34 @@ static int read_frame(struct stream *s, struct frame *ret_frame)
     return reason == FRAME_OK ? 1 : refuse(s, "damaged frame", frame_reason_str(reason));
 }
 
+/* The rest of the head. Files of the first versions have no model: their guests saw what
+ * their host had. */
+static int load_cpu_model(struct stream *s, struct state_io *io)
+{
+    struct cpu_model host;
+    char missing[VMM_ERROR_MAX / 2];
+
+    if (!state_section_next(io)) {
+        return io->error != STATE_OK ? refuse_section(s, io) : 0;
+    }
+    if (!s->e->smp || strcmp(io->section.name, "cpu-model") != 0 ||
+        io->section.instance != 0) {
+        state_fail(io, STATE_UNKNOWN);
+        return refuse_section(s, io);
+    }
+    if (!state_section_accept(io, CPU_MODEL_SECTION_VERSION) ||
+        cpu_model_xfer(&s->cpu_model, io) < 0 || state_section_next(io) ||
+        io->error != STATE_OK) {
+        return refuse_section(s, io);
+    }
+    s->cpu_model_known = true;
+    vcpu_host_model(&s->e->cpu[0].vcpu, &host);
+    if (cpu_model_missing(&s->cpu_model, &host, missing, sizeof missing) != 0) {
+        return refuse(s, "this host cannot run its CPU model; it lacks", missing);
+    }
+    return 0;
+}
+
 static int load_head(struct stream *s, const struct frame *frame)
 {
     struct state_io io;
@@ -428,7 +487,7 @@ static int load_head(struct stream *s, const struct frame *frame)
     if (!section(&io, "vm", 0, VM_SECTION_VERSION) || vm_xfer(s->e, &io) < 0) {
         return refuse_section(s, &io);
     }
-    return state_section_next(&io) || io.error != STATE_OK ? refuse_section(s, &io) : 0;
+    return load_cpu_model(s, &io);
 }
 
 static int load_state(struct stream *s, const struct frame *frame,
@@ -505,13 +564,19 @@ static int refuse_kvm(struct stream *s, int r)
                     s->name, why.text);
 }
 
-/* Everything was looked at: now KVM. Order: interrupt controllers before the vCPUs' local
- * APICs, the TSC after all else of its vCPU. */
+/* Everything was looked at: now KVM. Order: what the processor is, interrupt controllers
+ * before the vCPUs' local APICs, the TSC after all else of its vCPU. */
 static int apply(struct stream *s, const struct kvm_part_state *parts)
 {
     struct engine *e = s->e;
-    int r = e->smp ? irqchip_load(&e->vm, &parts->irqchip, s->err) : 0;
+    int r = 0;
 
+    if (s->cpu_model_known && !cpu_model_equal(&s->cpu_model, &e->cpu_model)) {
+        r = engine_smp_set_model(e, &s->cpu_model, s->err);
+    }
+    if (r == 0 && e->smp) {
+        r = irqchip_load(&e->vm, &parts->irqchip, s->err);
+    }
     for (unsigned i = 0; r == 0 && i < cpu_count(e); i++) {
         r = vcpu_load(cpu_at(e, i), &parts->cpu[i], s->err);
         if (r == 0 && e->smp) {
@@ -528,6 +593,7 @@ static int apply(struct stream *s, const struct kvm_part_state *parts)
     e->halted = parts->clock.halted;
     e->kvm_clock.clock = parts->clock.kvm_ns;
     e->kvm_clock_known = e->smp;
+    e->wall_stopped_ns = e->smp ? parts->clock.wall_ns : 0;
     machine_lines_again(e->machine);
     return 0;
 }

@@ -86,18 +86,19 @@ static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *re
     disks_submit(e->disks, disk, request);
 }
 
-static void op_net_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len)
+static void op_net_send(void *ctx, unsigned nic, unsigned queue, const uint8_t *frame,
+                        uint32_t len)
 {
     struct engine *e = ctx;
 
-    (void)net_tap_write(e->conf.nic[nic].fd, frame, len);
+    (void)net_tap_write(e->conf.nic[nic].fd[queue], frame, len);
 }
 
 static void op_net_offload(void *ctx, unsigned nic, unsigned offload)
 {
     struct engine *e = ctx;
 
-    (void)net_tap_offload(e->conf.nic[nic].fd, offload);
+    (void)net_tap_offload(e->conf.nic[nic].fd[0], offload);
 }
 
 static void op_reset(void *ctx)
@@ -556,7 +557,7 @@ static bool run_once(struct engine *e)
 void engine_set_carrier(struct engine *e, bool up)
 {
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
-        (void)net_tap_carrier(e->conf.nic[i].fd, up);
+        (void)net_tap_carrier(e->conf.nic[i].fd[0], up);
     }
 }
 
@@ -626,6 +627,13 @@ static uint64_t rtc_base_ns(const struct engine *e)
     uint64_t wall = os_wall_ns(), machine = engine_machine_now_ns(e);
 
     return (wall > machine ? wall - machine : 0) / NSEC_PER_SEC * NSEC_PER_SEC;
+}
+
+void engine_set_rtc(struct engine *e)
+{
+    (void)machine_input(
+        e->machine, MACHINE_DEV_RTC,
+        &(struct dev_input){.type = INPUT_RTC_BASE, .now_ns = rtc_base_ns(e)});
 }
 
 static int open_disk(struct engine *e, unsigned i, struct vmm_error *err)
@@ -713,9 +721,7 @@ void engine_open_disks(struct engine *e)
     if (!prepare_guest(e)) {
         return;
     }
-    (void)machine_input(
-        e->machine, MACHINE_DEV_RTC,
-        &(struct dev_input){.type = INPUT_RTC_BASE, .now_ns = rtc_base_ns(e)});
+    engine_set_rtc(e);
     (void)engine_step(e, RUN_EV_STARTED, 0, RUN_END_NONE, NULL);
 }
 

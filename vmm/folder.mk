@@ -157,7 +157,7 @@ libvmm_core_la_SOURCES += \
 	vmm/msr_table.c vmm/msr_table.h \
 	vmm/state_stream.c vmm/state_stream.h \
 	vmm/cpuid_lockstep.c vmm/cpuid_lockstep.h \
-	vmm/cpuid_standard.c vmm/cpuid_standard.h \
+	vmm/cpuid_model.c vmm/cpuid_model.h vmm/cpuid_standard.c vmm/cpuid_standard.h \
 	vmm/run_state.c vmm/run_state.h
 
 # libvmm_io.la is the shell: KVM, threads, files, tap, sockets.
@@ -210,6 +210,10 @@ UNIT_TESTS += tests/unit/vmm/check_msr_table
 tests_unit_vmm_check_msr_table_SOURCES = tests/unit/vmm/check_msr_table.c
 tests_unit_vmm_check_msr_table_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_msr_table_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_cpuid_model
+tests_unit_vmm_check_cpuid_model_SOURCES = tests/unit/vmm/check_cpuid_model.c
+tests_unit_vmm_check_cpuid_model_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_cpuid_model_LDADD = libvmm_core.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_cpuid_standard
 tests_unit_vmm_check_cpuid_standard_SOURCES = tests/unit/vmm/check_cpuid_standard.c
 tests_unit_vmm_check_cpuid_standard_CPPFLAGS = $(UNIT_CPPFLAGS)
@@ -241,7 +245,7 @@ tests_unit_vmm_check_state_golden_SOURCES = tests/unit/vmm/check_state_golden.c 
 tests_unit_vmm_check_state_golden_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_state_golden_LDADD = libvmm_io.la $(UNIT_LIBS)
 EXTRA_DIST += tests/golden/state/README.md tests/golden/state/lockstep-1.gms \
-	tests/golden/state/standard-1.gms tests/golden/state/standard-mmio-1.gms
+	tests/golden/state/standard-1.gms tests/golden/state/standard-mmio-1.gms tests/golden/state/standard-2.gms
 tests_unit_vmm_check_blk_uring_SOURCES = tests/unit/vmm/check_blk_uring.c
 tests_unit_vmm_check_blk_uring_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_blk_uring_LDADD = libvmm_io.la $(UNIT_LIBS)

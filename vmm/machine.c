@@ -120,6 +120,12 @@ static bool conf_ok(const struct machine_conf *conf)
             return false;
         }
     }
+    for (unsigned i = 0; i < conf->nic_count && i < VM_NICS_MAX; i++) {
+        if (conf->nic[i].queue_pairs > VNET_PAIRS_MAX ||
+            (conf->nic[i].queue_pairs > 1 && !conf->nic[i].offloads)) {
+            return false;
+        }
+    }
     return conf->disk_count <= VM_DISKS_MAX && conf->nic_count <= VM_NICS_MAX &&
            conf->extras <= (lockstep ? 0 : MACHINE_EXTRAS_ALL) &&
            conf->disk_count + conf->nic_count +
@@ -200,6 +206,7 @@ static int dev_power_on(struct machine *m, unsigned dev_index)
         const struct machine_nic_conf *nic = &m->conf.nic[slot - m->conf.disk_count];
 
         struct vnet_conf net = {.offloads = nic->offloads,
+                                .pairs = nic->queue_pairs,
                                 .bytes_per_s = nic->bytes_per_s,
                                 .packets_per_s = nic->packets_per_s};
 
@@ -404,8 +411,8 @@ static void send_output(struct machine *m, unsigned dev_index)
         ops->blk_submit(m->ctx, slot, &fx->request[i]);
     }
     for (uint32_t i = 0; i < fx->frame_count; i++) {
-        ops->net_send(m->ctx, slot - m->conf.disk_count, fx->frame[i].data,
-                      fx->frame[i].len);
+        ops->net_send(m->ctx, slot - m->conf.disk_count, fx->frame[i].queue,
+                      fx->frame[i].data, fx->frame[i].len);
     }
 }
 
@@ -829,6 +836,7 @@ static void transport_reset(struct machine *m, unsigned dev_index)
 
     if (machine_is_vpci(m, dev_index)) {
         vpci_reset(&m->vpci[slot]);
+        vpci_settle(&m->vpci[slot], m->dev[dev_index].state);
     } else if (machine_is_virtio(m, dev_index)) {
         vmmio_reset(&m->vmmio[slot]);
     }

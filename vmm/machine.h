@@ -52,7 +52,8 @@ struct machine_disk_conf {
 
 struct machine_nic_conf {
     uint8_t mac[6];
-    bool offloads; /* standard only: frames come and go with a virtio_net_hdr_v1 */
+    bool offloads;        /* standard only: frames come and go with a virtio_net_hdr_v1 */
+    unsigned queue_pairs; /* 0 and 1: one; more (VNET_PAIRS_MAX) with offloads only */
     uint64_t bytes_per_s, packets_per_s; /* standard, each direction; 0: no limit */
 };
 
@@ -96,7 +97,8 @@ struct machine_ops {
     /* request and its list are the caller's; request->data stays until the completion
      * with its slot and generation. */
     void (*blk_submit)(void *ctx, unsigned disk, const struct blk_request *request);
-    void (*net_send)(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len);
+    void (*net_send)(void *ctx, unsigned nic, unsigned queue, const uint8_t *frame,
+                     uint32_t len);
     void (*reset)(void *ctx);
     void (*shutdown)(void *ctx);
     /* Machine time now, in ns: the live shell reads its clock (and records it); replay

@@ -34,6 +34,7 @@ void machine_pci_power_on(struct machine *m, unsigned dev_index)
 
         vpci_init(&m->vpci[slot], state, BOARD_PCI_VIRTIO_BAR1(slot),
                   BOARD_PCI_VIRTIO_BAR4(slot));
+        vpci_settle(&m->vpci[slot], state);
     }
 }
 

@@ -200,6 +200,11 @@ int machine_xfer(struct machine *m, struct state_io *io)
     if (r < 0) { /* half a state must not run; this has worked before */
         BUG_ON(machine_power_on(m) != 0);
     }
+    for (unsigned slot = 0; slot < machine_virtio_count(m); slot++) {
+        if (machine_is_vpci(m, MACHINE_DEV_VIRTIO0 + slot)) {
+            vpci_settle(&m->vpci[slot], m->dev[MACHINE_DEV_VIRTIO0 + slot].state);
+        }
+    }
     tell_all(m);
     return r;
 }

@@ -22,23 +22,15 @@ static int set_header(int fd)
     return net_tap_offload(fd, 0);
 }
 
-int net_tap_open(const char *name, bool offloads, int *ret_fd, struct vmm_error *err)
+/* One queue of a tap that exists. */
+static int open_queue(const char *name, bool offloads, bool many, int *ret_fd,
+                      struct vmm_error *err)
 {
     struct ifreq ifr = {.ifr_flags =
-                            (short)(IFF_TAP | IFF_NO_PI | (offloads ? IFF_VNET_HDR : 0))};
+                            (short)(IFF_TAP | IFF_NO_PI | (offloads ? IFF_VNET_HDR : 0) |
+                                    (many ? IFF_MULTI_QUEUE : 0))};
     int fd, r;
 
-    if (strlen(name) == 0 || strlen(name) >= sizeof ifr.ifr_name) {
-        return vmm_fail(err, -EINVAL, "tap %s: an interface name has 1 to %zu characters",
-                        name, sizeof ifr.ifr_name - 1);
-    }
-    if (if_nametoindex(name) == 0) {
-        return vmm_fail(
-            err, -ENODEV,
-            "tap %s does not exist in this network namespace; make it with: ip tuntap "
-            "add dev %s mode tap",
-            name, name);
-    }
     memcpy(ifr.ifr_name, name, strlen(name));
     fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
@@ -51,10 +43,10 @@ int net_tap_open(const char *name, bool offloads, int *ret_fd, struct vmm_error 
         if (r == -EBUSY) {
             return vmm_fail(err, r, "tap %s is in use by another process", name);
         }
-        return vmm_fail(
-            err, r,
-            "cannot attach to %s: %s; it must be a tap device without multi_queue", name,
-            strerror(-r));
+        return vmm_fail(err, r, "cannot attach to %s: %s; it must be a tap device %s",
+                        name, strerror(-r),
+                        many ? "with multi_queue (ip tuntap add ... multi_queue)"
+                             : "without multi_queue");
     }
     r = offloads ? set_header(fd) : 0;
     if (r < 0) {
@@ -63,6 +55,33 @@ int net_tap_open(const char *name, bool offloads, int *ret_fd, struct vmm_error 
     }
     *ret_fd = fd;
     return 0;
+}
+
+int net_tap_open(const char *name, bool offloads, unsigned queue_count, int *ret_fd,
+                 struct vmm_error *err)
+{
+    unsigned opened = 0;
+    int r = 0;
+
+    if (strlen(name) == 0 || strlen(name) >= IFNAMSIZ) {
+        return vmm_fail(err, -EINVAL, "tap %s: an interface name has 1 to %d characters",
+                        name, IFNAMSIZ - 1);
+    }
+    if (if_nametoindex(name) == 0) {
+        return vmm_fail(
+            err, -ENODEV,
+            "tap %s does not exist in this network namespace; make it with: ip tuntap "
+            "add dev %s mode tap",
+            name, name);
+    }
+    while (r == 0 && opened < queue_count) {
+        r = open_queue(name, offloads, queue_count > 1, &ret_fd[opened], err);
+        opened += r == 0;
+    }
+    while (r < 0 && opened > 0) {
+        close(ret_fd[--opened]);
+    }
+    return r;
 }
 
 int net_tap_adopt(int fd, bool *offloads, struct vmm_error *err)

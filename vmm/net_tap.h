@@ -14,8 +14,10 @@
 
 #include "vmm/vmm_error.h"
 
-/* The tap must exist: a VMM does not make network devices. */
-int net_tap_open(const char *name, bool offloads, int *ret_fd, struct vmm_error *err);
+/* The tap must exist: a VMM does not make network devices. One fd per queue; more than
+ * one needs a tap that was made with multi_queue. */
+int net_tap_open(const char *name, bool offloads, unsigned queue_count, int *ret_fd,
+                 struct vmm_error *err);
 /* Checks an inherited fd and makes it non-blocking and close-on-exec. *offloads: wanted,
  * and then whether the fd has them; one with vnet headers is refused where they are not
  * wanted. */

@@ -42,6 +42,7 @@ static const struct value ioctl_requests[] = {
     {KVM_IOEVENTFD, WORK},
     /* state, at a reset and when it is saved: with several vCPUs the I/O thread does that
      */
+    {KVM_SET_CPUID2, WORK}, /* of a saved VM, before it runs */
     {KVM_GET_REGS, WORK},
     {KVM_SET_REGS, WORK},
     {KVM_GET_SREGS, WORK},

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bug.h"
+#include "vmm/cpuid_model.h"
 #include "vmm/cpuid_standard.h"
 #include "vmm/msr_table.h"
 
@@ -57,6 +58,16 @@ void vcpu_kick_clear(struct vcpu *v)
     __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 }
 
+static int give_cpuid(struct vcpu *v, const union cpuid_table *table,
+                      struct vmm_error *err)
+{
+    int r = v->ops->vcpu_set_cpuid(v->fd, &table->list);
+
+    return r < 0 ? vmm_fail(err, r, "KVM refused the CPUID table of machine %s: %s",
+                            v->standard ? "standard" : "lockstep", strerror(-r))
+                 : 0;
+}
+
 static int set_cpuid(struct vcpu *v, int sys_fd,
                      const struct cpuid_standard_conf *standard, struct vmm_error *err)
 {
@@ -70,15 +81,11 @@ static int set_cpuid(struct vcpu *v, int sys_fd,
     }
     if (standard) {
         cpuid_standard_make(&table, standard);
+        *v->host = table;
     } else {
         cpuid_lockstep_filter(&table);
     }
-    r = v->ops->vcpu_set_cpuid(v->fd, &table.list);
-    if (r < 0) {
-        return vmm_fail(err, r, "KVM refused the CPUID table of machine %s: %s",
-                        standard ? "standard" : "lockstep", strerror(-r));
-    }
-    return 0;
+    return give_cpuid(v, &table, err);
 }
 
 static void allow(uint8_t *bitmap, uint32_t bit)
@@ -274,7 +281,8 @@ static int make_vcpu(struct vcpu *v, struct vm *vm, unsigned id,
     int r;
 
     v->reset_state = calloc(1, sizeof *v->reset_state);
-    if (!v->reset_state) {
+    v->host = standard ? calloc(1, sizeof *v->host) : NULL;
+    if (!v->reset_state || (standard && !v->host)) {
         return vmm_fail(err, -ENOMEM, "no memory for the vCPU");
     }
     v->fd = v->ops->vm_create_vcpu(vm->vm_fd, id);
@@ -293,6 +301,30 @@ static int make_vcpu(struct vcpu *v, struct vm *vm, unsigned id,
         standard->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
     }
     r = set_cpuid(v, vm->sys_fd, standard, err);
+    return r < 0 ? r : vcpu_save(v, v->reset_state, err);
+}
+
+void vcpu_host_model(const struct vcpu *v, struct cpu_model *ret_model)
+{
+    cpuid_model_get(v->host, v->host_arch_caps, ret_model);
+}
+
+int vcpu_set_model(struct vcpu *v, const struct cpu_model *model, struct vmm_error *err)
+{
+    union cpuid_table table = *v->host;
+    int r;
+
+    cpuid_model_set(&table, model);
+    r = give_cpuid(v, &table, err);
+    if (r == 0 && cpu_model_has(model, "arch_capabilities")) {
+        __u64 caps = cpuid_model_arch_caps(model, v->host_arch_caps);
+
+        r = msr_transfer(v, MSR_ARCH_CAPABILITIES, &caps, false);
+        if (r < 0) {
+            return vmm_fail(err, r, "KVM refused %#llx for IA32_ARCH_CAPABILITIES: %s",
+                            (unsigned long long)caps, strerror(-r));
+        }
+    }
     return r < 0 ? r : vcpu_save(v, v->reset_state, err);
 }
 
@@ -320,6 +352,14 @@ int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx,
     return 0;
 }
 
+/* 0 where KVM has no such MSR. */
+static uint64_t host_arch_caps(struct vcpu *v)
+{
+    __u64 caps = 0;
+
+    return msr_transfer(v, MSR_ARCH_CAPABILITIES, &caps, true) == 0 ? caps : 0;
+}
+
 int vcpu_open_standard(struct vm *vm, unsigned id, unsigned count,
                        const struct vcpu_bus *bus, void *bus_ctx, struct vcpu *ret_vcpu,
                        struct vmm_error *err)
@@ -338,8 +378,31 @@ int vcpu_open_standard(struct vm *vm, unsigned id, unsigned count,
         vcpu_close(&v);
         return r;
     }
+    v.host_arch_caps = host_arch_caps(&v);
     *ret_vcpu = v;
     return 0;
+}
+
+int vcpu_host_probe(const struct kvm_ops *ops, const char *kvm_path,
+                    struct cpu_model *ret_model, struct vmm_error *err)
+{
+    const struct vm_conf conf = {
+        .kvm_path = kvm_path, .standard = true, .ram_len = VM_RAM_MIN};
+    static const struct vcpu_bus no_bus;
+    struct vm vm;
+    struct vcpu v;
+    int r = vm_open(ops, &conf, &vm, err);
+
+    if (r < 0) {
+        return r;
+    }
+    r = vcpu_open_standard(&vm, 0, 1, &no_bus, NULL, &v, err);
+    if (r == 0) {
+        vcpu_host_model(&v, ret_model);
+        vcpu_close(&v);
+    }
+    vm_close(&vm);
+    return r;
 }
 
 void vcpu_close(struct vcpu *v)
@@ -352,6 +415,7 @@ void vcpu_close(struct vcpu *v)
     }
     v->ops->close(v->fd);
     free(v->reset_state);
+    free(v->host);
     *v = (struct vcpu){.fd = -1};
 }
 

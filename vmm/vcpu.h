@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/cpu_model.h"
 #include "base/units.h"
 #include "vmm/kvm_ops.h"
 #include "vmm/msr_table.h"
@@ -86,6 +87,8 @@ struct vcpu {
     void *bus_ctx;
     bool unsettled; /* the last exit's instruction is not finished */
     struct vcpu_state *reset_state;
+    union cpuid_table *host; /* standard: what this host could show this vCPU */
+    uint64_t host_arch_caps; /* MSR 0x10A as KVM gives it */
     struct vmm_error fault;
     struct vcpu_stats stats;
     uint64_t exits_seen; /* stats.exits for other threads: written with relaxed order */
@@ -100,6 +103,15 @@ int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx,
 int vcpu_open_standard(struct vm *vm, unsigned id, unsigned count,
                        const struct vcpu_bus *bus, void *bus_ctx, struct vcpu *ret_vcpu,
                        struct vmm_error *err);
+/* Standard: what this host can give a guest. */
+void vcpu_host_model(const struct vcpu *v, struct cpu_model *ret_model);
+/* The same, of a host without a VM: makes one and throws it away. 0 or -errno with a
+ * text. */
+int vcpu_host_probe(const struct kvm_ops *ops, const char *kvm_path,
+                    struct cpu_model *ret_model, struct vmm_error *err);
+/* Standard, before the vCPU ever ran: the guest sees this model, of which the host lacks
+ * nothing (cpu_model_missing). Its reset state is that of such a processor. */
+int vcpu_set_model(struct vcpu *v, const struct cpu_model *model, struct vmm_error *err);
 void vcpu_close(struct vcpu *v);
 /* Reset state: at the reset vector (standard: vCPUs but 0 wait for INIT). 0 or -errno. */
 int vcpu_reset(struct vcpu *v, struct vmm_error *err);

@@ -10,6 +10,11 @@ tests_fuzz_fuzz_frame_SOURCES = tests/fuzz/fuzz_frame.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_frame_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_frame_LDADD = libbase_core.la libbase_io.la
 
+FUZZ_TARGETS += tests/fuzz/fuzz_cpu_model
+tests_fuzz_fuzz_cpu_model_SOURCES = tests/fuzz/fuzz_cpu_model.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_cpu_model_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_cpu_model_LDADD = libbase_core.la libbase_io.la
+
 FUZZ_TARGETS += tests/fuzz/fuzz_state_io
 tests_fuzz_fuzz_state_io_SOURCES = tests/fuzz/fuzz_state_io.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_state_io_LDFLAGS = $(FUZZ_LINK)

@@ -25,6 +25,7 @@ static const struct machine_conf standard = {
     .disk = {{.sectors = RIG_SECTORS, .bytes_per_s = 1 << 20, .requests_per_s = 100}},
     .nic = {{.mac = {2, 0, 0, 0, 0, 1},
              .offloads = true,
+             .queue_pairs = 2,
              .bytes_per_s = 1 << 20,
              .packets_per_s = 100}},
     .extras = MACHINE_EXTRAS_ALL,
@@ -33,10 +34,13 @@ static const struct machine_conf standard = {
 #define SLOTS        (2 + MACHINE_EXTRA_COUNT)
 #define SLOT_CONSOLE (2 + MACHINE_EXTRA_CONSOLE)
 
-static struct rig_ring rings[SLOTS][VCON_QUEUES];
-static const unsigned queue_count[SLOTS] = {2, 3, 1, VCON_QUEUES, 3};
+#define RINGS_MAX    5 /* of the nic */
+_Static_assert(RINGS_MAX >= 5, "rings for all");
+
+static struct rig_ring rings[SLOTS][RINGS_MAX];
+static const unsigned queue_count[SLOTS] = {2, 5, 1, VCON_QUEUES, 3};
 /* All but VERSION_1 and EVENT_IDX that they offer. */
-static const uint64_t features[SLOTS] = {0x7246, 0x239983, 0, 2, 6};
+static const uint64_t features[SLOTS] = {0x7246, 0x639983, 0, 2, 6};
 
 static void op_start(struct bytes_rd *in)
 {

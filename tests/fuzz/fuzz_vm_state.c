@@ -51,7 +51,7 @@ static void open_machine(unsigned i, const char *disk, const char *rom)
     struct vmm_error err;
 
     snprintf(conf.disk[0].path, sizeof conf.disk[0].path, "%s", disk);
-    conf.nic[0].fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    conf.nic[0].fd[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
     fake_kvm_reset();
     BUG_ON(engine_open(&conf, &machine[i].engine, &err) < 0);
     machine[i].kvm = fake_vm;

@@ -2,12 +2,12 @@
 /*
  * Reads a situation as text and prints what ha_policy_decide wants. One line each, in
  * this order of things: self NODE | now MS | budget N | votes N node NAME [boot=N]
- * [memory=MIB] [lost] [fence=pending|failed|ok|cancelling] [executor=NODE] [attempts=N]
- * [age=MS] view NODE... [noquorum]        joining NODE...  (in view, but no participant)
- *   proof NODE boot=N
- *   vm NAME STATE [wanted=stopped|deleted|suspended] [task=snapshot|revert] [owner=NODE]
- * [boot=N] [memory=MIB] [age=MS] [failures=N] [restarts=N] [avoid=NODE] [priority=N]
- * [apart=VM] [prefers=NODE] [unprotected]
+ * [memory=MIB] [cpu=FEATURES] [lost] [fence=pending|failed|ok|cancelling] [executor=NODE]
+ * [attempts=N] [age=MS] view NODE... [noquorum]        joining NODE...  (in view, but no
+ * participant) proof NODE boot=N vm NAME STATE [wanted=stopped|deleted|suspended]
+ * [task=snapshot|revert] [owner=NODE] [boot=N] [memory=MIB] [age=MS] [failures=N]
+ * [restarts=N] [avoid=NODE] [priority=N] [apart=VM] [prefers=NODE] [cpu=NAME]
+ * [unprotected] cpu NAME FEATURES (a model of the cluster definition)
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +23,8 @@ static struct conf_vm confs[64];
 static struct ha_vm *vm_index[64];
 static struct ha_policy_in in;
 static struct ha_times times;
+static struct ha_cpus cpus;
+static struct conf_cluster cluster;
 static const struct ha_mem mem = {.alloc = malloc, .free = free};
 
 static uint32_t node_id(const char *name)
@@ -65,6 +67,30 @@ static enum ha_fence_state fence_of(const char *word)
                                              : HA_FENCE_OK;
 }
 
+static struct cpu_model model_of(const char *features)
+{
+    struct cpu_model_error why;
+    struct cpu_model model;
+    char text[256];
+
+    snprintf(text, sizeof text, "vendor=X features=%s", features);
+    if (!cpu_model_parse(text, &model, &why)) {
+        fprintf(stderr, "%s: %s\n", features, why.text);
+        exit(2);
+    }
+    return model;
+}
+
+/* cpu NAME FEATURE,FEATURE...: of the cluster definition */
+static void do_cpu(char **word)
+{
+    struct conf_cpu_model *m = &cluster.cpu_model[cluster.cpu_model_count++];
+
+    snprintf(m->name, sizeof m->name, "%s", word[0]);
+    snprintf(m->text, sizeof m->text, "vendor=X features=%s", word[1]);
+    state.cluster.conf = &cluster;
+}
+
 static void do_node(char **word, int count)
 {
     struct ha_node *node = &state.node[state.node_count];
@@ -88,6 +114,10 @@ static void do_node(char **word, int count)
             node->fence_attempts = (uint32_t)strtoul(v, NULL, 10);
         } else if ((v = value_of(word[i], "age")) != NULL) {
             node->changed_ns = ago(v);
+        } else if ((v = value_of(word[i], "cpu")) != NULL) {
+            struct cpu_model model = model_of(v);
+
+            ha_cpus_put(&cpus, node->nodeid, &model);
         } else if (strcmp(word[i], "lost") == 0) {
             node->lost = true;
         }
@@ -115,6 +145,8 @@ static bool do_vm_limits(struct ha_vm *vm, char *word)
 
     if ((v = value_of(word, "memory")) != NULL) {
         vm->conf->memory_bytes = strtoull(v, NULL, 10) << 20;
+    } else if ((v = value_of(word, "cpu")) != NULL) {
+        snprintf(vm->conf->cpu, sizeof vm->conf->cpu, "%s", v);
     } else if ((v = value_of(word, "priority")) != NULL) {
         vm->conf->priority = (unsigned)atoi(v);
     } else if ((v = value_of(word, "apart")) != NULL) {
@@ -247,6 +279,8 @@ static void read_line(char *line)
         do_joining(word + 1, count - 1);
     } else if (strcmp(word[0], "proof") == 0) {
         do_proof(word + 1);
+    } else if (strcmp(word[0], "cpu") == 0) {
+        do_cpu(word + 1);
     } else if (strcmp(word[0], "vm") == 0) {
         do_vm(word + 1, count - 1);
     } else {
@@ -300,6 +334,7 @@ int main(void)
     ha_state_init(&state, &mem);
     state.cluster.generation.b[0] = 1;
     in = (struct ha_policy_in){.state = &state,
+                               .cpus = &cpus,
                                .view = &view,
                                .participant = participant,
                                .self = 1,

@@ -144,7 +144,7 @@ knows_every_verb() {
         gemel $verb nosuch --yes --reason test --timeout 3s || rc=$?
         [ "$rc" = 3 ] || { echo "$verb of what is not there: exit $rc, not 3"; failed=1; }
     done
-    for verb in "vm revert" "vm clone" "vm snapshot-delete"; do
+    for verb in "vm revert" "vm clone" "vm snapshot-delete" "vm balloon"; do
         rc=0
         # shellcheck disable=SC2086
         gemel $verb nosuch other --yes --timeout 3s || rc=$?
@@ -169,6 +169,49 @@ check_rc 4 "nor with another one" typed "web2" gemel vm delete web1
 check "it is still there" gemel vm show web1
 check "delete with the name" typed "web1" gemel vm delete web1
 check_rc 3 "now it is gone" gemel vm show web1
+
+# CPU models: what this node has is a baseline of one node; a VM with more than that is not placed.
+gemel cluster cpu-baseline >baseline.txt
+check "the node's CPU model is known" shows "# n1 loses" cat baseline.txt
+{
+    cat cluster.yaml
+    grep -v '^#' baseline.txt
+    echo '    - name: rich'
+    grep -m 1 '      model:' baseline.txt | sed 's/features=/features=amx_tile,keylocker,/'
+} >models.yaml
+check "the baseline can be named in the cluster definition" gemel cluster apply -f models.yaml
+cpu_vm() { # NAME MODEL MAC
+    vm "$1" 32MiB "$3" "machine: standard
+cpu: $2"
+    gemel vm apply -f "$1.yaml" && gemel vm start "$1" --timeout 3s
+    gemel vm list | grep -F "$1"
+}
+says() {
+    local wanted=$1
+    shift
+    "$@" >said 2>&1
+    grep -F -- "$wanted" said || { cat said; return 1; }
+}
+check "a model that no node has: what is missing is said" \
+    says "no node can take it: CPU model rich: n1 lacks keylocker, amx_tile" cpu_vm web3 rich 52:54:00:00:00:03
+check "a model that the cluster does not define" says "CPU model nosuch is not in the cluster definition" \
+    cpu_vm web4 nosuch 52:54:00:00:00:04
+gemel vm stop web3 --timeout 5s
+check "--node says it too" says "n1: cannot be CPU model rich: lacks keylocker, amx_tile" gemel vm start web3 --node n1
+# And a nic with two queue pairs: one tap on its bridge, two open files, both the VMM's.
+ip link add br0 type bridge && ip link set br0 up
+vm web5 32MiB 52:54:00:00:00:05 "machine: standard
+cpu: baseline"
+sed -i 's/{mac: "52:54:00:00:00:05"}/{mac: "52:54:00:00:00:05", bridge: br0, queues: 2}/; s#/etc/passwd#'"$builddir/tests/kvm/beat.rom"'#' web5.yaml
+check "the baseline, and a nic with two queues" gemel vm apply -f web5.yaml
+check "start where the node has the model" gemel vm start web5 --timeout 20s
+check "both queues of its tap are open" shows "numqueues 2 " ip -d link show master br0
+check "the balloon is asked for" gemel vm balloon web5 8MiB
+check "and shown" wait_for 5 shows "balloon_target_mib: 8" gemel vm show web5
+check_rc 4 "not for all its memory" gemel vm balloon web5 32MiB
+check_rc 4 "nor of a VM that does not run" gemel vm balloon web3 8MiB
+check_rc 2 "nor without a unit" gemel vm balloon web5 8
+check "killed" gemel vm kill web5 --timeout 20s
 
 kill -STOP "$gemeld"
 check_rc 7 "an agent that hangs: exit 7, not for ever" timeout 20 gemel status

@@ -45,6 +45,7 @@ done </modules
 say "up after $(cut -d ' ' -f 1 /proc/uptime) s; Linux $(uname -r), $(nproc) CPUs," \
     "clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)," \
     "disks$(cd /sys/block && for d in vd*; do printf ' %s' "$d"; done), nics$(cd /sys/class/net && for d in eth*; do printf ' %s' "$d"; done)"
+say "flags $(sed -n 's/^flags[^:]*: //p' /proc/cpuinfo | head -n 1)"
 for device in /sys/bus/virtio/devices/*; do
     [ ! -e "$device" ] || say "$(basename "$device"): device $(cat "$device/device") on $(basename "$(dirname "$(readlink -f "$device")")")"
 done
@@ -128,7 +129,7 @@ if [ -n "$count" ]; then
     while [ $i -lt "$count" ]; do
         i=$((i + 1))
         { echo $i >>/mnt/count && sync; } || bad "number $i cannot be written"
-        say "count $i, up $(cut -d ' ' -f 1 /proc/uptime)"
+        say "count $i, up $(cut -d ' ' -f 1 /proc/uptime), time $(date +%s)"
         sleep 1
     done
     umount /mnt || bad "umount after counting"
@@ -146,12 +147,27 @@ if [ -n "$peer" ]; then
     for bit in 0 1 7 8 11 12 15 17 21; do
         [ "$(cut -c $((bit + 1)) /sys/class/net/eth0/device/features)" = 1 ] || wanted=
     done
+    pairs=$(cd /sys/class/net/eth0/queues && echo rx-* | wc -w)
+    say "queues of eth0: $pairs"
     ping -c 2 -W 5 "$peer" >/dev/null || bad "no answer to ping from $peer"
     mkfifo /tmp/open # an input without an end: who sees the end of one side's data ends
     nc -w 20 "$peer" 9001 <>/tmp/open >/tmp/down || bad "nothing could be fetched from $peer"
     say "down $(sum </tmp/down)"
     nc -w 20 "$peer" 9000 </mnt/proof || bad "nothing could be sent to $peer"
     used="$used net${wanted:+ offloads}"
+    # Each pair has interrupts of its own, and each CPU sends by its own pair (XPS).
+    if [ "$pairs" -gt 1 ]; then
+        for cpu in 0 1; do
+            taskset $((cpu + 1)) ping -c 4 -W 5 "$peer" >/dev/null || bad "no answer to ping from CPU $cpu"
+        done
+        grep -E 'virtio[0-9]+-(in|out)put[.]' /proc/interrupts | tr -s ' ' | while read -r irq; do say "interrupt $irq"; done
+        busy=$(grep -E 'virtio[0-9]+-input[.]' /proc/interrupts | awk '$2 + $3 > 0' | wc -l)
+        sent=0
+        for q in /sys/class/net/eth0/queues/tx-*; do
+            [ "$(tr -d '0,\n' <"$q/xps_cpus")" = "" ] || sent=$((sent + 1))
+        done
+        [ "$busy" != "$pairs" ] || [ "$sent" != "$pairs" ] || used="$used pairs=$pairs"
+    fi
 fi
 [ ! -e /dev/hwrng ] || [ "$(head -c 16 /dev/hwrng 2>/dev/null | wc -c)" != 16 ] || used="$used rng"
 if [ -n "$agent" ]; then

@@ -11,7 +11,7 @@ images_release=${images_kernel#/boot/vmlinuz-}
 images_missing() {
     local program missing=
     for program in qemu-system-x86_64:qemu-system-x86 cpio:cpio modprobe:kmod \
-        busybox:busybox-static setpriv:util-linux mke2fs:e2fsprogs grub-mkimage:grub-common python3:python3 lz4:lz4; do
+        busybox:busybox-static ip:iproute2 setpriv:util-linux mke2fs:e2fsprogs grub-mkimage:grub-common python3:python3 lz4:lz4; do
         PATH=$PATH:/sbin:/usr/sbin command -v "${program%:*}" >/dev/null || missing="$missing ${program#*:}"
     done
     [ -e /usr/lib/grub/i386-pc/boot.img ] || missing="$missing grub-pc-bin"
@@ -64,6 +64,20 @@ images_guest() {
     cp "$images_here/guest_init.sh" "$root/init" && chmod +x "$root/init" && images_pack "$root" "$2" && rm -rf "$root"
 }
 
+# Debian's full kernel has drivers that the cloud kernel has not. It is 400 MB when installed, so CI does without; a root with the
+# unpacked package will do: FULL_KERNEL_ROOT=DIR. images_full DIR: into DIR/full, if it is there.
+images_full() {
+    local dir=$1 root=${FULL_KERNEL_ROOT:-} kernel driver core
+    kernel=$(find "$root/boot" -maxdepth 1 -name 'vmlinuz-*-amd64' ! -name '*-cloud-*' ! -name '*-rt-*' | sort -V | tail -n 1)
+    driver=$(find "$root/lib/modules/${kernel##*/vmlinuz-}/kernel" -name i6300esb.ko 2>/dev/null)
+    core=$(find "$root/lib/modules/${kernel##*/vmlinuz-}/kernel" -name watchdog.ko 2>/dev/null)
+    [ -n "$kernel" ] && [ -n "$driver" ] || return 0
+    mkdir -p "$dir/full" && cp "$kernel" "$dir/full/vmlinuz" && images_busybox "$dir.full" || return 1
+    # shellcheck disable=SC2086 # watchdog.ko may be built in
+    cp $core "$driver" "$dir.full/" && cp "$images_here/watchdog_init.sh" "$dir.full/init" && chmod +x "$dir.full/init" &&
+        images_pack "$dir.full" "$dir/full/initrd" && rm -rf "$dir.full"
+}
+
 # The kernel as an ELF file. Debian's is LZ4 in its bzImage, followed by its length: Documentation/arch/x86/boot.rst,
 # payload_offset. Its symbols are not loaded and cost room here. images_vmlinux FILE
 images_vmlinux() {
@@ -102,6 +116,7 @@ images_for_guests() {
     local dir=$1 build=$2
     mkdir -p "$dir" && cp "$images_firmware" "$dir/" && cp "$images_kernel" "$dir/vmlinuz" && images_vmlinux "$dir/vmlinux" &&
         images_guest "$dir.guest" "$dir/initrd" && images_disk "$dir.disk" "$dir/initrd" "$dir/disk.img" || return 1
+    images_full "$dir" || return 1
     cp "$build"/tests/guest/*.rom "$build"/tests/kvm/*.rom "$dir/" 2>/dev/null
     truncate -s 256M "$3" && /sbin/mke2fs -q -F -t ext4 -O ^has_journal -d "$dir" "$3" && rm -rf "$dir"
 }
@@ -127,6 +142,7 @@ images_outer() {
         [ ! -x "$build/$p" ] || images_program "$root" "$build/$p" "/usr/bin/$(basename "$p")" || return 1
     done
     images_nbd "$root" || return 1
+    images_program "$root" "$(PATH=$PATH:/sbin:/usr/sbin command -v ip)" /usr/bin/ip-full || return 1
     cp "$images_here/init.sh" "$root/init" && chmod +x "$root/init"
     cp "$images_here/cases.sh" "$root/cases.sh"
 }

@@ -240,6 +240,7 @@ static void boot(uint32_t id, uint8_t boot_number)
 {
     struct ha_agent_self self = {.nodeid = id, .memory_bytes = 1ull << 30};
     struct sim_node *n = &sim[id];
+    struct cpu_model_error why;
 
     if (n->up) {
         ha_agent_free(&n->agent);
@@ -251,6 +252,10 @@ static void boot(uint32_t id, uint8_t boot_number)
     self.incarnation.boot_id.b[0] = (uint8_t)id;
     self.incarnation.boot_id.b[1] = boot_number;
     self.incarnation.join = 1;
+    self.cpu_known = id != 2; /* one that cannot tell */
+    ck_assert(cpu_model_parse(id == 3 ? "vendor=X features=fpu,avx,avx2"
+                                      : "vendor=X features=fpu,avx",
+                              &self.cpu, &why));
     ha_agent_init(&n->agent, &self, &mem, &ops, n);
     n->up = true;
 }
@@ -412,6 +417,37 @@ START_TEST(three_agents_agree)
     run_web1();
     ck_assert_uint_eq(sim[1].agent.state.version, sim[3].agent.state.version);
     expect_equal_states();
+}
+END_TEST
+
+/* The nodes say what processor they have in each view, so every coordinator knows. */
+START_TEST(a_cpu_model_chooses_the_node)
+{
+    char yaml[1024];
+
+    snprintf(yaml, sizeof yaml, "%s", cluster_yaml);
+    snprintf(strstr(yaml, "storage:"), 512,
+             "  cpu_models: [{name: rich, model: \"vendor=X features=fpu,avx2\"}]\n"
+             "storage:\n  type: local-lab\n  settle: 0ms\n");
+    op_at(1, "cluster apply", "", yaml);
+    ck_assert_msg(sim[1].result.exit_code == 0, "%s", sim[1].result.text);
+    op_at(2, "vm apply", "",
+          "name: web1\nmemory: 32MiB\nmachine: standard\ncpu: rich\n"
+          "boot: {firmware: /x.rom}\n");
+    op_at(1, "vm start", "web1", "");
+    ck_assert_uint_eq(vm_at(1)->owner, 3);
+    /* Without that node, and with another coordinator: nobody. */
+    op_at(2, "vm apply", "",
+          "name: web2\nmemory: 32MiB\nmachine: standard\ncpu: rich\n"
+          "boot: {firmware: /x.rom}\n");
+    form(8, 2, all);
+    settle();
+    op_at(2, "vm start", "web2", "");
+    ck_assert_int_eq(ha_state_vm_by_name(&sim[2].agent.state, "web2")->state,
+                     HA_VM_STOPPED);
+    ck_assert_ptr_nonnull(
+        strstr(ha_state_vm_by_name(&sim[2].agent.state, "web2")->reason,
+               "CPU model rich: n1 lacks avx2; n2 has not told its CPU model"));
 }
 END_TEST
 
@@ -1070,6 +1106,7 @@ static Suite *suite(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, three_agents_agree);
+    tcase_add_test(tc, a_cpu_model_chooses_the_node);
     tcase_add_test(tc, suspended_stays_so_until_it_is_resumed);
     tcase_add_test(tc, a_suspend_that_fails_thaws);
     tcase_add_test(tc, nothing_starts_before_a_proof);

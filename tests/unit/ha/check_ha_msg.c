@@ -54,6 +54,10 @@ static struct ha_msg sample(enum ha_msg_type type)
         m.op_result.exit_code = 4;
         snprintf(m.op_result.text, sizeof m.op_result.text, "%s", "no");
         break;
+    case HA_MSG_NODE_CPU:
+        m.cpu.text = "vendor=X features=fpu";
+        m.cpu.len = 21;
+        break;
     default:
         m.number = 42;
         break;
@@ -126,8 +130,8 @@ static Suite *suite(void)
     Suite *s = suite_create("ha_msg");
     TCase *tc = tcase_create("codec");
 
-    tcase_add_loop_test(tc, round_trip, HA_MSG_SUMMARY, HA_MSG_RENEW_ECHO + 1);
-    tcase_add_loop_test(tc, damage_is_refused, HA_MSG_SUMMARY, HA_MSG_RENEW_ECHO + 1);
+    tcase_add_loop_test(tc, round_trip, HA_MSG_SUMMARY, HA_MSG_NODE_CPU + 1);
+    tcase_add_loop_test(tc, damage_is_refused, HA_MSG_SUMMARY, HA_MSG_NODE_CPU + 1);
     tcase_add_test(tc, too_large_is_not_sent);
     suite_add_tcase(s, tc);
     return s;

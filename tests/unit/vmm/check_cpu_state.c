@@ -282,12 +282,14 @@ static int clock_there_and_back(struct vm_clock_state *state)
 
 START_TEST(clocks)
 {
-    struct vm_clock_state c = {.machine_ns = INT64_MAX, .kvm_ns = 77, .halted = true};
+    struct vm_clock_state c = {
+        .machine_ns = INT64_MAX, .kvm_ns = 77, .halted = true, .wall_ns = 99};
 
     ck_assert_int_eq(clock_there_and_back(&c), 0);
     ck_assert_uint_eq(c.machine_ns, INT64_MAX);
     ck_assert_uint_eq(c.kvm_ns, 77);
     ck_assert(c.halted);
+    ck_assert_uint_eq(c.wall_ns, 99);
     c.machine_ns = UINT64_C(1) << 63;
     ck_assert_int_eq(clock_there_and_back(&c), -EBADMSG);
     c = (struct vm_clock_state){.kvm_ns = UINT64_MAX};

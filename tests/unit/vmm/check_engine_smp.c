@@ -61,6 +61,29 @@ START_TEST(freeze_stops_all)
 }
 END_TEST
 
+/* The guest's own clock goes on while it stands still, by as much as the host's did. */
+START_TEST(clock_goes_on)
+{
+    const uint64_t ms = NSEC_PER_SEC / 1000;
+    uint64_t before;
+    unsigned runs;
+
+    atomic_store(&fake_guest.computes, true);
+    er_go(2, ENGINE_RIG_RAM);
+    er_start(1);
+    ck_assert(er_runs_grow(1));
+    er_freeze();
+    before = fake_vm.clock.clock;
+    runs = atomic_load(&fake_guest.runs);
+    er_sleep_ms(300);
+    ck_assert_int_eq(engine_thaw(er.e, 2, "test"), RUN_DONE);
+    ck_assert(er_runs_grow(runs));
+    er_freeze();
+    ck_assert_uint_ge(fake_vm.clock.clock - before, 299 * ms);
+    ck_assert_uint_lt(fake_vm.clock.clock - before, 20000 * ms);
+}
+END_TEST
+
 START_TEST(lease_freezes_all)
 {
     uint64_t begin = loop_now_ns(), took_ms;
@@ -218,6 +241,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, er_teardown);
     tcase_add_test(t, nothing_runs_before_start);
     tcase_add_test(t, freeze_stops_all);
+    tcase_add_test(t, clock_goes_on);
     tcase_add_test(t, lease_freezes_all);
     tcase_add_test(t, renewed_leases_keep_it_running);
     tcase_add_test(t, many_freezes);

@@ -147,6 +147,57 @@ START_TEST(goes_on)
 }
 END_TEST
 
+static void host_has(const char *name, bool yes)
+{
+    enum cpu_word word;
+    unsigned bit;
+
+    ck_assert(cpu_model_feature(name, &word, &bit));
+    fake_host.model.word[word] &= ~(UINT32_C(1) << bit);
+    fake_host.model.word[word] |= (uint32_t)yes << bit;
+}
+
+static struct cpu_model guest_sees(unsigned cpu)
+{
+    struct cpu_model m;
+
+    cpuid_model_get(&fake_vm.vcpu[cpu].cpuid, 0, &m);
+    return m;
+}
+
+/* A guest goes on with the processor it knows, on a host that has more; a host that has
+ * less is told what it lacks, before anything of the VM is set. */
+START_TEST(cpu_model_of_the_state)
+{
+    size_t len;
+    uint8_t *bytes = saved_vm(2, &len);
+    struct cpu_model before = guest_sees(1), now;
+
+    ck_assert(cpu_model_has(&before, "avx2"));
+    er_close();
+    host_has("avx512f", true);
+    er_open(2, ENGINE_RIG_RAM);
+    now = guest_sees(1);
+    ck_assert(cpu_model_has(&now, "avx512f"));
+    ck_assert_msg(load(bytes, len) == 0, "%s", er.err.text);
+    for (unsigned i = 0; i < 2; i++) {
+        now = guest_sees(i);
+        ck_assert(cpu_model_equal(&before, &now));
+    }
+    er_close();
+    host_has("avx2", false);
+    host_has("xsaves", false);
+    er_open(2, ENGINE_RIG_RAM);
+    memset(fake_vm.vcpu[0].order, 0, sizeof fake_vm.vcpu[0].order);
+    ck_assert_int_lt(load(bytes, len), 0);
+    ck_assert_msg(strstr(er.err.text, "this host cannot run its CPU model; it lacks: "
+                                      "avx2, xsaves; the VM was not started"),
+                  "%s", er.err.text);
+    ck_assert_str_eq(fake_vm.vcpu[0].order, "");
+    free(bytes);
+}
+END_TEST
+
 START_TEST(save_only_when_frozen)
 {
     int fd;
@@ -545,6 +596,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, equal_bytes, 0, n);
     tcase_add_test(t, ram_is_what_was_saved);
     tcase_add_loop_test(t, goes_on, 0, n);
+    tcase_add_test(t, cpu_model_of_the_state);
     tcase_add_test(t, save_only_when_frozen);
     tcase_add_loop_test(t, thaw_waits_for_the_save, 0, n);
     tcase_add_test(t, one_save_at_a_time);

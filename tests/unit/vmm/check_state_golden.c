@@ -34,10 +34,15 @@ static const struct golden {
     enum machine_transport transport;
     unsigned cpus;
     uint32_t digest;
+    const char *cpu_model; /* since version 2 */
 } golden[] = {
-    {"lockstep-1.gms", MACHINE_LOCKSTEP, MACHINE_TRANSPORT_MMIO, 1, 0x97f99103},
-    {"standard-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0xcb2a87b2},
-    {"standard-mmio-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_MMIO, 1, 0xf9e92da1},
+    {"lockstep-1.gms", MACHINE_LOCKSTEP, MACHINE_TRANSPORT_MMIO, 1, 0xc718b75e, NULL},
+    {"standard-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0x2425c263, NULL},
+    {"standard-mmio-1.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_MMIO, 1, 0x391ea677,
+     NULL},
+    {"standard-2.gms", MACHINE_STANDARD, MACHINE_TRANSPORT_PCI, 2, 0xa859c1f5,
+     "vendor=GenuineIntel family=6 model=85 stepping=4 level=13 xlevel=2147483681 "
+     "phys=46 linear=48 features=fpu,tsc,apic,x2apic,hypervisor,xsave,avx,lm,kvmclock2"},
 };
 
 /* Writing
@@ -123,7 +128,9 @@ static size_t write_state(const struct golden *g, uint8_t *body)
     bool standard = g->machine == MACHINE_STANDARD;
     struct vm_clock_state clock = {.machine_ns = MACHINE_NS,
                                    .kvm_ns = standard ? MACHINE_NS + 1 : 0,
-                                   .halted = !standard};
+                                   .halted = !standard,
+                                   .wall_ns =
+                                       standard ? UINT64_C(1700000000000000000) : 0};
     struct state_io io;
 
     state_save_init(&io, body, sizeof buf - FRAME_HEADER_LEN);
@@ -146,7 +153,7 @@ static size_t write_state(const struct golden *g, uint8_t *body)
     return state_save_finish(&io);
 }
 
-/* What vm_xfer of engine_state.c writes. */
+/* What vm_xfer and cpu_model_xfer of engine_state.c write. */
 static size_t write_head(const struct golden *g, uint8_t *body)
 {
     uint8_t machine = (uint8_t)g->machine, transport = (uint8_t)g->transport;
@@ -154,13 +161,21 @@ static size_t write_head(const struct golden *g, uint8_t *body)
     uint64_t ram_len = RAM_LEN;
     struct state_io io;
 
-    state_save_init(&io, body, 256);
+    state_save_init(&io, body, 1024);
     state_section_begin(&io, "vm", 0, 1, 1);
     state_u8(&io, &machine);
     state_u8(&io, &transport);
     state_u32(&io, &cpus);
     state_u64(&io, &ram_len);
     state_section_end(&io);
+    if (g->cpu_model) {
+        uint16_t len = (uint16_t)strlen(g->cpu_model);
+
+        state_section_begin(&io, "cpu-model", 0, 1, 1);
+        state_u16(&io, &len);
+        state_bytes(&io, (char *)(uintptr_t)g->cpu_model, len);
+        state_section_end(&io);
+    }
     return state_save_finish(&io);
 }
 
@@ -257,7 +272,7 @@ static void open_engine(const struct golden *g)
                                .nic[0].mac = {2, 0, 0, 0, 0, 7}};
 
     memcpy(conf.disk[0].path, disk_path, sizeof disk_path);
-    conf.nic[0].fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    conf.nic[0].fd[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
     ck_assert_msg(engine_open(&conf, &engine, &err) == 0, "%s", err.text);
 }
 

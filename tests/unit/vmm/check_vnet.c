@@ -3,6 +3,7 @@
  * link, event indexes. */
 #include "tests/unit/vmm/machine_rig.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/unit/unit.h"
@@ -564,6 +565,160 @@ START_TEST(offloads_save_load_save)
 }
 END_TEST
 
+/* Several queue pairs ------------------------------------------------------------- */
+
+#define F_MQ  (1u << 22)
+#define PAIRS 3
+#define CTRL  (2 * PAIRS)
+
+static struct rig_ring mring[CTRL + 1];
+
+static void mstart(uint64_t features)
+{
+    rig_virtio_start(&rig, 0, VIRTIO_F_VERSION_1 | F_STATUS | features, mring, CTRL + 1,
+                     0x1000);
+}
+
+static void setup_pairs(void)
+{
+    const struct machine_conf conf = {
+        .type = MACHINE_STANDARD,
+        .ram_len = RIG_RAM_LEN,
+        .nic_count = 1,
+        .nic = {{.mac = {2, 0, 0, 0, 0, 1}, .offloads = true, .queue_pairs = PAIRS}},
+    };
+
+    rig_init(&rig, &conf);
+    mstart(F_ALL | F_MQ);
+}
+
+/* VQ_PAIRS_SET: the answer. */
+static uint8_t set_pairs(unsigned ring_index, uint16_t pairs)
+{
+    const uint8_t bytes[4] = {4, 0, (uint8_t)pairs, (uint8_t)(pairs >> 8)};
+    struct rig_ring *r = &mring[ring_index];
+    uint32_t id, len;
+    uint8_t ack = 0xFF;
+
+    ck_assert(gmem_write(&rig.gm, (struct gpa){0x3000}, bytes, sizeof bytes));
+    ck_assert(gmem_write(&rig.gm, (struct gpa){0x3100}, &ack, 1));
+    rig_desc(&rig, r, 0, 0x3000, sizeof bytes, 1, 1);
+    rig_desc(&rig, r, 1, 0x3100, 1, 2, 0);
+    rig_offer(&rig, r, 0);
+    rig_notify(&rig, r);
+    return rig_used(&rig, r, &id, &len) ? rig.ram[0x3100] : 0xEE;
+}
+
+static void mbuffer(unsigned pair, uint16_t head)
+{
+    struct rig_ring *r = &mring[2 * pair];
+
+    rig_desc(&rig, r, head, BUFFERS + (pair * 8 + head) * 0x200u, 0x200, 2, 0);
+    rig_offer(&rig, r, head);
+    rig_notify(&rig, r);
+}
+
+/* By queue `queue` of the tap. */
+static void mreceive(unsigned queue)
+{
+    static uint8_t bytes[NET_HEADER_LEN + 60];
+
+    (void)machine_input(
+        rig.m, machine_nic_dev(rig.m, 0),
+        &(struct dev_input){
+            .type = INPUT_NET_RX, .data = bytes, .len = sizeof bytes, .value = queue});
+}
+
+static bool arrived(unsigned pair)
+{
+    uint32_t id, len;
+
+    return rig_used(&rig, &mring[2 * pair], &id, &len);
+}
+
+static bool sends(unsigned pair)
+{
+    struct rig_ring *r = &mring[2 * pair + 1];
+    unsigned before = rig.frame_count;
+    static const uint8_t bytes[12 + 60];
+
+    ck_assert(gmem_write(&rig.gm, (struct gpa){0x3200}, bytes, sizeof bytes));
+    rig_desc(&rig, r, 0, 0x3200, sizeof bytes, 0, 0);
+    rig_offer(&rig, r, 0);
+    rig_notify(&rig, r);
+    return rig.frame_count == before + 1 && rig.frame_queue == pair;
+}
+
+START_TEST(pairs_as_the_driver_says)
+{
+    ck_assert_uint_eq(rig_mmio_in(&rig, MACHINE_MMIO_BASE + 0x108, 2), PAIRS);
+    for (unsigned p = 0; p < PAIRS; p++) {
+        for (uint16_t i = 0; i < 8; i++) {
+            mbuffer(p, i);
+        }
+    }
+    mreceive(2); /* one pair at first, whatever queue of the tap it came by */
+    ck_assert(arrived(0) && !arrived(2));
+    ck_assert(sends(0));
+    ck_assert(!sends(1));
+    ck_assert_uint_eq(set_pairs(CTRL, 0), 1);
+    ck_assert_uint_eq(set_pairs(CTRL, PAIRS + 1), 1);
+    ck_assert_uint_eq(set_pairs(CTRL, 0x100 + PAIRS), 1);
+    ck_assert_uint_eq(set_pairs(CTRL, PAIRS), 0);
+    for (unsigned q = 0; q < PAIRS; q++) {
+        mreceive(q);
+        ck_assert(arrived(q));
+        ck_assert(q == 1 || sends(q));
+    }
+    ck_assert_uint_eq(set_pairs(CTRL, 2), 0);
+    mreceive(2);
+    ck_assert(arrived(0) && !arrived(2));
+    mreceive(3);
+    ck_assert(arrived(1));
+    /* A driver without MQ: the third queue is for control, and there is one pair. */
+    mstart(F_ALL);
+    ck_assert_uint_eq(set_pairs(2, 1), 1);
+    mbuffer(0, 0);
+    mreceive(1);
+    ck_assert(arrived(0));
+    ck_assert(!sends(1));
+}
+END_TEST
+
+/* A pair without buffers holds nobody up; what waits is kept through a load. */
+START_TEST(pairs_wait_for_themselves)
+{
+    uint8_t *first, *second;
+    struct state_io io;
+    size_t len;
+
+    ck_assert_uint_eq(set_pairs(CTRL, PAIRS), 0);
+    mbuffer(1, 0);
+    mreceive(0);
+    mreceive(2);
+    mreceive(1);
+    ck_assert(arrived(1) && !arrived(0) && !arrived(2));
+    len = rig_save(&rig, &first);
+    rig_renew(&rig);
+    ck_assert_int_eq(rig_load(&rig, first, len, &io), 0);
+    ck_assert_uint_eq(rig_save(&rig, &second), len);
+    ck_assert_mem_eq(first, second, len);
+    mbuffer(2, 0);
+    ck_assert(arrived(2) && !arrived(0));
+    mbuffer(0, 0);
+    ck_assert(arrived(0));
+    for (unsigned i = 0; i < 2000; i++) { /* bounded */
+        mreceive(1);
+    }
+    ck_assert_uint_gt(machine_dropped(rig.m), 900);
+    rig_vreg_out(&rig, 0, VMMIO_STATUS, 0); /* and one pair again after a reset */
+    mstart(F_ALL | F_MQ);
+    ck_assert(!sends(1));
+    free(first);
+    free(second);
+}
+END_TEST
+
 /* Limits -------------------------------------------------------------------------- */
 
 #define MSEC UINT64_C(1000000)
@@ -640,6 +795,11 @@ static Suite *vnet_suite(void)
     tcase_add_test(tc, sent_headers_are_checked);
     tcase_add_test(tc, announcing);
     tcase_add_test(tc, offloads_save_load_save);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("pairs");
+    tcase_add_checked_fixture(tc, setup_pairs, teardown);
+    tcase_add_test(tc, pairs_as_the_driver_says);
+    tcase_add_test(tc, pairs_wait_for_themselves);
     suite_add_tcase(suite, tc);
     return suite;
 }

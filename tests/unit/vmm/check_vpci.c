@@ -3,6 +3,7 @@
  * interrupts by message and by pin, doorbells, the configuration window. */
 #include "tests/unit/vmm/machine_rig.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/unit/unit.h"
@@ -325,12 +326,13 @@ START_TEST(by_pin)
     ck_assert(!rig.gsi[GSI]);
     ck_assert_uint_eq(in(VPCI_ISR, 1), 0);
     ck_assert_uint_eq(rig_pci_in(&rig, DEV, PCI_REG_STATUS, 2), PCI_STATUS_CAPS);
-    rig_pci_out(&rig, DEV, PCI_REG_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_OFF);
+    rig_pci_out(&rig, DEV, PCI_REG_COMMAND, 2,
+                PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_OFF);
     flush_request(true);
     ck_assert(!rig.gsi[GSI]);
     ck_assert_uint_eq(rig_pci_in(&rig, DEV, PCI_REG_STATUS, 2),
                       PCI_STATUS_CAPS | PCI_STATUS_INTX); /* seen by who polls */
-    rig_pci_out(&rig, DEV, PCI_REG_COMMAND, 2, PCI_COMMAND_MEMORY);
+    rig_pci_out(&rig, DEV, PCI_REG_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
     ck_assert(rig.gsi[GSI]);
     out(VPCI_STATUS, 1, 0);
     ck_assert(!rig.gsi[GSI]);
@@ -380,16 +382,116 @@ START_TEST(masked_and_unmasked)
     out(VPCI_QUEUE_VECTOR, 2, 0); /* vectors may be shared */
     flush_request(false);
     ck_assert_uint_eq(rig.msi_data, 0x40);
-    rig_pci_out(&rig, DEV, PCI_REG_COMMAND, 2, PCI_COMMAND_MEMORY);
-    flush_request(false);
-    ck_assert_uint_eq(rig.msi_count, 2); /* no bus master, no message */
-    rig_pci_out(&rig, DEV, PCI_REG_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-    ck_assert_uint_eq(rig.msi_count, 3);
     vector_on(0, true);
     flush_request(false);
     out(VPCI_STATUS, 1, 0); /* what a reset device wanted to say is gone */
     vector_on(0, false);
-    ck_assert_uint_eq(rig.msi_count, 3);
+    ck_assert_uint_eq(rig.msi_count, 2);
+}
+END_TEST
+
+static void master(bool on)
+{
+    rig_pci_out(&rig, DEV, PCI_REG_COMMAND, 2,
+                PCI_COMMAND_MEMORY | (on ? PCI_COMMAND_MASTER : 0));
+}
+
+/* Sector 3 to 0x5000. */
+static void read_request(void)
+{
+    uint64_t header[2] = {0, 3};
+
+    gmem_write(&rig.gm, (struct gpa){0x3000}, header, sizeof header);
+    rig_desc(&rig, &ring[0], 0, 0x3000, 16, 1, 1);
+    rig_desc(&rig, &ring[0], 1, 0x5000, 512, 1 | 2, 2);
+    rig_desc(&rig, &ring[0], 2, 0x4000, 1, 2, 0);
+    rig_offer(&rig, &ring[0], 0);
+    rig_notify(&rig, &ring[0]);
+}
+
+/* Who is no bus master any more writes nothing, whatever was under way, sends no message,
+ * and needs a reset. */
+START_TEST(no_master_no_dma)
+{
+    uint32_t id, len;
+    uint8_t *state;
+    struct state_io io;
+    size_t state_len;
+
+    start(true);
+    read_request();
+    ck_assert_uint_eq(rig.pending_count, 1);
+    memset(rig.ram + 0x4000, 0xAA, 0x2000);
+    master(false);
+    rig_blk_done(&rig, 0, 0);
+    read_request();
+    ck_assert_uint_eq(rig.pending_count, 0);
+    for (unsigned i = 0; i < 0x2000; i++) {
+        ck_assert_uint_eq(rig.ram[0x4000 + i], 0xAA);
+    }
+    ck_assert(!rig_used(&rig, &ring[0], &id, &len));
+    ck_assert_uint_eq(rig.msi_count, 0);
+    ck_assert_uint_ne(in(VPCI_STATUS, 1) & VIRTIO_STATUS_NEEDS_RESET, 0);
+    state_len = rig_save(&rig, &state);
+    ck_assert_int_eq(rig_load(&rig, state, state_len, &io), 0);
+    free(state);
+    master(true);
+    ck_assert_uint_eq(rig.msi_count, 1); /* what it had to say */
+    rig_notify(&rig, &ring[0]);
+    ck_assert_uint_eq(rig.pending_count, 0);
+    start(true);
+    read_request();
+    rig_blk_done(&rig, 0, 0);
+    ck_assert(rig_used(&rig, &ring[0], &id, &len));
+    ck_assert_uint_eq(rig.ram[0x5000], 3);
+}
+END_TEST
+
+/* A driver that starts a device before it makes it a master: its doorbell is heard then.
+ * Also after a load in between. */
+START_TEST(master_after_the_start)
+{
+    uint8_t *state;
+    struct state_io io;
+    size_t state_len;
+
+    start(true);
+    out(VPCI_STATUS, 1, 0);
+    master(false);
+    start(true);
+    out(VPCI_STATUS, 1, 0);
+    master(false);
+    for (unsigned s = 0; s < 2; s++) { /* as start(), but for the master */
+        ck_assert_uint_eq(in(VPCI_STATUS, 1), 0);
+        out(VPCI_STATUS, 1, 3);
+        out(VPCI_DRIVER_FEATURE_SELECT, 4, 1);
+        out(VPCI_DRIVER_FEATURE, 4, 1);
+        out(VPCI_STATUS, 1, 0x0B);
+        out(VPCI_QUEUE_SELECT, 2, 0);
+        out(VPCI_QUEUE_SIZE, 2, ring[0].size);
+        out(VPCI_QUEUE_DESC, 4, ring[0].desc);
+        out(VPCI_QUEUE_DRIVER, 4, ring[0].avail);
+        out(VPCI_QUEUE_DEVICE, 4, ring[0].used);
+        memset(rig.ram + ring[0].avail, 0, 4);
+        ring[0].avail_idx = 0;
+        out(VPCI_QUEUE_ENABLE, 2, 1);
+        out(VPCI_STATUS, 1, 0x0F);
+        read_request();
+        ck_assert_uint_eq(rig.pending_count, 0);
+        if (s == 1) {
+            state_len = rig_save(&rig, &state);
+            ck_assert_int_eq(rig_load(&rig, state, state_len, &io), 0);
+            free(state);
+            rig_notify(&rig, &ring[0]);
+            ck_assert_uint_eq(rig.pending_count, 0);
+        }
+        master(true);
+        ck_assert_uint_eq(rig.pending_count, 1);
+        ck_assert_uint_eq(in(VPCI_STATUS, 1), 0x0F);
+        rig_blk_done(&rig, 0, 0);
+        out(VPCI_STATUS, 1, 0);
+        master(false);
+    }
 }
 END_TEST
 
@@ -588,6 +690,8 @@ static Suite *vpci_suite(void)
     tcase_add_test(tc, by_pin);
     tcase_add_test(tc, by_message);
     tcase_add_test(tc, masked_and_unmasked);
+    tcase_add_test(tc, no_master_no_dma);
+    tcase_add_test(tc, master_after_the_start);
     tcase_add_test(tc, net_has_its_own);
     tcase_add_test(tc, doorbells_that_mean_nothing);
     tcase_add_test(tc, window_reaches_registers);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/vmm/fake_kvm.h"
 
+#include "base/bug.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -12,10 +14,17 @@
 #define DATA_OFFSET 4096
 
 struct fake_guest fake_guest;
+struct fake_host fake_host;
 struct fake_vm fake_vm;
 
 void fake_kvm_reset(void)
 {
+    struct cpu_model_error why;
+
+    BUG_ON(!cpu_model_parse("vendor=GenuineIntel family=6 model=85 stepping=7 level=13 "
+                            "xlevel=2147483681 phys=46 linear=48 features=fpu,tsc,apic,"
+                            "x2apic,hypervisor,xsave,avx,avx2,xsaves,lm,kvmclock2",
+                            &fake_host.model, &why));
     memset(&fake_guest, 0, sizeof fake_guest);
     memset(&fake_vm, 0, sizeof fake_vm);
     fake_vm.refuse_part = fake_vm.no_part = -1;
@@ -52,10 +61,42 @@ static int f_run_size(int fd)
     return RUN_LEN;
 }
 
-static int f_cpuid(int fd, struct kvm_cpuid2 *cpuid)
+/* A host as fake_host.model says. */
+static int f_cpuid(int sys, struct kvm_cpuid2 *cpuid)
 {
-    (void)fd;
-    cpuid->nent = 0;
+    static const struct {
+        uint32_t function, index;
+    } leaf[] = {{0, 0},          {1, 0},          {6, 0},          {7, 0},
+                {7, 1},          {7, 2},          {0xB, 0},        {0xD, 0},
+                {0xD, 1},        {0xD, 2},        {0x40000000, 0}, {0x40000001, 0},
+                {0x80000000, 0}, {0x80000001, 0}, {0x80000007, 0}, {0x80000008, 0},
+                {0x80000021, 0}};
+    union cpuid_table all = {.list.nent = ARRAY_SIZE(leaf)};
+    struct cpu_model *m = &fake_host.model;
+
+    (void)sys;
+    for (unsigned i = 0; i < ARRAY_SIZE(leaf); i++) {
+        struct kvm_cpuid_entry2 *e = &all.list.entries[i];
+
+        memset(e, 0, sizeof *e);
+        e->function = leaf[i].function;
+        e->index = leaf[i].index;
+        e->eax = e->ebx = e->ecx = e->edx = UINT32_MAX;
+        if (e->function == 0) {
+            e->eax = m->level;
+            memcpy(&e->ebx, m->vendor, 4);
+            memcpy(&e->edx, m->vendor + 4, 4);
+            memcpy(&e->ecx, m->vendor + 8, 4);
+        } else if (e->function == 0x80000000) {
+            e->eax = m->xlevel;
+        }
+    }
+    cpuid_model_set(&all, m); /* cut down from everything */
+    if (cpuid->nent < all.list.nent) {
+        return -E2BIG;
+    }
+    cpuid->nent = all.list.nent;
+    memcpy(cpuid->entries, all.list.entries, all.list.nent * sizeof all.list.entries[0]);
     return 0;
 }
 
@@ -284,7 +325,13 @@ static int f_interrupt(int fd, uint8_t vector)
 
 static int f_set_cpuid(int fd, const struct kvm_cpuid2 *cpuid)
 {
-    (void)fd, (void)cpuid;
+    struct fake_vcpu *v = vcpu_of(fd);
+
+    if (cpuid->nent > CPUID_ENTRIES_MAX) {
+        return -E2BIG;
+    }
+    v->cpuid.list.nent = cpuid->nent;
+    memcpy(v->cpuid.list.entries, cpuid->entries, cpuid->nent * sizeof cpuid->entries[0]);
     return 0;
 }
 

@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/cpu_model.h"
+#include "vmm/cpuid_model.h"
 #include "vmm/irqchip.h"
 #include "vmm/vcpu.h"
 
@@ -27,12 +29,19 @@ struct fake_guest {
 };
 extern struct fake_guest fake_guest;
 
+/* What KVM says it supports. */
+struct fake_host {
+    struct cpu_model model;
+};
+extern struct fake_host fake_host;
+
 struct fake_vcpu {
     int fd;
     struct kvm_run *run;
     struct vcpu_state state; /* but for msrs */
     struct kvm_msr_entry msr[FAKE_MSRS_MAX];
     unsigned msr_count;
+    union cpuid_table cpuid; /* what the guest sees */
     /* Order in which things were set since fake_kvm_mark: 'A' + part, 'T' the TSC, 'D'
      * its deadline. */
     char order[256];

@@ -82,13 +82,15 @@ static void op_submit(void *ctx, unsigned disk, const struct blk_request *reques
     }
 }
 
-static void op_send(void *ctx, unsigned nic, const uint8_t *frame, uint32_t len)
+static void op_send(void *ctx, unsigned nic, unsigned queue, const uint8_t *frame,
+                    uint32_t len)
 {
     struct rig *rig = ctx;
 
     CHECK(len <= NET_HEADER_LEN + NET_FRAME_MAX);
     memcpy(rig->frame, frame, len);
     rig->frame_len = len;
+    rig->frame_queue = queue;
     rig->frame_count++;
     rig_log(rig, 'N', &nic, sizeof nic);
     rig_log(rig, 'n', frame, len);
@@ -501,6 +503,8 @@ static void pci_start(struct rig *rig, unsigned slot, uint64_t features,
     uint64_t at = rig_pci_bar(rig, dev, rig_pci_in(rig, dev, cap + 4, 1)) +
                   rig_pci_in(rig, dev, cap + 8, 4);
 
+    rig_pci_out(rig, dev, PCI_REG_COMMAND, 2,
+                rig_pci_in(rig, dev, PCI_REG_COMMAND, 2) | PCI_COMMAND_MASTER);
     rig_mmio_out(rig, at + VPCI_STATUS, 1, 0);
     rig_mmio_out(rig, at + VPCI_STATUS, 1, VIRTIO_STATUS_ACKNOWLEDGE);
     rig_mmio_out(rig, at + VPCI_STATUS, 1,

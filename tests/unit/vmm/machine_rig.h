@@ -37,6 +37,7 @@ struct rig {
     unsigned pending_count, submitted_count, frame_count;
     uint8_t frame[NET_HEADER_LEN + NET_FRAME_MAX]; /* the last one */
     uint32_t frame_len;
+    unsigned frame_queue;
     unsigned resets, shutdowns;
     /* Machine standard */
     bool gsi[BOARD_GSI_COUNT];

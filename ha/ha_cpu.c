@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_cpu.h"
+
+#include <string.h>
+
+const struct cpu_model *ha_cpus_get(const struct ha_cpus *cpus, uint32_t nodeid)
+{
+    for (unsigned i = 0; i < cpus->count; i++) {
+        if (cpus->node[i].nodeid == nodeid) {
+            return &cpus->node[i].model;
+        }
+    }
+    return NULL;
+}
+
+void ha_cpus_drop(struct ha_cpus *cpus, uint32_t nodeid)
+{
+    for (unsigned i = 0; i < cpus->count; i++) {
+        if (cpus->node[i].nodeid == nodeid) {
+            cpus->node[i] = cpus->node[--cpus->count];
+            return;
+        }
+    }
+}
+
+void ha_cpus_put(struct ha_cpus *cpus, uint32_t nodeid, const struct cpu_model *model)
+{
+    ha_cpus_drop(cpus, nodeid);
+    if (cpus->count < NODES_MAX) {
+        cpus->node[cpus->count].nodeid = nodeid;
+        cpus->node[cpus->count++].model = *model;
+    }
+}

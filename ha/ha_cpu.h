@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which processors the nodes have, as each of them said in its last message: no part of
+ * the replicated state, because a node that is here says it again in each view. Pure.
+ */
+#pragma once
+
+#include "base/cpu_model.h"
+#include "base/limits.h"
+
+struct ha_cpus {
+    unsigned count;
+    struct {
+        uint32_t nodeid;
+        struct cpu_model model;
+    } node[NODES_MAX];
+};
+
+/* Replaces what was known of the node. One too many is dropped. */
+void ha_cpus_put(struct ha_cpus *cpus, uint32_t nodeid, const struct cpu_model *model);
+void ha_cpus_drop(struct ha_cpus *cpus, uint32_t nodeid);
+/* NULL: it has not said. */
+const struct cpu_model *ha_cpus_get(const struct ha_cpus *cpus, uint32_t nodeid);
