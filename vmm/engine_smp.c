@@ -106,7 +106,8 @@ static struct engine_doorbell *doorbell_of(struct engine *e, unsigned dev_index,
                                            unsigned queue)
 {
     struct engine_doorbell *d;
-    struct epoll_event event = {.events = EPOLLIN};
+    /* Each ring is an edge: the count need not be read. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 
     for (unsigned i = 0; i < e->doorbell_count; i++) {
         d = &e->doorbell[i];
@@ -362,11 +363,8 @@ static bool smp_reset(struct engine *e)
 static void doorbell_rang(struct engine *e, const struct engine_doorbell *d)
 {
     struct dev_input in = {.type = INPUT_NOTIFY, .value = d->queue};
-    uint64_t count;
 
-    if (read(d->fd, &count, sizeof count) == sizeof count) {
-        (void)machine_input(e->machine, d->dev_index, &in);
-    }
+    (void)machine_input(e->machine, d->dev_index, &in);
 }
 
 static void arm_timer(struct engine *e, uint64_t until_ns)
@@ -429,13 +427,18 @@ static void io_work(struct engine *e, const struct epoll_event *events, int n)
     unlock_machine(e);
 }
 
-/* Failed requests are tried again. The network may have forgotten this guest, or not know
+/* Failed requests are tried again, queues are looked at. The network may have forgotten this guest, or not know
  * it yet: it was frozen, or comes from somewhere else. A guest that has not booted yet
  * does not hear of it. */
 static void go_again(struct engine *e)
 {
     lock_machine(e);
     engine_retry_held(e);
+    /* A doorbell that rang when the guest was stopped, here or where it comes from, was
+     * not heard. */
+    for (unsigned i = 0; i < e->doorbell_count; i++) {
+        doorbell_rang(e, &e->doorbell[i]);
+    }
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         if (e->conf.nic[i].offloads) {
             (void)net_tap_offload(e->conf.nic[i].fd, machine_net_offload(e->machine, i));
