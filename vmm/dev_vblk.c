@@ -146,6 +146,7 @@ static void emit(struct vblk *blk, unsigned index, struct effects *fx)
         .sector = slot->flushing ? 0 : slot->sector,
         .len = slot->flushing ? 0 : slot->len,
         .data = has_bytes ? slot_data(blk, index) : NULL,
+        .room = slot->op == REQUEST_READ ? slot_data(blk, index) : NULL,
     };
 }
 

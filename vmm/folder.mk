@@ -280,6 +280,12 @@ EXTRA_DIST += tests/kvm/beat.S tests/kvm/run
 tests/kvm/beat.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && $(CC) -m32 -c -o tests/kvm/beat.o $(srcdir)/tests/kvm/beat.S && \
 	objcopy -O binary -j .text tests/kvm/beat.o $@
+check_DATA += tests/bench/exits.rom
+CLEANFILES += tests/bench/exits.rom tests/bench/exits.o
+EXTRA_DIST += tests/bench/exits.S
+tests/bench/exits.rom: tests/bench/exits.S
+	$(AM_V_GEN)$(MKDIR_P) tests/bench && $(CC) -m32 -c -o tests/bench/exits.o $(srcdir)/tests/bench/exits.S && \
+	objcopy -O binary -j .text tests/bench/exits.o $@
 tests/kvm/fault.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && \
 	$(CC) -m32 -DFAULT_AT_ONCE -c -o tests/kvm/fault.o $(srcdir)/tests/kvm/beat.S && \

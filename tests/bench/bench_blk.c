@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The block path, driven by a host-side virtqueue (tests/bench/blk_driver):
- * bench_blk FILE [--ms N] [--rounds N] [--peer SOCKET PID]. FILE has its blocks' numbers
- * in it after bench_blk --make FILE MIB. The sides take turns, N ms each, on every load.
- * One line of JSON per slice; tests/bench/vmm makes medians of them.
+ * bench_blk FILE [--ms N] [--rounds N] [--case NAME] [--peer SOCKET PID]. FILE has its
+ * blocks' numbers in it after bench_blk --make FILE MIB. The sides take turns, N ms each,
+ * on every load. One line of JSON per slice; tests/bench/vmm makes medians of them.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -61,6 +61,7 @@ int main(int argc, char **argv)
 {
     struct blkd side[2];
     unsigned ms = 500, rounds = 3, sides = 1;
+    const char *only = NULL;
     struct stat st;
 
     if (argc == 4 && strcmp(argv[1], "--make") == 0) {
@@ -75,6 +76,8 @@ int main(int argc, char **argv)
             ms = (unsigned)strtoul(argv[i + 1], NULL, 10);
         } else if (strcmp(argv[i], "--rounds") == 0) {
             rounds = (unsigned)strtoul(argv[i + 1], NULL, 10);
+        } else if (strcmp(argv[i], "--case") == 0) {
+            only = argv[i + 1];
         } else if (strcmp(argv[i], "--peer") == 0 && i + 2 < argc) {
             blk_vhost_open(argv[i + 1], (pid_t)strtol(argv[i + 2], NULL, 10),
                            &side[sides++]);
@@ -86,7 +89,8 @@ int main(int argc, char **argv)
     blk_engine_open(argv[1], &side[0]);
     for (unsigned round = 0; round < rounds; round++) {
         for (size_t i = 0; i < ARRAY_SIZE(loads); i++) {
-            for (unsigned s = 0; s < sides; s++) {
+            for (unsigned s = 0; s < sides && (!only || !strcmp(only, loads[i].name));
+                 s++) {
                 measure(&side[s], &loads[i], ms, (uint64_t)st.st_size / BLKD_BLOCK);
             }
         }
