@@ -485,7 +485,7 @@ int engine_nic_fd(const struct engine *e, unsigned nic)
 
 int engine_disk_fd(const struct engine *e)
 {
-    return blk_event_fd(e->blk);
+    return e->smp ? -1 : blk_event_fd(e->blk);
 }
 
 void engine_disk_event(struct engine *e)

@@ -280,12 +280,14 @@ EXTRA_DIST += tests/kvm/beat.S tests/kvm/run
 tests/kvm/beat.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && $(CC) -m32 -c -o tests/kvm/beat.o $(srcdir)/tests/kvm/beat.S && \
 	objcopy -O binary -j .text tests/kvm/beat.o $@
-check_DATA += tests/bench/exits.rom
-CLEANFILES += tests/bench/exits.rom tests/bench/exits.o
-EXTRA_DIST += tests/bench/exits.S
-tests/bench/exits.rom: tests/bench/exits.S
-	$(AM_V_GEN)$(MKDIR_P) tests/bench && $(CC) -m32 -c -o tests/bench/exits.o $(srcdir)/tests/bench/exits.S && \
-	objcopy -O binary -j .text tests/bench/exits.o $@
+check_DATA += tests/bench/exits.rom tests/bench/fill.rom
+CLEANFILES += tests/bench/exits.rom tests/bench/exits.o tests/bench/fill.rom tests/bench/fill.o
+EXTRA_DIST += tests/bench/bench_rom.S
+BENCH_ROM = $(AM_V_GEN)$(MKDIR_P) tests/bench && $(CC) -m32 -c -o $(@:.rom=.o) $(srcdir)/tests/bench/bench_rom.S
+tests/bench/exits.rom: tests/bench/bench_rom.S
+	$(BENCH_ROM) && objcopy -O binary -j .text $(@:.rom=.o) $@
+tests/bench/fill.rom: tests/bench/bench_rom.S
+	$(BENCH_ROM) -DFILL && objcopy -O binary -j .text $(@:.rom=.o) $@
 tests/kvm/fault.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && \
 	$(CC) -m32 -DFAULT_AT_ONCE -c -o tests/kvm/fault.o $(srcdir)/tests/kvm/beat.S && \

@@ -39,8 +39,9 @@ class Ours:
     def save(self, path):
         self.talk("freeze", "save", path)
 
-    def resume(self, rom, path, memory, text):
-        p, begin = self.start(rom, memory=memory, tag="r", run=False, text=text)
+    def resume(self, rom, path, memory):
+        """As start; it goes on from the file that save made."""
+        p, begin = self.start(rom, memory=memory, tag="r", run=False)
         self.talk("restore", path, "start", "5")
         return p, begin
 
@@ -69,9 +70,8 @@ class Qemu:
 
     def qmp(self, *commands):
         """Sends commands, each (name, arguments); the last one's answer."""
-        wait_for("QMP socket", lambda: os.path.exists(self.socket))
         with socket.socket(socket.AF_UNIX) as s:
-            s.connect(self.socket)
+            wait_for("QMP socket", lambda: s.connect_ex(self.socket) == 0)
             s.settimeout(60)
             f = s.makefile("rw")
             f.readline()
@@ -93,8 +93,8 @@ class Qemu:
         os.fsync(fd)
         os.close(fd)
 
-    def resume(self, rom, path, memory, text):
-        p, begin = self.start(rom, "-incoming", "exec:cat " + path, memory=memory, tag="i", text=text)
+    def resume(self, rom, path, memory):
+        p, begin = self.start(rom, "-incoming", "exec:cat " + path, memory=memory, tag="i")
         self.qmp(("cont", {}))
         return p, begin
 

@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A 64 KiB ROM for tests/bench/vmm: exits to the VMM as fast as they go, for ever. One after the other 16 rounds of 2,048 reads of
- * the 16550's line status (port 0x3FD), with a 'p' on the debug port (0x402) after each round, then as many 32-bit reads at
- * 0xFEB00000 (virtio-mmio slot 0, or a place where nobody answers) with an 'm'. First byte: 'E'.
+ * 64 KiB ROMs for tests/bench/vmm; both speak on the debug port (0x402), first byte 'E'.
+ *
+ * exits.rom: exits to the VMM as fast as they go, for ever. One after the other 16 rounds of 2,048 reads of the 16550's line status
+ * (port 0x3FD), with a 'p' after each round, then as many 32-bit reads at 0xFEB00000 (virtio-mmio slot 0, or a place where nobody
+ * answers) with an 'm'.
+ *
+ * fill.rom (-DFILL): writes its own address into each page from 16 to 976 MiB, says 'F', then reads them again for ever: a '.'
+ * after each 64 pages, an 'X' for a page that has something else in it.
  */
+#define FIRST (16 << 20)
+#define END   (976 << 20)
     .code16
     .section .text
     .globl start
@@ -21,6 +28,30 @@ start:
 flat:
     mov $16, %ax
     mov %ax, %ds
+#ifdef FILL
+    mov $0x402, %edx
+    mov $FIRST, %edi
+5:  mov %edi, (%edi)
+    add $4096, %edi
+    cmp $END, %edi
+    jne 5b
+    mov $'F', %al
+    out %al, %dx
+6:  mov $FIRST, %edi
+7:  mov $64, %ecx
+8:  cmp %edi, (%edi)
+    je 9f
+    mov $'X', %al
+    out %al, %dx
+9:  add $4096, %edi
+    dec %ecx
+    jnz 8b
+    mov $'.', %al
+    out %al, %dx
+    cmp $END, %edi
+    jne 7b
+    jmp 6b
+#else
 again:
     mov $16, %ebx
 1:  mov $128, %ecx
@@ -51,6 +82,7 @@ again:
     dec %ebx
     jnz 3b
     jmp again
+#endif
 
     .balign 8
 gdt:
