@@ -95,6 +95,7 @@ class Qemu:
 
     def resume(self, rom, path, memory):
         p, begin = self.start(rom, "-incoming", "exec:cat " + path, memory=memory, tag="i")
+        wait_for("incoming state", lambda: self.qmp(("query-status", {}))["status"] != "inmigrate", 60, 0.005)
         self.qmp(("cont", {}))
         return p, begin
 
