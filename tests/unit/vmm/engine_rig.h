@@ -11,6 +11,7 @@
 #define ENGINE_RIG_RAM (UINT64_C(1) << 20)
 
 struct engine_rig {
+    enum machine_transport transport; /* of what is opened next */
     struct engine *e;
     struct vmm_error err;
     char rom_path[48], disk_path[48];
