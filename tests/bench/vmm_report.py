@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 
 children = []
@@ -25,7 +26,7 @@ def report(case, metric, unit, ours, peer=None, peer_values=(), **more):
 
 
 def say(text):
-    print("# " + text, flush=True)
+    print("# " + text, file=sys.stderr, flush=True)
 
 
 def wait_for(what, condition, seconds=10.0, pause=0.001):
