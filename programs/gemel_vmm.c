@@ -316,7 +316,7 @@ static int watch(struct program *p, struct vmm_error *err)
     int r;
 
     r = loop_fd_add(p->loop, engine_event_fd(p->engine), POLLIN, on_engine_event, p);
-    if (r >= 0) {
+    if (r >= 0 && engine_disk_fd(p->engine) >= 0) {
         r = loop_fd_add(p->loop, engine_disk_fd(p->engine), POLLIN, on_disk_event, p);
     }
     for (unsigned i = 0; i < p->opts.engine.nic_count; i++) {

@@ -398,6 +398,11 @@ static uint32_t get_buffer(struct job *job, const struct disk *d)
         job->buffer = (uint8_t *)(uintptr_t)rq->data;
         return 0;
     }
+    if (rq->op == REQUEST_READ && rq->room &&
+        (!d->direct || (uintptr_t)rq->room % SECTOR_LEN == 0)) {
+        job->buffer = rq->room;
+        return 0;
+    }
     if (posix_memalign(&p, DIRECT_ALIGN, rq->len) != 0) {
         return ENOMEM;
     }

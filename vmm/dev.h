@@ -69,6 +69,8 @@ struct blk_request {
     uint64_t sector; /* of 512 bytes */
     uint32_t len;
     const uint8_t *data; /* writes */
+    uint8_t *room; /* reads: len bytes that the back end may use for what it reads, or
+                      NULL; the slot's until the completion */
 };
 
 #define EFFECT_BYTES_MAX    256

@@ -127,6 +127,13 @@ static bool must_wait(const struct vblk *blk, const struct vblk_slot *slot)
     return false;
 }
 
+static uint8_t *slot_data(struct vblk *blk, unsigned index)
+{
+    uintptr_t mask = GMEM_PAGE_SIZE - 1, gap = -(uintptr_t)blk->data & mask;
+
+    return blk->data + gap + (size_t)index * BLK_REQUEST_MAX;
+}
+
 static void emit(struct vblk *blk, unsigned index, struct effects *fx)
 {
     const struct vblk_slot *slot = &blk->slot[index];
@@ -138,7 +145,8 @@ static void emit(struct vblk *blk, unsigned index, struct effects *fx)
         .generation = slot->generation,
         .sector = slot->flushing ? 0 : slot->sector,
         .len = slot->flushing ? 0 : slot->len,
-        .data = has_bytes ? blk->data[index] : NULL,
+        .data = has_bytes ? slot_data(blk, index) : NULL,
+        .room = slot->op == REQUEST_READ ? slot_data(blk, index) : NULL,
     };
 }
 
@@ -325,7 +333,7 @@ static void accept(struct vblk *blk, struct gmem *gm, const struct parsed *req,
     }
     if (ok && op == REQUEST_WRITE) {
         ok = slot->has_data = virtq_copy_from(gm, slot->seg, slot->seg_count, slot->skip,
-                                              blk->data[index], slot->len);
+                                              slot_data(blk, index), slot->len);
     }
     if (!ok) {
         answer_now(blk, gm, req, BLK_S_IOERR, 0, fx);
@@ -480,7 +488,7 @@ static bool ensure_data(struct vblk *blk, const struct gmem *gm, unsigned index)
 
     if (slot->op == REQUEST_WRITE && !slot->flushing && !slot->has_data) {
         slot->has_data = virtq_copy_from(gm, slot->seg, slot->seg_count, slot->skip,
-                                         blk->data[index], slot->len);
+                                         slot_data(blk, index), slot->len);
         return slot->has_data;
     }
     return true;

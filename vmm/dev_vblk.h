@@ -78,8 +78,10 @@ struct vblk {
     struct rate bytes, requests;
     uint32_t pushed; /* queues with new used buffers; 0 between calls */
     struct vblk_slot slot[VBLK_SLOTS];
-    /* Only what is in use is ever touched */
-    uint8_t data[VBLK_SLOTS][BLK_REQUEST_MAX];
+    /* Bytes of writes, one BLK_REQUEST_MAX for each slot from the first page boundary on,
+     * so that a back end past the page cache needs no copy of its own. Only what is in
+     * use is ever touched. */
+    uint8_t data[VBLK_SLOTS * BLK_REQUEST_MAX + GMEM_PAGE_SIZE];
 };
 
 extern const struct dev_class dev_vblk_class;

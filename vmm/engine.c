@@ -502,7 +502,7 @@ int engine_nic_fd(const struct engine *e, unsigned nic, unsigned queue)
 
 int engine_disk_fd(const struct engine *e)
 {
-    return disks_event_fd(e->disks);
+    return e->smp ? -1 : disks_event_fd(e->disks);
 }
 
 void engine_disk_event(struct engine *e)

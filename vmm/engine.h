@@ -173,6 +173,7 @@ bool engine_balloon_read(struct engine *e, struct machine_balloon *ret_balloon);
 void engine_net_rx(struct engine *e, unsigned nic, unsigned queue, const uint8_t *frame,
                    uint32_t len);
 int engine_nic_fd(const struct engine *e, unsigned nic, unsigned queue);
-/* Disk completions that came from another thread: poll it, and call engine_disk_event. */
+/* Disk completions that came from another thread: poll it, and call engine_disk_event.
+ * -1: the engine waits for them itself (standard). */
 int engine_disk_fd(const struct engine *e);
 void engine_disk_event(struct engine *e);

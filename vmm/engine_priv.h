@@ -18,6 +18,7 @@
 
 #define ENGINE_NOTICES_MAX   32
 #define ENGINE_DOORBELLS_MAX 256
+#define ENGINE_MSIS_MAX      16
 /* As many as the disks can have under way (vmm/dev_vblk). */
 #define ENGINE_HELD_MAX (VM_DISKS_MAX * 32)
 /* The kernel had no memory for a disk request. */
@@ -29,6 +30,11 @@ struct engine_cpu {
     struct vcpu vcpu;
     pthread_t thread;
     bool thread_up;
+};
+
+struct engine_msi {
+    uint64_t address;
+    uint32_t data;
 };
 
 struct engine_doorbell {
@@ -125,6 +131,10 @@ struct engine {
     int epoll_fd, io_timer_fd;
     uint64_t io_until_ns;    /* machine time at which the I/O thread wakes by itself */
     uint64_t timer_armed_ns; /* of io_timer_fd */
+    /* Messages of one turn of the I/O thread, sent at its end. */
+    struct engine_msi msi[ENGINE_MSIS_MAX];
+    unsigned msi_count;
+    bool msi_defer;
     struct irqchip_state *reset_irqchip;
     struct kvm_clock_data kvm_clock;
     bool kvm_clock_known;

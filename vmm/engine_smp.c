@@ -94,20 +94,48 @@ void engine_op_gsi(void *ctx, unsigned gsi, bool level)
     (void)e->vm.ops->vm_irq_line(e->vm.vm_fd, gsi, level);
 }
 
+static void send_msi(struct engine *e, const struct engine_msi *msi)
+{
+    /* 0: a masked local APIC swallowed it; errors: an address that is no APIC's. Both are
+     * the guest's own doing. */
+    (void)e->vm.ops->vm_signal_msi(e->vm.vm_fd, msi->address, msi->data);
+}
+
+/* A vCPU that wakes up at the first of many completions takes the processor that the
+ * others, and the requests that follow them, wait for: the I/O thread tells it once, when
+ * its work is done. */
 void engine_op_msi(void *ctx, uint64_t address, uint32_t data)
 {
     struct engine *e = ctx;
+    const struct engine_msi msi = {.address = address, .data = data};
 
-    /* 0: a masked local APIC swallowed it; errors: an address that is no APIC's. Both are
-     * the guest's own doing. */
-    (void)e->vm.ops->vm_signal_msi(e->vm.vm_fd, address, data);
+    for (unsigned i = 0; i < e->msi_count; i++) {
+        if (e->msi[i].address == address && e->msi[i].data == data) {
+            return;
+        }
+    }
+    if (e->msi_defer && e->msi_count < ENGINE_MSIS_MAX) {
+        e->msi[e->msi_count++] = msi;
+    } else {
+        send_msi(e, &msi);
+    }
+}
+
+static void send_deferred(struct engine *e)
+{
+    for (unsigned i = 0; i < e->msi_count; i++) {
+        send_msi(e, &e->msi[i]);
+    }
+    e->msi_count = 0;
+    e->msi_defer = false;
 }
 
 static struct engine_doorbell *doorbell_of(struct engine *e, unsigned dev_index,
                                            unsigned queue)
 {
     struct engine_doorbell *d;
-    struct epoll_event event = {.events = EPOLLIN};
+    /* Each ring is an edge: the count need not be read. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 
     for (unsigned i = 0; i < e->doorbell_count; i++) {
         d = &e->doorbell[i];
@@ -375,11 +403,8 @@ static bool smp_reset(struct engine *e)
 static void doorbell_rang(struct engine *e, const struct engine_doorbell *d)
 {
     struct dev_input in = {.type = INPUT_NOTIFY, .value = d->queue};
-    uint64_t count;
 
-    if (read(d->fd, &count, sizeof count) == sizeof count) {
-        (void)machine_input(e->machine, d->dev_index, &in);
-    }
+    (void)machine_input(e->machine, d->dev_index, &in);
 }
 
 static void arm_timer(struct engine *e, uint64_t until_ns)
@@ -423,6 +448,7 @@ static int io_wait(struct engine *e, struct epoll_event *events)
 static void io_work(struct engine *e, const struct epoll_event *events, int n)
 {
     lock_machine(e);
+    e->msi_defer = true;
     for (int i = 0; i < n; i++) {
         if (events[i].data.u64 < e->doorbell_count) {
             doorbell_rang(e, &e->doorbell[events[i].data.u64]);
@@ -439,17 +465,23 @@ static void io_work(struct engine *e, const struct epoll_event *events, int n)
 
         e->io_until_ns = again < e->io_until_ns ? again : e->io_until_ns;
     }
+    send_deferred(e);
     arm_timer(e, e->io_until_ns);
     unlock_machine(e);
 }
 
-/* Failed requests are tried again. The network may have forgotten this guest, or not know
- * it yet: it was frozen, or comes from somewhere else. A guest that has not booted yet
- * does not hear of it. */
+/* Failed requests are tried again, queues are looked at. The network may have forgotten
+ * this guest, or not know it yet: it was frozen, or comes from somewhere else. A guest
+ * that has not booted yet does not hear of it. */
 static void go_again(struct engine *e)
 {
     lock_machine(e);
     engine_retry_held(e);
+    /* A doorbell that rang when the guest was stopped, here or where it comes from, was
+     * not heard. */
+    for (unsigned i = 0; i < e->doorbell_count; i++) {
+        doorbell_rang(e, &e->doorbell[i]);
+    }
     for (unsigned i = 0; i < e->conf.nic_count; i++) {
         if (e->conf.nic[i].offloads) {
             (void)net_tap_offload(e->conf.nic[i].fd[0],

@@ -289,6 +289,11 @@ tests_unit_vmm_check_blk_walls_LDADD = libvmm_io.la $(UNIT_LIBS)
 check_PROGRAMS += tests/bench/bench_vm_state
 tests_bench_bench_vm_state_SOURCES = tests/bench/bench_vm_state.c tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
 tests_bench_bench_vm_state_LDADD = libvmm_io.la
+check_PROGRAMS += tests/bench/bench_blk
+tests_bench_bench_blk_SOURCES = tests/bench/bench_blk.c tests/bench/blk_driver.c tests/bench/blk_driver.h \
+	tests/bench/blk_engine.c tests/bench/blk_engine.h tests/bench/blk_vhost.c tests/bench/blk_vhost.h \
+	tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
+tests_bench_bench_blk_LDADD = libvmm_io.la
 
 # For tests/kvm/run.
 check_PROGRAMS += tests/kvm/vmmtalk
@@ -304,6 +309,14 @@ EXTRA_DIST += tests/kvm/beat.S tests/kvm/run
 tests/kvm/beat.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && $(CC) -m32 -c -o tests/kvm/beat.o $(srcdir)/tests/kvm/beat.S && \
 	objcopy -O binary -j .text tests/kvm/beat.o $@
+check_DATA += tests/bench/exits.rom tests/bench/fill.rom
+CLEANFILES += tests/bench/exits.rom tests/bench/exits.o tests/bench/fill.rom tests/bench/fill.o
+EXTRA_DIST += tests/bench/bench_rom.S
+BENCH_ROM = $(AM_V_GEN)$(MKDIR_P) tests/bench && $(CC) -m32 -c -o $(@:.rom=.o) $(srcdir)/tests/bench/bench_rom.S
+tests/bench/exits.rom: tests/bench/bench_rom.S
+	$(BENCH_ROM) && objcopy -O binary -j .text $(@:.rom=.o) $@
+tests/bench/fill.rom: tests/bench/bench_rom.S
+	$(BENCH_ROM) -DFILL && objcopy -O binary -j .text $(@:.rom=.o) $@
 tests/kvm/fault.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && \
 	$(CC) -m32 -DFAULT_AT_ONCE -c -o tests/kvm/fault.o $(srcdir)/tests/kvm/beat.S && \

@@ -196,6 +196,9 @@ bool virtq_wants_interrupt(struct virtq *q, struct gmem *gm, bool event_idx)
     uint16_t before = q->signalled_used, now = q->used_idx, used_event, flags;
     bool first = !q->signalled_valid;
 
+    /* Publish, then look at what the driver wants; it does the reverse (2.7.7.2 and
+     * 2.7.10.1). Without this the CPU may look first, and the interrupt is lost. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     q->signalled_used = now;
     q->signalled_valid = true;
     if (!event_idx) {

@@ -117,6 +117,31 @@ START_TEST(write_flush_read)
 }
 END_TEST
 
+/* What is read lands where the device has room for it, if O_DIRECT takes that place. */
+START_TEST(read_into_room)
+{
+    static uint8_t pages[3 * 4096] __attribute__((aligned(4096)));
+    struct blk_request rq = {.op = REQUEST_READ, .slot = 7, .sector = 8, .len = 4096};
+
+    memset(pages, 0x5A, 4096);
+    ck_assert_uint_eq(ask(REQUEST_WRITE, 8, 4096, pages), 0);
+    for (unsigned odd = 0; odd < 2; odd++) {
+        memset(pages, 0, sizeof pages);
+        rq.room = pages + 4096 + odd;
+        got.count = 0;
+        blk_submit(blk, 0, &rq);
+        wait_all();
+        ck_assert_uint_eq(got.count, 1);
+        ck_assert_uint_eq(got.len, 4096);
+        ck_assert_uint_eq(got.data[0], 0x5A);
+        ck_assert_uint_eq(got.data[4095], 0x5A);
+        ck_assert_uint_eq(pages[4096 + 2048], odd && blk_is_direct(blk, 0) ? 0 : 0x5A);
+        ck_assert_uint_eq(pages[4095], 0);
+        ck_assert_uint_eq(pages[8192 + 1], 0);
+    }
+}
+END_TEST
+
 START_TEST(what_the_guest_must_not_do)
 {
     static const uint8_t zero[4096];
@@ -253,6 +278,7 @@ static Suite *suite(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, write_flush_read);
+    tcase_add_test(t, read_into_room);
     tcase_add_test(t, what_the_guest_must_not_do);
     tcase_add_test(t, not_opened_yet);
     tcase_add_test(t, read_only);

@@ -8,6 +8,9 @@
 #include "base/units.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/vmm/engine_rig.h"
+#include "vmm/board.h"
+#include "vmm/dev_vpci.h"
+#include "vmm/engine_priv.h"
 
 #define CPUS 4
 
@@ -139,6 +142,82 @@ START_TEST(many_freezes)
 }
 END_TEST
 
+/* Queues
+ * ------------------------------------------------------------------------------------ */
+
+#define DESC  0x10000u
+#define AVAIL 0x11000u
+#define USED  0x12000u
+#define DATA  0x13000u
+
+static void mmio(uint64_t addr, unsigned len, uint64_t value)
+{
+    machine_mmio(er.e->machine, (struct gpa){addr}, true, len, &value);
+}
+
+static void put(unsigned at, uint64_t value, unsigned len)
+{
+    memcpy(fake_vm.ram + at, &value, len);
+}
+
+/* The disk's queue with one request for its name, of which no doorbell tells. */
+static void ask_quietly(void)
+{
+    static const struct {
+        unsigned reg, len;
+        uint32_t value;
+    } set[] = {{VPCI_STATUS, 1, 0},
+               {VPCI_STATUS, 1, 3},
+               {VPCI_DRIVER_FEATURE_SELECT, 4, 1},
+               {VPCI_DRIVER_FEATURE, 4, 1},
+               {VPCI_STATUS, 1, 11},
+               {VPCI_QUEUE_SIZE, 2, 4},
+               {VPCI_QUEUE_DESC, 4, DESC},
+               {VPCI_QUEUE_DRIVER, 4, AVAIL},
+               {VPCI_QUEUE_DEVICE, 4, USED},
+               {VPCI_QUEUE_ENABLE, 2, 1},
+               {VPCI_STATUS, 1, 15}};
+
+    mmio(BOARD_ECAM_BASE + (BOARD_PCI_VIRTIO_DEV(0) << 15) + 4, 2, 6);
+    for (size_t i = 0; i < ARRAY_SIZE(set); i++) {
+        mmio(BOARD_PCI_VIRTIO_BAR4(0) + set[i].reg, set[i].len, set[i].value);
+    }
+    put(DATA, 8, 8); /* GET_ID */
+    put(DESC, DATA, 8);
+    put(DESC + 8, 16 | UINT64_C(1) << 32 | UINT64_C(1) << 48, 8);
+    put(DESC + 16, DATA + 64, 8);
+    put(DESC + 24, 21 | UINT64_C(2) << 32, 8);
+    put(AVAIL + 2, 1, 2);
+}
+
+static uint16_t used_count(void)
+{
+    uint16_t count;
+
+    memcpy(&count, fake_vm.ram + USED + 2, 2);
+    return count;
+}
+
+/* A doorbell that rang when the vCPUs were stopped already, here or on the host that the
+ * VM comes from, was heard by nobody. */
+START_TEST(queues_are_looked_at_when_it_runs_on)
+{
+    er_close();
+    er.transport = MACHINE_TRANSPORT_PCI;
+    er_go(CPUS, ENGINE_RIG_RAM);
+    er_start(1);
+    er_freeze();
+    ask_quietly();
+    er_sleep_ms(20);
+    ck_assert_uint_eq(used_count(), 0);
+    ck_assert_int_eq(engine_thaw(er.e, 2, "test"), RUN_DONE);
+    for (int i = 0; i < 1000 && used_count() == 0; i++) {
+        er_sleep_ms(2);
+    }
+    ck_assert_uint_eq(used_count(), 1);
+}
+END_TEST
+
 /* A reset asked for by any vCPU, by the operator, by both at once. */
 START_TEST(many_resets)
 {
@@ -245,6 +324,7 @@ static Suite *suite(void)
     tcase_add_test(t, lease_freezes_all);
     tcase_add_test(t, renewed_leases_keep_it_running);
     tcase_add_test(t, many_freezes);
+    tcase_add_test(t, queues_are_looked_at_when_it_runs_on);
     tcase_add_test(t, many_resets);
     tcase_add_test(t, killed_at_any_time);
     tcase_add_test(t, one_that_fails_ends_all);

@@ -4,6 +4,9 @@
  * another way, jumps, loops, heads twice in flight, and memory that changes behind every
  * read (gmem_read is wrapped at link time): nothing may be read twice.
  */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -458,6 +461,63 @@ START_TEST(event_idx)
 }
 END_TEST
 
+/* A driver on another processor: it says from where on it wants an interrupt, then looks
+ * whether there is something already, while the device does the reverse. One of the two
+ * must notice. */
+#define LITMUS_ROUNDS 100000
+static _Atomic unsigned arrived;
+static bool driver_saw[LITMUS_ROUNDS + 1];
+
+static void meet(unsigned round)
+{
+    atomic_fetch_add(&arrived, 1);
+    for (unsigned spins = 0; atomic_load(&arrived) < 2 * round; spins++) {
+        if (spins > 2000) { /* there may be one processor only */
+            sched_yield();
+        }
+    }
+}
+
+static void *litmus_driver(void *event_at)
+{
+    uint16_t *event = event_at, *idx = (uint16_t *)(void *)(ram + USED + 2);
+
+    for (unsigned i = 1; i <= LITMUS_ROUNDS; i++) {
+        meet(2 * i - 1);
+        for (volatile unsigned wait = i % 128; wait > 0; wait--) {
+        }
+        __atomic_store_n(event, (uint16_t)(i - 1), __ATOMIC_RELEASE);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        driver_saw[i] = __atomic_load_n(idx, __ATOMIC_ACQUIRE) == (uint16_t)i;
+        meet(2 * i);
+    }
+    return NULL;
+}
+
+START_TEST(no_interrupt_is_lost)
+{
+    struct gmem plain = {.region_count = 0}; /* its dirty bitmap would be a fence */
+    pthread_t driver;
+
+    setup(4);
+    ck_assert_int_eq(gmem_add(&plain, (struct gpa){0}, RAM_LEN, ram, false, NULL), 0);
+    q.signalled_valid = true;
+    atomic_store(&arrived, 0);
+    ck_assert_int_eq(
+        pthread_create(&driver, NULL, litmus_driver, ram + AVAIL + 4 + 2 * 4), 0);
+    for (unsigned i = 1; i <= LITMUS_ROUNDS; i++) {
+        bool wanted;
+
+        meet(2 * i - 1);
+        (void)virtq_publish(&q, &plain, 1);
+        wanted = virtq_wants_interrupt(&q, &plain, true);
+        meet(2 * i);
+        ck_assert_msg(wanted || driver_saw[i], "round %u", i);
+    }
+    pthread_join(driver, NULL);
+}
+END_TEST
+
 START_TEST(bad_configurations)
 {
     static const struct {
@@ -578,6 +638,7 @@ static Suite *virtq_suite(void)
     tcase_add_test(tc, head_twice_in_flight);
     tcase_add_test(tc, used_ring);
     tcase_add_test(tc, event_idx);
+    tcase_add_test(tc, no_interrupt_is_lost);
     tcase_add_test(tc, bad_configurations);
     tcase_add_test(tc, nothing_is_read_twice);
     tcase_add_test(tc, copies);

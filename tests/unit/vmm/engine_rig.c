@@ -51,6 +51,7 @@ void er_open(unsigned cpus, uint64_t ram_len)
     struct engine_conf conf = {.kvm = &fake_kvm,
                                .kvm_path = "fake",
                                .machine = cpus ? MACHINE_STANDARD : MACHINE_LOCKSTEP,
+                               .transport = er.transport,
                                .cpu_count = cpus,
                                .rom_path = er.rom_path,
                                .ram_len = ram_len,

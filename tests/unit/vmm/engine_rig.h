@@ -12,6 +12,7 @@
 #define ENGINE_RIG_RAM (UINT64_C(1) << 20)
 
 struct engine_rig {
+    enum machine_transport transport; /* of what is opened next */
     struct engine *e;
     struct vmm_error err;
     char rom_path[TEMP_PATH_MAX], disk_path[TEMP_PATH_MAX];
