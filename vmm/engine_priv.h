@@ -195,7 +195,8 @@ void engine_give_entropy(struct engine *e);
 /* Any vCPU thread: state and lease allow one more entry into the guest. */
 bool engine_may_run(struct engine *e);
 bool engine_triple_fault(struct engine *e);
-/* The reset that was wanted is being done: who wanted it is left for engine_take_reset. */
+/* The reset that was wanted is being done: who wanted it is left for engine_take_reset.
+ */
 void engine_reset_begins(struct engine *e);
 /* False, always. */
 bool engine_end_run(struct engine *e, enum run_end end, const char *reason);

@@ -457,7 +457,8 @@ END_TEST
 
 START_TEST(nothing_in_proc_while_it_runs)
 {
-    char path[64], text[8192];
+    static char text[256 * 1024]; /* make hands down long variables */
+    char path[64];
     static const char *const files[] = {"cmdline", "environ"};
     size_t len;
     long pid;
