@@ -7,3 +7,5 @@
 
 /* Continues `crc` (0 to begin) over `len` bytes. */
 uint32_t crc32c(uint32_t crc, const void *buf, size_t len);
+/* The same, by tables only. */
+uint32_t crc32c_table(uint32_t crc, const void *buf, size_t len);

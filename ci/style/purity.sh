@@ -13,6 +13,7 @@ base_panic
 __stack_chk_fail
 _GLOBAL_OFFSET_TABLE_
 __[a-z]*[sdt]i[0-9]
+__cpu_model
 __(popcount|clz|ctz|parity)[sdt]i2
 _?__?(asan|ubsan|tsan|lsan|msan|sancov|sanitizer|gcov|llvm|sanitizer_cov)_.*
 __start___sancov.*|__stop___sancov.*
