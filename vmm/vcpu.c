@@ -129,34 +129,92 @@ static int set_msr_filter(struct vcpu *v, int vm_fd, struct vmm_error *err)
     return 0;
 }
 
-/* Fills the list with those MSRs that this KVM lets us read; the others keep their reset
- * value by themselves. */
-static void get_some_msrs(struct vcpu *v, const uint32_t *index, size_t count,
-                          struct kvm_msrs *list)
+/* The MSR at this place of the tables, those of standard after those of both machines. */
+static uint32_t msr_at(size_t place)
 {
-    for (size_t i = 0; i < count; i++) {
-        union {
-            struct kvm_msrs list;
-            uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-        } one = {.list.nmsrs = 1};
+    return place < msr_guest_count ? msr_guest[place]
+                                   : msr_standard[place - msr_guest_count];
+}
 
-        if (!msr_known(index[i], true)) {
-            continue;
-        }
-        one.list.entries[0].index = index[i];
-        if (v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one) == 1) {
-            list->entries[list->nmsrs++] = one.list.entries[0];
-        }
+static size_t msr_places(const struct vcpu *v)
+{
+    return msr_guest_count + (v->standard ? msr_standard_count : 0);
+}
+
+static int msr_transfer(struct vcpu *v, uint32_t index, __u64 *value, bool save)
+{
+    union {
+        struct kvm_msrs list;
+        uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+    } one = {.list.nmsrs = 1};
+    int r;
+
+    one.list.entries[0].index = index;
+    one.list.entries[0].data = *value;
+    r = save ? v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one)
+             : v->ops->vcpu_set(v->fd, KVM_PART_MSRS, &one);
+    if (save && r == 1) {
+        *value = one.list.entries[0].data;
+    }
+    return r == 1 ? 0 : r < 0 ? r : -EINVAL;
+}
+
+/* Which MSRs are a part of this vCPU: those that KVM lets us read and takes back. Some it
+ * lets us read only (XSS of a guest without XSAVES, Linux 6.12 and later): they keep
+ * their reset value by themselves. Of a vCPU in its reset state. */
+static void learn_msrs(struct vcpu *v)
+{
+    for (size_t i = 0; i < msr_places(v); i++) {
+        __u64 value = 0;
+
+        v->msr_kept[i] = msr_known(msr_at(i), true) &&
+                         msr_transfer(v, msr_at(i), &value, true) == 0 &&
+                         msr_transfer(v, msr_at(i), &value, false) == 0;
     }
 }
 
 static void get_msrs(struct vcpu *v, struct vcpu_state *state)
 {
-    state->msrs.list.nmsrs = 0;
-    get_some_msrs(v, msr_guest, msr_guest_count, &state->msrs.list);
-    if (v->standard) {
-        get_some_msrs(v, msr_standard, msr_standard_count, &state->msrs.list);
+    struct kvm_msrs *list = &state->msrs.list;
+
+    list->nmsrs = 0;
+    for (size_t i = 0; i < msr_places(v); i++) {
+        struct kvm_msr_entry *entry = &list->entries[list->nmsrs];
+
+        if (v->msr_kept[i] && msr_transfer(v, msr_at(i), &entry->data, true) == 0) {
+            entry->index = msr_at(i);
+            list->nmsrs++;
+        }
     }
+}
+
+static bool is_kept(const struct vcpu *v, uint32_t index)
+{
+    for (size_t i = 0; i < msr_places(v); i++) {
+        if (msr_at(i) == index) {
+            return v->msr_kept[i];
+        }
+    }
+    return false;
+}
+
+/* A state of another host may hold an MSR that is none here: fine as long as it is 0. */
+static int set_msrs(struct vcpu *v, const struct kvm_msrs *list, struct vmm_error *err)
+{
+    for (uint32_t i = 0; i < list->nmsrs; i++) {
+        __u64 value = list->entries[i].data;
+        int r;
+
+        if (value == 0 && !is_kept(v, list->entries[i].index)) {
+            continue;
+        }
+        r = msr_transfer(v, list->entries[i].index, &value, false);
+        if (r < 0) {
+            return vmm_fail(err, r, "KVM refused the value of MSR %#x",
+                            list->entries[i].index);
+        }
+    }
+    return 0;
 }
 
 /* The parts with one struct each, in the order in which they are set: multiprocessing
@@ -177,24 +235,6 @@ static const struct {
     {KVM_PART_MSRS, offsetof(struct vcpu_state, msrs), "MSRs"},
     {KVM_PART_EVENTS, offsetof(struct vcpu_state, events), "pending events"},
 };
-
-static int msr_transfer(struct vcpu *v, uint32_t index, __u64 *value, bool save)
-{
-    union {
-        struct kvm_msrs list;
-        uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-    } one = {.list.nmsrs = 1};
-    int r;
-
-    one.list.entries[0].index = index;
-    one.list.entries[0].data = *value;
-    r = save ? v->ops->vcpu_get(v->fd, KVM_PART_MSRS, &one)
-             : v->ops->vcpu_set(v->fd, KVM_PART_MSRS, &one);
-    if (save && r == 1) {
-        *value = one.list.entries[0].data;
-    }
-    return r == 1 ? 0 : r < 0 ? r : -EINVAL;
-}
 
 int vcpu_load_tsc(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err)
 {
@@ -246,18 +286,20 @@ int vcpu_save(struct vcpu *v, struct vcpu_state *ret_state, struct vmm_error *er
 int vcpu_load(struct vcpu *v, const struct vcpu_state *state, struct vmm_error *err)
 {
     for (size_t i = 0; i < ARRAY_SIZE(state_part); i++) {
-        bool msrs = state_part[i].part == KVM_PART_MSRS;
         int r;
 
         if ((state->parts & VCPU_PART(state_part[i].part)) == 0) {
             continue;
         }
+        if (state_part[i].part == KVM_PART_MSRS) {
+            r = set_msrs(v, &state->msrs.list, err);
+            if (r < 0) {
+                return r;
+            }
+            continue;
+        }
         r = v->ops->vcpu_set(v->fd, state_part[i].part,
                              (const char *)state + state_part[i].offset);
-        if (msrs && r >= 0 && (uint32_t)r != state->msrs.list.nmsrs) {
-            return vmm_fail(err, -EINVAL, "KVM refused the value of MSR %#x",
-                            state->msrs.list.entries[r].index);
-        }
         if (r < 0) {
             return vmm_fail(err, r, "cannot set the %s of the vCPU: %s",
                             state_part[i].name, strerror(-r));
@@ -301,7 +343,11 @@ static int make_vcpu(struct vcpu *v, struct vm *vm, unsigned id,
         standard->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
     }
     r = set_cpuid(v, vm->sys_fd, standard, err);
-    return r < 0 ? r : vcpu_save(v, v->reset_state, err);
+    if (r < 0) {
+        return r;
+    }
+    learn_msrs(v);
+    return vcpu_save(v, v->reset_state, err);
 }
 
 void vcpu_host_model(const struct vcpu *v, struct cpu_model *ret_model)
@@ -325,7 +371,11 @@ int vcpu_set_model(struct vcpu *v, const struct cpu_model *model, struct vmm_err
                             (unsigned long long)caps, strerror(-r));
         }
     }
-    return r < 0 ? r : vcpu_save(v, v->reset_state, err);
+    if (r < 0) {
+        return r;
+    }
+    learn_msrs(v);
+    return vcpu_save(v, v->reset_state, err);
 }
 
 int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx,

@@ -85,7 +85,9 @@ struct vcpu {
     size_t run_len;
     const struct vcpu_bus *bus;
     void *bus_ctx;
-    bool unsettled; /* the last exit's instruction is not finished */
+    bool unsettled;               /* the last exit's instruction is not finished */
+    bool msr_kept[MSR_TABLE_MAX]; /* by place in the tables: KVM gives it, and takes it
+                                     back */
     struct vcpu_state *reset_state;
     union cpuid_table *host; /* standard: what this host could show this vCPU */
     uint64_t host_arch_caps; /* MSR 0x10A as KVM gives it */

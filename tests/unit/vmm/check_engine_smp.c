@@ -242,6 +242,22 @@ START_TEST(many_resets)
 }
 END_TEST
 
+/* XSS of a guest without XSAVES, Linux 6.12 and later. */
+START_TEST(an_msr_that_can_only_be_read)
+{
+    er_close();
+    fake_host.no_msr = 0xDA0;
+    er_go(CPUS, ENGINE_RIG_RAM);
+    er_start(1);
+    ck_assert(engine_reset(er.e));
+    for (int k = 0; k < 1000 && !engine_take_reset(er.e); k++) {
+        er_sleep_ms(1);
+    }
+    all_inside();
+    fake_host.no_msr = 0;
+}
+END_TEST
+
 START_TEST(killed_at_any_time)
 {
     for (unsigned i = 0; i < 30; i++) {
@@ -326,6 +342,7 @@ static Suite *suite(void)
     tcase_add_test(t, many_freezes);
     tcase_add_test(t, queues_are_looked_at_when_it_runs_on);
     tcase_add_test(t, many_resets);
+    tcase_add_test(t, an_msr_that_can_only_be_read);
     tcase_add_test(t, killed_at_any_time);
     tcase_add_test(t, one_that_fails_ends_all);
     tcase_add_test(t, triple_faults_end);

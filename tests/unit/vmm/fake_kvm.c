@@ -404,7 +404,9 @@ static int f_get(int fd, enum kvm_part part, void *state)
 static int set_msrs(struct fake_vcpu *v, const struct kvm_msrs *list)
 {
     for (uint32_t i = 0; i < list->nmsrs; i++) {
-        struct kvm_msr_entry *m = msr_of(v, list->entries[i].index);
+        struct kvm_msr_entry *m = list->entries[i].index == fake_host.no_msr
+                                      ? NULL
+                                      : msr_of(v, list->entries[i].index);
 
         if (!m) {
             return (int)i;

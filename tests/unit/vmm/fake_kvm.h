@@ -32,6 +32,7 @@ extern struct fake_guest fake_guest;
 /* What KVM says it supports. */
 struct fake_host {
     struct cpu_model model;
+    uint32_t no_msr; /* reads as 0 and cannot be set; 0: none */
 };
 extern struct fake_host fake_host;
 
