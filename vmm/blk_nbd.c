@@ -241,6 +241,10 @@ static int replay(const struct disk *d, struct nbd_handle *nbd,
     for (const struct blk_kept_write *w = d->kept.head; w; w = w->next) {
         uint32_t done = 0, part;
 
+        if (w->request.op == REQUEST_DISCARD && !t->can_trim) {
+            continue; /* advice that this server does not take */
+        }
+
         while (done < w->request.len) {
             struct replay a = {.done = false};
             nbd_completion_callback callback = {.callback = on_replayed, .user_data = &a};
@@ -475,7 +479,7 @@ static void finish(struct blk_nbd *blk, struct job *job, blk_done_fn done, void 
 
     if (rq->op == REQUEST_FLUSH) {
         flush_done(blk, d, job, status);
-    } else if (status == 0 && rq->op != REQUEST_READ) {
+    } else if (status == 0 && rq->op != REQUEST_READ && !needs_nothing(d, rq)) {
         blk_kept_add(&d->kept, rq);
         if (d->nbd && d->kept.bytes > BLK_KEPT_FLUSH && !d->flush_asked) {
             ask_flush(blk, job->disk);

@@ -267,6 +267,29 @@ START_TEST(kept_writes_are_written_again)
 }
 END_TEST
 
+/* A DISCARD is advice: a server that does not know it is not asked, before and after. */
+START_TEST(a_discard_is_not_sent_again_to_whom_does_not_know_it)
+{
+    rig.flags &= (uint16_t)~(1u << 5); /* NBD_FLAG_SEND_TRIM */
+    good_take(true);
+    ck_assert_uint_eq(write_one(0, 1), 0);
+    ck_assert_uint_eq(ask(REQUEST_DISCARD, 5, 512, NULL), 0);
+    nbd_rig_stop(&rig);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    good_take(true);
+    ck_assert_uint_eq(rig.count[NBD_RIG_WRITE], 1);
+    nbd_rig_stop(&rig);
+    rig.flags |= 1u << 5;
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    good_take(true);
+    ck_assert_uint_eq(ask(REQUEST_DISCARD, 5, 512, NULL), 0);
+    nbd_rig_stop(&rig);
+    rig.flags &= (uint16_t)~(1u << 5);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    good_take(true); /* another server, which does not know it */
+}
+END_TEST
+
 START_TEST(a_flush_that_was_lost_has_failed_where_nothing_is_kept)
 {
     die_in_flush(false);
@@ -449,6 +472,7 @@ static Suite *suite(void)
     tcase_add_test(t, errors_of_the_server);
     tcase_add_test(t, a_failed_flush_is_latched);
     tcase_add_test(t, kept_writes_are_written_again);
+    tcase_add_test(t, a_discard_is_not_sent_again_to_whom_does_not_know_it);
     tcase_add_test(t, a_flush_that_was_lost_has_failed_where_nothing_is_kept);
     tcase_add_test(t, a_break_after_unflushed_writes_is_a_failed_flush);
     tcase_add_test(t, what_is_kept_has_a_limit);
