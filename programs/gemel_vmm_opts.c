@@ -125,6 +125,28 @@ static const struct {
 
 #define OPTION_COUNT ARRAY_SIZE(option_table)
 
+#define HELP_COLUMN  40
+#define HELP_WIDTH   100
+
+/* Words from HELP_COLUMN on, in lines of HELP_WIDTH. */
+static void print_wrapped(const char *text)
+{
+    size_t column = HELP_COLUMN;
+
+    while (*text) {
+        size_t len = strcspn(text, " ");
+
+        if (column > HELP_COLUMN && column + 1 + len > HELP_WIDTH) {
+            printf("\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        }
+        column +=
+            (size_t)printf("%s%.*s", column > HELP_COLUMN ? " " : "", (int)len, text);
+        text += len + strspn(text + len, " ");
+    }
+    putchar('\n');
+}
+
 static void print_help(void)
 {
     printf("Usage: gemel-vmm --memory SIZE --firmware FILE|--kernel FILE [OPTION]...\n"
@@ -132,15 +154,20 @@ static void print_help(void)
            "from the\n"
            "node agent; with --run it starts at once.\n\n");
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        char left[64];
+        const __typeof__(option_table[0]) *option = &option_table[i];
+        int len;
 
-        if (!option_table[i].help) {
+        if (!option->help) {
             continue;
         }
-        snprintf(left, sizeof left, "--%s%s%s", option_table[i].name,
-                 option_table[i].arg ? " " : "",
-                 option_table[i].arg ? option_table[i].arg : "");
-        printf("  %-38s %s\n", left, option_table[i].help);
+        len = printf("  --%s%s%s", option->name, option->arg ? " " : "",
+                     option->arg ? option->arg : "");
+        if (len >= HELP_COLUMN) {
+            putchar('\n');
+            len = 0;
+        }
+        printf("%*s", HELP_COLUMN - len, "");
+        print_wrapped(option->help);
     }
     printf("\nExit status: 0 the guest powered off or was killed, 1 it failed, 2 wrong "
            "usage.\n");

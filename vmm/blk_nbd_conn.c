@@ -52,7 +52,7 @@ static const char *why_text(int r)
     const char *text = nbd_lib.get_error();
 
     if (r == -ETIMEDOUT) {
-        return "the server does not answer";
+        return "the server does not answer; does it serve one client only, and has one?";
     }
     return text ? text : strerror(-r);
 }

@@ -12,7 +12,7 @@
 #include "vmm/blk_nbd_lib.h"
 #include "vmm/vmm_error.h"
 
-#define BLK_NBD_GREET_MS 10000 /* a server that does not finish the handshake */
+#define BLK_NBD_GREET_MS 6000 /* a server that does not finish the handshake */
 
 /* What an export is, as far as a disk cares. */
 struct blk_nbd_traits {

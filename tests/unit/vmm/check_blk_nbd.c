@@ -270,7 +270,7 @@ END_TEST
 /* A DISCARD is advice: a server that does not know it is not asked, before and after. */
 START_TEST(a_discard_is_not_sent_again_to_whom_does_not_know_it)
 {
-    rig.flags &= (uint16_t)~(1u << 5); /* NBD_FLAG_SEND_TRIM */
+    rig.flags &= (uint16_t) ~(1u << 5); /* NBD_FLAG_SEND_TRIM */
     good_take(true);
     ck_assert_uint_eq(write_one(0, 1), 0);
     ck_assert_uint_eq(ask(REQUEST_DISCARD, 5, 512, NULL), 0);
@@ -284,7 +284,7 @@ START_TEST(a_discard_is_not_sent_again_to_whom_does_not_know_it)
     good_take(true);
     ck_assert_uint_eq(ask(REQUEST_DISCARD, 5, 512, NULL), 0);
     nbd_rig_stop(&rig);
-    rig.flags &= (uint16_t)~(1u << 5);
+    rig.flags &= (uint16_t) ~(1u << 5);
     ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
     good_take(true); /* another server, which does not know it */
 }
