@@ -503,6 +503,13 @@ START_TEST(kvm_refuses)
         fake_vm.refuse_part = -1;
         er_close();
     }
+    /* An MSR (the scrambled values are no zeros) that this host cannot set is one too. */
+    fake_host.no_msr = 0x277;
+    er_open(0, ENGINE_RIG_RAM);
+    refused(bytes, len, "MSR", 277);
+    ck_assert_msg(strstr(er.err.text, "value of MSR 0x277") != NULL, "%s", er.err.text);
+    fake_host.no_msr = 0;
+    er_close();
     /* A host without it: runs and saves what it has, and does not take what it cannot. */
     fake_vm.no_part = KVM_PART_XCRS;
     er_open(0, ENGINE_RIG_RAM);
