@@ -289,6 +289,11 @@ const char *engine_take_reset(struct engine *e)
     return atomic_exchange(&e->reset_why, NULL);
 }
 
+uint32_t engine_take_guest_event(struct engine *e, enum guest_event event)
+{
+    return atomic_exchange(&e->guest_event[event], 0);
+}
+
 bool engine_take_notice(struct engine *e, struct engine_status *ret_status)
 {
     bool any;

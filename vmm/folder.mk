@@ -153,6 +153,7 @@ EXTRA_DIST += tests/golden/acpi
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
+	vmm/guest_news.c vmm/guest_news.h \
 	vmm/cpu_state.c vmm/cpu_state.h \
 	vmm/msr_table.c vmm/msr_table.h \
 	vmm/state_stream.c vmm/state_stream.h \
@@ -257,6 +258,10 @@ UNIT_TESTS += tests/unit/vmm/check_guest_agent
 tests_unit_vmm_check_guest_agent_SOURCES = tests/unit/vmm/check_guest_agent.c
 tests_unit_vmm_check_guest_agent_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_guest_agent_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_guest_news
+tests_unit_vmm_check_guest_news_SOURCES = tests/unit/vmm/check_guest_news.c
+tests_unit_vmm_check_guest_news_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_guest_news_LDADD = $(VMM_UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_boot_files
 tests_unit_vmm_check_boot_files_SOURCES = tests/unit/vmm/check_boot_files.c tests/unit/scratch.h $(BOOT_RIG)
 tests_unit_vmm_check_boot_files_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
