@@ -295,6 +295,9 @@ static bool build(struct command *c, struct ha_local *l, const char *cpu, int li
         option(c, "--machine", "lockstep");
     }
     option(c, "--memory", "%" PRIu64 "K", l->conf->memory_bytes >> 10);
+    if (l->conf->hugepages) {
+        arg(c, "--hugepages");
+    }
     put_boot(c, l);
     if (l->conf->cmdline[0] != '\0') {
         option(c, "--append", "%s", l->conf->cmdline);

@@ -667,6 +667,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
         struct vm_conf vc = {.kvm_path = conf->kvm_path,
                              .standard = e->smp,
                              .ram_len = conf->ram_len,
+                             .huge = conf->hugepages,
                              .rom_path = conf->rom_path};
 
         r = vm_open(conf->kvm, &vc, &e->vm, err);

@@ -70,6 +70,7 @@ struct engine_conf {
     const char *cmdline;         /* NULL: empty */
     const struct cpu_model *cpu; /* of standard; NULL: the host's */
     uint64_t ram_len;
+    bool hugepages; /* for RAM; a multiple of 2 MiB then */
     unsigned disk_count, nic_count;
     struct engine_disk_conf disk[VM_DISKS_MAX];
     struct engine_nic_conf nic[VM_NICS_MAX];

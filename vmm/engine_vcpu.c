@@ -140,16 +140,11 @@ static void op_port_open(void *ctx, bool open)
     engine_tell_loop(e);
 }
 
-/* A hole in the memfd: the pages are the host's again. Should that fail, they are cleared
- * at least: what the guest reads must not depend on it. */
 static void op_ram_discard(void *ctx, struct gpa base, uint64_t len)
 {
     struct engine *e = ctx;
-    uint8_t *host = gmem_slice(&e->vm.gmem, base, len, true);
 
-    if (host && madvise(host, len, MADV_REMOVE) < 0) {
-        memset(host, 0, len);
-    }
+    vm_ram_discard(&e->vm, base, len);
 }
 
 /* Only counted: how often is the guest's choice. */
