@@ -51,6 +51,7 @@ shows_it() {
     gemel_at $L "$node" vm show web1 --json | jq -es --argjson now "$(date +%s%3N)" 'length == 1 and .[0].state == "running"
         and .[0].guest_event == "guest panicked" and (.[0].guest_event_t_ms - $now | fabs) < 60000'
 }
+text_says_when() { gemel_at $L "$node" vm show web1 | grep -A1 '^guest_event: *guest panicked' | grep -E '^  at: +20[0-9]+-[0-9]+-[0-9]+ [0-9:]+ '; }
 too_few() {
     events | grep "web1: .*hugepages: 32 MiB of guest memory need 16 huge pages of 2 MiB, and [0-9]* are free on this host; .*sysctl vm.nr_hugepages="
 }
@@ -65,6 +66,7 @@ node=$(vm_node $L n1)
 check "the panic key" press p
 check "its panic is an event" wait_for 10 panic_told 1
 check "vm show says it, with the time; it runs on" shows_it
+check "as text, too" text_says_when
 check "a log line" grep -rq 'web1: guest panicked' "$LAB_SCRATCH/$L"
 press p
 sleep 1
