@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck disable=SC2154 # builddir is of lib.sh
+# shellcheck disable=SC2154,SC2016 # builddir is of lib.sh; a variable of the inner shell
 # What an administrator hears of a guest (it panicked), and of a node that has too few huge pages. The guest is tests/kvm/beat.S.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/vm.sh"
@@ -11,15 +11,15 @@ L=gn
 huge_nr=/proc/sys/vm/nr_hugepages
 huge_taken=0
 huge_give_back() {
-    [ "$huge_taken" = 0 ] || echo $(($(cat $huge_nr) - huge_taken)) >$huge_nr
+    [ "$huge_taken" = 0 ] || echo $(($(cat "$huge_nr") - huge_taken)) >"$huge_nr"
     huge_taken=0
 }
 huge_take() { # PAGES
     local before
-    before=$(cat $huge_nr)
+    before=$(cat "$huge_nr")
     huge_taken=$1
-    echo $((before + $1)) >$huge_nr
-    huge_taken=$(($(cat $huge_nr) - before))
+    echo $((before + $1)) >"$huge_nr"
+    huge_taken=$(($(cat "$huge_nr") - before))
     [ "$huge_taken" = "$1" ]
 }
 trap 'lab_cleanup; huge_give_back' EXIT
@@ -74,7 +74,7 @@ check "the next ones wait" panic_told 1
 check "and are told" wait_for 15 panic_told 2
 check "the VM is killed" gemel_at $L "$node" vm kill web1 --yes --timeout 30s
 
-if [ "$(awk '/^HugePages_Free/ { print $2 }' /proc/meminfo)" = 0 ] && [ -w $huge_nr ]; then
+if [ "$(awk '/^HugePages_Free/ { print $2 }' /proc/meminfo)" = 0 ] && [ -w "$huge_nr" ]; then
     check "in huge pages" define true
     gemel_at $L "$node" vm start web1 --node "$node" --timeout 10s >/dev/null 2>&1
     check "a node without says how many it needs" wait_for 20 too_few
