@@ -536,6 +536,11 @@ int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
         return refuse(ret_error, NULL, NONE, "memory",
                       "is not a multiple of 4KiB; write for example 512MiB");
     }
+    if (vm->hugepages && vm->memory_bytes % (UINT64_C(2) << 20) != 0) {
+        return refuse(ret_error, NULL, NONE, "memory",
+                      "is not a multiple of 2MiB, as hugepages: true wants it; write for "
+                      "example 512MiB");
+    }
     r = vm->machine == CONF_MACHINE_STANDARD ? check_standard(vm, ret_error)
                                              : check_lockstep(vm, ret_error);
     if (r < 0) {

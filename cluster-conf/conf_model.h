@@ -144,6 +144,7 @@ struct conf_vm {
     unsigned cpus;
     char cpu[NODE_NAME_MAX + 1]; /* "host", or one of the cluster's models */
     uint64_t memory_bytes;
+    bool hugepages;              /* of 2 MiB, of which memory is a multiple then */
     char firmware[PATH_LEN_MAX]; /* one of firmware and kernel; "": not given */
     char kernel[PATH_LEN_MAX];
     char initrd[PATH_LEN_MAX]; /* with kernel only */

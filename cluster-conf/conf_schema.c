@@ -302,6 +302,10 @@ const struct conf_field conf_vm_schema[] = {
      .help = "made at the first apply"},
     {"memory", CONF_TYPE_SIZE, true, AT(struct conf_vm, memory_bytes), .min = 1 * MIB,
      .max = 16 * TIB, .example = "512MiB", .help = "a multiple of 4KiB"},
+    {"hugepages", CONF_TYPE_BOOL, false, AT(struct conf_vm, hugepages),
+     .fallback = "false",
+     .help = "memory in huge pages of 2MiB, which its node must have free "
+             "(vm.nr_hugepages); memory is a multiple of that"},
     {"cpus", CONF_TYPE_COUNT, false, AT(struct conf_vm, cpus), .min = 1, .max = 256,
      .fallback = "1", .help = "vCPUs; lockstep has 1"},
     {"cpu", CONF_TYPE_NAME, false, AT(struct conf_vm, cpu), .fallback = "host",

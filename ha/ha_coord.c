@@ -465,7 +465,11 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         vm.state = HA_VM_FROZEN;
         vm.instance = report->instance;
         ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
-        ha_coord_emit_vm(agent, &vm, no_op, "");
+        event[0] = '\0';
+        if (ha_vm_paused(&vm) && !ha_vm_paused(record)) {
+            ha_text_set(event, sizeof event, vm.name, ": ", vm.reason, NULL);
+        }
+        ha_coord_emit_vm(agent, &vm, no_op, event);
         break;
     case HA_OUTCOME_INVALID:
     case HA_OUTCOME_COUNT:
@@ -569,7 +573,8 @@ static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
     }
     ha_text_set(vm.reason, sizeof vm.reason, action->reason, NULL);
     event[0] = '\0';
-    if (moved || action->new_attempt) {
+    /* The tries of a paused VM are no news, one by one. */
+    if ((moved || action->new_attempt) && !ha_vm_paused(&vm)) {
         ha_text_set(event, sizeof event, vm.name, ": ", ha_vm_state_str(vm.state), ": ",
                     action->reason, NULL);
     }

@@ -58,6 +58,7 @@ struct waiting {
     char object[VM_NAME_MAX + 1];
     uint64_t deadline_ns;
     uint64_t since_version;
+    struct uuid thaw; /* the attempt to thaw a paused VM; none: it is not about one */
     struct ha_copies *undo; /* a clone whose definition is being applied; NULL */
     char text[512];
 };
@@ -606,6 +607,15 @@ static void done(struct ha_ipc *ipc, struct waiting *w, uint32_t exit_code,
     qb_ipcs_connection_unref(c);
 }
 
+static void note_thaw(struct ha_ipc *ipc, struct waiting *w)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&ipc->daemon->agent.state, w->object);
+
+    if (w->goal == GOAL_VM_RUNNING && vm != NULL && ha_vm_paused(vm)) {
+        w->thaw = vm->attempt;
+    }
+}
+
 void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(ipc->waiting); i++) {
@@ -627,6 +637,7 @@ void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
             return;
         }
         w->accepted = true;
+        note_thaw(ipc, w);
         ha_text_set(w->text, sizeof w->text, result->text, NULL);
     }
 }
@@ -655,6 +666,11 @@ static bool vm_goal(struct ha_ipc *ipc, struct waiting *w)
     if (w->goal == GOAL_VM_RUNNING && vm->version > w->since_version &&
         (vm->state == HA_VM_HELD || (vm->state == HA_VM_FAILED && vm->failures >= 2))) {
         ha_text_set(text, sizeof text, vm->name, ": not started: ", vm->reason, NULL);
+        done(ipc, w, EXIT_FAILED, text);
+        return true;
+    }
+    if (!uuid_is_none(w->thaw) && ha_vm_paused(vm) && !uuid_equal(w->thaw, vm->attempt)) {
+        ha_text_set(text, sizeof text, vm->name, ": still ", vm->reason, NULL);
         done(ipc, w, EXIT_FAILED, text);
         return true;
     }

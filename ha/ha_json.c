@@ -177,13 +177,38 @@ static bool is_unknown(struct ha_daemon *d, const struct ha_vm *vm)
 
 static const char *vm_state(struct ha_daemon *d, const struct ha_vm *vm)
 {
+    if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
+        return "paused";
+    }
     return ha_vm_state_str(is_unknown(d, vm) ? HA_VM_UNKNOWN : vm->state);
 }
 
 static const char *vm_reason(struct ha_daemon *d, const struct ha_vm *vm)
 {
-    return is_unknown(d, vm) ? "no quorum, and its node is not heard from here"
-                             : vm->reason;
+    return is_unknown(d, vm)  ? "no quorum, and its node is not heard from here"
+           : ha_vm_paused(vm) ? vm->reason + sizeof HA_PAUSED - 1
+                              : vm->reason;
+}
+
+/* The VMM's "disk PATH: what is wrong with it". */
+static void put_paused(struct ha_daemon *d, json_object *o, const struct ha_vm *vm)
+{
+    const char *text = vm_reason(d, vm), *colon = strstr(text, ": ");
+    char disk[REASON_LEN_MAX + 1], how[VM_NAME_MAX + 32];
+    uint64_t at_ns, now_ns = loop_now_ns();
+
+    if (strncmp(text, "disk ", 5) == 0 && colon != NULL) {
+        ha_text_set(disk, sizeof disk, text + 5, NULL);
+        disk[colon - text - 5] = '\0';
+        put_str(o, "paused_disk", disk);
+        text = colon + 2;
+    }
+    put_str(o, "paused_error", text);
+    if (d->vmm != NULL && ha_vmm_next_thaw(d->vmm, vm->uuid, &at_ns)) {
+        put_u64(o, "next_try_ms", at_ns > now_ns ? (at_ns - now_ns) / NSEC_PER_MSEC : 0);
+    }
+    ha_text_set(how, sizeof how, "gemel vm retry ", vm->name, NULL);
+    put_str(o, "try_now", how);
 }
 
 static const char *desired_word(enum ha_desired desired)
@@ -212,6 +237,9 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     put_u64(o, "since_ms", (loop_now_ns() - vm->changed_ns) / NSEC_PER_MSEC);
     if (vm->last[0] != '\0') {
         put_str(o, "last", vm->last);
+    }
+    if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
+        put_paused(d, o, vm);
     }
     return o;
 }
@@ -309,6 +337,22 @@ static void add_problem(json_object *a, const char *x, const char *y, const char
     json_object_array_add(a, json_object_new_string(text));
 }
 
+static void paused_problem(struct ha_daemon *d, json_object *p, const struct ha_vm *vm)
+{
+    uint64_t at_ns, now_ns = loop_now_ns();
+    char text[REASON_LEN_MAX * 2] = " is paused: ";
+
+    ha_text_add(text, sizeof text, vm_reason(d, vm));
+    if (d->vmm != NULL && ha_vmm_next_thaw(d->vmm, vm->uuid, &at_ns)) {
+        ha_text_add(text, sizeof text, "; next try in ");
+        ha_text_add_u64(text, sizeof text,
+                        at_ns > now_ns ? (at_ns - now_ns) / NSEC_PER_MSEC : 0);
+        ha_text_add(text, sizeof text, " ms");
+    }
+    ha_text_add(text, sizeof text, "; at once: gemel vm retry ");
+    add_problem(p, vm->name, text, vm->name);
+}
+
 static json_object *problems_doc(struct ha_daemon *d)
 {
     const struct ha_agent *a = &d->agent;
@@ -348,8 +392,10 @@ static json_object *problems_doc(struct ha_daemon *d)
     for (unsigned i = 0; i < a->state.vm_count; i++) {
         const struct ha_vm *vm = a->state.vm[i];
 
-        if (vm->desired == HA_DESIRED_RUNNING &&
-            (vm->state != HA_VM_RUNNING || is_unknown(d, vm))) {
+        if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
+            paused_problem(d, p, vm);
+        } else if (vm->desired == HA_DESIRED_RUNNING &&
+                   (vm->state != HA_VM_RUNNING || is_unknown(d, vm))) {
             add_problem(p, vm->name, " is ", vm_state(d, vm));
         }
     }
@@ -480,8 +526,8 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
 {
     const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
     char instance[UUID_STR_LEN + 1], claim[160];
-    uint64_t target, actual;
-    const char *agent;
+    uint64_t target, actual, event_ms;
+    const char *agent, *event;
     json_object *o;
 
     if (vm == NULL) {
@@ -497,6 +543,11 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
     agent = d->vmm != NULL ? ha_vmm_guest_agent(d->vmm, vm->uuid) : NULL;
     if (agent != NULL) {
         put_str(o, "guest_agent", agent);
+    }
+    event = d->vmm != NULL ? ha_vmm_guest_event(d->vmm, vm->uuid, &event_ms) : NULL;
+    if (event != NULL) {
+        put_str(o, "guest_event", event);
+        put_u64(o, "guest_event_t_ms", event_ms);
     }
     if (d->vmm != NULL && ha_vmm_balloon(d->vmm, vm->uuid, &target, &actual)) {
         put_u64(o, "balloon_target_mib", target >> 20);
@@ -556,6 +607,28 @@ static void line(json_object *a, const char *x, const char *y, const char *z)
     add_problem(a, x, y, z);
 }
 
+static void explain_paused(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
+{
+    uint64_t at_ns, now_ns = loop_now_ns();
+    char text[128] = "paused for ";
+
+    ha_text_add_u64(text, sizeof text, (now_ns - vm->changed_ns) / NSEC_PER_MSEC);
+    line(a, text,
+         " ms: its guest stands still, no write of it is lost, and its node "
+         "goes on with it when the disk works again",
+         "");
+    if (d->vmm == NULL || !ha_vmm_next_thaw(d->vmm, vm->uuid, &at_ns)) {
+        line(a, "when it is tried next: its node knows (gemel explain there)", "", "");
+    } else if (at_ns <= now_ns) {
+        line(a, "it is being tried", "", "");
+    } else {
+        ha_text_set(text, sizeof text, "next try in ", NULL);
+        ha_text_add_u64(text, sizeof text, (at_ns - now_ns) / NSEC_PER_MSEC);
+        line(a, text, " ms", "");
+    }
+    line(a, "at once: gemel vm retry ", vm->name, "");
+}
+
 static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
     const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
@@ -585,6 +658,9 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
         }
         line(a, "to shorten it: gemel node confirm-off ", owner->name,
              " --reason TEXT, when you have seen that it is off");
+    }
+    if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
+        explain_paused(d, vm, a);
     }
     if (vm->state == HA_VM_FAILED) {
         char text[128] = "next try ";

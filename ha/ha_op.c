@@ -381,6 +381,18 @@ static void op_vm_suspend(struct op_run *run)
 
 static void op_vm_start(struct op_run *run);
 
+/* Its owner thaws a paused VM by itself, from time to time; this is now. */
+static void thaw_now(struct op_run *run, const struct ha_vm *record)
+{
+    struct ha_vm vm = *record;
+    char event[REASON_LEN_MAX + 1];
+
+    vm.state = HA_VM_STARTING;
+    vm.attempt = run->agent->ops->new_uuid(run->agent->ctx);
+    emit_vm(run, &vm, by(run, event, sizeof event, "paused, tried again"));
+    answer(run, EXIT_DONE, vm.name, ": is paused, and tried again now", "");
+}
+
 static void op_vm_resume(struct op_run *run)
 {
     const struct ha_vm *record = find_vm(run);
@@ -389,7 +401,7 @@ static void op_vm_resume(struct op_run *run)
         return;
     }
     if (record->state != HA_VM_SUSPENDED && record->desired != HA_DESIRED_SUSPENDED &&
-        record->state != HA_VM_RUNNING) {
+        record->state != HA_VM_RUNNING && !ha_vm_paused(record)) {
         answer(run, EXIT_REFUSED, record->name, ": is ", ha_vm_state_str(record->state));
         ha_text_add(run->result.text, sizeof run->result.text,
                     ", not suspended: gemel vm start ");
@@ -485,6 +497,12 @@ static void op_vm_start(struct op_run *run)
     if (vm.desired == HA_DESIRED_RUNNING && vm.state == HA_VM_RUNNING &&
         (node_name[0] == '\0' || (node != NULL && strcmp(node->name, node_name) == 0))) {
         answer(run, EXIT_DONE, vm.name, ": runs already", "");
+        return;
+    }
+    if (vm.desired == HA_DESIRED_RUNNING && vm.task == HA_TASK_NONE &&
+        ha_vm_paused(&vm) &&
+        (node_name[0] == '\0' || (node != NULL && strcmp(node->name, node_name) == 0))) {
+        thaw_now(run, &vm);
         return;
     }
     if (vm.task == HA_TASK_NONE || vm.task == HA_TASK_DISCARD) {

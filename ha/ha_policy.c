@@ -253,6 +253,9 @@ static void owner_present(struct decision *d, unsigned index)
     }
     switch (vm->state) {
     case HA_VM_STARTING:
+        if (ha_vm_paused(vm)) {
+            break; /* its disk decides when; its owner tries until then */
+        }
         limit_ns =
             vm->changed_ns + grace_ns +
             (vm->conf != NULL ? vm->conf->start_timeout_ms : 60000) * NSEC_PER_MSEC;
@@ -265,8 +268,8 @@ static void owner_present(struct decision *d, unsigned index)
         break;
     case HA_VM_FROZEN:
         set_vm(d, index, HA_VM_STARTING, vm->owner, false, true,
-               strstr(vm->reason, "the VM is paused") != NULL
-                   ? vm->reason /* a disk of it: until that is back */
+               ha_vm_paused(vm)
+                   ? vm->reason
                    : "its node is back in a quorate view: thawing by the next claim");
         break;
     case HA_VM_RUNNING:

@@ -384,7 +384,8 @@ static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t versio
         return -ENOMEM;
     }
     if (vm != NULL) {
-        if (vm->state == next.state && vm->owner == next.owner) {
+        if (vm->owner == next.owner &&
+            (vm->state == next.state || (ha_vm_paused(vm) && ha_vm_paused(&next)))) {
             next.changed_ns = vm->changed_ns;
         }
         if (same_definition(vm, &next)) {

@@ -158,6 +158,14 @@ struct ha_view {
 const char *ha_vm_state_str(enum ha_vm_state state);
 /* No process of it is anywhere, and no node is needed to know that. */
 bool ha_vm_rests(const struct ha_vm *vm);
+
+/* Begins the reason of a VM that a disk of it paused (`on_error: pause`): its owner thaws
+ * it until that works. The owner's report says so, operators' reasons begin otherwise. */
+#define HA_PAUSED "paused: "
+
+/* FROZEN, or STARTING (a thaw waits or is tried), for such a reason: it is neither hung
+ * nor late. */
+bool ha_vm_paused(const struct ha_vm *vm);
 bool ha_view_has(const struct ha_view *view, uint32_t nodeid);
 bool ha_view_away(const struct ha_view *view, uint32_t nodeid);
 bool ha_ring_equal(struct ha_ring a, struct ha_ring b);

@@ -9,6 +9,12 @@ bool ha_vm_rests(const struct ha_vm *vm)
            vm->state == HA_VM_HELD || vm->state == HA_VM_SUSPENDED;
 }
 
+bool ha_vm_paused(const struct ha_vm *vm)
+{
+    return (vm->state == HA_VM_FROZEN || vm->state == HA_VM_STARTING) &&
+           strncmp(vm->reason, HA_PAUSED, sizeof HA_PAUSED - 1) == 0;
+}
+
 const char *ha_vm_state_str(enum ha_vm_state state)
 {
     static const char *const text[HA_VM_STATE_COUNT] = {[HA_VM_INVALID] = "invalid",

@@ -35,6 +35,9 @@
 #define QUICK_FREEZE_NS (10 * NSEC_PER_SEC)
 #define THAW_FIRST_NS   (NSEC_PER_SEC / 2)
 #define THAW_DOUBLINGS  6u
+/* A paused VM goes on when it has run for so long: a disk that is still away freezes it
+ * within milliseconds. */
+#define STEADY_NS NSEC_PER_SEC
 
 /* Local table
  * ---------------------------------------------------------------------------------- */
@@ -111,6 +114,7 @@ static void local_free(struct ha_local *l)
     ha_storage_forget(l);
     loop_timer_del(vmm->loop, &l->timer);
     loop_timer_del(vmm->loop, &l->thaw_timer);
+    loop_timer_del(vmm->loop, &l->steady_timer);
     if (l->state_fd >= 0) {
         close(l->state_fd);
     }
@@ -169,6 +173,24 @@ void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char 
     l->vmm->ops->report(l->vmm->ctx, &r);
 }
 
+/* What it waited for is back. */
+static void goes_on(struct ha_local *l)
+{
+    loop_timer_del(l->vmm->loop, &l->steady_timer);
+    l->paused = false;
+    ha_local_report(l, HA_OUTCOME_RUNNING, "goes on after a pause");
+}
+
+static void steady_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->steady_timer = 0;
+    if (l->phase == LOCAL_RUNNING && !l->stopping) {
+        goes_on(l);
+    }
+}
+
 void ha_local_running(struct ha_local *l)
 {
     bool thawed = l->thawing;
@@ -179,6 +201,14 @@ void ha_local_running(struct ha_local *l)
     l->ran_since_ns = loop_now_ns();
     ha_local_save(l);
     ha_local_publish(l, false);
+    if (l->paused) {
+        loop_timer_del(l->vmm->loop, &l->steady_timer);
+        if (loop_timer_add(l->vmm->loop, STEADY_NS, steady_timer_fn, l,
+                           &l->steady_timer) < 0) {
+            goes_on(l);
+        }
+        return;
+    }
     l->vmm->ops->step(l->vmm->ctx, l->name,
                       thawed      ? "guest thawed"
                       : l->resume ? "guest entered, from its suspended state"
@@ -207,7 +237,16 @@ void ha_local_found(struct ha_local *l)
 void ha_local_frozen(struct ha_local *l, const char *why)
 {
     bool quick = loop_now_ns() - l->ran_since_ns < QUICK_FREEZE_NS;
+    const char *pause = strstr(why, "; the VM is paused");
+    char text[REASON_LEN_MAX + 1];
 
+    loop_timer_del(l->vmm->loop, &l->steady_timer);
+    l->paused = pause != NULL;
+    if (pause != NULL) {
+        ha_text_set(text, sizeof text, HA_PAUSED, why, NULL);
+        text[sizeof HA_PAUSED - 1 + (size_t)(pause - why)] = '\0';
+        why = text;
+    }
     l->phase = LOCAL_FROZEN;
     l->quick_freezes = quick && !l->freezing ? l->quick_freezes + 1 : 0;
     l->freezing = false;
@@ -549,7 +588,9 @@ static void link_done(void *data)
             l->claim = job->claim;
             l->take_back = false;
             l->epoch = job->claim.epoch;
-            l->vmm->ops->step(l->vmm->ctx, l->name, "claim taken");
+            if (!l->paused) {
+                l->vmm->ops->step(l->vmm->ctx, l->name, "claim taken");
+            }
             saved = ha_local_save(l);
         } else if (job->r == 0) {
             ha_text_set(l->outcome_text, sizeof l->outcome_text, "claim ", NULL);
@@ -818,8 +859,9 @@ static void enter_if_ready(struct ha_local *l)
         return;
     }
     loop_timer_add(l->vmm->loop,
-                   l->conf != NULL ? l->conf->start_timeout_ms * NSEC_PER_MSEC
-                                   : CONNECT_TIMEOUT_NS,
+                   (l->conf != NULL ? l->conf->start_timeout_ms * NSEC_PER_MSEC
+                                    : CONNECT_TIMEOUT_NS) +
+                       (l->paused ? l->disk_count * NBD_CONNECT_MS * NSEC_PER_MSEC : 0),
                    start_timer_fn, l, &l->timer);
     if (l->thawing && !ha_vmmfiles_connects(l)) {
         ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__THAW);
@@ -901,6 +943,7 @@ static void thaw_timer_fn(void *data)
     struct ha_local *l = data;
 
     l->thaw_timer = 0;
+    l->thaw_at_ns = 0;
     if (l->phase == LOCAL_STARTING && l->thawing && !l->stopping && !l->claim_pending &&
         ha_local_begin_claim(l) < 0) {
         l->phase = LOCAL_FROZEN;
@@ -918,6 +961,7 @@ static void begin_thaw(struct ha_local *l)
         return;
     }
     loop_timer_del(l->vmm->loop, &l->thaw_timer);
+    l->thaw_at_ns = loop_now_ns() + (THAW_FIRST_NS << (n - 1));
     loop_timer_add(l->vmm->loop, THAW_FIRST_NS << (n - 1), thaw_timer_fn, l,
                    &l->thaw_timer);
 }
@@ -944,10 +988,20 @@ void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
         begin_thaw(l);
         return;
     }
+    if (l->phase == LOCAL_STARTING && l->thawing && !l->stopping) {
+        l->attempt = vm->attempt; /* an operator's: it waits no longer */
+        if (l->thaw_timer) {
+            loop_timer_del(vmm->loop, &l->thaw_timer);
+            thaw_timer_fn(l);
+        }
+        return;
+    }
     log_warn("vm %s: told to start, but an instance is still here (%s)", vm->name,
              l->stopping ? "stopping" : "running");
     l->attempt = vm->attempt;
-    if (l->phase == LOCAL_RUNNING && !l->stopping) {
+    if (l->phase == LOCAL_RUNNING && !l->stopping && l->paused) {
+        goes_on(l);
+    } else if (l->phase == LOCAL_RUNNING && !l->stopping) {
         ha_local_report(l, HA_OUTCOME_RUNNING, "it runs here already");
     }
 }
@@ -1081,6 +1135,28 @@ const char *ha_vmm_guest_agent(const struct ha_vmm *vmm, struct uuid vm)
     const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);
 
     return l == NULL || l->guest_agent[0] == '\0' ? NULL : l->guest_agent;
+}
+
+const char *ha_vmm_guest_event(const struct ha_vmm *vmm, struct uuid vm, uint64_t *ret_ms)
+{
+    const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);
+
+    if (l == NULL || l->guest_event == NULL) {
+        return NULL;
+    }
+    *ret_ms = l->guest_event_ms;
+    return l->guest_event;
+}
+
+bool ha_vmm_next_thaw(const struct ha_vmm *vmm, struct uuid vm, uint64_t *ret_at_ns)
+{
+    const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);
+
+    if (l == NULL || !l->paused) {
+        return false;
+    }
+    *ret_at_ns = l->thaw_at_ns;
+    return true;
 }
 
 bool ha_vmm_balloon(const struct ha_vmm *vmm, struct uuid vm, uint64_t *ret_target,

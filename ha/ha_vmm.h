@@ -52,6 +52,13 @@ unsigned ha_vmm_count(const struct ha_vmm *vmm);
 /* Whether the guest agent of a VM of this node answers: "none", "connected", "answers";
  * NULL: not known here. */
 const char *ha_vmm_guest_agent(const struct ha_vmm *vmm, struct uuid vm);
+/* What the guest did last that somebody should know ("guest panicked", "watchdog
+ * expired"), and when (UTC since 1970); NULL: nothing that is known here. */
+const char *ha_vmm_guest_event(const struct ha_vmm *vmm, struct uuid vm,
+                               uint64_t *ret_ms);
+/* When a paused VM of this node is thawed next, on loop_now_ns's clock; 0: that is being
+ * done. False: it is not paused here. */
+bool ha_vmm_next_thaw(const struct ha_vmm *vmm, struct uuid vm, uint64_t *ret_at_ns);
 /* The guest's balloon, in bytes: what it should do without, and what it does without.
  * False: it has none, or the VM is not here. */
 bool ha_vmm_balloon(const struct ha_vmm *vmm, struct uuid vm, uint64_t *ret_target,

@@ -33,6 +33,8 @@ enum save_step {
 
 struct save_job;
 
+#define NBD_CONNECT_MS 5000u /* for each network disk, at most */
+
 struct ha_disk_list {
     unsigned count;
     char path[VM_DISKS_MAX][PATH_LEN_MAX * 3]; /* that it could write to */
@@ -60,7 +62,9 @@ struct ha_local {
     bool restart, thawing, stopping, discarded, adopted, ended, guest_shutdown;
     char
         guest_agent[16]; /* as the VMM last said; empty: its machine has no port for it */
-    bool balloon;        /* its machine has one; bytes, as the VMM last said */
+    const char *guest_event; /* that the VMM told last; NULL: none */
+    uint64_t guest_event_count, guest_event_ms;
+    bool balloon; /* its machine has one; bytes, as the VMM last said */
     uint64_t balloon_target, balloon_actual;
     enum local_task task;
     enum save_step save_step;
@@ -85,6 +89,10 @@ struct ha_local {
     loop_timer storage_timer, thaw_timer;
     uint64_t ran_since_ns;  /* when it was last entered */
     unsigned quick_freezes; /* how often it then froze again at once */
+    uint64_t thaw_at_ns;    /* of thaw_timer, while that runs */
+    /* A disk of it paused it. Until it has run for a moment, thaws are no news. */
+    bool paused;
+    loop_timer steady_timer; /* that moment */
     int fd;
     uint64_t seq;
     uint32_t lease_ms; /* the last renewal (R6) */

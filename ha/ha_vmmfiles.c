@@ -116,8 +116,6 @@ int ha_vmmfiles_logs(struct ha_local *l, char *why)
     return r;
 }
 
-#define NBD_CONNECT_MS 5000
-
 /* Disks
  * ------------------------------------------------------------------------------------ */
 

@@ -295,6 +295,9 @@ static bool build(struct command *c, struct ha_local *l, const char *cpu, int li
         option(c, "--machine", "lockstep");
     }
     option(c, "--memory", "%" PRIu64 "K", l->conf->memory_bytes >> 10);
+    if (l->conf->hugepages) {
+        arg(c, "--hugepages");
+    }
     put_boot(c, l);
     if (l->conf->cmdline[0] != '\0') {
         option(c, "--append", "%s", l->conf->cmdline);
@@ -553,6 +556,26 @@ static void on_state(struct ha_local *l, const Gemel__VmmReport *m)
     }
 }
 
+/* An agent that was restarted tells the last one again: its events began anew. */
+static void on_guest_event(struct ha_local *l, const Gemel__VmmReport *m)
+{
+    static const char *const text[] = {
+        [GEMEL__GUEST_EVENT__GUEST_PANICKED] = "guest panicked",
+        [GEMEL__GUEST_EVENT__GUEST_CRASH_KERNEL] = "guest panicked, its crash kernel "
+                                                   "runs",
+        [GEMEL__GUEST_EVENT__GUEST_WATCHDOG] = "watchdog expired",
+    };
+
+    if (m->guest_event_count == l->guest_event_count ||
+        (size_t)m->guest_event >= ARRAY_SIZE(text) || text[m->guest_event] == NULL) {
+        return;
+    }
+    l->guest_event = text[m->guest_event];
+    l->guest_event_count = m->guest_event_count;
+    l->guest_event_ms = m->guest_event_ms;
+    l->vmm->ops->step(l->vmm->ctx, l->name, l->guest_event);
+}
+
 static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
 {
     if (m->instance.len == sizeof l->instance.b &&
@@ -563,6 +586,7 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
     }
     snprintf(l->guest_agent, sizeof l->guest_agent, "%s",
              m->guest_agent != NULL ? m->guest_agent : "");
+    on_guest_event(l, m);
     l->balloon = m->balloon;
     l->balloon_target = m->balloon_target;
     l->balloon_actual = m->balloon_actual;

@@ -339,6 +339,23 @@ enum cli_exit cli_render_vms(const struct cli_call *call, const char *json, FILE
 
 /* ---- one object ---- */
 
+static void print_time(const char *label, struct json_object *object, const char *key,
+                       FILE *out)
+{
+    struct json_object *value;
+    char when[64] = "unknown";
+    struct tm local;
+    time_t s;
+
+    if (has(object, key, &value) && value != NULL) {
+        s = (time_t)(json_object_get_int64(value) / 1000);
+        if (localtime_r(&s, &local) != NULL) {
+            strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S %z", &local);
+        }
+    }
+    fprintf(out, "%-12s %s\n", label, when);
+}
+
 /* "key: value" lines for every key that is not shown otherwise; nested values as JSON. */
 static void render_pairs(struct json_object *object, const char *const *left_out,
                          FILE *out)
@@ -358,6 +375,15 @@ static void render_pairs(struct json_object *object, const char *const *left_out
         }
         if (strcmp(key, "since_ms") == 0) {
             fprintf(out, "%-12s %s\n", "since:", age_of(object, key, age, sizeof age));
+            continue;
+        }
+        if (strcmp(key, "guest_event_t_ms") == 0) {
+            print_time("  at:", object, key, out);
+            continue;
+        }
+        if (strcmp(key, "next_try_ms") == 0) {
+            fprintf(out, "%-12s in %s\n",
+                    "next try:", age_of(object, key, age, sizeof age));
             continue;
         }
         cli_print_clean(key, out);

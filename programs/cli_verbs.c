@@ -343,7 +343,7 @@ const struct cli_verb cli_verbs[] = {
         .object = CLI_OBJECT_ONE,
         .object_name = "VM",
         .timeout_ms = 2 * MINUTE,
-        .summary = "try a failed VM again now, its failures forgotten",
+        .summary = "try a failed or paused VM again now, its failures forgotten",
         .example = "gemel vm retry web1",
     },
     {

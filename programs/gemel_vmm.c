@@ -39,6 +39,8 @@ struct program {
     uint64_t balloon_told;  /* bytes */
     loop_timer guest_timer; /* asks the guest how it is */
     loop_timer news_timer;  /* 0: nothing waits to be told */
+    struct guest_news guest_news;
+    loop_timer event_timer; /* as news_timer */
     struct rot_file debug_log;
     int exit_fd;
     loop_timer kill_timer;
@@ -132,6 +134,40 @@ static void on_news_timer(void *data)
     tell_agent_state(p);
 }
 
+static void on_event_timer(void *data);
+
+/* Panics and watchdog bites. What follows from them (a reset, or nothing) is not decided
+ * here. */
+static void tell_guest_events(struct program *p)
+{
+    uint64_t times, wait_ns;
+    enum guest_event event;
+
+    for (unsigned i = GUEST_EVENT_PANIC; i < GUEST_EVENT_COUNT; i++) {
+        guest_news_add(&p->guest_news, (enum guest_event)i,
+                       engine_take_guest_event(p->engine, (enum guest_event)i));
+    }
+    while ((event = guest_news_take(&p->guest_news, loop_now_ns(), os_wall_ns(), &times,
+                                    &wait_ns)) != GUEST_EVENT_NONE) {
+        log_warn("vm %s: %s (times: %llu)", p->opts.name, guest_event_str(event),
+                 (unsigned long long)times);
+        if (p->ctl) {
+            vmm_ctl_guest(p->ctl);
+        }
+    }
+    if (wait_ns > 0 && !p->event_timer) {
+        (void)loop_timer_add(p->loop, wait_ns, on_event_timer, p, &p->event_timer);
+    }
+}
+
+static void on_event_timer(void *data)
+{
+    struct program *p = data;
+
+    p->event_timer = 0;
+    tell_guest_events(p);
+}
+
 static void pump_port(struct program *p)
 {
     uint8_t bytes[1024];
@@ -198,6 +234,7 @@ static int on_engine_event(int fd, int revents, void *data)
     if (p->opts.debug_log) {
         pump_debug(p);
     }
+    tell_guest_events(p); /* before the end that may follow */
     take_notices(p);
     take_saved(p);
     return 0;
@@ -361,7 +398,8 @@ static int open_control(struct program *p, struct vmm_error *err)
                               .vm = p->opts.uuid,
                               .instance = p->opts.instance,
                               .engine = p->engine,
-                              .guest_agent = p->guest_agent};
+                              .guest_agent = p->guest_agent,
+                              .guest_news = &p->guest_news};
     int r;
 
     if (p->opts.control_path) {

@@ -25,6 +25,7 @@ enum {
     OPT_CPU_MODEL,
     OPT_TRANSPORT,
     OPT_MEMORY,
+    OPT_HUGEPAGES,
     OPT_FIRMWARE,
     OPT_KERNEL,
     OPT_INITRD,
@@ -73,6 +74,9 @@ static const struct {
     {"transport", OPT_TRANSPORT, "pci|mmio",
      "virtio devices of machine standard; default: pci"},
     {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (lockstep: at most 3G)"},
+    {"hugepages", OPT_HUGEPAGES, NULL,
+     "guest memory in huge pages of 2 MiB, of which the host must have enough free "
+     "(vm.nr_hugepages)"},
     {"firmware", OPT_FIRMWARE, "FILE", "ROM image, mapped to end at 4 GiB"},
     {"kernel", OPT_KERNEL, "FILE",
      "boot this kernel (bzImage, or ELF with a PVH entry) without firmware"},
@@ -486,6 +490,9 @@ static int take(struct vmm_opts *o, int value, char *arg)
         return 0;
     case OPT_TRANSPORT:
         return parse_transport(o, arg);
+    case OPT_HUGEPAGES:
+        o->engine.hugepages = true;
+        return 0;
     case OPT_MEMORY:
         return parse_size("memory", arg, &o->engine.ram_len);
     case OPT_FIRMWARE:
@@ -606,6 +613,9 @@ static int check(const struct vmm_opts *o)
     }
     if (o->engine.ram_len == 0) {
         return wrong("--memory is missing");
+    }
+    if (o->engine.hugepages && o->engine.ram_len % (UINT64_C(2) << 20) != 0) {
+        return wrong("--hugepages: --memory must be a multiple of 2M");
     }
     if (o->engine.machine == MACHINE_LOCKSTEP && o->engine.cpu_count > 1) {
         return wrong("--cpus %u: machine lockstep has one vCPU; use --machine standard",

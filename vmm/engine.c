@@ -289,6 +289,11 @@ const char *engine_take_reset(struct engine *e)
     return atomic_exchange(&e->reset_why, NULL);
 }
 
+uint32_t engine_take_guest_event(struct engine *e, enum guest_event event)
+{
+    return atomic_exchange(&e->guest_event[event], 0);
+}
+
 bool engine_take_notice(struct engine *e, struct engine_status *ret_status)
 {
     bool any;
@@ -662,6 +667,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
         struct vm_conf vc = {.kvm_path = conf->kvm_path,
                              .standard = e->smp,
                              .ram_len = conf->ram_len,
+                             .huge = conf->hugepages,
                              .rom_path = conf->rom_path};
 
         r = vm_open(conf->kvm, &vc, &e->vm, err);

@@ -21,6 +21,7 @@
 #include "base/limits.h"
 #include "vmm/byte_ring.h"
 #include "vmm/disks.h"
+#include "vmm/guest_news.h"
 #include "vmm/kvm_ops.h"
 #include "vmm/machine.h"
 #include "vmm/run_state.h"
@@ -69,6 +70,7 @@ struct engine_conf {
     const char *cmdline;         /* NULL: empty */
     const struct cpu_model *cpu; /* of standard; NULL: the host's */
     uint64_t ram_len;
+    bool hugepages; /* for RAM; a multiple of 2 MiB then */
     unsigned disk_count, nic_count;
     struct engine_disk_conf disk[VM_DISKS_MAX];
     struct engine_nic_conf nic[VM_NICS_MAX];
@@ -146,6 +148,9 @@ void engine_status(struct engine *e, struct engine_status *ret_status);
 bool engine_take_notice(struct engine *e, struct engine_status *ret_status);
 /* Why the guest was reset since the last call; NULL: it was not. */
 const char *engine_take_reset(struct engine *e);
+/* How often this happened in the guest since the last call. engine_event_fd tells of it.
+ */
+uint32_t engine_take_guest_event(struct engine *e, enum guest_event event);
 /* Readable when there are notices, output, or room for console input. engine_event_clear
  * before looking. */
 int engine_event_fd(const struct engine *e);

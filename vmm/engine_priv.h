@@ -80,7 +80,8 @@ struct engine {
     /* Between the threads. */
     struct input_queue inputs;
     struct byte_ring serial_out, debug_out, serial_in, port_out;
-    _Atomic bool port_open;         /* by somebody in the guest */
+    _Atomic uint32_t guest_event[GUEST_EVENT_COUNT]; /* how often, not yet taken */
+    _Atomic bool port_open;                          /* by somebody in the guest */
     struct machine_balloon balloon; /* under lock: what the guest said last */
     _Atomic uint64_t guest_ns;      /* time in RUNNING, up to the last stop */
     _Atomic uint64_t

@@ -16,6 +16,7 @@
 #include "base/bug.h"
 #include "base/loop.h"
 #include "base/os.h"
+#include "vmm/dev_pvpanic.h"
 #include "vmm/engine_priv.h"
 #include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
@@ -139,16 +140,28 @@ static void op_port_open(void *ctx, bool open)
     engine_tell_loop(e);
 }
 
-/* A hole in the memfd: the pages are the host's again. Should that fail, they are cleared
- * at least: what the guest reads must not depend on it. */
 static void op_ram_discard(void *ctx, struct gpa base, uint64_t len)
 {
     struct engine *e = ctx;
-    uint8_t *host = gmem_slice(&e->vm.gmem, base, len, true);
 
-    if (host && madvise(host, len, MADV_REMOVE) < 0) {
-        memset(host, 0, len);
+    vm_ram_discard(&e->vm, base, len);
+}
+
+/* Only counted: how often is the guest's choice. */
+static void op_guest_event(void *ctx, enum machine_event event, uint32_t value)
+{
+    struct engine *e = ctx;
+
+    if (event == MACHINE_EVENT_WATCHDOG) {
+        atomic_fetch_add(&e->guest_event[GUEST_EVENT_WATCHDOG], 1);
     }
+    if (event == MACHINE_EVENT_PANIC && (value & PVPANIC_PANICKED)) {
+        atomic_fetch_add(&e->guest_event[GUEST_EVENT_PANIC], 1);
+    }
+    if (event == MACHINE_EVENT_PANIC && (value & PVPANIC_CRASH_LOADED)) {
+        atomic_fetch_add(&e->guest_event[GUEST_EVENT_CRASH_LOADED], 1);
+    }
+    engine_tell_loop(e);
 }
 
 static uint64_t op_clock(void *ctx)
@@ -172,6 +185,7 @@ const struct machine_ops engine_machine_ops = {
     .port_out = op_port_out,
     .port_open = op_port_open,
     .ram_discard = op_ram_discard,
+    .guest_event = op_guest_event,
 };
 
 static void bus_pio(void *ctx, uint16_t port, bool is_write, unsigned size, void *data)

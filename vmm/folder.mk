@@ -153,6 +153,7 @@ EXTRA_DIST += tests/golden/acpi
 # end of libvmm_core.la
 
 libvmm_core_la_SOURCES += \
+	vmm/guest_news.c vmm/guest_news.h \
 	vmm/cpu_state.c vmm/cpu_state.h \
 	vmm/msr_table.c vmm/msr_table.h \
 	vmm/state_stream.c vmm/state_stream.h \
@@ -185,7 +186,7 @@ libvmm_io_la_SOURCES = \
 	vmm/sandbox_root.c vmm/sandbox_root.h \
 	vmm/syscall_filter.c vmm/syscall_filter.h \
 	vmm/vcpu.c vmm/vcpu.h \
-	vmm/vm.c vmm/vm.h \
+	vmm/huge_pages.c vmm/huge_pages.h vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \
 	vmm/vmm_error.c vmm/vmm_error.h
 libvmm_io_la_LIBADD = libvmm_core.la libbase_io.la $(URING_LIBS) $(JSONC_LIBS)
@@ -257,6 +258,14 @@ UNIT_TESTS += tests/unit/vmm/check_guest_agent
 tests_unit_vmm_check_guest_agent_SOURCES = tests/unit/vmm/check_guest_agent.c
 tests_unit_vmm_check_guest_agent_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_guest_agent_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_huge_pages
+tests_unit_vmm_check_huge_pages_SOURCES = tests/unit/vmm/check_huge_pages.c tests/unit/scratch.h $(FAKE_KVM)
+tests_unit_vmm_check_huge_pages_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_huge_pages_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_guest_news
+tests_unit_vmm_check_guest_news_SOURCES = tests/unit/vmm/check_guest_news.c
+tests_unit_vmm_check_guest_news_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_guest_news_LDADD = $(VMM_UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_boot_files
 tests_unit_vmm_check_boot_files_SOURCES = tests/unit/vmm/check_boot_files.c tests/unit/scratch.h $(BOOT_RIG)
 tests_unit_vmm_check_boot_files_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/huge_pages.h"
 #include "vmm/irqchip.h"
 
 /* KVM's own three TSS pages and identity map page on Intel hosts: where QEMU puts them,
@@ -16,25 +18,37 @@
 #define TSS_GPA          UINT64_C(0xFEFFD000)
 
 /* Reserves len + two pages that fault, so that an overrun in this process ends here and
- * not in another mapping. */
-static int map_guarded(int fd, uint64_t len, uint8_t **ret_p)
+ * not in another mapping. Huge pages begin at a multiple of their size, and are set aside
+ * in the host: without that, a page that is not there when it is touched ends the
+ * process. */
+static int map_guarded(int fd, uint64_t len, bool huge, uint8_t **ret_p)
 {
-    size_t whole = len + 2 * GMEM_PAGE_SIZE;
+    size_t slack = huge ? HUGE_PAGE_SIZE : GMEM_PAGE_SIZE;
+    size_t whole = len + GMEM_PAGE_SIZE + slack;
     int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-    uint8_t *p;
+    uint8_t *p, *begin, *end;
 
     p = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
         return -errno;
     }
-    if (mmap(p + GMEM_PAGE_SIZE, len, PROT_READ | PROT_WRITE,
-             flags | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED) {
+    begin = p + slack - (huge ? (uintptr_t)p % HUGE_PAGE_SIZE : 0);
+    end = begin + len + GMEM_PAGE_SIZE;
+    if (mmap(begin, len, PROT_READ | PROT_WRITE,
+             flags | MAP_FIXED | (huge ? 0 : MAP_NORESERVE), fd, 0) == MAP_FAILED) {
         int r = -errno;
 
         munmap(p, whole);
         return r;
     }
-    *ret_p = p + GMEM_PAGE_SIZE;
+    /* One page before and one behind it stay, as unmap_guarded expects. */
+    if (begin - GMEM_PAGE_SIZE > p) {
+        munmap(p, (size_t)(begin - GMEM_PAGE_SIZE - p));
+    }
+    if (end < p + whole) {
+        munmap(end, (size_t)(p + whole - end));
+    }
+    *ret_p = begin;
     return 0;
 }
 
@@ -64,21 +78,35 @@ static int ram_open(struct vm *vm, const struct vm_conf *conf, struct vmm_error 
                         "whole pages of 4 KiB",
                         (unsigned long long)len, (unsigned long long)(max >> 30));
     }
-    vm->ram_fd = memfd_create("gemel-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (conf->huge && len % HUGE_PAGE_SIZE != 0) {
+        return vmm_fail(err, -EINVAL,
+                        "memory of %llu KiB in huge pages: must be a multiple of 2 MiB",
+                        (unsigned long long)(len >> 10));
+    }
+    vm->ram_fd =
+        memfd_create("gemel-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING |
+                                      (conf->huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
     if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, (off_t)len) < 0) {
         r = -errno;
+        if (conf->huge) {
+            return huge_pages_fail(HUGE_PAGES_DIR, len, -r, err);
+        }
         return vmm_fail(err, r, "cannot allocate %llu MiB of guest memory: %s",
                         (unsigned long long)(len >> 20), strerror(-r));
     }
     /* Nobody who is handed this fd later may shrink it under us: that would be a SIGBUS.
      */
     (void)fcntl(vm->ram_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-    r = map_guarded(vm->ram_fd, len, &vm->ram);
+    r = map_guarded(vm->ram_fd, len, conf->huge, &vm->ram);
+    if (r < 0 && conf->huge) {
+        return huge_pages_fail(HUGE_PAGES_DIR, len, -r, err);
+    }
     if (r < 0) {
         return vmm_fail(err, r, "cannot map %llu MiB of guest memory: %s",
                         (unsigned long long)(len >> 20), strerror(-r));
     }
     vm->ram_len = len;
+    vm->huge = conf->huge;
     /* A core dump of the VMM is for its own state; guest memory would make it huge, and
      * it is the guest's. */
     (void)madvise(vm->ram, len, MADV_DONTDUMP);
@@ -99,7 +127,7 @@ static int rom_alloc(struct vm *vm, size_t len, const char *name, struct vmm_err
                         "16 MiB; name another file",
                         name, len);
     }
-    r = map_guarded(-1, whole, &vm->rom);
+    r = map_guarded(-1, whole, false, &vm->rom);
     if (r < 0) {
         return vmm_fail(err, r, "cannot map the firmware: %s", strerror(-r));
     }
@@ -187,6 +215,17 @@ void vm_rom_recopy(struct vm *vm)
     }
     (void)gmem_write(&vm->gmem, (struct gpa){VM_ROM_LOW_BASE + VM_ROM_LOW_LEN - len},
                      vm->rom + vm->rom_len - len, len);
+}
+
+/* Of a huge page no part can be given back, and a whole one would lose its reservation:
+ * the guest's next touch of it could end the VM. */
+void vm_ram_discard(struct vm *vm, struct gpa base, uint64_t len)
+{
+    uint8_t *host = gmem_slice(&vm->gmem, base, len, true);
+
+    if (host && (vm->huge || madvise(host, len, MADV_REMOVE) < 0)) {
+        memset(host, 0, len);
+    }
 }
 
 static int add_slot(struct vm *vm, enum vm_slot slot, uint64_t base, uint64_t len,

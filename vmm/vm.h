@@ -30,6 +30,7 @@ struct vm_conf {
     const char *kvm_path; /* "/dev/kvm" */
     bool standard;        /* in-kernel interrupt controllers; RAM above 4 GiB */
     uint64_t ram_len;     /* multiple of the page size */
+    bool huge;            /* RAM in huge pages of 2 MiB, and a multiple of that */
     const char *rom_path; /* NULL: none (tests bring their own bytes) */
     const uint8_t *rom;   /* used when rom_path is NULL */
     size_t rom_len;       /* 0 as well: no ROM, a kernel is loaded directly */
@@ -39,6 +40,7 @@ struct vm {
     const struct kvm_ops *ops;
     int sys_fd, vm_fd, ram_fd;
     int run_size;
+    bool huge; /* RAM is in huge pages */
     uint8_t *ram, *rom;
     uint64_t ram_len; /* all of it; `ram` holds the low part and then the high one */
     uint64_t rom_len; /* in whole pages; 0: none */
@@ -51,6 +53,9 @@ int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *re
 void vm_close(struct vm *vm);
 /* RAM below the devices of a machine with so much of it. */
 uint64_t vm_ram_low(bool standard, uint64_t ram_len);
+/* The guest does without these whole pages of RAM: they read as zeros from now on, and
+ * the host may have them (not those of a VM in huge pages). */
+void vm_ram_discard(struct vm *vm, struct gpa base, uint64_t len);
 /* Puts the pristine ROM copy back at 0xE0000 (system reset). */
 void vm_rom_recopy(struct vm *vm);
 /* All of RAM as zeros again, as a saved state wants it before anything has run. */

@@ -105,9 +105,27 @@ static Gemel__ExitReason report_end(enum run_end end)
     return reason[end];
 }
 
+static Gemel__GuestEvent report_event(enum guest_event event)
+{
+    static const Gemel__GuestEvent kind[GUEST_EVENT_COUNT] = {
+        [GUEST_EVENT_PANIC] = GEMEL__GUEST_EVENT__GUEST_PANICKED,
+        [GUEST_EVENT_CRASH_LOADED] = GEMEL__GUEST_EVENT__GUEST_CRASH_KERNEL,
+        [GUEST_EVENT_WATCHDOG] = GEMEL__GUEST_EVENT__GUEST_WATCHDOG,
+    };
+
+    return kind[event];
+}
+
 static void report_guest(const struct vmm_ctl *ctl, Gemel__VmmReport *report)
 {
+    const struct guest_news *news = ctl->conf.guest_news;
     struct machine_balloon b;
+
+    if (news != NULL && news->told > 0) {
+        report->guest_event = report_event(news->last);
+        report->guest_event_count = news->told;
+        report->guest_event_ms = news->last_ns / NSEC_PER_MSEC;
+    }
 
     report->balloon = engine_balloon_read(ctl->conf.engine, &b);
     if (!report->balloon) {

@@ -19,6 +19,7 @@ struct vmm_ctl_conf {
     struct uuid vm, instance;
     struct engine *engine;
     struct guest_agent *guest_agent;
+    const struct guest_news *guest_news; /* what was told last; NULL: nothing ever */
 };
 
 struct vmm_ctl;
@@ -28,7 +29,8 @@ int vmm_ctl_open(struct loop *loop, const struct vmm_ctl_conf *conf,
 void vmm_ctl_close(struct vmm_ctl *ctl);
 /* Sends a change of state to the agent, and the replies that waited for it. */
 void vmm_ctl_notice(struct vmm_ctl *ctl, const struct engine_status *status);
-/* The guest agent's state has changed: the agent is told at once. */
+/* The guest agent's state, or what the guest did last (guest_news), has changed: the
+ * agent is told at once. */
 void vmm_ctl_guest(struct vmm_ctl *ctl);
 /* engine_take_saved had an outcome. */
 void vmm_ctl_saved(struct vmm_ctl *ctl, const struct engine_saved *saved);

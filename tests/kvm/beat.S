@@ -5,6 +5,7 @@
  *   q  powers off (PM1a)       r  resets (0xCF9)          t  triple-faults
  *   z  halts for good (cli)    s  computes without exits  b  prints 100,000 bytes
  *   o  writes strings of 64 KiB to an unused port for ever (rep outsb)
+ *   p  panics 1000 times: pvpanic's port (machine standard)
  *   e  prints the epoch of fw_cfg as 16 hex digits and a newline
  */
     .code16
@@ -125,6 +126,8 @@ more:
     je bulk
     cmp $'e', %al
     je epoch
+    cmp $'p', %al
+    je panic
     cmp $'o', %al
     je strings
     jmp more
@@ -175,6 +178,13 @@ strings:
     mov $0x80, %dx
     rep outsb
     jmp 6b
+panic:
+    mov $1000, %cx
+    mov $0x505, %dx
+    mov $1, %al
+7:  out %al, %dx
+    loop 7b
+    jmp more
 bulk:
     mov $100000, %ecx
 2:  mov $'x', %al

@@ -77,7 +77,8 @@ static bool receive(uint64_t until_ns, struct ctl_msg *msg)
         }
         printf("seq=%llu ok=%d state=%s epoch=%llu io=%u exits=%llu end=%d "
                "disk_failed=%d agent=%s balloon=%llu/%llu free=%llu "
-               "guest_ms=%llu saved=%llu error='%s' reason='%s'\n",
+               "guest_ms=%llu saved=%llu guest_event=%d guest_event_count=%llu "
+               "error='%s' reason='%s'\n",
                (unsigned long long)rp->seq, rp->ok,
                (unsigned)rp->state < ARRAY_SIZE(state_name) ? state_name[rp->state] : "?",
                (unsigned long long)rp->epoch, rp->io_in_flight,
@@ -85,7 +86,8 @@ static bool receive(uint64_t until_ns, struct ctl_msg *msg)
                rp->guest_agent, (unsigned long long)rp->balloon_actual,
                (unsigned long long)rp->balloon_target, (unsigned long long)rp->guest_free,
                (unsigned long long)(rp->guest_ns / NSEC_PER_MSEC),
-               (unsigned long long)rp->saved_bytes, rp->error, rp->reason);
+               (unsigned long long)rp->saved_bytes, (int)rp->guest_event,
+               (unsigned long long)rp->guest_event_count, rp->error, rp->reason);
         fflush(stdout);
     }
     return true;

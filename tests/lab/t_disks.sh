@@ -120,7 +120,6 @@ on_network() {
     gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
 }
 names_it() { gemel_at $L n1 vm show web1 --json | jq -e '.disks == "nbd://10.77.0.1:10809/ (NBD)"'; }
-pauses() { gemel_at $L "$node" events --json | jq -r '.events[].text' | grep -q 'nbd://10.77.0.1:10809/: connection lost: .*the VM is paused'; }
 serve
 check "a network disk instead" on_network
 check "vm show names it" names_it
@@ -129,17 +128,45 @@ check "the VM starts on it" gemel_at $L n1 vm start web1 --timeout 30s
 check "the guest answers again" wait_for 30 answers_again $L $((seen + 1))
 node=$(vm_node $L n1)
 seen=$(answers_now)
-check "power off" lab $L power "$node" off
+off=$node
+check "power off" lab $L power "$off" off
 check "the guest answers again" wait_for 30 answers_again $L $((seen + 1))
-check "elsewhere" wait_for 30 elsewhere "$node"
-node=$(vm_node $L "$(another "$node")")
+check "elsewhere" wait_for 30 elsewhere "$off"
+node=$(vm_node $L "$(another "$off")")
+third=$(printf 'n%s\n' 1 2 3 | grep -vx -e "$node" -e "$off")
+# It says that it is paused, on which disk, since when, when it is tried again, and how to go on at once.
+paused() { gemel_at $L "$1" vm show web1 --json | jq -es 'length == 1 and .[0].state == "paused" and .[0].paused_disk == "nbd://10.77.0.1:10809/"
+    and (.[0].paused_error | startswith("connection lost")) and .[0].try_now == "gemel vm retry web1" and .[0].since_ms >= 2000'; }
+next_try() { gemel_at $L "$node" vm show web1 | grep -E '^next try: +in [0-9]'; }
+status_says() { gemel_at $L "$1" status | grep 'web1 is paused: disk nbd://10.77.0.1:10809/: connection lost.*gemel vm retry web1'; }
+explain_says() { gemel_at $L "$node" explain web1 | grep -A3 'paused for [0-9]* ms' | grep 'at once: gemel vm retry web1'; }
+last_event() { gemel_at $L "$node" events --json | jq '.events[-1].n'; }
+since_event() { gemel_at $L "$node" events --json | jq -r ".events[] | select(.n > $1 and .object == \"web1\").text"; }
+of_the_pause() { # EVENT: after it, one pause, one retry of ours, one end of it
+    equal "$(since_event "$1" | sed 's/: .*nbd.*/: paused/; s/ by .*//; s/: running: /: /')" \
+        "$(printf 'web1: paused\nweb1: paused, tried again\nweb1: paused, tried again\nweb1: goes on after a pause')"
+}
+pid=$(lab $L exec "$node" -- pgrep -x gemel-vmm)
+before=$(last_event)
 serve_not
-sleep 3
+check "it is paused" wait_for 10 paused "$node"
+check "another node says so too" paused "$third"
+check "and when it is tried next" wait_for 5 next_try
+check "status says it" status_says "$node"
+check "so does status elsewhere" status_says "$third"
+check "explain says it" explain_says
+check_rc 1 "a retry without the server" gemel_at $L "$node" vm retry web1 --timeout 30s
+sleep 9
+check "it is still paused" paused "$node"
 seen=$(answers_now)
 serve
+begun=$(date +%s%N)
+check "a retry with it" gemel_at $L "$third" vm retry web1 --timeout 30s
+check "does not wait" test $((($(date +%s%N) - begun) / 1000000)) -lt 4000
 check "the server was away, and the VM goes on" wait_for 40 answers_again $L $((seen + 1))
 check "on its node" wait_for 30 vm_runs_on $L "$node" "$node"
-check "the reason is on record" pauses
+check "one event when it pauses, one when it goes on" of_the_pause "$before"
+check "it was the same process all the time" equal "$(lab $L exec "$node" -- pgrep -x gemel-vmm)" "$pid"
 check_rc 1 "no snapshot of a network disk" gemel_at $L "$node" vm snapshot web1 --timeout 30s
 check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
 seen=$(answers_now)

@@ -241,6 +241,7 @@ case_standard_watchdog() { # Linux' own i6300esb driver: petted it waits, starve
     tr -d '\r' <console.log | grep '^guest: ' | sed 's/ after.*//' >said
     printf 'guest: watchdog i6300ESB timer, bootstatus 0\nguest: petted, alive\nguest: starving\nguest: watchdog i6300ESB timer, bootstatus 32\n' |
         diff - said >diff.log || fail "not two lives with a bite between them"
+    [ "$(grep -c 'watchdog expired (times: 1)' vmm.log)" = 1 ] || fail "the bite is not told: $(grep -c 'watchdog expired' vmm.log) lines"
 }
 
 case_standard_pvh() {

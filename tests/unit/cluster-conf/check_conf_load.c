@@ -42,6 +42,7 @@ START_TEST(test_example_vm)
     ck_assert_msg(conf_vm_load(text, len, "vm.yaml", &vm, &error) == 0, "%s", error.text);
     ck_assert_str_eq(vm.name, "web1");
     ck_assert_uint_eq(vm.memory_bytes, 64u << 20);
+    ck_assert(!vm.hugepages);
     ck_assert_int_eq(vm.machine, CONF_MACHINE_LOCKSTEP);
     ck_assert_str_eq(vm.cmdline, "id=web1");
     ck_assert_uint_eq(vm.disk_count, 1);
@@ -177,7 +178,7 @@ struct refused {
 static const struct refused refused_vm[] = {
     {VM "memroy: 1GiB\n", "f:4: memroy: unknown key; did you mean memory?"},
     {VM "protect: true\n", "f:4: protect: unknown key; it belongs under ha"},
-    {VM "colour: red\n", "f:4: colour: unknown key; remove it, or write one of: name, uuid, memory, cpus, cpu, machine, boot, disks, nics, ha"},
+    {VM "colour: red\n", "f:4: colour: unknown key; remove it, or write one of: name, uuid, memory, hugepages, cpus, cpu, machine, boot, disks, nics, ha"},
     {VM "ha: {name: x}\n", "f:4: ha.name: unknown key; it belongs at the top level"},
     {"name: web1\nmemory: 10abc\nboot: {firmware: /r}\n", "f:2: memory: 10abc has an unknown unit; write for example 512MiB"},
     {"name: web1\nmemory: 1e3\nboot: {firmware: /r}\n", "f:2: memory: 1e3 has an unknown unit; write for example 512MiB"},
@@ -188,6 +189,8 @@ static const struct refused refused_vm[] = {
     {"name: web1\nmemory: 99999999999999999999MiB\nboot: {firmware: /r}\n", "f:2: memory: 99999999999999999999MiB is too large; write for example 512MiB"},
     {"name: web1\nmemory: 1KiB\nboot: {firmware: /r}\n", "f:2: memory: 1KiB is out of range; write something from 1MiB to 16TiB"},
     {"name: web1\nmemory: 1025KiB\nboot: {firmware: /r}\n", "f:2: memory: is not a multiple of 4KiB; write for example 512MiB"},
+    {"name: web1\nmemory: 1028KiB\nhugepages: true\nboot: {firmware: /r}\n", "f:2: memory: is not a multiple of 2MiB, as hugepages: true wants it; write for example 512MiB"},
+    {VM "hugepages: 2MiB\n", "f:4: hugepages: 2MiB is neither true nor false; write true or false"},
     {"name: web1\nmemory: 4GiB\nboot: {firmware: /r}\n", "f:2: memory: a lockstep machine has at most 3GiB; write 3GiB, or machine: standard"},
     {"name: web1\nmemory:\nboot: {firmware: /r}\n", "f:2: memory: has no value; write for example 512MiB"},
     {"name: web1\nmemory: [1MiB]\nboot: {firmware: /r}\n", "f:2: memory: is a list where a size is expected; write for example 512MiB"},

@@ -221,6 +221,7 @@ START_TEST(test_write_vm)
     ck_assert_uint_gt(conf_vm_write(vm, yaml, sizeof yaml), 0);
     ck_assert_str_eq(yaml, "name: web1\n"
                            "memory: 64MiB\n"
+                           "hugepages: false\n"
                            "cpus: 1\n"
                            "cpu: host\n"
                            "machine: lockstep\n"

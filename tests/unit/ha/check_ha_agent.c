@@ -29,6 +29,7 @@ struct sim_node {
     uint64_t held_version;
     unsigned leases;
     uint64_t lease_from_ns;
+    unsigned told, told_paused; /* events */
     unsigned starts, stops, saves, fences, discards, reincarnated;
     struct uuid last_attempt;
     char last_vm[VM_NAME_MAX + 1];
@@ -142,9 +143,11 @@ static void sim_lease(void *ctx, uint64_t from_ns)
 
 static void sim_event(void *ctx, uint64_t version, const char *text)
 {
-    (void)ctx;
+    struct sim_node *n = self_of(ctx);
+
     (void)version;
-    (void)text;
+    n->told_paused += strstr(text, "web1: paused: ") != NULL;
+    n->told += text[0] != '\0';
 }
 
 static void sim_trace(void *ctx, const char *text)
@@ -1099,6 +1102,54 @@ START_TEST(a_suspend_that_fails_thaws)
 }
 END_TEST
 
+/* However long its disk is away: no stop, no other node, one event. */
+START_TEST(a_paused_vm_is_neither_hung_nor_late)
+{
+    struct ha_vm_report report = {.outcome = HA_OUTCOME_FROZEN, .epoch = 1};
+    uint64_t since_ns = 0;
+    unsigned starts, told;
+    uint32_t owner;
+
+    run_web1();
+    owner = vm_at(1)->owner;
+    report.vm = vm_at(1)->uuid;
+    report.instance = vm_at(1)->instance;
+    starts = sim[owner].starts;
+    told = sim[owner].told;
+    strcpy(report.text, "paused: disk a: connection lost");
+    for (unsigned i = 0; i < 4; i++) {
+        report.attempt = sim[owner].last_attempt;
+        ha_agent_vm_report(&sim[owner].agent, &report, now_ns);
+        settle();
+        tick_for(100 * NSEC_PER_SEC);
+        ck_assert(ha_vm_paused(vm_at(1)));
+        ck_assert_uint_eq(vm_at(1)->owner, owner);
+        ck_assert_uint_eq(sim[owner].starts, starts + i + 1); /* thaws */
+        ck_assert_uint_eq(sim[owner].stops, 0);
+        ck_assert(i == 0 || since_ns == vm_at(1)->changed_ns);
+        since_ns = vm_at(1)->changed_ns;
+    }
+    ck_assert_uint_eq(sim[owner].told_paused, 1);
+    ck_assert_uint_eq(sim[owner].told, told + 1);
+
+    op_at(3, "vm retry", "web1", "");
+    ck_assert_uint_eq(sim[3].result.exit_code, 0);
+    ck_assert_uint_eq(sim[owner].starts, starts + 5);
+    ck_assert(ha_vm_paused(vm_at(1)));
+    op_at(3, "vm resume", "web1", "");
+    ck_assert_uint_eq(sim[owner].starts, starts + 6);
+
+    report.outcome = HA_OUTCOME_RUNNING;
+    report.attempt = sim[owner].last_attempt;
+    strcpy(report.text, "goes on after a pause");
+    ha_agent_vm_report(&sim[owner].agent, &report, now_ns);
+    settle();
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_RUNNING);
+    ck_assert(!ha_vm_paused(vm_at(1)));
+    ck_assert_uint_eq(sim[owner].told, told + 4);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ha_agent");
@@ -1109,6 +1160,7 @@ static Suite *suite(void)
     tcase_add_test(tc, a_cpu_model_chooses_the_node);
     tcase_add_test(tc, suspended_stays_so_until_it_is_resumed);
     tcase_add_test(tc, a_suspend_that_fails_thaws);
+    tcase_add_test(tc, a_paused_vm_is_neither_hung_nor_late);
     tcase_add_test(tc, nothing_starts_before_a_proof);
     tcase_add_test(tc, a_fence_waits_for_a_majority_of_disks);
     tcase_add_test(tc, an_answer_waits_for_a_majority_of_disks);
