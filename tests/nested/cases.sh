@@ -8,7 +8,7 @@ lockstep-bzimage:150 lockstep-pvh:150
 standard-suspend:150 lockstep-suspend:180
 standard-reboot:200 lockstep-reboot:250"
 
-# Run by name only: lockstep-disk once failed about every second time (doc/status.md); the other is a matter of minutes more.
+# Run by name only: what they show is a part of the reboot cases too, or costs minutes more.
 more="lockstep-disk:200 standard-reboot-kernel:200"
 
 failed=
