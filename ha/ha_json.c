@@ -88,6 +88,20 @@ static bool has_device(struct ha_daemon *d, const char *name)
     return false;
 }
 
+/* As long as the proof is kept. */
+static bool fence_has_worked(const struct ha_daemon *d, const struct ha_node *node)
+{
+    const struct proof_table *proofs = &d->agent.state.proofs;
+
+    for (uint32_t i = 0; i < proofs->count; i++) {
+        if (proofs->proofs[i].kind == PROOF_FENCED_OFF &&
+            proofs->proofs[i].node_id == node->nodeid) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static const char *fence_word(struct ha_daemon *d, const struct ha_node *node)
 {
     if (!has_device(d, node->name)) {
@@ -103,7 +117,7 @@ static const char *fence_word(struct ha_daemon *d, const struct ha_node *node)
         return "ok";
     case HA_FENCE_NONE:
     default:
-        return "untried";
+        return fence_has_worked(d, node) ? "ok" : "untried";
     }
 }
 

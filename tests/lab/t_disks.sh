@@ -53,6 +53,8 @@ check "elsewhere" wait_for 30 elsewhere "$node"
 dead=$node
 node=$(vm_node $L "$(another "$node")")
 check "with a storage daemon there" daemon_is_up "$node"
+device_worked() { gemel_at $L "$node" status --json | jq -e ".nodes[] | select(.name == \"$dead\") | .fence == \"ok\"" >/dev/null; }
+check "the dead node's fence device is told to have worked" device_worked
 check "power on" lab $L power "$dead" on
 check "the node is a member again" wait_for 40 gemel_at $L "$dead" status
 
