@@ -567,6 +567,12 @@ static int make_machine(struct engine *e, struct vmm_error *err)
         mc.nic[i].bytes_per_s = e->conf.nic[i].bytes_per_s;
         mc.nic[i].packets_per_s = e->conf.nic[i].packets_per_s;
     }
+    if (mc.cmdline && strlen(mc.cmdline) > GUEST_CMDLINE_MAX) {
+        return vmm_fail(err, -EINVAL,
+                        "the command line for the firmware has %zu bytes; fw_cfg's "
+                        "opt/gemel/cmdline takes %d at most",
+                        strlen(mc.cmdline), GUEST_CMDLINE_MAX);
+    }
     /* Fresh pages: most of a machine is buffers that may never be touched. */
     e->machine_len = machine_size(&mc);
     e->machine_memory = mmap(NULL, e->machine_len, PROT_READ | PROT_WRITE,
@@ -578,10 +584,10 @@ static int make_machine(struct engine *e, struct vmm_error *err)
     r = machine_init(e->machine_memory, &mc, &e->vm.gmem, &engine_machine_ops, e,
                      &e->machine);
     return r < 0 ? vmm_fail(err, r,
-                            "machine %s cannot have %u disks and %u nics (%u together), "
-                            "or the command line is longer than %d bytes",
+                            "machine %s cannot have %u disks and %u nics: %u devices "
+                            "together at most",
                             e->smp ? "standard" : "lockstep", mc.disk_count, mc.nic_count,
-                            MACHINE_VIRTIO_SLOTS, GUEST_CMDLINE_MAX)
+                            MACHINE_VIRTIO_SLOTS)
                  : 0;
 }
 

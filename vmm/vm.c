@@ -144,14 +144,15 @@ static int rom_load_file(struct vm *vm, const char *path, struct vmm_error *err)
     struct stat st;
     int fd, r;
 
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO does not hold us */
     if (fd < 0 || fstat(fd, &st) < 0) {
         r = vmm_fail(err, -errno, "cannot open firmware %s: %s; check boot.firmware",
                      path, strerror(errno));
         goto out;
     }
     if (!S_ISREG(st.st_mode) || st.st_size < 0) {
-        r = vmm_fail(err, -EINVAL, "firmware %s is not a regular file", path);
+        r = vmm_fail(err, -EINVAL,
+                     "firmware %s is not a regular file; check boot.firmware", path);
         goto out;
     }
     len = (size_t)st.st_size;
