@@ -29,6 +29,9 @@ libha_io_la_SOURCES = \
 	ha/ha_ipc.c \
 	ha/ha_json.c \
 	ha/ha_fencelink.c ha/ha_fencelink.h \
+	ha/ha_fit.c ha/ha_fit.h \
+	ha/ha_leftovers.c ha/ha_leftovers.h \
+	ha/ha_revert.c \
 	ha/ha_snapshot.c ha/ha_snapshot.h \
 	ha/ha_storage.c ha/ha_storage.h \
 	ha/ha_store.c ha/ha_store.h \

@@ -15,6 +15,7 @@
 #include "base/uuid.h"
 #include "cluster-conf/conf_write.h"
 #include "fencing/claim_store.h"
+#include "ha/ha_leftovers.h"
 #include "ha/ha_text.h"
 
 #define SNAPSHOTS_MAX 256
@@ -43,7 +44,9 @@ static void answer(struct ha_copies *c, uint32_t exit_code, const char *a, const
 
 static uint32_t exit_of(int r)
 {
-    return r == -ENOENT ? EXIT_NOT_FOUND : r == -EEXIST ? EXIT_REFUSED : EXIT_FAILED;
+    return r == -ENOENT                  ? EXIT_NOT_FOUND
+           : r == -EEXIST || r == -EXDEV ? EXIT_REFUSED
+                                         : EXIT_FAILED;
 }
 
 /* Nobody runs it: there is no claim, or the highest is released. */
@@ -125,8 +128,8 @@ static int copy_suspended_state(struct ha_copies *c, const struct claim_found *f
     if (!found->have_release || !found->release.suspended) {
         return 0;
     }
-    snprintf(to, sizeof to, "%s/snapshots/.%s.tmp/state.gms", c->snapshot.dir,
-             c->snapshot.id);
+    snprintf(to, sizeof to, "%s/snapshots/.%s@%s.tmp/state.gms", c->snapshot.dir,
+             c->snapshot.id, c->snapshot.node);
     return ha_vmdir_copy(from.s, to, NULL, why);
 }
 
@@ -166,13 +169,14 @@ static void snapshot(struct ha_copies *c)
                "");
         return;
     }
+    ha_leftovers_node(c->snapshot.dir, c->snapshot.node);
     r = ha_snapshot_begin(&c->snapshot, why);
     if (r < 0) {
         answer(c, exit_of(r), "no snapshot: ", why, "");
         return;
     }
     r = make_snapshot(c, &found, why);
-    if (r == 0 && !stayed_at_rest(c, &found)) {
+    if (!stayed_at_rest(c, &found)) { /* then this may have been swept away, too */
         ha_snapshot_abort(&c->snapshot);
         return;
     }
@@ -191,7 +195,12 @@ static void delete_snapshot(struct ha_copies *c)
 {
     char why[REASON_LEN_MAX + 1] = "";
     struct ha_snapshot_info info;
-    int r = c->dry_run ? ha_snapshot_read(&c->snapshot, &info, why)
+    int r;
+
+    if (!c->dry_run) {
+        ha_leftovers_node(c->snapshot.dir, c->snapshot.node);
+    }
+    r = c->dry_run ? ha_snapshot_read(&c->snapshot, &info, why)
                        : ha_snapshot_delete(&c->snapshot, why);
 
     if (r < 0) {
@@ -204,9 +213,12 @@ static void delete_snapshot(struct ha_copies *c)
 
 static void check(struct ha_copies *c)
 {
-    char why[REASON_LEN_MAX + 1] = "";
+    char why[REASON_LEN_MAX * 3] = "";
     int r = ha_snapshot_check(&c->snapshot, why);
 
+    if (r == -EXDEV) {
+        r = ha_snapshot_fits(&c->snapshot, why, sizeof why); /* all of the list */
+    }
     if (r < 0) {
         answer(c, exit_of(r), "not reverted: ", why, "");
     }
@@ -367,7 +379,7 @@ static bool clone_is_possible(struct ha_copies *c, struct claim_found *ret_found
 
 static void clone(struct ha_copies *c)
 {
-    char why[REASON_LEN_MAX + 1] = "", name[VM_NAME_MAX + 16];
+    char why[REASON_LEN_MAX + 1] = "", name[VM_NAME_MAX + NODE_NAME_MAX + 16];
     struct claim_found found = {0};
     struct path temp;
     int r;
@@ -379,7 +391,8 @@ static void clone(struct ha_copies *c)
         answer(c, EXIT_DONE, "would be cloned to ", c->clone, "");
         return;
     }
-    snprintf(name, sizeof name, ".%s.clone.tmp", c->clone);
+    ha_leftovers_clones(c->vmroot, c->snapshot.node);
+    snprintf(name, sizeof name, ".%s@%s.clone.tmp", c->clone, c->snapshot.node);
     temp = join(c->vmroot, name);
     r = make_clone(c, temp.s, why);
     if (r == 0 && c->snapshot.id[0] == '\0' && !stayed_at_rest(c, &found)) {

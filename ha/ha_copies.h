@@ -24,11 +24,12 @@ struct ha_copies {
     struct uuid vm;
     struct conf_vm conf;
     char vmroot[PATH_LEN_MAX];
+    /* On a worker that runs one order after another: leftovers of this node are removed. */
     struct ha_snapshot snapshot; /* dir of the VM; id empty: none */
     char clone[VM_NAME_MAX + 1];
     /* Out: */
     uint32_t exit_code; /* of design 11 */
-    char text[REASON_LEN_MAX * 2];
+    char text[REASON_LEN_MAX * 4];
     char *body; /* json or yaml; the caller frees it */
 };
 

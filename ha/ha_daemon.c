@@ -13,6 +13,7 @@
 #include "cluster-conf/conf_check.h"
 #include "cluster-conf/conf_load.h"
 #include "ha/ha_cpuhost.h"
+#include "ha/ha_leftovers.h"
 #include "ha/ha_text.h"
 
 #define TICK_NS (100 * NSEC_PER_MSEC)
@@ -453,9 +454,9 @@ static const struct conf_vm *vm_conf(void *ctx, struct uuid vm)
     return record != NULL ? record->conf : NULL;
 }
 
-static const char *vm_cpu_model(void *ctx, const char *name)
+const char *ha_daemon_cpu_model(const struct ha_daemon *d, const char *name)
 {
-    const struct conf_cluster *conf = ((struct ha_daemon *)ctx)->agent.state.cluster.conf;
+    const struct conf_cluster *conf = d->agent.state.cluster.conf;
 
     for (unsigned i = 0; conf != NULL && i < conf->cpu_model_count; i++) {
         if (strcmp(conf->cpu_model[i].name, name) == 0) {
@@ -463,6 +464,11 @@ static const char *vm_cpu_model(void *ctx, const char *name)
         }
     }
     return NULL;
+}
+
+static const char *vm_cpu_model(void *ctx, const char *name)
+{
+    return ha_daemon_cpu_model(ctx, name);
 }
 
 static void vm_step(void *ctx, const char *vm, const char *what)
@@ -759,6 +765,18 @@ static int open_store(struct ha_daemon *d)
     return 0;
 }
 
+static void sweep_work(void *data)
+{
+    const struct ha_daemon *d = data;
+
+    ha_leftovers_clones(d->node.vmroot, d->node.name);
+}
+
+static void sweep_done(void *data)
+{
+    (void)data;
+}
+
 static void on_connected(void *ctx, uint32_t nodeid)
 {
     struct ha_daemon *d = ctx;
@@ -795,6 +813,7 @@ static void on_connected(void *ctx, uint32_t nodeid)
         ha_fencelink_config(d->fencelink, d->agent.state.cluster.definition);
     }
     r = ha_vmm_adopt(d->vmm);
+    (void)worker_submit(d->worker, HA_DAEMON_WRITERS_KEY, sweep_work, sweep_done, d);
     if (r < 0) {
         log_err("%s/vm: %s; not starting without knowing what runs here", d->node.run_dir,
                 strerror(-r));

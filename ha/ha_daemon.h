@@ -68,6 +68,12 @@ void ha_daemon_free(struct ha_daemon *daemon);
  * requests again. */
 void ha_daemon_event(struct ha_daemon *daemon, uint64_t seq, const char *text);
 
+/* Key of jobs of `worker` that write copies on shared storage: they run one at a time, so
+ * that what else this node has there under way was left by an agent that is no more. */
+#define HA_DAEMON_WRITERS_KEY 1
+/* Text of a CPU model of the cluster definition; NULL: there is none of this name. */
+const char *ha_daemon_cpu_model(const struct ha_daemon *daemon, const char *name);
+
 /* ha_json.c: the documents of the CLI (json-c), to be freed with free(). NULL: not found.
  */
 char *ha_json_status(struct ha_daemon *daemon);

@@ -496,6 +496,11 @@ static uint32_t copies_prepare(struct ha_ipc *ipc, const Gemel__CliRequest *rq,
     ha_text_set(c->vmroot, sizeof c->vmroot, ipc->daemon->node.vmroot, NULL);
     ha_text_set(c->snapshot.dir, sizeof c->snapshot.dir, c->vmroot, "/", vm->name, NULL);
     ha_text_set(c->snapshot.id, sizeof c->snapshot.id, job->snapshot, NULL);
+    ha_text_set(c->snapshot.node, sizeof c->snapshot.node, ipc->daemon->node.name, NULL);
+    if (c->kind == HA_COPIES_CHECK || c->kind == HA_COPIES_SNAPSHOT) {
+        ha_fit_of_conf(&c->conf, ha_daemon_cpu_model(ipc->daemon, c->conf.cpu),
+                       &c->snapshot.fit);
+    }
     ha_text_set(c->clone, sizeof c->clone, clone != NULL ? clone : "", NULL);
     return EXIT_DONE;
 }
@@ -533,7 +538,11 @@ static bool on_directories(struct ha_ipc *ipc, struct waiting *w,
         job->op.body_len = (uint32_t)strlen(job->snapshot);
         ha_agent_op(&ipc->daemon->agent, &job->op, loop_now_ns());
         free(job);
-    } else if (worker_submit(ipc->daemon->worker, 0, copies_work, copies_done, job) < 0) {
+    } else if (worker_submit(ipc->daemon->worker,
+                             kind == HA_COPIES_LIST || kind == HA_COPIES_CHECK
+                                 ? 0
+                                 : HA_DAEMON_WRITERS_KEY,
+                             copies_work, copies_done, job) < 0) {
         free(job);
         done(ipc, w, EXIT_FAILED, "out of memory");
     }

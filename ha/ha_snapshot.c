@@ -17,8 +17,7 @@
 #include "cluster-conf/conf_scalar.h"
 #include "ha/ha_text.h"
 
-#define YAML_MAX   4096
-#define REVERT_TMP ".revert.tmp" /* after the name of a disk, or of suspend.gms */
+#define YAML_MAX (4096 + HA_FIT_TEXT_MAX)
 
 struct path {
     char s[PATH_LEN_MAX * 5];
@@ -43,7 +42,7 @@ static int complain(char *why, const char *path, int r)
 
 static struct path temp_dir(const struct ha_snapshot *s)
 {
-    return path_of("%s/snapshots/.%s.tmp", s->dir, s->id);
+    return path_of("%s/snapshots/.%s@%s.tmp", s->dir, s->id, s->node);
 }
 
 static struct path final_dir(const struct ha_snapshot *s)
@@ -123,11 +122,28 @@ static void hex_of(const uint8_t *digest, char *ret_hex)
     }
 }
 
+/* What the state that lies there says of itself; how it was booted, it does not. */
+static void fit_of_state(const struct ha_snapshot *s, struct ha_fit *ret_fit)
+{
+    int fd = open(path_of("%s/state.gms", temp_dir(s).s).s, O_RDONLY | O_CLOEXEC);
+
+    *ret_fit = (struct ha_fit){0};
+    if (fd >= 0 && ha_fit_of_state(fd, ret_fit)) {
+        memcpy(ret_fit->value[HA_FIT_BOOT], s->fit.value[HA_FIT_BOOT],
+               sizeof ret_fit->value[HA_FIT_BOOT]);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 static int write_yaml(const struct ha_snapshot *s, const struct ha_snapshot_info *info,
                       char *why)
 {
     struct path path = path_of("%s/snapshot.yaml", temp_dir(s).s);
     char text[YAML_MAX], hex[2 * CLAIM_DIGEST_LEN + 1];
+    struct conf_text more;
+    struct ha_fit fit;
     int len, r;
 
     hex_of(info->digest, hex);
@@ -136,7 +152,12 @@ static int write_yaml(const struct ha_snapshot *s, const struct ha_snapshot_info
                    "\nstate: %s\nbytes: %" PRIu64 "\ndigest: %s\n",
                    s->id, info->vm, info->created, info->epoch,
                    info->state ? "true" : "false", info->bytes, hex);
-    r = os_file_replace(path.s, text, (size_t)len, 0600);
+    more = conf_text_make(text + len, sizeof text - (size_t)len);
+    if (info->state) {
+        fit_of_state(s, &fit);
+        ha_fit_write(&fit, &more);
+    }
+    r = os_file_replace(path.s, text, (size_t)len + more.len, 0600);
     return r < 0 ? complain(why, path.s, r) : 0;
 }
 
@@ -194,28 +215,6 @@ void ha_snapshot_abort(const struct ha_snapshot *s)
 /* Reading
  * ---------------------------------------------------------------------------------- */
 
-/* "key: value" on a line of its own. */
-static bool value_of(const char *text, const char *key, char *ret, size_t cap)
-{
-    size_t len = strlen(key);
-
-    while (text != NULL && *text != '\0') {
-        if (strncmp(text, key, len) == 0 && strncmp(text + len, ": ", 2) == 0) {
-            size_t n = strcspn(text + len + 2, "\n");
-
-            if (n >= cap) {
-                return false;
-            }
-            memcpy(ret, text + len + 2, n);
-            ret[n] = '\0';
-            return true;
-        }
-        text = strchr(text, '\n');
-        text = text != NULL ? text + 1 : NULL;
-    }
-    return false;
-}
-
 static bool hex_digest(const char *hex, uint8_t *ret_digest)
 {
     if (strlen(hex) != (size_t)2 * CLAIM_DIGEST_LEN ||
@@ -234,13 +233,13 @@ static bool parse_info(const char *text, struct ha_snapshot_info *info)
 {
     char epoch[24], state[8], bytes[24], hex[2 * CLAIM_DIGEST_LEN + 1];
 
-    if (!value_of(text, "snapshot", info->id, sizeof info->id) ||
-        !value_of(text, "vm", info->vm, sizeof info->vm) ||
-        !value_of(text, "created", info->created, sizeof info->created) ||
-        !value_of(text, "epoch", epoch, sizeof epoch) ||
-        !value_of(text, "state", state, sizeof state) ||
-        !value_of(text, "bytes", bytes, sizeof bytes) ||
-        !value_of(text, "digest", hex, sizeof hex) || !hex_digest(hex, info->digest)) {
+    if (!ha_fit_value(text, "snapshot", info->id, sizeof info->id) ||
+        !ha_fit_value(text, "vm", info->vm, sizeof info->vm) ||
+        !ha_fit_value(text, "created", info->created, sizeof info->created) ||
+        !ha_fit_value(text, "epoch", epoch, sizeof epoch) ||
+        !ha_fit_value(text, "state", state, sizeof state) ||
+        !ha_fit_value(text, "bytes", bytes, sizeof bytes) ||
+        !ha_fit_value(text, "digest", hex, sizeof hex) || !hex_digest(hex, info->digest)) {
         return false;
     }
     info->state = strcmp(state, "true") == 0;
@@ -248,8 +247,8 @@ static bool parse_info(const char *text, struct ha_snapshot_info *info)
            conf_scalar_count(bytes, &info->bytes) == CONF_SCALAR_OK;
 }
 
-int ha_snapshot_read(const struct ha_snapshot *s, struct ha_snapshot_info *ret_info,
-                     char *why)
+static int read_yaml(const struct ha_snapshot *s, struct ha_snapshot_info *ret_info,
+                     struct ha_fit *ret_fit, char *why)
 {
     struct path path = path_of("%s/snapshot.yaml", final_dir(s).s);
     struct ha_snapshot_info info = {0};
@@ -270,7 +269,41 @@ int ha_snapshot_read(const struct ha_snapshot *s, struct ha_snapshot_info *ret_i
         return -EBADMSG;
     }
     *ret_info = info;
+    if (ret_fit != NULL) {
+        ha_fit_read(text, ret_fit);
+    }
     return 0;
+}
+
+int ha_snapshot_read(const struct ha_snapshot *s, struct ha_snapshot_info *ret_info,
+                     char *why)
+{
+    return read_yaml(s, ret_info, NULL, why);
+}
+
+int ha_snapshot_fits(const struct ha_snapshot *s, char *ret_text, size_t cap)
+{
+    struct conf_text text = conf_text_make(ret_text, cap);
+    char why[REASON_LEN_MAX + 1];
+    struct ha_snapshot_info info;
+    struct ha_fit saved;
+    int r = read_yaml(s, &info, &saved, why);
+
+    if (r < 0) {
+        conf_text_str(&text, why);
+        return r;
+    }
+    conf_text_strs(&text, "the state in snapshot ", s->id, " is of another VM than ",
+                   "is defined now: ", NULL);
+    if (!info.state || ha_fit_differences(&saved, &s->fit, &text) == 0) {
+        ret_text[0] = '\0';
+        return 0;
+    }
+    conf_text_strs(&text,
+                   "; apply a definition like that first (gemel vm apply), or make a VM of "
+                   "its disks alone: gemel vm clone ",
+                   info.vm, " NEW --snapshot ", s->id, NULL);
+    return -EXDEV;
 }
 
 int ha_snapshot_check(const struct ha_snapshot *s, char *why)
@@ -289,7 +322,7 @@ int ha_snapshot_check(const struct ha_snapshot *s, char *why)
                         " has no copy of disk ", s->disks.path[i], NULL);
         }
     }
-    return r;
+    return r == 0 ? ha_snapshot_fits(s, why, REASON_LEN_MAX + 1) : r;
 }
 
 static int by_creation(const void *a, const void *b)
@@ -329,7 +362,8 @@ int ha_snapshot_list(const char *dir, struct ha_snapshot_info *ret_info, unsigne
 int ha_snapshot_delete(const struct ha_snapshot *s, char *why)
 {
     struct path final = final_dir(s),
-                gone = path_of("%s/snapshots/.%s.deleted", s->dir, s->id);
+                gone = path_of("%s/snapshots/.%s@%s.deleted", s->dir, s->id,
+                               s->node);
     int r;
 
     /* Whole, or not there: a half deleted one would look like one to revert to. */
@@ -346,90 +380,4 @@ int ha_snapshot_delete(const struct ha_snapshot *s, char *why)
         r = ha_vmdir_remove(gone.s);
     }
     return r < 0 ? complain(why, gone.s, r) : 0;
-}
-
-/* Going back
- * ------------------------------------------------------------------------------- */
-
-void ha_snapshot_drop_copies(const struct ha_snapshot *s)
-{
-    for (unsigned i = 0; i < s->disks.count; i++) {
-        (void)unlink(path_of("%s/%s" REVERT_TMP, s->dir, s->disks.path[i]).s);
-    }
-    (void)unlink(path_of("%s/" VMDIR_STATE REVERT_TMP, s->dir).s);
-}
-
-static int copy_state_back(const struct ha_snapshot *s,
-                           const struct ha_snapshot_info *info, const atomic_bool *cancel,
-                           char *why)
-{
-    struct path from = path_of("%s/state.gms", final_dir(s).s),
-                to = path_of("%s/" VMDIR_STATE REVERT_TMP, s->dir);
-    uint8_t digest[CLAIM_DIGEST_LEN];
-    uint64_t bytes = 0;
-    int r = ha_vmdir_copy(from.s, to.s, cancel, why);
-
-    if (r == 0) {
-        r = digest_of(to.s, digest, &bytes, why);
-    }
-    if (r == 0 && memcmp(digest, info->digest, sizeof digest) != 0) {
-        ha_text_set(why, REASON_LEN_MAX + 1, from.s,
-                    ": is damaged: it is not what snapshot.yaml says", NULL);
-        r = -EBADMSG;
-    }
-    return r;
-}
-
-int ha_snapshot_copy_back(const struct ha_snapshot *s, struct ha_snapshot_info *ret_info,
-                          const atomic_bool *cancel, char *why)
-{
-    int r = ha_snapshot_check(s, why);
-
-    ha_snapshot_drop_copies(s); /* of an attempt that was interrupted */
-    if (r == 0) {
-        r = ha_snapshot_read(s, ret_info, why);
-    }
-    for (unsigned i = 0; r == 0 && i < s->disks.count; i++) {
-        r = ha_vmdir_copy(disk_copy(final_dir(s).s, s->disks.path[i]).s,
-                          path_of("%s/%s" REVERT_TMP, s->dir, s->disks.path[i]).s, cancel,
-                          why);
-    }
-    if (r == 0 && ret_info->state) {
-        r = copy_state_back(s, ret_info, cancel, why);
-    }
-    if (r < 0) {
-        ha_snapshot_drop_copies(s);
-    }
-    return r;
-}
-
-static int put_one(const char *dir, const char *name, char *why)
-{
-    struct path from = path_of("%s/%s" REVERT_TMP, dir, name),
-                to = path_of("%s/%s", dir, name);
-
-    int r = rename(from.s, to.s) < 0 ? -errno : 0;
-
-    if (r == 0) {
-        char *slash = strrchr(to.s, '/');
-
-        *slash = '\0';
-        r = os_dir_fsync(to.s);
-        *slash = '/';
-    }
-    return r < 0 ? complain(why, to.s, r) : 0;
-}
-
-int ha_snapshot_put_back(const struct ha_snapshot *s, const struct ha_snapshot_info *info,
-                         char *why)
-{
-    int r = 0;
-
-    for (unsigned i = 0; r == 0 && i < s->disks.count; i++) {
-        r = put_one(s->dir, s->disks.path[i], why);
-    }
-    if (r == 0 && info->state) {
-        r = put_one(s->dir, VMDIR_STATE, why);
-    }
-    return r;
 }

@@ -264,7 +264,9 @@ out:
     return r;
 }
 
-int ha_vmdir_remove(const char *path)
+#define REMOVE_DEPTH_MAX 16
+
+static int remove_below(const char *path, unsigned depth)
 {
     struct dirent *entry;
     DIR *dir = opendir(path);
@@ -277,13 +279,26 @@ int ha_vmdir_remove(const char *path)
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
             continue;
         }
-        if (unlinkat(dirfd(dir), entry->d_name, 0) < 0 && errno != ENOENT) {
+        if (unlinkat(dirfd(dir), entry->d_name, 0) == 0 || errno == ENOENT) {
+            continue;
+        }
+        if (errno == EISDIR && depth < REMOVE_DEPTH_MAX) {
+            char below[PATH_LEN_MAX * 5];
+
+            ha_text_set(below, sizeof below, path, "/", entry->d_name, NULL);
+            r = remove_below(below, depth + 1);
+        } else {
             r = -errno;
         }
     }
     closedir(dir);
-    if (r == 0 && rmdir(path) < 0) {
+    if (r == 0 && rmdir(path) < 0 && errno != ENOENT) {
         r = -errno;
     }
     return r;
+}
+
+int ha_vmdir_remove(const char *path)
+{
+    return remove_below(path, 0);
 }

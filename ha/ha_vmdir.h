@@ -37,5 +37,5 @@ void ha_vmdir_flat_name(const char *path, char *ret_name, unsigned cap);
 /* A new file with the same bytes and holes, synced: a reflink where the file system can.
  * Ends early with -ECANCELED when *cancel (NULL: never) is set. */
 int ha_vmdir_copy(const char *from, const char *to, const atomic_bool *cancel, char *why);
-/* What lies in a directory of plain files, and itself. Not there: 0. */
+/* A directory with all that is in it; links are not followed. Not there: 0. */
 int ha_vmdir_remove(const char *path);

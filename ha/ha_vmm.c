@@ -217,6 +217,7 @@ void ha_local_running(struct ha_local *l)
                     thawed      ? "thawed"
                     : l->resume ? "resumed"
                                 : "started");
+    ha_vmmsave_sweep(l);
     if (l->resume && !thawed) {
         ha_vmmsave_forget_state(l);
         ha_announce_begin(l);
@@ -229,6 +230,7 @@ void ha_local_found(struct ha_local *l)
 {
     l->phase = LOCAL_RUNNING;
     l->claim_won = true;
+    ha_vmmsave_sweep(l);
     ha_local_publish(l, false);
     ha_local_report(l, HA_OUTCOME_RUNNING,
                     "found running by its agent, which was restarted");

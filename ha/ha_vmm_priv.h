@@ -178,6 +178,8 @@ void ha_vmmsave_storage_gone(struct ha_local *l);
 void ha_vmmsave_revert(struct ha_local *l);
 void ha_vmmsave_cancel(struct ha_local *l);
 void ha_vmmsave_free(struct ha_local *l);
+/* It runs under its claim: what interrupted orders left in its directory goes. */
+void ha_vmmsave_sweep(struct ha_local *l);
 /* After a resume: suspend.gms is history. */
 void ha_vmmsave_forget_state(struct ha_local *l);
 

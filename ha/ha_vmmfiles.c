@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/nbd_uri.h"
+#include "ha/ha_snapshot.h"
 #include "ha/ha_storage.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmm_priv.h"
@@ -128,6 +129,7 @@ struct disk_job {
         bool read_only, nbd, image, skip;
         int fd;
     } disk[VM_DISKS_MAX];
+    struct ha_snapshot revert; /* one that was interrupted: dir and disks; no dir: thaw */
     char why[REASON_LEN_MAX + 1];
 };
 
@@ -149,6 +151,12 @@ static void open_work(void *data)
 {
     struct disk_job *job = data;
 
+    if (job->revert.dir[0] != '\0') {
+        if (ha_snapshot_settle(&job->revert, job->why) < 0) {
+            return;
+        }
+        ha_snapshot_drop_copies(&job->revert);
+    }
     for (unsigned i = 0; i < job->count; i++) {
         int flags = job->disk[i].read_only ? O_RDONLY : O_RDWR;
 
@@ -252,6 +260,21 @@ bool ha_vmmfiles_connects(const struct ha_local *l)
     return ha_storage_wanted(l);
 }
 
+/* The disks that a revert may have been replacing when its agent was killed. */
+static void look_for_revert(const struct ha_local *l, struct ha_snapshot *ret_revert)
+{
+    struct ha_vmdir_disks *disks = &ret_revert->disks;
+
+    ha_text_set(ret_revert->dir, sizeof ret_revert->dir, l->dir, NULL);
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        if (!l->disk[i].read_only && l->disk[i].path[0] != '/' &&
+            !conf_disk_is_nbd(&l->disk[i])) {
+            ha_text_set(disks->path[disks->count++], sizeof disks->path[0],
+                        l->disk[i].path, NULL);
+        }
+    }
+}
+
 int ha_vmmfiles_start(struct ha_local *l)
 {
     struct disk_job *job = calloc(1, sizeof *job);
@@ -263,6 +286,9 @@ int ha_vmmfiles_start(struct ha_local *l)
     job->vmm = l->vmm;
     job->local_id = l->id;
     job->count = l->disk_count;
+    if (!l->thawing) {
+        look_for_revert(l, &job->revert);
+    }
     for (unsigned i = 0; i < job->count; i++) {
         ha_local_disk_path(l, &l->disk[i], job->disk[i].path, sizeof job->disk[i].path);
         job->disk[i].fd = -1;

@@ -16,6 +16,7 @@
 #include "base/os.h"
 #include "base/uuid.h"
 #include "fencing/claim_store.h"
+#include "ha/ha_leftovers.h"
 #include "ha/ha_snapshot.h"
 #include "ha/ha_storage.h"
 #include "ha/ha_text.h"
@@ -34,6 +35,7 @@ struct save_job {
     struct claim_release release;
     bool submitted; /* the release: from then on only a claim lets it run (R4) */
     enum claim_outcome outcome;
+    bool undone; /* REVERT failed, and all is as it was */
     char why[REASON_LEN_MAX + 1];
     int r;
 };
@@ -140,6 +142,7 @@ static void prepare_work(void *data)
     struct save_job *job = data;
     char path[sizeof job->snapshot.dir + sizeof VMDIR_STATE_TMP + 1];
 
+    ha_leftovers_owned(job->snapshot.dir, job->release.vm, job->release.instance);
     if (job->task == LOCAL_SNAPSHOT) {
         job->r = ha_snapshot_begin(&job->snapshot, job->why);
         if (job->r == 0) {
@@ -392,7 +395,7 @@ static void put_back_work(void *data)
 {
     struct save_job *job = data;
 
-    job->r = ha_snapshot_put_back(&job->snapshot, &job->info, job->why);
+    job->r = ha_snapshot_put_back(&job->snapshot, &job->info, &job->undone, job->why);
 }
 
 static void put_back_done(void *data)
@@ -402,9 +405,14 @@ static void put_back_done(void *data)
     char text[REASON_LEN_MAX + 1];
 
     if (l != NULL) {
-        l->reverted_state = job->r == 0 && job->info.state;
-        memcpy(l->digest, job->info.digest, sizeof l->digest);
-        ha_text_set(text, sizeof text, job->r < 0 ? "half reverted: " : "reverted to ",
+        if (job->r == 0 || !job->undone) { /* else the state it had is still named */
+            l->reverted_state = job->r == 0 && job->info.state;
+            memcpy(l->digest, job->info.digest, sizeof l->digest);
+        }
+        ha_text_set(text, sizeof text,
+                    job->r == 0   ? "reverted to "
+                    : job->undone ? "not reverted yet: "
+                                  : "half reverted: ",
                     job->r < 0 ? job->why : job->snapshot.id, NULL);
         revert_end(l,
                    job->r < 0        ? HA_OUTCOME_ENDED /* to be done again */
@@ -494,6 +502,13 @@ static struct save_job *job_new(struct ha_local *l, enum local_task task,
     job->fd = -1;
     ha_text_set(job->snapshot.dir, sizeof job->snapshot.dir, l->dir, NULL);
     ha_text_set(job->snapshot.id, sizeof job->snapshot.id, l->snapshot, NULL);
+    ha_text_set(job->snapshot.node, sizeof job->snapshot.node, l->vmm->node.name, NULL);
+    if (task == LOCAL_REVERT) {
+        ha_fit_of_conf(conf, l->vmm->ops->cpu_model(l->vmm->ctx, conf->cpu),
+                       &job->snapshot.fit);
+    } else if (l->conf != NULL) { /* how it was booted; the state says the rest */
+        ha_fit_of_conf(l->conf, NULL, &job->snapshot.fit);
+    }
     ha_text_set(job->info.vm, sizeof job->info.vm, l->name, NULL);
     job->info.epoch = l->epoch;
     job->release = (struct claim_release){
@@ -574,6 +589,37 @@ void ha_vmm_save(struct ha_vmm *vmm, const struct ha_vm *vm)
             gone.text, sizeof gone.text,
             l == NULL ? "it does not run here" : "an instance of it is still here", NULL);
         vmm->ops->report(vmm->ctx, &gone);
+    }
+}
+
+/* Leftovers
+ * ---------------------------------------------------------------------------------- */
+
+struct sweep_job {
+    char dir[PATH_LEN_MAX * 2];
+    struct uuid vm, instance;
+};
+
+static void sweep_work(void *data)
+{
+    struct sweep_job *job = data;
+
+    ha_leftovers_owned(job->dir, job->vm, job->instance);
+}
+
+/* Before a later suspend or snapshot of it begins, which are jobs of the same key. */
+void ha_vmmsave_sweep(struct ha_local *l)
+{
+    struct sweep_job *job = malloc(sizeof *job);
+
+    if (job == NULL) {
+        return;
+    }
+    ha_text_set(job->dir, sizeof job->dir, l->dir, NULL);
+    job->vm = l->vm;
+    job->instance = l->instance;
+    if (worker_submit(l->vmm->disk_worker, l->id, sweep_work, drop_done, job) < 0) {
+        free(job);
     }
 }
 

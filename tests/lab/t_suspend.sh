@@ -56,6 +56,15 @@ answers_on() { # NODE: more than its announcements
     before=$(sent_by_guest "$1") && sleep 0.5 && [ $(($(sent_by_guest "$1") - before)) -gt 10 ]
 }
 
+nothing_left() { # of orders that were interrupted
+    equal "$(find "$shared" -name '*.tmp' -o -name '*.deleted' -o -name '*.revert.*' | sort | xargs)" ""
+}
+
+apply_memory() { # SIZE
+    sed -i "s/^memory: .*/memory: $1/" "$shared/web1.yaml"
+    gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
+}
+
 epoch_above() { # NODE EPOCH: it runs under a later one
     vm_is $L "$1" running && [ "$(field "$1" epoch)" -gt "$2" ]
 }
@@ -131,16 +140,20 @@ check "and resume" gemel_at $L n2 vm resume web1 --timeout 30s
 check "the guest answers again" wait_for 20 answers_on "$(vm_node $L n2)"
 
 # The agent dies in the middle: the VM runs on or is suspended, and is one
-for delay in 0 0.05 0.15; do
+for order in suspend:0 suspend:0.05 suspend:0.15 snapshot:0.05 snapshot:0.15; do
     node=$(vm_node $L n2)
+    delay=${order#*:}
+    # what a node that is gone would leave, too
+    mkdir -p "$dir/snapshots/.half@n9.tmp" && touch "$dir/snapshots/.half@n9.tmp/disk0.img"
     lab $L disk "$node" delay 30
-    gemel_at $L n2 vm suspend web1 --no-wait >/dev/null
-    sleep $delay
-    check "agent killed after ${delay}s" lab $L kill "$node" gemeld
+    gemel_at $L n2 vm "${order%:*}" web1 --no-wait >/dev/null
+    sleep "$delay"
+    check "agent killed ${delay}s after the order to ${order%:*}" lab $L kill "$node" gemeld
     lab $L disk "$node" delay 0
     check "it runs or is suspended" wait_for 30 rests_or_runs "$(another "$node")"
     check "resumed, or runs already" gemel_at $L "$(another "$node")" vm start web1 --timeout 40s
     check "one VMM" wait_for 10 one_vmm
+    check "nothing half done is left" wait_for 20 nothing_left
 done
 
 check "snapshot of the running VM" gemel_at $L n2 vm snapshot web1 --name one --timeout 30s
@@ -157,11 +170,20 @@ check "every acknowledged record is on the disk" disk_is_whole $L
 md5=$(md5sum <"$dir/disk0.img")
 check "snapshot of the stopped VM" gemel_at $L n2 vm snapshot web1 --name off
 check_rc 3 "revert to what is not there" gemel_at $L n1 vm revert web1 nosuch --yes
+check "a snapshot says what its state is of" grep -qx "memory: 32MiB" "$dir/snapshots/one/snapshot.yaml"
+check "and which cards it knows" grep -qx "nics: $VM_MAC" "$dir/snapshots/one/snapshot.yaml"
+check "another definition" apply_memory 64MiB
+check_rc 4 "its state would not fit: not reverted" gemel_at $L n1 vm revert web1 one --yes --timeout 40s
+check "every difference is named" says "memory 32MiB, now 64MiB; apply" gemel_at $L n1 vm revert web1 one --yes
+check "the disk is as it was" equal "$(md5sum <"$dir/disk0.img")" "$md5"
+check "and the VM" vm_is $L n1 stopped
+check "the definition of the snapshot" apply_memory 32MiB
 check "dry run of a revert" says "dry run" gemel_at $L n1 vm revert web1 one --yes --dry-run
 check "revert to the running state" gemel_at $L n1 vm revert web1 one --yes --timeout 40s
 check "it runs" vm_is $L n3 running
 check "from an older disk" not equal "$(md5sum <"$dir/disk0.img")" "$md5"
 check "and writes" wait_for 10 writes_on
+check "nothing half done is left" wait_for 20 nothing_left
 check "revert of the running VM to the stopped one" gemel_at $L n3 vm revert web1 off --yes --timeout 40s
 check "stopped" vm_is $L n1 stopped
 check "with that disk" equal "$(md5sum <"$dir/disk0.img")" "$md5"
