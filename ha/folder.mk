@@ -81,6 +81,16 @@ tests_unit_ha_check_ha_link_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_link_LDADD = libha_core.la libbase_io.la $(UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/ha/check_ha_snapshot
-tests_unit_ha_check_ha_snapshot_SOURCES = tests/unit/ha/check_ha_snapshot.c tests/unit/unit.h
+tests_unit_ha_check_ha_snapshot_SOURCES = tests/unit/ha/check_ha_snapshot.c tests/unit/ha/fit_state.h tests/unit/unit.h
 tests_unit_ha_check_ha_snapshot_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_snapshot_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_fit
+tests_unit_ha_check_ha_fit_SOURCES = tests/unit/ha/check_ha_fit.c tests/unit/ha/fit_state.h tests/unit/unit.h
+tests_unit_ha_check_ha_fit_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_fit_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_leftovers
+tests_unit_ha_check_ha_leftovers_SOURCES = tests/unit/ha/check_ha_leftovers.c tests/unit/unit.h
+tests_unit_ha_check_ha_leftovers_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_leftovers_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)

@@ -201,7 +201,7 @@ static void delete_snapshot(struct ha_copies *c)
         ha_leftovers_node(c->snapshot.dir, c->snapshot.node);
     }
     r = c->dry_run ? ha_snapshot_read(&c->snapshot, &info, why)
-                       : ha_snapshot_delete(&c->snapshot, why);
+                   : ha_snapshot_delete(&c->snapshot, why);
 
     if (r < 0) {
         answer(c, exit_of(r), why, "", "");

@@ -24,7 +24,8 @@ struct ha_copies {
     struct uuid vm;
     struct conf_vm conf;
     char vmroot[PATH_LEN_MAX];
-    /* On a worker that runs one order after another: leftovers of this node are removed. */
+    /* On a worker that runs one order after another: leftovers of this node are removed.
+     */
     struct ha_snapshot snapshot; /* dir of the VM; id empty: none */
     char clone[VM_NAME_MAX + 1];
     /* Out: */

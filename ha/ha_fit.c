@@ -9,8 +9,8 @@
 #include "base/state_io.h"
 #include "cluster-conf/conf_scalar.h"
 
-/* The format of vmm/state_stream.h and engine_state.c, which is another tower's: HEAD with
- * sections "vm" and "cpu-model", then STATE with one section for each device. */
+/* The format of vmm/state_stream.h and engine_state.c, which is another tower's: HEAD
+ * with sections "vm" and "cpu-model", then STATE with one section for each device. */
 #define STREAM_MAGIC    UINT32_C(0x31534d47)
 #define STREAM_BODY_MAX (4u * 1024 * 1024)
 #define HEAD_TYPE       1

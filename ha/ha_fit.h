@@ -35,12 +35,12 @@ struct ha_fit {
     char cpu_model[CPU_MODEL_TEXT_MAX]; /* base/cpu_model; machine standard only */
 };
 
-/* As a definition wants it. `cpu_model`: text of the model that it names; NULL: its host's,
- * whatever that is. */
+/* As a definition wants it. `cpu_model`: text of the model that it names; NULL: its
+ * host's, whatever that is. */
 void ha_fit_of_conf(const struct conf_vm *conf, const char *cpu_model,
                     struct ha_fit *ret_fit);
-/* As a state's first two frames say (`len` bytes of them, whole); boot stays empty. False:
- * they are no such frames. Every byte may be hostile. */
+/* As a state's first two frames say (`len` bytes of them, whole); boot stays empty.
+ * False: they are no such frames. Every byte may be hostile. */
 bool ha_fit_of_frames(const uint8_t *bytes, size_t len, struct ha_fit *ret_fit);
 /* The same from a file, from its begin; its offset stays. */
 bool ha_fit_of_state(int fd, struct ha_fit *ret_fit);
@@ -51,6 +51,7 @@ void ha_fit_write(const struct ha_fit *fit, struct conf_text *text);
 bool ha_fit_value(const char *text, const char *key, char *ret, size_t cap);
 void ha_fit_read(const char *text, struct ha_fit *ret_fit);
 
-/* "memory 32MiB, now 64MiB; ...": every key that both know and that differs. The count. */
+/* "memory 32MiB, now 64MiB; ...": every key that both know and that differs. The count.
+ */
 unsigned ha_fit_differences(const struct ha_fit *saved, const struct ha_fit *now,
                             struct conf_text *text);

@@ -10,10 +10,10 @@
 #include "base/units.h"
 
 /*
- * By the agent under whose claim (of `instance`, not released) the VM is now: all but what
- * is being deleted. Whoever else writes there had seen an earlier, released claim, and
- * finds before the end that this one has ended its order. Does nothing if the claim is not
- * that one any more. It must not write there itself meanwhile.
+ * By the agent under whose claim (of `instance`, not released) the VM is now: all but
+ * what is being deleted. Whoever else writes there had seen an earlier, released claim,
+ * and finds before the end that this one has ended its order. Does nothing if the claim
+ * is not that one any more. It must not write there itself meanwhile.
  */
 void ha_leftovers_owned(const char *dir, struct uuid vm, struct uuid instance);
 /* In snapshots/ of any VM: this node's own. Its agent must have no order on directories

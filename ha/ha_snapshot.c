@@ -239,7 +239,8 @@ static bool parse_info(const char *text, struct ha_snapshot_info *info)
         !ha_fit_value(text, "epoch", epoch, sizeof epoch) ||
         !ha_fit_value(text, "state", state, sizeof state) ||
         !ha_fit_value(text, "bytes", bytes, sizeof bytes) ||
-        !ha_fit_value(text, "digest", hex, sizeof hex) || !hex_digest(hex, info->digest)) {
+        !ha_fit_value(text, "digest", hex, sizeof hex) ||
+        !hex_digest(hex, info->digest)) {
         return false;
     }
     info->state = strcmp(state, "true") == 0;
@@ -299,10 +300,11 @@ int ha_snapshot_fits(const struct ha_snapshot *s, char *ret_text, size_t cap)
         ret_text[0] = '\0';
         return 0;
     }
-    conf_text_strs(&text,
-                   "; apply a definition like that first (gemel vm apply), or make a VM of "
-                   "its disks alone: gemel vm clone ",
-                   info.vm, " NEW --snapshot ", s->id, NULL);
+    conf_text_strs(
+        &text,
+        "; apply a definition like that first (gemel vm apply), or make a VM of "
+        "its disks alone: gemel vm clone ",
+        info.vm, " NEW --snapshot ", s->id, NULL);
     return -EXDEV;
 }
 
@@ -362,8 +364,7 @@ int ha_snapshot_list(const char *dir, struct ha_snapshot_info *ret_info, unsigne
 int ha_snapshot_delete(const struct ha_snapshot *s, char *why)
 {
     struct path final = final_dir(s),
-                gone = path_of("%s/snapshots/.%s@%s.deleted", s->dir, s->id,
-                               s->node);
+                gone = path_of("%s/snapshots/.%s@%s.deleted", s->dir, s->id, s->node);
     int r;
 
     /* Whole, or not there: a half deleted one would look like one to revert to. */

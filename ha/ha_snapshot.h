@@ -41,8 +41,8 @@ void ha_snapshot_abort(const struct ha_snapshot *s);
 
 int ha_snapshot_read(const struct ha_snapshot *s, struct ha_snapshot_info *ret_info,
                      char *why);
-/* Has it every disk of s->disks, the state that snapshot.yaml speaks of, and does that fit
- * s->fit? */
+/* Has it every disk of s->disks, the state that snapshot.yaml speaks of, and does that
+ * fit s->fit? */
 int ha_snapshot_check(const struct ha_snapshot *s, char *why);
 /* The last question alone. -EXDEV: no; ret_text is every difference and what to do. Older
  * snapshots do not say: 0. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies, digests and snapshots in a directory of their own. */
+#include "tests/unit/ha/fit_state.h"
 #include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 
@@ -22,20 +23,9 @@ static void setup(void)
     why[0] = '\0';
 }
 
-static void remove_in(const char *sub)
-{
-    char path[512];
-
-    snprintf(path, sizeof path, "%s%s", dir, sub);
-    (void)ha_vmdir_remove(path);
-}
-
 static void teardown(void)
 {
-    remove_in("/snapshots/one");
-    remove_in("/snapshots/.one.tmp");
-    remove_in("/snapshots");
-    remove_in("");
+    (void)ha_vmdir_remove(dir);
 }
 
 static const char *in_dir(const char *name)
@@ -151,30 +141,164 @@ END_TEST
 
 static struct ha_snapshot one(void)
 {
-    struct ha_snapshot s = {.id = "one", .disks = {.count = 1, .path = {"disk0.img"}}};
+    struct ha_snapshot s = {
+        .id = "one", .node = "n1", .disks = {.count = 1, .path = {"disk0.img"}}};
 
     snprintf(s.dir, sizeof s.dir, "%s", dir);
     return s;
 }
 
-/* With a state of some bytes. */
-static void take(struct ha_snapshot *s)
+static void take_with(struct ha_snapshot *s, const void *state, size_t len)
 {
     struct ha_snapshot_info info = {.vm = "web1", .epoch = 7, .state = true};
     int fd;
 
     ck_assert_int_eq(ha_snapshot_begin(s, why), 0);
     ck_assert_int_eq(ha_snapshot_open_state(s, &fd, why), 0);
-    ck_assert_int_eq(write(fd, "state", 5), 5);
+    ck_assert_int_eq(write(fd, state, len), (ssize_t)len);
     close(fd);
     ck_assert_int_eq(ha_snapshot_fill(s, &info, NULL, why), 0);
     ck_assert_int_eq(ha_snapshot_commit(s, why), 0);
 }
 
+/* With a state of some bytes. */
+static void take(struct ha_snapshot *s)
+{
+    take_with(s, "state", 5);
+}
+
+START_TEST(a_state_that_does_not_fit_is_refused_before_anything_is_replaced)
+{
+    struct ha_snapshot s = one();
+    static struct conf_vm conf;
+    struct ha_snapshot_info back;
+    char text[1024];
+    uint8_t buf[FIT_STATE_MAX];
+
+    make("disk0.img", 1u << 20, 0, 4096, 1);
+    fit_conf(&conf);
+    ha_fit_of_conf(&conf, NULL, &s.fit);
+    take_with(&s, buf, fit_state(buf, 0));
+    ck_assert_int_eq(ha_snapshot_check(&s, why), 0);
+    conf.memory_bytes = 64u << 20;
+    ha_fit_of_conf(&conf, NULL, &s.fit);
+    make("disk0.img", 1u << 20, 0, 4096, 9);
+    make("kept", 1u << 20, 0, 4096, 9);
+    ck_assert_int_eq(ha_snapshot_check(&s, why), -EXDEV);
+    ck_assert_int_eq(ha_snapshot_copy_back(&s, &back, NULL, why), -EXDEV);
+    ck_assert(same("disk0.img", "kept"));
+    ck_assert_int_ne(access(in_dir("disk0.img.revert.tmp"), F_OK), 0);
+    ck_assert_int_eq(ha_snapshot_fits(&s, text, sizeof text), -EXDEV);
+    ck_assert_ptr_nonnull(strstr(text, "defined now: memory 32MiB, now 64MiB; apply"));
+    ck_assert_ptr_nonnull(strstr(text, "gemel vm clone web1 NEW --snapshot one"));
+    s.fit = (struct ha_fit){0}; /* a clone takes the disks alone */
+    ck_assert_int_eq(ha_snapshot_check(&s, why), 0);
+}
+END_TEST
+
+START_TEST(a_snapshot_that_does_not_say_fits)
+{
+    struct ha_snapshot s = one();
+    static struct conf_vm conf;
+
+    make("disk0.img", 4096, 0, 4096, 1);
+    take(&s);
+    fit_conf(&conf);
+    ha_fit_of_conf(&conf, NULL, &s.fit);
+    ck_assert_int_eq(ha_snapshot_check(&s, why), 0);
+}
+END_TEST
+
+/* Two disks and a suspended state that are all "old"; the snapshot's disks are "new". */
+static struct ha_snapshot ready_to_put_back(struct ha_snapshot_info *ret_info)
+{
+    struct ha_snapshot s = one();
+
+    s.disks.count = 2;
+    strcpy(s.disks.path[1], "disk1.img");
+    make("disk0.img", 4096, 0, 4096, 1);
+    make("disk1.img", 4096, 0, 4096, 1);
+    make("new", 4096, 0, 4096, 1);
+    take(&s);
+    make("disk0.img", 4096, 0, 4096, 9);
+    make("disk1.img", 4096, 0, 4096, 9);
+    make(VMDIR_STATE, 4096, 0, 4096, 9);
+    make("old", 4096, 0, 4096, 9);
+    ck_assert_int_eq(ha_snapshot_copy_back(&s, ret_info, NULL, why), 0);
+    return s;
+}
+
+static void nothing_beside(void)
+{
+    static const char *const name[] = {
+        "disk0.img.revert.old", "disk1.img.revert.old", VMDIR_STATE ".revert.old",
+        "disk0.img.revert.tmp", "disk1.img.revert.tmp", VMDIR_STATE ".revert.tmp",
+        "revert.done"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(name); i++) {
+        ck_assert_msg(access(in_dir(name[i]), F_OK) < 0, "%s", name[i]);
+    }
+}
+
+START_TEST(a_revert_leaves_nothing_beside)
+{
+    struct ha_snapshot_info info;
+    struct ha_snapshot s = ready_to_put_back(&info);
+    bool undone;
+
+    ck_assert_int_eq(ha_snapshot_put_back(&s, &info, &undone, why), 0);
+    ck_assert(same("disk0.img", "new"));
+    ck_assert(same("disk1.img", "new"));
+    ck_assert(!same(VMDIR_STATE, "old"));
+    nothing_beside();
+}
+END_TEST
+
+START_TEST(a_revert_that_fails_half_way_gives_the_disks_back)
+{
+    struct ha_snapshot_info info;
+    struct ha_snapshot s = ready_to_put_back(&info);
+    bool undone = false;
+
+    ck_assert_int_eq(unlink(in_dir("disk1.img.revert.tmp")), 0);
+    ck_assert_int_eq(ha_snapshot_put_back(&s, &info, &undone, why), -ENOENT);
+    ck_assert(undone);
+    ck_assert_ptr_nonnull(strstr(why, "disk1.img: "));
+    ck_assert(same("disk0.img", "old"));
+    ck_assert(same("disk1.img", "old"));
+    ck_assert(same(VMDIR_STATE, "old"));
+    nothing_beside();
+}
+END_TEST
+
+/* Killed between two renames, and killed when all was in place. */
+START_TEST(a_revert_that_was_interrupted_is_settled)
+{
+    struct ha_snapshot_info info;
+    struct ha_snapshot s = ready_to_put_back(&info);
+
+    ck_assert_int_eq(link(in_dir("disk0.img"), in_dir("disk0.img.revert.old")), 0);
+    ck_assert_int_eq(link(in_dir("disk1.img"), in_dir("disk1.img.revert.old")), 0);
+    ck_assert_int_eq(rename(in_dir("disk0.img.revert.tmp"), in_dir("disk0.img")), 0);
+    ck_assert_int_eq(ha_snapshot_settle(&s, why), 0);
+    ha_snapshot_drop_copies(&s);
+    ck_assert(same("disk0.img", "old"));
+    ck_assert(same("disk1.img", "old"));
+    nothing_beside();
+    ck_assert_int_eq(rename(in_dir("disk0.img"), in_dir("disk0.img.revert.old")), 0);
+    make("disk0.img", 4096, 0, 4096, 1);
+    make("revert.done", 0, 0, 0, 0);
+    ck_assert_int_eq(ha_snapshot_settle(&s, why), 0);
+    ck_assert(same("disk0.img", "new"));
+    nothing_beside();
+}
+END_TEST
+
 START_TEST(a_snapshot_comes_back)
 {
     struct ha_snapshot s = one();
     struct ha_snapshot_info info[2], back;
+    bool undone;
 
     make("disk0.img", 1u << 20, 0, 4096, 1);
     make("kept", 1u << 20, 0, 4096, 1);
@@ -186,7 +310,7 @@ START_TEST(a_snapshot_comes_back)
     make("disk0.img", 1u << 20, 0, 4096, 9);
     ck_assert_int_eq(ha_snapshot_copy_back(&s, &back, NULL, why), 0);
     ck_assert(!same("disk0.img", "kept")); /* not before every copy is there */
-    ck_assert_int_eq(ha_snapshot_put_back(&s, &back, why), 0);
+    ck_assert_int_eq(ha_snapshot_put_back(&s, &back, &undone, why), 0);
     ck_assert(same("disk0.img", "kept"));
     digest(VMDIR_STATE, info[1].digest);
     ck_assert_mem_eq(info[1].digest, back.digest, sizeof back.digest);
@@ -269,7 +393,12 @@ static Suite *suite(void)
     tcase_add_test(tc, a_digest_tells_files_apart);
     tcase_add_test(tc, a_copy_has_the_bytes_and_the_holes);
     tcase_add_test(tc, a_copy_replaces_nothing_and_leaves_nothing_half);
+    tcase_add_test(tc, a_state_that_does_not_fit_is_refused_before_anything_is_replaced);
+    tcase_add_test(tc, a_snapshot_that_does_not_say_fits);
     tcase_add_test(tc, a_snapshot_comes_back);
+    tcase_add_test(tc, a_revert_leaves_nothing_beside);
+    tcase_add_test(tc, a_revert_that_fails_half_way_gives_the_disks_back);
+    tcase_add_test(tc, a_revert_that_was_interrupted_is_settled);
     tcase_add_test(tc, a_damaged_state_is_not_put_back);
     tcase_add_test(tc, a_disk_that_came_later_is_missed);
     tcase_add_test(tc, disks_elsewhere_are_refused_unless_read_only);
