@@ -66,6 +66,14 @@ static bool at_rest(struct ha_copies *c, struct claim_found *ret_found)
                "start and stop it");
         return false;
     }
+    if (ha_snapshot_torn(&c->snapshot)) {
+        answer(
+            c, EXIT_REFUSED,
+            "a revert was interrupted between two of its disks; start it, or revert it "
+            "again",
+            "", "");
+        return false;
+    }
     return true;
 }
 

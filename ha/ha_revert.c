@@ -189,6 +189,18 @@ static int drop_old(const struct ha_snapshot *s, const char *name, char *why)
     return r < 0 ? complain(why, old.s, r) : 0;
 }
 
+bool ha_snapshot_torn(const struct ha_snapshot *s)
+{
+    const char *name;
+
+    for (unsigned i = 0; (name = name_at(s, i)) != NULL; i++) {
+        if (access(path_of("%s/%s" REVERT_OLD, s->dir, name).s, F_OK) == 0) {
+            return access(path_of("%s/" REVERT_DONE, s->dir).s, F_OK) < 0;
+        }
+    }
+    return false;
+}
+
 int ha_snapshot_settle(const struct ha_snapshot *s, char *why)
 {
     struct path mark = path_of("%s/" REVERT_DONE, s->dir);

@@ -68,4 +68,6 @@ int ha_snapshot_put_back(const struct ha_snapshot *s, const struct ha_snapshot_i
 /* After a second half that was interrupted: takes it back, or, if all was in place, lets
  * go of the old set. Before the disks are opened; the claim is ours. */
 int ha_snapshot_settle(const struct ha_snapshot *s, char *why);
+/* Is there one that settle would take back? */
+bool ha_snapshot_torn(const struct ha_snapshot *s);
 void ha_snapshot_drop_copies(const struct ha_snapshot *s);

@@ -16,7 +16,7 @@ tests_fuzz_fuzz_cpu_model_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_cpu_model_LDADD = libbase_core.la libbase_io.la
 
 FUZZ_TARGETS += tests/fuzz/fuzz_state_io
-tests_fuzz_fuzz_state_io_SOURCES = tests/fuzz/fuzz_state_io.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_state_io_SOURCES = tests/fuzz/fuzz_state_io.c tests/fuzz/fuzz.h tests/fuzz/state_crc.h
 tests_fuzz_fuzz_state_io_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_state_io_LDADD = libbase_core.la libbase_io.la
 
@@ -35,6 +35,11 @@ FUZZ_TARGETS += tests/fuzz/fuzz_ha_msg
 tests_fuzz_fuzz_ha_msg_SOURCES = tests/fuzz/fuzz_ha_msg.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_ha_msg_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_ha_msg_LDADD = libha_core.la libfencing_core.la libcluster_conf_core.la libbase_io.la
+
+FUZZ_TARGETS += tests/fuzz/fuzz_ha_fit
+tests_fuzz_fuzz_ha_fit_SOURCES = tests/fuzz/fuzz_ha_fit.c tests/fuzz/fuzz.h tests/fuzz/state_crc.h
+tests_fuzz_fuzz_ha_fit_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_ha_fit_LDADD = libha_io.la libha_core.la libfencing_io.la libcluster_conf_io.la libbase_io.la
 
 FUZZ_TARGETS += tests/fuzz/fuzz_virtq
 tests_fuzz_fuzz_virtq_SOURCES = tests/fuzz/fuzz_virtq.c tests/fuzz/fuzz.h

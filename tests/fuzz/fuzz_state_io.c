@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bytes.h"
-#include "base/crc32c.h"
 #include "base/state_io.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/state_crc.h"
 
 /* A device whose fields depend on what it read, as lists do. */
 struct device {
@@ -63,33 +62,6 @@ static void load(const uint8_t *bytes, size_t len)
     BUG_ON(state_section_next(&io)); /* the end and an error are both final */
 }
 
-/* Walks the sections as the reader will, and corrects each crc that lies inside. */
-static void put_checksums_right(uint8_t *bytes, size_t len)
-{
-    size_t pos = 8;
-
-    memcpy(bytes, "GMST\1\0\0\0", 8);
-    while (pos < len) {
-        size_t covered = 1 + (size_t)bytes[pos] + 12;
-        struct bytes_rd rd;
-        struct bytes_wr wr;
-        size_t body_len;
-
-        if (len - pos < covered + 4) {
-            return;
-        }
-        rd = bytes_rd_make(bytes + pos + covered - 4, 4);
-        body_len = bytes_rd_u32(&rd);
-        if (body_len > len - pos - covered - 4) {
-            return;
-        }
-        wr = bytes_wr_make(bytes + pos + covered, 4);
-        bytes_wr_u32(&wr, crc32c(crc32c(0, bytes + pos, covered),
-                                 bytes + pos + covered + 4, body_len));
-        pos += covered + 4 + body_len;
-    }
-}
-
 FUZZ_ONE(data, len)
 {
     uint8_t *copy;
@@ -100,7 +72,7 @@ FUZZ_ONE(data, len)
     }
     copy = malloc(len);
     memcpy(copy, data, len);
-    put_checksums_right(copy, len);
+    state_crc_right(copy, len);
     load(copy, len);
     free(copy);
     return 0;

@@ -280,6 +280,7 @@ START_TEST(a_revert_that_was_interrupted_is_settled)
     ck_assert_int_eq(link(in_dir("disk0.img"), in_dir("disk0.img.revert.old")), 0);
     ck_assert_int_eq(link(in_dir("disk1.img"), in_dir("disk1.img.revert.old")), 0);
     ck_assert_int_eq(rename(in_dir("disk0.img.revert.tmp"), in_dir("disk0.img")), 0);
+    ck_assert(ha_snapshot_torn(&s));
     ck_assert_int_eq(ha_snapshot_settle(&s, why), 0);
     ha_snapshot_drop_copies(&s);
     ck_assert(same("disk0.img", "old"));
@@ -288,6 +289,7 @@ START_TEST(a_revert_that_was_interrupted_is_settled)
     ck_assert_int_eq(rename(in_dir("disk0.img"), in_dir("disk0.img.revert.old")), 0);
     make("disk0.img", 4096, 0, 4096, 1);
     make("revert.done", 0, 0, 0, 0);
+    ck_assert(!ha_snapshot_torn(&s));
     ck_assert_int_eq(ha_snapshot_settle(&s, why), 0);
     ck_assert(same("disk0.img", "new"));
     nothing_beside();
