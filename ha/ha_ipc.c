@@ -642,6 +642,27 @@ void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
     }
 }
 
+/* It rests, and is wanted so: the order ended, or another one came. */
+static bool gave_up_start(struct ha_ipc *ipc, struct waiting *w, const struct ha_vm *vm)
+{
+    bool suspended =
+        vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_SUSPENDED;
+    bool said = strncmp(vm->reason, "not ", 4) == 0;
+    char text[512];
+
+    if (!suspended &&
+        (vm->state != HA_VM_STOPPED || vm->desired != HA_DESIRED_STOPPED)) {
+        return false;
+    }
+    ha_text_set(text, sizeof text, vm->name, ": ",
+                said        ? ""
+                : suspended ? "not resumed: "
+                            : "not started: ",
+                vm->reason, NULL);
+    done(ipc, w, EXIT_FAILED, text);
+    return true;
+}
+
 /* True: reached or failed for good, and answered. */
 static bool vm_goal(struct ha_ipc *ipc, struct waiting *w)
 {
@@ -675,9 +696,7 @@ static bool vm_goal(struct ha_ipc *ipc, struct waiting *w)
         return true;
     }
     if (w->goal == GOAL_VM_RUNNING && vm->version > w->since_version &&
-        vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_SUSPENDED) {
-        ha_text_set(text, sizeof text, vm->name, ": not resumed: ", vm->reason, NULL);
-        done(ipc, w, EXIT_FAILED, text);
+        gave_up_start(ipc, w, vm)) {
         return true;
     }
     if (w->goal == GOAL_VM_STOPPED && vm->state == HA_VM_STOPPED) {
@@ -750,6 +769,27 @@ static bool all_stopped(struct ha_ipc *ipc, struct waiting *w)
     return true;
 }
 
+static void timed_out(struct ha_ipc *ipc, struct waiting *w)
+{
+    const struct ha_vm *vm =
+        w->goal == GOAL_VM_RUNNING
+            ? ha_state_vm_by_name(&ipc->daemon->agent.state, w->object)
+            : NULL;
+    char text[512];
+
+    if (!w->accepted) {
+        ha_text_set(text, sizeof text, w->object,
+                    ": no majority has said in time that it is accepted; it may still "
+                    "be done: gemel status",
+                    NULL);
+    } else {
+        ha_text_set(text, sizeof text, w->object, ": accepted, but not done in time",
+                    vm != NULL ? ": " : "", vm != NULL ? vm->reason : "",
+                    "; it goes on: gemel explain ", w->object, NULL);
+    }
+    done(ipc, w, EXIT_TIMED_OUT, text);
+}
+
 void ha_ipc_look(struct ha_ipc *ipc)
 {
     uint64_t now_ns = loop_now_ns();
@@ -785,16 +825,7 @@ void ha_ipc_look(struct ha_ipc *ipc)
             }
         }
         if (!answered && now_ns >= w->deadline_ns) {
-            char text[512];
-
-            ha_text_set(
-                text, sizeof text, w->object,
-                w->accepted
-                    ? ": accepted, but not done in time; it goes on: gemel explain "
-                    : ": no majority has said in time that it is accepted; it may still "
-                      "be done: gemel status",
-                w->accepted ? w->object : "", NULL);
-            done(ipc, w, EXIT_TIMED_OUT, text);
+            timed_out(ipc, w);
         }
     }
 }

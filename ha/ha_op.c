@@ -512,6 +512,7 @@ static void op_vm_start(struct op_run *run)
         return;
     }
     vm.desired = HA_DESIRED_RUNNING;
+    vm.back_to = HA_VM_INVALID;
     vm.failures = vm.restarts = 0;
     vm.avoid = 0;
     vm.kill = false;
@@ -527,6 +528,7 @@ static void op_vm_start(struct op_run *run)
         if (node == NULL) {
             return;
         }
+        vm.back_to = vm.state;
         vm.state = HA_VM_STARTING;
         vm.owner = node->nodeid;
         vm.owner_incarnation = node->incarnation;
@@ -562,6 +564,7 @@ static void op_vm_stop(struct op_run *run)
         return;
     }
     vm.desired = HA_DESIRED_STOPPED;
+    vm.back_to = HA_VM_INVALID;
     vm.kill = (run->op->flags & HA_OP_KILL) != 0;
     if (vm.task != HA_TASK_NONE) {
         vm.task = HA_TASK_NONE; /* killed in the middle of it */

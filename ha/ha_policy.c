@@ -165,6 +165,10 @@ static void owner_away(struct decision *d, unsigned index)
             start_somewhere(d, index, 0, 0, reason); /* its disks may be half copied */
         } else if (!wants_to_run(vm)) {
             set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, reason);
+        } else if (vm->back_to != HA_VM_INVALID) {
+            ha_text_add(reason, sizeof reason,
+                        "; not started elsewhere: it was ordered with --node");
+            set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, reason);
         } else if (vm->conf != NULL && !vm->conf->protect) {
             ha_text_add(reason, sizeof reason,
                         "; not restarted because ha.protect is false: gemel vm retry");
@@ -261,7 +265,10 @@ static void owner_present(struct decision *d, unsigned index)
             (vm->conf != NULL ? vm->conf->start_timeout_ms : 60000) * NSEC_PER_MSEC;
         if (d->in->now_ns >= limit_ns) {
             set_vm(d, index, HA_VM_STOPPING, vm->owner, true, true,
-                   "did not start within start_timeout: stopped, to be tried elsewhere");
+                   vm->back_to != HA_VM_INVALID
+                       ? "did not start within start_timeout: stopped"
+                       : "did not start within start_timeout: stopped, to be tried "
+                         "elsewhere");
         } else {
             due(d, limit_ns);
         }
