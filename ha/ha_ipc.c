@@ -465,6 +465,7 @@ static uint32_t copies_prepare(struct ha_ipc *ipc, const Gemel__CliRequest *rq,
 {
     const char *clone = option(rq, "to");
     struct ha_copies *c = &job->copies;
+    const struct ha_node *owner;
 
     if (!snapshot_name(rq, job->snapshot)) {
         ha_text_set(text, cap, rq->verb,
@@ -477,6 +478,7 @@ static uint32_t copies_prepare(struct ha_ipc *ipc, const Gemel__CliRequest *rq,
                     rq->object, "; see gemel vm list", NULL);
         return vm == NULL ? EXIT_NOT_FOUND : EXIT_FAILED;
     }
+    owner = ha_state_node(&ipc->daemon->agent.state, vm->owner);
     if (c->kind == HA_COPIES_DELETE && vm->task != HA_TASK_NONE &&
         strcmp(vm->snapshot, job->snapshot) == 0) {
         ha_text_set(text, cap, vm->name, ": snapshot ", job->snapshot, " is in use",
@@ -489,6 +491,10 @@ static uint32_t copies_prepare(struct ha_ipc *ipc, const Gemel__CliRequest *rq,
         ha_text_set(text, cap, vm->name, ": not cloned: ", clone != NULL ? clone : "\"\"",
                     " is not a name for a VM, or that of another one", NULL);
         return EXIT_REFUSED;
+    }
+    if (vm->state == HA_VM_RUNNING && owner != NULL &&
+        ha_view_has(&ipc->daemon->agent.view, vm->owner)) {
+        ha_text_set(c->runs_on, sizeof c->runs_on, owner->name, NULL);
     }
     c->vm = vm->uuid;
     c->conf = *vm->conf;

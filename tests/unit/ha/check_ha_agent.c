@@ -454,6 +454,50 @@ START_TEST(a_cpu_model_chooses_the_node)
 }
 END_TEST
 
+/* What no node will ever run is refused at once; one that has not told its processor
+ * might. */
+START_TEST(a_start_that_could_never_be_is_refused)
+{
+    static const char yaml[] = "name: web1\nmemory: %s\nmachine: standard\ncpu: %s\n"
+                               "boot: {firmware: /x.rom}\n";
+    struct cpu_model host;
+    char text[512];
+
+    snprintf(text, sizeof text, yaml, "32MiB", "nosuch");
+    op_at(2, "vm apply", "", text); /* its agent does not check: here only the start */
+    op_at(3, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[3].result.exit_code, 4);
+    ck_assert_str_eq(sim[3].result.text, "web1: CPU model nosuch is not in the cluster "
+                                         "definition (cpu_models)");
+    ck_assert_int_eq(vm_at(1)->desired, HA_DESIRED_STOPPED);
+    snprintf(text, sizeof text, yaml, "2GiB", "host");
+    op_at(2, "vm apply", "", text);
+    op_at(3, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[3].result.exit_code, 4);
+    ck_assert_str_eq(sim[3].result.text,
+                     "web1: no node can take it: n1 has only 1024 MiB for VMs; n2 has "
+                     "only 1024 MiB for VMs; n3 has only 1024 MiB for VMs");
+    snprintf(text, sizeof text, "%s", cluster_yaml);
+    snprintf(strstr(text, "storage:"), 200,
+             "  cpu_models: [{name: rich, model: \"vendor=X features=fpu,avx512f\"}]\n"
+             "storage:\n  type: local-lab\n  settle: 0ms\n");
+    op_at(1, "cluster apply", "", text);
+    ck_assert_msg(sim[1].result.exit_code == 0, "%s", sim[1].result.text);
+    snprintf(text, sizeof text, yaml, "32MiB", "rich");
+    op_at(2, "vm apply", "", text);
+    host = *ha_cpus_get(&sim[1].agent.cpus, 1);
+    ha_cpus_put(&sim[1].agent.cpus, 2, &host);
+    op_at(3, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[3].result.exit_code, 4);
+    ck_assert_str_eq(sim[3].result.text,
+                     "web1: no node can take it: CPU model rich: n1 lacks avx512f; n2 "
+                     "lacks avx512f; n3 lacks avx512f");
+    ha_cpus_drop(&sim[1].agent.cpus, 2);
+    op_at(3, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[3].result.exit_code, 0);
+}
+END_TEST
+
 START_TEST(nothing_starts_before_a_proof)
 {
     struct ha_fence_report off = {.result = HA_FENCE_OK};
@@ -1262,6 +1306,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, three_agents_agree);
     tcase_add_test(tc, a_cpu_model_chooses_the_node);
+    tcase_add_test(tc, a_start_that_could_never_be_is_refused);
     tcase_add_test(tc, suspended_stays_so_until_it_is_resumed);
     tcase_add_test(tc, a_suspend_that_fails_thaws);
     tcase_add_test(tc, a_paused_vm_is_neither_hung_nor_late);
