@@ -651,13 +651,11 @@ void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
 /* It rests, and is wanted so: the order ended, or another one came. */
 static bool gave_up_start(struct ha_ipc *ipc, struct waiting *w, const struct ha_vm *vm)
 {
-    bool suspended =
-        vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_SUSPENDED;
+    bool suspended = vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_SUSPENDED;
     bool said = strncmp(vm->reason, "not ", 4) == 0;
     char text[512];
 
-    if (!suspended &&
-        (vm->state != HA_VM_STOPPED || vm->desired != HA_DESIRED_STOPPED)) {
+    if (!suspended && (vm->state != HA_VM_STOPPED || vm->desired != HA_DESIRED_STOPPED)) {
         return false;
     }
     ha_text_set(text, sizeof text, vm->name, ": ",

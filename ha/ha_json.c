@@ -631,8 +631,7 @@ char *ha_json_cluster(struct ha_daemon *d)
     }
     o = json_object_new_object();
     put_str(o, "name",
-            d->agent.state.cluster.conf != NULL ? d->agent.state.cluster.conf->name
-                                                : "");
+            d->agent.state.cluster.conf != NULL ? d->agent.state.cluster.conf->name : "");
     put_str(o, "definition", d->agent.state.cluster.definition);
     return finish(o);
 }

@@ -183,8 +183,8 @@ static bool get_last_bits(struct ha_vm *vm, uint8_t bits)
 /* They came later, and stand at the end: records without them are as they always were. */
 static bool has_task_fields(const struct ha_vm *vm)
 {
-    return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' ||
-           vm->last[0] != '\0' || (last_bits(vm) & ~LAST_FAILED) != 0;
+    return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
+           (last_bits(vm) & ~LAST_FAILED) != 0;
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)

@@ -296,7 +296,8 @@ void cli_ask(const struct cli_question *question, struct cli_answer *ret_answer)
     reason = reason_of(question->object);
     if (reason != NULL) {
         stopped = ret_answer->text;
-        answer(ret_answer, CLI_TIMED_OUT, "%s: %s; %s", question->object, reason, stopped);
+        answer(ret_answer, CLI_TIMED_OUT, "%s: %s; %s", question->object, reason,
+               stopped);
         free(stopped);
         free(reason);
     }

@@ -60,7 +60,7 @@ int cli_file_need(const char *path, struct cli_file *ret_file)
 
 struct checked {
     const struct cli_call *call;
-    struct json_object *report; /* array; NULL without --json */
+    struct json_object *report;   /* array; NULL without --json */
     struct conf_cluster *cluster; /* the first one of the files; NULL: none */
     struct conf_vm *vm[CLI_OBJECTS_MAX];
     struct conf_node *node[CLI_OBJECTS_MAX];

@@ -117,9 +117,9 @@ check "defined, and not started" shows stopped gemel vm list
 sed 's/memory/memroy/' web1.yaml >bad.yaml
 check "unknown key" refused "bad.yaml:2: memroy: unknown key; did you mean memory?" bad.yaml
 sed 's/64MiB/[1]/' web1.yaml >bad.yaml
+check "wrong type" refused "bad.yaml:2: memory: is a list where a size is expected; write for example 512MiB" bad.yaml
 sed '2a cpus: 0' web1.yaml >bad.yaml
 check "no vCPU" refused "bad.yaml:3: cpus: 0 is out of range; write something from 1 to 64" bad.yaml
-check "wrong type" refused "bad.yaml:2: memory: is a list where a size is expected; write for example 512MiB" bad.yaml
 sed 's/64MiB/64MiBx/' web1.yaml >bad.yaml
 check "trailing junk" refused "bad.yaml:2: memory: 64MiBx has an unknown unit" bad.yaml
 sed 's/disk0/disk9/' web1.yaml >bad.yaml
@@ -235,19 +235,27 @@ check "and on Ctrl-C" says "web6: $no_room" timeout -s INT 2 gemel vm start web6
 check "not wanted any more" gemel vm stop web6 --timeout 5s
 check "a running VM is not cloned, and that is said" says "web5: runs on n1; clone a snapshot of it, or stop it first" \
     gemel vm clone web5 web7
+# It stood still for a snapshot, and nobody was away.
+thaw_events() {
+    gemel events | grep -F "web5: starting: " | tail -n 1 | tee thawed
+    grep -F "snapshot s1" thawed | grep -F "thawing by the next claim" && ! grep -F "quorate view" thawed
+}
+check "a snapshot of a running VM" gemel vm snapshot web5 --name s1 --timeout 60s
+check "its event says what froze it" thaw_events
 check "killed" gemel vm kill web5 --timeout 20s
 # JSON: no node is "", not a name that is none; a claim that was given back is nobody's.
 vm_json() {
     gemel vm show "$1" --json | jq -re "$2"
 }
 check "a VM without a node has none" equal "$(gemel vm list --json | jq -c '[.vms[] | select(.state == "stopped").node] | unique')" '[""]'
-check "shown as -" shows "node: -" gemel vm show web5
+check "shown as -" shows "node:        -" gemel vm show web5
 check "its claim is released" equal "$(vm_json web5 '.claim | sub("[0-9]+"; "N")')" "owner.N: released"
 check "never claimed: no claim" equal "$(vm_json web6 .claim)" ""
-# /etc/passwd is no firmware: with --node the order ends with the node's own words, and the VM where it was.
+# This node has no such bridge: with --node the order ends with the node's own words, and the VM where it was.
 vm web8 32MiB 52:54:00:00:00:08
+sed -i 's/{mac: "52:54:00:00:00:08"}/{mac: "52:54:00:00:00:08", bridge: nosuch0}/' web8.yaml
 check "one that cannot start" gemel vm apply -f web8.yaml
-check "--node: there or not at all" says "web8: not started on n1: " timeout 60 gemel vm start web8 --node n1
+check "--node: there or not at all" says "web8: not started on n1: bridge nosuch0: No such device" timeout 60 gemel vm start web8 --node n1
 check_rc 1 "that is a failure" timeout 60 gemel vm start web8 --node n1
 check "it is stopped, and not tried again" equal "$(vm_json web8 '.state + " " + .desired')" "stopped stopped"
 

@@ -1264,7 +1264,8 @@ START_TEST(a_start_with_a_node_that_dies)
         ck_assert_uint_eq(sim[1].result.exit_code, 0);
         tick_for(30 * NSEC_PER_SEC);
         ck_assert_int_eq(vm_at(1)->state, ran ? HA_VM_STARTING : HA_VM_STOPPED);
-        ck_assert_int_eq(vm_at(1)->desired, ran ? HA_DESIRED_RUNNING : HA_DESIRED_STOPPED);
+        ck_assert_int_eq(vm_at(1)->desired,
+                         ran ? HA_DESIRED_RUNNING : HA_DESIRED_STOPPED);
         ck_assert_uint_eq(sim[1].starts + sim[3].starts, (unsigned)ran);
         teardown();
         setup();
