@@ -547,8 +547,9 @@ static void put_claim(struct ha_daemon *d, const struct ha_vm *vm, json_object *
     uuid_format(vm->instance, instance);
     if (vm->epoch == 0) {
         claim[0] = '\0';
-    } else if (rests && proof_is_dead(&d->agent.state.proofs, vm->owner,
-                                      &vm->owner_incarnation, &dead)) {
+    } else if (vm->state == HA_VM_STOPPED &&
+               proof_is_dead(&d->agent.state.proofs, vm->owner, &vm->owner_incarnation,
+                             &dead)) {
         /* It may have died before it could release it. */
         snprintf(claim, sizeof claim, "owner.%" PRIu64 ": held by nobody, %s is dead",
                  vm->epoch, node_name(d, vm->owner));
