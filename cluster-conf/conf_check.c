@@ -8,6 +8,7 @@
 #include "base/uuid.h"
 #include "cluster-conf/conf_bind.h"
 #include "cluster-conf/conf_scalar.h"
+#include "cluster-conf/conf_similar.h"
 
 #define NONE SIZE_MAX
 
@@ -484,10 +485,6 @@ static int check_standard(const struct conf_vm *vm, struct conf_error *ret_error
 {
     unsigned queues = 0;
 
-    if (vm->cpus > CONF_STANDARD_CPUS_MAX) {
-        return refuse(ret_error, NULL, NONE, "cpus",
-                      "a standard machine has at most 64 vCPUs; write 64");
-    }
     for (unsigned i = 0; i < vm->nic_count; i++) {
         queues += vm->nic[i].queues;
         if (queues > CONF_NIC_QUEUES_MAX) {
@@ -661,4 +658,37 @@ int conf_vm_check_against(const struct conf_vm *vm, const struct conf_vm *const 
         return done(ret_error);
     }
     return 0;
+}
+
+int conf_vm_check_cpu(const struct conf_vm *vm, const struct conf_cluster *cluster,
+                      struct conf_error *ret_error)
+{
+    const char *like = conf_similar(vm->cpu, "host") ? "host" : NULL;
+    struct conf_text what;
+
+    if (vm->cpu[0] == '\0' || strcmp(vm->cpu, "host") == 0) {
+        return 0;
+    }
+    for (size_t i = 0; i < cluster->cpu_model_count; i++) {
+        const char *known = cluster->cpu_model[i].name;
+
+        if (strcmp(vm->cpu, known) == 0) {
+            return 0;
+        }
+        if (conf_similar(vm->cpu, known)) {
+            like = known;
+        }
+    }
+    what = wrong(ret_error, NULL, NONE, "cpu");
+    conf_text_strs(&what, "CPU model ", vm->cpu,
+                   " is not in the cluster definition (cpu_models); ", NULL);
+    if (like != NULL) {
+        conf_text_strs(&what, "did you mean ", like, "?", NULL);
+        return done(ret_error);
+    }
+    conf_text_str(&what, "write one of: host");
+    for (size_t i = 0; i < cluster->cpu_model_count; i++) {
+        conf_text_strs(&what, ", ", cluster->cpu_model[i].name, NULL);
+    }
+    return done(ret_error);
 }

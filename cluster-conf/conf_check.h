@@ -29,3 +29,7 @@ struct conf_capacity {
 int conf_vm_check_against(const struct conf_vm *vm, const struct conf_vm *const others[],
                           size_t other_count, const struct conf_capacity nodes[],
                           size_t node_count, struct conf_error *ret_error);
+
+/* Its CPU model is one of the cluster's. */
+int conf_vm_check_cpu(const struct conf_vm *vm, const struct conf_cluster *cluster,
+                      struct conf_error *ret_error);

@@ -306,8 +306,8 @@ const struct conf_field conf_vm_schema[] = {
      .fallback = "false",
      .help = "memory in huge pages of 2MiB, which its node must have free "
              "(vm.nr_hugepages); memory is a multiple of that"},
-    {"cpus", CONF_TYPE_COUNT, false, AT(struct conf_vm, cpus), .min = 1, .max = 256,
-     .fallback = "1", .help = "vCPUs; lockstep has 1"},
+    {"cpus", CONF_TYPE_COUNT, false, AT(struct conf_vm, cpus), .min = 1,
+     .max = CONF_STANDARD_CPUS_MAX, .fallback = "1", .help = "vCPUs; lockstep has 1"},
     {"cpu", CONF_TYPE_NAME, false, AT(struct conf_vm, cpu), .fallback = "host",
      .help = "host: all that its node has; or one of the cluster's cpu_models, which a "
              "node must have to run it (machine standard)"},

@@ -159,6 +159,47 @@ static const struct ha_local_vm *find_local(const struct ha_member *m, struct uu
     return NULL;
 }
 
+/* How a suspend, resume, snapshot or revert ended: for whoever asked for it. */
+static void task_ended(struct ha_vm *vm, bool failed, const char *how)
+{
+    vm->task = HA_TASK_NONE;
+    vm->snapshot[0] = '\0';
+    vm->last_failed = failed;
+    ha_text_set(vm->last, sizeof vm->last, how, NULL);
+}
+
+/* Its start was ordered there, or not at all: nobody else tries. */
+static void not_started_there(struct ha_agent *agent, struct ha_vm *vm, const char *why)
+{
+    const struct ha_node *node = ha_state_node(&agent->state, vm->owner);
+    bool suspended = vm->back_to == HA_VM_SUSPENDED;
+    char reason[REASON_LEN_MAX + 1];
+
+    /* `why` may be vm->reason. */
+    ha_text_set(reason, sizeof reason, suspended ? "not resumed on " : "not started on ",
+                node != NULL ? node->name : "its node", ": ", why, NULL);
+    ha_text_set(vm->reason, sizeof vm->reason, reason, NULL);
+    if (suspended) {
+        task_ended(vm, true, vm->reason);
+    }
+    vm->task = HA_TASK_NONE;
+    vm->state = vm->back_to;
+    vm->desired = suspended ? HA_DESIRED_SUSPENDED : HA_DESIRED_STOPPED;
+    vm->back_to = HA_VM_INVALID;
+    vm->failures = vm->restarts = 0;
+    vm->avoid = 0;
+    vm->kill = false;
+}
+
+/* It came so far that its suspended state may be used up: to call it suspended would let
+ * a resume boot it. */
+static void back_to_stopped(struct ha_vm *vm)
+{
+    if (vm->back_to == HA_VM_SUSPENDED) {
+        vm->back_to = HA_VM_STOPPED;
+    }
+}
+
 static void vm_failed(struct ha_agent *agent, struct ha_vm *vm, bool in_place_counts,
                       const char *why, uint64_t now_ns)
 {
@@ -166,6 +207,13 @@ static void vm_failed(struct ha_agent *agent, struct ha_vm *vm, bool in_place_co
         (vm->conf != NULL ? vm->conf->restart_window_ms : 600000) * NSEC_PER_MSEC;
     char event[REASON_LEN_MAX + 1];
 
+    if (vm->back_to != HA_VM_INVALID) {
+        not_started_there(agent, vm, why);
+        ha_text_set(event, sizeof event, vm->name, ": ", ha_vm_state_str(vm->state), ": ",
+                    vm->reason, NULL);
+        ha_coord_emit_vm(agent, vm, no_op, event);
+        return;
+    }
     if (vm->state == HA_VM_RUNNING && now_ns - vm->changed_ns > window_ns) {
         vm->failures = vm->restarts = 0; /* it ran well for long */
         vm->avoid = 0;
@@ -177,15 +225,6 @@ static void vm_failed(struct ha_agent *agent, struct ha_vm *vm, bool in_place_co
     ha_text_set(vm->reason, sizeof vm->reason, why, NULL);
     ha_text_set(event, sizeof event, vm->name, ": ", why, NULL);
     ha_coord_emit_vm(agent, vm, no_op, event);
-}
-
-/* How a suspend, resume, snapshot or revert ended: for whoever asked for it. */
-static void task_ended(struct ha_vm *vm, bool failed, const char *how)
-{
-    vm->task = HA_TASK_NONE;
-    vm->snapshot[0] = '\0';
-    vm->last_failed = failed;
-    ha_text_set(vm->last, sizeof vm->last, how, NULL);
 }
 
 /* Its owner was at it, and is no more: what it had not reported is not done. A VM that
@@ -215,6 +254,7 @@ static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64
     local = find_local(m, vm.uuid);
     if (local == NULL) {
         task_over(&vm);
+        back_to_stopped(&vm);
         if (vm.state == HA_VM_STOPPING || vm.desired != HA_DESIRED_RUNNING) {
             vm.state = HA_VM_STOPPED;
             ha_text_set(vm.reason, sizeof vm.reason, "its node says that it runs no more",
@@ -385,6 +425,7 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         }
         break;
     case HA_OUTCOME_ENDED:
+        back_to_stopped(&vm);
         if (vm.state == HA_VM_STOPPED || vm.state == HA_VM_FAILED ||
             vm.state == HA_VM_SUSPENDED ||
             (!current && !uuid_equal(report->instance, vm.instance))) {
@@ -412,6 +453,7 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         }
         break;
     case HA_OUTCOME_STOPPED:
+        back_to_stopped(&vm);
         if (current && vm.state == HA_VM_REVERTING) {
             vm_failed(agent, &vm, true, report->text, now_ns);
             return;
@@ -561,6 +603,9 @@ static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
     }
     vm.state = action->state;
     vm.kill = action->kill;
+    if (moved && vm.state == HA_VM_STOPPED && vm.back_to != HA_VM_INVALID) {
+        vm.desired = HA_DESIRED_STOPPED;
+    }
     if (action->new_attempt) {
         const struct ha_node *owner = ha_state_node(&agent->state, action->owner);
 

@@ -59,6 +59,11 @@ static bool at_rest(struct ha_copies *c, struct claim_found *ret_found)
         answer(c, EXIT_FAILED, why, "", "");
         return false;
     }
+    if (ret_found->have_claim && !ret_found->have_release && c->runs_on[0] != '\0') {
+        answer(c, EXIT_REFUSED, "runs on ", c->runs_on,
+               "; clone a snapshot of it, or stop it first");
+        return false;
+    }
     if (ret_found->have_claim && !ret_found->have_release) {
         answer(c, EXIT_REFUSED, "its claim is not released: it runs on ",
                ret_found->claim.node_name,

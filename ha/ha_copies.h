@@ -28,6 +28,7 @@ struct ha_copies {
      */
     struct ha_snapshot snapshot; /* dir of the VM; id empty: none */
     char clone[VM_NAME_MAX + 1];
+    char runs_on[NODE_NAME_MAX + 1]; /* as its owner reported; empty: not known */
     /* Out: */
     uint32_t exit_code; /* of design 11 */
     char text[REASON_LEN_MAX * 4];

@@ -465,6 +465,7 @@ static uint32_t copies_prepare(struct ha_ipc *ipc, const Gemel__CliRequest *rq,
 {
     const char *clone = option(rq, "to");
     struct ha_copies *c = &job->copies;
+    const struct ha_node *owner;
 
     if (!snapshot_name(rq, job->snapshot)) {
         ha_text_set(text, cap, rq->verb,
@@ -477,6 +478,7 @@ static uint32_t copies_prepare(struct ha_ipc *ipc, const Gemel__CliRequest *rq,
                     rq->object, "; see gemel vm list", NULL);
         return vm == NULL ? EXIT_NOT_FOUND : EXIT_FAILED;
     }
+    owner = ha_state_node(&ipc->daemon->agent.state, vm->owner);
     if (c->kind == HA_COPIES_DELETE && vm->task != HA_TASK_NONE &&
         strcmp(vm->snapshot, job->snapshot) == 0) {
         ha_text_set(text, cap, vm->name, ": snapshot ", job->snapshot, " is in use",
@@ -489,6 +491,10 @@ static uint32_t copies_prepare(struct ha_ipc *ipc, const Gemel__CliRequest *rq,
         ha_text_set(text, cap, vm->name, ": not cloned: ", clone != NULL ? clone : "\"\"",
                     " is not a name for a VM, or that of another one", NULL);
         return EXIT_REFUSED;
+    }
+    if (vm->state == HA_VM_RUNNING && owner != NULL &&
+        ha_view_has(&ipc->daemon->agent.view, vm->owner)) {
+        ha_text_set(c->runs_on, sizeof c->runs_on, owner->name, NULL);
     }
     c->vm = vm->uuid;
     c->conf = *vm->conf;
@@ -651,6 +657,25 @@ void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
     }
 }
 
+/* It rests, and is wanted so: the order ended, or another one came. */
+static bool gave_up_start(struct ha_ipc *ipc, struct waiting *w, const struct ha_vm *vm)
+{
+    bool suspended = vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_SUSPENDED;
+    bool said = strncmp(vm->reason, "not ", 4) == 0;
+    char text[512];
+
+    if (!suspended && (vm->state != HA_VM_STOPPED || vm->desired != HA_DESIRED_STOPPED)) {
+        return false;
+    }
+    ha_text_set(text, sizeof text, vm->name, ": ",
+                said        ? ""
+                : suspended ? "not resumed: "
+                            : "not started: ",
+                vm->reason, NULL);
+    done(ipc, w, EXIT_FAILED, text);
+    return true;
+}
+
 /* True: reached or failed for good, and answered. */
 static bool vm_goal(struct ha_ipc *ipc, struct waiting *w)
 {
@@ -684,9 +709,7 @@ static bool vm_goal(struct ha_ipc *ipc, struct waiting *w)
         return true;
     }
     if (w->goal == GOAL_VM_RUNNING && vm->version > w->since_version &&
-        vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_SUSPENDED) {
-        ha_text_set(text, sizeof text, vm->name, ": not resumed: ", vm->reason, NULL);
-        done(ipc, w, EXIT_FAILED, text);
+        gave_up_start(ipc, w, vm)) {
         return true;
     }
     if (w->goal == GOAL_VM_STOPPED && vm->state == HA_VM_STOPPED) {
@@ -759,6 +782,27 @@ static bool all_stopped(struct ha_ipc *ipc, struct waiting *w)
     return true;
 }
 
+static void timed_out(struct ha_ipc *ipc, struct waiting *w)
+{
+    const struct ha_vm *vm =
+        w->goal == GOAL_VM_RUNNING
+            ? ha_state_vm_by_name(&ipc->daemon->agent.state, w->object)
+            : NULL;
+    char text[512];
+
+    if (!w->accepted) {
+        ha_text_set(text, sizeof text, w->object,
+                    ": no majority has said in time that it is accepted; it may still "
+                    "be done: gemel status",
+                    NULL);
+    } else {
+        ha_text_set(text, sizeof text, w->object, ": accepted, but not done in time",
+                    vm != NULL ? ": " : "", vm != NULL ? vm->reason : "",
+                    "; it goes on: gemel explain ", w->object, NULL);
+    }
+    done(ipc, w, EXIT_TIMED_OUT, text);
+}
+
 void ha_ipc_look(struct ha_ipc *ipc)
 {
     uint64_t now_ns = loop_now_ns();
@@ -794,16 +838,7 @@ void ha_ipc_look(struct ha_ipc *ipc)
             }
         }
         if (!answered && now_ns >= w->deadline_ns) {
-            char text[512];
-
-            ha_text_set(
-                text, sizeof text, w->object,
-                w->accepted
-                    ? ": accepted, but not done in time; it goes on: gemel explain "
-                    : ": no majority has said in time that it is accepted; it may still "
-                      "be done: gemel status",
-                w->accepted ? w->object : "", NULL);
-            done(ipc, w, EXIT_TIMED_OUT, text);
+            timed_out(ipc, w);
         }
     }
 }

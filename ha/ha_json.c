@@ -45,11 +45,12 @@ static const char *incarnation_text(const struct incarnation *inc, char *text, s
     return text;
 }
 
+/* "": there is none. */
 static const char *node_name(struct ha_daemon *d, uint32_t nodeid)
 {
     const struct ha_node *node = ha_state_node(&d->agent.state, nodeid);
 
-    return node != NULL ? node->name : "-";
+    return node != NULL ? node->name : "";
 }
 
 /* What this node knows of another, in one word. */
@@ -244,7 +245,7 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     put_str(o, "state", vm_state(d, vm));
     put_str(o, "node",
             vm->state == HA_VM_STOPPED || vm->state == HA_VM_SUSPENDED
-                ? "-"
+                ? ""
                 : node_name(d, vm->owner));
     put_u64(o, "epoch", vm->epoch);
     put_str(o, "reason", vm_reason(d, vm));
@@ -325,7 +326,7 @@ static json_object *proofs_doc(struct ha_daemon *d)
         json_object_object_add(o, "waiting_for", what);
         put_str(o, "executor",
                 node->fence == HA_FENCE_PENDING ? node_name(d, node->fence_executor)
-                                                : "-");
+                                                : "");
         put_u64(o, "deadline_ms", d->agent.times.fence_total_ns / NSEC_PER_MSEC);
         put_str(o, "last_error",
                 node->fence == HA_FENCE_PENDING ? fence_progress(d, i)
@@ -432,7 +433,7 @@ char *ha_json_status(struct ha_daemon *d)
     char ring[48];
 
     put_str(o, "cluster",
-            a->state.cluster.conf != NULL ? a->state.cluster.conf->name : "-");
+            a->state.cluster.conf != NULL ? a->state.cluster.conf->name : "");
     put_str(o, "node", d->node.name);
     put_bool(o, "quorate", a->view.quorate);
     snprintf(ring, sizeof ring, "%x.%" PRIx64, a->view.ring.nodeid, a->view.ring.seq);
@@ -536,10 +537,34 @@ static void put_disks(json_object *o, const struct conf_vm *conf)
     }
 }
 
+/* The highest claim, as far as the record knows. */
+static void put_claim(struct ha_daemon *d, const struct ha_vm *vm, json_object *o)
+{
+    bool rests = vm->state == HA_VM_STOPPED || vm->state == HA_VM_SUSPENDED;
+    char instance[UUID_STR_LEN + 1], claim[160];
+    struct proof_answer dead;
+
+    uuid_format(vm->instance, instance);
+    if (vm->epoch == 0) {
+        claim[0] = '\0';
+    } else if (vm->state == HA_VM_STOPPED &&
+               proof_is_dead(&d->agent.state.proofs, vm->owner, &vm->owner_incarnation,
+                             &dead)) {
+        /* It may have died before it could release it. */
+        snprintf(claim, sizeof claim, "owner.%" PRIu64 ": held by nobody, %s is dead",
+                 vm->epoch, node_name(d, vm->owner));
+    } else if (rests) {
+        snprintf(claim, sizeof claim, "owner.%" PRIu64 ": released", vm->epoch);
+    } else {
+        snprintf(claim, sizeof claim, "owner.%" PRIu64 ": %s, instance %s", vm->epoch,
+                 node_name(d, vm->owner), instance);
+    }
+    put_str(o, "claim", claim);
+}
+
 char *ha_json_vm(struct ha_daemon *d, const char *name)
 {
     const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
-    char instance[UUID_STR_LEN + 1], claim[160];
     uint64_t target, actual, event_ms;
     const char *agent, *event;
     json_object *o;
@@ -549,10 +574,7 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
     }
     o = vm_doc(d, vm);
     put_str(o, "definition", vm->definition);
-    uuid_format(vm->instance, instance);
-    snprintf(claim, sizeof claim, "owner.%" PRIu64 ": %s, instance %s", vm->epoch,
-             node_name(d, vm->owner), instance);
-    put_str(o, "claim", vm->epoch != 0 ? claim : "-");
+    put_claim(d, vm, o);
     put_disks(o, vm->conf);
     agent = d->vmm != NULL ? ha_vmm_guest_agent(d->vmm, vm->uuid) : NULL;
     if (agent != NULL) {
@@ -610,8 +632,7 @@ char *ha_json_cluster(struct ha_daemon *d)
     }
     o = json_object_new_object();
     put_str(o, "name",
-            d->agent.state.cluster.conf != NULL ? d->agent.state.cluster.conf->name
-                                                : "-");
+            d->agent.state.cluster.conf != NULL ? d->agent.state.cluster.conf->name : "");
     put_str(o, "definition", d->agent.state.cluster.definition);
     return finish(o);
 }

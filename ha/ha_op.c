@@ -268,16 +268,15 @@ out:
     agent->state.mem->free(conf);
 }
 
-/* The operator names the node: this one, or none. */
-static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm,
-                                      const char *name)
+static void place_now(const struct op_run *run, struct ha_policy_in *in,
+                      uint32_t participant[static NODES_MAX], struct ha_place *ret_place)
 {
     struct ha_agent *agent = run->agent;
-    const struct ha_node *node = ha_state_node_by_name(&agent->state, name);
-    uint32_t participant[NODES_MAX];
-    char why[REASON_LEN_MAX + 1];
-    struct ha_place place;
-    struct ha_policy_in in = {
+
+    for (unsigned i = 0; i < agent->sync.participant_count; i++) {
+        participant[i] = agent->sync.participant[i].nodeid;
+    }
+    *in = (struct ha_policy_in){
         .state = &agent->state,
         .cpus = &agent->cpus,
         .view = &agent->view,
@@ -287,6 +286,35 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
         .times = &agent->times,
         .now_ns = run->now_ns,
     };
+    ha_place_init(ret_place, in);
+}
+
+/* Refuses what would wait for ever. */
+static bool may_run_somewhere(struct op_run *run, const struct ha_vm *vm)
+{
+    uint32_t participant[NODES_MAX];
+    char why[REASON_LEN_MAX + 1];
+    struct ha_policy_in in;
+    struct ha_place place;
+
+    place_now(run, &in, participant, &place);
+    if (!ha_vm_rests(vm) || vm->conf == NULL || !ha_place_never(&place, vm, why)) {
+        return true;
+    }
+    answer(run, EXIT_REFUSED, vm->name, ": ", why);
+    return false;
+}
+
+/* The operator names the node: this one, or none. */
+static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm,
+                                      const char *name)
+{
+    struct ha_agent *agent = run->agent;
+    const struct ha_node *node = ha_state_node_by_name(&agent->state, name);
+    uint32_t participant[NODES_MAX];
+    char why[REASON_LEN_MAX + 1];
+    struct ha_policy_in in;
+    struct ha_place place;
 
     if (node == NULL) {
         answer(run, EXIT_NOT_FOUND, "no node is named ", name, "; see gemel node list");
@@ -301,10 +329,7 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
         ha_text_add(run->result.text, sizeof run->result.text, vm->name);
         return NULL;
     }
-    for (unsigned i = 0; i < agent->sync.participant_count; i++) {
-        participant[i] = agent->sync.participant[i].nodeid;
-    }
-    ha_place_init(&place, &in);
+    place_now(run, &in, participant, &place);
     for (unsigned i = 0; i < place.node_count; i++) {
         if (place.node[i].nodeid != node->nodeid) {
             continue;
@@ -512,6 +537,7 @@ static void op_vm_start(struct op_run *run)
         return;
     }
     vm.desired = HA_DESIRED_RUNNING;
+    vm.back_to = HA_VM_INVALID;
     vm.failures = vm.restarts = 0;
     vm.avoid = 0;
     vm.kill = false;
@@ -522,11 +548,15 @@ static void op_vm_start(struct op_run *run)
        vm.state != HA_VM_SUSPENDED  ? "started"
        : vm.task == HA_TASK_DISCARD ? "started, its suspended state given up"
                                     : "resumed");
+    if (node_name[0] == '\0' && !may_run_somewhere(run, &vm)) {
+        return;
+    }
     if (node_name[0] != '\0') {
         node = node_for(run, &vm, node_name);
         if (node == NULL) {
             return;
         }
+        vm.back_to = vm.state;
         vm.state = HA_VM_STARTING;
         vm.owner = node->nodeid;
         vm.owner_incarnation = node->incarnation;
@@ -562,6 +592,7 @@ static void op_vm_stop(struct op_run *run)
         return;
     }
     vm.desired = HA_DESIRED_STOPPED;
+    vm.back_to = HA_VM_INVALID;
     vm.kill = (run->op->flags & HA_OP_KILL) != 0;
     if (vm.task != HA_TASK_NONE) {
         vm.task = HA_TASK_NONE; /* killed in the middle of it */

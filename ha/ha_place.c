@@ -216,6 +216,54 @@ static bool say_cpu(const struct ha_place *place, const struct ha_vm *vm, char *
     return any;
 }
 
+/* In `text`: what this node will never be for the VM. */
+static bool never_on(const struct ha_place *place, const struct ha_vm *vm,
+                     const struct ha_node *node, char *text)
+{
+    char why[REASON_LEN_MAX + 1];
+
+    if (node->memory_bytes != 0 && node->memory_bytes < vm_memory(vm)) {
+        ha_text_set(text, REASON_LEN_MAX + 1, node->name, " has only ", NULL);
+        ha_text_add_u64(text, REASON_LEN_MAX + 1, node->memory_bytes >> 20);
+        ha_text_add(text, REASON_LEN_MAX + 1, " MiB for VMs");
+        return true;
+    }
+    if (place->in->cpus != NULL && ha_cpus_get(place->in->cpus, node->nodeid) != NULL &&
+        !ha_place_cpu(place, vm, node->nodeid, why)) {
+        ha_text_set(text, REASON_LEN_MAX + 1, node->name, " ", why, NULL);
+        return true;
+    }
+    return false;
+}
+
+bool ha_place_never(const struct ha_place *place, const struct ha_vm *vm,
+                    char why[static REASON_LEN_MAX + 1])
+{
+    const struct ha_state *state = place->in->state;
+    const size_t cap = REASON_LEN_MAX + 1;
+    char text[REASON_LEN_MAX + 1];
+
+    if (names_cpu(vm) && model_named(place, vm->conf->cpu) == NULL) {
+        why[0] = '\0';
+        say_undefined(vm, why);
+        return true;
+    }
+    ha_text_set(why, cap, "no node can take it: ", NULL);
+    if (names_cpu(vm)) {
+        ha_text_add(why, cap, "CPU model ");
+        ha_text_add(why, cap, vm->conf->cpu);
+        ha_text_add(why, cap, ": ");
+    }
+    for (unsigned i = 0; i < state->node_count; i++) {
+        if (!never_on(place, vm, &state->node[i], text)) {
+            return false;
+        }
+        ha_text_add(why, cap, i > 0 ? "; " : "");
+        ha_text_add(why, cap, text);
+    }
+    return state->node_count > 0;
+}
+
 static void say_none(const struct ha_place *place, const struct ha_vm *vm, char *reason)
 {
     uint64_t best = 0;

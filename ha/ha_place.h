@@ -29,5 +29,9 @@ uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm,
  * missing: "lacks avx2, bmi2". */
 bool ha_place_cpu(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
                   char why[static REASON_LEN_MAX + 1]);
+/* No node of the cluster will ever do, as far as all of them are known: `why` says it. A
+ * node that is not known yet might. */
+bool ha_place_never(const struct ha_place *place, const struct ha_vm *vm,
+                    char why[static REASON_LEN_MAX + 1]);
 /* The VM was given to the node: later choices of the same decision see it. */
 void ha_place_take(struct ha_place *place, uint32_t nodeid, const struct ha_vm *vm);

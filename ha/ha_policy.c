@@ -165,6 +165,10 @@ static void owner_away(struct decision *d, unsigned index)
             start_somewhere(d, index, 0, 0, reason); /* its disks may be half copied */
         } else if (!wants_to_run(vm)) {
             set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, reason);
+        } else if (vm->back_to != HA_VM_INVALID) {
+            ha_text_add(reason, sizeof reason,
+                        "; not started elsewhere: it was ordered with --node");
+            set_vm(d, index, HA_VM_STOPPED, vm->owner, false, false, reason);
         } else if (vm->conf != NULL && !vm->conf->protect) {
             ha_text_add(reason, sizeof reason,
                         "; not restarted because ha.protect is false: gemel vm retry");
@@ -235,6 +239,30 @@ static bool owner_has_task(struct decision *d, unsigned index)
     return false;
 }
 
+/* By the next claim; the reason says what froze it. */
+static void thaw(struct decision *d, unsigned index)
+{
+    static const char how[] = ": thawing by the next claim";
+    const struct ha_vm *vm = d->in->state->vm[index];
+    char reason[REASON_LEN_MAX + 1];
+
+    if (ha_vm_paused(vm)) {
+        ha_text_set(reason, sizeof reason, vm->reason, NULL); /* a disk of it: until that
+                                                                 is back */
+    } else if (vm->last[0] != '\0' && strcmp(vm->reason, vm->last) == 0) {
+        /* A suspend or a snapshot, which ended with these words. */
+        ha_text_set(reason, sizeof reason, vm->last, NULL);
+        if (strlen(reason) + sizeof how > sizeof reason) {
+            reason[sizeof reason - sizeof how] = '\0';
+        }
+        ha_text_add(reason, sizeof reason, how);
+    } else {
+        ha_text_set(reason, sizeof reason, "its node is back in a quorate view", how,
+                    NULL);
+    }
+    set_vm(d, index, HA_VM_STARTING, vm->owner, false, true, reason);
+}
+
 /* The owner is a participant, the same incarnation that took the VM. */
 static void owner_present(struct decision *d, unsigned index)
 {
@@ -261,16 +289,16 @@ static void owner_present(struct decision *d, unsigned index)
             (vm->conf != NULL ? vm->conf->start_timeout_ms : 60000) * NSEC_PER_MSEC;
         if (d->in->now_ns >= limit_ns) {
             set_vm(d, index, HA_VM_STOPPING, vm->owner, true, true,
-                   "did not start within start_timeout: stopped, to be tried elsewhere");
+                   vm->back_to != HA_VM_INVALID
+                       ? "did not start within start_timeout: stopped"
+                       : "did not start within start_timeout: stopped, to be tried "
+                         "elsewhere");
         } else {
             due(d, limit_ns);
         }
         break;
     case HA_VM_FROZEN:
-        set_vm(d, index, HA_VM_STARTING, vm->owner, false, true,
-               ha_vm_paused(vm)
-                   ? vm->reason
-                   : "its node is back in a quorate view: thawing by the next claim");
+        thaw(d, index);
         break;
     case HA_VM_RUNNING:
     case HA_VM_STOPPING:

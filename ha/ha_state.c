@@ -156,10 +156,35 @@ size_t ha_item_put_node(const struct ha_node *node, void *buf, size_t cap)
     return finish(&wr);
 }
 
+/* Bits of the byte that holds last_failed; older agents read any of them as true. */
+enum { LAST_FAILED = 1, BACK_TO_STOPPED = 2, BACK_TO_SUSPENDED = 4, LAST_ALL = 7 };
+
+static uint8_t last_bits(const struct ha_vm *vm)
+{
+    bool on_its_way = vm->state == HA_VM_STARTING || vm->state == HA_VM_STOPPING ||
+                      vm->state == HA_VM_UNKNOWN;
+    uint8_t bits = vm->last_failed ? LAST_FAILED : 0;
+
+    if (on_its_way && vm->back_to != HA_VM_INVALID) {
+        bits |= vm->back_to == HA_VM_SUSPENDED ? BACK_TO_SUSPENDED : BACK_TO_STOPPED;
+    }
+    return bits;
+}
+
+static bool get_last_bits(struct ha_vm *vm, uint8_t bits)
+{
+    vm->last_failed = (bits & LAST_FAILED) != 0;
+    vm->back_to = (bits & BACK_TO_SUSPENDED) != 0 ? HA_VM_SUSPENDED
+                  : (bits & BACK_TO_STOPPED) != 0 ? HA_VM_STOPPED
+                                                  : HA_VM_INVALID;
+    return (bits & ~LAST_ALL) == 0;
+}
+
 /* They came later, and stand at the end: records without them are as they always were. */
 static bool has_task_fields(const struct ha_vm *vm)
 {
-    return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0';
+    return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
+           (last_bits(vm) & ~LAST_FAILED) != 0;
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
@@ -185,7 +210,7 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     if (has_task_fields(vm)) {
         bytes_wr_u8(&wr, (uint8_t)vm->task);
         bytes_wr_str(&wr, vm->snapshot);
-        bytes_wr_u8(&wr, vm->last_failed);
+        bytes_wr_u8(&wr, last_bits(vm));
         bytes_wr_str(&wr, vm->last);
     }
     return finish(&wr);
@@ -353,7 +378,9 @@ static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_t
     if (!rd->failed && rd->pos < rd->len) {
         vm->task = (enum ha_task)bytes_rd_u8(rd);
         bytes_rd_str(rd, vm->snapshot, sizeof vm->snapshot);
-        vm->last_failed = bytes_rd_u8(rd) != 0;
+        if (!get_last_bits(vm, bytes_rd_u8(rd))) {
+            return false;
+        }
         bytes_rd_str(rd, vm->last, sizeof vm->last);
     }
     return bytes_rd_done(rd) && !uuid_is_none(vm->uuid) && vm->name[0] != '\0' &&

@@ -83,6 +83,10 @@ struct ha_vm {
     uint32_t restarts;    /* in place within the window */
     uint32_t avoid;       /* nodeid where the last start failed; 0: none */
     bool kill;            /* stop at once, do not ask the guest */
+    /* Its start was ordered with --node: what it is again if it does not start there,
+     * STOPPED or SUSPENDED. INVALID: another node is tried. Only kept while STARTING,
+     * STOPPING or UNKNOWN. */
+    enum ha_vm_state back_to;
     char reason[REASON_LEN_MAX + 1];
     enum ha_task task;
     char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */

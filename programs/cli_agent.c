@@ -207,7 +207,7 @@ static int connect_agent(const char *service, struct qb_ipcc_connection **ret_co
     return r;
 }
 
-void cli_ask(const struct cli_question *question, struct cli_answer *ret_answer)
+static void ask(const struct cli_question *question, struct cli_answer *ret_answer)
 {
     const char *service = getenv(CLI_WIRE_SERVICE_ENV);
     struct sigaction action = {.sa_handler = on_interrupt}, old;
@@ -254,6 +254,52 @@ out:
     }
     if (ret_answer->json == NULL) {
         ret_answer->json = strdup("");
+    }
+}
+
+/* Why the VM does not run yet, as its record has it. The caller frees it; NULL: not
+ * known. */
+static char *reason_of(const char *name)
+{
+    struct cli_question question = {.verb = "vm show",
+                                    .object = name,
+                                    .body = "",
+                                    .reason = "",
+                                    .timeout_ms = GRACE_MS};
+    struct json_object *root = NULL, *value;
+    struct cli_answer given;
+    char *reason = NULL;
+
+    ask(&question, &given);
+    if (given.exit_code == CLI_DONE) {
+        root = json_tokener_parse(given.json);
+    }
+    if (root != NULL && json_object_object_get_ex(root, "reason", &value) &&
+        json_object_get_string_len(value) > 0) {
+        reason = strdup(json_object_get_string(value));
+    }
+    json_object_put(root);
+    cli_answer_free(&given);
+    return reason;
+}
+
+void cli_ask(const struct cli_question *question, struct cli_answer *ret_answer)
+{
+    char *reason, *stopped;
+
+    ask(question, ret_answer);
+    if (!interrupted || ret_answer->exit_code != CLI_TIMED_OUT || !question->wait ||
+        (strcmp(question->verb, "vm start") != 0 &&
+         strcmp(question->verb, "vm resume") != 0)) {
+        return;
+    }
+    reason = reason_of(question->object);
+    if (reason != NULL) {
+        stopped = ret_answer->text;
+        answer(ret_answer, CLI_TIMED_OUT, "%s: %s; %s", question->object, reason,
+               stopped);
+        free(stopped);
+        free(reason);
     }
 }
 

@@ -60,7 +60,8 @@ int cli_file_need(const char *path, struct cli_file *ret_file)
 
 struct checked {
     const struct cli_call *call;
-    struct json_object *report; /* array; NULL without --json */
+    struct json_object *report;   /* array; NULL without --json */
+    struct conf_cluster *cluster; /* the first one of the files; NULL: none */
     struct conf_vm *vm[CLI_OBJECTS_MAX];
     struct conf_node *node[CLI_OBJECTS_MAX];
     size_t vm_count, node_count;
@@ -118,6 +119,9 @@ static void check_vm(struct checked *all, const char *path, const struct cli_fil
             r = conf_vm_check_against(vm, (const struct conf_vm *const *)all->vm,
                                       all->vm_count, NULL, 0, &error);
         }
+        if (r == 0 && all->cluster != NULL) {
+            r = conf_vm_check_cpu(vm, all->cluster, &error);
+        }
         if (r == 0 && all->call->is_set[CLI_OPT_VMROOT]) {
             r = conf_vm_check_files(vm, all->call->value[CLI_OPT_VMROOT], &error);
         }
@@ -162,16 +166,44 @@ static void check_cluster(struct checked *all, const char *path,
     free(cluster);
 }
 
-static void check_file(struct checked *all, const char *path, struct cli_file *file)
+/* Read before any is checked: VMs are checked against the cluster, whatever comes first.
+ */
+struct input {
+    struct cli_file file;
+    int r;
+};
+
+static void find_cluster(struct checked *all, const char *path, const struct input *input)
 {
+    const struct cli_file *file = &input->file;
+    struct conf_cluster *cluster;
+    struct conf_error error;
+    enum conf_kind kind;
+
+    if (all->cluster != NULL || input->r < 0 ||
+        conf_kind_of(file->text, file->len, path, &kind, &error) < 0 ||
+        kind != CONF_KIND_CLUSTER) {
+        return;
+    }
+    cluster = malloc(sizeof *cluster);
+    if (cluster != NULL &&
+        conf_cluster_load(file->text, file->len, path, cluster, &error) == 0) {
+        all->cluster = cluster;
+    } else {
+        free(cluster);
+    }
+}
+
+static void check_file(struct checked *all, const char *path, const struct input *input)
+{
+    const struct cli_file *file = &input->file;
     struct conf_error error;
     enum conf_kind kind;
     char text[PATH_LEN_MAX + 256];
-    int r;
 
-    r = cli_file_read(path, file);
-    if (r < 0) {
-        snprintf(text, sizeof text, "%s: %s; is the path right?", path, strerror(-r));
+    if (input->r < 0) {
+        snprintf(text, sizeof text, "%s: %s; is the path right?", path,
+                 strerror(-input->r));
         report(all, path, NULL, NULL, text);
         return;
     }
@@ -223,9 +255,9 @@ static void check_memory(struct checked *all)
 enum cli_exit cli_run_config_check(const struct cli_call *call)
 {
     struct checked all = {.call = call};
-    struct cli_file *file = malloc(sizeof *file);
+    struct input *input = calloc(call->object_count, sizeof *input);
 
-    if (file == NULL) {
+    if (input == NULL) {
         cli_complain("out of memory");
         return CLI_FAILED;
     }
@@ -233,7 +265,11 @@ enum cli_exit cli_run_config_check(const struct cli_call *call)
         all.report = json_object_new_array();
     }
     for (unsigned i = 0; i < call->object_count; i++) {
-        check_file(&all, call->object[i], file);
+        input[i].r = cli_file_read(call->object[i], &input[i].file);
+        find_cluster(&all, call->object[i], &input[i]);
+    }
+    for (unsigned i = 0; i < call->object_count; i++) {
+        check_file(&all, call->object[i], &input[i]);
     }
     check_memory(&all);
     if (all.report != NULL) {
@@ -248,7 +284,8 @@ enum cli_exit cli_run_config_check(const struct cli_call *call)
     for (size_t i = 0; i < all.node_count; i++) {
         free(all.node[i]);
     }
-    free(file);
+    free(all.cluster);
+    free(input);
     return all.failed ? CLI_FAILED : CLI_DONE;
 }
 

@@ -196,6 +196,11 @@ static void do_vm(char **word, int count)
             vm->kill = true;
         } else if ((v = value_of(word[i], "task")) != NULL) {
             vm->task = strcmp(v, "revert") == 0 ? HA_TASK_REVERT : HA_TASK_SNAPSHOT;
+        } else if ((v = value_of(word[i], "ended")) != NULL) { /* a task, in a word */
+            snprintf(vm->last, sizeof vm->last, "%s", v);
+            snprintf(vm->reason, sizeof vm->reason, "%s", v);
+        } else if ((v = value_of(word[i], "back-to")) != NULL) {
+            vm->back_to = state_of(v);
         } else if ((v = value_of(word[i], "owner")) != NULL) {
             vm->owner = node_id(v);
         } else if ((v = value_of(word[i], "boot")) != NULL) {

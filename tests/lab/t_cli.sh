@@ -118,6 +118,8 @@ sed 's/memory/memroy/' web1.yaml >bad.yaml
 check "unknown key" refused "bad.yaml:2: memroy: unknown key; did you mean memory?" bad.yaml
 sed 's/64MiB/[1]/' web1.yaml >bad.yaml
 check "wrong type" refused "bad.yaml:2: memory: is a list where a size is expected; write for example 512MiB" bad.yaml
+sed '2a cpus: 0' web1.yaml >bad.yaml
+check "no vCPU" refused "bad.yaml:3: cpus: 0 is out of range; write something from 1 to 64" bad.yaml
 sed 's/64MiB/64MiBx/' web1.yaml >bad.yaml
 check "trailing junk" refused "bad.yaml:2: memory: 64MiBx has an unknown unit" bad.yaml
 sed 's/disk0/disk9/' web1.yaml >bad.yaml
@@ -194,9 +196,22 @@ says() {
 }
 check "a model that no node has: what is missing is said" \
     says "no node can take it: CPU model rich: n1 lacks keylocker, amx_tile" cpu_vm web3 rich 52:54:00:00:00:03
-check "a model that the cluster does not define" says "CPU model nosuch is not in the cluster definition" \
-    cpu_vm web4 nosuch 52:54:00:00:00:04
-gemel vm stop web3 --timeout 5s
+check_rc 4 "and nobody waits for it" gemel vm start web3 --timeout 60s
+vm web4 32MiB 52:54:00:00:00:04 "machine: standard
+cpu: baselin"
+misspelt="web4.yaml:9: cpu: CPU model baselin is not in the cluster definition (cpu_models); did you mean baseline?"
+check "a model that the cluster does not define: config check, in any order" says "$misspelt" \
+    gemel config check web4.yaml models.yaml
+check_rc 1 "is an error" gemel config check models.yaml web4.yaml
+check "without the cluster it cannot be known" gemel config check web4.yaml
+check "vm apply refuses it" says "$misspelt" gemel vm apply -f web4.yaml
+check_rc 3 "and defines nothing" gemel vm show web4
+# A model that is taken out of the cluster definition afterwards.
+check "a model that is dropped later" gemel cluster apply -f cluster.yaml
+check "start says so at once" says "CPU model rich is not in the cluster definition (cpu_models)" \
+    timeout 10 gemel vm start web3
+check_rc 4 "as a refusal" gemel vm start web3
+check "and is back" gemel cluster apply -f models.yaml
 check "--node says it too" says "n1: cannot be CPU model rich: lacks keylocker, amx_tile" gemel vm start web3 --node n1
 # And a nic with two queue pairs: one tap on its bridge, two open files, both the VMM's.
 ip link add br0 type bridge && ip link set br0 up
@@ -211,7 +226,38 @@ check "and shown" wait_for 5 shows "balloon_target_mib: 8" gemel vm show web5
 check_rc 4 "not for all its memory" gemel vm balloon web5 32MiB
 check_rc 4 "nor of a VM that does not run" gemel vm balloon web3 8MiB
 check_rc 2 "nor without a unit" gemel vm balloon web5 8
+# One that waits says what for: there is no memory for it beside the other.
+vm web6 112MiB 52:54:00:00:00:06
+check "one that waits for memory" gemel vm apply -f web6.yaml
+no_room="no node can take it: it needs 112 MiB, the most free is 96 MiB"
+check "says so when the time is over" says "$no_room" gemel vm start web6 --timeout 2s
+check "and on Ctrl-C" says "web6: $no_room" timeout -s INT 2 gemel vm start web6
+check "not wanted any more" gemel vm stop web6 --timeout 5s
+check "a running VM is not cloned, and that is said" says "web5: runs on n1; clone a snapshot of it, or stop it first" \
+    gemel vm clone web5 web7
+# It stood still for a snapshot, and nobody was away.
+thaw_events() {
+    gemel events | grep -F "web5: starting: " | tail -n 1 | tee thawed
+    grep -F "snapshot s1" thawed | grep -F "thawing by the next claim" && ! grep -F "quorate view" thawed
+}
+check "a snapshot of a running VM" gemel vm snapshot web5 --name s1 --timeout 60s
+check "its event says what froze it" thaw_events
 check "killed" gemel vm kill web5 --timeout 20s
+# JSON: no node is "", not a name that is none; a claim that was given back is nobody's.
+vm_json() {
+    gemel vm show "$1" --json | jq -re "$2"
+}
+check "a VM without a node has none" equal "$(gemel vm list --json | jq -c '[.vms[] | select(.state == "stopped").node] | unique')" '[""]'
+check "shown as -" shows "node:        -" gemel vm show web5
+check "its claim is released" equal "$(vm_json web5 '.claim | sub("[0-9]+"; "N")')" "owner.N: released"
+check "never claimed: no claim" equal "$(vm_json web6 .claim)" ""
+# This node has no such bridge: with --node the order ends with the node's own words, and the VM where it was.
+vm web8 32MiB 52:54:00:00:00:08
+sed -i 's/{mac: "52:54:00:00:00:08"}/{mac: "52:54:00:00:00:08", bridge: nosuch0}/' web8.yaml
+check "one that cannot start" gemel vm apply -f web8.yaml
+check "--node: there or not at all" says "web8: not started on n1: bridge nosuch0: No such device" timeout 60 gemel vm start web8 --node n1
+check_rc 1 "that is a failure" timeout 60 gemel vm start web8 --node n1
+check "it is stopped, and not tried again" equal "$(vm_json web8 '.state + " " + .desired')" "stopped stopped"
 
 kill -STOP "$gemeld"
 check_rc 7 "an agent that hangs: exit 7, not for ever" timeout 20 gemel status

@@ -86,9 +86,24 @@ check "its state is there" test -s "$dir/suspend.gms"
 check "released with a digest" test -e "$dir/owner.1.released"
 check "suspended already: done" gemel_at $L n1 vm suspend web1
 check_rc 4 "a suspended VM is not stopped" gemel_at $L n1 vm stop web1
+check "its claim is shown as released" says ": released" field n3 claim
 check "its node may die" lab $L power n1 off
 check "the others notice" wait_for 20 node_is n2 n1 lost fenced down
 check "it stays suspended" vm_is $L n2 suspended
+check "its claim was released, whoever is dead" says ": released" field n2 claim
+# n2 cannot, n3 could: with --node it is not tried there.
+bridge_of_n2() { # FROM TO
+    lab $L exec n2 -- sh -c "ip link set $1 down && ip link set $1 name $2 && ip link set $2 up"
+}
+check "n2 loses its bridge" bridge_of_n2 br0 away0
+check "resume on n2: not there, so not at all" says "web1: not resumed on n2: bridge br0: No such device" \
+    gemel_at $L n3 vm resume web1 --node n2 --timeout 30s
+check_rc 1 "that is a failure" gemel_at $L n3 vm resume web1 --node n2 --timeout 30s
+check "it is suspended still" vm_is $L n3 suspended
+check "wanted so" equal "$(field n2 desired)" suspended
+check "on no node" equal "$(field n2 node)" ""
+check "with its claim released" says ": released" field n2 claim
+check "n2 has its bridge again" bridge_of_n2 away0 br0
 check "resume on n2" gemel_at $L n3 vm resume web1 --node n2 --timeout 30s
 check "it runs on n2" vm_runs_on $L n3 n2
 check "the guest answers again" wait_for 20 answers_on n2

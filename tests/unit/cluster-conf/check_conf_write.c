@@ -362,6 +362,41 @@ START_TEST(test_against)
 }
 END_TEST
 
+START_TEST(test_cpu_model_is_known)
+{
+    static const char yaml[] = "name: a\nmemory: 64M\nmachine: standard\ncpu: baselin\n"
+                               "boot: {firmware: /r}\n";
+    struct conf_cluster *cluster = calloc(1, sizeof *cluster);
+    struct conf_vm *vm = vm_of(yaml);
+    struct conf_error error;
+
+    ck_assert_int_lt(conf_vm_check_cpu(vm, cluster, &error), 0);
+    ck_assert_str_eq(error.text,
+                     "cpu: CPU model baselin is not in the cluster definition "
+                     "(cpu_models); write one of: host");
+    cluster->cpu_model_count = 2;
+    strcpy(cluster->cpu_model[0].name, "rich");
+    strcpy(cluster->cpu_model[1].name, "baseline");
+    ck_assert_int_lt(conf_vm_check_cpu(vm, cluster, &error), 0);
+    conf_error_locate_in(&error, yaml, strlen(yaml), "a.yaml");
+    ck_assert_str_eq(error.text,
+                     "a.yaml:4: cpu: CPU model baselin is not in the cluster definition "
+                     "(cpu_models); did you mean baseline?");
+    strcpy(vm->cpu, "hots");
+    ck_assert_int_lt(conf_vm_check_cpu(vm, cluster, &error), 0);
+    ck_assert_ptr_nonnull(strstr(error.text, "did you mean host?"));
+    strcpy(vm->cpu, "z80");
+    ck_assert_int_lt(conf_vm_check_cpu(vm, cluster, &error), 0);
+    ck_assert_ptr_nonnull(strstr(error.text, "write one of: host, rich, baseline"));
+    strcpy(vm->cpu, "baseline");
+    ck_assert_int_eq(conf_vm_check_cpu(vm, cluster, &error), 0);
+    strcpy(vm->cpu, "host");
+    ck_assert_int_eq(conf_vm_check_cpu(vm, cluster, &error), 0);
+    free(vm);
+    free(cluster);
+}
+END_TEST
+
 START_TEST(test_shared_disk)
 {
     static const char text[] = "name: %s\nmemory: 64M\nboot: {firmware: /r}\n"
@@ -484,6 +519,7 @@ static Suite *conf_write_suite(void)
     tcase_add_test(tcase, test_diff_vm);
     tcase_add_test(tcase, test_diff_cluster);
     tcase_add_test(tcase, test_against);
+    tcase_add_test(tcase, test_cpu_model_is_known);
     tcase_add_test(tcase, test_shared_disk);
     tcase_add_test(tcase, test_documented);
     suite_add_tcase(suite, tcase);

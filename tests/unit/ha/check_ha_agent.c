@@ -454,6 +454,50 @@ START_TEST(a_cpu_model_chooses_the_node)
 }
 END_TEST
 
+/* What no node will ever run is refused at once; one that has not told its processor
+ * might. */
+START_TEST(a_start_that_could_never_be_is_refused)
+{
+    static const char yaml[] = "name: web1\nmemory: %s\nmachine: standard\ncpu: %s\n"
+                               "boot: {firmware: /x.rom}\n";
+    struct cpu_model host;
+    char text[512];
+
+    snprintf(text, sizeof text, yaml, "32MiB", "nosuch");
+    op_at(2, "vm apply", "", text); /* its agent does not check: here only the start */
+    op_at(3, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[3].result.exit_code, 4);
+    ck_assert_str_eq(sim[3].result.text, "web1: CPU model nosuch is not in the cluster "
+                                         "definition (cpu_models)");
+    ck_assert_int_eq(vm_at(1)->desired, HA_DESIRED_STOPPED);
+    snprintf(text, sizeof text, yaml, "2GiB", "host");
+    op_at(2, "vm apply", "", text);
+    op_at(3, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[3].result.exit_code, 4);
+    ck_assert_str_eq(sim[3].result.text,
+                     "web1: no node can take it: n1 has only 1024 MiB for VMs; n2 has "
+                     "only 1024 MiB for VMs; n3 has only 1024 MiB for VMs");
+    snprintf(text, sizeof text, "%s", cluster_yaml);
+    snprintf(strstr(text, "storage:"), 200,
+             "  cpu_models: [{name: rich, model: \"vendor=X features=fpu,avx512f\"}]\n"
+             "storage:\n  type: local-lab\n  settle: 0ms\n");
+    op_at(1, "cluster apply", "", text);
+    ck_assert_msg(sim[1].result.exit_code == 0, "%s", sim[1].result.text);
+    snprintf(text, sizeof text, yaml, "32MiB", "rich");
+    op_at(2, "vm apply", "", text);
+    host = *ha_cpus_get(&sim[1].agent.cpus, 1);
+    ha_cpus_put(&sim[1].agent.cpus, 2, &host);
+    op_at(3, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[3].result.exit_code, 4);
+    ck_assert_str_eq(sim[3].result.text,
+                     "web1: no node can take it: CPU model rich: n1 lacks avx512f; n2 "
+                     "lacks avx512f; n3 lacks avx512f");
+    ha_cpus_drop(&sim[1].agent.cpus, 2);
+    op_at(3, "vm start", "web1", "");
+    ck_assert_uint_eq(sim[3].result.exit_code, 0);
+}
+END_TEST
+
 START_TEST(nothing_starts_before_a_proof)
 {
     struct ha_fence_report off = {.result = HA_FENCE_OK};
@@ -1150,6 +1194,111 @@ START_TEST(a_paused_vm_is_neither_hung_nor_late)
 }
 END_TEST
 
+/* The node that was told to start web1 says how that ended. */
+static void tell(enum ha_vm_outcome outcome, const char *text)
+{
+    const struct ha_vm *vm = vm_at(2);
+    struct ha_vm_report report = {.vm = vm->uuid,
+                                  .attempt = sim[vm->owner].last_attempt,
+                                  .instance = vm->instance,
+                                  .outcome = outcome,
+                                  .epoch = vm->epoch + 1};
+
+    strcpy(report.text, text);
+    ha_agent_vm_report(&sim[vm->owner].agent, &report, now_ns);
+    settle();
+    tick_for(30 * NSEC_PER_SEC);
+}
+
+/* --node: there, or not at all. */
+START_TEST(a_start_with_a_node_is_tried_nowhere_else)
+{
+    op_at(2, "vm apply", "", vm_yaml);
+    op_at(2, "vm start", "web1", "n2");
+    ck_assert_uint_eq(vm_at(3)->owner, 2);
+    ck_assert_int_eq(vm_at(3)->back_to, HA_VM_STOPPED);
+    tell(HA_OUTCOME_START_FAILED, "host-error: no firmware");
+    ck_assert_int_eq(vm_at(3)->state, HA_VM_STOPPED);
+    ck_assert_int_eq(vm_at(3)->desired, HA_DESIRED_STOPPED);
+    ck_assert_str_eq(vm_at(3)->reason, "not started on n2: host-error: no firmware");
+    ck_assert_uint_eq(sim[1].starts + sim[3].starts, 0);
+    expect_equal_states();
+    /* Without it: elsewhere. */
+    op_at(2, "vm start", "web1", "");
+    tell(HA_OUTCOME_START_FAILED, "host-error: no firmware");
+    ck_assert_int_eq(vm_at(3)->state, HA_VM_STARTING);
+    ck_assert_uint_eq(sim[1].starts + sim[2].starts + sim[3].starts, 3);
+}
+END_TEST
+
+START_TEST(a_start_with_a_node_that_takes_too_long_is_over)
+{
+    op_at(2, "vm apply", "", vm_yaml);
+    op_at(2, "vm start", "web1", "n2");
+    tick_for(300 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(3)->state, HA_VM_STOPPING);
+    tell(HA_OUTCOME_STOPPED, "killed");
+    ck_assert_int_eq(vm_at(3)->state, HA_VM_STOPPED);
+    ck_assert_int_eq(vm_at(3)->desired, HA_DESIRED_STOPPED);
+    ck_assert_str_eq(vm_at(3)->reason,
+                     "not started on n2: did not start within start_timeout: stopped");
+    ck_assert_uint_eq(sim[1].starts + sim[3].starts, 0);
+}
+END_TEST
+
+/* Nor is it when that node dies before it runs; once it ran, it is protected as ever. */
+START_TEST(a_start_with_a_node_that_dies)
+{
+    static const uint32_t left[] = {1, 3};
+
+    for (int ran = 0; ran < 2; ran++) {
+        op_at(1, "vm apply", "", vm_yaml);
+        op_at(1, "vm start", "web1", "n2");
+        if (ran) {
+            tell(HA_OUTCOME_RUNNING, "");
+            ck_assert_int_eq(vm_at(1)->back_to, HA_VM_INVALID);
+        }
+        form(8, 2, left);
+        settle();
+        op_at(1, "node confirm-off", "n2", "");
+        ck_assert_uint_eq(sim[1].result.exit_code, 0);
+        tick_for(30 * NSEC_PER_SEC);
+        ck_assert_int_eq(vm_at(1)->state, ran ? HA_VM_STARTING : HA_VM_STOPPED);
+        ck_assert_int_eq(vm_at(1)->desired,
+                         ran ? HA_DESIRED_RUNNING : HA_DESIRED_STOPPED);
+        ck_assert_uint_eq(sim[1].starts + sim[3].starts, (unsigned)ran);
+        teardown();
+        setup();
+    }
+}
+END_TEST
+
+START_TEST(a_resume_with_a_node_is_tried_nowhere_else)
+{
+    struct ha_vm_report report;
+    uint32_t owner = suspend_web1(&report);
+    unsigned starts;
+
+    report.outcome = HA_OUTCOME_SUSPENDED;
+    ha_agent_local_vm(&sim[owner].agent, &(struct ha_local_vm){.vm = report.vm}, true);
+    ha_agent_vm_report(&sim[owner].agent, &report, now_ns);
+    settle();
+    op_at(2, "vm resume", "web1", "n3");
+    starts = sim[1].starts + sim[2].starts;
+    tell(HA_OUTCOME_START_FAILED, "host-error: no CPU");
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_SUSPENDED);
+    ck_assert_int_eq(vm_at(1)->desired, HA_DESIRED_SUSPENDED);
+    ck_assert_str_eq(vm_at(1)->last, "not resumed on n3: host-error: no CPU");
+    ck_assert(vm_at(1)->last_failed);
+    ck_assert_uint_eq(sim[1].starts + sim[2].starts, starts);
+    /* The guest was entered: what it was suspended to may be used up. */
+    op_at(2, "vm resume", "web1", "n3");
+    tell(HA_OUTCOME_ENDED, "it crashed");
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_STOPPED);
+    ck_assert_uint_eq(sim[1].starts + sim[2].starts, starts);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ha_agent");
@@ -1158,9 +1307,14 @@ static Suite *suite(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, three_agents_agree);
     tcase_add_test(tc, a_cpu_model_chooses_the_node);
+    tcase_add_test(tc, a_start_that_could_never_be_is_refused);
     tcase_add_test(tc, suspended_stays_so_until_it_is_resumed);
     tcase_add_test(tc, a_suspend_that_fails_thaws);
     tcase_add_test(tc, a_paused_vm_is_neither_hung_nor_late);
+    tcase_add_test(tc, a_start_with_a_node_is_tried_nowhere_else);
+    tcase_add_test(tc, a_start_with_a_node_that_takes_too_long_is_over);
+    tcase_add_test(tc, a_start_with_a_node_that_dies);
+    tcase_add_test(tc, a_resume_with_a_node_is_tried_nowhere_else);
     tcase_add_test(tc, nothing_starts_before_a_proof);
     tcase_add_test(tc, a_fence_waits_for_a_majority_of_disks);
     tcase_add_test(tc, an_answer_waits_for_a_majority_of_disks);
