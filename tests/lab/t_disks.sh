@@ -71,7 +71,9 @@ tells_what_is_missing() {
 check "a node without the program" lab $L exec "$node" -- mount --bind /dev/null "$(command -v qemu-storage-daemon)"
 gemel_at $L "$node" vm start web1 --node "$node" --timeout 30s >/dev/null 2>&1
 check "says what is missing" wait_for 10 tells_what_is_missing
-check "the VM runs on another" wait_for 30 elsewhere "$node"
+check "there or not at all" wait_for 10 vm_is $L "$node" stopped
+check "without --node it starts" gemel_at $L "$node" vm start web1 --timeout 60s
+check "on another" wait_for 30 elsewhere "$node"
 lab $L exec "$node" -- umount "$(command -v qemu-storage-daemon)"
 check "stop" gemel_at $L "$node" vm stop web1 --timeout 30s
 check "the VM starts again" gemel_at $L "$node" vm start web1 --timeout 30s

@@ -79,7 +79,8 @@ if [ "$(awk '/^HugePages_Free/ { print $2 }' /proc/meminfo)" = 0 ] && [ -w "$hug
     gemel_at $L "$node" vm start web1 --node "$node" --timeout 10s >/dev/null 2>&1
     check "a node without says how many it needs" wait_for 20 too_few
     if huge_take 16; then
-        check "with them it runs" wait_for 60 vm_is $L "$node" running
+        check "with them it starts" gemel_at $L "$node" vm start web1 --node "$node" --timeout 30s
+        check "and runs" wait_for 10 vm_is $L "$node" running
         node=$(vm_node $L "$node")
         check "in huge pages" in_huge_pages
     fi
