@@ -251,7 +251,7 @@ static void count_goals(void)
     fuzz_reach(SECOND_QUEUE, fuzz_ring_used(&rings[0][1]));
     fuzz_reach(FRAME_OUT, fuzz_rig.frame_count > 0);
     fuzz_reach(FRAME_IN, fuzz_ring_used(&net[0]));
-    fuzz_reach(NET_CONTROL, fuzz_ring_used(&net[2]));
+    fuzz_reach(NET_CONTROL, fuzz_ring_used(&net[4]));
     fuzz_reach(OFFLOADS, fuzz_rig.net_offload != 0);
     fuzz_reach(ENTROPY, fuzz_ring_used(&rings[2][0]));
     fuzz_reach(PORT_OPEN, fuzz_rig.port_is_open);
