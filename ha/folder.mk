@@ -32,7 +32,7 @@ libha_io_la_SOURCES = \
 	ha/ha_fit.c ha/ha_fit.h \
 	ha/ha_leftovers.c ha/ha_leftovers.h \
 	ha/ha_revert.c \
-	ha/ha_snapshot.c ha/ha_snapshot.h \
+	ha/ha_path.h ha/ha_snapshot.c ha/ha_snapshot.h \
 	ha/ha_storage.c ha/ha_storage.h \
 	ha/ha_store.c ha/ha_store.h \
 	ha/ha_vmdir.c ha/ha_vmdir.h \

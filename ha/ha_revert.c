@@ -13,33 +13,13 @@
 #include <unistd.h>
 
 #include "base/os.h"
+#include "ha/ha_path.h"
 #include "ha/ha_snapshot.h"
 #include "ha/ha_text.h"
 
 #define REVERT_TMP  ".revert.tmp"
 #define REVERT_OLD  ".revert.old"
 #define REVERT_DONE "revert.done"
-
-struct path {
-    char s[PATH_LEN_MAX * 5];
-};
-
-__attribute__((format(printf, 1, 2))) static struct path path_of(const char *format, ...)
-{
-    struct path p;
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(p.s, sizeof p.s, format, args);
-    va_end(args);
-    return p;
-}
-
-static int complain(char *why, const char *path, int r)
-{
-    ha_text_set(why, REASON_LEN_MAX + 1, path, ": ", strerror(-r), NULL);
-    return r;
-}
 
 /* The disks, then the state. NULL: no more. */
 static const char *name_at(const struct ha_snapshot *s, unsigned i)

@@ -15,30 +15,10 @@
 
 #include "base/os.h"
 #include "cluster-conf/conf_scalar.h"
+#include "ha/ha_path.h"
 #include "ha/ha_text.h"
 
 #define YAML_MAX (4096 + HA_FIT_TEXT_MAX)
-
-struct path {
-    char s[PATH_LEN_MAX * 5];
-};
-
-__attribute__((format(printf, 1, 2))) static struct path path_of(const char *format, ...)
-{
-    struct path p;
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(p.s, sizeof p.s, format, args);
-    va_end(args);
-    return p;
-}
-
-static int complain(char *why, const char *path, int r)
-{
-    ha_text_set(why, REASON_LEN_MAX + 1, path, ": ", strerror(-r), NULL);
-    return r;
-}
 
 static struct path temp_dir(const struct ha_snapshot *s)
 {
