@@ -37,7 +37,7 @@ line 99000000000 n1 1 3 >"$dir/late.log"
 : >"$dir/empty.log"
 dd if=/dev/zero of="$dir/empty.img" bs=4096 count=16 2>/dev/null
 
-echo "1..14"
+echo "1..16"
 expect 0 '^usage: witness' "--help" -- "$witness" --help
 expect 2 'nothing to watch' "no oracle is refused" -- "$witness"
 expect 2 'needs --mac' "a tap without a MAC is refused" -- "$witness" --tap t0
@@ -50,5 +50,8 @@ expect 3 '"verdict":"blind"' "an empty log is no verdict" -- "$witness" --storag
 expect 3 '"verdict":"blind"' "a missing log is no verdict" -- "$witness" --storage-log "$dir/none.log"
 expect 1 '"log_writes":4,.*"old_epoch_writes":1' "several logs are one story" -- "$witness" --storage-log "$dir/sound.log" --storage-log "$dir/late.log"
 expect 3 'could not be read' "one of two logs is missing: no verdict" -- "$witness" --storage-log "$dir/sound.log" --storage-log "$dir/none.log"
-expect 3 '"blind":"no answer"' "nobody answers" -- "$witness" --target 127.0.0.1:9 --seconds 1
+expect 3 '"blind":"no answer"' "nobody answers" -- "$witness" --target 127.0.0.1:9 --seconds 1 \
+	--progress "$dir/progress"
+expect 0 '^ *0  *0  *0$' "and the progress file says so" -- cat "$dir/progress"
+expect 2 'none/progress: No such file' "a progress file that cannot be made" -- "$witness" --target 127.0.0.1:9 --progress "$dir/none/progress"
 expect 1 '"lost_acked_writes":7' "an empty disk has lost everything" -- "$witness" check-disk "$dir/empty.img" --acked 7

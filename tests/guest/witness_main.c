@@ -40,7 +40,7 @@ struct options {
     const char *from;
     uint8_t mac[6];
     uint64_t every_ms, seconds, gap_ms, outage_ms;
-    const char *storage_log[STORAGE_LOGS_MAX], *vm;
+    const char *storage_log[STORAGE_LOGS_MAX], *vm, *progress;
     size_t storage_log_count;
 };
 
@@ -50,7 +50,7 @@ struct witness {
     struct taps taps;
     struct answers answers;
     struct write_log log;
-    int udp_fd, timer_fd, signal_fd;
+    int udp_fd, timer_fd, signal_fd, progress_fd;
     uint32_t token;
     uint64_t start_ns, end_ns, settled_ns, send_errors;
     size_t logs_unread;
@@ -84,6 +84,8 @@ static const char usage_text[] =
     "(again for more)\n"
     "  --vm NAME              only this VM's lines of the storage log\n"
     "  --events               tell on stderr when answers begin, stop and come again\n"
+    "  --progress FILE        keep in it: answers so far, highest record acknowledged, "
+    "highest epoch\n"
     "\n"
     "  check-disk IMG         every record up to N must be on the disk image, whole and "
     "in its place;\n"
@@ -181,6 +183,7 @@ enum option_id {
     OPT_LOG,
     OPT_VM,
     OPT_EVENTS,
+    OPT_PROGRESS,
     OPT_HELP,
 };
 
@@ -196,6 +199,7 @@ static const struct option long_options[] = {
     {"storage-log", required_argument, NULL, OPT_LOG},
     {"vm", required_argument, NULL, OPT_VM},
     {"events", no_argument, NULL, OPT_EVENTS},
+    {"progress", required_argument, NULL, OPT_PROGRESS},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -235,6 +239,9 @@ static bool option_set(struct witness *w, int id, char *value)
         return true;
     case OPT_EVENTS:
         o->events = true;
+        return true;
+    case OPT_PROGRESS:
+        o->progress = value;
         return true;
     default:
         return false;
@@ -333,6 +340,18 @@ static void ask(struct witness *w)
     }
 }
 
+/* How far it is, for whoever waits: one line of fixed length, rewritten in place. */
+static void progress_write(struct witness *w)
+{
+    char line[96];
+    int len = snprintf(line, sizeof(line), "%20" PRIu64 " %20" PRIu64 " %20" PRIu64 "\n",
+                       w->answers.count, w->answers.max_acked, w->answers.max_epoch);
+
+    if (w->progress_fd >= 0 && pwrite(w->progress_fd, line, (size_t)len, 0) != len) {
+        perror("witness: --progress");
+    }
+}
+
 static void listen_to_answers(struct witness *w)
 {
     for (;;) {
@@ -355,6 +374,7 @@ static void listen_to_answers(struct witness *w)
             continue;
         }
         gap_ns = answers_got(&w->answers, bytes, (size_t)len, now_ns());
+        progress_write(w);
         if (w->options.events && first && w->answers.count > 0) {
             fprintf(stderr,
                     "witness: t_ms=%.1f first answer acked=%" PRIu64 " epoch=%" PRIu64
@@ -649,10 +669,20 @@ static int run_watch(int argc, char **argv)
     struct witness *w = &witness;
     int status;
 
-    w->udp_fd = -1;
+    w->udp_fd = w->progress_fd = -1;
     status = options_parse(w, argc, argv);
     if (status >= 0) {
         return status;
+    }
+    if (w->options.progress != NULL) {
+        w->progress_fd =
+            open(w->options.progress, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        if (w->progress_fd < 0) {
+            fprintf(stderr, "witness: --progress %s: %s\n", w->options.progress,
+                    strerror(errno));
+            return EXIT_USAGE;
+        }
+        progress_write(w);
     }
     dual_init(&w->taps_dual, w->options.gap_ms * NS_PER_MS);
     dual_init(&w->writers, w->options.gap_ms * NS_PER_MS);

@@ -21,7 +21,6 @@ elsewhere() { # THAN: it runs on another node
     vm_is $L "$(another "$1")" running && [ -n "$now" ] && [ "$now" != "$1" ]
 }
 another_daemon() { daemon_is_up "$1" && not equal "$(daemon_on "$1")" "$2"; }
-answers_now() { grep -c 'answers again' "$LAB_SCRATCH/$L-witness.err"; }
 copy_is_whole() { qemu-img check -q "$(vm_shared $L)"/web1/snapshots/*/disk0.qcow2; }
 daemon_is_up() { [ -n "$(daemon_on "$1")" ]; }
 daemon_is_gone() { [ -z "$(daemon_on "$1")" ]; }
@@ -48,7 +47,8 @@ check "its storage daemon runs" daemon_is_up "$node"
 check "without privileges" unprivileged "$node"
 
 check "power off" lab $L power "$node" off
-check "the guest answers again" wait_for 30 answers_again $L 1
+acked=$(vm_acked $L)
+check "the guest goes on" wait_for 30 goes_on $L "$acked"
 check "elsewhere" wait_for 30 elsewhere "$node"
 dead=$node
 node=$(vm_node $L "$(another "$node")")
@@ -76,13 +76,15 @@ check "without --node it starts" gemel_at $L "$node" vm start web1 --timeout 60s
 check "on another" wait_for 30 elsewhere "$node"
 lab $L exec "$node" -- umount "$(command -v qemu-storage-daemon)"
 check "stop" gemel_at $L "$node" vm stop web1 --timeout 30s
+acked=$(vm_acked $L)
 check "the VM starts again" gemel_at $L "$node" vm start web1 --timeout 30s
-check "the guest answers again" wait_for 30 answers_again $L 3
+check "the guest goes on" wait_for 30 goes_on $L "$acked"
 node=$(vm_node $L "$node")
-seen=$(answers_now) before=$(daemon_on "$node")
+before=$(daemon_on "$node")
 check "its storage daemon is killed" lab $L exec "$node" -- pkill -KILL -x qemu-storage-da
-check "the VM pauses, gets another, and answers again" wait_for 30 answers_again $L $((seen + 1))
+acked=$(vm_acked $L)
 check "another one" wait_for 30 another_daemon "$node" "$before"
+check "with which the guest goes on" wait_for 30 goes_on $L "$acked"
 check "on the same node" wait_for 30 vm_runs_on $L "$node" "$node"
 
 check "a snapshot is taken while it runs" gemel_at $L "$node" vm snapshot web1 --timeout 60s
@@ -91,14 +93,14 @@ check "and the VM goes on" wait_for 30 vm_runs_on $L "$node" "$node"
 check "with a new daemon" wait_for 10 daemon_is_up "$node"
 check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
 check "the daemon is gone" daemon_is_gone "$node"
-seen=$(answers_now)
+acked=$(vm_acked $L)
 check "resume, on another node" gemel_at $L "$node" vm resume web1 --node "$dead" --timeout 60s
 node=$dead
-check "the guest goes on there" wait_for 30 answers_again $L $((seen + 1))
+check "the guest goes on there" wait_for 30 goes_on $L "$acked"
 
-seen=$(answers_now)
 check "gemel-vmm is killed" lab $L exec "$node" -- pkill -KILL -x gemel-vmm
-check "the VM runs again" wait_for 30 answers_again $L $((seen + 1))
+acked=$(vm_acked $L)
+check "the VM runs again" wait_for 30 goes_on $L "$acked"
 node=$(vm_node $L "$node")
 check "the VM is killed" gemel_at $L "$node" vm kill web1 --yes --timeout 30s
 check "no daemon is left" daemon_is_gone "$node"
@@ -127,14 +129,14 @@ names_it() { gemel_at $L n1 vm show web1 --json | jq -e '.disks == "nbd://10.77.
 serve
 check "a network disk instead" on_network
 check "vm show names it" names_it
-seen=$(answers_now)
+acked=$(vm_acked $L)
 check "the VM starts on it" gemel_at $L n1 vm start web1 --timeout 30s
-check "the guest answers again" wait_for 30 answers_again $L $((seen + 1))
+check "the guest goes on" wait_for 30 goes_on $L "$acked"
 node=$(vm_node $L n1)
-seen=$(answers_now)
 off=$node
 check "power off" lab $L power "$off" off
-check "the guest answers again" wait_for 30 answers_again $L $((seen + 1))
+acked=$(vm_acked $L)
+check "the guest goes on" wait_for 30 goes_on $L "$acked"
 check "elsewhere" wait_for 30 elsewhere "$off"
 node=$(vm_node $L "$(another "$off")")
 third=$(printf 'n%s\n' 1 2 3 | grep -vx -e "$node" -e "$off")
@@ -162,20 +164,20 @@ check "explain says it" explain_says
 check_rc 1 "a retry without the server" gemel_at $L "$node" vm retry web1 --timeout 30s
 sleep 9
 check "it is still paused" paused "$node"
-seen=$(answers_now)
+acked=$(vm_acked $L)
 serve
 begun=$(date +%s%N)
 check "a retry with it" gemel_at $L "$third" vm retry web1 --timeout 30s
 check "does not wait" test $((($(date +%s%N) - begun) / 1000000)) -lt 4000
-check "the server was away, and the VM goes on" wait_for 40 answers_again $L $((seen + 1))
+check "the server was away, and the VM goes on" wait_for 40 goes_on $L "$acked"
 check "on its node" wait_for 30 vm_runs_on $L "$node" "$node"
 check "one event when it pauses, one when it goes on" of_the_pause "$before"
 check "it was the same process all the time" equal "$(lab $L exec "$node" -- pgrep -x gemel-vmm)" "$pid"
 check_rc 1 "no snapshot of a network disk" gemel_at $L "$node" vm snapshot web1 --timeout 30s
 check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
-seen=$(answers_now)
+acked=$(vm_acked $L)
 check "resume" gemel_at $L "$node" vm resume web1 --timeout 60s
-check "the guest goes on" wait_for 30 answers_again $L $((seen + 1))
+check "the guest goes on" wait_for 30 goes_on $L "$acked"
 check "the VM is stopped" gemel_at $L "$node" vm stop web1 --timeout 30s
 check "no oracle complains" witness_end $L
 serve_not

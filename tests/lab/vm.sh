@@ -73,7 +73,7 @@ witness_begin() {
     # not through lab(): the pid must be the witness's own, so that it can be told to end
     "$LAB_BIN" --dir "$LAB_SCRATCH/$1" exec hub -- "$builddir/tests/guest/witness" --target "$VM_IP" --from br-vm --mac "$VM_MAC" \
         "${taps[@]}" --storage-log "$out.storage" --vm web1 --seconds "${WITNESS_SECONDS:-600}" \
-        --events >"$out.json" 2>"$out.err" &
+        --events --progress "$out.progress" >"$out.json" 2>"$out.err" &
     echo $! >"$out.pid"
     wait_for 20 grep -q 'first answer' "$out.err"
 }
@@ -81,6 +81,17 @@ witness_begin() {
 # The guest answers again (for the Nth time) since witness_begin
 answers_again() { # LAB [N]
     [ "$(grep -c 'answers again' "$LAB_SCRATCH/$1-witness.err")" -ge "${2:-1}" ]
+}
+
+# The highest record that the guest has acknowledged
+vm_acked() { # LAB
+    awk '{print $2}' "$LAB_SCRATCH/$1-witness.progress"
+}
+
+# The guest has written, and acknowledged, more records since. However short its absence was: answers_again counts outages, and less
+# than 100 ms is none.
+goes_on() { # LAB ACKED
+    [ "$(vm_acked "$1")" -ge $(($2 + 5)) ]
 }
 
 # witness_end LAB: its verdict; the JSON is in $LAB_SCRATCH/LAB-witness.json
