@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ha/ha_vmm.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -25,9 +24,7 @@
 #include "ha/ha_vmm_priv.h"
 
 #define CLAIM_WORKERS      4
-#define LOCAL_JSON_MAX     (64 * 1024) /* of one VM; paths of 8 disks, escaped */
 #define DISK_WORKERS       4
-#define LINK_TRIES         5
 #define CONNECT_TIMEOUT_NS (10 * NSEC_PER_SEC)
 #define KILL_GRACE_NS      (5 * NSEC_PER_SEC)
 /* A VM that freezes by itself so soon after it was entered waits before its next thaw:
@@ -405,7 +402,7 @@ void ha_local_gone(struct ha_local *l)
     }
 }
 
-static void read_exit_file(struct ha_local *l)
+void ha_local_read_exit(struct ha_local *l)
 {
     char text[1024];
     const char *reason = "", *detail = "";
@@ -472,7 +469,7 @@ static int on_child_end(int fd, int revents, void *data)
     ha_announce_end(l);
     ha_vmmlink_close(l);
     loop_timer_del(l->vmm->loop, &l->timer);
-    read_exit_file(l);
+    ha_local_read_exit(l);
     describe_status(l, status);
     if (l->released) {
         l->outcome = HA_OUTCOME_SUSPENDED;
@@ -515,292 +512,6 @@ void ha_local_fail(struct ha_local *l, const char *why)
     }
 }
 
-/* Claims
- * --------------------------------------------------------------------------------------
- */
-
-struct claim_job {
-    struct ha_vmm *vmm;
-    uint64_t local_id;
-    char dir[PATH_LEN_MAX * 2];
-    struct uuid vm;
-    struct claim_found found;
-    struct claim claim; /* link: what to make */
-    bool keep_state;    /* resume, if it was suspended */
-    int state_fd;       /* of suspend.gms; -1 */
-    uint8_t digest[CLAIM_DIGEST_LEN];
-    char state_text[REASON_LEN_MAX + 1]; /* why it cannot be read */
-    enum claim_outcome outcome;
-    char text[REASON_LEN_MAX + 1];
-    int tries;
-    int r;
-};
-
-static void enter_if_ready(struct ha_local *l);
-
-static struct claim_evidence evidence(struct ha_local *l)
-{
-    struct ha_vmm *vmm = l->vmm;
-
-    return (struct claim_evidence){
-        .proofs = vmm->ops->proofs(vmm->ctx),
-        .halts = l->halts,
-        .halt_count = l->halt_count,
-        .now_ns = loop_now_ns(),
-        .settle_ns = vmm->ops->settle_ns(vmm->ctx),
-    };
-}
-
-/* Frees the job; its open state, if it has one, becomes the VM's. */
-static void claim_job_free(struct claim_job *job, struct ha_local *l)
-{
-    if (job->state_fd >= 0 && l != NULL && l->state_fd < 0) {
-        l->state_fd = job->state_fd;
-    } else if (job->state_fd >= 0) {
-        close(job->state_fd);
-    }
-    free(job);
-}
-
-static void link_work(void *data)
-{
-    struct claim_job *job = data;
-
-    job->r = -EIO;
-    for (int i = 0; i < LINK_TRIES && job->r < 0; i++) {
-        job->r = claim_store_link(job->dir, &job->claim, &job->outcome, job->text,
-                                  sizeof job->text);
-    }
-}
-
-static const char not_on_record[] =
-    "it cannot be written to run_dir, and would not be found after an agent restart";
-
-static void link_done(void *data)
-{
-    struct claim_job *job = data;
-    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
-    bool enter = false;
-    int saved = 0;
-
-    if (l != NULL) {
-        l->claim_pending = false;
-        if (job->r == 0 && job->outcome == CLAIM_OUTCOME_WON) {
-            l->claim_won = true;
-            l->claim = job->claim;
-            l->take_back = false;
-            l->epoch = job->claim.epoch;
-            if (!l->paused) {
-                l->vmm->ops->step(l->vmm->ctx, l->name, "claim taken");
-            }
-            saved = ha_local_save(l);
-        } else if (job->r == 0) {
-            ha_text_set(l->outcome_text, sizeof l->outcome_text, "claim ", NULL);
-            ha_text_add_u64(l->outcome_text, sizeof l->outcome_text, job->claim.epoch);
-            ha_text_add(l->outcome_text, sizeof l->outcome_text,
-                        " was taken by another instance");
-        } else {
-            /* Not known: the link may still appear, so it is treated as won when it comes
-             * to releasing it. */
-            l->claim_won = true;
-            l->epoch = job->claim.epoch;
-            ha_text_set(l->outcome_text, sizeof l->outcome_text,
-                        "claim not made: ", job->text, NULL);
-        }
-        if (l->ended) {
-            ha_local_gone(l);
-        } else if (job->r < 0 || job->outcome != CLAIM_OUTCOME_WON) {
-            if (l->thawing) {
-                l->discarded = job->r == 0; /* lost: without another instruction */
-            }
-            ha_local_fail(l, l->outcome_text);
-        } else if (saved < 0) {
-            ha_local_fail(l, not_on_record);
-        } else {
-            enter = true;
-        }
-    }
-    claim_job_free(job, enter ? l : NULL);
-    if (enter) {
-        enter_if_ready(l);
-    }
-}
-
-/* This node's own earlier instances are known to be gone: every process of theirs is in
- * the local table until it ended. */
-static void note_own_halt(struct ha_local *l, const struct claim *highest)
-{
-    const struct ha_agent_self *self = &l->vmm->self;
-
-    l->halt_count = 0;
-    if (highest == NULL || highest->owner.node_id != self->nodeid ||
-        !incarnation_equal(&highest->owner.inc, &self->incarnation)) {
-        return;
-    }
-    l->halts[l->halt_count++] = (struct claim_halt){
-        .vm = l->vm,
-        .epoch = highest->epoch,
-        .instance = highest->owner.instance,
-        .kind = uuid_equal(highest->owner.instance, l->instance) ? CLAIM_HALT_FROZEN
-                                                                 : CLAIM_HALT_GONE};
-}
-
-/* Digested by the very descriptor that the VMM is going to read. */
-static void read_state(struct claim_job *job)
-{
-    char path[sizeof job->dir + sizeof VMDIR_STATE + 1];
-    int r = 0;
-
-    snprintf(path, sizeof path, "%s/" VMDIR_STATE, job->dir);
-    job->state_fd = open(path, O_RDONLY | O_CLOEXEC);
-    r = job->state_fd < 0 ? -errno : ha_vmdir_digest(job->state_fd, job->digest);
-    if (r < 0) {
-        ha_text_set(job->state_text, sizeof job->state_text, path, ": ", strerror(-r),
-                    "; bring it back, or give that state up: gemel vm start "
-                    "--discard-state",
-                    NULL);
-    }
-}
-
-static void read_work(void *data)
-{
-    struct claim_job *job = data;
-
-    job->r =
-        claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
-    if (job->r == 0 && job->keep_state && job->found.have_release &&
-        job->found.release.suspended) {
-        read_state(job);
-    }
-}
-
-/* Quorum was lost again before its thaw had a claim: it stays as it is, and waits. */
-static void refreeze(struct ha_local *l)
-{
-    l->thawing = false;
-    l->claim_won = true; /* the one it was frozen under */
-    l->outcome_text[0] = '\0';
-    ha_local_frozen(l, "frozen: quorum was lost before it could be thawed");
-}
-
-static void take_claim(struct ha_local *l, struct claim_job *job)
-{
-    struct ha_vmm *vmm = l->vmm;
-    bool suspended = job->found.have_release && job->found.release.suspended;
-    struct claim_view view = {
-        .vm = l->vm,
-        .kind = l->thawing ? l->take_back ? CLAIM_TAKE_BACK : CLAIM_THAW
-                : suspended && job->keep_state ? CLAIM_RESUME
-                : l->restart                   ? CLAIM_RESTART
-                                               : CLAIM_START,
-        .me = {.node_id = vmm->self.nodeid,
-               .inc = vmm->self.incarnation,
-               .instance = l->instance},
-        .node_name = vmm->self.name,
-        .attempt = uuid_random(),
-        .highest = job->found.have_claim ? &job->found.claim : NULL,
-        .release = job->found.have_release ? &job->found.release : NULL,
-        .quorate = vmm->ops->quorate(vmm->ctx),
-        .discard_suspended = l->discard,
-        .suspend_digest = job->state_text[0] == '\0' ? job->digest : NULL,
-    };
-    struct claim_verdict verdict;
-
-    note_own_halt(l, view.highest);
-    view.evidence = evidence(l);
-    claim_may_take(&view, &verdict);
-#ifdef MUT_NO_FENCE_WAIT
-    if (verdict.reason == CLAIM_NO_OWNER_NOT_PROVEN_DEAD) {
-        verdict.may = true;
-        verdict.claim = *view.highest;
-        verdict.claim.epoch++;
-        verdict.claim.attempt = view.attempt;
-        verdict.claim.owner = view.me;
-    }
-#endif
-    if (!verdict.may) {
-        claim_explain(&view, &verdict, l->outcome_text);
-        if (verdict.reason == CLAIM_NO_DIGEST_DIFFERS) {
-            l->resume_refused = true;
-            if (job->state_text[0] != '\0') {
-                ha_text_set(l->outcome_text, sizeof l->outcome_text, job->state_text,
-                            NULL);
-            }
-        }
-        l->claim_pending = false;
-        if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER) {
-            l->discarded = true;
-        }
-        claim_job_free(job, NULL);
-        if (l->ended) {
-            ha_local_gone(l);
-        } else if (l->thawing && verdict.reason == CLAIM_NO_QUORUM) {
-            refreeze(l);
-        } else {
-            ha_local_fail(l, l->outcome_text);
-        }
-        return;
-    }
-    job->claim = verdict.claim;
-    l->resume = view.kind == CLAIM_RESUME;
-    if (suspended) {
-        memcpy(l->digest, job->found.release.digest, sizeof l->digest);
-    }
-    l->reverted_state = suspended; /* until the revert has put another one there */
-    if (worker_submit(vmm->worker, l->id, link_work, link_done, job) < 0) {
-        claim_job_free(job, NULL);
-        l->claim_pending = false;
-        ha_local_fail(l, "out of memory");
-    }
-}
-
-static void read_done(void *data)
-{
-    struct claim_job *job = data;
-    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
-
-    if (l == NULL) {
-        claim_job_free(job, NULL);
-        return;
-    }
-    if (job->r < 0 || l->ended) {
-        l->claim_pending = false;
-        ha_text_set(l->outcome_text, sizeof l->outcome_text,
-                    job->r < 0 ? job->text : l->outcome_text, NULL);
-        claim_job_free(job, NULL);
-        if (l->ended) {
-            ha_local_gone(l);
-        } else {
-            ha_local_fail(l, l->outcome_text);
-        }
-        return;
-    }
-    take_claim(l, job);
-}
-
-int ha_local_begin_claim(struct ha_local *l)
-{
-    struct claim_job *job = calloc(1, sizeof *job);
-    int r;
-
-    if (job == NULL) {
-        return -ENOMEM;
-    }
-    job->vmm = l->vmm;
-    job->local_id = l->id;
-    job->vm = l->vm;
-    job->keep_state = !l->discard && !l->thawing;
-    job->state_fd = -1;
-    snprintf(job->dir, sizeof job->dir, "%s", l->dir);
-    l->claim_pending = true;
-    r = worker_submit(l->vmm->worker, l->id, read_work, read_done, job);
-    if (r < 0) {
-        l->claim_pending = false;
-        free(job);
-    }
-    return r;
-}
-
 /* Start
  * -----------------------------------------------------------------------------------------
  */
@@ -810,7 +521,7 @@ static void settle_timer_fn(void *data)
     struct ha_local *l = data;
 
     l->timer = 0;
-    enter_if_ready(l);
+    ha_local_enter(l);
 }
 
 static void start_timer_fn(void *data)
@@ -821,9 +532,9 @@ static void start_timer_fn(void *data)
     ha_local_fail(l, "gemel-vmm did not answer in time");
 }
 
-static void enter_if_ready(struct ha_local *l)
+void ha_local_enter(struct ha_local *l)
 {
-    struct claim_evidence known = evidence(l);
+    struct claim_evidence known = ha_local_evidence(l);
     struct claim_disk_verdict verdict;
     uint64_t now_ns = known.now_ns;
 
@@ -876,11 +587,11 @@ void ha_local_linked(struct ha_local *l)
 {
     l->linked = true;
     if (l->phase == LOCAL_STARTING) {
-        enter_if_ready(l);
+        ha_local_enter(l);
     }
 }
 
-static int watch_child(struct ha_local *l)
+int ha_local_watch(struct ha_local *l)
 {
     return loop_fd_add(l->vmm->loop, l->child.pidfd, POLLIN, on_child_end, l);
 }
@@ -930,9 +641,9 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
         ha_local_fail(l, why[0] != '\0' ? why : strerror(-r));
         return;
     }
-    r = l->child.start_time != 0 ? watch_child(l) : -ESRCH;
+    r = l->child.start_time != 0 ? ha_local_watch(l) : -ESRCH;
     if (r < 0 || ha_local_save(l) < 0) {
-        ha_local_fail(l, not_on_record);
+        ha_local_fail(l, HA_NOT_ON_RECORD);
         return;
     }
     vmm->ops->step(vmm->ctx, l->name, "VMM started");
@@ -1202,111 +913,9 @@ bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, si
     return true;
 }
 
-/* Adoption
- * ----------------------------------------------------------------------------------------
+/* Making
+ * ----------------------------------------------------------------------------------
  */
-
-/* Who is not found again would be held for ended, and started a second time: so what
- * cannot be read, or looked at, stops the agent. */
-static int adopt_one(struct ha_vmm *vmm, json_object *doc)
-{
-    json_object *name;
-    struct uuid vm, instance, attempt;
-    struct os_child child;
-    struct ha_local *l;
-    int storage, r;
-    pid_t pid;
-
-    if (!json_object_object_get_ex(doc, "name", &name) ||
-        !ha_record_uuid(doc, "vm", &vm) || !ha_record_uuid(doc, "instance", &instance) ||
-        !ha_record_uuid(doc, "attempt", &attempt)) {
-        return -EBADMSG;
-    }
-    pid = (pid_t)ha_record_number(doc, "pid");
-    /* No pid: the agent ended before there was a process that it told anything. */
-    r = pid > 0 ? os_child_reopen(pid, ha_record_number(doc, "start_time"), &child)
-                : -ESRCH;
-    if (r < 0 && r != -ESRCH) {
-        return r;
-    }
-    l = ha_local_new(vmm, vm, json_object_get_string(name));
-    if (l == NULL) {
-        return -ENOMEM; /* child.pidfd goes with the process */
-    }
-    l->instance = instance;
-    l->attempt = attempt;
-    l->epoch = ha_record_number(doc, "epoch");
-    l->uid = (uint32_t)ha_record_number(doc, "uid");
-    l->storage_uid = (uint32_t)ha_record_number(doc, "storage_uid");
-    ha_record_disks(l, doc);
-    storage = ha_storage_adopt(l, (int)ha_record_number(doc, "storage_pid"),
-                               ha_record_number(doc, "storage_start_time"));
-    /* Its claim is taken for won: if it was not, releasing it changes nothing (the
-     * release names the instance). */
-    l->claim_won = l->epoch != 0;
-    l->adopted = true;
-    l->phase = LOCAL_RUNNING;
-    ha_local_publish(l, false);
-    if (storage < 0) {
-        return storage;
-    }
-    if (r < 0) {
-        read_exit_file(l);
-        ha_text_set(l->outcome_text, sizeof l->outcome_text,
-                    l->outcome_text[0] != '\0' ? l->outcome_text
-                                               : "it ended while the agent was away",
-                    NULL);
-        l->outcome = HA_OUTCOME_ENDED;
-        ha_local_gone(l);
-        return 0;
-    }
-    l->child = child;
-    log_info("vm %s: found again, pid %d, epoch %" PRIu64, l->name, (int)pid, l->epoch);
-    r = watch_child(l);
-    if (r == 0) {
-        ha_vmmlink_connect(l);
-    }
-    return r;
-}
-
-int ha_vmm_adopt(struct ha_vmm *vmm)
-{
-    char path[PATH_LEN_MAX * 2], text[LOCAL_JSON_MAX];
-    struct dirent *entry;
-    int r = 0;
-    DIR *dir;
-
-    snprintf(path, sizeof path, "%s/vm", vmm->node.run_dir);
-    dir = opendir(path);
-    if (dir == NULL) {
-        return -errno;
-    }
-    while ((entry = readdir(dir)) != NULL) {
-        const char *dot = strrchr(entry->d_name, '.');
-        json_object *doc;
-        size_t len;
-
-        if (dot == NULL || strcmp(dot, ".json") != 0) {
-            continue;
-        }
-        snprintf(path, sizeof path, "%s/vm/%s", vmm->node.run_dir, entry->d_name);
-        r = os_file_read(path, text, sizeof text - 1, &len);
-        if (r == 0) {
-            doc = json_tokener_parse(text);
-            r = doc != NULL ? adopt_one(vmm, doc) : -EBADMSG;
-            json_object_put(doc);
-        }
-        if (r < 0) {
-            log_err(
-                "%s: %s; a VM may run that this agent would not know of; when none of "
-                "this file runs, remove it",
-                path, strerror(-r));
-            break;
-        }
-    }
-    closedir(dir);
-    return r;
-}
 
 int ha_vmm_new(struct loop *loop, const struct conf_node *node,
                const struct ha_agent_self *self, uint64_t agent_start_ns,

@@ -140,6 +140,16 @@ void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char 
 void ha_local_gone(struct ha_local *l);
 void ha_local_kill(struct ha_local *l);
 int ha_local_begin_claim(struct ha_local *l);
+/* What is known here about owners that were displaced. */
+struct claim_evidence ha_local_evidence(struct ha_local *l);
+/* Claim taken, process linked, old writes excluded: START, THAW, or its task. Later if
+ * one of them is missing. */
+void ha_local_enter(struct ha_local *l);
+#define HA_NOT_ON_RECORD                                                                 \
+    "it cannot be written to run_dir, and would not be found after an agent restart"
+/* How its process ended, as that has written it. */
+void ha_local_read_exit(struct ha_local *l);
+int ha_local_watch(struct ha_local *l);
 /* Its VMM is gone or frozen: what it wrote goes out of this node's caches; blocks. */
 void ha_local_disks(const struct ha_local *l, struct ha_disk_list *ret_disks);
 int ha_disks_drain(const struct ha_disk_list *disks, char *text, size_t cap);

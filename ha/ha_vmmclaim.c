@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The claims of a local VM: the highest is read, judged and followed by the next, on a
+ * worker; ha_vmm.c has its life around them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/uuid.h"
+#include "fencing/claim_store.h"
+#include "ha/ha_text.h"
+#include "ha/ha_vmdir.h"
+#include "ha/ha_vmm_priv.h"
+
+#define LINK_TRIES 5
+
+struct claim_job {
+    struct ha_vmm *vmm;
+    uint64_t local_id;
+    char dir[PATH_LEN_MAX * 2];
+    struct uuid vm;
+    struct claim_found found;
+    struct claim claim; /* link: what to make */
+    bool keep_state;    /* resume, if it was suspended */
+    int state_fd;       /* of suspend.gms; -1 */
+    uint8_t digest[CLAIM_DIGEST_LEN];
+    char state_text[REASON_LEN_MAX + 1]; /* why it cannot be read */
+    enum claim_outcome outcome;
+    char text[REASON_LEN_MAX + 1];
+    int tries;
+    int r;
+};
+
+struct claim_evidence ha_local_evidence(struct ha_local *l)
+{
+    struct ha_vmm *vmm = l->vmm;
+
+    return (struct claim_evidence){
+        .proofs = vmm->ops->proofs(vmm->ctx),
+        .halts = l->halts,
+        .halt_count = l->halt_count,
+        .now_ns = loop_now_ns(),
+        .settle_ns = vmm->ops->settle_ns(vmm->ctx),
+    };
+}
+
+/* Frees the job; its open state, if it has one, becomes the VM's. */
+static void claim_job_free(struct claim_job *job, struct ha_local *l)
+{
+    if (job->state_fd >= 0 && l != NULL && l->state_fd < 0) {
+        l->state_fd = job->state_fd;
+    } else if (job->state_fd >= 0) {
+        close(job->state_fd);
+    }
+    free(job);
+}
+
+static void link_work(void *data)
+{
+    struct claim_job *job = data;
+
+    job->r = -EIO;
+    for (int i = 0; i < LINK_TRIES && job->r < 0; i++) {
+        job->r = claim_store_link(job->dir, &job->claim, &job->outcome, job->text,
+                                  sizeof job->text);
+    }
+}
+
+static void link_done(void *data)
+{
+    struct claim_job *job = data;
+    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
+    bool enter = false;
+    int saved = 0;
+
+    if (l != NULL) {
+        l->claim_pending = false;
+        if (job->r == 0 && job->outcome == CLAIM_OUTCOME_WON) {
+            l->claim_won = true;
+            l->claim = job->claim;
+            l->take_back = false;
+            l->epoch = job->claim.epoch;
+            if (!l->paused) {
+                l->vmm->ops->step(l->vmm->ctx, l->name, "claim taken");
+            }
+            saved = ha_local_save(l);
+        } else if (job->r == 0) {
+            ha_text_set(l->outcome_text, sizeof l->outcome_text, "claim ", NULL);
+            ha_text_add_u64(l->outcome_text, sizeof l->outcome_text, job->claim.epoch);
+            ha_text_add(l->outcome_text, sizeof l->outcome_text,
+                        " was taken by another instance");
+        } else {
+            /* Not known: the link may still appear, so it is treated as won when it comes
+             * to releasing it. */
+            l->claim_won = true;
+            l->epoch = job->claim.epoch;
+            ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                        "claim not made: ", job->text, NULL);
+        }
+        if (l->ended) {
+            ha_local_gone(l);
+        } else if (job->r < 0 || job->outcome != CLAIM_OUTCOME_WON) {
+            if (l->thawing) {
+                l->discarded = job->r == 0; /* lost: without another instruction */
+            }
+            ha_local_fail(l, l->outcome_text);
+        } else if (saved < 0) {
+            ha_local_fail(l, HA_NOT_ON_RECORD);
+        } else {
+            enter = true;
+        }
+    }
+    claim_job_free(job, enter ? l : NULL);
+    if (enter) {
+        ha_local_enter(l);
+    }
+}
+
+/* This node's own earlier instances are known to be gone: every process of theirs is in
+ * the local table until it ended. */
+static void note_own_halt(struct ha_local *l, const struct claim *highest)
+{
+    const struct ha_agent_self *self = &l->vmm->self;
+
+    l->halt_count = 0;
+    if (highest == NULL || highest->owner.node_id != self->nodeid ||
+        !incarnation_equal(&highest->owner.inc, &self->incarnation)) {
+        return;
+    }
+    l->halts[l->halt_count++] = (struct claim_halt){
+        .vm = l->vm,
+        .epoch = highest->epoch,
+        .instance = highest->owner.instance,
+        .kind = uuid_equal(highest->owner.instance, l->instance) ? CLAIM_HALT_FROZEN
+                                                                 : CLAIM_HALT_GONE};
+}
+
+/* Digested by the very descriptor that the VMM is going to read. */
+static void read_state(struct claim_job *job)
+{
+    char path[sizeof job->dir + sizeof VMDIR_STATE + 1];
+    int r = 0;
+
+    snprintf(path, sizeof path, "%s/" VMDIR_STATE, job->dir);
+    job->state_fd = open(path, O_RDONLY | O_CLOEXEC);
+    r = job->state_fd < 0 ? -errno : ha_vmdir_digest(job->state_fd, job->digest);
+    if (r < 0) {
+        ha_text_set(job->state_text, sizeof job->state_text, path, ": ", strerror(-r),
+                    "; bring it back, or give that state up: gemel vm start "
+                    "--discard-state",
+                    NULL);
+    }
+}
+
+static void read_work(void *data)
+{
+    struct claim_job *job = data;
+
+    job->r =
+        claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
+    if (job->r == 0 && job->keep_state && job->found.have_release &&
+        job->found.release.suspended) {
+        read_state(job);
+    }
+}
+
+/* Quorum was lost again before its thaw had a claim: it stays as it is, and waits. */
+static void refreeze(struct ha_local *l)
+{
+    l->thawing = false;
+    l->claim_won = true; /* the one it was frozen under */
+    l->outcome_text[0] = '\0';
+    ha_local_frozen(l, "frozen: quorum was lost before it could be thawed");
+}
+
+static void take_claim(struct ha_local *l, struct claim_job *job)
+{
+    struct ha_vmm *vmm = l->vmm;
+    bool suspended = job->found.have_release && job->found.release.suspended;
+    struct claim_view view = {
+        .vm = l->vm,
+        .kind = l->thawing ? l->take_back ? CLAIM_TAKE_BACK : CLAIM_THAW
+                : suspended && job->keep_state ? CLAIM_RESUME
+                : l->restart                   ? CLAIM_RESTART
+                                               : CLAIM_START,
+        .me = {.node_id = vmm->self.nodeid,
+               .inc = vmm->self.incarnation,
+               .instance = l->instance},
+        .node_name = vmm->self.name,
+        .attempt = uuid_random(),
+        .highest = job->found.have_claim ? &job->found.claim : NULL,
+        .release = job->found.have_release ? &job->found.release : NULL,
+        .quorate = vmm->ops->quorate(vmm->ctx),
+        .discard_suspended = l->discard,
+        .suspend_digest = job->state_text[0] == '\0' ? job->digest : NULL,
+    };
+    struct claim_verdict verdict;
+
+    note_own_halt(l, view.highest);
+    view.evidence = ha_local_evidence(l);
+    claim_may_take(&view, &verdict);
+#ifdef MUT_NO_FENCE_WAIT
+    if (verdict.reason == CLAIM_NO_OWNER_NOT_PROVEN_DEAD) {
+        verdict.may = true;
+        verdict.claim = *view.highest;
+        verdict.claim.epoch++;
+        verdict.claim.attempt = view.attempt;
+        verdict.claim.owner = view.me;
+    }
+#endif
+    if (!verdict.may) {
+        claim_explain(&view, &verdict, l->outcome_text);
+        if (verdict.reason == CLAIM_NO_DIGEST_DIFFERS) {
+            l->resume_refused = true;
+            if (job->state_text[0] != '\0') {
+                ha_text_set(l->outcome_text, sizeof l->outcome_text, job->state_text,
+                            NULL);
+            }
+        }
+        l->claim_pending = false;
+        if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER) {
+            l->discarded = true;
+        }
+        claim_job_free(job, NULL);
+        if (l->ended) {
+            ha_local_gone(l);
+        } else if (l->thawing && verdict.reason == CLAIM_NO_QUORUM) {
+            refreeze(l);
+        } else {
+            ha_local_fail(l, l->outcome_text);
+        }
+        return;
+    }
+    job->claim = verdict.claim;
+    l->resume = view.kind == CLAIM_RESUME;
+    if (suspended) {
+        memcpy(l->digest, job->found.release.digest, sizeof l->digest);
+    }
+    l->reverted_state = suspended; /* until the revert has put another one there */
+    if (worker_submit(vmm->worker, l->id, link_work, link_done, job) < 0) {
+        claim_job_free(job, NULL);
+        l->claim_pending = false;
+        ha_local_fail(l, "out of memory");
+    }
+}
+
+static void read_done(void *data)
+{
+    struct claim_job *job = data;
+    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
+
+    if (l == NULL) {
+        claim_job_free(job, NULL);
+        return;
+    }
+    if (job->r < 0 || l->ended) {
+        l->claim_pending = false;
+        ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                    job->r < 0 ? job->text : l->outcome_text, NULL);
+        claim_job_free(job, NULL);
+        if (l->ended) {
+            ha_local_gone(l);
+        } else {
+            ha_local_fail(l, l->outcome_text);
+        }
+        return;
+    }
+    take_claim(l, job);
+}
+
+int ha_local_begin_claim(struct ha_local *l)
+{
+    struct claim_job *job = calloc(1, sizeof *job);
+    int r;
+
+    if (job == NULL) {
+        return -ENOMEM;
+    }
+    job->vmm = l->vmm;
+    job->local_id = l->id;
+    job->vm = l->vm;
+    job->keep_state = !l->discard && !l->thawing;
+    job->state_fd = -1;
+    snprintf(job->dir, sizeof job->dir, "%s", l->dir);
+    l->claim_pending = true;
+    r = worker_submit(l->vmm->worker, l->id, read_work, read_done, job);
+    if (r < 0) {
+        l->claim_pending = false;
+        free(job);
+    }
+    return r;
+}
