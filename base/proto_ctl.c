@@ -13,6 +13,7 @@
 #include "base/units.h"
 
 #define ID_LEN       16
+#define MIG_KEY_LEN  32   /* SHA-256 */
 #define TEXT_MAX     4096 /* of a text for people */
 #define OPTIONS_MAX  32
 #define FIELD_IS_ANY CTL_MSG_MAX /* the datagram is the limit */
@@ -38,12 +39,19 @@ static const struct kind_class kind_table[CTL_KIND_COUNT] = {
                     {"node", NODE_NAME_MAX},
                     {"boot_id", ID_LEN}}},
     [CTL_VMM_REQUEST] = {&gemel__vmm_request__descriptor,
-                         {{"reason", TEXT_MAX}, {"state_path", PATH_LEN_MAX - 1}}},
+                         {{"reason", TEXT_MAX},
+                          {"state_path", PATH_LEN_MAX - 1},
+                          {"mig_transfer", ID_LEN},
+                          {"mig_peer_key", MIG_KEY_LEN},
+                          {"mig_token", ID_LEN}}},
     [CTL_VMM_REPORT] = {&gemel__vmm_report__descriptor,
                         {{"error", TEXT_MAX},
                          {"guest_agent", NODE_NAME_MAX},
                          {"vm", ID_LEN},
                          {"instance", ID_LEN},
+                         {"mig_text", TEXT_MAX},
+                         {"mig_key", MIG_KEY_LEN},
+                         {"mig_token", ID_LEN},
                          {"reason", TEXT_MAX}}},
     [CTL_FENCE_REQUEST] = {&gemel__fence_request__descriptor,
                            {{"uid", ID_LEN},
@@ -167,7 +175,7 @@ static bool field_ok(const struct kind_class *class, const ProtobufCMessage *mes
     case PROTOBUF_C_TYPE_STRING:
         return *(char *const *)member == NULL || string_ok(*(char *const *)member, max);
     case PROTOBUF_C_TYPE_BYTES: {
-        /* All our bytes are ids: sixteen, or none. */
+        /* All our bytes are ids, tokens or digests: of one length, or none. */
         size_t len = ((const ProtobufCBinaryData *)member)->len;
 
         return len == 0 || len == max;

@@ -8,7 +8,7 @@ libha_core_la_SOURCES = \
 	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
-	ha/ha_op.c \
+	ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_move.c ha/ha_op_priv.h \
 	ha/ha_place.c ha/ha_place.h \
 	ha/ha_policy.c ha/ha_policy.h \
 	ha/ha_state.c ha/ha_state.h \
@@ -39,13 +39,16 @@ libha_io_la_SOURCES = \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \
 	ha/ha_vmmfiles.c \
 	ha/ha_vmmlink.c \
-	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmrecord.c \
+	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmmove.c ha/ha_vmmrecord.c \
 	ha/ha_vmmsave.c
 libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
 $(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h
 
-UNIT_TESTS += tests/unit/ha/check_ha_agent
-tests_unit_ha_check_ha_agent_SOURCES = tests/unit/ha/check_ha_agent.c tests/unit/unit.h
+UNIT_TESTS += tests/unit/ha/check_ha_agent tests/unit/ha/check_ha_move
+tests_unit_ha_check_ha_move_SOURCES = tests/unit/ha/check_ha_move.c tests/unit/ha/ha_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_move_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_move_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+tests_unit_ha_check_ha_agent_SOURCES = tests/unit/ha/check_ha_agent.c tests/unit/ha/ha_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_agent_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_agent_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 

@@ -217,6 +217,11 @@ static void act_on_vm(struct ha_agent *agent, const struct ha_vm *vm,
     }
 }
 
+static bool is_end_of(const struct ha_agent *agent, uint32_t owner, uint32_t to)
+{
+    return to != 0 && (owner == agent->self.nodeid || to == agent->self.nodeid);
+}
+
 /* A copy here that the record gives to somebody else, or to a later epoch of another
  * instance. */
 static void discard_superseded(struct ha_agent *agent, const struct ha_vm *vm)
@@ -254,6 +259,7 @@ void ha_agent_discard_superseded(struct ha_agent *agent)
                                    dead ? "this node is held for dead, others may have it"
                                         : "it has been deleted");
         } else {
+            agent->ops->vm_move(agent->ctx, vm);
             discard_superseded(agent, vm);
         }
     }
@@ -317,12 +323,14 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
 {
     struct uuid attempt = {{0}}, fence_uid = {{0}};
     enum ha_fence_state fence = HA_FENCE_NONE;
+    bool moving = false;
     const struct ha_node *node = NULL;
     const struct ha_vm *vm = NULL;
 
     if (item->kind == HA_ITEM_VM) {
         vm = ha_state_vm(&agent->state, body_uuid(item));
         attempt = vm != NULL ? vm->attempt : attempt;
+        moving = vm != NULL && is_end_of(agent, vm->owner, vm->move.to);
     } else if (item->kind == HA_ITEM_NODE) {
         node = ha_state_node(&agent->state, body_nodeid(item));
         if (node != NULL) {
@@ -349,6 +357,9 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
         vm = ha_state_vm(&agent->state, body_uuid(item));
         if (vm != NULL) {
             act_on_vm(agent, vm, attempt);
+            if (moving || is_end_of(agent, vm->owner, vm->move.to)) {
+                agent->ops->vm_move(agent->ctx, vm);
+            }
             discard_superseded(agent, vm);
         }
     } else if (item->kind == HA_ITEM_NODE) {

@@ -37,6 +37,8 @@ struct ha_agent_ops {
     /* SUSPENDING: save it, release, end. SNAPSHOTTING: freeze, save, copy. REVERTING:
      * claim, copy back, release. */
     void (*vm_save)(void *ctx, const struct ha_vm *vm);
+    /* This node is an end of a migration of it, or was: the record has changed. */
+    void (*vm_move)(void *ctx, const struct ha_vm *vm);
     /* Ownership moved: end it without another instruction; nothing is reported. */
     void (*vm_discard)(void *ctx, struct uuid vm, const char *why);
     /* Switch a node off (the intent is persisted by a majority), or settle the request.

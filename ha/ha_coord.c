@@ -7,6 +7,7 @@
 #include "base/bug.h"
 #include "base/uuid.h"
 #include "ha/ha_agent.h"
+#include "ha/ha_move.h"
 #include "ha/ha_text.h"
 
 #define FENCE_BUDGET_WINDOW_NS (600 * NSEC_PER_SEC)
@@ -237,7 +238,34 @@ static void task_over(struct ha_vm *vm)
         task_ended(vm, true, "not suspended: its agent or its node was interrupted");
     } else if (vm->state == HA_VM_SNAPSHOTTING) {
         task_ended(vm, true, "no snapshot: its agent or its node was interrupted");
+    } else if (vm->state == HA_VM_MIGRATING) {
+        ha_move_over(vm, true, "not migrated: its agent was interrupted");
     }
+}
+
+/* The claim decides, the record follows: who runs it under a later claim is its owner,
+ * whatever was thought before. */
+static void owner_by_claim(struct ha_agent *agent, struct ha_vm *vm, uint32_t nodeid,
+                           struct uuid instance, uint64_t epoch)
+{
+    const struct ha_member *m = ha_agent_member(agent, nodeid);
+    char event[REASON_LEN_MAX + 1];
+
+    if (m == NULL) {
+        return;
+    }
+    vm->owner = nodeid;
+    vm->owner_incarnation = m->incarnation;
+    vm->instance = instance;
+    vm->epoch = epoch;
+    vm->state = HA_VM_RUNNING;
+    vm->attempt = agent->ops->new_uuid(agent->ctx);
+    ha_text_set(vm->reason, sizeof vm->reason, "it has the latest claim", NULL);
+    if (vm->move.to != 0) {
+        ha_move_over(vm, nodeid != vm->move.to, vm->reason);
+    }
+    ha_text_set(event, sizeof event, vm->name, ": running: ", vm->reason, NULL);
+    ha_coord_emit_vm(agent, vm, no_op, event);
 }
 
 /* The owner's word in its summary against the record. */
@@ -280,7 +308,8 @@ static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64
         ha_text_set(vm.reason, sizeof vm.reason, "frozen by its node", NULL);
     } else if (local->state == HA_LOCAL_RUNNING &&
                (vm.state == HA_VM_UNKNOWN || vm.state == HA_VM_STARTING ||
-                vm.state == HA_VM_SUSPENDING || vm.state == HA_VM_SNAPSHOTTING)) {
+                vm.state == HA_VM_SUSPENDING || vm.state == HA_VM_SNAPSHOTTING ||
+                vm.state == HA_VM_MIGRATING)) {
         task_over(&vm);
         vm.state = HA_VM_RUNNING;
         ha_text_set(vm.reason, sizeof vm.reason,
@@ -291,6 +320,24 @@ static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64
     vm.epoch = local->epoch;
     vm.instance = local->instance;
     ha_coord_emit_vm(agent, &vm, no_op, "");
+}
+
+/* Somebody runs it under a later claim than the record knows of. */
+static bool review_claims(struct ha_agent *agent, const struct ha_vm *record)
+{
+    for (unsigned i = 0; i < agent->sync.participant_count; i++) {
+        uint32_t nodeid = agent->sync.participant[i].nodeid;
+        const struct ha_member *m = ha_agent_member(agent, nodeid);
+        const struct ha_local_vm *local = m != NULL ? find_local(m, record->uuid) : NULL;
+        struct ha_vm vm = *record;
+
+        if (local != NULL && nodeid != vm.owner && local->state == HA_LOCAL_RUNNING &&
+            local->epoch > vm.epoch) {
+            owner_by_claim(agent, &vm, nodeid, local->instance, local->epoch);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Every configured node has a record. */
@@ -320,7 +367,11 @@ void ha_coord_synced(struct ha_agent *agent, uint64_t now_ns)
     review_nodelist(agent);
     review_nodes(agent);
     for (unsigned i = 0; i < agent->state.vm_count; i++) {
-        review_vm(agent, agent->state.vm[i], now_ns);
+        const struct ha_vm *vm = agent->state.vm[i];
+
+        if (!review_claims(agent, vm) && !ha_move_review(agent, vm)) {
+            review_vm(agent, vm, now_ns);
+        }
     }
     agent->decide_wanted = true;
 }
@@ -379,11 +430,23 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
     bool current;
     struct ha_vm vm;
 
-    if (record == NULL || record->owner != from) {
-        ha_agent_trace(agent, "report dropped: not from the VM's owner", "", "");
+    if (record == NULL) {
+        ha_agent_trace(agent, "report dropped: there is no such VM", "", "");
         return;
     }
     vm = *record;
+    if (ha_move_report(agent, from, report, &vm)) {
+        return;
+    }
+    if (record->owner != from && report->outcome == HA_OUTCOME_RUNNING &&
+        report->epoch > record->epoch) {
+        owner_by_claim(agent, &vm, from, report->instance, report->epoch);
+        return;
+    }
+    if (record->owner != from) {
+        ha_agent_trace(agent, "report dropped: not from the VM's owner", "", "");
+        return;
+    }
     current = uuid_equal(report->attempt, vm.attempt);
     vm.epoch = report->epoch > vm.epoch ? report->epoch : vm.epoch;
     switch (report->outcome) {
@@ -513,6 +576,9 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         }
         ha_coord_emit_vm(agent, &vm, no_op, event);
         break;
+    case HA_OUTCOME_MOVE_OFFER: /* of a migration that is over */
+    case HA_OUTCOME_MOVE_FAILED:
+    case HA_OUTCOME_MOVED:
     case HA_OUTCOME_INVALID:
     case HA_OUTCOME_COUNT:
     default:
@@ -600,6 +666,10 @@ static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
 
     if (moved && vm.state == HA_VM_SNAPSHOTTING) {
         task_ended(&vm, true, action->reason);
+    }
+    if (vm.move.to != 0 && action->state != HA_VM_MIGRATING &&
+        action->state != HA_VM_UNKNOWN) {
+        ha_move_over(&vm, true, action->reason);
     }
     vm.state = action->state;
     vm.kill = action->kill;

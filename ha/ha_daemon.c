@@ -172,6 +172,11 @@ static void op_vm_save(void *ctx, const struct ha_vm *vm)
     ha_vmm_save(((struct ha_daemon *)ctx)->vmm, vm);
 }
 
+static void op_vm_move(void *ctx, const struct ha_vm *vm)
+{
+    ha_vmm_move(((struct ha_daemon *)ctx)->vmm, vm);
+}
+
 static void op_vm_discard(void *ctx, struct uuid vm, const char *why)
 {
     ha_vmm_discard(((struct ha_daemon *)ctx)->vmm, vm, why);
@@ -278,6 +283,7 @@ static const struct ha_agent_ops agent_ops = {
     .vm_start = op_vm_start,
     .vm_stop = op_vm_stop,
     .vm_save = op_vm_save,
+    .vm_move = op_vm_move,
     .vm_discard = op_vm_discard,
     .fence_off = op_fence_off,
     .fence_cancel = op_fence_cancel,
@@ -478,6 +484,11 @@ static void vm_step(void *ctx, const char *vm, const char *what)
     local_event(ctx, vm, ": ", what);
 }
 
+static const struct conf_cluster *vm_cluster(void *ctx)
+{
+    return ((struct ha_daemon *)ctx)->agent.state.cluster.conf;
+}
+
 static const struct ha_vmm_ops vmm_ops = {
     .local_vm = on_local_vm,
     .report = on_vm_report,
@@ -485,6 +496,7 @@ static const struct ha_vmm_ops vmm_ops = {
     .quorate = vm_quorate,
     .settle_ns = vm_settle_ns,
     .conf = vm_conf,
+    .cluster = vm_cluster,
     .cpu_model = vm_cpu_model,
     .step = vm_step,
 };

@@ -44,6 +44,7 @@ enum goal {
     GOAL_VM_SUSPENDED,
     GOAL_VM_SNAPSHOT,
     GOAL_VM_REVERTED,
+    GOAL_VM_MIGRATED,
     GOAL_FENCED,
     GOAL_ALL_STOPPED
 };
@@ -241,6 +242,7 @@ static const struct {
     {"vm delete", "vm delete", 0, GOAL_VM_GONE},
     {"vm suspend", "vm suspend", 0, GOAL_VM_SUSPENDED},
     {"vm resume", "vm resume", 0, GOAL_VM_RUNNING},
+    {"vm migrate", "vm migrate", 0, GOAL_VM_MIGRATED},
     {"vm snapshots", "vm snapshots", 0, GOAL_NONE},
     {"vm snapshot", "vm snapshot", 0, GOAL_VM_SNAPSHOT},
     {"vm snapshot-delete", "vm snapshot-delete", 0, GOAL_NONE},
@@ -555,12 +557,24 @@ static bool on_directories(struct ha_ipc *ipc, struct waiting *w,
     return true;
 }
 
+/* A line each, as ha_op_move reads them. */
+static const char *join_options(const Gemel__CliRequest *rq, char *text, size_t cap)
+{
+    text[0] = '\0';
+    for (size_t i = 0; i < rq->n_options; i++) {
+        ha_text_add(text, cap, rq->options[i]);
+        ha_text_add(text, cap, "\n");
+    }
+    return text;
+}
+
 static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
                    const Gemel__CliRequest *rq, unsigned index)
 {
     struct ha_daemon *d = ipc->daemon;
     struct ha_op op = {.uid = uuid_random(), .flags = change_table[index].flags};
     struct waiting *w = NULL;
+    char options[1024];
 
     for (unsigned i = 0; w == NULL && i < ARRAY_SIZE(ipc->waiting); i++) {
         w = ipc->waiting[i].connection == NULL ? &ipc->waiting[i] : NULL;
@@ -586,6 +600,9 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
     if (strcmp(op.verb, "vm start") == 0 || strcmp(op.verb, "vm resume") == 0) {
         op.body = option(rq, "node") != NULL ? option(rq, "node") : "";
         op.flags |= option(rq, "discard-state") != NULL ? HA_OP_DISCARD : 0;
+    }
+    if (strcmp(op.verb, "vm migrate") == 0) {
+        op.body = join_options(rq, options, sizeof options);
     }
     op.body_len = (uint32_t)strlen(op.body);
     *w = (struct waiting){
@@ -647,7 +664,8 @@ void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
             }
             w->undo = NULL;
         }
-        if (result->exit_code != EXIT_DONE || !w->wait || w->goal == GOAL_NONE) {
+        if (result->exit_code != EXIT_DONE || !w->wait || w->goal == GOAL_NONE ||
+            (w->goal == GOAL_VM_MIGRATED && result->version == 0)) {
             done(ipc, w, result->exit_code, result->text);
             return;
         }
@@ -730,7 +748,10 @@ static bool task_goal(struct ha_ipc *ipc, struct waiting *w)
     if (vm == NULL) {
         return vm_goal(ipc, w);
     }
-    if (w->goal == GOAL_VM_SUSPENDED) {
+    if (w->goal == GOAL_VM_MIGRATED) {
+        ended = vm->move.to == 0;
+        good = ended && !vm->last_failed;
+    } else if (w->goal == GOAL_VM_SUSPENDED) {
         good = vm->state == HA_VM_SUSPENDED;
         ended = good || vm->desired != HA_DESIRED_SUSPENDED ||
                 vm->state == HA_VM_STOPPED || vm->state == HA_VM_HELD;
@@ -830,6 +851,7 @@ void ha_ipc_look(struct ha_ipc *ipc)
             case GOAL_VM_SUSPENDED:
             case GOAL_VM_SNAPSHOT:
             case GOAL_VM_REVERTED:
+            case GOAL_VM_MIGRATED:
                 answered = task_goal(ipc, w);
                 break;
             case GOAL_NONE:

@@ -145,6 +145,9 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     bytes_wr_u64(wr, r->epoch);
     bytes_wr_u8(wr, r->guest_shutdown);
     bytes_wr_str(wr, r->text);
+    if (r->outcome == HA_OUTCOME_MOVE_OFFER) {
+        ha_put_move_end(wr, &r->offer);
+    }
 }
 
 static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
@@ -158,6 +161,9 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
     bytes_rd_str(rd, r->text, sizeof r->text);
     if (r->outcome == HA_OUTCOME_INVALID || r->outcome >= HA_OUTCOME_COUNT) {
         return "vm report: bad outcome";
+    }
+    if (r->outcome == HA_OUTCOME_MOVE_OFFER) {
+        r->offer = ha_get_move_end(rd);
     }
     return NULL;
 }

@@ -106,6 +106,11 @@ enum ha_vm_outcome {
     HA_OUTCOME_NOT_RESUMED, /* refused: nothing of it ran, suspend.gms is as it was */
     HA_OUTCOME_SNAPSHOT,    /* taken; FROZEN */
     HA_OUTCOME_REVERTED,    /* to a snapshot without a running state; released */
+    /* Of a migration. Its owner says RUNNING or FROZEN when it goes on there. */
+    HA_OUTCOME_MOVE_OFFER,  /* either end: ready to begin; see `offer` */
+    HA_OUTCOME_MOVE_FAILED, /* destination: nothing of it is or will be there */
+    HA_OUTCOME_MOVED, /* owner: nothing of it runs there, and its claim was released to
+                       * the destination, which may have the next one */
     HA_OUTCOME_COUNT,
 };
 
@@ -113,7 +118,8 @@ struct ha_vm_report {
     struct uuid vm, attempt, instance;
     enum ha_vm_outcome outcome;
     uint64_t epoch;
-    bool guest_shutdown; /* ENDED: by the guest's own wish */
+    bool guest_shutdown;      /* ENDED: by the guest's own wish */
+    struct ha_move_end offer; /* MOVE_OFFER */
     char text[REASON_LEN_MAX + 1];
 };
 

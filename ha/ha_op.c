@@ -6,33 +6,17 @@
 
 #include "base/uuid.h"
 #include "cluster-conf/conf_scalar.h"
-#include "ha/ha_agent.h"
-#include "ha/ha_place.h"
+#include "ha/ha_op_priv.h"
 #include "ha/ha_text.h"
 
-enum {
-    EXIT_DONE = 0,
-    EXIT_FAILED = 1,
-    EXIT_USAGE = 2,
-    EXIT_NOT_FOUND = 3,
-    EXIT_REFUSED = 4
-};
-
-struct op_run {
-    struct ha_agent *agent;
-    const struct ha_op *op;
-    struct ha_op_result result;
-    uint64_t now_ns;
-};
-
-static void answer(struct op_run *run, uint32_t exit_code, const char *a, const char *b,
-                   const char *c)
+void ha_op_answer(struct op_run *run, uint32_t exit_code, const char *a, const char *b,
+                  const char *c)
 {
     run->result.exit_code = exit_code;
     ha_text_set(run->result.text, sizeof run->result.text, a, b, c, NULL);
 }
 
-static const char *by(const struct op_run *run, char *text, size_t cap, const char *what)
+const char *ha_op_by(const struct op_run *run, char *text, size_t cap, const char *what)
 {
     ha_text_set(text, cap, what, " by ", run->op->actor, NULL);
     if (run->op->reason[0] != '\0') {
@@ -47,7 +31,7 @@ static bool dry_run(const struct op_run *run)
     return (run->op->flags & HA_OP_DRY_RUN) != 0;
 }
 
-static void emit_vm(struct op_run *run, const struct ha_vm *vm, const char *what)
+void ha_op_emit_vm(struct op_run *run, const struct ha_vm *vm, const char *what)
 {
     char event[REASON_LEN_MAX + 1];
 
@@ -58,13 +42,13 @@ static void emit_vm(struct op_run *run, const struct ha_vm *vm, const char *what
     ha_coord_emit_vm(run->agent, vm, run->op->uid, event);
 }
 
-static const struct ha_vm *find_vm(struct op_run *run)
+const struct ha_vm *ha_op_find_vm(struct op_run *run)
 {
     const struct ha_vm *vm = ha_state_vm_by_name(&run->agent->state, run->op->object);
 
     if (vm == NULL) {
-        answer(run, EXIT_NOT_FOUND, "no VM is named ", run->op->object,
-               "; see gemel vm list");
+        ha_op_answer(run, EXIT_NOT_FOUND, "no VM is named ", run->op->object,
+                     "; see gemel vm list");
     }
     return vm;
 }
@@ -149,7 +133,7 @@ static void op_cluster_apply(struct op_run *run)
     size_t old_len = agent->state.cluster.definition_len, len;
 
     if (conf == NULL) {
-        answer(run, EXIT_FAILED, "cluster apply: out of memory", "", "");
+        ha_op_answer(run, EXIT_FAILED, "cluster apply: out of memory", "", "");
         return;
     }
     if (!agent->ops->check_cluster(agent->ctx, run->op->body, run->op->body_len, conf,
@@ -165,7 +149,7 @@ static void op_cluster_apply(struct op_run *run)
 
         len = ha_item_put_cluster(&next, agent->scratch, sizeof agent->scratch);
         ha_coord_emit(agent, HA_ITEM_CLUSTER, agent->scratch, len, run->op->uid,
-                      by(run, event, sizeof event, "cluster definition applied"));
+                      ha_op_by(run, event, sizeof event, "cluster definition applied"));
         for (unsigned i = 0; i < conf->node_count; i++) {
             struct ha_node node = {.nodeid = conf->node[i].nodeid};
 
@@ -175,7 +159,7 @@ static void op_cluster_apply(struct op_run *run)
             }
         }
     }
-    answer(run, EXIT_DONE, "cluster ", conf->name, ": definition applied");
+    ha_op_answer(run, EXIT_DONE, "cluster ", conf->name, ": definition applied");
     if (old != NULL) {
         list_changes(run, old, old_len);
     }
@@ -185,10 +169,11 @@ out:
 
 static void op_cluster_recover(struct op_run *run)
 {
-    answer(run, EXIT_REFUSED,
-           "cluster recover: there is nothing to recover: a majority has the cluster's "
-           "state",
-           "", "");
+    ha_op_answer(
+        run, EXIT_REFUSED,
+        "cluster recover: there is nothing to recover: a majority has the cluster's "
+        "state",
+        "", "");
 }
 
 static void op_cluster_stop(struct op_run *run)
@@ -205,18 +190,18 @@ static void op_cluster_stop(struct op_run *run)
         if (vm.desired == HA_DESIRED_RUNNING) {
             stopping++;
             vm.desired = HA_DESIRED_STOPPED;
-            by(run, vm.reason, sizeof vm.reason, "cluster stop");
-            emit_vm(run, &vm, "wanted stopped: cluster stop");
+            ha_op_by(run, vm.reason, sizeof vm.reason, "cluster stop");
+            ha_op_emit_vm(run, &vm, "wanted stopped: cluster stop");
         }
     }
     next.stopped = true;
     if (!dry_run(run)) {
         len = ha_item_put_cluster(&next, agent->scratch, sizeof agent->scratch);
         ha_coord_emit(agent, HA_ITEM_CLUSTER, agent->scratch, len, run->op->uid,
-                      by(run, event, sizeof event, "cluster stop"));
+                      ha_op_by(run, event, sizeof event, "cluster stop"));
     }
-    answer(run, EXIT_DONE, "cluster stop: ",
-           stopping == 0 ? "no VM was wanted running" : "VMs are stopping", "");
+    ha_op_answer(run, EXIT_DONE, "cluster stop: ",
+                 stopping == 0 ? "no VM was wanted running" : "VMs are stopping", "");
 }
 
 static void op_vm_apply(struct op_run *run)
@@ -227,7 +212,7 @@ static void op_vm_apply(struct op_run *run)
     struct ha_vm vm = {0};
 
     if (conf == NULL) {
-        answer(run, EXIT_FAILED, "vm apply: out of memory", "", "");
+        ha_op_answer(run, EXIT_FAILED, "vm apply: out of memory", "", "");
         return;
     }
     if (!agent->ops->check_vm(agent->ctx, &agent->state, run->op->body, run->op->body_len,
@@ -240,8 +225,8 @@ static void op_vm_apply(struct op_run *run)
         vm = *old;
         if (same_text(old->definition, old->definition_len, run->op->body,
                       run->op->body_len)) {
-            answer(run, EXIT_DONE, conf->name, ": already defined like this; unchanged",
-                   "");
+            ha_op_answer(run, EXIT_DONE, conf->name,
+                         ": already defined like this; unchanged", "");
             goto out;
         }
     } else {
@@ -254,13 +239,13 @@ static void op_vm_apply(struct op_run *run)
     }
     vm.definition = (char *)run->op->body;
     vm.definition_len = run->op->body_len;
-    emit_vm(run, &vm, old != NULL ? "definition changed" : "defined");
-    answer(run, EXIT_DONE, conf->name,
-           old == NULL ? ": defined"
-           : old->state == HA_VM_STOPPED
-               ? ": definition changed"
-               : ": definition changed; it holds from the next start",
-           "");
+    ha_op_emit_vm(run, &vm, old != NULL ? "definition changed" : "defined");
+    ha_op_answer(run, EXIT_DONE, conf->name,
+                 old == NULL ? ": defined"
+                 : old->state == HA_VM_STOPPED
+                     ? ": definition changed"
+                     : ": definition changed; it holds from the next start",
+                 "");
     if (old != NULL) {
         list_changes(run, old->definition, old->definition_len);
     }
@@ -268,8 +253,8 @@ out:
     agent->state.mem->free(conf);
 }
 
-static void place_now(const struct op_run *run, struct ha_policy_in *in,
-                      uint32_t participant[static NODES_MAX], struct ha_place *ret_place)
+void ha_op_place_now(const struct op_run *run, struct ha_policy_in *in,
+                     uint32_t participant[static NODES_MAX], struct ha_place *ret_place)
 {
     struct ha_agent *agent = run->agent;
 
@@ -297,11 +282,11 @@ static bool may_run_somewhere(struct op_run *run, const struct ha_vm *vm)
     struct ha_policy_in in;
     struct ha_place place;
 
-    place_now(run, &in, participant, &place);
+    ha_op_place_now(run, &in, participant, &place);
     if (!ha_vm_rests(vm) || vm->conf == NULL || !ha_place_never(&place, vm, why)) {
         return true;
     }
-    answer(run, EXIT_REFUSED, vm->name, ": ", why);
+    ha_op_answer(run, EXIT_REFUSED, vm->name, ": ", why);
     return false;
 }
 
@@ -317,11 +302,12 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
     struct ha_place place;
 
     if (node == NULL) {
-        answer(run, EXIT_NOT_FOUND, "no node is named ", name, "; see gemel node list");
+        ha_op_answer(run, EXIT_NOT_FOUND, "no node is named ", name,
+                     "; see gemel node list");
         return NULL;
     }
     if (vm->state != HA_VM_STOPPED && vm->state != HA_VM_SUSPENDED) {
-        answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
+        ha_op_answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
         ha_text_add(run->result.text, sizeof run->result.text, "; to start it on ");
         ha_text_add(run->result.text, sizeof run->result.text, name);
         ha_text_add(run->result.text, sizeof run->result.text,
@@ -329,7 +315,7 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
         ha_text_add(run->result.text, sizeof run->result.text, vm->name);
         return NULL;
     }
-    place_now(run, &in, participant, &place);
+    ha_op_place_now(run, &in, participant, &place);
     for (unsigned i = 0; i < place.node_count; i++) {
         if (place.node[i].nodeid != node->nodeid) {
             continue;
@@ -339,40 +325,42 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
             if (ha_place_cpu(&place, vm, node->nodeid, why)) {
                 return node;
             }
-            answer(run, EXIT_REFUSED, name, ": cannot be CPU model ", vm->conf->cpu);
+            ha_op_answer(run, EXIT_REFUSED, name, ": cannot be CPU model ",
+                         vm->conf->cpu);
             ha_text_add(run->result.text, sizeof run->result.text, ": ");
             ha_text_add(run->result.text, sizeof run->result.text, why);
             return NULL;
         }
-        answer(run, EXIT_REFUSED, name,
-               place.node[i].eligible ? ": not enough free memory; see gemel node list"
-                                      : ": is not ready to run VMs; see gemel explain ",
-               place.node[i].eligible ? "" : name);
+        ha_op_answer(run, EXIT_REFUSED, name,
+                     place.node[i].eligible
+                         ? ": not enough free memory; see gemel node list"
+                         : ": is not ready to run VMs; see gemel explain ",
+                     place.node[i].eligible ? "" : name);
     }
     return NULL;
 }
 
 static void busy(struct op_run *run, const struct ha_vm *vm)
 {
-    answer(run, EXIT_REFUSED, vm->name, ": is ",
-           vm->task == HA_TASK_REVERT     ? "being reverted to a snapshot"
-           : vm->task == HA_TASK_SNAPSHOT ? "being saved to a snapshot"
-                                          : ha_vm_state_str(vm->state));
+    ha_op_answer(run, EXIT_REFUSED, vm->name, ": is ",
+                 vm->task == HA_TASK_REVERT     ? "being reverted to a snapshot"
+                 : vm->task == HA_TASK_SNAPSHOT ? "being saved to a snapshot"
+                                                : ha_vm_state_str(vm->state));
     ha_text_add(run->result.text, sizeof run->result.text,
                 "; wait until that is done: gemel explain ");
     ha_text_add(run->result.text, sizeof run->result.text, vm->name);
 }
 
 /* Refuses what can only be done to a running VM. */
-static bool runs(struct op_run *run, const struct ha_vm *vm, const char *what)
+bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what)
 {
     if (vm->task == HA_TASK_SNAPSHOT || vm->task == HA_TASK_REVERT ||
-        vm->state == HA_VM_SUSPENDING) {
+        vm->state == HA_VM_SUSPENDING || vm->state == HA_VM_MIGRATING) {
         busy(run, vm);
         return false;
     }
     if (vm->state != HA_VM_RUNNING || vm->desired != HA_DESIRED_RUNNING) {
-        answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
+        ha_op_answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
         ha_text_add(run->result.text, sizeof run->result.text,
                     "; only a running VM can be ");
         ha_text_add(run->result.text, sizeof run->result.text, what);
@@ -383,7 +371,7 @@ static bool runs(struct op_run *run, const struct ha_vm *vm, const char *what)
 
 static void op_vm_suspend(struct op_run *run)
 {
-    const struct ha_vm *record = find_vm(run);
+    const struct ha_vm *record = ha_op_find_vm(run);
     struct ha_vm vm;
 
     if (record == NULL) {
@@ -391,17 +379,17 @@ static void op_vm_suspend(struct op_run *run)
     }
     vm = *record;
     if (vm.state == HA_VM_SUSPENDED && vm.desired == HA_DESIRED_SUSPENDED) {
-        answer(run, EXIT_DONE, vm.name, ": is suspended already", "");
+        ha_op_answer(run, EXIT_DONE, vm.name, ": is suspended already", "");
         return;
     }
-    if (!runs(run, &vm, "suspended")) {
+    if (!ha_op_runs(run, &vm, "suspended")) {
         return;
     }
     vm.desired = HA_DESIRED_SUSPENDED;
     vm.last[0] = '\0';
-    by(run, vm.reason, sizeof vm.reason, "suspended");
-    emit_vm(run, &vm, vm.reason);
-    answer(run, EXIT_DONE, vm.name, ": wanted suspended", "");
+    ha_op_by(run, vm.reason, sizeof vm.reason, "suspended");
+    ha_op_emit_vm(run, &vm, vm.reason);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": wanted suspended", "");
 }
 
 static void op_vm_start(struct op_run *run);
@@ -414,20 +402,21 @@ static void thaw_now(struct op_run *run, const struct ha_vm *record)
 
     vm.state = HA_VM_STARTING;
     vm.attempt = run->agent->ops->new_uuid(run->agent->ctx);
-    emit_vm(run, &vm, by(run, event, sizeof event, "paused, tried again"));
-    answer(run, EXIT_DONE, vm.name, ": is paused, and tried again now", "");
+    ha_op_emit_vm(run, &vm, ha_op_by(run, event, sizeof event, "paused, tried again"));
+    ha_op_answer(run, EXIT_DONE, vm.name, ": is paused, and tried again now", "");
 }
 
 static void op_vm_resume(struct op_run *run)
 {
-    const struct ha_vm *record = find_vm(run);
+    const struct ha_vm *record = ha_op_find_vm(run);
 
     if (record == NULL) {
         return;
     }
     if (record->state != HA_VM_SUSPENDED && record->desired != HA_DESIRED_SUSPENDED &&
         record->state != HA_VM_RUNNING && !ha_vm_paused(record)) {
-        answer(run, EXIT_REFUSED, record->name, ": is ", ha_vm_state_str(record->state));
+        ha_op_answer(run, EXIT_REFUSED, record->name, ": is ",
+                     ha_vm_state_str(record->state));
         ha_text_add(run->result.text, sizeof run->result.text,
                     ", not suspended: gemel vm start ");
         ha_text_add(run->result.text, sizeof run->result.text, record->name);
@@ -446,33 +435,33 @@ static bool snapshot_of(struct op_run *run, char *ret_id)
             return true;
         }
     }
-    answer(run, EXIT_USAGE, run->op->verb,
-           ": a snapshot's name is 1 to 63 letters, digits, '.', '_' and '-'", "");
+    ha_op_answer(run, EXIT_USAGE, run->op->verb,
+                 ": a snapshot's name is 1 to 63 letters, digits, '.', '_' and '-'", "");
     return false;
 }
 
 static void op_vm_snapshot(struct op_run *run)
 {
-    const struct ha_vm *record = find_vm(run);
+    const struct ha_vm *record = ha_op_find_vm(run);
     char id[SNAPSHOT_ID_MAX + 1];
     struct ha_vm vm;
 
     if (record == NULL || !snapshot_of(run, id) ||
-        !runs(run, record, "saved with its state")) {
+        !ha_op_runs(run, record, "saved with its state")) {
         return;
     }
     vm = *record;
     vm.task = HA_TASK_SNAPSHOT;
     ha_text_set(vm.snapshot, sizeof vm.snapshot, id, NULL);
     vm.last[0] = '\0';
-    by(run, vm.reason, sizeof vm.reason, "snapshot asked for");
-    emit_vm(run, &vm, vm.reason);
-    answer(run, EXIT_DONE, vm.name, ": snapshot under way: ", id);
+    ha_op_by(run, vm.reason, sizeof vm.reason, "snapshot asked for");
+    ha_op_emit_vm(run, &vm, vm.reason);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": snapshot under way: ", id);
 }
 
 static void op_vm_revert(struct op_run *run)
 {
-    const struct ha_vm *record = find_vm(run);
+    const struct ha_vm *record = ha_op_find_vm(run);
     char id[SNAPSHOT_ID_MAX + 1];
     struct ha_vm vm;
 
@@ -495,14 +484,14 @@ static void op_vm_revert(struct op_run *run)
     vm.kill = false;
     ha_text_set(vm.snapshot, sizeof vm.snapshot, id, NULL);
     vm.last[0] = '\0';
-    by(run, vm.reason, sizeof vm.reason, "reverted to a snapshot");
-    emit_vm(run, &vm, vm.reason);
-    answer(run, EXIT_DONE, vm.name, ": to be reverted to snapshot ", id);
+    ha_op_by(run, vm.reason, sizeof vm.reason, "reverted to a snapshot");
+    ha_op_emit_vm(run, &vm, vm.reason);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": to be reverted to snapshot ", id);
 }
 
 static void op_vm_start(struct op_run *run)
 {
-    const struct ha_vm *record = find_vm(run);
+    const struct ha_vm *record = ha_op_find_vm(run);
     const struct ha_node *node = NULL;
     char node_name[NODE_NAME_MAX + 1] = "", reason[REASON_LEN_MAX + 1];
     struct ha_vm vm;
@@ -511,8 +500,8 @@ static void op_vm_start(struct op_run *run)
         return;
     }
     if (run->op->body_len >= sizeof node_name) {
-        answer(run, EXIT_NOT_FOUND, "no node has such a name; see gemel node list", "",
-               "");
+        ha_op_answer(run, EXIT_NOT_FOUND, "no node has such a name; see gemel node list",
+                     "", "");
         return;
     }
     memcpy(node_name, run->op->body, run->op->body_len);
@@ -521,7 +510,7 @@ static void op_vm_start(struct op_run *run)
     node = ha_state_node(&run->agent->state, vm.owner);
     if (vm.desired == HA_DESIRED_RUNNING && vm.state == HA_VM_RUNNING &&
         (node_name[0] == '\0' || (node != NULL && strcmp(node->name, node_name) == 0))) {
-        answer(run, EXIT_DONE, vm.name, ": runs already", "");
+        ha_op_answer(run, EXIT_DONE, vm.name, ": runs already", "");
         return;
     }
     if (vm.desired == HA_DESIRED_RUNNING && vm.task == HA_TASK_NONE &&
@@ -544,10 +533,10 @@ static void op_vm_start(struct op_run *run)
     if (vm.state == HA_VM_HELD || vm.state == HA_VM_FAILED) {
         vm.state = HA_VM_STOPPED;
     }
-    by(run, reason, sizeof reason,
-       vm.state != HA_VM_SUSPENDED  ? "started"
-       : vm.task == HA_TASK_DISCARD ? "started, its suspended state given up"
-                                    : "resumed");
+    ha_op_by(run, reason, sizeof reason,
+             vm.state != HA_VM_SUSPENDED  ? "started"
+             : vm.task == HA_TASK_DISCARD ? "started, its suspended state given up"
+                                          : "resumed");
     if (node_name[0] == '\0' && !may_run_somewhere(run, &vm)) {
         return;
     }
@@ -565,13 +554,13 @@ static void op_vm_start(struct op_run *run)
         ha_text_add(reason, sizeof reason, node->name);
     }
     ha_text_set(vm.reason, sizeof vm.reason, reason, NULL);
-    emit_vm(run, &vm, vm.reason);
-    answer(run, EXIT_DONE, vm.name, ": wanted running", "");
+    ha_op_emit_vm(run, &vm, vm.reason);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": wanted running", "");
 }
 
 static void op_vm_stop(struct op_run *run)
 {
-    const struct ha_vm *record = find_vm(run);
+    const struct ha_vm *record = ha_op_find_vm(run);
     struct ha_vm vm;
 
     if (record == NULL) {
@@ -579,39 +568,41 @@ static void op_vm_stop(struct op_run *run)
     }
     vm = *record;
     if (vm.state == HA_VM_SUSPENDED) {
-        answer(run, EXIT_REFUSED, vm.name,
-               ": is suspended, nothing of it runs; to give that state up: gemel vm "
-               "start --discard-state ",
-               vm.name);
+        ha_op_answer(
+            run, EXIT_REFUSED, vm.name,
+            ": is suspended, nothing of it runs; to give that state up: gemel vm "
+            "start --discard-state ",
+            vm.name);
         return;
     }
     if ((run->op->flags & HA_OP_KILL) == 0 &&
-        (vm.state == HA_VM_SUSPENDING || vm.task == HA_TASK_SNAPSHOT ||
-         vm.task == HA_TASK_REVERT)) {
+        (vm.state == HA_VM_SUSPENDING || vm.state == HA_VM_MIGRATING ||
+         vm.task == HA_TASK_SNAPSHOT || vm.task == HA_TASK_REVERT)) {
         busy(run, &vm);
         return;
     }
     vm.desired = HA_DESIRED_STOPPED;
     vm.back_to = HA_VM_INVALID;
     vm.kill = (run->op->flags & HA_OP_KILL) != 0;
+    vm.move.called_off = vm.move.to != 0;
     if (vm.task != HA_TASK_NONE) {
         vm.task = HA_TASK_NONE; /* killed in the middle of it */
         vm.snapshot[0] = '\0';
         vm.last_failed = true;
-        by(run, vm.last, sizeof vm.last, "interrupted: killed");
+        ha_op_by(run, vm.last, sizeof vm.last, "interrupted: killed");
     }
-    by(run, vm.reason, sizeof vm.reason, vm.kill ? "killed" : "stopped");
+    ha_op_by(run, vm.reason, sizeof vm.reason, vm.kill ? "killed" : "stopped");
     if (vm.state == HA_VM_STOPPING && vm.kill && !record->kill) {
         vm.attempt =
             run->agent->ops->new_uuid(run->agent->ctx); /* the owner is told again */
     }
-    emit_vm(run, &vm, vm.reason);
-    answer(run, EXIT_DONE, vm.name, ": wanted stopped", "");
+    ha_op_emit_vm(run, &vm, vm.reason);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": wanted stopped", "");
 }
 
 static void op_vm_delete(struct op_run *run)
 {
-    const struct ha_vm *record = find_vm(run);
+    const struct ha_vm *record = ha_op_find_vm(run);
     struct ha_vm vm;
 
     if (record == NULL) {
@@ -619,16 +610,17 @@ static void op_vm_delete(struct op_run *run)
     }
     vm = *record;
     if (vm.state != HA_VM_STOPPED && vm.state != HA_VM_SUSPENDED) {
-        answer(run, EXIT_REFUSED, vm.name, ": is ", ha_vm_state_str(vm.state));
+        ha_op_answer(run, EXIT_REFUSED, vm.name, ": is ", ha_vm_state_str(vm.state));
         ha_text_add(run->result.text, sizeof run->result.text,
                     "; stop it first: gemel vm stop ");
         ha_text_add(run->result.text, sizeof run->result.text, vm.name);
         return;
     }
     vm.desired = HA_DESIRED_DELETED;
-    by(run, vm.reason, sizeof vm.reason, "deleted");
-    emit_vm(run, &vm, vm.reason);
-    answer(run, EXIT_DONE, vm.name, ": deleted; its directory with the disks stays", "");
+    ha_op_by(run, vm.reason, sizeof vm.reason, "deleted");
+    ha_op_emit_vm(run, &vm, vm.reason);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": deleted; its directory with the disks stays",
+                 "");
 }
 
 static const struct ha_node *find_node(struct op_run *run)
@@ -637,8 +629,8 @@ static const struct ha_node *find_node(struct op_run *run)
         ha_state_node_by_name(&run->agent->state, run->op->object);
 
     if (node == NULL) {
-        answer(run, EXIT_NOT_FOUND, "no node is named ", run->op->object,
-               "; see gemel node list");
+        ha_op_answer(run, EXIT_NOT_FOUND, "no node is named ", run->op->object,
+                     "; see gemel node list");
     }
     return node;
 }
@@ -654,10 +646,10 @@ static void op_node_fence(struct op_run *run)
     }
     node = *record;
     if (ha_view_has(&run->agent->view, node.nodeid)) {
-        answer(run, EXIT_REFUSED, node.name,
-               ": is in the view and answers; a node is switched off only when "
-               "it is not: stop Corosync there, or use its own power button",
-               "");
+        ha_op_answer(run, EXIT_REFUSED, node.name,
+                     ": is in the view and answers; a node is switched off only when "
+                     "it is not: stop Corosync there, or use its own power button",
+                     "");
         return;
     }
     node.fence = HA_FENCE_PENDING;
@@ -665,12 +657,12 @@ static void op_node_fence(struct op_run *run)
     node.fence_uid = run->agent->ops->new_uuid(run->agent->ctx);
     node.fence_executor = run->agent->self.nodeid;
     node.fence_attempts++;
-    by(run, node.fence_detail, sizeof node.fence_detail, "asked for");
+    ha_op_by(run, node.fence_detail, sizeof node.fence_detail, "asked for");
     ha_text_set(event, sizeof event, node.name, ": fencing, ", node.fence_detail, NULL);
     if (!dry_run(run)) {
         ha_coord_emit_node(run->agent, &node, run->op->uid, event);
     }
-    answer(run, EXIT_DONE, node.name, ": fencing", "");
+    ha_op_answer(run, EXIT_DONE, node.name, ": fencing", "");
 }
 
 static void op_confirm_off(struct op_run *run)
@@ -688,13 +680,13 @@ static void op_confirm_off(struct op_run *run)
                                  ha_view_has(&run->agent->view, node->nodeid) ||
                                      ha_view_away(&run->agent->view, node->nodeid));
     if (reason != PROOF_CONFIRM_OK) {
-        answer(run, EXIT_REFUSED, node->name,
-               ": not taken: ", proof_confirm_reason_str(reason));
+        ha_op_answer(run, EXIT_REFUSED, node->name,
+                     ": not taken: ", proof_confirm_reason_str(reason));
         return;
     }
     if (incarnation_is_none(&node->incarnation)) {
-        answer(run, EXIT_REFUSED, node->name,
-               ": was never seen; there is nothing to confirm", "");
+        ha_op_answer(run, EXIT_REFUSED, node->name,
+                     ": was never seen; there is nothing to confirm", "");
         return;
     }
     proof.node_id = node->nodeid;
@@ -709,7 +701,8 @@ static void op_confirm_off(struct op_run *run)
         ha_coord_emit(run->agent, HA_ITEM_PROOF, run->agent->scratch, len, run->op->uid,
                       event);
     }
-    answer(run, EXIT_DONE, node->name, ": confirmed off; its VMs start elsewhere", "");
+    ha_op_answer(run, EXIT_DONE, node->name, ": confirmed off; its VMs start elsewhere",
+                 "");
 }
 
 static const struct {
@@ -723,6 +716,7 @@ static const struct {
     {"vm start", op_vm_start},
     {"vm retry", op_vm_start},
     {"vm suspend", op_vm_suspend},
+    {"vm migrate", ha_op_vm_migrate},
     {"vm resume", op_vm_resume},
     {"vm snapshot", op_vm_snapshot},
     {"vm revert", op_vm_revert},
@@ -739,8 +733,8 @@ void ha_coord_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns
     uint64_t before = agent->sent_version;
 
     run.result.uid = op->uid;
-    answer(&run, EXIT_USAGE, op->verb,
-           ": not known to the coordinator (an older version?)", "");
+    ha_op_answer(&run, EXIT_USAGE, op->verb,
+                 ": not known to the coordinator (an older version?)", "");
     for (unsigned i = 0; i < ARRAY_SIZE(op_table); i++) {
         if (strcmp(op_table[i].verb, op->verb) == 0) {
             op_table[i].run(&run);

@@ -151,6 +151,43 @@ static bool wants_to_run(const struct ha_vm *vm)
     return vm->desired == HA_DESIRED_RUNNING || vm->desired == HA_DESIRED_SUSPENDED;
 }
 
+static void wants_proof(struct decision *d, uint32_t nodeid)
+{
+    for (unsigned i = 0; i < d->in->state->node_count; i++) {
+        if (d->in->state->node[i].nodeid == nodeid) {
+            d->needs_proof[i] = true;
+        }
+    }
+}
+
+/* It was on its way to another node, which may have the claim: that one speaks first, or
+ * is dead. */
+static bool dest_decides(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    char reason[REASON_LEN_MAX + 1];
+    struct proof_answer answer;
+
+    if (vm->move.to == 0 || proof_is_dead(&d->in->state->proofs, vm->move.to,
+                                          &vm->move.to_incarnation, &answer)) {
+        return false;
+    }
+    if (participates(d->in, vm->move.to)) {
+        ha_text_set(reason, sizeof reason, node_name(d, vm->owner),
+                    " left the view while it migrated; waiting for ",
+                    node_name(d, vm->move.to), " to say what is there", NULL);
+    } else {
+        wants_proof(d, vm->move.to);
+        ha_text_set(reason, sizeof reason, "migrated from ", node_name(d, vm->owner),
+                    " to ", node_name(d, vm->move.to),
+                    " when both left the view; nothing starts before both are proven "
+                    "dead",
+                    NULL);
+    }
+    set_vm(d, index, HA_VM_UNKNOWN, vm->owner, vm->kill, false, reason);
+    return true;
+}
+
 /* The owner is not there to act or to report. */
 static void owner_away(struct decision *d, unsigned index)
 {
@@ -158,6 +195,9 @@ static void owner_away(struct decision *d, unsigned index)
     char reason[REASON_LEN_MAX + 1];
     const char *how;
 
+    if (dest_decides(d, index)) {
+        return;
+    }
     if (owner_is_dead(d, vm, &how)) {
         ha_text_set(reason, sizeof reason, node_name(d, vm->owner), " is dead (", how,
                     ")", NULL);
@@ -178,11 +218,7 @@ static void owner_away(struct decision *d, unsigned index)
         }
         return;
     }
-    for (unsigned i = 0; i < d->in->state->node_count; i++) {
-        if (d->in->state->node[i].nodeid == vm->owner) {
-            d->needs_proof[i] = true;
-        }
-    }
+    wants_proof(d, vm->owner);
     ha_text_set(reason, sizeof reason, node_name(d, vm->owner),
                 " left the view; nothing starts before it is proven dead", NULL);
     set_vm(d, index, HA_VM_UNKNOWN, vm->owner, vm->kill, false, reason);
@@ -270,8 +306,8 @@ static void owner_present(struct decision *d, unsigned index)
     uint64_t grace_ns = d->in->times->report_grace_ns;
     uint64_t limit_ns;
 
-    if (owner_has_task(d, index)) {
-        return;
+    if (vm->state == HA_VM_MIGRATING || owner_has_task(d, index)) {
+        return; /* both ends report */
     }
     if (!wants_to_run(vm)) {
         if (vm->state != HA_VM_STOPPING) {
@@ -305,6 +341,7 @@ static void owner_present(struct decision *d, unsigned index)
     case HA_VM_UNKNOWN: /* the owner's report decides */
     case HA_VM_SUSPENDING:
     case HA_VM_SNAPSHOTTING:
+    case HA_VM_MIGRATING:
     default:
         break;
     }
@@ -363,6 +400,7 @@ static void decide_vm(struct decision *d, unsigned index)
     case HA_VM_SUSPENDING:
     case HA_VM_SNAPSHOTTING:
     case HA_VM_REVERTING:
+    case HA_VM_MIGRATING:
         break;
     }
     owner = ha_state_node(d->in->state, vm->owner);

@@ -180,11 +180,63 @@ static bool get_last_bits(struct ha_vm *vm, uint8_t bits)
     return (bits & ~LAST_ALL) == 0;
 }
 
+void ha_put_move_end(struct bytes_wr *wr, const struct ha_move_end *end)
+{
+    bytes_wr_copy(wr, end->key, sizeof end->key);
+    bytes_wr_copy(wr, end->token, sizeof end->token);
+    bytes_wr_str(wr, end->address);
+    bytes_wr_u16(wr, end->port);
+}
+
+struct ha_move_end ha_get_move_end(struct bytes_rd *rd)
+{
+    struct ha_move_end end = {0};
+
+    bytes_rd_copy(rd, end.key, sizeof end.key);
+    bytes_rd_copy(rd, end.token, sizeof end.token);
+    bytes_rd_str(rd, end.address, sizeof end.address);
+    end.port = bytes_rd_u16(rd);
+    return end;
+}
+
+static void put_move(struct bytes_wr *wr, const struct ha_move *move)
+{
+    bytes_wr_u32(wr, move->to);
+    ha_put_incarnation(wr, move->to_incarnation);
+    bytes_wr_uuid(wr, move->instance);
+    ha_put_move_end(wr, &move->source);
+    ha_put_move_end(wr, &move->dest);
+    bytes_wr_u8(wr, (uint8_t)(move->called_off | move->verify << 1));
+    bytes_wr_u32(wr, move->timeout_ms);
+    bytes_wr_u32(wr, move->downtime_ms);
+    bytes_wr_u32(wr, move->slowdown);
+    bytes_wr_u64(wr, move->rate_bps);
+}
+
+static bool get_move(struct bytes_rd *rd, struct ha_move *move)
+{
+    uint8_t flags;
+
+    move->to = bytes_rd_u32(rd);
+    move->to_incarnation = ha_get_incarnation(rd);
+    move->instance = bytes_rd_uuid(rd);
+    move->source = ha_get_move_end(rd);
+    move->dest = ha_get_move_end(rd);
+    flags = bytes_rd_u8(rd);
+    move->called_off = (flags & 1) != 0;
+    move->verify = (flags & 2) != 0;
+    move->timeout_ms = bytes_rd_u32(rd);
+    move->downtime_ms = bytes_rd_u32(rd);
+    move->slowdown = bytes_rd_u32(rd);
+    move->rate_bps = bytes_rd_u64(rd);
+    return move->to != 0 && (flags & ~3) == 0 && move->slowdown <= 100;
+}
+
 /* They came later, and stand at the end: records without them are as they always were. */
 static bool has_task_fields(const struct ha_vm *vm)
 {
     return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
-           (last_bits(vm) & ~LAST_FAILED) != 0;
+           (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0;
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
@@ -212,6 +264,9 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
         bytes_wr_str(&wr, vm->snapshot);
         bytes_wr_u8(&wr, last_bits(vm));
         bytes_wr_str(&wr, vm->last);
+    }
+    if (vm->move.to != 0) {
+        put_move(&wr, &vm->move);
     }
     return finish(&wr);
 }
@@ -382,6 +437,9 @@ static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_t
             return false;
         }
         bytes_rd_str(rd, vm->last, sizeof vm->last);
+    }
+    if (!rd->failed && rd->pos < rd->len && !get_move(rd, &vm->move)) {
+        return false;
     }
     return bytes_rd_done(rd) && !uuid_is_none(vm->uuid) && vm->name[0] != '\0' &&
            vm->state > HA_VM_INVALID && vm->state < HA_VM_STATE_COUNT &&

@@ -58,6 +58,8 @@ struct ha_vm *ha_state_vm_by_name(const struct ha_state *state, const char *name
 bool ha_state_set_up(const struct ha_state *state);
 
 /* An incarnation inside an item or a message. */
+void ha_put_move_end(struct bytes_wr *wr, const struct ha_move_end *end);
+struct ha_move_end ha_get_move_end(struct bytes_rd *rd);
 void ha_put_incarnation(struct bytes_wr *wr, struct incarnation inc);
 struct incarnation ha_get_incarnation(struct bytes_rd *rd);
 

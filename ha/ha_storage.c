@@ -138,6 +138,10 @@ static int on_storage_end(int fd, int revents, void *data)
         ha_vmmsave_storage_gone(l);
         return 0;
     }
+    if (l->moving != NULL && l->moving->step == MOVE_STORAGE) {
+        ha_vmmmove_storage_gone(l);
+        return 0;
+    }
     last_words(l, why, sizeof why);
     log_err("vm %s: its " PROGRAM " ended by itself (status %d): %s", l->name, status,
             why);

@@ -47,7 +47,9 @@ enum ha_desired {
     X(SNAPSHOTTING, "snapshotting") /* owner was told: freeze, save and copy; thawed by  \
                                        the next claim */                                 \
     X(REVERTING, "reverting")       /* owner was told: take the next claim, copy the     \
-                                       snapshot back, release */
+                                       snapshot back, release */                         \
+    X(MIGRATING, "migrating")       /* it runs at its owner, until `move.to` has the     \
+                                       next claim */
 
 enum ha_vm_state {
     HA_VM_INVALID = 0,
@@ -64,6 +66,35 @@ enum ha_task {
     HA_TASK_REVERT,   /* to `snapshot`, before it runs again */
     HA_TASK_DISCARD,  /* the next start gives up a suspended state */
     HA_TASK_COUNT,
+};
+
+#define HA_MOVE_KEY_LEN   32
+#define HA_MOVE_TOKEN_LEN 16
+#define HA_MOVE_ADDR_MAX  63
+
+/* Where the destination of a migration listens, and what both ends must show (design 8).
+ * Of the owner: the key alone. */
+struct ha_move_end {
+    uint8_t key[HA_MOVE_KEY_LEN]; /* SHA-256 of the ephemeral public key; all zero: not
+                                     offered yet */
+    uint8_t token[HA_MOVE_TOKEN_LEN];
+    char address[HA_MOVE_ADDR_MAX + 1];
+    uint16_t port;
+};
+
+/* A live migration. `to` 0: none; it outlives its state only until the destination has
+ * said what became of it. */
+struct ha_move {
+    uint32_t to;
+    struct incarnation to_incarnation;
+    struct uuid instance; /* the destination's gemel-vmm */
+    struct ha_move_end source, dest;
+    bool called_off;      /* by an operator, or by the destination: `why` */
+    bool verify;          /* compare all of its memory before it runs there */
+    uint32_t timeout_ms;  /* of all of it; 0: none */
+    uint32_t downtime_ms; /* wanted at most; 0: the default */
+    uint32_t slowdown;    /* percent that its vCPUs may be held back at most */
+    uint64_t rate_bps;    /* bytes per second; 0: no limit */
 };
 
 /* One per VM, replicated and persisted: what is wanted, what is believed, why. Safety
@@ -90,7 +121,9 @@ struct ha_vm {
     char reason[REASON_LEN_MAX + 1];
     enum ha_task task;
     char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */
-    /* How the last suspend, resume, snapshot or revert ended; "": there was none. */
+    struct ha_move move;
+    /* How the last suspend, resume, snapshot, revert or migration ended; "": there was
+     * none. */
     bool last_failed;
     char last[REASON_LEN_MAX + 1];
     /* The definition as YAML, NUL-terminated, owned by the state. */

@@ -116,6 +116,7 @@ static void local_free(struct ha_local *l)
         close(l->state_fd);
     }
     ha_vmmsave_free(l);
+    ha_vmmmove_free(l);
     ha_announce_end(l);
     free(l->conf);
     free(l);
@@ -190,7 +191,9 @@ static void steady_timer_fn(void *data)
 
 void ha_local_running(struct ha_local *l)
 {
-    bool thawed = l->thawing;
+    bool thawed = l->thawing, came = l->moving != NULL && l->moving->incoming;
+    char text[REASON_LEN_MAX + 1];
+    const char *moved = ha_vmmmove_thawed(l, text);
 
     loop_timer_del(l->vmm->loop, &l->timer);
     l->phase = LOCAL_RUNNING;
@@ -208,15 +211,19 @@ void ha_local_running(struct ha_local *l)
     }
     l->vmm->ops->step(l->vmm->ctx, l->name,
                       thawed      ? "guest thawed"
+                      : came      ? "guest entered, from the other node"
                       : l->resume ? "guest entered, from its suspended state"
                                   : "guest entered");
     ha_local_report(l, HA_OUTCOME_RUNNING,
-                    thawed      ? "thawed"
-                    : l->resume ? "resumed"
-                                : "started");
+                    moved != NULL ? moved
+                    : thawed      ? "thawed"
+                    : l->resume   ? "resumed"
+                                  : "started");
     ha_vmmsave_sweep(l);
     if (l->resume && !thawed) {
         ha_vmmsave_forget_state(l);
+        ha_announce_begin(l);
+    } else if (came) {
         ha_announce_begin(l);
     } else {
         ha_announce_end(l);
@@ -473,6 +480,8 @@ static int on_child_end(int fd, int revents, void *data)
     describe_status(l, status);
     if (l->released) {
         l->outcome = HA_OUTCOME_SUSPENDED;
+    } else if (l->task == LOCAL_MIGRATE && l->take_back) {
+        l->outcome = HA_OUTCOME_MOVED;
     } else if (l->stopping) {
         l->outcome = HA_OUTCOME_STOPPED;
     } else if (l->resume_refused) {
@@ -482,7 +491,8 @@ static int on_child_end(int fd, int revents, void *data)
     } else {
         l->outcome = HA_OUTCOME_ENDED;
     }
-    if (l->claim_pending || l->save_step == SAVE_COMMIT) {
+    if (l->claim_pending || l->save_step == SAVE_COMMIT ||
+        (l->moving != NULL && l->moving->busy)) {
         l->ended = true; /* the claim's outcome comes first: it may have to be released */
     } else {
         ha_local_gone(l);
@@ -586,7 +596,10 @@ void ha_local_enter(struct ha_local *l)
 void ha_local_linked(struct ha_local *l)
 {
     l->linked = true;
-    if (l->phase == LOCAL_STARTING) {
+    if (l->moving != NULL && !l->claim_won) {
+        loop_timer_del(l->vmm->loop, &l->timer); /* its own ones count */
+        ha_vmmmove_linked(l);
+    } else if (l->phase == LOCAL_STARTING) {
         ha_local_enter(l);
     }
 }
@@ -596,26 +609,22 @@ int ha_local_watch(struct ha_local *l)
     return loop_fd_add(l->vmm->loop, l->child.pidfd, POLLIN, on_child_end, l);
 }
 
-static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
+struct ha_local *ha_local_create(struct ha_vmm *vmm, const struct ha_vm *vm)
 {
     struct ha_local *l = ha_local_new(vmm, vm->uuid, vm->name);
-    char why[REASON_LEN_MAX + 1] = "";
-    int r;
 
     if (l == NULL) {
-        return; /* no report: the coordinator's start timeout moves it */
+        return NULL;
     }
     l->attempt = vm->attempt;
     l->instance = uuid_random();
     l->uid = ha_vmmfiles_uid(vmm);
-    l->restart = vm->epoch != 0;
-    l->discard = vm->task == HA_TASK_DISCARD;
     l->phase = LOCAL_STARTING;
     l->conf = malloc(sizeof *l->conf);
     if (l->conf == NULL || vm->conf == NULL) {
         ha_local_publish(l, false);
         ha_local_fail(l, "its definition cannot be read here");
-        return;
+        return NULL;
     }
     *l->conf = *vm->conf;
     l->disk_count = l->conf->disk_count;
@@ -625,13 +634,21 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
         l->storage_uid = ha_vmmfiles_uid(vmm);
         if (ha_storage_missing() != NULL) {
             ha_local_fail(l, ha_storage_missing());
-            return;
+            return NULL;
         }
     }
-    r = ha_local_save(l);
+    return l;
+}
+
+bool ha_local_launch(struct ha_local *l)
+{
+    struct ha_vmm *vmm = l->vmm;
+    char why[REASON_LEN_MAX + 1] = "";
+    int r = ha_local_save(l);
+
     /* The claim and the process are made side by side: a VMM that was not told START has
-     * opened no disk. */
-    if (r == 0) {
+     * opened no disk. A migration's destination takes its claim last. */
+    if (r == 0 && l->moving == NULL) {
         r = ha_local_begin_claim(l);
     }
     if (r == 0) {
@@ -639,16 +656,29 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
     }
     if (r < 0) {
         ha_local_fail(l, why[0] != '\0' ? why : strerror(-r));
-        return;
+        return false;
     }
     r = l->child.start_time != 0 ? ha_local_watch(l) : -ESRCH;
     if (r < 0 || ha_local_save(l) < 0) {
         ha_local_fail(l, HA_NOT_ON_RECORD);
-        return;
+        return false;
     }
     vmm->ops->step(vmm->ctx, l->name, "VMM started");
     loop_timer_add(vmm->loop, CONNECT_TIMEOUT_NS, start_timer_fn, l, &l->timer);
     ha_vmmlink_connect(l);
+    return true;
+}
+
+static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
+{
+    struct ha_local *l = ha_local_create(vmm, vm);
+
+    if (l == NULL) {
+        return; /* reported; or not, and the coordinator's start timeout moves it */
+    }
+    l->restart = vm->epoch != 0;
+    l->discard = vm->task == HA_TASK_DISCARD;
+    (void)ha_local_launch(l);
 }
 
 static void thaw_timer_fn(void *data)

@@ -18,7 +18,43 @@ enum local_phase {
 };
 
 /* What is done with a VM here besides running it (ha_vmmsave.c). */
-enum local_task { LOCAL_TASK_NONE = 0, LOCAL_SUSPEND, LOCAL_SNAPSHOT, LOCAL_REVERT };
+enum local_task {
+    LOCAL_TASK_NONE = 0,
+    LOCAL_SUSPEND,
+    LOCAL_SNAPSHOT,
+    LOCAL_REVERT,
+    LOCAL_MIGRATE /* the source (ha_vmmmove.c) */
+};
+
+enum move_step {
+    MOVE_PREPARE = 0, /* VMM: a key */
+    MOVE_OFFERED,     /* until the record has the other end's offer */
+    MOVE_DIAL,
+    MOVE_SENDING,
+    MOVE_RELEASING, /* VMM: it moves no more by itself */
+    MOVE_STORAGE,   /* its qemu-storage-daemon ends */
+    MOVE_RELEASE,   /* worker; cannot be called off */
+    MOVE_HANDED_OVER,
+    MOVE_BACK, /* it goes on here: claim and thaw */
+    MOVE_RECEIVING,
+    MOVE_READY, /* all of it is here: looks for the release */
+};
+
+/* Either end of a migration. */
+struct ha_moving {
+    bool incoming;
+    enum move_step step;
+    struct ha_move move;      /* as on record */
+    struct ha_move_end offer; /* ours */
+    struct ha_move_progress progress;
+    struct tcp_dial *dial;
+    int listen_fd; /* -1 */
+    uint64_t seq;  /* of the request that must not be refused */
+    bool cancelled, busy;
+    uint64_t began_ns, orphan_ns;
+    loop_timer timer;
+    char why[REASON_LEN_MAX + 1], summary[REASON_LEN_MAX + 1];
+};
 
 enum save_step {
     SAVE_NONE = 0,
@@ -66,6 +102,7 @@ struct ha_local {
     uint64_t guest_event_count, guest_event_ms;
     bool balloon; /* its machine has one; bytes, as the VMM last said */
     uint64_t balloon_target, balloon_actual;
+    struct ha_moving *moving; /* NULL: not */
     enum local_task task;
     enum save_step save_step;
     struct save_job *save;
@@ -177,6 +214,25 @@ void ha_vmmlink_start(struct ha_local *l, const int *disk_fds, unsigned count);
 void ha_vmmlink_save(struct ha_local *l, int fd);
 /* Hears what is still to be read, before the end of its process is judged. */
 void ha_vmmlink_hear(struct ha_local *l);
+
+/* With these files, under the current epoch. */
+void ha_vmmlink_send(struct ha_local *l, Gemel__VmmRequest *m, const int *fds,
+                     size_t count);
+
+/* A process without a claim: NULL, or false (failed and reported). */
+struct ha_local *ha_local_create(struct ha_vmm *vmm, const struct ha_vm *vm);
+bool ha_local_launch(struct ha_local *l);
+
+/* A migration: hello exchanged; a report of the VMM; its daemon has ended. */
+void ha_vmmmove_linked(struct ha_local *l);
+void ha_vmmmove_report(struct ha_local *l, const Gemel__VmmReport *m);
+void ha_vmmmove_storage_gone(struct ha_local *l);
+/* The destination's claim was refused: true if it is looked for again. */
+bool ha_vmmmove_not_yet(struct ha_local *l, enum claim_reason reason);
+/* It runs here, entered or thawed: ends it, with the words for the report. NULL: it was
+ * no migration. */
+const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1]);
+void ha_vmmmove_free(struct ha_local *l);
 
 /* Its VMM said FROZEN, answered SAVE (error NULL: done), or the connection is gone. */
 void ha_vmmsave_frozen(struct ha_local *l);

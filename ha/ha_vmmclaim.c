@@ -68,6 +68,15 @@ static void link_work(void *data)
     }
 }
 
+/* Somebody else has it: this one ends without another instruction. */
+static void lost(struct ha_local *l)
+{
+    if (l->task == LOCAL_MIGRATE) {
+        ha_local_report(l, HA_OUTCOME_MOVED, "the destination has its claim");
+    }
+    l->discarded = true;
+}
+
 static void link_done(void *data)
 {
     struct claim_job *job = data;
@@ -102,8 +111,8 @@ static void link_done(void *data)
         if (l->ended) {
             ha_local_gone(l);
         } else if (job->r < 0 || job->outcome != CLAIM_OUTCOME_WON) {
-            if (l->thawing) {
-                l->discarded = job->r == 0; /* lost: without another instruction */
+            if (l->thawing && job->r == 0) {
+                lost(l);
             }
             ha_local_fail(l, l->outcome_text);
         } else if (saved < 0) {
@@ -170,9 +179,18 @@ static void read_work(void *data)
 static void refreeze(struct ha_local *l)
 {
     l->thawing = false;
+    ha_vmmmove_free(l);
     l->claim_won = true; /* the one it was frozen under */
     l->outcome_text[0] = '\0';
     ha_local_frozen(l, "frozen: quorum was lost before it could be thawed");
+}
+
+/* This instance released it: it says so, or its agent was restarted meanwhile and the
+ * release says so. */
+static bool take_back(const struct ha_local *l, const struct claim_job *job)
+{
+    return l->take_back || (job->found.have_release &&
+                            uuid_equal(job->found.release.instance, l->instance));
 }
 
 static void take_claim(struct ha_local *l, struct claim_job *job)
@@ -181,7 +199,8 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     bool suspended = job->found.have_release && job->found.release.suspended;
     struct claim_view view = {
         .vm = l->vm,
-        .kind = l->thawing ? l->take_back ? CLAIM_TAKE_BACK : CLAIM_THAW
+        .kind = l->moving != NULL && l->moving->incoming ? CLAIM_MIGRATE_IN
+                : l->thawing ? take_back(l, job) ? CLAIM_TAKE_BACK : CLAIM_THAW
                 : suspended && job->keep_state ? CLAIM_RESUME
                 : l->restart                   ? CLAIM_RESTART
                                                : CLAIM_START,
@@ -221,9 +240,13 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
         }
         l->claim_pending = false;
         if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER) {
-            l->discarded = true;
+            lost(l);
         }
         claim_job_free(job, NULL);
+        if (ha_vmmmove_not_yet(l, verdict.reason)) {
+            l->outcome_text[0] = '\0';
+            return;
+        }
         if (l->ended) {
             ha_local_gone(l);
         } else if (l->thawing && verdict.reason == CLAIM_NO_QUORUM) {

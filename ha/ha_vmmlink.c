@@ -489,6 +489,12 @@ void ha_vmmlink_save(struct ha_local *l, int fd)
     send_files(l, &m, &fd, 1);
 }
 
+void ha_vmmlink_send(struct ha_local *l, Gemel__VmmRequest *m, const int *fds,
+                     size_t count)
+{
+    send_files(l, m, fds, count);
+}
+
 void ha_vmmlink_request(struct ha_local *l, Gemel__VmmRequest__Kind kind)
 {
     Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
@@ -594,6 +600,10 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
         ha_vmmsave_saved(l, m->ok ? NULL : m->error);
         return;
     }
+    if (m->seq != 0 && !m->ok && l->moving != NULL && m->seq == l->moving->seq) {
+        ha_vmmmove_report(l, m);
+        return;
+    }
     if (m->seq != 0 && !m->ok) {
         log_warn("vm %s: refused: %s", l->name, m->error);
         if (m->seq == l->start_seq && l->phase == LOCAL_STARTING) {
@@ -606,6 +616,9 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
         }
     }
     on_state(l, m);
+    if (m->mig_state != GEMEL__MIG_STATE__MIG_NONE) {
+        ha_vmmmove_report(l, m);
+    }
 }
 
 static int hear_one(struct ha_local *l)

@@ -47,6 +47,11 @@ enum cli_opt {
     CLI_OPT_NAME,
     CLI_OPT_SNAPSHOT,
     CLI_OPT_DISCARD,
+    CLI_OPT_DOWNTIME,
+    CLI_OPT_MAX_SLOWDOWN,
+    CLI_OPT_RATE,
+    CLI_OPT_VERIFY,
+    CLI_OPT_CANCEL,
     CLI_OPT_RENDER, /* hidden: render a reply from a file instead of asking the agent */
     CLI_OPT_MAN,    /* hidden: the verbs as roff */
     CLI_OPT_COUNT,
@@ -68,6 +73,7 @@ enum cli_object {
     CLI_OBJECT_NONE = 0,
     CLI_OBJECT_ONE,
     CLI_OBJECT_TWO, /* the second goes to the agent as the option `second` */
+    CLI_OBJECT_ONE_OR_TWO,
     CLI_OBJECT_FILES
 };
 

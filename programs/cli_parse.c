@@ -210,7 +210,8 @@ static enum cli_exit check_objects(struct parser *p)
             return usage(p, "%s needs a %s; for example: %s", verb->name,
                          verb->object_name, verb->example);
         }
-        if (verb->object == CLI_OBJECT_TWO) {
+        if (verb->object == CLI_OBJECT_TWO ||
+            (verb->object == CLI_OBJECT_ONE_OR_TWO && count > 1)) {
             if (count != 2) {
                 return usage(p, "%s needs %s; for example: %s", verb->name,
                              verb->object_name, verb->example);

@@ -41,6 +41,15 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
     [CLI_OPT_SNAPSHOT] = {"--snapshot", 0, "ID", "from this snapshot"},
     [CLI_OPT_DISCARD] = {"--discard-state", 0, NULL,
                          "boot, and give a suspended state up"},
+    [CLI_OPT_DOWNTIME] = {"--downtime", 0, "DURATION",
+                          "how long it may stand still (default 300ms)"},
+    [CLI_OPT_MAX_SLOWDOWN] = {"--max-slowdown", 0, "PERCENT",
+                              "how far its vCPUs may be held back, if it takes that "
+                              "(default 0, at most 90)"},
+    [CLI_OPT_RATE] = {"--rate", 0, "SIZE", "send at most so much per second"},
+    [CLI_OPT_VERIFY] = {"--verify", 0, NULL,
+                        "compare all of its memory before it goes on there"},
+    [CLI_OPT_CANCEL] = {"--cancel", 0, NULL, "give up the migration under way"},
     [CLI_OPT_RENDER] = {"--render", 0, "FILE", NULL},
     [CLI_OPT_MAN] = {"--man-verbs", 0, NULL, NULL},
 };
@@ -247,6 +256,22 @@ const struct cli_verb cli_verbs[] = {
                    "refused and left as it is. When the VM runs again, the state is "
                    "gone: a restart after a failure is a boot.",
         .example = "gemel vm resume web1 --node n2",
+    },
+    {
+        .name = "vm migrate",
+        .object = CLI_OBJECT_ONE_OR_TWO,
+        .object_name = "VM [NODE]",
+        .second = "node",
+        .options = CLI_BIT(CLI_OPT_DOWNTIME) | CLI_BIT(CLI_OPT_MAX_SLOWDOWN) |
+                   CLI_BIT(CLI_OPT_RATE) | CLI_BIT(CLI_OPT_VERIFY) |
+                   CLI_BIT(CLI_OPT_CANCEL),
+        .timeout_ms = 30 * MINUTE,
+        .summary = "move a running VM to another node",
+        .details = "Without NODE, to the one that placement prefers. The guest runs on "
+                   "while its memory is copied, and stands still only for the last of "
+                   "it. Whatever fails, the VM runs on at one of the two nodes. With "
+                   "--timeout the migration itself is given up after that time.",
+        .example = "gemel vm migrate web1 n2",
     },
     {
         .name = "vm snapshot",

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/units.h"
 #include "programs/cli.h"
 #include "programs/cli_agent.h"
 #include "programs/cli_local.h"
@@ -220,15 +221,26 @@ static enum cli_exit render_file(const struct cli_call *call)
     return r;
 }
 
+/* Options that the agent reads as they are. */
+static const struct {
+    enum cli_opt opt;
+    const char *key;
+} passed_on[] = {
+    {CLI_OPT_NODE, "node"},       {CLI_OPT_DOWNTIME, "downtime"},
+    {CLI_OPT_RATE, "rate"},       {CLI_OPT_MAX_SLOWDOWN, "max-slowdown"},
+    {CLI_OPT_VERIFY, "verify"},   {CLI_OPT_CANCEL, "cancel"},
+    {CLI_OPT_TIMEOUT, "timeout"},
+};
+
 static enum cli_exit ask_and_show(const struct cli_call *call)
 {
     struct cli_question question;
     struct cli_answer answer;
-    char node[NODE_NAME_MAX + 16], second[VM_NAME_MAX + 64], snapshot[512];
+    char second[VM_NAME_MAX + 64], snapshot[512], text[ARRAY_SIZE(passed_on)][128];
     enum cli_exit r;
 
     cli_question_of(call, &question);
-    if (call->verb->object == CLI_OBJECT_TWO) {
+    if (call->object_count == 2 && call->verb->second != NULL) {
         snprintf(second, sizeof second, "%s=%s", call->verb->second, call->object[1]);
         question.options[question.option_count++] = second;
     }
@@ -241,9 +253,14 @@ static enum cli_exit ask_and_show(const struct cli_call *call)
     if (call->is_set[CLI_OPT_DISCARD]) {
         question.options[question.option_count++] = "discard-state=1";
     }
-    if (call->is_set[CLI_OPT_NODE]) {
-        snprintf(node, sizeof node, "node=%s", call->value[CLI_OPT_NODE]);
-        question.options[question.option_count++] = node;
+    for (unsigned i = 0; i < ARRAY_SIZE(passed_on); i++) {
+        enum cli_opt opt = passed_on[i].opt;
+
+        if (call->is_set[opt]) {
+            snprintf(text[i], sizeof text[i], "%s=%s", passed_on[i].key,
+                     cli_options[opt].arg != NULL ? call->value[opt] : "true");
+            question.options[question.option_count++] = text[i];
+        }
     }
     cli_ask(&question, &answer);
     r = cli_show_answer(call, &answer);

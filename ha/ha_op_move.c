@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `gemel vm migrate`: an operator's wish becomes a MIGRATING record (ha_move.h), or is
+ * called off. The body has a line "KEY=VALUE" for each option. */
+#include <string.h>
+
+#include "cluster-conf/conf_scalar.h"
+#include "ha/ha_op_priv.h"
+#include "ha/ha_text.h"
+
+#define LINE_MAX_LEN 128
+#define SLOWDOWN_MAX 90
+
+struct wish {
+    char node[NODE_NAME_MAX + 1];
+    bool cancel;
+    struct ha_move move;
+};
+
+static bool read_line(struct wish *wish, const char *key, const char *value)
+{
+    uint64_t number = 0;
+
+    if (strcmp(key, "node") == 0) {
+        ha_text_set(wish->node, sizeof wish->node, value, NULL);
+        return strlen(value) < sizeof wish->node;
+    }
+    if (strcmp(key, "cancel") == 0) {
+        return conf_scalar_bool(value, &wish->cancel) == CONF_SCALAR_OK;
+    }
+    if (strcmp(key, "verify") == 0) {
+        return conf_scalar_bool(value, &wish->move.verify) == CONF_SCALAR_OK;
+    }
+    if (strcmp(key, "timeout") == 0) {
+        return conf_scalar_duration(value, &wish->move.timeout_ms) == CONF_SCALAR_OK;
+    }
+    if (strcmp(key, "downtime") == 0) {
+        return conf_scalar_duration(value, &wish->move.downtime_ms) == CONF_SCALAR_OK &&
+               wish->move.downtime_ms > 0;
+    }
+    if (strcmp(key, "rate") == 0) {
+        return conf_scalar_size(value, &wish->move.rate_bps) == CONF_SCALAR_OK;
+    }
+    if (strcmp(key, "max-slowdown") == 0 &&
+        conf_scalar_count(value, &number) == CONF_SCALAR_OK && number <= SLOWDOWN_MAX) {
+        wish->move.slowdown = (uint32_t)number;
+        return true;
+    }
+    return false;
+}
+
+/* False: answered. */
+static bool read_wish(struct op_run *run, struct wish *ret_wish)
+{
+    const char *at = run->op->body, *end = at + run->op->body_len;
+    char line[LINE_MAX_LEN];
+
+    memset(ret_wish, 0, sizeof *ret_wish);
+    while (at < end) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        size_t len = (size_t)((newline != NULL ? newline : end) - at);
+        char *equals;
+
+        if (len >= sizeof line) {
+            ha_op_answer(run, EXIT_USAGE, "vm migrate: an option is too long", "", "");
+            return false;
+        }
+        memcpy(line, at, len);
+        line[len] = '\0';
+        equals = strchr(line, '=');
+        if (equals != NULL) {
+            *equals = '\0';
+        }
+        if (equals == NULL || !read_line(ret_wish, line, equals + 1)) {
+            ha_op_answer(run, EXIT_USAGE, "vm migrate: not understood: ", line,
+                         equals != NULL ? " (bad value)" : "");
+            return false;
+        }
+        at += len + 1;
+    }
+    return true;
+}
+
+static void cancel(struct op_run *run, const struct ha_vm *record)
+{
+    struct ha_vm vm = *record;
+
+    if (vm.state != HA_VM_MIGRATING) {
+        ha_op_answer(run, EXIT_REFUSED, vm.name, ": is not being migrated; it is ",
+                     ha_vm_state_str(vm.state));
+        return;
+    }
+    if (!vm.move.called_off) {
+        vm.move.called_off = true;
+        ha_op_by(run, vm.reason, sizeof vm.reason, "migration cancelled");
+        ha_op_emit_vm(run, &vm, vm.reason);
+    }
+    ha_op_answer(run, EXIT_DONE, vm.name, ": migration cancelled", "");
+}
+
+/* Whether this node can take it; if not, it is answered. */
+static bool fits(struct op_run *run, const struct ha_place *place, const struct ha_vm *vm,
+                 const struct ha_node *node)
+{
+    char why[REASON_LEN_MAX + 1];
+
+    for (unsigned i = 0; i < place->node_count; i++) {
+        if (place->node[i].nodeid != node->nodeid || !place->node[i].eligible) {
+            continue;
+        }
+        if (place->node[i].memory_free < vm->conf->memory_bytes) {
+            ha_op_answer(run, EXIT_REFUSED, node->name,
+                         ": not enough free memory; see gemel node list", "");
+            return false;
+        }
+        if (!ha_place_cpu(place, vm, node->nodeid, why)) {
+            ha_op_answer(run, EXIT_REFUSED, node->name, ": cannot be its CPU: ", why);
+            return false;
+        }
+        return true;
+    }
+    ha_op_answer(run, EXIT_REFUSED, node->name,
+                 ": is not ready to run VMs; see gemel explain ", node->name);
+    return false;
+}
+
+/* The node that was named, or the best one but its own; NULL: answered. */
+static const struct ha_node *destination(struct op_run *run, const struct ha_vm *vm,
+                                         const char *name)
+{
+    const struct ha_state *state = &run->agent->state;
+    uint32_t participant[NODES_MAX];
+    char why[REASON_LEN_MAX + 1] = "";
+    const struct ha_node *node;
+    struct ha_policy_in in;
+    struct ha_place place;
+
+    ha_op_place_now(run, &in, participant, &place);
+    if (name[0] == '\0') {
+        node = ha_state_node(state, ha_place_choose(&place, vm, vm->owner, why));
+        if (node == NULL || node->nodeid == vm->owner) {
+            ha_op_answer(run, EXIT_REFUSED, vm->name,
+                         ": no other node can take it: ", why);
+            return NULL;
+        }
+        return node;
+    }
+    node = ha_state_node_by_name(state, name);
+    if (node == NULL) {
+        ha_op_answer(run, EXIT_NOT_FOUND, "no node is named ", name,
+                     "; see gemel node list");
+        return NULL;
+    }
+    if (node->nodeid == vm->owner) {
+        ha_op_answer(run, EXIT_DONE, vm->name, ": runs there already: ", name);
+        return NULL;
+    }
+    return fits(run, &place, vm, node) ? node : NULL;
+}
+
+void ha_op_vm_migrate(struct op_run *run)
+{
+    const struct ha_vm *record = ha_op_find_vm(run);
+    char what[REASON_LEN_MAX + 1];
+    const struct ha_node *node;
+    struct wish wish;
+    struct ha_vm vm;
+
+    if (record == NULL || !read_wish(run, &wish)) {
+        return;
+    }
+    if (wish.cancel) {
+        cancel(run, record);
+        return;
+    }
+    if (!ha_op_runs(run, record, "migrated")) {
+        return;
+    }
+    if (record->conf == NULL) {
+        ha_op_answer(run, EXIT_REFUSED, record->name,
+                     ": its definition cannot be read by this version", "");
+        return;
+    }
+    node = destination(run, record, wish.node);
+    if (node == NULL) {
+        return;
+    }
+    vm = *record;
+    vm.state = HA_VM_MIGRATING;
+    vm.attempt = run->agent->ops->new_uuid(run->agent->ctx);
+    vm.move = wish.move;
+    vm.move.to = node->nodeid;
+    vm.move.to_incarnation = node->incarnation;
+    vm.last[0] = '\0';
+    ha_text_set(what, sizeof what, "migrating to ", node->name, NULL);
+    ha_op_by(run, vm.reason, sizeof vm.reason, what);
+    ha_op_emit_vm(run, &vm, vm.reason);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": migrating to ", node->name);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by the files that carry out an operator's change (ha_op.c, ha_op_move.c). */
+#pragma once
+
+#include "ha/ha_agent.h"
+#include "ha/ha_place.h"
+
+enum {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    EXIT_NOT_FOUND = 3,
+    EXIT_REFUSED = 4
+};
+
+struct op_run {
+    struct ha_agent *agent;
+    const struct ha_op *op;
+    struct ha_op_result result;
+    uint64_t now_ns;
+};
+
+void ha_op_answer(struct op_run *run, uint32_t exit_code, const char *a, const char *b,
+                  const char *c);
+/* "WHAT by ACTOR: REASON" */
+const char *ha_op_by(const struct op_run *run, char *text, size_t cap, const char *what);
+void ha_op_emit_vm(struct op_run *run, const struct ha_vm *vm, const char *what);
+/* NULL: answered. */
+const struct ha_vm *ha_op_find_vm(struct op_run *run);
+/* False: answered; only a running VM, with nothing else under way, can be `what`. */
+bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what);
+void ha_op_place_now(const struct op_run *run, struct ha_policy_in *in,
+                     uint32_t participant[static NODES_MAX], struct ha_place *ret_place);
+
+void ha_op_vm_migrate(struct op_run *run);

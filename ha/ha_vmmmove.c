@@ -1,0 +1,734 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A live migration as its two nodes see it (ha_move.h has the coordinator's part). Both
+ * ends are told by the record, offer what the other end must know, and hand sockets to
+ * their gemel-vmm, which do the work.
+ *
+ *   source       prepare -> offered -> dial -> sending -> (ready) releasing -> storage
+ *                -> release -> handed over, until the record says who runs it
+ *   destination  prepare -> offered -> receiving -> ready: looks for the release, takes
+ *                the next claim, START
+ *
+ * Until the release is submitted the source goes on, by itself if its guest never stood
+ * still, else by the next claim. From then on the link decides (R4): the source runs
+ * again only if it wins that claim itself.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/os.h"
+#include "base/tcp_dial.h"
+#include "base/uuid.h"
+#include "fencing/claim_store.h"
+#include "ha/ha_storage.h"
+#include "ha/ha_text.h"
+#include "ha/ha_vmm_priv.h"
+
+#define OFFER_NS    (20 * NSEC_PER_SEC)
+#define HANDOVER_NS (10 * NSEC_PER_SEC) /* released, and nobody says that it runs */
+#define LOOK_NS     (10 * NSEC_PER_MSEC)
+#define ORPHAN_NS   (3 * NSEC_PER_SEC)
+#define DIAL_MS     5000
+#define LOST_MS     5000
+#define BACKLOG     32
+#define STREAMS_MAX 4
+
+static const struct os_tcp_opts tcp_opts = {.lost_ms = LOST_MS};
+
+static bool have_key(const struct ha_move_end *end)
+{
+    static const uint8_t none[HA_MOVE_KEY_LEN];
+
+    return memcmp(end->key, none, sizeof none) != 0;
+}
+
+static const char *address_of(const struct ha_vmm *vmm, uint32_t nodeid)
+{
+    const struct conf_cluster *conf = vmm->ops->cluster(vmm->ctx);
+
+    for (unsigned i = 0; conf != NULL && i < conf->node_count; i++) {
+        if (conf->node[i].nodeid == nodeid) {
+            return conf->node[i].addr;
+        }
+    }
+    return NULL;
+}
+
+static bool plaintext(const struct ha_vmm *vmm)
+{
+    const struct conf_cluster *conf = vmm->ops->cluster(vmm->ctx);
+
+    return conf != NULL && conf->insecure_lab;
+}
+
+static void stop_timer(struct ha_local *l)
+{
+    loop_timer_del(l->vmm->loop, &l->moving->timer);
+}
+
+static void start_timer(struct ha_local *l, uint64_t ns, void (*fn)(void *data))
+{
+    stop_timer(l);
+    (void)loop_timer_add(l->vmm->loop, ns, fn, l, &l->moving->timer);
+}
+
+static struct ha_moving *moving_new(struct ha_local *l, const struct ha_vm *vm,
+                                    bool incoming)
+{
+    l->moving = calloc(1, sizeof *l->moving);
+    if (l->moving != NULL) {
+        l->moving->incoming = incoming;
+        l->moving->move = vm->move;
+        l->moving->listen_fd = -1;
+        l->moving->began_ns = loop_now_ns();
+    }
+    return l->moving;
+}
+
+void ha_vmmmove_free(struct ha_local *l)
+{
+    struct ha_moving *m = l->moving;
+
+    if (m == NULL) {
+        return;
+    }
+    stop_timer(l);
+    tcp_dial_cancel(m->dial);
+    if (m->listen_fd >= 0) {
+        close(m->listen_fd);
+    }
+    free(m);
+    l->moving = NULL;
+    if (l->task == LOCAL_MIGRATE) {
+        l->task = LOCAL_TASK_NONE;
+    }
+}
+
+static void send_offer(struct ha_local *l)
+{
+    struct ha_vm_report r = {.vm = l->vm,
+                             .attempt = l->attempt,
+                             .instance = l->instance,
+                             .outcome = HA_OUTCOME_MOVE_OFFER,
+                             .epoch = l->epoch,
+                             .offer = l->moving->offer};
+
+    l->moving->step = MOVE_OFFERED;
+    l->vmm->ops->report(l->vmm->ctx, &r);
+}
+
+static void ask(struct ha_local *l, Gemel__VmmRequest__Kind kind)
+{
+    l->moving->seq = l->seq + 1;
+    ha_vmmlink_request(l, kind);
+}
+
+static void hand_sockets(struct ha_local *l, const int *fds, size_t count,
+                         const struct ha_move_end *peer)
+{
+    struct ha_move *move = &l->moving->move;
+    Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+
+    m.kind = l->moving->incoming ? GEMEL__VMM_REQUEST__KIND__MIGRATE_IN
+                                 : GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT;
+    m.mig_transfer.data = l->attempt.b;
+    m.mig_transfer.len = sizeof l->attempt.b;
+    m.mig_token.data = move->dest.token;
+    m.mig_token.len = sizeof move->dest.token;
+    if (l->moving->incoming) {
+        m.mig_token.data = l->moving->offer.token;
+    }
+    if (!plaintext(l->vmm)) {
+        m.mig_peer_key.data = (uint8_t *)peer->key;
+        m.mig_peer_key.len = sizeof peer->key;
+    }
+    m.mig_verify = move->verify;
+    m.mig_timeout_ms = move->timeout_ms;
+    m.mig_downtime_ms = move->downtime_ms;
+    m.mig_slowdown = move->slowdown;
+    m.mig_rate = move->rate_bps;
+    l->moving->seq = l->seq + 1;
+    ha_vmmlink_send(l, &m, fds, count);
+}
+
+/* The source goes on
+ * ---------------------------------------------------------------------------------- */
+
+/* As it is, or by the next claim. `why` may be l's own. */
+static void go_on(struct ha_local *l, const char *why)
+{
+    struct ha_moving *m = l->moving;
+
+    if (m->step == MOVE_BACK) {
+        return;
+    }
+    ha_text_set(m->why, sizeof m->why, "not migrated: ", why, NULL);
+    log_warn("vm %s: %s", l->name, m->why);
+    stop_timer(l);
+    tcp_dial_cancel(m->dial);
+    m->dial = NULL;
+    m->step = MOVE_BACK;
+    if (l->phase == LOCAL_RUNNING) {
+        char text[REASON_LEN_MAX + 1];
+
+        ha_text_set(text, sizeof text, m->why, NULL);
+        ha_vmmmove_free(l);
+        ha_local_publish(l, false);
+        ha_local_report(l, HA_OUTCOME_RUNNING, text);
+        return;
+    }
+    l->phase = LOCAL_STARTING;
+    l->thawing = true;
+    l->entered = false;
+    l->claim_won = false;
+    if (ha_local_begin_claim(l) < 0) {
+        ha_local_fail(l, "out of memory");
+    }
+}
+
+const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1])
+{
+    if (l->moving == NULL) {
+        return NULL;
+    }
+    if (l->moving->incoming) {
+        ha_text_set(text, REASON_LEN_MAX + 1, l->moving->summary, NULL);
+    } else {
+        ha_text_set(text, REASON_LEN_MAX + 1, l->moving->why, NULL);
+    }
+    ha_vmmmove_free(l);
+    return text;
+}
+
+/* Called off by the agent: the VMM says what that led to. */
+static void cancel(struct ha_local *l, const char *why)
+{
+    struct ha_moving *m = l->moving;
+
+    switch (m->step) {
+    case MOVE_SENDING:
+    case MOVE_RELEASING:
+        if (!m->cancelled) {
+            m->cancelled = true;
+            ha_text_set(m->why, sizeof m->why, why, NULL);
+            ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL);
+        }
+        break;
+    case MOVE_STORAGE:
+    case MOVE_RELEASE:
+        m->cancelled = true; /* when the worker is done: the claim decides */
+        break;
+    case MOVE_HANDED_OVER:
+        go_on(l, why);
+        break;
+    case MOVE_PREPARE:
+    case MOVE_OFFERED:
+    case MOVE_DIAL:
+    case MOVE_RECEIVING:
+    case MOVE_READY:
+        go_on(l, why);
+        break;
+    case MOVE_BACK:
+    default:
+        break;
+    }
+}
+
+static void offer_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->moving->timer = 0;
+    cancel(l, "the other node did not answer in time");
+}
+
+static void handover_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->moving->timer = 0;
+    go_on(l, "the destination did not take it over in time");
+}
+
+/* Release
+ * ---------------------------------------------------------------------------------- */
+
+struct handover_job {
+    struct ha_vmm *vmm;
+    uint64_t local_id;
+    char dir[PATH_LEN_MAX * 2];
+    struct ha_disk_list disks;
+    struct claim_release release;
+    enum claim_outcome outcome;
+    bool submitted;
+    char why[REASON_LEN_MAX + 1];
+    int r;
+};
+
+static void handover_work(void *data)
+{
+    struct handover_job *job = data;
+
+    job->r = ha_disks_drain(&job->disks, job->why, sizeof job->why);
+    if (job->r < 0) {
+        return;
+    }
+    job->submitted = true;
+    job->r = claim_store_release(job->dir, &job->release, &job->outcome, job->why,
+                                 sizeof job->why);
+    if (job->r == 0 && job->outcome != CLAIM_OUTCOME_WON) {
+        job->r = -EALREADY;
+        ha_text_set(job->why, sizeof job->why, "its claim is released already", NULL);
+    }
+}
+
+static void handover_done(void *data)
+{
+    struct handover_job *job = data;
+    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
+
+    if (l != NULL && l->moving != NULL) {
+        l->take_back = l->take_back || job->submitted;
+        l->moving->step = MOVE_HANDED_OVER;
+        l->moving->busy = false;
+        if (l->ended) {
+            l->outcome = l->take_back ? HA_OUTCOME_MOVED : l->outcome;
+            ha_local_gone(l);
+        } else if (job->r < 0) {
+            go_on(l, job->why);
+        } else if (l->moving->cancelled) {
+            go_on(l, l->moving->why);
+        } else {
+            l->vmm->ops->step(l->vmm->ctx, l->name, "released to the destination");
+            start_timer(l, HANDOVER_NS, handover_timer_fn);
+        }
+    }
+    free(job);
+}
+
+static void release(struct ha_local *l)
+{
+    struct handover_job *job = calloc(1, sizeof *job);
+
+    l->moving->step = MOVE_RELEASE;
+    if (job != NULL) {
+        job->vmm = l->vmm;
+        job->local_id = l->id;
+        ha_text_set(job->dir, sizeof job->dir, l->dir, NULL);
+        ha_local_disks(l, &job->disks);
+        job->release = (struct claim_release){.vm = l->vm,
+                                              .epoch = l->epoch,
+                                              .instance = l->instance,
+                                              .to = l->moving->move.instance};
+    }
+    if (job == NULL ||
+        worker_submit(l->vmm->worker, l->id, handover_work, handover_done, job) < 0) {
+        free(job);
+        go_on(l, "out of memory");
+        return;
+    }
+    l->moving->busy = true;
+}
+
+void ha_vmmmove_storage_gone(struct ha_local *l)
+{
+    release(l);
+}
+
+/* The VMM moves no more by itself: whatever it has to do with its disks is done. */
+static void let_go(struct ha_local *l)
+{
+    if (l->moving->cancelled) {
+        go_on(l, l->moving->why);
+    } else if (ha_storage_up(l)) {
+        l->moving->step = MOVE_STORAGE;
+        ha_storage_quit(l); /* a thaw brings another one */
+    } else {
+        release(l);
+    }
+}
+
+/* Source
+ * ---------------------------------------------------------------------------------- */
+
+static void dialled(int error, const int *fds, size_t count, void *data)
+{
+    struct ha_local *l = data;
+    char why[REASON_LEN_MAX + 1];
+
+    l->moving->dial = NULL;
+    if (error < 0) {
+        ha_text_set(why, sizeof why, "no connection to ", l->moving->move.dest.address,
+                    ": ", strerror(-error), NULL);
+        go_on(l, why);
+        return;
+    }
+    l->moving->step = MOVE_SENDING;
+    hand_sockets(l, fds, count, &l->moving->move.dest);
+    for (size_t i = 0; i < count; i++) {
+        close(fds[i]);
+    }
+}
+
+static unsigned data_streams(void)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return cpus < 4 ? 1 : cpus / 2 < STREAMS_MAX ? (unsigned)cpus / 2 : STREAMS_MAX;
+}
+
+static void dial(struct ha_local *l)
+{
+    const struct ha_move_end *dest = &l->moving->move.dest;
+    int r;
+
+    stop_timer(l);
+    l->moving->step = MOVE_DIAL;
+    r = tcp_dial_start(l->vmm->loop, dest->address, dest->port, 1 + data_streams(),
+                       &tcp_opts, DIAL_MS, dialled, l, &l->moving->dial);
+    if (r < 0) {
+        go_on(l, strerror(-r));
+    }
+}
+
+/* The record was changed: by the other end's offer, by an operator, by what is decided.
+ */
+static void source_told(struct ha_local *l, const struct ha_vm *vm)
+{
+    struct ha_moving *m = l->moving;
+
+    if (!uuid_equal(vm->attempt, l->attempt)) {
+        cancel(l, "another order came");
+        return;
+    }
+    m->move = vm->move;
+    if (vm->state != HA_VM_MIGRATING && vm->move.to == 0) {
+        return; /* over: it runs there, and this one is superseded; or here, as reported
+                 */
+    }
+    if (vm->move.called_off) {
+        cancel(l, strncmp(vm->reason, "not migrated: ", 14) == 0 ? vm->reason + 14
+                                                                 : vm->reason);
+    } else if (m->step == MOVE_OFFERED && have_key(&m->move.dest)) {
+        dial(l);
+    }
+}
+
+static void source_begin(struct ha_local *l, const struct ha_vm *vm)
+{
+    l->attempt = vm->attempt;
+    if (l->phase != LOCAL_RUNNING || l->stopping || !l->linked ||
+        l->task != LOCAL_TASK_NONE || moving_new(l, vm, false) == NULL) {
+        ha_local_report(l,
+                        l->phase == LOCAL_FROZEN ? HA_OUTCOME_FROZEN : HA_OUTCOME_RUNNING,
+                        l->phase == LOCAL_FROZEN
+                            ? "not migrated: it is frozen"
+                            : "not migrated: its gemel-vmm cannot be reached now");
+        return;
+    }
+    l->task = LOCAL_MIGRATE;
+    ha_local_publish(l, false);
+    if (ha_local_save(l) < 0) {
+        go_on(l, HA_NOT_ON_RECORD);
+        return;
+    }
+    start_timer(l, OFFER_NS, offer_timer_fn);
+    ask(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE);
+}
+
+static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
+{
+    struct ha_moving *m = l->moving;
+
+    switch (r->mig_state) {
+    case GEMEL__MIG_STATE__MIG_PREPARED:
+        if (m->step == MOVE_PREPARE) {
+            memcpy(m->offer.key, r->mig_key.data, r->mig_key.len);
+            send_offer(l);
+            if (have_key(&m->move.dest)) {
+                dial(l);
+            }
+        }
+        break;
+    case GEMEL__MIG_STATE__MIG_READY:
+        if (m->step == MOVE_SENDING) {
+            ha_text_set(m->summary, sizeof m->summary, r->mig_text, NULL);
+            m->step = MOVE_RELEASING;
+            ask(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING);
+        }
+        break;
+    case GEMEL__MIG_STATE__MIG_RELEASED:
+        if (m->step == MOVE_RELEASING) {
+            let_go(l);
+        }
+        break;
+    case GEMEL__MIG_STATE__MIG_FAILED:
+        if (m->step == MOVE_SENDING || m->step == MOVE_RELEASING) {
+            go_on(l, m->cancelled ? m->why : r->mig_text);
+        }
+        break;
+    case GEMEL__MIG_STATE__MIG_CONNECTING:
+    case GEMEL__MIG_STATE__MIG_COPYING:
+    case GEMEL__MIG_STATE__MIG_NONE:
+    default:
+        break;
+    }
+}
+
+/* Destination
+ * ---------------------------------------------------------------------------------- */
+
+static void dest_fail(struct ha_local *l, const char *why)
+{
+    ha_text_set(l->outcome_text, sizeof l->outcome_text, why, NULL);
+    stop_timer(l);
+    ha_local_fail(l, why);
+}
+
+static void answer_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->moving->timer = 0;
+    dest_fail(l, "its source did not answer in time");
+}
+
+static void look_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->moving->timer = 0;
+    if (l->moving->orphan_ns != 0 && loop_now_ns() > l->moving->orphan_ns) {
+        dest_fail(l, "its source is gone and has not released it");
+    } else if (ha_local_begin_claim(l) < 0) {
+        dest_fail(l, "out of memory");
+    }
+}
+
+bool ha_vmmmove_not_yet(struct ha_local *l, enum claim_reason reason)
+{
+    if (l->moving == NULL || !l->moving->incoming || l->moving->step != MOVE_READY ||
+        l->ended || reason == CLAIM_NO_BAD_VIEW || reason == CLAIM_NO_INSTANCE_USED) {
+        return false;
+    }
+    start_timer(l, LOOK_NS, look_timer_fn);
+    return true;
+}
+
+/* Its source cannot say any more that it has released it; what it did, shows soon. */
+static void hurry(struct ha_local *l)
+{
+    if (l->moving->step != MOVE_READY && !l->claim_won) {
+        dest_fail(l, "its source left before all of it was here");
+    } else if (l->moving->orphan_ns == 0) {
+        l->moving->orphan_ns = loop_now_ns() + ORPHAN_NS;
+    }
+}
+
+static void listen_to_source(struct ha_local *l)
+{
+    struct ha_moving *m = l->moving;
+
+    m->step = MOVE_RECEIVING;
+    stop_timer(l);
+    hand_sockets(l, &m->listen_fd, 1, &m->move.source);
+    close(m->listen_fd);
+    m->listen_fd = -1;
+}
+
+static void dest_told(struct ha_local *l, const struct ha_vm *vm)
+{
+    struct ha_moving *m = l->moving;
+    bool over =
+        !uuid_equal(vm->attempt, l->attempt) || vm->move.to == 0 || vm->move.called_off;
+
+    if (over && !l->claim_pending && !l->claim_won) {
+        dest_fail(l, "the migration was given up");
+        return;
+    }
+    if (over) {
+        return; /* the claim decides */
+    }
+    m->move = vm->move;
+    if (vm->state == HA_VM_UNKNOWN) {
+        hurry(l);
+    } else if (m->step == MOVE_OFFERED && have_key(&m->move.source)) {
+        listen_to_source(l);
+    }
+}
+
+static void offer_port(struct ha_local *l, const Gemel__VmmReport *r)
+{
+    struct ha_moving *m = l->moving;
+    const char *address = address_of(l->vmm, l->vmm->self.nodeid);
+    char why[REASON_LEN_MAX + 1];
+    int error;
+
+    memcpy(m->offer.key, r->mig_key.data, r->mig_key.len);
+    memcpy(m->offer.token, r->mig_token.data, r->mig_token.len);
+    if (address == NULL) {
+        dest_fail(l, "this node has no address in the cluster definition");
+        return;
+    }
+    ha_text_set(m->offer.address, sizeof m->offer.address, address, NULL);
+    error =
+        os_tcp_listen(address, 0, 0, BACKLOG, &tcp_opts, &m->listen_fd, &m->offer.port);
+    if (error < 0) {
+        ha_text_set(why, sizeof why, "cannot listen on ", address, ": ", strerror(-error),
+                    NULL);
+        dest_fail(l, why);
+        return;
+    }
+    send_offer(l);
+    if (have_key(&m->move.source)) {
+        listen_to_source(l);
+    }
+}
+
+static void dest_report(struct ha_local *l, const Gemel__VmmReport *r)
+{
+    struct ha_moving *m = l->moving;
+
+    switch (r->mig_state) {
+    case GEMEL__MIG_STATE__MIG_PREPARED:
+        if (m->step == MOVE_PREPARE) {
+            offer_port(l, r);
+        }
+        break;
+    case GEMEL__MIG_STATE__MIG_READY:
+        if (m->step == MOVE_RECEIVING) {
+            m->step = MOVE_READY;
+            ha_text_set(m->summary, sizeof m->summary, r->mig_text, NULL);
+            look_timer_fn(l);
+        }
+        break;
+    case GEMEL__MIG_STATE__MIG_FAILED:
+        if (!l->claim_won) {
+            dest_fail(l, r->mig_text);
+        }
+        break;
+    case GEMEL__MIG_STATE__MIG_CONNECTING:
+    case GEMEL__MIG_STATE__MIG_COPYING:
+    case GEMEL__MIG_STATE__MIG_RELEASED:
+    case GEMEL__MIG_STATE__MIG_NONE:
+    default:
+        break;
+    }
+}
+
+static void dest_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
+{
+    struct ha_vm_report r = {
+        .vm = vm->uuid, .attempt = vm->attempt, .outcome = HA_OUTCOME_MOVE_FAILED};
+    struct ha_local *l = ha_local_find(vmm, vm->uuid);
+
+    if (l != NULL) {
+        ha_text_set(r.text, sizeof r.text, "an earlier instance of it is still here",
+                    NULL);
+        vmm->ops->report(vmm->ctx, &r);
+        return;
+    }
+    l = ha_local_create(vmm, vm);
+    if (l == NULL) {
+        return; /* the source waits for an offer */
+    }
+    if (moving_new(l, vm, true) == NULL) {
+        ha_local_fail(l, "out of memory");
+        return;
+    }
+    if (ha_local_launch(l)) {
+        start_timer(l, OFFER_NS, answer_timer_fn);
+    }
+}
+
+/* Both
+ * ---------------------------------------------------------------------------------- */
+
+void ha_vmmmove_linked(struct ha_local *l)
+{
+    if (l->moving->step == MOVE_PREPARE) {
+        ask(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE);
+    } else {
+        ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__STATUS);
+    }
+}
+
+void ha_vmmmove_report(struct ha_local *l, const Gemel__VmmReport *r)
+{
+    struct ha_moving *m = l->moving;
+
+    if (m == NULL) {
+        /* An agent that was restarted does not know of it. */
+        if (r->seq == 0 && (r->mig_state == GEMEL__MIG_STATE__MIG_COPYING ||
+                            r->mig_state == GEMEL__MIG_STATE__MIG_READY)) {
+            ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL);
+        }
+        return;
+    }
+    m->progress = (struct ha_move_progress){
+        .percent = r->mig_percent,
+        .round = r->mig_round,
+        .bps = r->mig_rate,
+        .dirty_bps = r->mig_dirty_rate,
+        .eta_ms = r->mig_eta_ms,
+        .sent = r->mig_sent,
+        .throttle = r->mig_throttle,
+    };
+    if (r->seq != 0 && r->seq == m->seq && !r->ok) {
+        if (m->incoming) {
+            dest_fail(l, r->error);
+        } else {
+            go_on(l, r->error);
+        }
+    } else if (m->incoming) {
+        dest_report(l, r);
+    } else {
+        source_report(l, r);
+    }
+}
+
+void ha_vmm_move(struct ha_vmm *vmm, const struct ha_vm *vm)
+{
+    struct ha_local *l = ha_local_find(vmm, vm->uuid);
+    bool begin = vm->state == HA_VM_MIGRATING && !vm->move.called_off;
+    struct ha_vm_report gone = {.vm = vm->uuid,
+                                .attempt = vm->attempt,
+                                .outcome = HA_OUTCOME_ENDED,
+                                .epoch = vm->epoch};
+
+    if (l != NULL && l->moving != NULL) {
+        if (l->moving->incoming) {
+            dest_told(l, vm);
+        } else {
+            source_told(l, vm);
+        }
+    } else if (begin && vm->move.to == vmm->self.nodeid) {
+        if (l == NULL || !uuid_equal(l->attempt, vm->attempt)) {
+            dest_begin(vmm, vm);
+        }
+    } else if (begin && vm->owner == vmm->self.nodeid && l != NULL) {
+        if (!uuid_equal(l->attempt, vm->attempt)) {
+            source_begin(l, vm);
+        }
+    } else if (begin && vm->owner == vmm->self.nodeid) {
+        ha_text_set(gone.text, sizeof gone.text, "it does not run here", NULL);
+        vmm->ops->report(vmm->ctx, &gone);
+    }
+}
+
+bool ha_vmm_progress(const struct ha_vmm *vmm, struct uuid vm,
+                     struct ha_move_progress *ret_progress)
+{
+    const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);
+
+    if (l == NULL || l->moving == NULL) {
+        return false;
+    }
+    *ret_progress = l->moving->progress;
+    return true;
+}
