@@ -1,0 +1,710 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The destination of a transfer: the control thread follows mig_dst, a thread hears the
+ * source, one for each data stream reads pages straight into guest memory. Nothing of it
+ * runs before its agent's START.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "base/text.h"
+#include "migrate/mig_bitmap.h"
+#include "migrate/mig_dst.h"
+#include "migrate/mig_fit.h"
+#include "migrate/mig_ram.h"
+#include "migrate/mig_transfer_priv.h"
+#include "migrate/mig_verify.h"
+
+#define STATS_NS (100 * NSEC_PER_MSEC)
+/* Notes of this file, beyond those of mig_dst. */
+enum { NOTE_HELLO = MIG_DST_EVENTS, NOTE_FINISH, NOTE_ROUND_END };
+
+struct in;
+
+struct in_data {
+    struct in *in;
+    unsigned index;
+    uint32_t round;         /* that ended last on this stream, under lock */
+    uint64_t frames, pages; /* all; of the round under way */
+    uint64_t round_frames, round_pages;
+    struct mig_ram ram;
+    struct iovec iov[MIG_RAM_RUNS_MAX];
+    uint8_t head[MIG_RAM_HEAD_MAX];
+};
+
+struct in {
+    struct mig_transfer *t;
+    struct mig_dst dst;
+    struct mig_bitmap filled; /* pages that may hold something */
+    struct mig_hello hello;
+    struct mig_hello_ack ack;
+    struct mig_finish finish;
+    bool have_finish, receiving, hearing;
+    uint64_t began_ns, told_ns, ready_ns;
+    struct vmm_error err;
+    unsigned data_count;
+    struct in_data *data[MIG_DATA_MAX];
+    pthread_mutex_t lock;
+    _Atomic uint64_t bytes, pages, heard_ns;
+    uint64_t state_bytes; /* under lock, as what follows */
+    bool have_state;
+    struct mig_round round; /* as the source told it */
+    uint64_t *hash;         /* of its blocks, as they come */
+    uint64_t hash_count;
+};
+
+static const struct mig_conn_rule rules[] = {
+    {MIG_FRAME_RAM, 1, 1, MIG_RAM_FIXED_LEN, MIG_RAM_BODY_MAX},
+    {MIG_FRAME_ROUND_END, 1, 1, MIG_ROUND_END_LEN, MIG_ROUND_END_LEN},
+    {MIG_FRAME_STATE, 1, 1, 1, MIG_CONN_BODY_MAX},
+    {MIG_FRAME_CONTROL + MIG_HELLO, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_ROUND, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_VERIFY, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_FINISH, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_ABORT, 1, 1, 0, MIG_CONTROL_MAX},
+};
+
+/* Pages
+ * -------------------------------------------------------------------------------------- */
+
+static bool bad_frame(struct in_data *d, const char *why, struct vmm_error *err)
+{
+    (void)vmm_fail(err, -EPROTO, "data stream %u: %s", d->index + 1, why);
+    return false;
+}
+
+/* Memory begins as zeros: only what has held something else is written over. */
+static void zero_run(struct in *in, const struct mig_ram_run *run)
+{
+    uint64_t at = run->first, end = run->first + run->count;
+    struct mig_run filled;
+
+    while (at < end && mig_bitmap_next(&in->filled, at, end - at, &filled) &&
+           filled.first < end) {
+        uint64_t count =
+            filled.first + filled.count < end ? filled.count : end - filled.first;
+
+        engine_ram_zero(&in->t->ram, filled.first, count);
+        mig_bitmap_clear(&in->filled, filled.first, count);
+        at = filled.first + count;
+    }
+}
+
+/* Pages that come for the first time are made in one go, not one fault after the other. */
+static bool fill_run(struct in *in, const struct mig_ram_run *run, struct vmm_error *err)
+{
+    if (!mig_bitmap_test(&in->filled, run->first)) {
+        int r = engine_ram_populate(&in->t->ram, run->first, run->count,
+                                    &in->t->cancelled);
+
+        if (r < 0) {
+            (void)vmm_fail(err, r, "no memory for the guest's pages: %s", strerror(-r));
+            return false;
+        }
+    }
+    mig_bitmap_set(&in->filled, run->first, run->count);
+    return true;
+}
+
+static bool take_runs(struct in_data *d, struct vmm_error *err)
+{
+    for (uint32_t i = 0; i < d->ram.run_count; i++) {
+        const struct mig_ram_run *run = &d->ram.run[i];
+
+        if (run->kind != MIG_RAM_RAW) {
+            zero_run(d->in, run);
+        } else if (!fill_run(d->in, run, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err)
+{
+    struct in *in = d->in;
+    struct mig_conn *conn = in->t->streams.conn[1 + d->index];
+    struct mig_ram_conf conf = {.page_count = in->t->ram.page_count,
+                                .stream = d->index,
+                                .n_streams = in->data_count,
+                                .discard = (in->ack.features & MIG_FEATURE_DISCARD) != 0};
+    struct iovec head = {.iov_base = d->head, .iov_len = MIG_RAM_FIXED_LEN};
+    enum mig_ram_reason reason = MIG_RAM_OK;
+    size_t len, runs;
+
+    if (mig_conn_recv_body(conn, &head, 1, err) < 0) {
+        return false;
+    }
+    len = mig_ram_head_len(d->head, body_len, &reason);
+    if (len == 0) {
+        return bad_frame(d, mig_ram_reason_str(reason), err);
+    }
+    head = (struct iovec){.iov_base = d->head + MIG_RAM_FIXED_LEN,
+                          .iov_len = len - MIG_RAM_FIXED_LEN};
+    if (mig_conn_recv_body(conn, &head, 1, err) < 0) {
+        return false;
+    }
+    reason = mig_ram_decode(&conf, d->head, len, body_len, &d->ram);
+    if (reason != MIG_RAM_OK) {
+        return bad_frame(d, mig_ram_reason_str(reason), err);
+    }
+    if (d->ram.round != d->round + 1) {
+        return bad_frame(d, "a page of another round", err);
+    }
+    if (!take_runs(d, err)) {
+        return false;
+    }
+    runs = mig_ram_iov(&d->ram, in->t->ram.host, d->iov);
+    if (runs > 0 && mig_conn_recv_body(conn, d->iov, runs, err) < 0) {
+        return false;
+    }
+    d->round_frames++;
+    d->round_pages += d->ram.pages;
+    in->pages += d->ram.pages;
+    in->bytes += body_len;
+    return true;
+}
+
+static bool take_round_end(struct in_data *d, struct vmm_error *err)
+{
+    struct in *in = d->in;
+    uint8_t body[MIG_ROUND_END_LEN];
+    struct iovec iov = {.iov_base = body, .iov_len = sizeof body};
+    struct mig_round_end end;
+
+    if (mig_conn_recv_body(in->t->streams.conn[1 + d->index], &iov, 1, err) < 0) {
+        return false;
+    }
+    if (!mig_round_end_decode(body, sizeof body, &end) || end.round != d->round + 1 ||
+        end.frames != d->round_frames || end.pages != d->round_pages) {
+        return bad_frame(d, "a round ended with other counts than came", err);
+    }
+    pthread_mutex_lock(&in->lock);
+    d->round = end.round;
+    d->frames += d->round_frames;
+    d->pages += d->round_pages;
+    pthread_mutex_unlock(&in->lock);
+    d->round_frames = d->round_pages = 0;
+    mig_note_post(in->t, NOTE_ROUND_END, MIG_OK, NULL);
+    return true;
+}
+
+static void data_main(void *data)
+{
+    struct in_data *d = data;
+    struct mig_conn *conn = d->in->t->streams.conn[1 + d->index];
+    struct vmm_error err = {""};
+    struct mig_conn_head head;
+    bool good = true;
+
+    while (good && mig_conn_recv_head(conn, -1, &head, &err) == 0) {
+        if (head.type == MIG_FRAME_RAM) {
+            good = take_ram(d, head.body_len, &err);
+        } else if (head.type == MIG_FRAME_ROUND_END) {
+            good = take_round_end(d, &err);
+        } else {
+            good = bad_frame(d, "a message that belongs on the control stream", &err);
+        }
+    }
+    mig_note_post(d->in->t, good ? MIG_DST_LOST : MIG_DST_BAD_PEER,
+                  good ? MIG_END_LOST : MIG_END_PROTOCOL, err.text);
+}
+
+/* Hearing
+ * ------------------------------------------------------------------------------------- */
+
+static bool take_state(struct in *in, uint32_t body_len, struct vmm_error *err)
+{
+    int fd = engine_state_fd(in->t->conf.engine);
+    uint8_t *body = malloc(body_len);
+    struct iovec iov = {.iov_base = body, .iov_len = body_len};
+    bool good = body != NULL && !in->have_state &&
+                mig_conn_recv_body(in->t->streams.conn[0], &iov, 1, err) == 0;
+
+    if (good && (ftruncate(fd, 0) < 0 ||
+                 pwrite(fd, body, body_len, 0) != (ssize_t)body_len)) {
+        (void)vmm_fail(err, -EIO, "no memory for the VM's state");
+        good = false;
+    } else if (in->have_state) {
+        (void)vmm_fail(err, -EPROTO, "the VM's state came twice");
+    }
+    free(body);
+    pthread_mutex_lock(&in->lock);
+    in->have_state = in->have_state || good;
+    in->state_bytes = body_len;
+    pthread_mutex_unlock(&in->lock);
+    return good;
+}
+
+static bool take_hashes(struct in *in, const struct mig_verify *verify)
+{
+    uint64_t blocks = (in->t->ram.page_count + MIG_BLOCK_PAGES - 1) / MIG_BLOCK_PAGES;
+    bool good;
+
+    pthread_mutex_lock(&in->lock);
+    if (in->hash == NULL) {
+        in->hash = calloc(blocks, sizeof *in->hash);
+    }
+    good = in->hash != NULL && verify->first_block == in->hash_count &&
+           verify->count <= blocks - in->hash_count;
+    if (good) {
+        memcpy(in->hash + in->hash_count, verify->hash,
+               verify->count * sizeof verify->hash[0]);
+        in->hash_count += verify->count;
+    }
+    pthread_mutex_unlock(&in->lock);
+    return good;
+}
+
+static bool heard(struct in *in, const struct mig_msg *msg, struct vmm_error *err)
+{
+    switch (msg->kind) {
+    case MIG_HELLO:
+        if (in->hello.version != 0) {
+            (void)vmm_fail(err, -EPROTO, "Hello came twice");
+            return false;
+        }
+        in->hello = msg->hello;
+        mig_note_post(in->t, NOTE_HELLO, MIG_OK, NULL);
+        return true;
+    case MIG_ROUND:
+        pthread_mutex_lock(&in->lock);
+        in->round = msg->round;
+        pthread_mutex_unlock(&in->lock);
+        return true;
+    case MIG_VERIFY:
+        if (!take_hashes(in, &msg->verify)) {
+            (void)vmm_fail(err, -EPROTO, "hashes of blocks that do not exist, or twice");
+            return false;
+        }
+        return true;
+    case MIG_FINISH:
+        in->finish = msg->finish;
+        mig_note_post(in->t, NOTE_FINISH, MIG_OK, NULL);
+        return true;
+    case MIG_ABORT:
+        mig_note_post(in->t, MIG_DST_GOT_ABORT, MIG_END_PEER, msg->abort.text);
+        return true;
+    case MIG_KIND_INVALID:
+    case MIG_HELLO_ACK:
+    case MIG_STATS:
+    case MIG_READY:
+    case MIG_KIND_COUNT:
+    default:
+        (void)vmm_fail(err, -EPROTO, "the source sent what only a destination sends");
+        return false;
+    }
+}
+
+static bool take_control(struct in *in, const struct mig_conn_head *head, uint8_t *body,
+                         struct mig_msg *msg, struct vmm_error *err)
+{
+    struct iovec iov = {.iov_base = body, .iov_len = head->body_len};
+    enum mig_msg_reason reason;
+
+    if (head->type == MIG_FRAME_STATE) {
+        return take_state(in, head->body_len, err);
+    }
+    if (head->type < MIG_FRAME_CONTROL) {
+        (void)vmm_fail(err, -EPROTO, "pages came on the control stream");
+        return false;
+    }
+    if (mig_conn_recv_body(in->t->streams.conn[0], &iov, 1, err) < 0) {
+        return false;
+    }
+    reason = mig_msg_unpack(head->type - MIG_FRAME_CONTROL, body, head->body_len, msg);
+    if (reason != MIG_MSG_OK) {
+        (void)vmm_fail(err, -EPROTO, "%s", mig_msg_reason_str(reason));
+        return false;
+    }
+    return heard(in, msg, err);
+}
+
+static void hear_main(void *data)
+{
+    struct in *in = data;
+    uint8_t *body = malloc(MIG_CONTROL_MAX);
+    struct mig_msg *msg = malloc(sizeof *msg);
+    struct vmm_error err = {"no memory"};
+    struct mig_conn_head head;
+    bool good = body != NULL && msg != NULL;
+
+    while (good && mig_conn_recv_head(in->t->streams.conn[0], -1, &head, &err) == 0) {
+        in->heard_ns = loop_now_ns();
+        good = take_control(in, &head, body, msg, &err);
+    }
+    mig_note_post(in->t, good ? MIG_DST_LOST : MIG_DST_BAD_PEER,
+                  good ? MIG_END_LOST : MIG_END_PROTOCOL, err.text);
+    free(msg);
+    free(body);
+}
+
+/* Control: what mig_dst wants done
+ * ----------------------------------------------------------- */
+
+static void host_error(struct in *in)
+{
+    mig_note_post(in->t, MIG_DST_HOST_ERROR, MIG_END_HOST, in->err.text);
+}
+
+static void send_ack(struct in *in)
+{
+    struct mig_msg *msg = calloc(1, sizeof *msg);
+
+    if (msg == NULL) {
+        (void)vmm_fail(&in->err, -ENOMEM, "no memory for an answer");
+        host_error(in);
+        return;
+    }
+    msg->kind = MIG_HELLO_ACK;
+    msg->hello_ack = in->ack;
+    if (!mig_send_msg(in->t, msg, &in->err)) {
+        mig_note_post(in->t, MIG_DST_LOST, MIG_END_LOST, in->err.text);
+    }
+    free(msg);
+}
+
+static void receive(struct in *in)
+{
+    unsigned count = in->t->streams.count - 1;
+
+    if (engine_receive(in->t->conf.engine, &in->err) < 0) {
+        host_error(in);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        in->data[i] = calloc(1, sizeof *in->data[i]);
+        if (in->data[i] == NULL) {
+            (void)vmm_fail(&in->err, -ENOMEM, "no memory for data streams");
+            host_error(in);
+            return;
+        }
+        in->data[i]->in = in;
+        in->data[i]->index = i;
+    }
+    in->data_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        mig_pool_run(in->t->pool, MIG_THREAD_DATA0 + i, data_main, in->data[i]);
+    }
+    in->receiving = true;
+    mig_tell(in->t, MIG_PHASE_COPYING, "");
+}
+
+/* Whether all that Finish tells of has come. */
+static bool all_here(struct in *in)
+{
+    bool here = in->have_finish && in->receiving;
+
+    pthread_mutex_lock(&in->lock);
+    here = here && in->have_state;
+    for (unsigned i = 0; here && i < in->data_count; i++) {
+        here = in->data[i]->round == in->finish.rounds;
+    }
+    pthread_mutex_unlock(&in->lock);
+    return here;
+}
+
+static const char *counts_differ(struct in *in)
+{
+    uint64_t frames = 0, pages = 0;
+
+    for (unsigned i = 0; i < in->data_count; i++) {
+        frames += in->data[i]->frames;
+        pages += in->data[i]->pages;
+    }
+    return frames != in->finish.ram_frames || pages != in->finish.pages
+               ? "pages are missing"
+           : in->state_bytes != in->finish.state_bytes ? "the VM's state was cut"
+           : in->hash_count != in->finish.verify_blocks
+               ? "hashes of its memory are missing"
+               : NULL;
+}
+
+static bool memory_differs(struct in *in, char *text, size_t cap)
+{
+    uint64_t bad = 0, first = 0;
+
+    for (uint64_t i = 0; i < in->hash_count && !in->t->cancelled; i++) {
+        if (mig_verify_hash(&in->t->ram, i) != in->hash[i]) {
+            first = bad++ == 0 ? i : first;
+        }
+    }
+    if (bad > 0) {
+        snprintf(text, cap,
+                 "memory differs in %" PRIu64 " of %" PRIu64
+                 " blocks of 2 MiB, first in block %" PRIu64,
+                 bad, in->hash_count, first);
+    }
+    return bad > 0;
+}
+
+static void check(struct in *in)
+{
+    const char *wrong = counts_differ(in);
+    char text[MIG_TEXT_MAX + 1];
+
+    if (wrong != NULL) {
+        mig_note_post(in->t, MIG_DST_CHECK_BAD, MIG_END_PROTOCOL, wrong);
+    } else if (memory_differs(in, text, sizeof text)) {
+        mig_note_post(in->t, MIG_DST_CHECK_BAD, MIG_END_VERIFY, text);
+    } else if (engine_state_check(in->t->conf.engine, engine_state_fd(in->t->conf.engine),
+                                  "of the migration", ENGINE_RAM_APART, &in->err) < 0) {
+        mig_note_post(in->t, MIG_DST_CHECK_BAD, MIG_END_STATE, in->err.text);
+    } else {
+        mig_note_post(in->t, MIG_DST_CHECK_OK, MIG_OK, NULL);
+    }
+}
+
+static void send_ready(struct in *in)
+{
+    struct mig_msg msg = {.kind = MIG_READY};
+
+    msg.ready.pages = in->pages;
+    if (!mig_send_msg(in->t, &msg, &in->err)) {
+        mig_note_post(in->t, MIG_DST_LOST, MIG_END_LOST, in->err.text);
+    }
+}
+
+static void tell_ready(struct in *in)
+{
+    char text[MIG_TEXT_MAX + 1];
+
+    snprintf(text, sizeof text,
+             "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64 " ms%s",
+             (uint64_t)in->bytes >> 20, in->finish.rounds,
+             (loop_now_ns() - in->began_ns) / NSEC_PER_MSEC,
+             in->hash_count > 0 ? ", memory compared" : "");
+    mig_tell(in->t, MIG_PHASE_READY, text);
+}
+
+static void send_abort(struct in *in, const struct mig_acts *acts)
+{
+    struct mig_msg msg = {.kind = MIG_ABORT};
+    struct vmm_error ignored;
+
+    msg.abort.code = acts->code;
+    text_copy(msg.abort.text, sizeof msg.abort.text, acts->text);
+    if (in->t->streams.count > 0) {
+        (void)mig_send_msg(in->t, &msg, &ignored);
+    }
+}
+
+static void close_streams(struct in *in)
+{
+    mig_stop_raise(&in->t->stop);
+    for (unsigned i = 0; in->receiving && i < in->data_count; i++) {
+        mig_pool_wait(in->t->pool, MIG_THREAD_DATA0 + i);
+    }
+    if (in->hearing) {
+        mig_pool_wait(in->t->pool, MIG_THREAD_HEAR);
+    }
+    in->hearing = in->receiving = false;
+    mig_streams_close(&in->t->streams);
+}
+
+static void act(struct in *in, const struct mig_acts *acts)
+{
+    uint32_t bits = acts->bits;
+
+    if (bits & MIG_DST_DO_SEND_ACK) {
+        send_ack(in);
+    }
+    if (bits & MIG_DST_DO_RECEIVE) {
+        receive(in);
+    }
+    if (bits & MIG_DST_DO_CHECK) {
+        check(in);
+    }
+    if (bits & MIG_DST_DO_SEND_READY) {
+        send_ready(in);
+    }
+    if (bits & MIG_DST_DO_TELL_READY) {
+        tell_ready(in);
+    }
+    if (bits & MIG_DST_DO_SEND_ABORT) {
+        send_abort(in, acts);
+    }
+    if (bits & MIG_DST_DO_CLOSE) {
+        close_streams(in);
+    }
+    if (bits & MIG_DST_DO_TELL_END) {
+        mig_tell(in->t, MIG_PHASE_FAILED, acts->text);
+    }
+    /* ACCEPT, REFUSE, RUN and DISCARD are the engine's own answers and the agent's work. */
+}
+
+static void step(struct in *in, unsigned event, const struct mig_note *note)
+{
+    struct mig_input input = {.event = event, .now_ns = loop_now_ns()};
+    struct mig_acts acts;
+
+    if (note != NULL) {
+        input.epoch = note->epoch;
+        input.code = note->code;
+        input.text = note->text[0] != '\0' ? note->text : NULL;
+    }
+    mig_dst_step(&in->dst, &input, &acts);
+    act(in, &acts);
+}
+
+static void judge_hello(struct in *in)
+{
+    struct mig_here here;
+    struct mig_note note = {.event = MIG_DST_HELLO_BLOCKED, .code = MIG_END_BLOCKED};
+
+    mig_describe_here(in->t, &here);
+    if (mig_fit(&in->hello, &here, &in->ack)) {
+        note = (struct mig_note){.event = MIG_DST_HELLO_FITS};
+    } else {
+        text_copy(note.text, sizeof note.text, in->ack.blocker[0].sentence);
+    }
+    step(in, note.event, &note);
+}
+
+static void send_stats(struct in *in)
+{
+    struct mig_msg msg = {.kind = MIG_STATS};
+    struct mig_status s = {0};
+
+    msg.stats.bytes = in->bytes;
+    msg.stats.pages = in->pages;
+    pthread_mutex_lock(&in->lock);
+    msg.stats.round = in->data_count > 0 ? in->data[0]->round : 0;
+    s.round = in->round.round;
+    s.dirty_bps = in->round.dirty_bps;
+    s.bps = in->round.bandwidth_bps;
+    s.eta_ms = in->round.eta_ms;
+    pthread_mutex_unlock(&in->lock);
+    s.sent = in->bytes;
+    mig_tell_progress(in->t, &s);
+    if (!mig_send_msg(in->t, &msg, &in->err)) {
+        mig_note_post(in->t, MIG_DST_LOST, MIG_END_LOST, in->err.text);
+    }
+    in->told_ns = loop_now_ns();
+}
+
+static void take_note(struct in *in, const struct mig_note *note)
+{
+    switch (note->event) {
+    case NOTE_HELLO:
+        judge_hello(in);
+        break;
+    case NOTE_FINISH:
+        in->have_finish = true;
+        break;
+    case NOTE_ROUND_END:
+        break;
+    default:
+        step(in, note->event, note);
+        break;
+    }
+    if (in->dst.state == MIG_DST_RECEIVING && all_here(in)) {
+        step(in, MIG_DST_GOT_FINISH, NULL);
+    }
+}
+
+static void follow(struct in *in)
+{
+    struct mig_note note;
+
+    while (!mig_dst_over(&in->dst)) {
+        uint64_t now = loop_now_ns(), next = UINT64_MAX, heard_ns = in->heard_ns;
+        bool tells =
+            in->dst.state == MIG_DST_RECEIVING || in->dst.state == MIG_DST_CHECKING;
+        enum mig_dst_event due;
+
+        if (heard_ns != 0) {
+            mig_dst_heard(&in->dst, heard_ns);
+        }
+        due = mig_dst_due(&in->dst, now, &next);
+        if (due != MIG_DST_EVENTS) {
+            step(in, due, NULL);
+            continue;
+        }
+        if (tells && now - in->told_ns >= STATS_NS) {
+            send_stats(in);
+        }
+        if (tells && in->told_ns + STATS_NS < next) {
+            next = in->told_ns + STATS_NS;
+        }
+        if (mig_note_wait(in->t, next, &note)) {
+            take_note(in, &note);
+        }
+    }
+}
+
+/* Begin and end
+ * ------------------------------------------------------------------------------- */
+
+static void join(struct in *in)
+{
+    struct mig_transfer *t = in->t;
+    struct mig_listen_counts counts = {0};
+    struct mig_join_conf join = {
+        .conn = &t->conn,
+        .transfer = t->params.transfer,
+        .token = t->params.token,
+        .name = t->conf.vm_name,
+        .timeout_ms = 2 * MIG_HANDSHAKE_MS,
+    };
+
+    t->conn = (struct mig_conn_conf){
+        .key = t->params.plaintext ? NULL : t->key,
+        .peer = t->params.peer,
+        .server = true,
+        .body_crc = t->params.plaintext,
+        .silence_ms = MIG_CONN_SILENCE_MS,
+        .stop = &t->stop,
+        .rules = rules,
+        .rule_count = sizeof rules / sizeof rules[0],
+    };
+    if (mig_listen(t->fd[0], &join, &t->streams, &counts, &in->err) < 0) {
+        mig_note_post(t, MIG_DST_LOST, MIG_END_HANDSHAKE, in->err.text);
+    } else if (t->streams.count < 2 || t->streams.count > MIG_TRANSFER_STREAMS_MAX) {
+        mig_note_post(t, MIG_DST_BAD_PEER, MIG_END_PROTOCOL,
+                      "the source opened more streams than are served here");
+    } else {
+        in->hearing = true;
+        mig_pool_run(t->pool, MIG_THREAD_HEAR, hear_main, in);
+        mig_note_post(t, MIG_DST_CONNECTED, MIG_OK, NULL);
+    }
+}
+
+void mig_in_main(void *transfer)
+{
+    struct mig_transfer *t = transfer;
+    struct mig_times times = MIG_TIMES_DEFAULT;
+    struct in *in = calloc(1, sizeof *in);
+    uint64_t *word = calloc(mig_bitmap_words(t->ram.page_count), sizeof *word);
+
+    if (in == NULL || word == NULL) {
+        close(t->fd[0]);
+        mig_tell(t, MIG_PHASE_FAILED, "no memory for a migration");
+    } else {
+        in->t = t;
+        in->began_ns = loop_now_ns();
+        pthread_mutex_init(&in->lock, NULL);
+        mig_bitmap_init(&in->filled, word, t->ram.page_count);
+        times.timeout_ns = t->params.timeout_ms * NSEC_PER_MSEC;
+        mig_dst_init(&in->dst, &times, in->began_ns);
+        join(in);
+        follow(in);
+        t->cancelled = true;
+        close_streams(in);
+        for (unsigned i = 0; i < MIG_DATA_MAX; i++) {
+            free(in->data[i]);
+        }
+        free(in->hash);
+        pthread_mutex_destroy(&in->lock);
+    }
+    free(word);
+    free(in);
+    pthread_mutex_lock(&t->lock);
+    t->busy = false;
+    pthread_mutex_unlock(&t->lock);
+}

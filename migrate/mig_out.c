@@ -1,0 +1,826 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source of a transfer: the control thread follows mig_src, a thread hears the
+ * destination, and one for each data stream sends pages, round by round. Between two
+ * rounds the data threads rest, and the control thread alone has bitmap and dirty log.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "base/text.h"
+#include "migrate/mig_bitmap.h"
+#include "migrate/mig_policy.h"
+#include "migrate/mig_ram.h"
+#include "migrate/mig_src.h"
+#include "migrate/mig_transfer_priv.h"
+#include "migrate/mig_verify.h"
+#include "migrate/mig_zero.h"
+
+#define FREEZE_SLICE_MS 20
+#define TELL_NS         (200 * NSEC_PER_MSEC)
+/* Notes of this file, beyond those of mig_src. */
+enum { NOTE_ROUND_DONE = MIG_SRC_EVENTS, NOTE_STATS };
+
+struct out;
+
+struct out_data {
+    struct out *out;
+    unsigned index; /* data stream, 0.. */
+    uint32_t round_seen;
+    uint64_t frames, pages; /* of this round */
+    uint64_t data_begin, data_end;
+    struct mig_ram ram;
+    struct iovec iov[MIG_RAM_RUNS_MAX + 1];
+    uint8_t head[MIG_RAM_HEAD_MAX];
+};
+
+struct out {
+    struct mig_transfer *t;
+    struct mig_src src;
+    struct mig_policy policy;
+    struct mig_bitmap bitmap;
+    uint64_t features;
+    uint64_t began_ns, frozen_ns, told_ns;
+    char summary[MIG_TEXT_MAX + 1];
+    struct vmm_error err;
+    bool tracking, hearing, freezing;
+
+    unsigned data_count;
+    struct out_data *data[MIG_DATA_MAX];
+
+    /* Under lock: the round under way. */
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    uint32_t round; /* 0: none was begun */
+    bool last, first, over;
+    unsigned active;
+    uint64_t round_began_ns;
+    _Atomic uint64_t bytes, pages, frames; /* all rounds */
+    uint64_t round_bytes0;
+
+    struct mig_hello_ack ack;   /* the hearing thread's, until its note */
+    struct mig_stats stats;     /* under t->lock */
+    _Atomic uint64_t heard_ns;
+};
+
+static const struct mig_conn_rule rules[] = {
+    {MIG_FRAME_CONTROL + MIG_HELLO_ACK, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_STATS, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_READY, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_ABORT, 1, 1, 0, MIG_CONTROL_MAX},
+};
+
+/* Pages
+ * -------------------------------------------------------------------------------------- */
+
+/* The cap of the operator: waits until the bucket allows more. */
+static void wait_for_cap(struct out *o)
+{
+    uint64_t at_ns;
+
+    pthread_mutex_lock(&o->lock);
+    while (!o->over && !mig_policy_may_send(&o->policy, loop_now_ns(), &at_ns)) {
+        struct timespec until = {.tv_sec = (time_t)(at_ns / NSEC_PER_SEC),
+                                 .tv_nsec = (long)(at_ns % NSEC_PER_SEC)};
+
+        (void)pthread_cond_timedwait(&o->cond, &o->lock, &until);
+    }
+    pthread_mutex_unlock(&o->lock);
+}
+
+/* Sends the frame that is built; its runs go back into the bitmap if that fails. */
+static bool send_frame(struct out_data *d, struct vmm_error *err)
+{
+    struct out *o = d->out;
+    struct mig_conn *conn = o->t->streams.conn[1 + d->index];
+    size_t runs, len;
+    int r;
+
+    if (d->ram.run_count == 0) {
+        return true;
+    }
+    if (o->policy.conf.cap_bps != 0) {
+        wait_for_cap(o);
+    }
+    d->ram.has_crc = false; /* the frame has one, unless TLS has */
+    len = mig_ram_encode(&d->ram, d->head);
+    d->iov[0] = (struct iovec){.iov_base = d->head, .iov_len = len};
+    runs = mig_ram_iov(&d->ram, o->t->ram.host, d->iov + 1);
+    r = mig_conn_send(conn, MIG_FRAME_RAM, 1, o->last ? 0 : MIG_SEND_LIVE, d->iov,
+                      runs + 1, err);
+    if (r < 0) {
+        for (uint32_t i = 0; i < d->ram.run_count; i++) {
+            mig_bitmap_set(&o->bitmap, d->ram.run[i].first, d->ram.run[i].count);
+        }
+        return false;
+    }
+    len += d->ram.raw_pages * MIG_PAGE;
+    d->frames++;
+    d->pages += d->ram.pages;
+    o->bytes += len;
+    o->pages += d->ram.pages;
+    o->frames++;
+    if (o->policy.conf.cap_bps != 0) {
+        pthread_mutex_lock(&o->lock);
+        mig_policy_charge(&o->policy, loop_now_ns(), len);
+        pthread_mutex_unlock(&o->lock);
+    }
+    return true;
+}
+
+/* In the first round: pages that do not exist are not looked at, which would make them. */
+static void add_run(struct out_data *d, const struct mig_run *run)
+{
+    struct out *o = d->out;
+    uint64_t at = run->first, end = run->first + run->count;
+
+    while (at < end) {
+        struct mig_run part = {.first = at, .count = end - at};
+
+        if (!o->first) {
+            mig_zero_classify(&d->ram, o->t->ram.host, &part);
+            return;
+        }
+        if (at >= d->data_end) {
+            d->data_begin = at;
+            if (!engine_ram_data(&o->t->ram, &d->data_begin, &d->data_end)) {
+                d->data_begin = d->data_end = UINT64_MAX;
+            }
+        }
+        if (at < d->data_begin) {
+            part.count = (d->data_begin < end ? d->data_begin : end) - at;
+            mig_ram_add(&d->ram, MIG_RAM_ZERO, at, (uint32_t)part.count);
+        } else {
+            part.count = (d->data_end < end ? d->data_end : end) - at;
+            mig_zero_classify(&d->ram, o->t->ram.host, &part);
+        }
+        at += part.count;
+    }
+}
+
+static bool send_pages(struct out_data *d, struct vmm_error *err)
+{
+    struct out *o = d->out;
+    struct mig_cursor cursor = mig_cursor_make(d->index, o->data_count);
+    struct mig_run run;
+
+    d->data_begin = d->data_end = 0;
+    mig_ram_begin(&d->ram, o->round);
+    for (;;) {
+        uint32_t room = mig_ram_room(&d->ram);
+
+        if (room == 0) {
+            if (!send_frame(d, err)) {
+                return false;
+            }
+            mig_ram_begin(&d->ram, o->round);
+            continue;
+        }
+        if (mig_stop_raised(&o->t->stop) ||
+            mig_bitmap_take(&o->bitmap, &cursor, &run, 1, room) == 0) {
+            return send_frame(d, err);
+        }
+        /* Taken, protected, read: in this order nothing is lost. */
+        if (engine_dirty_protect(o->t->conf.engine, run.first, run.count) < 0) {
+            mig_bitmap_give_back(&o->bitmap, &run, 1);
+            (void)vmm_fail(err, -EIO, "KVM's dirty log cannot be cleared");
+            return false;
+        }
+        add_run(d, &run);
+    }
+}
+
+static bool end_round(struct out_data *d, struct vmm_error *err)
+{
+    struct out *o = d->out;
+    struct mig_round_end end = {
+        .round = o->round, .frames = d->frames, .pages = d->pages};
+    uint8_t body[MIG_ROUND_END_LEN];
+    struct iovec iov = {.iov_base = body, .iov_len = sizeof body};
+
+    mig_round_end_encode(&end, body);
+    return mig_conn_send(o->t->streams.conn[1 + d->index], MIG_FRAME_ROUND_END, 1, 0,
+                         &iov, 1, err) == 0;
+}
+
+/* A data thread: a round each time one begins. */
+static void data_main(void *data)
+{
+    struct out_data *d = data;
+    struct out *o = d->out;
+    struct vmm_error err = {""};
+
+    pthread_mutex_lock(&o->lock);
+    for (;;) {
+        while (d->round_seen == o->round && !o->over) {
+            pthread_cond_wait(&o->cond, &o->lock);
+        }
+        if (o->over) {
+            break;
+        }
+        d->round_seen = o->round;
+        pthread_mutex_unlock(&o->lock);
+        d->frames = d->pages = 0;
+        if (!send_pages(d, &err) || !end_round(d, &err)) {
+            mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, err.text);
+        }
+        pthread_mutex_lock(&o->lock);
+        if (--o->active == 0) {
+            mig_note_post(o->t, NOTE_ROUND_DONE, MIG_OK, NULL);
+        }
+    }
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void begin_round(struct out *o, bool last)
+{
+    pthread_mutex_lock(&o->lock);
+    o->first = o->round == 0;
+    o->round++;
+    o->last = last;
+    o->active = o->data_count;
+    o->round_began_ns = loop_now_ns();
+    o->round_bytes0 = o->bytes;
+    pthread_cond_broadcast(&o->cond);
+    pthread_mutex_unlock(&o->lock);
+}
+
+/* Hearing
+ * ------------------------------------------------------------------------------------- */
+
+static void blockers_text(const struct mig_hello_ack *ack, char *text, size_t cap)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (uint32_t i = 0; i < ack->blocker_count && used + 4 < cap; i++) {
+        int n = snprintf(text + used, cap - used, "%s%s", i > 0 ? "; " : "",
+                         ack->blocker[i].sentence);
+
+        used += n < 0 ? 0 : (size_t)n;
+    }
+}
+
+static void heard(struct out *o, const struct mig_msg *msg)
+{
+    char text[MIG_TEXT_MAX + 1];
+
+    o->heard_ns = loop_now_ns();
+    switch (msg->kind) {
+    case MIG_HELLO_ACK:
+        o->ack = msg->hello_ack;
+        blockers_text(&o->ack, text, sizeof text);
+        mig_note_post(o->t,
+                      o->ack.blocker_count > 0 ? MIG_SRC_ACK_BLOCKED : MIG_SRC_ACK_OK,
+                      o->ack.blocker_count > 0 ? MIG_END_BLOCKED : MIG_OK, text);
+        break;
+    case MIG_STATS:
+        pthread_mutex_lock(&o->t->lock);
+        o->stats = msg->stats;
+        pthread_mutex_unlock(&o->t->lock);
+        break;
+    case MIG_READY:
+        mig_note_post(o->t, MIG_SRC_GOT_READY, MIG_OK, NULL);
+        break;
+    case MIG_ABORT:
+        mig_note_post(o->t, MIG_SRC_GOT_ABORT, MIG_END_PEER, msg->abort.text);
+        break;
+    case MIG_KIND_INVALID:
+    case MIG_HELLO:
+    case MIG_ROUND:
+    case MIG_VERIFY:
+    case MIG_FINISH:
+    case MIG_KIND_COUNT:
+    default:
+        mig_note_post(o->t, MIG_SRC_BAD_PEER, MIG_END_PROTOCOL,
+                      "the destination sent what only a source sends");
+        break;
+    }
+}
+
+static void hear_main(void *data)
+{
+    struct out *o = data;
+    struct mig_conn *conn = o->t->streams.conn[0];
+    uint8_t *body = malloc(MIG_CONTROL_MAX);
+    struct mig_msg *msg = malloc(sizeof *msg);
+    struct mig_conn_head head;
+    struct vmm_error err = {"no memory"};
+
+    while (body != NULL && msg != NULL &&
+           mig_conn_recv_head(conn, -1, &head, &err) == 0) {
+        struct iovec iov = {.iov_base = body, .iov_len = head.body_len};
+        enum mig_msg_reason reason;
+
+        if (mig_conn_recv_body(conn, &iov, 1, &err) < 0) {
+            break;
+        }
+        reason = mig_msg_unpack(head.type - MIG_FRAME_CONTROL, body, head.body_len, msg);
+        if (reason != MIG_MSG_OK) {
+            mig_note_post(o->t, MIG_SRC_BAD_PEER, MIG_END_PROTOCOL,
+                          mig_msg_reason_str(reason));
+            break;
+        }
+        heard(o, msg);
+    }
+    mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, err.text);
+    free(msg);
+    free(body);
+}
+
+/* Control: what mig_src wants done
+ * ----------------------------------------------------------- */
+
+static void host_error(struct out *o)
+{
+    mig_note_post(o->t, MIG_SRC_HOST_ERROR, MIG_END_HOST, o->err.text);
+}
+
+static void send_hello(struct out *o)
+{
+    struct mig_msg *msg = calloc(1, sizeof *msg);
+
+    if (msg == NULL) {
+        (void)vmm_fail(&o->err, -ENOMEM, "no memory for Hello");
+        host_error(o);
+        return;
+    }
+    msg->kind = MIG_HELLO;
+    mig_describe(o->t, &msg->hello);
+    if (!mig_send_msg(o->t, msg, &o->err)) {
+        mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
+    }
+    free(msg);
+}
+
+static void tell_progress(struct out *o, uint64_t left_bytes)
+{
+    struct mig_progress p;
+    struct mig_status s = {.round = o->round, .sent = o->bytes};
+
+    mig_policy_progress(&o->policy, left_bytes, &p);
+    s.percent = p.percent;
+    s.throttle = o->policy.throttle;
+    s.bps = p.bandwidth_bps;
+    s.dirty_bps = p.dirty_bps;
+    s.eta_ms = p.eta_ns == UINT64_MAX ? UINT64_MAX : p.eta_ns / NSEC_PER_MSEC;
+    mig_tell_progress(o->t, &s);
+    o->told_ns = loop_now_ns();
+}
+
+static void send_round(struct out *o, bool last)
+{
+    struct mig_msg msg = {.kind = MIG_ROUND};
+
+    msg.round = (struct mig_round){.round = o->round + 1,
+                                   .last = last,
+                                   .pages_dirty = mig_bitmap_count(&o->bitmap),
+                                   .bytes_sent = o->bytes,
+                                   .pages_sent = o->pages,
+                                   .dirty_bps = o->policy.dirty_bps,
+                                   .throttle_permille = o->policy.throttle};
+    if (!mig_send_msg(o->t, &msg, &o->err)) {
+        mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
+        return;
+    }
+    begin_round(o, last);
+}
+
+static void track(struct out *o)
+{
+    struct mig_policy_conf conf = {
+        .ram_bytes = o->t->ram.len,
+        .downtime_ns = o->t->params.downtime_ms != 0
+                           ? o->t->params.downtime_ms * NSEC_PER_MSEC
+                           : MIG_DOWNTIME_DEFAULT_NS,
+        .fixed_ns = MIG_FIXED_DEFAULT_NS,
+        .timeout_ns = o->t->params.timeout_ms * NSEC_PER_MSEC,
+        .stall_ns = MIG_STALL_DEFAULT_NS,
+        .max_slowdown = o->t->params.slowdown * 10,
+        .cap_bps = o->t->params.rate_bps,
+    };
+
+    mig_policy_init(&o->policy, &conf, loop_now_ns());
+    if (engine_dirty_begin(o->t->conf.engine, DIRTY_AUTO, &o->err) < 0) {
+        host_error(o);
+        return;
+    }
+    o->tracking = true;
+    mig_bitmap_set_all(&o->bitmap);
+    mig_tell(o->t, MIG_PHASE_COPYING, "");
+    send_round(o, false);
+}
+
+/* In slices, so that a cancel is heard. */
+static void freeze(struct out *o)
+{
+    enum run_answer answer =
+        engine_freeze_try(o->t->conf.engine, "live migration: the last of its memory");
+
+    o->frozen_ns = loop_now_ns();
+    if (answer != RUN_DONE && answer != RUN_ALREADY) {
+        mig_note_post(o->t, MIG_SRC_FREEZE_REFUSED, MIG_END_FREEZE,
+                      run_answer_str(answer));
+        return;
+    }
+    o->freezing = true;
+}
+
+/* While freezing: has it come? */
+static void look_frozen(struct out *o)
+{
+    int r = engine_freeze_wait(o->t->conf.engine, FREEZE_SLICE_MS, &o->err);
+
+    if (r == -ETIMEDOUT) {
+        return;
+    }
+    o->freezing = false;
+    mig_note_post(o->t, r == 0 ? MIG_SRC_FROZEN : MIG_SRC_FREEZE_REFUSED,
+                  r == 0 ? MIG_OK : MIG_END_FREEZE, o->err.text);
+}
+
+static void send_last(struct out *o)
+{
+    uint64_t pages;
+
+    engine_throttle(o->t->conf.engine, 0);
+    if (engine_dirty_collect(o->t->conf.engine, o->bitmap.word, &pages) < 0) {
+        (void)vmm_fail(&o->err, -EIO, "KVM's dirty log cannot be read");
+        host_error(o);
+        return;
+    }
+    send_round(o, true);
+}
+
+static bool send_state_frame(struct out *o, int fd, uint64_t len)
+{
+    uint8_t *body = malloc(len);
+    struct iovec iov = {.iov_base = body, .iov_len = len};
+    bool good = body != NULL && pread(fd, body, len, 0) == (ssize_t)len;
+
+    if (!good) {
+        (void)vmm_fail(&o->err, -EIO, "the VM's state cannot be read back");
+    }
+    good = good && mig_conn_send(o->t->streams.conn[0], MIG_FRAME_STATE, 1, 0, &iov, 1,
+                                 &o->err) == 0;
+    free(body);
+    return good;
+}
+
+static bool send_hashes(struct out *o, uint64_t *ret_blocks)
+{
+    uint64_t blocks = (o->t->ram.page_count + MIG_BLOCK_PAGES - 1) / MIG_BLOCK_PAGES;
+    struct mig_msg *msg = calloc(1, sizeof *msg);
+    bool good = msg != NULL;
+
+    *ret_blocks = blocks;
+    for (uint64_t first = 0; good && first < blocks; first += MIG_HASHES_MAX) {
+        uint64_t count = blocks - first < MIG_HASHES_MAX ? blocks - first : MIG_HASHES_MAX;
+
+        msg->kind = MIG_VERIFY;
+        msg->verify.first_block = (uint32_t)first;
+        msg->verify.count = (uint32_t)count;
+        for (uint64_t i = 0; i < count; i++) {
+            msg->verify.hash[i] = mig_verify_hash(&o->t->ram, first + i);
+        }
+        good = mig_send_msg(o->t, msg, &o->err);
+    }
+    free(msg);
+    return good;
+}
+
+static void send_state(struct out *o)
+{
+    int fd = engine_state_fd(o->t->conf.engine);
+    struct mig_msg finish = {.kind = MIG_FINISH};
+    struct engine_saved saved = {0};
+    bool good;
+
+    if (ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0 ||
+        engine_save_wait(o->t->conf.engine, fd, "of the migration", ENGINE_RAM_APART,
+                         &saved) < 0) {
+        (void)vmm_fail(&o->err, -EIO, "%s",
+                       saved.err.text[0] != '\0' ? saved.err.text
+                                                 : "the VM's state cannot be saved");
+        host_error(o);
+        return;
+    }
+    good = saved.bytes <= MIG_STATE_MAX && send_state_frame(o, fd, saved.bytes);
+    if (good && (o->features & MIG_FEATURE_VERIFY) != 0) {
+        good = send_hashes(o, &finish.finish.verify_blocks);
+    }
+    finish.finish.rounds = o->round;
+    finish.finish.ram_frames = o->frames;
+    finish.finish.pages = o->pages;
+    finish.finish.state_bytes = saved.bytes;
+    if (!good || !mig_send_msg(o->t, &finish, &o->err)) {
+        mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
+    }
+}
+
+static void tell_ready(struct out *o)
+{
+    uint64_t now = loop_now_ns();
+
+    snprintf(o->summary, sizeof o->summary,
+             "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64
+             " ms, frozen for %" PRIu64 " ms so far%s",
+             (uint64_t)o->bytes >> 20, o->round, (now - o->began_ns) / NSEC_PER_MSEC,
+             (now - o->frozen_ns) / NSEC_PER_MSEC,
+             (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
+    mig_tell(o->t, MIG_PHASE_READY, o->summary);
+}
+
+static void send_abort(struct out *o, const struct mig_acts *acts)
+{
+    struct mig_msg msg = {.kind = MIG_ABORT};
+    struct vmm_error ignored;
+
+    msg.abort.code = acts->code;
+    text_copy(msg.abort.text, sizeof msg.abort.text, acts->text);
+    if (o->t->streams.count > 0) {
+        (void)mig_send_msg(o->t, &msg, &ignored);
+    }
+}
+
+/* Ends the data threads and the hearing one. */
+static void close_streams(struct out *o)
+{
+    pthread_mutex_lock(&o->lock);
+    o->over = true;
+    pthread_cond_broadcast(&o->cond);
+    pthread_mutex_unlock(&o->lock);
+    mig_stop_raise(&o->t->stop);
+    for (unsigned i = 0; i < o->data_count; i++) {
+        mig_pool_wait(o->t->pool, MIG_THREAD_DATA0 + i);
+    }
+    if (o->hearing) {
+        mig_pool_wait(o->t->pool, MIG_THREAD_HEAR);
+    }
+    o->hearing = false;
+    o->data_count = 0;
+    mig_streams_close(&o->t->streams);
+}
+
+static void untrack(struct out *o)
+{
+    engine_throttle(o->t->conf.engine, 0);
+    if (o->tracking) {
+        engine_dirty_end(o->t->conf.engine);
+    }
+    o->tracking = false;
+}
+
+/* Called off before it was FROZEN: it goes on. A frozen one waits for its agent. */
+static void thaw(struct out *o)
+{
+    o->freezing = false;
+    (void)engine_freeze_undo(o->t->conf.engine, "the migration ended");
+}
+
+static void act(struct out *o, const struct mig_acts *acts)
+{
+    uint32_t bits = acts->bits;
+
+    if (bits & MIG_SRC_DO_SEND_HELLO) {
+        send_hello(o);
+    }
+    if (bits & MIG_SRC_DO_TRACK) {
+        o->features = o->ack.features;
+        track(o);
+    }
+    if (bits & MIG_SRC_DO_MARK_ALL) {
+        mig_bitmap_set_all(&o->bitmap);
+    }
+    if (bits & MIG_SRC_DO_NEXT_ROUND) {
+        send_round(o, false);
+    }
+    if (bits & MIG_SRC_DO_FREEZE) {
+        freeze(o);
+    }
+    if (bits & MIG_SRC_DO_SEND_LAST) {
+        send_last(o);
+    }
+    if (bits & MIG_SRC_DO_SEND_STATE) {
+        send_state(o);
+    }
+    if (bits & MIG_SRC_DO_TELL_READY) {
+        tell_ready(o);
+    }
+    if (bits & MIG_SRC_DO_ACCEPT && o->src.state == MIG_SRC_RELEASED) {
+        mig_tell(o->t, MIG_PHASE_RELEASED, o->summary);
+    }
+    if (bits & MIG_SRC_DO_SEND_ABORT) {
+        send_abort(o, acts);
+    }
+    if (bits & MIG_SRC_DO_CLOSE) {
+        close_streams(o);
+    }
+    if (bits & MIG_SRC_DO_UNTRACK) {
+        untrack(o);
+    }
+    if (bits & MIG_SRC_DO_THAW) {
+        thaw(o);
+    }
+    if (bits & MIG_SRC_DO_TELL_END) {
+        mig_tell(o->t, MIG_PHASE_FAILED, acts->text);
+    }
+    /* ACCEPT and REFUSE of THAW and END are the engine's own answers; RUN, ANNOUNCE and
+     * DISCARD its and the agent's work. */
+}
+
+static void step(struct out *o, unsigned event, const struct mig_note *note)
+{
+    struct mig_input in = {.event = event, .now_ns = loop_now_ns()};
+    struct mig_acts acts;
+
+    if (note != NULL) {
+        in.epoch = note->epoch;
+        in.code = note->code;
+        in.text = note->text[0] != '\0' ? note->text : NULL;
+    }
+    mig_src_step(&o->src, &in, &acts);
+    act(o, &acts);
+}
+
+/* The data threads are done with a round. */
+static void round_done(struct out *o)
+{
+    struct mig_round_done done = {.now_ns = loop_now_ns()};
+    struct mig_decision decision;
+    struct mig_note note = {.event = MIG_SRC_ROUND_AGAIN};
+    uint64_t pages = 0;
+
+    if (o->last) {
+        step(o, MIG_SRC_LAST_SENT, NULL);
+        return;
+    }
+    if (o->src.state != MIG_SRC_PRECOPY) {
+        return;
+    }
+    if (engine_dirty_collect(o->t->conf.engine, o->bitmap.word, &pages) < 0) {
+        (void)vmm_fail(&o->err, -EIO, "KVM's dirty log cannot be read");
+        host_error(o);
+        return;
+    }
+    done.took_ns = done.now_ns - o->round_began_ns;
+    done.dirtied_bytes = pages * MIG_PAGE;
+    done.left_bytes = mig_bitmap_count(&o->bitmap) * MIG_PAGE;
+    mig_policy_sent(&o->policy, o->bytes - o->round_bytes0, done.took_ns);
+    mig_policy_round(&o->policy, &done, &decision);
+    engine_throttle(o->t->conf.engine, decision.throttle);
+    tell_progress(o, done.left_bytes);
+    if (decision.verdict == MIG_SWITCH) {
+        note.event = MIG_SRC_ROUND_SWITCH;
+    } else if (decision.verdict == MIG_GIVE_UP) {
+        note.event = MIG_SRC_ROUND_GIVE_UP;
+        note.code = decision.code;
+        text_copy(note.text, sizeof note.text, decision.text);
+    }
+    step(o, note.event, &note);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Until it is over, or the agent has the word for good. */
+static void follow(struct out *o)
+{
+    struct mig_note note;
+
+    while (!mig_src_over(&o->src)) {
+        uint64_t now = loop_now_ns(), next = UINT64_MAX, heard_ns = o->heard_ns;
+        enum mig_src_event due;
+
+        if (heard_ns != 0) {
+            mig_src_heard(&o->src, heard_ns);
+        }
+        due = mig_src_due(&o->src, now, &next);
+        if (due != MIG_SRC_EVENTS) {
+            step(o, due, NULL);
+            continue;
+        }
+        if (o->src.state == MIG_SRC_PRECOPY) {
+            next = earlier(next, now + TELL_NS);
+        }
+        if (o->freezing) {
+            look_frozen(o);
+            next = now;
+        }
+        if (!mig_note_wait(o->t, next, &note)) {
+            if (o->src.state == MIG_SRC_PRECOPY && now - o->told_ns >= TELL_NS) {
+                tell_progress(o, mig_bitmap_count(&o->bitmap) * MIG_PAGE);
+            }
+            continue;
+        }
+        if (note.event == NOTE_ROUND_DONE) {
+            round_done(o);
+        } else {
+            step(o, note.event, &note);
+        }
+    }
+}
+
+/* Begin and end
+ * ------------------------------------------------------------------------------- */
+
+static bool start_data(struct out *o)
+{
+    unsigned count = o->t->streams.count - 1;
+
+    for (unsigned i = 0; i < count; i++) {
+        o->data[i] = calloc(1, sizeof *o->data[i]);
+        if (o->data[i] == NULL) {
+            return false;
+        }
+        o->data[i]->out = o;
+        o->data[i]->index = i;
+    }
+    o->data_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        mig_pool_run(o->t->pool, MIG_THREAD_DATA0 + i, data_main, o->data[i]);
+    }
+    o->hearing = true;
+    mig_pool_run(o->t->pool, MIG_THREAD_HEAR, hear_main, o);
+    return true;
+}
+
+static void connect_streams(struct out *o)
+{
+    struct mig_transfer *t = o->t;
+    struct mig_join_conf join = {
+        .conn = &t->conn,
+        .transfer = t->params.transfer,
+        .token = t->params.token,
+        .name = t->conf.vm_name,
+        .count = t->fd_count,
+        .timeout_ms = MIG_HANDSHAKE_MS,
+    };
+
+    t->conn = (struct mig_conn_conf){
+        .key = t->params.plaintext ? NULL : t->key,
+        .peer = t->params.peer,
+        .body_crc = t->params.plaintext,
+        .silence_ms = MIG_CONN_SILENCE_MS,
+        .stop = &t->stop,
+        .rules = rules,
+        .rule_count = sizeof rules / sizeof rules[0],
+    };
+    if (mig_open(t->fd, &join, &t->streams, &o->err) < 0) {
+        mig_note_post(t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
+    } else if (t->streams.count < 2 || !start_data(o)) {
+        mig_note_post(t, MIG_SRC_HOST_ERROR, MIG_END_HOST, "no memory for its streams");
+    } else {
+        mig_note_post(t, MIG_SRC_CONNECTED, MIG_OK, NULL);
+    }
+}
+
+void mig_out_main(void *transfer)
+{
+    struct mig_transfer *t = transfer;
+    struct mig_times times = MIG_TIMES_DEFAULT;
+    struct out *o = calloc(1, sizeof *o);
+    uint64_t *word = calloc(mig_bitmap_words(t->ram.page_count), sizeof *word);
+    struct engine_status now;
+    pthread_condattr_t attr;
+
+    engine_status(t->conf.engine, &now);
+    if (o == NULL || word == NULL) {
+        for (unsigned i = 0; i < t->fd_count; i++) {
+            close(t->fd[i]);
+        }
+        mig_tell(t, MIG_PHASE_FAILED, "no memory for a migration");
+    } else {
+        o->t = t;
+        o->began_ns = loop_now_ns();
+        pthread_mutex_init(&o->lock, NULL);
+        pthread_condattr_init(&attr);
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        pthread_cond_init(&o->cond, &attr);
+        pthread_condattr_destroy(&attr);
+        mig_bitmap_init(&o->bitmap, word, t->ram.page_count);
+        times.timeout_ns = t->params.timeout_ms * NSEC_PER_MSEC;
+        mig_src_init(&o->src, &times, now.epoch, o->began_ns);
+        connect_streams(o);
+        follow(o);
+        close_streams(o);
+        untrack(o);
+        for (unsigned i = 0; i < MIG_DATA_MAX; i++) {
+            free(o->data[i]);
+        }
+        pthread_cond_destroy(&o->cond);
+        pthread_mutex_destroy(&o->lock);
+    }
+    free(word);
+    free(o);
+    pthread_mutex_lock(&t->lock);
+    t->busy = false;
+    pthread_mutex_unlock(&t->lock);
+}

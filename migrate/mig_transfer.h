@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One gemel-vmm's end of live migrations, for its main(): it is told what the agent wants,
+ * and tells how it goes. A source may try several times, one after the other; a
+ * destination serves one transfer. The work is done by threads of its own (mig_pool),
+ * along the state machines mig_src and mig_dst; functions here are for the loop thread and
+ * do not wait.
+ *
+ * Until RELEASED the source's guest runs, or stands FROZEN for the agent to thaw it by the
+ * next claim; this code never lets a frozen guest run on by itself (design 5, R1).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/units.h"
+#include "migrate/mig_key.h"
+#include "vmm/engine.h"
+
+struct mig_transfer;
+
+struct mig_transfer_conf {
+    struct engine *engine;
+    const struct engine_conf *engine_conf;
+    struct uuid vm;
+    const char *vm_name;
+    const char *build;
+};
+
+#define MIG_TRANSFER_STREAMS_MAX 5 /* control and four of data */
+
+struct mig_params {
+    struct uuid transfer;
+    struct mig_token token;
+    bool plaintext;              /* insecure_lab: no TLS */
+    struct mig_fingerprint peer; /* else: of its key */
+    bool verify;
+    uint32_t timeout_ms;  /* of all of it; 0: none */
+    uint32_t downtime_ms; /* 0: the default */
+    uint32_t slowdown;    /* percent */
+    uint64_t rate_bps;    /* 0: no limit */
+};
+
+enum mig_phase {
+    MIG_PHASE_NONE = 0,
+    MIG_PHASE_PREPARED,
+    MIG_PHASE_CONNECTING,
+    MIG_PHASE_COPYING,
+    MIG_PHASE_READY, /* source: frozen, all sent and accepted. Destination: START may come
+                      */
+    MIG_PHASE_RELEASED,
+    MIG_PHASE_FAILED, /* text */
+};
+
+struct mig_status {
+    enum mig_phase phase;
+    uint64_t change; /* grows with each phase */
+    char text[256];  /* FAILED: why; READY: what was done, for people */
+    uint32_t percent, round, throttle; /* throttle: permille */
+    uint64_t bps, dirty_bps, sent;     /* bytes */
+    uint64_t eta_ms;                   /* UINT64_MAX: does not converge as things are */
+};
+
+/* Before the sandbox. */
+int mig_transfer_new(const struct mig_transfer_conf *conf, struct mig_transfer **ret_t,
+                     struct vmm_error *err);
+/* Behind it, before the loop thread gives up what it does not need. */
+void mig_transfer_open(struct mig_transfer *t);
+/* Ends what is under way; NULL is fine. Before engine_close. */
+void mig_transfer_free(struct mig_transfer *t);
+
+/* A new key for the transfer to come. */
+int mig_transfer_prepare(struct mig_transfer *t, struct mig_fingerprint *ret_key,
+                         struct mig_token *ret_token, struct vmm_error *err);
+/* Takes the connected sockets, stream 0 first, in any case. */
+int mig_transfer_out(struct mig_transfer *t, const int *fds, unsigned count,
+                     const struct mig_params *params, struct vmm_error *err);
+/* Takes the listening socket in any case. */
+int mig_transfer_in(struct mig_transfer *t, int listen_fd,
+                    const struct mig_params *params, struct vmm_error *err);
+/* The agent is about to submit the release; RELEASED or FAILED follows. */
+void mig_transfer_releasing(struct mig_transfer *t);
+void mig_transfer_cancel(struct mig_transfer *t);
+/* The engine changed its state. */
+void mig_transfer_engine(struct mig_transfer *t, const struct engine_status *status);
+void mig_transfer_guest_reset(struct mig_transfer *t);
+
+/* Readable when the status has changed; mig_transfer_clear before looking. */
+int mig_transfer_fd(const struct mig_transfer *t);
+void mig_transfer_clear(struct mig_transfer *t);
+void mig_transfer_status(struct mig_transfer *t, struct mig_status *ret_status);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between mig_transfer.c (the loop thread's side) and the threads of mig_out.c and
+ * mig_in.c. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "migrate/mig_conn.h"
+#include "migrate/mig_listen.h"
+#include "migrate/mig_msg.h"
+#include "migrate/mig_pool.h"
+#include "migrate/mig_transfer.h"
+#include "migrate/mig_types.h"
+#include "vmm/engine_ram.h"
+
+/* Threads of the pool. */
+enum { MIG_THREAD_CONTROL = 0, MIG_THREAD_HEAR, MIG_THREAD_DATA0 };
+#define MIG_DATA_MAX (MIG_TRANSFER_STREAMS_MAX - 1)
+
+#define MIG_NOTES_MAX 64
+
+/* What has happened, for the control thread: an event of the state machine, or one of its
+ * own beyond those. */
+struct mig_note {
+    unsigned event;
+    enum mig_code code;
+    uint64_t epoch;
+    char text[MIG_TEXT_MAX + 1];
+};
+
+struct mig_transfer {
+    struct mig_transfer_conf conf;
+    struct mig_pool *pool;
+    int event_fd;
+    struct mig_key *key;
+    struct mig_token token;
+
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t cond;
+    struct mig_note note[MIG_NOTES_MAX];
+    unsigned note_head, note_count;
+    struct mig_status status;
+    bool busy, incoming, closing;
+
+    /* Of the transfer under way, its threads'. */
+    struct mig_params params;
+    int fd[MIG_TRANSFER_STREAMS_MAX];
+    unsigned fd_count;
+    struct mig_stop stop;
+    struct mig_conn_conf conn;
+    struct mig_streams streams;
+    struct engine_ram ram;
+    _Atomic bool cancelled; /* what waits for the host gives up */
+};
+
+/* Any thread. Dropped when there are far too many. */
+void mig_note_post(struct mig_transfer *t, unsigned event, enum mig_code code,
+                   const char *text);
+void mig_note_post_epoch(struct mig_transfer *t, unsigned event, uint64_t epoch);
+/* The next one; false: `until_ns` has come (UINT64_MAX: never). */
+bool mig_note_wait(struct mig_transfer *t, uint64_t until_ns, struct mig_note *ret_note);
+/* The control thread. */
+void mig_tell(struct mig_transfer *t, enum mig_phase phase, const char *text);
+void mig_tell_progress(struct mig_transfer *t, const struct mig_status *progress);
+
+/* Sends a control message; false: the connection is of no more use. One thread at a time
+ * for each direction. */
+bool mig_send_msg(struct mig_transfer *t, const struct mig_msg *msg,
+                  struct vmm_error *err);
+
+/* This VM, as Hello tells it and as the destination compares. */
+struct mig_hello;
+void mig_describe(const struct mig_transfer *t, struct mig_hello *ret_hello);
+
+void mig_out_main(void *transfer); /* MIG_THREAD_CONTROL */
+void mig_in_main(void *transfer);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/mig_verify.h"
+
+#include <string.h>
+
+#include "migrate/mig_wire.h"
+#include "migrate/mig_zero.h"
+
+#define PRIME_A UINT64_C(0x9e3779b185ebca87)
+#define PRIME_B UINT64_C(0xc2b2ae3d27d4eb4f)
+
+static uint64_t turn(uint64_t x, unsigned bits)
+{
+    return x << bits | x >> (64 - bits);
+}
+
+/* Four lanes, so that the multiplications overlap. */
+static uint64_t page_hash(uint64_t seed, const uint8_t *page)
+{
+    uint64_t lane[4] = {seed, seed ^ PRIME_A, seed + PRIME_B, ~seed}, word[4];
+
+    for (size_t at = 0; at < MIG_PAGE; at += sizeof word) {
+        memcpy(word, page + at, sizeof word);
+        for (unsigned i = 0; i < 4; i++) {
+            lane[i] = turn(lane[i] + word[i] * PRIME_B, 31) * PRIME_A;
+        }
+    }
+    return turn(lane[0], 1) + turn(lane[1], 7) + turn(lane[2], 12) + turn(lane[3], 18);
+}
+
+uint64_t mig_verify_hash(const struct engine_ram *ram, uint64_t block)
+{
+    uint64_t first = block * MIG_BLOCK_PAGES, end = first + MIG_BLOCK_PAGES;
+    uint64_t hash = block * PRIME_A, begin, stop;
+
+    end = end < ram->page_count ? end : ram->page_count;
+    for (begin = first; engine_ram_data(ram, &begin, &stop) && begin < end;
+         begin = stop) {
+        for (uint64_t page = begin; page < stop && page < end; page++) {
+            const uint8_t *bytes = ram->host + page * MIG_PAGE;
+
+            /* Zeros are as if they were not there: only one end may have them. */
+            if (!mig_page_is_zero(bytes)) {
+                hash = turn(hash, 27) + page_hash(page * PRIME_B, bytes);
+            }
+        }
+    }
+    return hash;
+}
