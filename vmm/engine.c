@@ -650,6 +650,8 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     }
     pthread_mutex_init(&e->lock, NULL);
     pthread_mutex_init(&e->machine_lock, NULL);
+    pthread_mutex_init(&e->dirty_lock, NULL);
+    e->dirty.vm = &e->vm;
     pthread_mutex_init(&e->gate_lock, NULL);
     pthread_cond_init(&e->gate_cond, NULL);
     input_queue_init(&e->inputs);
@@ -718,6 +720,7 @@ void engine_close(struct engine *e)
     boot_files_close(e->boot);
     vcpu_close(&e->vcpu);
     engine_smp_close(e);
+    dirty_log_close(&e->dirty);
     vm_close(&e->vm);
     if (e->machine_memory) {
         munmap(e->machine_memory, e->machine_len);
@@ -742,6 +745,7 @@ void engine_close(struct engine *e)
     close(e->lease_fd);
     pthread_mutex_destroy(&e->lock);
     pthread_mutex_destroy(&e->machine_lock);
+    pthread_mutex_destroy(&e->dirty_lock);
     pthread_mutex_destroy(&e->gate_lock);
     pthread_cond_destroy(&e->gate_cond);
     free(e);

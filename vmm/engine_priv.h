@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "vmm/dirty_log.h"
 #include "vmm/disks.h"
 #include "vmm/engine.h"
 #include "vmm/input_queue.h"
@@ -64,6 +65,10 @@ struct engine {
     char restore_name[PATH_LEN_MAX];
     bool saved_valid;
     struct engine_saved saved;
+
+    bool receiving; /* under lock: no boot, memory comes from another host */
+    pthread_mutex_t dirty_lock;
+    struct dirty_log dirty; /* under dirty_lock, but for dirty_log_protect */
 
     /* Wakes. */
     int event_fd;         /* to the loop thread */

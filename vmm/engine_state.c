@@ -14,6 +14,7 @@
 #include "base/os.h"
 #include "vmm/cpu_state.h"
 #include "vmm/engine_priv.h"
+#include "vmm/engine_ram.h"
 #include "vmm/state_stream.h"
 
 #define VM_SECTION_VERSION        1
@@ -312,33 +313,14 @@ static int save_pages(struct stream *s, uint64_t begin, uint64_t end)
     return r == 0 && count > 0 ? save_run(s, first, count) : r;
 }
 
-/* The pages from *begin on that exist, to *end; false: there are none. What no guest has
- * touched is a hole, and to look at it would allocate it. */
-static bool next_data(struct stream *s, uint64_t *begin, uint64_t *end)
-{
-    uint64_t pages = s->e->conf.ram_len / STATE_STREAM_PAGE;
-    int fd = s->e->vm.ram_fd;
-    off_t data = lseek(fd, (off_t)(*begin * STATE_STREAM_PAGE), SEEK_DATA), hole;
-
-    if (*begin >= pages || (data < 0 && errno == ENXIO)) {
-        return false;
-    }
-    hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
-    if (hole < 0) { /* not told: all of it may be data */
-        *end = pages;
-        return true;
-    }
-    *begin = (uint64_t)data / STATE_STREAM_PAGE;
-    *end = ((uint64_t)hole + STATE_STREAM_PAGE - 1) / STATE_STREAM_PAGE;
-    return true;
-}
-
 static int save_ram(struct stream *s)
 {
+    struct engine_ram ram;
     uint64_t begin = 0, end = 0;
     int r = 0;
 
-    while (r == 0 && next_data(s, &begin, &end)) {
+    engine_ram(s->e, &ram);
+    while (r == 0 && engine_ram_data(&ram, &begin, &end)) {
         r = save_pages(s, begin, end);
         begin = end;
     }

@@ -620,13 +620,18 @@ static void run_guest(struct engine *e)
 static bool prepare_guest(struct engine *e)
 {
     struct vmm_error err;
+    bool receiving;
     int fd, r;
 
     pthread_mutex_lock(&e->lock);
     fd = e->restore_fd;
     e->restore_fd = -1;
+    receiving = e->receiving;
     pthread_mutex_unlock(&e->lock);
-    if (fd >= 0) {
+    if (receiving) {
+        r = vmm_fail(&err, -EINVAL,
+                     "this VM waits for its memory from another host; nothing has come");
+    } else if (fd >= 0) {
         r = engine_state_load(e, fd, e->restore_name, &err);
         close(fd);
     } else {

@@ -169,6 +169,7 @@ libvmm_io_la_SOURCES = \
 	vmm/blk_kept.c vmm/blk_kept.h \
 	vmm/blk_nbd.c vmm/blk_nbd.h vmm/blk_nbd_conn.c vmm/blk_nbd_conn.h vmm/blk_nbd_lib.c vmm/blk_nbd_lib.h \
 	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h \
+	vmm/dirty_log.c vmm/dirty_log.h vmm/engine_ram.c vmm/engine_ram.h \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
@@ -232,6 +233,13 @@ tests_unit_vmm_check_engine_smp_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_engine_state_SOURCES = tests/unit/vmm/check_engine_state.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_state_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_state_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_dirty_log tests/unit/vmm/check_engine_ram
+tests_unit_vmm_check_dirty_log_SOURCES = tests/unit/vmm/check_dirty_log.c $(FAKE_KVM)
+tests_unit_vmm_check_dirty_log_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_dirty_log_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_engine_ram_SOURCES = tests/unit/vmm/check_engine_ram.c $(ENGINE_RIG)
+tests_unit_vmm_check_engine_ram_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_engine_ram_LDADD = libvmm_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_vmm_ctl
 tests_unit_vmm_check_vmm_ctl_SOURCES = tests/unit/vmm/check_vmm_ctl.c $(ENGINE_RIG)
 tests_unit_vmm_check_vmm_ctl_CPPFLAGS = $(UNIT_CPPFLAGS)
