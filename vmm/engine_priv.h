@@ -25,6 +25,10 @@
 /* The kernel had no memory for a disk request. */
 #define ENGINE_PUSH_AGAIN_NS (5 * NSEC_PER_MSEC)
 
+enum engine_work { WORK_NONE = 0, WORK_SAVE, WORK_CHECK };
+
+struct engine_decoded;
+
 struct engine_cpu {
     struct engine *engine;
     unsigned id;
@@ -59,12 +63,25 @@ struct engine {
     _Atomic int state;
     _Atomic uint64_t lease_deadline_ns;
 
-    int save_fd; /* under lock; -1: nothing to be saved */
-    char save_name[PATH_LEN_MAX];
-    int restore_fd; /* under lock; -1: an ordinary boot */
+    /* What the thread that owns the machine is asked to do while the guest stands still;
+     * under lock. */
+    struct {
+        enum engine_work kind;
+        bool waited; /* by a thread; else the loop thread is told */
+        bool done;
+        int fd;
+        enum engine_ram_place place;
+        char name[PATH_LEN_MAX];
+        struct engine_saved out;
+    } work;
+    pthread_cond_t change_cond; /* of run.state or work.done */
+    int state_fd;               /* memfd */
+    int restore_fd;             /* under lock; -1: an ordinary boot */
+    enum engine_ram_place restore_place;
     char restore_name[PATH_LEN_MAX];
     bool saved_valid;
     struct engine_saved saved;
+    struct engine_decoded *decoded; /* engine_state.c; the owner's of the machine */
 
     bool receiving; /* under lock: no boot, memory comes from another host */
     pthread_mutex_t dirty_lock;
@@ -177,8 +194,9 @@ void engine_clock_stop(struct engine *e);
 void engine_tell_epoch(struct engine *e);
 /* The RTC shows the host's time of day. */
 void engine_set_rtc(struct engine *e);
-/* What may be asked for while nothing runs. */
+/* engine_work.c: what may be asked for while nothing runs; its end. */
 void engine_idle_work(struct engine *e);
+void engine_idle_over(struct engine *e);
 void engine_open_disks(struct engine *e);
 void engine_drain_disks(struct engine *e);
 /* Before the guest runs on. */

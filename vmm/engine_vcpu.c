@@ -412,14 +412,35 @@ static bool take_inputs(struct engine *e)
     return true;
 }
 
-/* Answers of the disks only: nothing new may start. */
-void engine_drain_disks(struct engine *e)
+/* Until nothing is under way or (`only`) the state is another. */
+static void drain_while(struct engine *e, int state, bool only)
 {
     (void)disks_reap(e->disks, engine_on_blk_done, e);
     while (disks_in_flight(e->disks) > 0) {
         atomic_store(&e->kicked, false);
+        if (only && atomic_load(&e->state) != state) {
+            return;
+        }
         engine_wait(e, UINT64_MAX);
         (void)disks_reap(e->disks, engine_on_blk_done, e);
+    }
+}
+
+/* Answers of the disks only: nothing new may start. */
+void engine_drain_disks(struct engine *e)
+{
+    drain_while(e, 0, false);
+}
+
+/* For FREEZING and ENDING: everything was answered; what a frozen VM was told is written
+ * is durable, too: it may go on elsewhere. */
+static void settle_disks(struct engine *e, int state)
+{
+    disks_sync(e->disks);
+    drain_while(e, state, true);
+    if (state == RUN_FREEZING && atomic_load(&e->state) == state) {
+        disks_flush(e->disks);
+        drain_while(e, state, true);
     }
 }
 
@@ -619,6 +640,7 @@ static void run_guest(struct engine *e)
  * False: the run has ended. */
 static bool prepare_guest(struct engine *e)
 {
+    enum engine_ram_place place;
     struct vmm_error err;
     bool receiving;
     int fd, r;
@@ -626,16 +648,22 @@ static bool prepare_guest(struct engine *e)
     pthread_mutex_lock(&e->lock);
     fd = e->restore_fd;
     e->restore_fd = -1;
+    place = e->restore_place;
     receiving = e->receiving;
     pthread_mutex_unlock(&e->lock);
-    if (receiving) {
+    if (engine_state_decoded(e)) {
+        r = engine_state_apply(e, &err);
+        engine_state_forget(e);
+    } else if (receiving) {
         r = vmm_fail(&err, -EINVAL,
                      "this VM waits for its memory from another host; nothing has come");
     } else if (fd >= 0) {
-        r = engine_state_load(e, fd, e->restore_name, &err);
-        close(fd);
+        r = engine_state_load(e, fd, e->restore_name, place, &err);
     } else {
         r = engine_boot_load(e, &err);
+    }
+    if (fd >= 0) {
+        close(fd);
     }
     return r == 0 || engine_end_run(e, RUN_END_HOST, err.text);
 }
@@ -777,6 +805,7 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
         }
         switch (state) {
         case RUN_STARTING:
+            engine_idle_work(e); /* a check that was asked for before */
             engine_open_disks(e);
             break;
         case RUN_RUNNING:
@@ -787,8 +816,7 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
             break;
         case RUN_FREEZING:
         case RUN_ENDING:
-            disks_sync(e->disks);
-            engine_drain_disks(e);
+            settle_disks(e, state);
             (void)engine_step(e, RUN_EV_DRAINED, 0, RUN_END_NONE, NULL);
             break;
         default:
@@ -799,6 +827,7 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
             break;
         }
     }
+    engine_idle_over(e);
 }
 
 void *engine_vcpu_main(void *data)

@@ -174,7 +174,7 @@ libvmm_io_la_SOURCES = \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
 	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \
-	vmm/engine_state.c vmm/engine_state.h \
+	vmm/engine_state.c vmm/engine_state.h vmm/engine_work.c \
 	vmm/guest_agent.c vmm/guest_agent.h \
 	vmm/input_queue.c vmm/input_queue.h \
 	vmm/landlock.c vmm/landlock.h \
@@ -240,6 +240,12 @@ tests_unit_vmm_check_dirty_log_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_engine_ram_SOURCES = tests/unit/vmm/check_engine_ram.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_ram_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_ram_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_engine_work
+tests_unit_vmm_check_engine_work_SOURCES = tests/unit/vmm/check_engine_work.c $(ENGINE_RIG)
+tests_unit_vmm_check_engine_work_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_engine_work_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_engine_work_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=blk_in_flight \
+	-Wl,--wrap=blk_disk_in_flight -Wl,--wrap=blk_flush
 UNIT_TESTS += tests/unit/vmm/check_vmm_ctl
 tests_unit_vmm_check_vmm_ctl_SOURCES = tests/unit/vmm/check_vmm_ctl.c $(ENGINE_RIG)
 tests_unit_vmm_check_vmm_ctl_CPPFLAGS = $(UNIT_CPPFLAGS)
