@@ -292,6 +292,17 @@ static void *lease_main(void *data)
     return NULL;
 }
 
+void engine_throttle(struct engine *e, unsigned permille)
+{
+    atomic_store(&e->throttle_permille,
+                 permille < THROTTLE_MAX ? permille : THROTTLE_MAX);
+    if (e->smp) {
+        engine_smp_kick_cpus(e); /* those that compute have to begin */
+    } else {
+        engine_kick(e);
+    }
+}
+
 /* Inputs
  * ------------------------------------------------------------------------------------ */
 

@@ -143,6 +143,9 @@ enum run_answer engine_freeze_undo(struct engine *e, const char *reason);
  * text that names the disk; -EINVAL: it is not freezing; -EIO: it is frozen, and a FLUSH
  * has failed (what was written before is not safe). */
 int engine_freeze_wait(struct engine *e, uint32_t timeout_ms, struct vmm_error *err);
+/* Every vCPU sleeps `permille` (at most THROTTLE_MAX) of the time that it would compute,
+ * in slices of some ms; 0: none. Any thread. A freeze does not wait for a sleeper. */
+void engine_throttle(struct engine *e, unsigned permille);
 /* lease_ms 0: none. from_ns: CLOCK_MONOTONIC from which it counts, 0: now. False: already
  * over. */
 bool engine_lease(struct engine *e, uint32_t lease_ms, uint64_t from_ns);

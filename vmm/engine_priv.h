@@ -14,6 +14,7 @@
 #include "vmm/input_queue.h"
 #include "vmm/irqchip.h"
 #include "vmm/machine.h"
+#include "vmm/throttle.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -33,6 +34,7 @@ struct engine_cpu {
     struct engine *engine;
     unsigned id;
     struct vcpu vcpu;
+    struct throttle throttle;
     pthread_t thread;
     bool thread_up;
 };
@@ -93,6 +95,7 @@ struct engine {
     int lease_fd;         /* timerfd */
     _Atomic bool kicked;  /* something for the vCPU thread to look at */
     _Atomic bool waiting; /* the vCPU thread is in, or about to enter, ppoll */
+    _Atomic unsigned throttle_permille;
     _Atomic bool closing;
     _Atomic bool reset_request;
     _Atomic(const char *) reset_why; /* of the last reset, told to the loop thread once */
@@ -133,6 +136,7 @@ struct engine {
     bool clock_running;
     uint64_t clock_offset_ns; /* machine time = CLOCK_MONOTONIC - offset while it runs */
     uint64_t clock_stopped_ns;
+    struct throttle throttle;
     timer_t wake_timer;
     bool wake_timer_up;
     uint64_t wake_armed_ns; /* machine time; 0: not armed */
@@ -175,6 +179,7 @@ int engine_smp_start(struct engine *e, const pthread_attr_t *attr);
 void engine_smp_join(struct engine *e);
 void engine_smp_close(struct engine *e);
 void engine_smp_kick(struct engine *e);
+void engine_smp_kick_cpus(struct engine *e);
 /* Before any vCPU ran: the guest sees this model. 0, or -EOPNOTSUPP: the host cannot; the
  * text says what it lacks. */
 int engine_smp_set_model(struct engine *e, const struct cpu_model *model,
@@ -218,6 +223,8 @@ void engine_take_keys(struct engine *e);
 void engine_give_entropy(struct engine *e);
 /* Any vCPU thread: state and lease allow one more entry into the guest. */
 bool engine_may_run(struct engine *e);
+/* throttle_turn's `share`, of a struct engine: 0 when the guest must not run. */
+unsigned engine_throttle_share(void *engine);
 bool engine_triple_fault(struct engine *e);
 /* The reset that was wanted is being done: who wanted it is left for engine_take_reset.
  */

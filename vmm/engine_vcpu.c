@@ -549,6 +549,18 @@ bool engine_may_run(struct engine *e)
     return true;
 }
 
+unsigned engine_throttle_share(void *engine)
+{
+    struct engine *e = engine;
+    unsigned permille = atomic_load_explicit(&e->throttle_permille, memory_order_relaxed);
+
+    /* Before the lease's deadline is looked at, which is done before each entry. */
+    return permille > 0 && atomic_load(&e->state) == RUN_RUNNING &&
+                   (!e->smp || atomic_load(&e->gate))
+               ? permille
+               : 0;
+}
+
 static bool inputs_due(struct engine *e)
 {
     bool due = atomic_exchange(&e->kicked, false);
@@ -560,6 +572,7 @@ static bool inputs_due(struct engine *e)
 /* One turn: at most one entry into the guest. False: the run is over or interrupted. */
 static bool run_once(struct engine *e)
 {
+    throttle_turn(&e->throttle, engine_throttle_share, e);
     vcpu_kick_clear(&e->vcpu);
     (void)disks_push(e->disks);
     if (!engine_may_run(e)) {
@@ -790,6 +803,7 @@ static bool thread_setup(struct engine *e, struct vmm_error *err)
         return false;
     }
     e->wake_timer_up = true;
+    (void)throttle_setup(&e->throttle, VCPU_KICK_SIGNAL);
     sandbox_thread(SANDBOX_VCPU); /* last: what stands above needs more */
     return true;
 }
@@ -842,5 +856,6 @@ void *engine_vcpu_main(void *data)
     if (e->wake_timer_up) {
         timer_delete(e->wake_timer);
     }
+    throttle_close(&e->throttle);
     return NULL;
 }

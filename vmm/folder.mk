@@ -186,7 +186,7 @@ libvmm_io_la_SOURCES = \
 	vmm/sandbox.c vmm/sandbox.h \
 	vmm/sandbox_root.c vmm/sandbox_root.h \
 	vmm/syscall_filter.c vmm/syscall_filter.h \
-	vmm/vcpu.c vmm/vcpu.h \
+	vmm/throttle.c vmm/throttle.h vmm/vcpu.c vmm/vcpu.h \
 	vmm/huge_pages.c vmm/huge_pages.h vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \
 	vmm/vmm_error.c vmm/vmm_error.h
@@ -240,6 +240,10 @@ tests_unit_vmm_check_dirty_log_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_engine_ram_SOURCES = tests/unit/vmm/check_engine_ram.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_ram_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_ram_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_throttle
+tests_unit_vmm_check_throttle_SOURCES = tests/unit/vmm/check_throttle.c $(ENGINE_RIG)
+tests_unit_vmm_check_throttle_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_throttle_LDADD = libvmm_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_engine_work
 tests_unit_vmm_check_engine_work_SOURCES = tests/unit/vmm/check_engine_work.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_work_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -225,8 +225,8 @@ static int f_memory(int fd, const struct kvm_userspace_memory_region *region)
     }
     log->host = (uint8_t *)(uintptr_t)region->userspace_addr;
     log->page_count = region->memory_size / 4096;
-    if (on && (log->page_count > FAKE_LOG_PAGES ||
-               (int)region->slot == fake_vm.refuse_log)) {
+    if (on &&
+        (log->page_count > FAKE_LOG_PAGES || (int)region->slot == fake_vm.refuse_log)) {
         return -ENOMEM;
     }
     if (on != log->on) {
@@ -393,6 +393,10 @@ static int guest_run(struct kvm_run *run)
         }
         if (atomic_load(&fake_guest.wants_reset)) {
             return guest_run(run);
+        }
+        if (atomic_load(&fake_guest.burns)) {
+            atomic_fetch_add(&fake_guest.work, 1);
+            continue;
         }
         nanosleep(&step, NULL);
         if (atomic_load(&fake_guest.chatters)) {

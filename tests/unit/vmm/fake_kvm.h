@@ -21,6 +21,8 @@
 struct fake_guest {
     _Atomic unsigned runs; /* entries into the guest */
     _Atomic bool computes;
+    _Atomic bool burns;       /* and takes all of its processor for that */
+    _Atomic uint64_t work;    /* done by all vCPUs */
     _Atomic bool chatters;    /* an exit to us every now and then */
     _Atomic uint32_t fail;    /* an exit reason to end with */
     _Atomic bool wants_reset; /* the next vCPU that notices writes 6 to port 0xCF9 */
