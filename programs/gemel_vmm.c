@@ -441,7 +441,7 @@ static int open_state(struct program *p, struct vmm_error *err)
         return vmm_fail(err, -errno, "cannot open the saved state %s: %s", path,
                         strerror(errno));
     }
-    engine_restore(p->engine, fd, path);
+    engine_restore(p->engine, fd, path, ENGINE_RAM_IN_STATE);
     return 0;
 }
 

@@ -32,6 +32,10 @@ struct disk {
     bool read_only, direct;
     uint64_t sectors;
     bool flush_failed;
+    uint64_t written,
+        flushed;      /* requests that changed it; how many of them are durable */
+    bool flush_asked; /* by blk_flush, under way */
+    _Atomic unsigned in_flight;
 };
 
 /* One request under way. */
@@ -47,6 +51,8 @@ struct job {
     uint32_t done;     /* bytes of a transfer that came in pieces */
     uint32_t canceled; /* times that the kernel gave it up */
     uint32_t status;   /* set before it goes to the answered list */
+    bool internal;     /* of blk_flush: nobody is told */
+    uint64_t covers;   /* FLUSH: what of `written` it makes durable */
 };
 
 struct blk_uring {
@@ -352,8 +358,10 @@ int blk_disk_take(struct blk_uring *blk, unsigned disk, int fd, const char *path
         vmm_fail(err, r, "cannot hand disk %s to io_uring: %s", path, strerror(-r));
         goto out;
     }
-    blk->disk[disk] = (struct disk){
-        .fd = fd, .read_only = read_only, .direct = direct, .sectors = now.sectors};
+    blk->disk[disk].fd = fd;
+    blk->disk[disk].read_only = read_only;
+    blk->disk[disk].direct = direct;
+    blk->disk[disk].sectors = now.sectors;
     return 0;
 out:
     close(fd);
@@ -482,16 +490,42 @@ static bool op_known(enum request_op op)
     return op >= REQUEST_READ && op <= REQUEST_WRITE_ZEROES;
 }
 
-void blk_submit(struct blk_uring *blk, unsigned disk, const struct blk_request *request)
+static struct job *new_job(struct blk_uring *blk, unsigned disk,
+                           const struct blk_request *request)
 {
     struct job *job = calloc(1, sizeof *job);
-    uint32_t status;
 
-    BUG_ON(disk >= VM_DISKS_MAX || !op_known(request->op));
     BUG_ON(!job); /* 100 bytes: an answer could not be remembered without them */
     job->disk = disk;
     job->request = *request;
+    job->covers = blk->disk[disk].written;
     atomic_fetch_add(&blk->in_flight, 1);
+    atomic_fetch_add(&blk->disk[disk].in_flight, 1);
+    return job;
+}
+
+void blk_flush(struct blk_uring *blk)
+{
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        struct disk *d = &blk->disk[i];
+
+        if (d->fd >= 0 && d->written != d->flushed && !d->flush_asked &&
+            !d->flush_failed) {
+            struct job *job = new_job(blk, i, &(struct blk_request){.op = REQUEST_FLUSH});
+
+            job->internal = d->flush_asked = true;
+            send_job(blk, job);
+        }
+    }
+}
+
+void blk_submit(struct blk_uring *blk, unsigned disk, const struct blk_request *request)
+{
+    struct job *job;
+    uint32_t status;
+
+    BUG_ON(disk >= VM_DISKS_MAX || !op_known(request->op));
+    job = new_job(blk, disk, request);
     status = check_request(&blk->disk[disk], request);
     if (status == 0 && (request->op == REQUEST_READ || request->op == REQUEST_WRITE)) {
         status = get_buffer(job, &blk->disk[disk]);
@@ -514,16 +548,27 @@ static void finish(struct blk_uring *blk, struct job *job, uint32_t status,
 {
     const struct blk_request *rq = &job->request;
     bool read_ok = status == 0 && rq->op == REQUEST_READ;
+    struct disk *d = &blk->disk[job->disk];
 
     if (rq->op == REQUEST_FLUSH && status != 0) {
-        blk->disk[job->disk].flush_failed = true;
+        d->flush_failed = true;
         atomic_store(&blk->flush_failed, true);
+    } else if (rq->op == REQUEST_FLUSH) {
+        d->flushed = job->covers > d->flushed ? job->covers : d->flushed;
+    } else if (rq->op != REQUEST_READ) {
+        d->written++; /* failed ones too: a part may have been done */
     }
     if (rq->op == REQUEST_DISCARD && status == EOPNOTSUPP) {
         status = 0; /* advice that this file system does not take */
     }
     atomic_fetch_sub(&blk->in_flight, 1);
-    done(ctx, job->disk, rq, status, read_ok ? job->buffer : NULL, read_ok ? rq->len : 0);
+    atomic_fetch_sub(&d->in_flight, 1);
+    if (job->internal) {
+        d->flush_asked = false;
+    } else {
+        done(ctx, job->disk, rq, status, read_ok ? job->buffer : NULL,
+             read_ok ? rq->len : 0);
+    }
     if (job->bounce) {
         free(job->buffer);
     }
@@ -595,6 +640,11 @@ bool blk_reapable(const struct blk_uring *blk)
 unsigned blk_in_flight(const struct blk_uring *blk)
 {
     return atomic_load(&blk->in_flight);
+}
+
+unsigned blk_disk_in_flight(const struct blk_uring *blk, unsigned disk)
+{
+    return atomic_load(&blk->disk[disk].in_flight);
 }
 
 bool blk_flush_failed(const struct blk_uring *blk)

@@ -51,6 +51,9 @@ int blk_disk_open(struct blk_uring *blk, unsigned disk, const char *path, bool r
 
 /* Never fails: an impossible request is answered with EIO at the next reap. */
 void blk_submit(struct blk_uring *blk, unsigned disk, const struct blk_request *request);
+/* Asks every disk that was written to since its last FLUSH to make that durable, as
+ * requests under way that nobody is told of. One that fails is latched as others are. */
+void blk_flush(struct blk_uring *blk);
 /* Hands what was submitted to the kernel, with one call for all; before waiting and
  * before the guest runs on. False: the kernel is short of memory and did not take all of
  * it; call again soon. */
@@ -61,8 +64,9 @@ bool blk_unpushed(const struct blk_uring *blk);
 unsigned blk_reap(struct blk_uring *blk, blk_done_fn done, void *ctx);
 /* There is something to reap: a look at shared memory, no system call. */
 bool blk_reapable(const struct blk_uring *blk);
-unsigned blk_in_flight(const struct blk_uring *blk); /* any thread */
-bool blk_flush_failed(const struct blk_uring *blk);  /* any thread */
+unsigned blk_in_flight(const struct blk_uring *blk);                     /* any thread */
+unsigned blk_disk_in_flight(const struct blk_uring *blk, unsigned disk); /* any thread */
+bool blk_flush_failed(const struct blk_uring *blk);                      /* any thread */
 bool blk_disk_latched(const struct blk_uring *blk, unsigned disk);
 int blk_ring_fd(
     const struct blk_uring *blk); /* pollable: readable when there is something to reap */

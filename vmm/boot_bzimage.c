@@ -149,6 +149,7 @@ static int place_code(struct boot *b, const struct setup_header *h, struct code 
     uint64_t pref = le64_get(h->pref_address), init = le32_get(h->init_size);
     uint64_t sects = h->setup_sects != 0 ? h->setup_sects : SETUP_SECTORS_UNSAID;
     uint8_t *dst;
+    int r;
 
     code->offset = (sects + 1) * SECTOR;
     code->len = (uint64_t)le32_get(h->syssize) * 16;
@@ -182,7 +183,9 @@ static int place_code(struct boot *b, const struct setup_header *h, struct code 
     if (dst == NULL) {
         return refuse(b, "setup_header.syssize", "does not fit into memory");
     }
-    return boot_read(b, code->offset, dst, code->len, "protected-mode code");
+    r = boot_read(b, code->offset, dst, code->len, "protected-mode code");
+    gmem_mark_dirty(b->gm, (struct gpa){code->load}, code->len);
+    return r;
 }
 
 static void put_page_table(const struct boot *b, uint64_t at, uint64_t first,

@@ -74,9 +74,11 @@ int boot_place_initrd(struct boot *b, uint64_t top)
     if (dst == NULL) {
         return boot_fail(b, -EFBIG, BOOT_INITRD, "size", "does not fit into memory");
     }
-    return file->read(file->ctx, 0, dst, file->len)
-               ? 0
-               : boot_fail(b, -EIO, BOOT_INITRD, "contents", "cannot be read");
+    if (!file->read(file->ctx, 0, dst, file->len)) {
+        return boot_fail(b, -EIO, BOOT_INITRD, "contents", "cannot be read");
+    }
+    gmem_mark_dirty(b->gm, b->initrd, file->len);
+    return 0;
 }
 
 int boot_place_cmdline(const struct boot *b, uint64_t max)

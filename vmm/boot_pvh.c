@@ -105,6 +105,7 @@ static int load_segment(struct boot *b, const Elf64_Phdr *ph)
         return r;
     }
     memset(dst + ph->p_filesz, 0, ph->p_memsz - ph->p_filesz);
+    gmem_mark_dirty(b->gm, (struct gpa){ph->p_paddr}, ph->p_memsz);
     b->kernel_end = end > b->kernel_end ? end : b->kernel_end;
     return 0;
 }

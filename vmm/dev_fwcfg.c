@@ -177,6 +177,7 @@ static bool dma_read(struct dev_fwcfg *fw, struct gmem *gm, struct gpa to, uint3
     part = part < len ? part : len;
     memcpy(dst, item + (part > 0 ? fw->pos : 0), part);
     memset(dst + part, 0, len - part);
+    gmem_mark_dirty(gm, to, len);
     fw->pos += (uint32_t)part;
     return true;
 }

@@ -257,6 +257,22 @@ void disks_sync(struct disks *disks)
     }
 }
 
+void disks_flush(struct disks *disks)
+{
+    disks_sync(disks);
+    blk_flush(disks->uring);
+}
+
+unsigned disks_waited_for(const struct disks *disks)
+{
+    unsigned i = 0;
+
+    while (i < VM_DISKS_MAX && blk_disk_in_flight(disks->uring, i) == 0) {
+        i++;
+    }
+    return i;
+}
+
 unsigned disks_in_flight(const struct disks *disks)
 {
     return blk_in_flight(disks->uring) + (disks->nbd ? blk_nbd_in_flight(disks->nbd) : 0);

@@ -56,7 +56,12 @@ bool disks_reapable(const struct disks *disks);
 void disks_woken(struct disks *disks);
 /* Network disks: makes durable what was answered, before somebody else reads it. */
 void disks_sync(struct disks *disks);
+/* Every disk: what was answered becomes durable. Counts as under way until it is. */
+void disks_flush(struct disks *disks);
 unsigned disks_in_flight(const struct disks *disks);
+/* The first disk that has not answered; VM_DISKS_MAX: none, or a network disk. Any
+ * thread. */
+unsigned disks_waited_for(const struct disks *disks);
 bool disks_flush_failed(const struct disks *disks);
 int disks_poll_fd(const struct disks *disks);
 /* For another thread than the owner: pollable, tells that the owner should reap. */

@@ -99,6 +99,7 @@ void engine_publish(struct engine *e)
     at = (e->notice_head + e->notice_count) % ENGINE_NOTICES_MAX;
     fill_status(e, &e->notice[at]);
     e->notice_count++;
+    pthread_cond_broadcast(&e->change_cond);
     engine_tell_loop(e);
 }
 
@@ -191,90 +192,6 @@ enum run_answer engine_freeze(struct engine *e, const char *reason)
 enum run_answer engine_end(struct engine *e, enum run_end end, const char *reason)
 {
     return engine_step(e, RUN_EV_END, 0, end, reason);
-}
-
-void engine_restore(struct engine *e, int fd, const char *name)
-{
-    pthread_mutex_lock(&e->lock);
-    if (e->run.state == RUN_CREATED) {
-        drop_restore(e);
-        e->restore_fd = fd;
-        snprintf(e->restore_name, sizeof e->restore_name, "%s", name);
-        fd = -1;
-    }
-    pthread_mutex_unlock(&e->lock);
-    if (fd >= 0) {
-        close(fd);
-    }
-}
-
-int engine_save(struct engine *e, int fd, const char *name)
-{
-    int r = 0;
-
-    pthread_mutex_lock(&e->lock);
-    if (e->run.state != RUN_FROZEN) {
-        r = -EINVAL;
-    } else if (e->save_fd >= 0) {
-        r = -EBUSY;
-    } else {
-        e->save_fd = fd;
-        e->saved_valid = false;
-        snprintf(e->save_name, sizeof e->save_name, "%s", name);
-    }
-    pthread_mutex_unlock(&e->lock);
-    if (r < 0) {
-        close(fd);
-        return r;
-    }
-    engine_kick(e);
-    return 0;
-}
-
-bool engine_take_saved(struct engine *e, struct engine_saved *ret_saved)
-{
-    bool valid;
-
-    pthread_mutex_lock(&e->lock);
-    valid = e->saved_valid;
-    if (valid) {
-        *ret_saved = e->saved;
-        e->saved_valid = false;
-    }
-    pthread_mutex_unlock(&e->lock);
-    return valid;
-}
-
-/* On the thread that owns the machine. A THAW that comes now waits until this is done. */
-void engine_idle_work(struct engine *e)
-{
-    struct engine_saved saved = {0};
-    int fd;
-
-    pthread_mutex_lock(&e->lock);
-    fd = e->save_fd; /* came while FROZEN, and nothing has run since */
-    pthread_mutex_unlock(&e->lock);
-    if (fd < 0) {
-        return;
-    }
-    saved.result =
-        e->held_count > 0
-            ? vmm_fail(
-                  &saved.err, -EBUSY,
-                  "a request that disk %s failed waits to be tried again; thaw first",
-                  e->conf.disk[e->held[0].disk].path)
-            : engine_state_save(e, fd, e->save_name, &saved.bytes, &saved.err);
-    if (saved.result == 0 && fsync(fd) < 0) {
-        saved.result = vmm_fail(&saved.err, -errno, "cannot sync %s: %s", e->save_name,
-                                strerror(errno));
-    }
-    close(fd);
-    pthread_mutex_lock(&e->lock);
-    e->save_fd = -1;
-    e->saved = saved;
-    e->saved_valid = true;
-    pthread_mutex_unlock(&e->lock);
-    engine_tell_loop(e);
 }
 
 void engine_status(struct engine *e, struct engine_status *ret_status)
@@ -373,6 +290,17 @@ static void *lease_main(void *data)
         pthread_mutex_unlock(&e->lock);
     }
     return NULL;
+}
+
+void engine_throttle(struct engine *e, unsigned permille)
+{
+    atomic_store(&e->throttle_permille,
+                 permille < THROTTLE_MAX ? permille : THROTTLE_MAX);
+    if (e->smp) {
+        engine_smp_kick_cpus(e); /* those that compute have to begin */
+    } else {
+        engine_kick(e);
+    }
 }
 
 /* Inputs
@@ -524,8 +452,9 @@ static int open_fds(struct engine *e, struct vmm_error *err)
     e->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     e->lease_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-    if (e->event_fd < 0 || e->wake_fd < 0 || e->lease_fd < 0) {
-        return vmm_fail(err, -errno, "cannot make an eventfd or timerfd: %s",
+    e->state_fd = memfd_create("gemel-state", MFD_CLOEXEC);
+    if (e->event_fd < 0 || e->wake_fd < 0 || e->lease_fd < 0 || e->state_fd < 0) {
+        return vmm_fail(err, -errno, "cannot make an eventfd, timerfd or memfd: %s",
                         strerror(errno));
     }
     return 0;
@@ -634,6 +563,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
                 struct vmm_error *err)
 {
     struct engine *e = calloc(1, sizeof *e);
+    pthread_condattr_t monotonic;
     int r;
 
     if (!e) {
@@ -643,13 +573,19 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     e->conf.cpu_count = conf->cpu_count > 0 ? conf->cpu_count : 1;
     e->smp = conf->machine == MACHINE_STANDARD;
     e->event_fd = e->wake_fd = e->lease_fd = e->epoll_fd = e->io_timer_fd = -1;
-    e->save_fd = e->restore_fd = -1;
+    e->work.fd = e->restore_fd = e->state_fd = -1;
     e->vm.vm_fd = e->vm.sys_fd = e->vcpu.fd = -1;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
         e->disk_fd[i] = -1;
     }
     pthread_mutex_init(&e->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->change_cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&e->machine_lock, NULL);
+    pthread_mutex_init(&e->dirty_lock, NULL);
+    e->dirty.vm = &e->vm;
     pthread_mutex_init(&e->gate_lock, NULL);
     pthread_cond_init(&e->gate_cond, NULL);
     input_queue_init(&e->inputs);
@@ -718,6 +654,7 @@ void engine_close(struct engine *e)
     boot_files_close(e->boot);
     vcpu_close(&e->vcpu);
     engine_smp_close(e);
+    dirty_log_close(&e->dirty);
     vm_close(&e->vm);
     if (e->machine_memory) {
         munmap(e->machine_memory, e->machine_len);
@@ -733,15 +670,18 @@ void engine_close(struct engine *e)
     byte_ring_free(&e->debug_out);
     byte_ring_free(&e->serial_in);
     byte_ring_free(&e->port_out);
-    if (e->save_fd >= 0) {
-        close(e->save_fd);
+    if (e->state_fd >= 0) {
+        close(e->state_fd);
     }
+    engine_state_forget(e);
     drop_restore(e);
     close(e->event_fd);
     close(e->wake_fd);
     close(e->lease_fd);
     pthread_mutex_destroy(&e->lock);
+    pthread_cond_destroy(&e->change_cond);
     pthread_mutex_destroy(&e->machine_lock);
+    pthread_mutex_destroy(&e->dirty_lock);
     pthread_mutex_destroy(&e->gate_lock);
     pthread_cond_destroy(&e->gate_cond);
     free(e);

@@ -80,6 +80,12 @@ struct engine_conf {
         disks_by_path; /* no sandbox: START opens those that engine_disks did not bring */
 };
 
+/* Where RAM is, when a VM's state is saved or loaded. */
+enum engine_ram_place {
+    ENGINE_RAM_IN_STATE = 0, /* in the file */
+    ENGINE_RAM_APART,        /* comes, or came, another way; the file says so */
+};
+
 /* What engine_save led to. */
 struct engine_saved {
     int result; /* 0 or -errno */
@@ -127,6 +133,19 @@ enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reaso
 enum run_answer engine_thaw(struct engine *e, uint64_t epoch, const char *reason);
 enum run_answer engine_freeze(struct engine *e, const char *reason);
 enum run_answer engine_end(struct engine *e, enum run_end end, const char *reason);
+/* A freeze that its asker may take back as long as it is not FROZEN (a disk that hangs,
+ * or a FLUSH that does, holds FROZEN back): undo lets the guest run on, at the same
+ * epoch. RUN_BAD_STATE: too late, or somebody else has asked for a freeze as well; then
+ * only a THAW helps. */
+enum run_answer engine_freeze_try(struct engine *e, const char *reason);
+enum run_answer engine_freeze_undo(struct engine *e, const char *reason);
+/* Any thread but the engine's own: waits until the VM is FROZEN. 0; -ETIMEDOUT with a
+ * text that names the disk; -EINVAL: it is not freezing; -EIO: it is frozen, and a FLUSH
+ * has failed (what was written before is not safe). */
+int engine_freeze_wait(struct engine *e, uint32_t timeout_ms, struct vmm_error *err);
+/* Every vCPU sleeps `permille` (at most THROTTLE_MAX) of the time that it would compute,
+ * in slices of some ms; 0: none. Any thread. A freeze does not wait for a sleeper. */
+void engine_throttle(struct engine *e, unsigned permille);
 /* lease_ms 0: none. from_ns: CLOCK_MONOTONIC from which it counts, 0: now. False: already
  * over. */
 bool engine_lease(struct engine *e, uint32_t lease_ms, uint64_t from_ns);
@@ -136,12 +155,25 @@ bool engine_power_button(struct engine *e);
 
 /* For the START that follows: a saved state to go on from instead of a boot. Takes the
  * fd. */
-void engine_restore(struct engine *e, int fd, const char *name);
+void engine_restore(struct engine *e, int fd, const char *name,
+                    enum engine_ram_place place);
 /* While FROZEN: writes the VM's state to `fd` (the engine closes it), synced; `name` is
  * for messages. engine_event_fd tells when engine_take_saved has the outcome. -EBUSY: one
  * is under way. -EINVAL: not frozen. */
-int engine_save(struct engine *e, int fd, const char *name);
+int engine_save(struct engine *e, int fd, const char *name, enum engine_ram_place place);
 bool engine_take_saved(struct engine *e, struct engine_saved *ret_saved);
+/* The same for a thread that waits for it (any but the engine's own): `fd` stays the
+ * caller's. 0 or -errno with a text; -EBUSY, -EINVAL as above. */
+int engine_save_wait(struct engine *e, int fd, const char *name,
+                     enum engine_ram_place place, struct engine_saved *ret_saved);
+/* In CREATED, for a thread that waits for it: reads a state from `fd` (from its
+ * beginning; it stays the caller's), looks at all of it, and has KVM take what is for
+ * KVM. The START that follows goes on from it. 0 or -errno with a text: the VM is of no
+ * use any more then. -EBUSY, -EINVAL as above. */
+int engine_state_check(struct engine *e, int fd, const char *name,
+                       enum engine_ram_place place, struct vmm_error *err);
+/* A memfd for a state without RAM, made before the sandbox: the caller truncates it. */
+int engine_state_fd(const struct engine *e);
 
 void engine_status(struct engine *e, struct engine_status *ret_status);
 /* The oldest change of state not yet taken; false when there is none. */

@@ -8,11 +8,13 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "vmm/dirty_log.h"
 #include "vmm/disks.h"
 #include "vmm/engine.h"
 #include "vmm/input_queue.h"
 #include "vmm/irqchip.h"
 #include "vmm/machine.h"
+#include "vmm/throttle.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -24,10 +26,15 @@
 /* The kernel had no memory for a disk request. */
 #define ENGINE_PUSH_AGAIN_NS (5 * NSEC_PER_MSEC)
 
+enum engine_work { WORK_NONE = 0, WORK_SAVE, WORK_CHECK };
+
+struct engine_decoded;
+
 struct engine_cpu {
     struct engine *engine;
     unsigned id;
     struct vcpu vcpu;
+    struct throttle throttle;
     pthread_t thread;
     bool thread_up;
 };
@@ -58,12 +65,29 @@ struct engine {
     _Atomic int state;
     _Atomic uint64_t lease_deadline_ns;
 
-    int save_fd; /* under lock; -1: nothing to be saved */
-    char save_name[PATH_LEN_MAX];
-    int restore_fd; /* under lock; -1: an ordinary boot */
+    /* What the thread that owns the machine is asked to do while the guest stands still;
+     * under lock. */
+    struct {
+        enum engine_work kind;
+        bool waited; /* by a thread; else the loop thread is told */
+        bool done;
+        int fd;
+        enum engine_ram_place place;
+        char name[PATH_LEN_MAX];
+        struct engine_saved out;
+    } work;
+    pthread_cond_t change_cond; /* of run.state or work.done */
+    int state_fd;               /* memfd */
+    int restore_fd;             /* under lock; -1: an ordinary boot */
+    enum engine_ram_place restore_place;
     char restore_name[PATH_LEN_MAX];
     bool saved_valid;
     struct engine_saved saved;
+    struct engine_decoded *decoded; /* engine_state.c; the owner's of the machine */
+
+    bool receiving; /* under lock: no boot, memory comes from another host */
+    pthread_mutex_t dirty_lock;
+    struct dirty_log dirty; /* under dirty_lock, but for dirty_log_protect */
 
     /* Wakes. */
     int event_fd;         /* to the loop thread */
@@ -71,6 +95,7 @@ struct engine {
     int lease_fd;         /* timerfd */
     _Atomic bool kicked;  /* something for the vCPU thread to look at */
     _Atomic bool waiting; /* the vCPU thread is in, or about to enter, ppoll */
+    _Atomic unsigned throttle_permille;
     _Atomic bool closing;
     _Atomic bool reset_request;
     _Atomic(const char *) reset_why; /* of the last reset, told to the loop thread once */
@@ -111,6 +136,7 @@ struct engine {
     bool clock_running;
     uint64_t clock_offset_ns; /* machine time = CLOCK_MONOTONIC - offset while it runs */
     uint64_t clock_stopped_ns;
+    struct throttle throttle;
     timer_t wake_timer;
     bool wake_timer_up;
     uint64_t wake_armed_ns; /* machine time; 0: not armed */
@@ -153,6 +179,7 @@ int engine_smp_start(struct engine *e, const pthread_attr_t *attr);
 void engine_smp_join(struct engine *e);
 void engine_smp_close(struct engine *e);
 void engine_smp_kick(struct engine *e);
+void engine_smp_kick_cpus(struct engine *e);
 /* Before any vCPU ran: the guest sees this model. 0, or -EOPNOTSUPP: the host cannot; the
  * text says what it lacks. */
 int engine_smp_set_model(struct engine *e, const struct cpu_model *model,
@@ -172,8 +199,9 @@ void engine_clock_stop(struct engine *e);
 void engine_tell_epoch(struct engine *e);
 /* The RTC shows the host's time of day. */
 void engine_set_rtc(struct engine *e);
-/* What may be asked for while nothing runs. */
+/* engine_work.c: what may be asked for while nothing runs; its end. */
 void engine_idle_work(struct engine *e);
+void engine_idle_over(struct engine *e);
 void engine_open_disks(struct engine *e);
 void engine_drain_disks(struct engine *e);
 /* Before the guest runs on. */
@@ -195,6 +223,8 @@ void engine_take_keys(struct engine *e);
 void engine_give_entropy(struct engine *e);
 /* Any vCPU thread: state and lease allow one more entry into the guest. */
 bool engine_may_run(struct engine *e);
+/* throttle_turn's `share`, of a struct engine: 0 when the guest must not run. */
+unsigned engine_throttle_share(void *engine);
 bool engine_triple_fault(struct engine *e);
 /* The reset that was wanted is being done: who wanted it is left for engine_take_reset.
  */

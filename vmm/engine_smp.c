@@ -55,7 +55,7 @@ static void wake_io(struct engine *e)
     (void)!write(e->wake_fd, &one, sizeof one);
 }
 
-static void kick_cpus(struct engine *e)
+void engine_smp_kick_cpus(struct engine *e)
 {
     for (unsigned i = 0; i < e->cpu_count; i++) {
         struct engine_cpu *c = &e->cpu[i];
@@ -70,7 +70,7 @@ void engine_smp_kick(struct engine *e)
 {
     wake_io(e);
     if (atomic_load(&e->state) != RUN_RUNNING) {
-        kick_cpus(e);
+        engine_smp_kick_cpus(e);
     }
 }
 
@@ -239,7 +239,7 @@ static void gate_shut(struct engine *e)
 {
     pthread_mutex_lock(&e->gate_lock);
     atomic_store(&e->gate, false);
-    kick_cpus(e);
+    engine_smp_kick_cpus(e);
     while (e->gate_parked < e->cpu_count) {
         pthread_cond_wait(&e->gate_cond, &e->gate_lock);
     }
@@ -308,6 +308,7 @@ static void cpu_run(struct engine_cpu *c)
     bool go_on = true;
 
     while (go_on) {
+        throttle_turn(&c->throttle, engine_throttle_share, c->engine);
         /* Clear, then look: a kick after the look is seen by KVM_RUN. */
         vcpu_kick_clear(&c->vcpu);
         if (!cpu_may_enter(c->engine)) {
@@ -330,6 +331,7 @@ void *engine_cpu_main(void *data)
     snprintf(name, sizeof name, "vcpu%u", c->id);
     (void)prctl(PR_SET_NAME, name);
     vcpu_kick_arm(&c->vcpu);
+    (void)throttle_setup(&c->throttle, VCPU_KICK_SIGNAL);
     sigemptyset(&kick);
     sigaddset(&kick, VCPU_KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
@@ -338,6 +340,7 @@ void *engine_cpu_main(void *data)
         cpu_run(c);
         gate_park(c->engine);
     }
+    throttle_close(&c->throttle);
     return NULL;
 }
 

@@ -14,10 +14,13 @@
 #include "base/os.h"
 #include "vmm/cpu_state.h"
 #include "vmm/engine_priv.h"
+#include "vmm/engine_ram.h"
 #include "vmm/state_stream.h"
 
 #define VM_SECTION_VERSION        1
 #define CPU_MODEL_SECTION_VERSION 1
+#define RAM_APART_SECTION         "ram-apart" /* empty: the stream has no RAM frames */
+#define RAM_APART_VERSION         1
 #define HEAD_MAX                  (512 + CPU_MODEL_TEXT_MAX)
 #define FRAME_MAX                 (FRAME_HEADER_LEN + STATE_STREAM_BODY_MAX)
 
@@ -28,10 +31,19 @@ struct kvm_part_state {
     struct vcpu_state cpu[];
 };
 
+/* A state that was looked at, for KVM. */
+struct engine_decoded {
+    char name[PATH_LEN_MAX];
+    struct cpu_model cpu_model;
+    bool cpu_model_known;
+    struct kvm_part_state *parts;
+};
+
 struct stream {
     struct engine *e;
     int fd;
     const char *name;
+    enum engine_ram_place place;
     struct vmm_error *err;
     uint8_t *buf; /* FRAME_MAX */
     uint64_t seq, bytes;
@@ -220,6 +232,10 @@ static int save_head(struct stream *s)
         (void)cpu_model_xfer(&s->e->cpu_model, &io);
         state_section_end(&io);
     }
+    if (s->place == ENGINE_RAM_APART) {
+        state_section_begin(&io, RAM_APART_SECTION, 0, RAM_APART_VERSION, 1);
+        state_section_end(&io);
+    }
     return write_frame(s, STATE_FRAME_HEAD, state_save_finish(&io));
 }
 
@@ -312,43 +328,25 @@ static int save_pages(struct stream *s, uint64_t begin, uint64_t end)
     return r == 0 && count > 0 ? save_run(s, first, count) : r;
 }
 
-/* The pages from *begin on that exist, to *end; false: there are none. What no guest has
- * touched is a hole, and to look at it would allocate it. */
-static bool next_data(struct stream *s, uint64_t *begin, uint64_t *end)
-{
-    uint64_t pages = s->e->conf.ram_len / STATE_STREAM_PAGE;
-    int fd = s->e->vm.ram_fd;
-    off_t data = lseek(fd, (off_t)(*begin * STATE_STREAM_PAGE), SEEK_DATA), hole;
-
-    if (*begin >= pages || (data < 0 && errno == ENXIO)) {
-        return false;
-    }
-    hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
-    if (hole < 0) { /* not told: all of it may be data */
-        *end = pages;
-        return true;
-    }
-    *begin = (uint64_t)data / STATE_STREAM_PAGE;
-    *end = ((uint64_t)hole + STATE_STREAM_PAGE - 1) / STATE_STREAM_PAGE;
-    return true;
-}
-
 static int save_ram(struct stream *s)
 {
+    struct engine_ram ram;
     uint64_t begin = 0, end = 0;
     int r = 0;
 
-    while (r == 0 && next_data(s, &begin, &end)) {
+    engine_ram(s->e, &ram);
+    while (r == 0 && engine_ram_data(&ram, &begin, &end)) {
         r = save_pages(s, begin, end);
         begin = end;
     }
     return r;
 }
 
-int engine_state_save(struct engine *e, int fd, const char *name, uint64_t *ret_bytes,
+int engine_state_save(struct engine *e, int fd, const char *name,
+                      enum engine_ram_place place, uint64_t *ret_bytes,
                       struct vmm_error *err)
 {
-    struct stream s = {.e = e, .fd = fd, .name = name, .err = err};
+    struct stream s = {.e = e, .fd = fd, .name = name, .place = place, .err = err};
     int r;
 
     s.buf = malloc(FRAME_MAX);
@@ -359,7 +357,7 @@ int engine_state_save(struct engine *e, int fd, const char *name, uint64_t *ret_
     if (r == 0) {
         r = save_state(&s);
     }
-    if (r == 0) {
+    if (r == 0 && place == ENGINE_RAM_IN_STATE) {
         r = save_ram(&s);
     }
     if (r == 0) {
@@ -451,24 +449,14 @@ static int read_frame(struct stream *s, struct frame *ret_frame)
     return reason == FRAME_OK ? 1 : refuse(s, "damaged frame", frame_reason_str(reason));
 }
 
-/* The rest of the head. Files of the first versions have no model: their guests saw what
- * their host had. */
+/* Files of the first versions have no model: their guests saw what their host had. */
 static int load_cpu_model(struct stream *s, struct state_io *io)
 {
     struct cpu_model host;
     char missing[VMM_ERROR_MAX / 2];
 
-    if (!state_section_next(io)) {
-        return io->error != STATE_OK ? refuse_section(s, io) : 0;
-    }
-    if (!s->e->smp || strcmp(io->section.name, "cpu-model") != 0 ||
-        io->section.instance != 0) {
-        state_fail(io, STATE_UNKNOWN);
-        return refuse_section(s, io);
-    }
     if (!state_section_accept(io, CPU_MODEL_SECTION_VERSION) ||
-        cpu_model_xfer(&s->cpu_model, io) < 0 || state_section_next(io) ||
-        io->error != STATE_OK) {
+        cpu_model_xfer(&s->cpu_model, io) < 0) {
         return refuse_section(s, io);
     }
     s->cpu_model_known = true;
@@ -479,15 +467,52 @@ static int load_cpu_model(struct stream *s, struct state_io *io)
     return 0;
 }
 
+static bool section_is(const struct state_io *io, const char *name)
+{
+    return strcmp(io->section.name, name) == 0 && io->section.instance == 0;
+}
+
+/* The sections after the first, each of which need not be there. */
+static int load_head_rest(struct stream *s, struct state_io *io, bool *ret_apart)
+{
+    bool more = state_section_next(io);
+    int r = 0;
+
+    if (more && s->e->smp && section_is(io, "cpu-model")) {
+        r = load_cpu_model(s, io);
+        more = r == 0 && state_section_next(io);
+    }
+    if (more && section_is(io, RAM_APART_SECTION)) {
+        if (!state_section_accept(io, RAM_APART_VERSION) || state_end(io) < 0) {
+            return refuse_section(s, io);
+        }
+        *ret_apart = true;
+        more = state_section_next(io);
+    }
+    if (more) {
+        state_fail(io, STATE_UNKNOWN);
+    }
+    return r == 0 && io->error != STATE_OK ? refuse_section(s, io) : r;
+}
+
 static int load_head(struct stream *s, const struct frame *frame)
 {
     struct state_io io;
+    bool apart = false;
+    int r;
 
     state_load_init(&io, frame->body, frame->body_len);
     if (!section(&io, "vm", 0, VM_SECTION_VERSION) || vm_xfer(s->e, &io) < 0) {
         return refuse_section(s, &io);
     }
-    return load_cpu_model(s, &io);
+    r = load_head_rest(s, &io, &apart);
+    if (r == 0 && apart && s->place != ENGINE_RAM_APART) {
+        return refuse(s, "it was saved without the VM's memory, for a migration", "");
+    }
+    if (r == 0 && !apart && s->place == ENGINE_RAM_APART) {
+        return refuse(s, "it has the VM's memory, which is here already", "");
+    }
+    return r;
 }
 
 static int load_state(struct stream *s, const struct frame *frame,
@@ -537,7 +562,8 @@ static int read_stream(struct stream *s, struct kvm_part_state *parts)
     struct frame frame;
     int r;
 
-    rd.ram_pages = s->e->conf.ram_len / STATE_STREAM_PAGE;
+    rd.ram_pages =
+        s->place == ENGINE_RAM_APART ? 0 : s->e->conf.ram_len / STATE_STREAM_PAGE;
     while ((r = read_frame(s, &frame)) > 0) {
         if (state_stream_take(&rd, &frame, &run) != STREAM_OK) {
             return refuse(s, stream_error_str(rd.error), "");
@@ -560,66 +586,112 @@ static int read_stream(struct stream *s, struct kvm_part_state *parts)
 }
 
 /* KVM looks at values too. */
-static int refuse_kvm(struct stream *s, int r)
+static int refuse_kvm(const struct engine_decoded *d, int r, struct vmm_error *err)
 {
-    struct vmm_error why = *s->err;
+    struct vmm_error why = *err;
 
-    return vmm_fail(s->err, r, "state file %s is refused: %s; the VM was not started",
-                    s->name, why.text);
+    return vmm_fail(err, r, "state file %s is refused: %s; the VM was not started",
+                    d->name, why.text);
 }
 
 /* Everything was looked at: now KVM. Order: what the processor is, interrupt controllers
  * before the vCPUs' local APICs, the TSC after all else of its vCPU. */
-static int apply(struct stream *s, const struct kvm_part_state *parts)
+static int set_kvm(struct engine *e, const struct engine_decoded *d,
+                   struct vmm_error *err)
 {
-    struct engine *e = s->e;
+    const struct kvm_part_state *parts = d->parts;
     int r = 0;
 
-    if (s->cpu_model_known && !cpu_model_equal(&s->cpu_model, &e->cpu_model)) {
-        r = engine_smp_set_model(e, &s->cpu_model, s->err);
+    if (d->cpu_model_known && !cpu_model_equal(&d->cpu_model, &e->cpu_model)) {
+        r = engine_smp_set_model(e, &d->cpu_model, err);
     }
     if (r == 0 && e->smp) {
-        r = irqchip_load(&e->vm, &parts->irqchip, s->err);
+        r = irqchip_load(&e->vm, &parts->irqchip, err);
     }
     for (unsigned i = 0; r == 0 && i < cpu_count(e); i++) {
-        r = vcpu_load(cpu_at(e, i), &parts->cpu[i], s->err);
+        r = vcpu_load(cpu_at(e, i), &parts->cpu[i], err);
         if (r == 0 && e->smp) {
-            r = vcpu_load_tsc(cpu_at(e, i), &parts->cpu[i], s->err);
+            r = vcpu_load_tsc(cpu_at(e, i), &parts->cpu[i], err);
         }
     }
     if (r == 0 && !e->smp && vcpu_refresh(&e->vcpu) != VCPU_KICKED) {
-        r = vmm_fail(s->err, -EIO, "KVM does not enter the vCPU: %s", e->vcpu.fault.text);
+        r = vmm_fail(err, -EIO, "KVM does not enter the vCPU: %s", e->vcpu.fault.text);
     }
+    return r;
+}
+
+int engine_state_apply(struct engine *e, struct vmm_error *err)
+{
+    const struct engine_decoded *d = e->decoded;
+    const struct vm_clock_state *clock = &d->parts->clock;
+    int r = set_kvm(e, d, err);
+
     if (r < 0) {
-        return refuse_kvm(s, r);
+        return refuse_kvm(d, r, err);
     }
-    e->clock_stopped_ns = parts->clock.machine_ns;
-    e->halted = parts->clock.halted;
-    e->kvm_clock.clock = parts->clock.kvm_ns;
+    e->clock_stopped_ns = clock->machine_ns;
+    e->halted = clock->halted;
+    e->kvm_clock.clock = clock->kvm_ns;
     e->kvm_clock_known = e->smp;
-    e->wall_stopped_ns = e->smp ? parts->clock.wall_ns : 0;
+    e->wall_stopped_ns = e->smp ? clock->wall_ns : 0;
     machine_lines_again(e->machine);
     return 0;
 }
 
-int engine_state_load(struct engine *e, int fd, const char *name, struct vmm_error *err)
+bool engine_state_decoded(const struct engine *e)
 {
-    struct stream s = {.e = e, .fd = fd, .name = name, .err = err};
-    struct kvm_part_state *parts = parts_alloc(e);
+    return e->decoded != NULL;
+}
+
+void engine_state_forget(struct engine *e)
+{
+    if (e->decoded) {
+        free(e->decoded->parts);
+    }
+    free(e->decoded);
+    e->decoded = NULL;
+}
+
+int engine_state_decode(struct engine *e, int fd, const char *name,
+                        enum engine_ram_place place, struct vmm_error *err)
+{
+    struct stream s = {.e = e, .fd = fd, .name = name, .place = place, .err = err};
+    struct engine_decoded *d = calloc(1, sizeof *d);
     int r;
 
+    engine_state_forget(e);
+    e->decoded = d;
     s.buf = malloc(FRAME_MAX);
-    if (!s.buf || !parts) {
+    if (d) {
+        d->parts = parts_alloc(e);
+    }
+    if (!s.buf || !d || !d->parts) {
         r = vmm_fail(err, -ENOMEM, "no memory to load the VM's state");
     } else {
-        memset(parts, 0, sizeof *parts + cpu_count(e) * sizeof parts->cpu[0]);
-        vm_rom_low_clear(&e->vm);
-        r = read_stream(&s, parts);
-        if (r == 0) {
-            r = apply(&s, parts);
+        memset(d->parts, 0, sizeof *d->parts + cpu_count(e) * sizeof d->parts->cpu[0]);
+        snprintf(d->name, sizeof d->name, "%s", name);
+        if (place == ENGINE_RAM_IN_STATE) {
+            vm_rom_low_clear(&e->vm);
         }
+        r = read_stream(&s, d->parts);
+        d->cpu_model = s.cpu_model;
+        d->cpu_model_known = s.cpu_model_known;
+    }
+    if (r < 0) {
+        engine_state_forget(e);
     }
     free(s.buf);
-    free(parts);
+    return r;
+}
+
+int engine_state_load(struct engine *e, int fd, const char *name,
+                      enum engine_ram_place place, struct vmm_error *err)
+{
+    int r = engine_state_decode(e, fd, name, place, err);
+
+    if (r == 0) {
+        r = engine_state_apply(e, err);
+    }
+    engine_state_forget(e);
     return r;
 }

@@ -412,14 +412,35 @@ static bool take_inputs(struct engine *e)
     return true;
 }
 
-/* Answers of the disks only: nothing new may start. */
-void engine_drain_disks(struct engine *e)
+/* Until nothing is under way or (`only`) the state is another. */
+static void drain_while(struct engine *e, int state, bool only)
 {
     (void)disks_reap(e->disks, engine_on_blk_done, e);
     while (disks_in_flight(e->disks) > 0) {
         atomic_store(&e->kicked, false);
+        if (only && atomic_load(&e->state) != state) {
+            return;
+        }
         engine_wait(e, UINT64_MAX);
         (void)disks_reap(e->disks, engine_on_blk_done, e);
+    }
+}
+
+/* Answers of the disks only: nothing new may start. */
+void engine_drain_disks(struct engine *e)
+{
+    drain_while(e, 0, false);
+}
+
+/* For FREEZING and ENDING: everything was answered; what a frozen VM was told is written
+ * is durable, too: it may go on elsewhere. */
+static void settle_disks(struct engine *e, int state)
+{
+    disks_sync(e->disks);
+    drain_while(e, state, true);
+    if (state == RUN_FREEZING && atomic_load(&e->state) == state) {
+        disks_flush(e->disks);
+        drain_while(e, state, true);
     }
 }
 
@@ -528,6 +549,18 @@ bool engine_may_run(struct engine *e)
     return true;
 }
 
+unsigned engine_throttle_share(void *engine)
+{
+    struct engine *e = engine;
+    unsigned permille = atomic_load_explicit(&e->throttle_permille, memory_order_relaxed);
+
+    /* Before the lease's deadline is looked at, which is done before each entry. */
+    return permille > 0 && atomic_load(&e->state) == RUN_RUNNING &&
+                   (!e->smp || atomic_load(&e->gate))
+               ? permille
+               : 0;
+}
+
 static bool inputs_due(struct engine *e)
 {
     bool due = atomic_exchange(&e->kicked, false);
@@ -539,6 +572,7 @@ static bool inputs_due(struct engine *e)
 /* One turn: at most one entry into the guest. False: the run is over or interrupted. */
 static bool run_once(struct engine *e)
 {
+    throttle_turn(&e->throttle, engine_throttle_share, e);
     vcpu_kick_clear(&e->vcpu);
     (void)disks_push(e->disks);
     if (!engine_may_run(e)) {
@@ -619,18 +653,30 @@ static void run_guest(struct engine *e)
  * False: the run has ended. */
 static bool prepare_guest(struct engine *e)
 {
+    enum engine_ram_place place;
     struct vmm_error err;
+    bool receiving;
     int fd, r;
 
     pthread_mutex_lock(&e->lock);
     fd = e->restore_fd;
     e->restore_fd = -1;
+    place = e->restore_place;
+    receiving = e->receiving;
     pthread_mutex_unlock(&e->lock);
-    if (fd >= 0) {
-        r = engine_state_load(e, fd, e->restore_name, &err);
-        close(fd);
+    if (engine_state_decoded(e)) {
+        r = engine_state_apply(e, &err);
+        engine_state_forget(e);
+    } else if (receiving) {
+        r = vmm_fail(&err, -EINVAL,
+                     "this VM waits for its memory from another host; nothing has come");
+    } else if (fd >= 0) {
+        r = engine_state_load(e, fd, e->restore_name, place, &err);
     } else {
         r = engine_boot_load(e, &err);
+    }
+    if (fd >= 0) {
+        close(fd);
     }
     return r == 0 || engine_end_run(e, RUN_END_HOST, err.text);
 }
@@ -757,6 +803,7 @@ static bool thread_setup(struct engine *e, struct vmm_error *err)
         return false;
     }
     e->wake_timer_up = true;
+    (void)throttle_setup(&e->throttle, VCPU_KICK_SIGNAL);
     sandbox_thread(SANDBOX_VCPU); /* last: what stands above needs more */
     return true;
 }
@@ -772,6 +819,7 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
         }
         switch (state) {
         case RUN_STARTING:
+            engine_idle_work(e); /* a check that was asked for before */
             engine_open_disks(e);
             break;
         case RUN_RUNNING:
@@ -782,8 +830,7 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
             break;
         case RUN_FREEZING:
         case RUN_ENDING:
-            disks_sync(e->disks);
-            engine_drain_disks(e);
+            settle_disks(e, state);
             (void)engine_step(e, RUN_EV_DRAINED, 0, RUN_END_NONE, NULL);
             break;
         default:
@@ -794,6 +841,7 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
             break;
         }
     }
+    engine_idle_over(e);
 }
 
 void *engine_vcpu_main(void *data)
@@ -808,5 +856,6 @@ void *engine_vcpu_main(void *data)
     if (e->wake_timer_up) {
         timer_delete(e->wake_timer);
     }
+    throttle_close(&e->throttle);
     return NULL;
 }

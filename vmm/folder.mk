@@ -169,11 +169,12 @@ libvmm_io_la_SOURCES = \
 	vmm/blk_kept.c vmm/blk_kept.h \
 	vmm/blk_nbd.c vmm/blk_nbd.h vmm/blk_nbd_conn.c vmm/blk_nbd_conn.h vmm/blk_nbd_lib.c vmm/blk_nbd_lib.h \
 	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h \
+	vmm/dirty_log.c vmm/dirty_log.h vmm/engine_ram.c vmm/engine_ram.h \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
 	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_vcpu.c \
-	vmm/engine_state.c vmm/engine_state.h \
+	vmm/engine_state.c vmm/engine_state.h vmm/engine_work.c \
 	vmm/guest_agent.c vmm/guest_agent.h \
 	vmm/input_queue.c vmm/input_queue.h \
 	vmm/landlock.c vmm/landlock.h \
@@ -185,7 +186,7 @@ libvmm_io_la_SOURCES = \
 	vmm/sandbox.c vmm/sandbox.h \
 	vmm/sandbox_root.c vmm/sandbox_root.h \
 	vmm/syscall_filter.c vmm/syscall_filter.h \
-	vmm/vcpu.c vmm/vcpu.h \
+	vmm/throttle.c vmm/throttle.h vmm/vcpu.c vmm/vcpu.h \
 	vmm/huge_pages.c vmm/huge_pages.h vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \
 	vmm/vmm_error.c vmm/vmm_error.h
@@ -232,6 +233,23 @@ tests_unit_vmm_check_engine_smp_LDADD = libvmm_io.la $(UNIT_LIBS)
 tests_unit_vmm_check_engine_state_SOURCES = tests/unit/vmm/check_engine_state.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_state_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_state_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_dirty_log tests/unit/vmm/check_engine_ram
+tests_unit_vmm_check_dirty_log_SOURCES = tests/unit/vmm/check_dirty_log.c $(FAKE_KVM)
+tests_unit_vmm_check_dirty_log_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_dirty_log_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_engine_ram_SOURCES = tests/unit/vmm/check_engine_ram.c $(ENGINE_RIG)
+tests_unit_vmm_check_engine_ram_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_engine_ram_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_throttle
+tests_unit_vmm_check_throttle_SOURCES = tests/unit/vmm/check_throttle.c $(ENGINE_RIG)
+tests_unit_vmm_check_throttle_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_throttle_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_engine_work
+tests_unit_vmm_check_engine_work_SOURCES = tests/unit/vmm/check_engine_work.c $(ENGINE_RIG)
+tests_unit_vmm_check_engine_work_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_vmm_check_engine_work_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_engine_work_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=blk_in_flight \
+	-Wl,--wrap=blk_disk_in_flight -Wl,--wrap=blk_flush
 UNIT_TESTS += tests/unit/vmm/check_vmm_ctl
 tests_unit_vmm_check_vmm_ctl_SOURCES = tests/unit/vmm/check_vmm_ctl.c $(ENGINE_RIG)
 tests_unit_vmm_check_vmm_ctl_CPPFLAGS = $(UNIT_CPPFLAGS)

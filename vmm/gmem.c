@@ -61,19 +61,23 @@ static uint8_t *host_of(const struct gmem_region *region, struct gpa addr)
     return region->host + (addr.v - region->base.v);
 }
 
-/* Atomic: migration and FT harvest the bitmap from another thread. */
+/* After the write: migration and FT harvest the bitmap from another thread, and read the
+ * page when they have taken its bit. Not "if the bit is not set": the atomic OR is also
+ * the barrier that lets nobody see the bit taken and the page as it was. */
 static void mark_region(const struct gmem_region *region, struct gpa addr, size_t len)
 {
-    uint64_t first, last;
+    uint64_t first, last, *dirty;
 
-    if (region->dirty == NULL) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the write, then the look at the pointer */
+    dirty = __atomic_load_n(&region->dirty, __ATOMIC_ACQUIRE);
+    if (dirty == NULL) {
         return;
     }
     first = (addr.v - region->base.v) >> GMEM_PAGE_SHIFT;
     last = (addr.v - region->base.v + len - 1) >> GMEM_PAGE_SHIFT;
     for (uint64_t page = first; page <= last; page++) {
-        __atomic_fetch_or(&region->dirty[page / 64], UINT64_C(1) << (page % 64),
-                          __ATOMIC_RELEASE);
+        __atomic_fetch_or(&dirty[page / 64], UINT64_C(1) << (page % 64),
+                          __ATOMIC_SEQ_CST);
     }
 }
 
@@ -154,4 +158,9 @@ void gmem_mark_dirty(struct gmem *gm, struct gpa addr, size_t len)
     if (region != NULL) {
         mark_region(region, addr, len);
     }
+}
+
+void gmem_track(struct gmem *gm, unsigned index, uint64_t *dirty)
+{
+    __atomic_store_n(&gm->region[index].dirty, dirty, __ATOMIC_SEQ_CST);
 }

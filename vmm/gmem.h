@@ -24,7 +24,7 @@ struct gmem_region {
     uint64_t len; /* multiple of the page size */
     uint8_t *host;
     bool rom;
-    uint64_t *dirty; /* one bit per page, or NULL: not tracked */
+    uint64_t *dirty; /* one bit per page, or NULL: not tracked; see gmem_track */
 };
 
 struct gmem {
@@ -43,11 +43,16 @@ bool gmem_write(struct gmem *gm, struct gpa addr, const void *src, size_t len);
 /* One naturally aligned access with acquire / release order, for ring indexes. */
 bool gmem_load16(const struct gmem *gm, struct gpa addr, uint16_t *ret_value);
 bool gmem_store16(struct gmem *gm, struct gpa addr, uint16_t value);
-/* For iovecs of bulk data only, checked whole: `writable` also marks the range dirty.
- * NULL when out of range. */
+/* For iovecs of bulk data only, checked whole. NULL when out of range. `writable` marks
+ * the range dirty; the log may be read before the bytes are written, so whoever writes
+ * marks it once more with gmem_mark_dirty when they are. */
 uint8_t *gmem_slice(struct gmem *gm, struct gpa addr, size_t len, bool writable);
 /* Whether gmem_read (writable: gmem_write) of this range would succeed; touches nothing.
  * False for zero bytes. */
 bool gmem_check(const struct gmem *gm, struct gpa addr, size_t len, bool writable);
-/* Marks a range dirty that the kernel wrote through a slice (read completion). */
+/* Marks a range dirty that was written through a slice. */
 void gmem_mark_dirty(struct gmem *gm, struct gpa addr, size_t len);
+/* Writes to RAM region `index` are marked in `dirty` from now on (NULL: no more), by
+ * whatever thread. A write that is under way is missed, unless every thread of the
+ * process executes a full barrier before its page is read (vmm/dirty_log). */
+void gmem_track(struct gmem *gm, unsigned index, uint64_t *dirty);

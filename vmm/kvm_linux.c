@@ -67,6 +67,11 @@ static int vm_dirty_log(int vm, const struct kvm_dirty_log *log)
     return call_ptr(vm, KVM_GET_DIRTY_LOG, log);
 }
 
+static int vm_clear_dirty_log(int vm, const struct kvm_clear_dirty_log *log)
+{
+    return call_ptr(vm, KVM_CLEAR_DIRTY_LOG, log);
+}
+
 static int vm_tss(int vm, uint64_t gpa)
 {
     return call(vm, KVM_SET_TSS_ADDR, gpa);
@@ -237,6 +242,7 @@ const struct kvm_ops kvm_linux = {
     .vm_enable = vm_enable,
     .vm_memory = vm_memory,
     .vm_dirty_log = vm_dirty_log,
+    .vm_clear_dirty_log = vm_clear_dirty_log,
     .vm_tss = vm_tss,
     .vm_identity_map = vm_identity_map,
     .vm_msr_filter = vm_msr_filter,

@@ -39,6 +39,7 @@ struct kvm_ops {
     int (*vm_enable)(int vm, const struct kvm_enable_cap *cap);
     int (*vm_memory)(int vm, const struct kvm_userspace_memory_region *region);
     int (*vm_dirty_log)(int vm, const struct kvm_dirty_log *log);
+    int (*vm_clear_dirty_log)(int vm, const struct kvm_clear_dirty_log *log);
     int (*vm_tss)(int vm, uint64_t gpa);
     int (*vm_identity_map)(int vm, uint64_t gpa);
     int (*vm_msr_filter)(int vm, const struct kvm_msr_filter *filter);

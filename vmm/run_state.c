@@ -14,42 +14,56 @@ static const signed char next_state[RUN_STATE_COUNT][RUN_EVENT_COUNT] = {
     [RUN_CREATED] = {[RUN_EV_START] = RUN_STARTING,
                      [RUN_EV_THAW] = BAD,
                      [RUN_EV_FREEZE] = BAD,
+                     [RUN_EV_FREEZE_TRY] = BAD,
+                     [RUN_EV_UNFREEZE] = BAD,
                      [RUN_EV_END] = RUN_ENDING,
                      [RUN_EV_STARTED] = BAD,
                      [RUN_EV_DRAINED] = BAD},
     [RUN_STARTING] = {[RUN_EV_START] = STAY,
                       [RUN_EV_THAW] = BAD,
                       [RUN_EV_FREEZE] = RUN_FREEZING,
+                      [RUN_EV_FREEZE_TRY] = BAD,
+                      [RUN_EV_UNFREEZE] = BAD,
                       [RUN_EV_END] = RUN_ENDING,
                       [RUN_EV_STARTED] = RUN_RUNNING,
                       [RUN_EV_DRAINED] = BAD},
     [RUN_RUNNING] = {[RUN_EV_START] = STAY,
                      [RUN_EV_THAW] = STAY,
                      [RUN_EV_FREEZE] = RUN_FREEZING,
+                     [RUN_EV_FREEZE_TRY] = RUN_FREEZING,
+                     [RUN_EV_UNFREEZE] = STAY,
                      [RUN_EV_END] = RUN_ENDING,
                      [RUN_EV_STARTED] = BAD,
                      [RUN_EV_DRAINED] = BAD},
     [RUN_FREEZING] = {[RUN_EV_START] = BAD,
                       [RUN_EV_THAW] = BAD,
                       [RUN_EV_FREEZE] = STAY,
+                      [RUN_EV_FREEZE_TRY] = STAY,
+                      [RUN_EV_UNFREEZE] = RUN_RUNNING,
                       [RUN_EV_END] = RUN_ENDING,
                       [RUN_EV_STARTED] = STAY,
                       [RUN_EV_DRAINED] = RUN_FROZEN},
     [RUN_FROZEN] = {[RUN_EV_START] = BAD,
                     [RUN_EV_THAW] = RUN_RUNNING,
                     [RUN_EV_FREEZE] = STAY,
+                    [RUN_EV_FREEZE_TRY] = STAY,
+                    [RUN_EV_UNFREEZE] = BAD,
                     [RUN_EV_END] = RUN_ENDING,
                     [RUN_EV_STARTED] = BAD,
                     [RUN_EV_DRAINED] = STAY},
     [RUN_ENDING] = {[RUN_EV_START] = BAD,
                     [RUN_EV_THAW] = BAD,
                     [RUN_EV_FREEZE] = BAD,
+                    [RUN_EV_FREEZE_TRY] = BAD,
+                    [RUN_EV_UNFREEZE] = BAD,
                     [RUN_EV_END] = STAY,
                     [RUN_EV_STARTED] = STAY,
                     [RUN_EV_DRAINED] = RUN_ENDED},
     [RUN_ENDED] = {[RUN_EV_START] = BAD,
                    [RUN_EV_THAW] = BAD,
                    [RUN_EV_FREEZE] = BAD,
+                   [RUN_EV_FREEZE_TRY] = BAD,
+                   [RUN_EV_UNFREEZE] = BAD,
                    [RUN_EV_END] = STAY,
                    [RUN_EV_STARTED] = BAD,
                    [RUN_EV_DRAINED] = STAY},
@@ -108,8 +122,17 @@ enum run_answer run_step(struct run_ctl *run, enum run_event event, uint64_t epo
             run->epoch_seen = epoch;
         }
     }
+    if (event == RUN_EV_FREEZE) {
+        run->trial = false; /* somebody relies on it, also if it was one until now */
+    }
     if (next == STAY) {
         return RUN_ALREADY;
+    }
+    if (event == RUN_EV_UNFREEZE && (run->lease_lost || !run->trial)) {
+        return run->lease_lost ? RUN_LEASE_LOST : RUN_BAD_STATE;
+    }
+    if (event == RUN_EV_FREEZE_TRY) {
+        run->trial = true;
     }
     if (event == RUN_EV_END) {
         run->end = end;
@@ -128,6 +151,7 @@ bool run_lease_check(struct run_ctl *run, uint64_t now_ns)
     }
     run->lease_deadline_ns = 0;
     run->lease_lost = true;
+    run->trial = false;
     if (run->state != RUN_RUNNING && run->state != RUN_STARTING) {
         return false;
     }

@@ -7,6 +7,9 @@
  *   CREATED -START-> STARTING -STARTED-> RUNNING -FREEZE-> FREEZING -DRAINED-> FROZEN
  * -THAW-> RUNNING any -END-> ENDING -DRAINED-> ENDED
  *
+ * RUNNING -FREEZE_TRY-> FREEZING -UNFREEZE-> RUNNING: the disk of a VM that is to migrate
+ * does not answer.
+ *
  * An epoch is never used twice: THAW needs a greater one than was ever seen here, START
  * one that is not older. The lease is an isolation aid: once it has run out it stays lost
  * until the next LEASE, and the guest needs THAW to run again.
@@ -23,7 +26,7 @@ enum run_state {
     RUN_STARTING,    /* the vCPU thread opens the disks */
     RUN_RUNNING,
     RUN_FREEZING, /* vCPU stopped, I/O in flight */
-    RUN_FROZEN,   /* vCPU stopped, no I/O in flight */
+    RUN_FROZEN,   /* vCPU stopped, no I/O in flight, disks flushed */
     RUN_ENDING,   /* vCPU stopped for good, I/O in flight */
     RUN_ENDED,
     RUN_STATE_COUNT,
@@ -33,6 +36,8 @@ enum run_event {
     RUN_EV_START = 0, /* requests */
     RUN_EV_THAW,
     RUN_EV_FREEZE,
+    RUN_EV_FREEZE_TRY, /* a freeze that may be taken back until it is FROZEN */
+    RUN_EV_UNFREEZE,   /* takes it back: nobody was told FROZEN, so the epoch stays */
     RUN_EV_END,
     RUN_EV_STARTED, /* what the vCPU thread found */
     RUN_EV_DRAINED,
@@ -54,6 +59,7 @@ struct run_ctl {
     uint64_t epoch_seen;        /* the greatest one ever accepted */
     uint64_t lease_deadline_ns; /* 0: no lease */
     bool lease_lost;
+    bool trial;                      /* FREEZING by FREEZE_TRY, and by nothing else */
     char reason[REASON_LEN_MAX + 1]; /* of the latest change, for people */
 };
 

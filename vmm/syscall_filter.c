@@ -20,8 +20,9 @@
 #define VCPU        BIT(SANDBOX_VCPU)
 #define IO          BIT(SANDBOX_IO)
 #define LEASE       BIT(SANDBOX_LEASE)
+#define TRANSFER    BIT(SANDBOX_TRANSFER)
 #define WORK        (VCPU | IO)
-#define ANY         (LOOP | VCPU | IO | LEASE)
+#define ANY         (LOOP | VCPU | IO | LEASE | TRANSFER)
 
 /* Values of one argument that let a call through. */
 struct value {
@@ -72,7 +73,10 @@ static const struct value ioctl_requests[] = {
     {KVM_SET_TSC_KHZ, WORK},
     {KVM_NMI, WORK},
     {KVM_SET_GUEST_DEBUG, WORK},
-    {KVM_GET_DIRTY_LOG, WORK},
+    /* which pages the guest writes to; the third only switches the log on and off */
+    {KVM_GET_DIRTY_LOG, TRANSFER},
+    {KVM_CLEAR_DIRTY_LOG, TRANSFER},
+    {KVM_SET_USER_MEMORY_REGION, TRANSFER},
     /* disks and taps */
     {BLKGETSIZE64, WORK},
     {TUNSETCARRIER, WORK | LOOP},
@@ -80,8 +84,8 @@ static const struct value ioctl_requests[] = {
 };
 
 static const struct value fcntl_commands[] = {
-    {F_GETFL, LOOP | WORK},
-    {F_SETFL, LOOP | WORK},
+    {F_GETFL, LOOP | WORK | TRANSFER},
+    {F_SETFL, LOOP | WORK | TRANSFER},
     {F_GETFD, LOOP | WORK},
     {F_SETFD, LOOP | WORK},
 };
@@ -137,20 +141,20 @@ struct rule {
 
 /* The table. What comes most often stands first. */
 static const struct rule rules[] = {
-    CALL_ONE_OF(ioctl, LOOP | WORK, 1, ioctl_requests),
+    CALL_ONE_OF(ioctl, LOOP | WORK | TRANSFER, 1, ioctl_requests),
     CALL(io_uring_enter, LOOP | WORK),
     CALL(read, ANY),
     CALL(write, ANY),
     CALL(futex, ANY),
-    CALL(ppoll, LOOP | WORK),
+    CALL(ppoll, LOOP | WORK | TRANSFER),
     CALL(timer_settime, VCPU),
     CALL(timer_delete, VCPU),
-    CALL(readv, LOOP | IO),
-    CALL(writev, LOOP | WORK),
+    CALL(readv, LOOP | IO | TRANSFER),
+    CALL(writev, LOOP | WORK | TRANSFER),
     CALL(epoll_wait, LOOP | IO),
     CALL(epoll_ctl, LOOP | WORK),
     CALL(eventfd2, WORK), /* doorbells */
-    CALL(poll, LOOP | WORK),
+    CALL(poll, LOOP | WORK | TRANSFER),
     /* signals and threads: nothing is made, only ended */
     CALL(rt_sigreturn, ANY),
     CALL(rt_sigprocmask, ANY),
@@ -167,7 +171,7 @@ static const struct rule rules[] = {
     CALL(exit_group, ANY),
     /* time, where the vDSO cannot tell it */
     CALL(clock_gettime, ANY),
-    CALL(clock_nanosleep, LOOP | WORK),
+    CALL(clock_nanosleep, LOOP | WORK | TRANSFER),
     CALL(timerfd_settime, LOOP | IO),
     /* memory: none of it can become code */
     CALL_WITHOUT(mmap, ANY, 2, PROT_EXEC),
@@ -179,31 +183,32 @@ static const struct rule rules[] = {
     CALL(getrandom, ANY),
     /* files that are open */
     CALL(close, ANY),
-    CALL_ONE_OF(fcntl, LOOP | WORK, 1, fcntl_commands),
-    CALL(fstat, LOOP | WORK),
-    CALL(newfstatat, LOOP | WORK), /* fstat of newer libcs */
-    CALL(pread64, WORK),
-    CALL(pwrite64, WORK),
-    CALL(lseek, LOOP | WORK),
+    CALL_ONE_OF(fcntl, LOOP | WORK | TRANSFER, 1, fcntl_commands),
+    CALL(fstat, LOOP | WORK | TRANSFER),
+    CALL(newfstatat, LOOP | WORK | TRANSFER), /* fstat of newer libcs */
+    CALL(pread64, WORK | TRANSFER),
+    CALL(pwrite64, WORK | TRANSFER),
+    CALL(lseek, LOOP | WORK | TRANSFER),
     CALL(fsync, LOOP | WORK), /* a saved VM */
     CALL(fdatasync, LOOP),
-    CALL(ftruncate, LOOP),
+    CALL(ftruncate, LOOP | TRANSFER),
     CALL_ONE_OF(io_uring_register, WORK, 1, ring_registers),
     /* rotation of logs: there is nothing else in this root */
     CALL(openat, LOOP),
-    CALL_FAILS(openat, WORK | LEASE, ENOENT), /* malloc: the overcommit mode */
+    CALL_FAILS(openat, WORK | LEASE | TRANSFER, ENOENT), /* malloc: the overcommit mode */
     CALL(rename, LOOP),
     /* control socket and console: who connected */
-    CALL(accept4, LOOP),
+    CALL(accept4, LOOP | TRANSFER),
     CALL(recvfrom, LOOP),
-    CALL(recvmsg, LOOP),
+    CALL(recvmsg, LOOP | TRANSFER),
     CALL(sendto, LOOP),
-    CALL(sendmsg, LOOP),
-    /* network disks: sockets that came connected, so no address */
-    CALL_NO_PTR(recvfrom, WORK, 4),
-    CALL_NO_PTR(sendto, WORK, 4),
-    CALL(getsockopt, LOOP),
-    CALL(shutdown, LOOP),
+    CALL(sendmsg, LOOP | TRANSFER),
+    /* network disks, migration: sockets that came connected, so no address */
+    CALL_NO_PTR(recvfrom, WORK | TRANSFER, 4),
+    CALL_NO_PTR(sendto, WORK | TRANSFER, 4),
+    CALL(getsockopt, LOOP | TRANSFER),
+    CALL(shutdown, LOOP | TRANSFER),
+    CALL(membarrier, TRANSFER), /* dirty_log_begin */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     /* What their runtimes need; such a build is for tests. Not what a search for leaks
      * needs: that is for runs without a sandbox. */

@@ -18,6 +18,7 @@ enum sandbox_thread {
     SANDBOX_VCPU,     /* KVM, devices, disks */
     SANDBOX_IO,       /* devices and disks off the vCPUs, no KVM_RUN */
     SANDBOX_LEASE,    /* one timer */
+    SANDBOX_TRANSFER, /* live migration: guest memory, its dirty log, sockets that came */
     SANDBOX_THREAD_COUNT,
 };
 

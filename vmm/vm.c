@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/dirty_log.h"
 #include "vmm/huge_pages.h"
 #include "vmm/irqchip.h"
 
@@ -18,12 +19,13 @@
 #define TSS_GPA          UINT64_C(0xFEFFD000)
 
 /* Reserves len + two pages that fault, so that an overrun in this process ends here and
- * not in another mapping. Huge pages begin at a multiple of their size, and are set aside
- * in the host: without that, a page that is not there when it is touched ends the
+ * not in another mapping. RAM begins at a multiple of 2 MiB. Huge pages are set aside in
+ * the host: without that, a page that is not there when it is touched ends the
  * process. */
 static int map_guarded(int fd, uint64_t len, bool huge, uint8_t **ret_p)
 {
-    size_t slack = huge ? HUGE_PAGE_SIZE : GMEM_PAGE_SIZE;
+    bool align = fd >= 0; /* RAM: where the kernel may map it in huge pages */
+    size_t slack = align ? HUGE_PAGE_SIZE : GMEM_PAGE_SIZE;
     size_t whole = len + GMEM_PAGE_SIZE + slack;
     int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
     uint8_t *p, *begin, *end;
@@ -32,7 +34,7 @@ static int map_guarded(int fd, uint64_t len, bool huge, uint8_t **ret_p)
     if (p == MAP_FAILED) {
         return -errno;
     }
-    begin = p + slack - (huge ? (uintptr_t)p % HUGE_PAGE_SIZE : 0);
+    begin = p + slack - (align ? (uintptr_t)p % HUGE_PAGE_SIZE : 0);
     end = begin + len + GMEM_PAGE_SIZE;
     if (mmap(begin, len, PROT_READ | PROT_WRITE,
              flags | MAP_FIXED | (huge ? 0 : MAP_NORESERVE), fd, 0) == MAP_FAILED) {
@@ -227,6 +229,7 @@ void vm_ram_discard(struct vm *vm, struct gpa base, uint64_t len)
     if (host && (vm->huge || madvise(host, len, MADV_REMOVE) < 0)) {
         memset(host, 0, len);
     }
+    gmem_mark_dirty(&vm->gmem, base, len);
 }
 
 static int add_slot(struct vm *vm, enum vm_slot slot, uint64_t base, uint64_t len,
@@ -316,6 +319,7 @@ static int kvm_open(struct vm *vm, const char *path, struct vmm_error *err)
 
         (void)ops->vm_enable(vm->vm_fd, &no_pmu); /* counters differ between twins */
     }
+    dirty_log_offer(vm);
     /* Needed by Intel hosts only, harmless elsewhere; a host without them says so at the
      * first entry. */
     (void)ops->vm_identity_map(vm->vm_fd, IDENTITY_MAP_GPA);

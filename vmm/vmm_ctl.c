@@ -272,7 +272,8 @@ static const char *state_name(const Gemel__VmmRequest *rq, const char *otherwise
 /* Takes the file. */
 static bool do_save(struct conn *c, const Gemel__VmmRequest *rq, int fd)
 {
-    int r = engine_save(c->ctl->conf.engine, fd, state_name(rq, "of SAVE"));
+    int r = engine_save(c->ctl->conf.engine, fd, state_name(rq, "of SAVE"),
+                        ENGINE_RAM_IN_STATE);
 
     if (r < 0) {
         return send_reply(c, rq->seq,
@@ -445,7 +446,8 @@ static bool take_files(struct conn *c, const Gemel__VmmRequest *rq, const int *f
         engine_disks(c->ctl->conf.engine, fds, (unsigned)disks);
     }
     if (rq->restore) {
-        engine_restore(c->ctl->conf.engine, fds[disks], state_name(rq, "of START"));
+        engine_restore(c->ctl->conf.engine, fds[disks], state_name(rq, "of START"),
+                       ENGINE_RAM_IN_STATE);
     }
     return true;
 }

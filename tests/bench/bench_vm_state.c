@@ -80,7 +80,7 @@ static void measure(const char *path, uint64_t ram_len, uint64_t used)
     fill(used);
     start = loop_now_ns();
     save_cpu = cpu_s();
-    check(engine_state_save(e, fd, path, &bytes, &err), &err);
+    check(engine_state_save(e, fd, path, ENGINE_RAM_IN_STATE, &bytes, &err), &err);
     save_s = seconds_since(start);
     save_cpu = cpu_s() - save_cpu;
     (void)fsync(fd);
@@ -90,7 +90,7 @@ static void measure(const char *path, uint64_t ram_len, uint64_t used)
     BUG_ON(lseek(fd, 0, SEEK_SET) < 0);
     start = loop_now_ns();
     load_cpu = cpu_s();
-    check(engine_state_load(e, fd, path, &err), &err);
+    check(engine_state_load(e, fd, path, ENGINE_RAM_IN_STATE, &err), &err);
     load_s = seconds_since(start);
     load_cpu = cpu_s() - load_cpu;
     engine_close(e);

@@ -161,7 +161,7 @@ static int load(struct engine *e, struct vmm_error *err)
 {
     BUG_ON(lseek(file_fd, 0, SEEK_SET) < 0);
     err->text[0] = '\0';
-    return engine_state_load(e, file_fd, "fuzz.gms", err);
+    return engine_state_load(e, file_fd, "fuzz.gms", ENGINE_RAM_IN_STATE, err);
 }
 
 /* Leaves the file with what was saved. */
@@ -172,7 +172,8 @@ static uint32_t save(struct engine *e)
     uint64_t len;
 
     BUG_ON(ftruncate(file_fd, 0) < 0 || lseek(file_fd, 0, SEEK_SET) < 0);
-    BUG_ON(engine_state_save(e, file_fd, "fuzz.gms", &len, &err) < 0);
+    BUG_ON(engine_state_save(e, file_fd, "fuzz.gms", ENGINE_RAM_IN_STATE, &len, &err) <
+           0);
     BUG_ON(len > sizeof bytes || pread(file_fd, bytes, len, 0) != (ssize_t)len);
     return crc32c(0, bytes, len);
 }

@@ -117,6 +117,51 @@ START_TEST(write_flush_read)
 }
 END_TEST
 
+/* Only what was written to, and not flushed since; nobody is told. */
+START_TEST(flush_of_a_freeze)
+{
+    static uint8_t sector[512];
+
+    blk_flush(blk);
+    ck_assert_uint_eq(blk_in_flight(blk), 0);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), 0);
+    blk_flush(blk);
+    ck_assert_uint_eq(blk_in_flight(blk), 0);
+    ck_assert_uint_eq(ask(REQUEST_WRITE, 0, 512, sector), 0);
+    got.count = 0;
+    blk_flush(blk);
+    blk_flush(blk);
+    ck_assert_uint_eq(blk_in_flight(blk), 1);
+    ck_assert_uint_eq(blk_disk_in_flight(blk, 0), 1);
+    wait_all();
+    ck_assert_uint_eq(got.count, 0);
+    ck_assert_uint_eq(blk_disk_in_flight(blk, 0), 0);
+    blk_flush(blk);
+    ck_assert_uint_eq(blk_in_flight(blk), 0);
+    ck_assert_uint_eq(ask(REQUEST_WRITE_ZEROES, 0, 512, NULL), 0);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), 0);
+    blk_flush(blk);
+    ck_assert_uint_eq(blk_in_flight(blk), 0);
+    ck_assert(!blk_flush_failed(blk));
+}
+END_TEST
+
+/* A FLUSH covers what was answered before it was asked for, and no more. */
+START_TEST(flush_does_not_cover_later_writes)
+{
+    static uint8_t sector[512];
+    struct blk_request flush = {.op = REQUEST_FLUSH},
+                       write = {.op = REQUEST_WRITE, .len = 512, .data = sector};
+
+    blk_submit(blk, 0, &write);
+    blk_submit(blk, 0, &flush);
+    wait_all();
+    blk_flush(blk);
+    ck_assert_uint_eq(blk_in_flight(blk), 1);
+    wait_all();
+}
+END_TEST
+
 /* What is read lands where the device has room for it, if O_DIRECT takes that place. */
 START_TEST(read_into_room)
 {
@@ -278,6 +323,8 @@ static Suite *suite(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, write_flush_read);
+    tcase_add_test(t, flush_of_a_freeze);
+    tcase_add_test(t, flush_does_not_cover_later_writes);
     tcase_add_test(t, read_into_room);
     tcase_add_test(t, what_the_guest_must_not_do);
     tcase_add_test(t, not_opened_yet);

@@ -55,7 +55,7 @@ static int load(const uint8_t *bytes, size_t len)
     int fd = er_file(bytes, len), r;
 
     memset(&er.err, 0, sizeof er.err);
-    r = engine_state_load(er.e, fd, "test.gms", &er.err);
+    r = engine_state_load(er.e, fd, "test.gms", ENGINE_RAM_IN_STATE, &er.err);
     close(fd);
     return r;
 }
@@ -66,8 +66,9 @@ static uint8_t *save_again(size_t *ret_len)
     uint64_t written;
     uint8_t *bytes;
 
-    ck_assert_msg(engine_state_save(er.e, fd, "again.gms", &written, &er.err) == 0, "%s",
-                  er.err.text);
+    ck_assert_msg(engine_state_save(er.e, fd, "again.gms", ENGINE_RAM_IN_STATE, &written,
+                                    &er.err) == 0,
+                  "%s", er.err.text);
     bytes = er_read(fd, ret_len);
     ck_assert_uint_eq(written, *ret_len);
     close(fd);
@@ -136,7 +137,7 @@ START_TEST(goes_on)
     er_close();
     er_go(cpus, ENGINE_RIG_RAM);
     runs = atomic_load(&fake_guest.runs);
-    engine_restore(er.e, er_file(bytes, len), "test.gms");
+    engine_restore(er.e, er_file(bytes, len), "test.gms", ENGINE_RAM_IN_STATE);
     er_start(9);
     ck_assert(er_runs_grow(runs));
     er_freeze();
@@ -229,7 +230,7 @@ START_TEST(thaw_waits_for_the_save)
         int fd = er_file(NULL, 0);
 
         er_freeze();
-        ck_assert_int_eq(engine_save(er.e, fd, "test.gms"), 0);
+        ck_assert_int_eq(engine_save(er.e, fd, "test.gms", ENGINE_RAM_IN_STATE), 0);
         ck_assert_int_eq(engine_thaw(er.e, ++epoch, "test"), RUN_DONE);
         ck_assert(er_wait(RUN_RUNNING));
         for (int k = 0; k < 1000 && !engine_take_saved(er.e, &saved); k++) {
@@ -253,8 +254,9 @@ START_TEST(one_save_at_a_time)
     er_freeze();
     memset(fake_vm.ram, 0x11, ENGINE_RIG_RAM); /* more than a pipe takes */
     ck_assert_int_eq(pipe(p), 0);
-    ck_assert_int_eq(engine_save(er.e, p[1], "pipe"), 0);
-    ck_assert_int_eq(engine_save(er.e, er_file(NULL, 0), "test.gms"), -EBUSY);
+    ck_assert_int_eq(engine_save(er.e, p[1], "pipe", ENGINE_RAM_IN_STATE), 0);
+    ck_assert_int_eq(engine_save(er.e, er_file(NULL, 0), "test.gms", ENGINE_RAM_IN_STATE),
+                     -EBUSY);
     while (read(p[0], bytes, sizeof bytes) > 0) {
     }
     close(p[0]);
@@ -276,7 +278,8 @@ START_TEST(full_disk)
     {
         int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
 
-        ck_assert_int_eq(engine_state_save(er.e, fd, "test.gms", &written, &er.err),
+        ck_assert_int_eq(engine_state_save(er.e, fd, "test.gms", ENGINE_RAM_IN_STATE,
+                                           &written, &er.err),
                          -ENOSPC);
         close(fd);
     }
@@ -306,7 +309,7 @@ static void never_runs(unsigned cpus, const uint8_t *bytes, size_t len, const ch
 
     er_close();
     er_go(cpus, ENGINE_RIG_RAM);
-    engine_restore(er.e, er_file(bytes, len), "test.gms");
+    engine_restore(er.e, er_file(bytes, len), "test.gms", ENGINE_RAM_IN_STATE);
     ck_assert_int_eq(engine_start(er.e, 9, "test"), RUN_DONE);
     ck_assert(er_wait(RUN_ENDED));
     engine_status(er.e, &s);
@@ -573,8 +576,9 @@ START_TEST(refused_start_forgets_the_file)
 
     er_close();
     er_go(0, ENGINE_RIG_RAM);
-    engine_restore(er.e, er_file(bytes, 10), "bad.gms");
-    engine_restore(er.e, er_file(bytes, len), "test.gms"); /* the newer one counts */
+    engine_restore(er.e, er_file(bytes, 10), "bad.gms", ENGINE_RAM_IN_STATE);
+    engine_restore(er.e, er_file(bytes, len), "test.gms",
+                   ENGINE_RAM_IN_STATE); /* the newer one counts */
     er_start(5);
     free(bytes);
 }
@@ -586,7 +590,8 @@ START_TEST(killed_while_saving)
     er_start(1);
     er_freeze();
     memset(fake_vm.ram, 0x11, 64 << 20);
-    ck_assert_int_eq(engine_save(er.e, er_file(NULL, 0), "test.gms"), 0);
+    ck_assert_int_eq(engine_save(er.e, er_file(NULL, 0), "test.gms", ENGINE_RAM_IN_STATE),
+                     0);
     ck_assert_int_eq(engine_end(er.e, RUN_END_KILLED, "test"), RUN_DONE);
     ck_assert(er_wait(RUN_ENDED));
 }

@@ -160,6 +160,45 @@ START_TEST(long_reason_is_cut)
 }
 END_TEST
 
+/* A freeze on trial: back until FROZEN, unless somebody else relies on it. */
+START_TEST(freeze_on_trial)
+{
+    start(5);
+    ck_assert_int_eq(step(RUN_EV_UNFREEZE, 0), RUN_ALREADY);
+    ck_assert_int_eq(step(RUN_EV_FREEZE_TRY, 0), RUN_DONE);
+    ck_assert_int_eq(step(RUN_EV_FREEZE_TRY, 0), RUN_ALREADY);
+    ck_assert_int_eq(step(RUN_EV_UNFREEZE, 0), RUN_DONE);
+    ck_assert_int_eq(run.state, RUN_RUNNING);
+    ck_assert_uint_eq(run.epoch, 5);
+    ck_assert_int_eq(step(RUN_EV_FREEZE_TRY, 0), RUN_DONE);
+    ck_assert_int_eq(step(RUN_EV_FREEZE, 0), RUN_ALREADY);
+    ck_assert_int_eq(step(RUN_EV_UNFREEZE, 0), RUN_BAD_STATE);
+    ck_assert_int_eq(step(RUN_EV_DRAINED, 0), RUN_DONE);
+    ck_assert_int_eq(step(RUN_EV_THAW, 6), RUN_DONE);
+    ck_assert_int_eq(step(RUN_EV_FREEZE_TRY, 0), RUN_DONE);
+    ck_assert_int_eq(step(RUN_EV_DRAINED, 0), RUN_DONE);
+    ck_assert_int_eq(step(RUN_EV_UNFREEZE, 0), RUN_BAD_STATE);
+    ck_assert_int_eq(step(RUN_EV_THAW, 7), RUN_DONE);
+    ck_assert_int_eq(step(RUN_EV_FREEZE, 0), RUN_DONE);
+    ck_assert_int_eq(step(RUN_EV_UNFREEZE, 0), RUN_BAD_STATE);
+}
+END_TEST
+
+/* A lease that runs out meanwhile freezes for good, also if another one comes. */
+START_TEST(trial_and_lease)
+{
+    ck_assert(run_lease(&run, 100, 0, 1000 * MS));
+    start(1);
+    ck_assert_int_eq(step(RUN_EV_FREEZE_TRY, 0), RUN_DONE);
+    ck_assert_int_eq(run_step(&run, RUN_EV_UNFREEZE, 0, RUN_END_NONE, NULL, 1100 * MS),
+                     RUN_LEASE_LOST);
+    ck_assert(run_lease(&run, 100, 0, 1110 * MS));
+    ck_assert_int_eq(run_step(&run, RUN_EV_UNFREEZE, 0, RUN_END_NONE, NULL, 1120 * MS),
+                     RUN_BAD_STATE);
+    ck_assert_int_eq(run.state, RUN_FREEZING);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("run_state");
@@ -175,6 +214,8 @@ static Suite *suite(void)
     tcase_add_test(t, renewal_counts_from_when_it_was_sent);
     tcase_add_test(t, no_lease_never_freezes);
     tcase_add_test(t, long_reason_is_cut);
+    tcase_add_test(t, freeze_on_trial);
+    tcase_add_test(t, trial_and_lease);
     suite_add_tcase(s, t);
     return s;
 }

@@ -282,8 +282,9 @@ static uint32_t digest_now(void)
     uint64_t len;
     uint32_t digest;
 
-    ck_assert_msg(engine_state_save(engine, fileno(file), "again", &len, &err) == 0, "%s",
-                  err.text);
+    ck_assert_msg(engine_state_save(engine, fileno(file), "again", ENGINE_RAM_IN_STATE,
+                                    &len, &err) == 0,
+                  "%s", err.text);
     ck_assert_uint_le(len, sizeof buf);
     ck_assert_int_eq(pread(fileno(file), buf, len, 0), (ssize_t)len);
     digest = crc32c(0, buf, len);
@@ -307,8 +308,9 @@ START_TEST(still_read)
     ck_assert_int_eq(pwrite(fileno(file), bytes, len, 0), (ssize_t)len);
     free(bytes);
     open_engine(g);
-    ck_assert_msg(engine_state_load(engine, fileno(file), name, &err) == 0, "%s",
-                  err.text);
+    ck_assert_msg(
+        engine_state_load(engine, fileno(file), name, ENGINE_RAM_IN_STATE, &err) == 0,
+        "%s", err.text);
     fclose(file);
     for (unsigned i = 0; i < g->cpus; i++) {
         formula(&regs, sizeof regs, 100 + i);

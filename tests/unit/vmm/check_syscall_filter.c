@@ -176,11 +176,19 @@ START_TEST(arguments)
                       _i == SANDBOX_VCPU ? SECCOMP_RET_ALLOW : SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_ioctl, 1, KVM_CREATE_VM), SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_ioctl, 1, KVM_SET_USER_MEMORY_REGION),
-                      SECCOMP_RET_KILL_PROCESS);
+                      _i == SANDBOX_TRANSFER ? SECCOMP_RET_ALLOW
+                                             : SECCOMP_RET_KILL_PROCESS);
+    ck_assert_uint_eq(verdict(SYS_ioctl, 1, KVM_CLEAR_DIRTY_LOG),
+                      _i == SANDBOX_TRANSFER ? SECCOMP_RET_ALLOW
+                                             : SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_ioctl, 1, TIOCSTI), SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_io_uring_register, 1, IORING_REGISTER_BUFFERS),
                       SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_fcntl, 1, F_SETOWN), SECCOMP_RET_KILL_PROCESS);
+    if (_i == SANDBOX_TRANSFER) { /* to whom a socket is connected is not its choice */
+        ck_assert_uint_eq(verdict(SYS_sendto, 4, above), SECCOMP_RET_KILL_PROCESS);
+        ck_assert_uint_eq(verdict(SYS_sendto, 4, 0), SECCOMP_RET_ALLOW);
+    }
     if (_i == SANDBOX_LOOP) {
         ck_assert_uint_eq(verdict(SYS_prlimit64, 2, 0), SECCOMP_RET_ALLOW);
         ck_assert_uint_eq(verdict(SYS_prlimit64, 2, 1), SECCOMP_RET_KILL_PROCESS);
@@ -246,14 +254,14 @@ START_TEST(the_kernel_kills)
 {
     static const struct {
         enum act what;
-        bool dies[SANDBOX_THREAD_COUNT]; /* loop, vcpu, io, lease */
+        bool dies[SANDBOX_THREAD_COUNT]; /* loop, vcpu, io, lease, transfer */
     } row[] = {
-        {ACT_WRITE, {false, false, false, false}},
-        {ACT_MAP, {false, false, false, false}},
-        {ACT_RAISE, {false, false, false, false}},
-        {ACT_SOCKET, {true, true, true, true}},
-        {ACT_MAP_EXEC, {true, true, true, true}},
-        {ACT_KVM, {true, false, true, true}},
+        {ACT_WRITE, {false, false, false, false, false}},
+        {ACT_MAP, {false, false, false, false, false}},
+        {ACT_RAISE, {false, false, false, false, false}},
+        {ACT_SOCKET, {true, true, true, true, true}},
+        {ACT_MAP_EXEC, {true, true, true, true, true}},
+        {ACT_KVM, {true, false, true, true, true}},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(row); i++) {

@@ -139,7 +139,7 @@ int er_save(void)
     struct engine_saved saved;
 
     ck_assert_int_ge(fd, 0);
-    if (engine_save(er.e, dup(fd), "test.gms") < 0) {
+    if (engine_save(er.e, dup(fd), "test.gms", ENGINE_RAM_IN_STATE) < 0) {
         close(fd);
         return -1;
     }

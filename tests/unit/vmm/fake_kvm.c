@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -27,7 +28,9 @@ void fake_kvm_reset(void)
                             &fake_host.model, &why));
     memset(&fake_guest, 0, sizeof fake_guest);
     memset(&fake_vm, 0, sizeof fake_vm);
-    fake_vm.refuse_part = fake_vm.no_part = -1;
+    fake_vm.refuse_part = fake_vm.no_part = fake_vm.refuse_log = -1;
+    fake_host.dirty_caps =
+        KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
 }
 
 static struct fake_vcpu *vcpu_of(int fd)
@@ -102,32 +105,132 @@ static int f_cpuid(int sys, struct kvm_cpuid2 *cpuid)
 
 static int f_create_vm(int fd)
 {
-    int refuse = fake_vm.refuse_part, no = fake_vm.no_part;
+    int refuse = fake_vm.refuse_part, no = fake_vm.no_part, log = fake_vm.refuse_log;
 
     (void)fd;
     memset(&fake_vm, 0, sizeof fake_vm);
     fake_vm.refuse_part = refuse;
     fake_vm.no_part = no;
+    fake_vm.refuse_log = log;
     return f_open("");
 }
 
 static int f_check(int fd, int cap)
 {
-    (void)fd, (void)cap;
-    return 1;
+    (void)fd;
+    return cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 ? fake_host.dirty_caps : 1;
 }
 
 static int f_enable(int fd, const struct kvm_enable_cap *cap)
 {
-    (void)fd, (void)cap;
+    (void)fd;
+    if (cap->cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) {
+        fake_vm.dirty_mode = cap->args[0];
+    }
     return 0;
+}
+
+/* The dirty log. The lock is KVM's mmu_lock and the flush of TLBs: a write of the guest
+ * is before or after a change of what is protected, never in its middle. */
+static pthread_mutex_t mmu_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void protect_all(struct fake_log *log)
+{
+    memset(log->is_protected, true, sizeof log->is_protected);
+}
+
+static void set_log(struct fake_log *log, bool on)
+{
+    pthread_mutex_lock(&mmu_lock);
+    log->on = on;
+    memset(log->dirty, 0, sizeof log->dirty);
+    memset(log->is_protected, false, sizeof log->is_protected);
+    if (on && (fake_vm.dirty_mode & KVM_DIRTY_LOG_INITIALLY_SET) != 0) {
+        for (uint64_t i = 0; i < log->page_count; i++) {
+            log->dirty[i / 64] |= UINT64_C(1) << (i % 64);
+        }
+    } else if (on) {
+        protect_all(log);
+    }
+    pthread_mutex_unlock(&mmu_lock);
+}
+
+static int f_dirty_log(int fd, const struct kvm_dirty_log *get)
+{
+    struct fake_log *log = &fake_vm.log[get->slot];
+
+    (void)fd;
+    if (!log->on) {
+        return -ENOENT;
+    }
+    pthread_mutex_lock(&mmu_lock);
+    fake_vm.log_gets++;
+    memcpy(get->dirty_bitmap, log->dirty, (log->page_count + 63) / 64 * 8);
+    if (fake_vm.dirty_mode == 0) {
+        memset(log->dirty, 0, sizeof log->dirty);
+        protect_all(log);
+    }
+    pthread_mutex_unlock(&mmu_lock);
+    return 0;
+}
+
+static int f_clear_dirty_log(int fd, const struct kvm_clear_dirty_log *clear)
+{
+    struct fake_log *log = &fake_vm.log[clear->slot];
+    uint64_t first = clear->first_page, count = clear->num_pages;
+    const uint64_t *bits = clear->dirty_bitmap;
+
+    (void)fd;
+    if (!log->on || fake_vm.dirty_mode == 0 || first % 64 != 0 ||
+        first > log->page_count || count > log->page_count - first ||
+        (count < log->page_count - first && count % 64 != 0)) {
+        return -EINVAL;
+    }
+    pthread_mutex_lock(&mmu_lock);
+    fake_vm.log_clears++;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t page = first + i, bit = UINT64_C(1) << (page % 64);
+
+        if ((bits[i / 64] >> (i % 64) & 1) != 0 && (log->dirty[page / 64] & bit) != 0) {
+            log->dirty[page / 64] &= ~bit;
+            log->is_protected[page] = true;
+        }
+    }
+    pthread_mutex_unlock(&mmu_lock);
+    return 0;
+}
+
+void fake_guest_write(unsigned slot, uint64_t offset, uint16_t value)
+{
+    struct fake_log *log = &fake_vm.log[slot];
+    uint64_t page = offset / 4096;
+
+    pthread_mutex_lock(&mmu_lock);
+    if (log->on && log->is_protected[page]) {
+        log->is_protected[page] = false;
+        log->dirty[page / 64] |= UINT64_C(1) << (page % 64);
+    }
+    __atomic_store_n((uint16_t *)(void *)(log->host + offset), value, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&mmu_lock);
 }
 
 static int f_memory(int fd, const struct kvm_userspace_memory_region *region)
 {
+    struct fake_log *log = &fake_vm.log[region->slot];
+    bool on = (region->flags & KVM_MEM_LOG_DIRTY_PAGES) != 0;
+
     (void)fd;
     if (region->guest_phys_addr == 0) {
         fake_vm.ram = (uint8_t *)(uintptr_t)region->userspace_addr;
+    }
+    log->host = (uint8_t *)(uintptr_t)region->userspace_addr;
+    log->page_count = region->memory_size / 4096;
+    if (on &&
+        (log->page_count > FAKE_LOG_PAGES || (int)region->slot == fake_vm.refuse_log)) {
+        return -ENOMEM;
+    }
+    if (on != log->on) {
+        set_log(log, on);
     }
     return 0;
 }
@@ -290,6 +393,10 @@ static int guest_run(struct kvm_run *run)
         }
         if (atomic_load(&fake_guest.wants_reset)) {
             return guest_run(run);
+        }
+        if (atomic_load(&fake_guest.burns)) {
+            atomic_fetch_add(&fake_guest.work, 1);
+            continue;
         }
         nanosleep(&step, NULL);
         if (atomic_load(&fake_guest.chatters)) {
@@ -464,6 +571,8 @@ const struct kvm_ops fake_kvm = {
     .check = f_check,
     .vm_enable = f_enable,
     .vm_memory = f_memory,
+    .vm_dirty_log = f_dirty_log,
+    .vm_clear_dirty_log = f_clear_dirty_log,
     .vm_tss = f_gpa,
     .vm_identity_map = f_gpa,
     .vm_msr_filter = f_filter,

@@ -21,6 +21,8 @@
 struct fake_guest {
     _Atomic unsigned runs; /* entries into the guest */
     _Atomic bool computes;
+    _Atomic bool burns;       /* and takes all of its processor for that */
+    _Atomic uint64_t work;    /* done by all vCPUs */
     _Atomic bool chatters;    /* an exit to us every now and then */
     _Atomic uint32_t fail;    /* an exit reason to end with */
     _Atomic bool wants_reset; /* the next vCPU that notices writes 6 to port 0xCF9 */
@@ -33,6 +35,7 @@ extern struct fake_guest fake_guest;
 struct fake_host {
     struct cpu_model model;
     uint32_t no_msr; /* reads as 0 and cannot be set; 0: none */
+    int dirty_caps;  /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 };
 extern struct fake_host fake_host;
 
@@ -48,7 +51,21 @@ struct fake_vcpu {
     char order[256];
 };
 
+/* What KVM knows of a RAM slot that it logs. */
+#define FAKE_LOG_PAGES 1024
+struct fake_log {
+    uint8_t *host;
+    uint64_t page_count; /* 0: no such slot */
+    bool on;
+    uint64_t dirty[FAKE_LOG_PAGES / 64];
+    bool is_protected[FAKE_LOG_PAGES];
+};
+
 struct fake_vm {
+    struct fake_log log[3]; /* by enum vm_slot */
+    uint64_t dirty_mode;    /* as it was enabled */
+    unsigned log_gets, log_clears;
+    int refuse_log; /* slot that cannot be logged; -1: none */
     bool standard;
     uint8_t *ram;
     struct irqchip_state irqchip;
@@ -63,6 +80,9 @@ struct fake_vm {
 extern struct fake_vm fake_vm;
 
 extern const struct kvm_ops fake_kvm;
+
+/* The guest writes two bytes: with KVM's log as it is, in one piece. */
+void fake_guest_write(unsigned slot, uint64_t offset, uint16_t value);
 
 /* Before each test. */
 void fake_kvm_reset(void);
