@@ -101,8 +101,8 @@ enum mig_ram_reason {
  */
 size_t mig_ram_head_len(const uint8_t fixed[static MIG_RAM_FIXED_LEN], uint64_t body_len,
                         enum mig_ram_reason *ret_reason);
-/* `head`: exactly mig_ram_head_len bytes, every one hostile. *ret is set only with
- * MIG_RAM_OK. */
+/* `head`: exactly mig_ram_head_len bytes, every one hostile. *ret means something
+ * only with MIG_RAM_OK. */
 enum mig_ram_reason mig_ram_decode(const struct mig_ram_conf *conf, const uint8_t *head,
                                    size_t len, uint64_t body_len, struct mig_ram *ret);
 const char *mig_ram_reason_str(enum mig_ram_reason reason);
