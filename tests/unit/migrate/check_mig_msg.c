@@ -246,6 +246,8 @@ static enum mig_msg_reason repeat(unsigned kind, const char *unit, size_t unit_l
 
 START_TEST(amplification_ends_at_the_budget)
 {
+    size_t len;
+
     /* Empty devices; empty blockers; unknown fields, outside and inside of a device. */
     ck_assert_int_eq(repeat(MIG_HELLO, "\xb2\x01\x00", 3, sizeof buf),
                      MIG_MSG_OVER_BUDGET);
@@ -253,14 +255,16 @@ START_TEST(amplification_ends_at_the_budget)
                      MIG_MSG_OVER_BUDGET);
     ck_assert_int_eq(repeat(MIG_STATS, "\x7a\x00", 2, sizeof buf), MIG_MSG_OVER_BUDGET);
     ck_assert_int_eq(repeat(MIG_HELLO, "\xb2\x01\x00", 3, 900), MIG_MSG_BAD_FIELD);
-    buf[0] = 0xb2;
-    buf[1] = 0x01;
-    buf[2] = 80;
+    make(&msg, MIG_HELLO);
+    len = mig_msg_pack(&msg, buf, sizeof buf);
+    buf[len] = 0xb2;
+    buf[len + 1] = 0x01;
+    buf[len + 2] = 80;
     for (unsigned i = 0; i < 80; i += 2) {
-        buf[3 + i] = 0x7a;
-        buf[4 + i] = 0x00;
+        buf[len + 3 + i] = 0x7a;
+        buf[len + 4 + i] = 0x00;
     }
-    ck_assert_int_eq(mig_msg_unpack(MIG_HELLO, buf, 83, &got), MIG_MSG_OVER_BUDGET);
+    ck_assert_int_eq(mig_msg_unpack(MIG_HELLO, buf, len + 83, &got), MIG_MSG_OVER_BUDGET);
 }
 END_TEST
 
