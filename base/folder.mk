@@ -24,7 +24,8 @@ libbase_io_la_SOURCES = \
 	base/loop.h base/loop_qb.c \
 	base/os.h base/os_file.c base/os_proc.c base/os_sock.c base/os_wall.c \
 	base/cli_wire.h base/worker.c base/worker.h \
-	base/proto_ctl.c base/proto_ctl.h
+	base/proto_ctl.c base/proto_ctl.h \
+	base/proto_limits.c base/proto_limits.h
 libbase_io_la_LIBADD = libbase_core.la libbase_pb.la $(QB_LIBS) $(PROTOBUFC_LIBS) -lpthread
 
 # Generated code, with the warnings of nobody's style guide.

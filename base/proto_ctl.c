@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "base/bug.h"
+#include "base/proto_limits.h"
+#include "base/text.h"
 #include "base/units.h"
 
 #define ID_LEN       16
@@ -17,8 +19,6 @@
 #define TEXT_MAX     4096 /* of a text for people */
 #define OPTIONS_MAX  32
 #define FIELD_IS_ANY CTL_MSG_MAX /* the datagram is the limit */
-/* What an allocation costs beyond its size: malloc's header and rounding. */
-#define ALLOC_OVERHEAD 32
 
 /* Strings and bytes have limits; each such field of base/proto_ctl.proto stands here
  * (check_proto_ctl.c compares). */
@@ -76,56 +76,9 @@ static const struct kind_class kind_table[CTL_KIND_COUNT] = {
 };
 
 /* Validation ------------------------------------------------------------------------- */
-/* UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing beyond U+10FFFF.
- * Length of the character, 0 if bad. */
-static size_t utf8_char_len(const unsigned char *s)
-{
-    unsigned char low = 0x80, high = 0xbf;
-    size_t len;
-
-    if (s[0] < 0x80) {
-        return 1;
-    }
-    if (s[0] >= 0xc2 && s[0] <= 0xdf) {
-        len = 2;
-    } else if (s[0] >= 0xe0 && s[0] <= 0xef) {
-        len = 3;
-        low = s[0] == 0xe0 ? 0xa0 : low;
-        high = s[0] == 0xed ? 0x9f : high;
-    } else if (s[0] >= 0xf0 && s[0] <= 0xf4) {
-        len = 4;
-        low = s[0] == 0xf0 ? 0x90 : low;
-        high = s[0] == 0xf4 ? 0x8f : high;
-    } else {
-        return 0;
-    }
-    if (s[1] < low || s[1] > high) {
-        return 0;
-    }
-    for (size_t i = 2; i < len; i++) {
-        if (s[i] < 0x80 || s[i] > 0xbf) {
-            return 0;
-        }
-    }
-    return len;
-}
-
 static bool string_ok(const char *s, size_t max)
 {
-    const unsigned char *p = (const unsigned char *)s;
-
-    if (strlen(s) > max) {
-        return false;
-    }
-    while (*p != '\0') {
-        size_t len = utf8_char_len(p);
-
-        if (len == 0) {
-            return false;
-        }
-        p += len;
-    }
-    return true;
+    return strlen(s) <= max && text_utf8_ok(s);
 }
 
 /* The limit of a field, 0 (nothing but empty) for one that was forgotten in kind_table.
@@ -197,18 +150,6 @@ static bool fields_ok(const struct kind_class *class, const ProtobufCMessage *me
     return true;
 }
 
-/* libprotobuf-c refuses field number 0, but not when it is written in two bytes (found by
- * fuzz_proto_ctl). */
-static bool unknown_fields_ok(const ProtobufCMessage *message)
-{
-    for (unsigned i = 0; i < message->n_unknown_fields; i++) {
-        if (message->unknown_fields[i].tag == 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Packing ---------------------------------------------------------------------------- */
 size_t ctl_pack(enum ctl_kind kind, const void *message, void *buf, size_t cap)
 {
@@ -231,38 +172,11 @@ size_t ctl_pack(enum ctl_kind kind, const void *message, void *buf, size_t cap)
 }
 
 /* Unpacking -------------------------------------------------------------------------- */
-struct budget {
-    size_t left;
-    bool exceeded;
-};
-
-static void *budget_alloc(void *data, size_t size)
-{
-    struct budget *b = data;
-
-    if (size > CTL_MSG_MAX * PROTO_BUDGET_FACTOR + PROTO_BUDGET_EXTRA ||
-        size + ALLOC_OVERHEAD > b->left) {
-        b->exceeded = true;
-        return NULL;
-    }
-    b->left -= size + ALLOC_OVERHEAD;
-    return malloc(size);
-}
-
-/* Nothing is given back: libprotobuf-c frees its scratch memory only at the end of an
- * unpack. */
-static void budget_free(void *data, void *p)
-{
-    (void)data;
-    free(p);
-}
-
 enum ctl_reason ctl_unpack(const void *buf, size_t len, struct ctl_msg *ret_msg)
 {
-    struct budget budget = {.left = PROTO_BUDGET_FACTOR * len + PROTO_BUDGET_EXTRA};
-    ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
     const uint8_t *in = buf;
     struct ctl_msg msg = {0};
+    enum proto_reason reason;
 
     if (len == 0) {
         return CTL_EMPTY;
@@ -277,18 +191,9 @@ enum ctl_reason ctl_unpack(const void *buf, size_t len, struct ctl_msg *ret_msg)
         return CTL_UNKNOWN_KIND;
     }
     msg.kind = in[0];
-    msg.any = protobuf_c_message_unpack(kind_table[msg.kind].descriptor, &allocator,
-                                        len - 1, in + 1);
-    if (msg.any == NULL) {
-        return budget.exceeded ? CTL_OVER_BUDGET : CTL_MALFORMED;
-    }
-    if (msg.any->n_unknown_fields > PROTO_UNKNOWN_MAX) {
-        ctl_msg_free(&msg);
-        return CTL_OVER_BUDGET;
-    }
-    if (!unknown_fields_ok(msg.any)) {
-        ctl_msg_free(&msg);
-        return CTL_MALFORMED;
+    reason = proto_unpack(kind_table[msg.kind].descriptor, in + 1, len - 1, &msg.any);
+    if (reason != PROTO_OK) {
+        return reason == PROTO_OVER_BUDGET ? CTL_OVER_BUDGET : CTL_MALFORMED;
     }
     if (!fields_ok(&kind_table[msg.kind], msg.any)) {
         ctl_msg_free(&msg);
@@ -300,10 +205,7 @@ enum ctl_reason ctl_unpack(const void *buf, size_t len, struct ctl_msg *ret_msg)
 
 void ctl_msg_free(struct ctl_msg *msg)
 {
-    if (msg->any != NULL) {
-        protobuf_c_message_free_unpacked(
-            msg->any, NULL); /* our allocator is malloc behind a counter */
-    }
+    proto_free(msg->any);
     *msg = (struct ctl_msg){0};
 }
 

@@ -50,3 +50,51 @@ void text_hex(char *dst, const void *bytes, size_t len)
     }
     *dst = '\0';
 }
+
+/* Length of the character, 0 if bad. */
+static size_t utf8_char_len(const unsigned char *s)
+{
+    unsigned char low = 0x80, high = 0xbf;
+    size_t len;
+
+    if (s[0] < 0x80) {
+        return 1;
+    }
+    if (s[0] >= 0xc2 && s[0] <= 0xdf) {
+        len = 2;
+    } else if (s[0] >= 0xe0 && s[0] <= 0xef) {
+        len = 3;
+        low = s[0] == 0xe0 ? 0xa0 : low;
+        high = s[0] == 0xed ? 0x9f : high;
+    } else if (s[0] >= 0xf0 && s[0] <= 0xf4) {
+        len = 4;
+        low = s[0] == 0xf0 ? 0x90 : low;
+        high = s[0] == 0xf4 ? 0x8f : high;
+    } else {
+        return 0;
+    }
+    if (s[1] < low || s[1] > high) {
+        return 0;
+    }
+    for (size_t i = 2; i < len; i++) {
+        if (s[i] < 0x80 || s[i] > 0xbf) {
+            return 0;
+        }
+    }
+    return len;
+}
+
+bool text_utf8_ok(const char *s)
+{
+    const unsigned char *p = (const unsigned char *)s;
+
+    while (*p != '\0') {
+        size_t len = utf8_char_len(p);
+
+        if (len == 0) {
+            return false;
+        }
+        p += len;
+    }
+    return true;
+}

@@ -17,3 +17,5 @@ bool text_copy(char *dst, size_t cap, const char *src);
 bool text_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret_value);
 /* The bytes as 2 * len lower-case digits and a NUL. */
 void text_hex(char *dst, const void *bytes, size_t len);
+/* UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing beyond U+10FFFF. */
+bool text_utf8_ok(const char *s);

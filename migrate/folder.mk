@@ -1,1 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
+# libmigrate_core.la is pure. libmigrate_io.la: the protobuf codec, and what talks to the outside.
+noinst_LTLIBRARIES += libmigrate_core.la libmigrate_io.la
+libmigrate_core_la_CFLAGS = $(CORE_CFLAGS)
+libmigrate_core_la_SOURCES = \
+	migrate/mig_act.h migrate/mig_wire.h \
+	migrate/mig_bitmap.c migrate/mig_bitmap.h \
+	migrate/mig_fit.c migrate/mig_fit.h \
+	migrate/mig_ram.c migrate/mig_ram.h \
+	migrate/mig_text.c migrate/mig_text.h \
+	migrate/mig_types.c migrate/mig_types.h \
+	migrate/mig_zero.c migrate/mig_zero.h
+libmigrate_io_la_CFLAGS = $(AM_CFLAGS)
+libmigrate_io_la_SOURCES = \
+	migrate/mig_msg.c migrate/mig_msg.h
+libmigrate_io_la_LIBADD = libmigrate_core.la libmigrate_pb.la libvmm_core.la
+
+# Generated code, as in base/folder.mk.
+noinst_LTLIBRARIES += libmigrate_pb.la
+nodist_libmigrate_pb_la_SOURCES = migrate/proto_mig.pb-c.c migrate/proto_mig.pb-c.h
+libmigrate_pb_la_CFLAGS = -std=gnu17 -g $(HARDEN_CFLAGS) $(SAN_CFLAGS)
+EXTRA_DIST += migrate/proto_mig.proto
+BUILT_SOURCES += migrate/proto_mig.pb-c.h
+CLEANFILES += migrate/proto_mig.pb-c.c migrate/proto_mig.pb-c.h
+migrate/proto_mig.pb-c.c: migrate/proto_mig.proto
+	$(AM_V_GEN)$(MKDIR_P) migrate && \
+	$(PROTOC_C) --proto_path=$(srcdir) --c_out=. $(srcdir)/migrate/proto_mig.proto
+migrate/proto_mig.pb-c.h: migrate/proto_mig.pb-c.c
+	@test -f $@ || { rm -f migrate/proto_mig.pb-c.c; $(MAKE) migrate/proto_mig.pb-c.c; }
+$(libmigrate_io_la_OBJECTS) $(libmigrate_pb_la_OBJECTS): migrate/proto_mig.pb-c.h
+
+MIGRATE_UNIT_COMMON = tests/unit/unit.h tests/unit/golden.h tests/unit/migrate/mig_rand.h
+MIGRATE_UNIT_LIBS = libmigrate_io.la libmigrate_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_bitmap
+tests_unit_migrate_check_mig_bitmap_SOURCES = tests/unit/migrate/check_mig_bitmap.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_bitmap_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_bitmap_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_ram
+tests_unit_migrate_check_mig_ram_SOURCES = tests/unit/migrate/check_mig_ram.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_ram_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_ram_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_zero
+tests_unit_migrate_check_mig_zero_SOURCES = tests/unit/migrate/check_mig_zero.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_zero_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_zero_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_msg
+tests_unit_migrate_check_mig_msg_SOURCES = tests/unit/migrate/check_mig_msg.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_msg_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_msg_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_fit
+tests_unit_migrate_check_mig_fit_SOURCES = tests/unit/migrate/check_mig_fit.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_fit_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_fit_LDADD = $(MIGRATE_UNIT_LIBS)
+
+check_PROGRAMS += tests/bench/bench_mig_core
+tests_bench_bench_mig_core_SOURCES = tests/bench/bench_mig_core.c
+tests_bench_bench_mig_core_LDADD = libmigrate_core.la libvmm_core.la libbase_io.la

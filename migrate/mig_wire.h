@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What travels: frames of base/frame with this magic. Stream 0 is control, both ways;
+ * streams 1..N carry RAM and ROUND_END from source to destination. A control frame's type
+ * is MIG_FRAME_CONTROL + its kind. `seq` counts per stream and direction from 1. Numbers
+ * are never reused. Anyone in migrate/ may include this.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define MIG_MAGIC       UINT32_C(0x47494d47) /* "GMIG" */
+#define MIG_VERSION     1
+#define MIG_VERSION_MIN 1
+
+enum mig_frame {
+    MIG_FRAME_OPEN = 1,      /* first on every connection: migrate/mig_conn */
+    MIG_FRAME_RAM = 2,       /* migrate/mig_ram */
+    MIG_FRAME_ROUND_END = 3, /* migrate/mig_ram */
+    MIG_FRAME_STATE = 4,     /* control: a whole vmm/state_stream without RAM frames */
+    MIG_FRAME_CONTROL = 16,  /* + enum mig_kind: migrate/mig_msg */
+};
+
+/* Pages and their numbering are vmm/state_stream's: through RAM as the VMM maps it, low
+ * part first. */
+#define MIG_PAGE_SHIFT   12
+#define MIG_PAGE         (UINT64_C(1) << MIG_PAGE_SHIFT)
+#define MIG_BLOCK_SHIFT  9 /* pages per block: 2 MiB */
+#define MIG_BLOCK_PAGES  (UINT64_C(1) << MIG_BLOCK_SHIFT)
+#define MIG_BLOCK_BYTES  (MIG_BLOCK_PAGES * MIG_PAGE)
+
+#define MIG_STREAMS_MAX  16                /* data streams */
+#define MIG_CONTROL_MAX  (64 * 1024)       /* body of a control message */
+#define MIG_STATE_MAX    (8 * 1024 * 1024) /* body of STATE */
+#define MIG_HANDSHAKE_MS 5000
