@@ -17,7 +17,8 @@
  *   -EPROTO      what came is no frame of this protocol, or out of order
  *   -EACCES      the peer is not the one whose key was published
  *
- * System calls: sendmsg, readv, poll, close; with TLS also getrandom in the handshake.
+ * System calls: sendmsg, readv, poll, shutdown, close; with TLS sendto and read in place
+ * of the first two.
  */
 #pragma once
 
@@ -26,30 +27,25 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "migrate/mig_abort.h"
 #include "migrate/mig_key.h"
 #include "vmm/vmm_error.h"
 
 #define MIG_CONN_MAGIC UINT32_C(0x314d4d47) /* "GMM1" */
 /* In a frame's version: its body has no crc32c (body_crc is 0). */
-#define MIG_CONN_NO_CRC       UINT16_C(0x8000)
-#define MIG_CONN_IOV_MAX      1000 /* parts of one body */
-#define MIG_CONN_BODY_MAX     (4 * 1024 * 1024)
+#define MIG_CONN_NO_CRC   UINT16_C(0x8000)
+#define MIG_CONN_IOV_MAX  1000 /* parts of one body */
+#define MIG_CONN_BODY_MAX (4 * 1024 * 1024)
+#define MIG_CONN_OPTIONAL_MAX                                                            \
+    (64 * 1024) /* body of an unknown frame that may be skipped */
 #define MIG_CONN_HANDSHAKE_MS 5000
 #define MIG_CONN_SILENCE_MS   10000
 
 /* Types 1..15 are the channel's own; the stream's begin at 16. */
 enum mig_conn_type { MIG_TYPE_OPEN = 1, MIG_TYPE_ANSWER = 2, MIG_TYPE_STREAM = 16 };
 
-/* Ends everything that waits, in all threads, for good. */
-struct mig_abort {
-    int fd; /* eventfd, readable once raised */
-};
-int mig_abort_open(struct mig_abort *ret_abort); /* -errno */
-void mig_abort_raise(const struct mig_abort *abort);
-bool mig_abort_raised(const struct mig_abort *abort);
-void mig_abort_close(struct mig_abort *abort);
-
-/* What may come: anything else is refused before a byte is allocated for it. */
+/* What may come: anything else is refused before a byte is allocated for it, but for
+ * types with FRAME_TYPE_OPTIONAL that no rule knows: the caller skips them. */
 struct mig_conn_rule {
     uint16_t type;
     uint16_t version_min, version_max;
@@ -63,15 +59,15 @@ struct mig_conn_conf {
     bool server;    /* takes connections: the destination */
     bool body_crc;  /* frames that are sent carry a crc32c of their body */
     int silence_ms; /* a send or a body that does not move for so long fails */
-    const struct mig_abort *abort;
+    struct mig_abort *abort;
     const struct mig_conn_rule *rules; /* besides OPEN and ANSWER */
     size_t rule_count;
 };
 
 struct mig_conn;
 
-/* Takes `fd`, a connected socket, also on failure. `name` is for messages, for example
- * "stream 2 of the migration of web1"; it is copied. */
+/* Takes `fd`, a connected socket that does not block, also on failure. `name` is for
+ * messages, for example "stream 2 of the migration of web1"; it is copied. */
 int mig_conn_new(int fd, const struct mig_conn_conf *conf, const char *name,
                  struct mig_conn **ret_conn, struct vmm_error *err);
 /* Closes at once what is not closed; NULL is fine. No thread may be in a call. */
@@ -111,6 +107,8 @@ int mig_conn_recv_body(struct mig_conn *conn, const struct iovec *iov, size_t io
                        struct vmm_error *err);
 /* Bytes of the body that have not been asked for. */
 uint32_t mig_conn_recv_left(const struct mig_conn *conn);
+/* Throws them away. */
+int mig_conn_recv_skip(struct mig_conn *conn, struct vmm_error *err);
 
 /* Raises the abort of its conf: all connections of the transfer. */
 void mig_conn_abort(struct mig_conn *conn);

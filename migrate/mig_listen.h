@@ -31,12 +31,13 @@ struct mig_join_conf {
     const char *name; /* of the VM, for messages */
     unsigned count;   /* streams in all; 0 at the destination: as the source says */
     int timeout_ms;   /* for all of it */
+    int handshake_ms; /* for one connection to say who it is; 0: MIG_CONN_HANDSHAKE_MS */
 };
 
 /* What was dropped, and why: for the record. */
 struct mig_listen_counts {
     uint32_t accepted;
-    uint32_t silent;          /* did not finish within MIG_CONN_HANDSHAKE_MS */
+    uint32_t silent;          /* did not finish within handshake_ms */
     uint32_t refused;         /* no TLS 1.3, or another key */
     uint32_t rubbish;         /* no OPEN */
     uint32_t token;           /* another transfer, a wrong token, a wrong count */
