@@ -35,3 +35,6 @@ UNIT_TESTS += tests/unit/migrate/check_mig_listen
 tests_unit_migrate_check_mig_listen_SOURCES = tests/unit/migrate/check_mig_listen.c $(MIG_CHAN_RIG)
 tests_unit_migrate_check_mig_listen_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_migrate_check_mig_listen_LDADD = libmigrate_io.la $(UNIT_LIBS)
+check_PROGRAMS += tests/bench/bench_mig_chan
+tests_bench_bench_mig_chan_SOURCES = tests/bench/bench_mig_chan.c
+tests_bench_bench_mig_chan_LDADD = libmigrate_io.la

@@ -51,6 +51,12 @@ struct mig_conn {
     _Atomic uint64_t sent, received;
 };
 
+static bool chacha_first(enum mig_cipher cipher)
+{
+    return cipher == MIG_CIPHER_CHACHA ||
+           (cipher == MIG_CIPHER_CPU && !__builtin_cpu_supports("aes"));
+}
+
 int mig_conn_new(int fd, const struct mig_conn_conf *conf, const char *name,
                  struct mig_conn **ret_conn, struct vmm_error *err)
 {
@@ -70,7 +76,8 @@ int mig_conn_new(int fd, const struct mig_conn_conf *conf, const char *name,
             r = c->tx.copy ? 0 : -ENOMEM;
         }
         if (r == 0 && conf->key) {
-            r = mig_tls_new(fd, conf->key, &conf->peer, conf->server, &c->pipe.tls);
+            r = mig_tls_new(fd, conf->key, &conf->peer, conf->server,
+                            chacha_first(conf->cipher), &c->pipe.tls);
         }
     }
     if (r < 0) {

@@ -52,10 +52,15 @@ struct mig_conn_rule {
     uint32_t body_min, body_max;
 };
 
+/* What the source offers first; both ends know both. AES without the processor's
+ * instructions for it is slow: MIG_CIPHER_CPU looks. */
+enum mig_cipher { MIG_CIPHER_CPU = 0, MIG_CIPHER_AES, MIG_CIPHER_CHACHA };
+
 /* The same for all connections of a transfer; outlives them. */
 struct mig_conn_conf {
     const struct mig_key *key; /* NULL: no TLS (insecure_lab) */
     struct mig_fingerprint peer;
+    enum mig_cipher cipher;
     bool server;    /* takes connections: the destination */
     bool body_crc;  /* frames that are sent carry a crc32c of their body */
     int silence_ms; /* a send or a body that does not move for so long fails */

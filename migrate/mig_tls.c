@@ -14,9 +14,9 @@
 #include "base/bug.h"
 
 /* NIST curve and AES-GCM first: they are allowed where FIPS 140 is asked for. */
-#define PRIORITY                                                                         \
-    "NONE:+VERS-TLS1.3:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:+AEAD:"              \
-    "+GROUP-SECP256R1:+GROUP-X25519:+SIGN-ECDSA-SECP256R1-SHA256:"                       \
+#define PRIORITY(ciphers)                                                                \
+    "NONE:+VERS-TLS1.3:" ciphers                                                         \
+    ":+AEAD:+GROUP-SECP256R1:+GROUP-X25519:+SIGN-ECDSA-SECP256R1-SHA256:"                \
     "+CTYPE-CLI-RAWPK:+CTYPE-SRV-RAWPK:+COMP-NULL"
 
 #define RECORD_EXTRA 512 /* what a record has around its plaintext, amply */
@@ -172,8 +172,12 @@ void mig_tls_set_verify(gnutls_certificate_credentials_t credentials)
 /* No tickets: nothing of the handshake comes after it. Raw keys have to be asked for. */
 #define FLAGS (GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_ENABLE_RAWPK)
 
-static int set_up(struct mig_tls *tls, const struct mig_key *key, bool server)
+static int set_up(struct mig_tls *tls, const struct mig_key *key, bool server,
+                  bool chacha_first)
 {
+    static const char *const priority[2] = {
+        PRIORITY("+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305"),
+        PRIORITY("+CHACHA20-POLY1305:+AES-128-GCM:+AES-256-GCM")};
     gnutls_session_t s;
     int r = gnutls_init(&s, FLAGS | (server ? GNUTLS_SERVER : GNUTLS_CLIENT));
 
@@ -182,7 +186,7 @@ static int set_up(struct mig_tls *tls, const struct mig_key *key, bool server)
     }
     tls->session = s;
     gnutls_session_set_ptr(s, tls);
-    r = gnutls_priority_set_direct(s, PRIORITY, NULL);
+    r = gnutls_priority_set_direct(s, priority[chacha_first], NULL);
     r = r < 0
             ? r
             : gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, mig_key_credentials(key));
@@ -201,7 +205,7 @@ static int set_up(struct mig_tls *tls, const struct mig_key *key, bool server)
 }
 
 int mig_tls_new(int fd, const struct mig_key *key, const struct mig_fingerprint *peer,
-                bool server, struct mig_tls **ret_tls)
+                bool server, bool chacha_first, struct mig_tls **ret_tls)
 {
     struct mig_tls *tls = malloc(sizeof *tls);
     int r;
@@ -215,7 +219,7 @@ int mig_tls_new(int fd, const struct mig_key *key, const struct mig_fingerprint 
     tls->fd = fd;
     tls->peer = *peer;
     pthread_mutex_init(&tls->lock, NULL);
-    r = set_up(tls, key, server);
+    r = set_up(tls, key, server, chacha_first);
     if (r < 0) {
         mig_tls_free(tls);
         return r == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EIO;
@@ -377,8 +381,8 @@ int mig_tls_rehearse(const struct mig_key *key, struct vmm_error *err)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd) < 0) {
         return vmm_fail(err, -errno, "a pair of sockets: %s", strerror(errno));
     }
-    r = mig_tls_new(fd[0], key, &own, false, &end[0]);
-    r = r < 0 ? r : mig_tls_new(fd[1], key, &own, true, &end[1]);
+    r = mig_tls_new(fd[0], key, &own, false, false, &end[0]);
+    r = r < 0 ? r : mig_tls_new(fd[1], key, &own, true, false, &end[1]);
     r = r < 0 ? r : rehearse(end[0], end[1]);
     if (r < 0) {
         r = vmm_fail(err, r, "TLS does not work on this host: %s%s%s", strerror(-r),

@@ -27,9 +27,10 @@ void mig_tls_set_verify(gnutls_certificate_credentials_t credentials);
 /* A handshake and some bytes with itself. */
 int mig_tls_rehearse(const struct mig_key *key, struct vmm_error *err);
 
-/* `fd` stays the caller's. The destination is the server. */
+/* `fd` stays the caller's. The destination is the server. The client's order of ciphers
+ * is what counts. */
 int mig_tls_new(int fd, const struct mig_key *key, const struct mig_fingerprint *peer,
-                bool server, struct mig_tls **ret_tls);
+                bool server, bool chacha_first, struct mig_tls **ret_tls);
 void mig_tls_free(struct mig_tls *tls);
 /* 0: done. -EAGAIN: when the socket is ready for *ret_events (poll bits). -EACCES: not
  * the peer. Else a failure; mig_tls_why says what. */
