@@ -22,7 +22,8 @@ libbase_io_la_SOURCES = \
 	base/log.h base/log_qb.c \
 	base/nbd_connect.c \
 	base/loop.h base/loop_qb.c \
-	base/os.h base/os_file.c base/os_proc.c base/os_sock.c base/os_wall.c \
+	base/os.h base/os_file.c base/os_proc.c base/os_sock.c base/os_tcp.c base/os_wall.c \
+	base/tcp_dial.c base/tcp_dial.h \
 	base/cli_wire.h base/worker.c base/worker.h \
 	base/proto_ctl.c base/proto_ctl.h \
 	base/proto_limits.c base/proto_limits.h
@@ -109,6 +110,16 @@ UNIT_TESTS += tests/unit/base/check_os_sock
 tests_unit_base_check_os_sock_SOURCES = tests/unit/base/check_os_sock.c $(BASE_UNIT_COMMON)
 tests_unit_base_check_os_sock_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_base_check_os_sock_LDADD = $(BASE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/base/check_os_tcp
+tests_unit_base_check_os_tcp_SOURCES = tests/unit/base/check_os_tcp.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_os_tcp_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_os_tcp_LDADD = $(BASE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/base/check_tcp_dial
+tests_unit_base_check_tcp_dial_SOURCES = tests/unit/base/check_tcp_dial.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_tcp_dial_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_tcp_dial_LDADD = $(BASE_UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/base/check_proto_ctl
 tests_unit_base_check_proto_ctl_SOURCES = tests/unit/base/check_proto_ctl.c $(BASE_UNIT_COMMON)

@@ -11,11 +11,12 @@
 
 _Static_assert(4 + 2 + 2 + 8 + 4 + 4 + 4 + 4 == FRAME_HEADER_LEN, "frame header layout");
 
-enum frame_reason frame_check(const void *buf, size_t len, uint32_t magic,
-                              uint32_t body_len_max, struct frame *ret_frame)
+enum frame_reason frame_check_header(const void *buf, size_t len, uint32_t magic,
+                                     uint32_t body_len_max, struct frame *ret_frame,
+                                     uint32_t *ret_body_crc)
 {
     struct bytes_rd rd = bytes_rd_make(buf, len);
-    struct frame f;
+    struct frame f = {.body = NULL};
     uint32_t reserved, body_crc, header_crc;
 
     /* The magic is judged as soon as it is there, so that a wrong peer is noticed at
@@ -49,10 +50,26 @@ enum frame_reason frame_check(const void *buf, size_t len, uint32_t magic,
     if (reserved != 0) {
         return FRAME_BAD_RESERVED;
     }
-    if (bytes_rd_left(&rd) < f.body_len) {
+    *ret_frame = f;
+    *ret_body_crc = body_crc;
+    return FRAME_OK;
+}
+
+enum frame_reason frame_check(const void *buf, size_t len, uint32_t magic,
+                              uint32_t body_len_max, struct frame *ret_frame)
+{
+    enum frame_reason reason;
+    struct frame f;
+    uint32_t body_crc;
+
+    reason = frame_check_header(buf, len, magic, body_len_max, &f, &body_crc);
+    if (reason != FRAME_OK) {
+        return reason;
+    }
+    if (len - FRAME_HEADER_LEN < f.body_len) {
         return FRAME_NEED_MORE;
     }
-    f.body = bytes_rd_view(&rd, f.body_len);
+    f.body = (const uint8_t *)buf + FRAME_HEADER_LEN;
     if (crc32c(0, f.body, f.body_len) != body_crc) {
         return FRAME_BAD_BODY_CRC;
     }

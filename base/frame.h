@@ -43,6 +43,14 @@ struct frame {
  */
 enum frame_reason frame_check(const void *buf, size_t len, uint32_t magic,
                               uint32_t body_len_max, struct frame *ret_frame);
+/*
+ * The header alone (FRAME_HEADER_LEN bytes; less is FRAME_NEED_MORE), for a body that is
+ * read to elsewhere: FRAME_OK fills *ret_frame but for `body`, and what the body's crc32c
+ * has to be.
+ */
+enum frame_reason frame_check_header(const void *buf, size_t len, uint32_t magic,
+                                     uint32_t body_len_max, struct frame *ret_frame,
+                                     uint32_t *ret_body_crc);
 /* Length of the body behind a whole header for which frame_check said FRAME_NEED_MORE. */
 uint32_t frame_body_len(const void *header);
 /* The header alone, for a body that lies elsewhere and has this crc32c. */

@@ -37,6 +37,27 @@ int os_unix_connect(const char *path, int *ret_fd);
 int os_unix_accept(int listen_fd, int *ret_fd);     /* -EAGAIN: nobody waits */
 int os_unix_peer(int fd, struct os_peer *ret_peer); /* SO_PEERCRED */
 
+/* TCP sockets ------------------------------------------------------------------------ */
+/* All non-blocking, with TCP_NODELAY. Addresses are numbers (IPv4, or IPv6 without
+ * brackets), never names. */
+struct os_tcp_opts {
+    int lost_ms; /* sent and not acknowledged for so long, or silent for about so long:
+                    the host is gone (TCP_USER_TIMEOUT, keepalive). 0: the kernel's hours
+                  */
+    int send_buf, recv_buf; /* bytes; 0: the kernel sizes them */
+};
+/* Binds the first free port of [port_min, port_max]; both 0: any. Accepted sockets
+ * inherit the options. -EADDRNOTAVAIL: no address of this host; -EADDRINUSE: no port is
+ * free. */
+int os_tcp_listen(const char *address, uint16_t port_min, uint16_t port_max, int backlog,
+                  const struct os_tcp_opts *opts, int *ret_fd, uint16_t *ret_port);
+/* Begins to connect; when the socket is writable, os_tcp_connected says how it went. */
+int os_tcp_connect(const char *address, uint16_t port, const struct os_tcp_opts *opts,
+                   int *ret_fd);
+int os_tcp_connected(int fd);
+/* Waits for it, at most `timeout_ms`: 0, -ETIMEDOUT, or what the network said. */
+int os_tcp_wait(int fd, int timeout_ms);
+
 /* Processes -------------------------------------------------------------------------- */
 struct os_child {
     pid_t pid;

@@ -42,6 +42,7 @@ struct in {
     struct mig_dst dst;
     struct mig_bitmap filled; /* pages that may hold something */
     struct mig_hello hello;
+    struct mig_local local;
     struct mig_hello_ack ack;
     struct mig_finish finish;
     bool have_finish, receiving, hearing;
@@ -70,7 +71,8 @@ static const struct mig_conn_rule rules[] = {
 };
 
 /* Pages
- * -------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------
+ */
 
 static bool bad_frame(struct in_data *d, const char *why, struct vmm_error *err)
 {
@@ -95,12 +97,13 @@ static void zero_run(struct in *in, const struct mig_ram_run *run)
     }
 }
 
-/* Pages that come for the first time are made in one go, not one fault after the other. */
+/* Pages that come for the first time are made in one go, not one fault after the other.
+ */
 static bool fill_run(struct in *in, const struct mig_ram_run *run, struct vmm_error *err)
 {
     if (!mig_bitmap_test(&in->filled, run->first)) {
-        int r = engine_ram_populate(&in->t->ram, run->first, run->count,
-                                    &in->t->cancelled);
+        int r =
+            engine_ram_populate(&in->t->ram, run->first, run->count, &in->t->cancelled);
 
         if (r < 0) {
             (void)vmm_fail(err, r, "no memory for the guest's pages: %s", strerror(-r));
@@ -216,7 +219,8 @@ static void data_main(void *data)
 }
 
 /* Hearing
- * ------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------
+ */
 
 static bool take_state(struct in *in, uint32_t body_len, struct vmm_error *err)
 {
@@ -226,8 +230,8 @@ static bool take_state(struct in *in, uint32_t body_len, struct vmm_error *err)
     bool good = body != NULL && !in->have_state &&
                 mig_conn_recv_body(in->t->streams.conn[0], &iov, 1, err) == 0;
 
-    if (good && (ftruncate(fd, 0) < 0 ||
-                 pwrite(fd, body, body_len, 0) != (ssize_t)body_len)) {
+    if (good &&
+        (ftruncate(fd, 0) < 0 || pwrite(fd, body, body_len, 0) != (ssize_t)body_len)) {
         (void)vmm_fail(err, -EIO, "no memory for the VM's state");
         good = false;
     } else if (in->have_state) {
@@ -535,7 +539,8 @@ static void act(struct in *in, const struct mig_acts *acts)
     if (bits & MIG_DST_DO_TELL_END) {
         mig_tell(in->t, MIG_PHASE_FAILED, acts->text);
     }
-    /* ACCEPT, REFUSE, RUN and DISCARD are the engine's own answers and the agent's work. */
+    /* ACCEPT, REFUSE, RUN and DISCARD are the engine's own answers and the agent's work.
+     */
 }
 
 static void step(struct in *in, unsigned event, const struct mig_note *note)
@@ -554,11 +559,10 @@ static void step(struct in *in, unsigned event, const struct mig_note *note)
 
 static void judge_hello(struct in *in)
 {
-    struct mig_here here;
     struct mig_note note = {.event = MIG_DST_HELLO_BLOCKED, .code = MIG_END_BLOCKED};
 
-    mig_describe_here(in->t, &here);
-    if (mig_fit(&in->hello, &here, &in->ack)) {
+    mig_describe_here(in->t, &in->local);
+    if (mig_fit(&in->hello, &in->local.here, &in->ack)) {
         note = (struct mig_note){.event = MIG_DST_HELLO_FITS};
     } else {
         text_copy(note.text, sizeof note.text, in->ack.blocker[0].sentence);

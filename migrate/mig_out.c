@@ -63,8 +63,8 @@ struct out {
     _Atomic uint64_t bytes, pages, frames; /* all rounds */
     uint64_t round_bytes0;
 
-    struct mig_hello_ack ack;   /* the hearing thread's, until its note */
-    struct mig_stats stats;     /* under t->lock */
+    struct mig_hello_ack ack; /* the hearing thread's, until its note */
+    struct mig_stats stats;   /* under t->lock */
     _Atomic uint64_t heard_ns;
 };
 
@@ -76,7 +76,8 @@ static const struct mig_conn_rule rules[] = {
 };
 
 /* Pages
- * -------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------
+ */
 
 /* The cap of the operator: waits until the bucket allows more. */
 static void wait_for_cap(struct out *o)
@@ -133,7 +134,8 @@ static bool send_frame(struct out_data *d, struct vmm_error *err)
     return true;
 }
 
-/* In the first round: pages that do not exist are not looked at, which would make them. */
+/* In the first round: pages that do not exist are not looked at, which would make them.
+ */
 static void add_run(struct out_data *d, const struct mig_run *run)
 {
     struct out *o = d->out;
@@ -251,7 +253,8 @@ static void begin_round(struct out *o, bool last)
 }
 
 /* Hearing
- * ------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------
+ */
 
 static void blockers_text(const struct mig_hello_ack *ack, char *text, size_t cap)
 {
@@ -480,7 +483,8 @@ static bool send_hashes(struct out *o, uint64_t *ret_blocks)
 
     *ret_blocks = blocks;
     for (uint64_t first = 0; good && first < blocks; first += MIG_HASHES_MAX) {
-        uint64_t count = blocks - first < MIG_HASHES_MAX ? blocks - first : MIG_HASHES_MAX;
+        uint64_t count =
+            blocks - first < MIG_HASHES_MAX ? blocks - first : MIG_HASHES_MAX;
 
         msg->kind = MIG_VERIFY;
         msg->verify.first_block = (uint32_t)first;

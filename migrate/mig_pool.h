@@ -12,8 +12,8 @@
 struct mig_pool;
 typedef void (*mig_job_fn)(void *data);
 
-/* Before the sandbox is entered; `prepare` runs first in each thread, once it is: there it
- * gives up what it does not need. */
+/* Before the sandbox is entered; `prepare` runs first in each thread, once it is: there
+ * it gives up what it does not need. */
 int mig_pool_new(unsigned count, void (*prepare)(void), struct mig_pool **ret_pool,
                  struct vmm_error *err);
 /* Lets the threads go from behind the sandbox. */

@@ -16,7 +16,8 @@
 #include "vmm/sandbox.h"
 
 /* Status
- * ------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------
+ */
 
 static void wake_loop(struct mig_transfer *t)
 {
@@ -69,7 +70,8 @@ void mig_transfer_status(struct mig_transfer *t, struct mig_status *ret_status)
 }
 
 /* Notes
- * -------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------
+ */
 
 static void post(struct mig_transfer *t, unsigned event, enum mig_code code,
                  uint64_t epoch, const char *text)
@@ -144,7 +146,8 @@ bool mig_send_msg(struct mig_transfer *t, const struct mig_msg *msg,
 }
 
 /* Life
- * --------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------
+ */
 
 static void prepare_thread(void)
 {
@@ -342,9 +345,9 @@ void mig_transfer_engine(struct mig_transfer *t, const struct engine_status *sta
 
     if (over) {
         t->cancelled = true;
-        mig_note_post(t, t->incoming ? (unsigned)MIG_DST_CANCEL
-                                     : (unsigned)MIG_SRC_GUEST_OFF,
-                      MIG_END_GUEST_OFF, status->reason);
+        mig_note_post(
+            t, t->incoming ? (unsigned)MIG_DST_CANCEL : (unsigned)MIG_SRC_GUEST_OFF,
+            MIG_END_GUEST_OFF, status->reason);
     } else if (status->state == RUN_RUNNING) {
         mig_note_post_epoch(
             t, t->incoming ? (unsigned)MIG_DST_START : (unsigned)MIG_SRC_THAW,

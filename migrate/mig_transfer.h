@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One gemel-vmm's end of live migrations, for its main(): it is told what the agent wants,
- * and tells how it goes. A source may try several times, one after the other; a
+ * One gemel-vmm's end of live migrations, for its main(): it is told what the agent
+ * wants, and tells how it goes. A source may try several times, one after the other; a
  * destination serves one transfer. The work is done by threads of its own (mig_pool),
- * along the state machines mig_src and mig_dst; functions here are for the loop thread and
- * do not wait.
+ * along the state machines mig_src and mig_dst; functions here are for the loop thread
+ * and do not wait.
  *
- * Until RELEASED the source's guest runs, or stands FROZEN for the agent to thaw it by the
- * next claim; this code never lets a frozen guest run on by itself (design 5, R1).
+ * Until RELEASED the source's guest runs, or stands FROZEN for the agent to thaw it by
+ * the next claim; this code never lets a frozen guest run on by itself (design 5, R1).
  */
 #pragma once
 
@@ -55,8 +55,8 @@ enum mig_phase {
 
 struct mig_status {
     enum mig_phase phase;
-    uint64_t change; /* grows with each phase */
-    char text[256];  /* FAILED: why; READY: what was done, for people */
+    uint64_t change;                   /* grows with each phase */
+    char text[256];                    /* FAILED: why; READY: what was done, for people */
     uint32_t percent, round, throttle; /* throttle: permille */
     uint64_t bps, dirty_bps, sent;     /* bytes */
     uint64_t eta_ms;                   /* UINT64_MAX: does not converge as things are */

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "migrate/mig_conn.h"
+#include "migrate/mig_fit.h"
 #include "migrate/mig_listen.h"
 #include "migrate/mig_msg.h"
 #include "migrate/mig_pool.h"
@@ -16,7 +17,7 @@
 
 /* Threads of the pool. */
 enum { MIG_THREAD_CONTROL = 0, MIG_THREAD_HEAR, MIG_THREAD_DATA0 };
-#define MIG_DATA_MAX (MIG_TRANSFER_STREAMS_MAX - 1)
+#define MIG_DATA_MAX  (MIG_TRANSFER_STREAMS_MAX - 1)
 
 #define MIG_NOTES_MAX 64
 
@@ -70,8 +71,16 @@ bool mig_send_msg(struct mig_transfer *t, const struct mig_msg *msg,
                   struct vmm_error *err);
 
 /* This VM, as Hello tells it and as the destination compares. */
-struct mig_hello;
 void mig_describe(const struct mig_transfer *t, struct mig_hello *ret_hello);
+/* What Hello is compared with, and what that points to. */
+struct mig_local {
+    struct mig_here here;
+    struct cpu_model cpu;
+    struct mig_device device[MIG_DEVICES_MAX];
+    struct mig_here_disk disk[VM_DISKS_MAX];
+    struct mig_nic nic[VM_NICS_MAX];
+};
+void mig_describe_here(const struct mig_transfer *t, struct mig_local *ret_local);
 
 void mig_out_main(void *transfer); /* MIG_THREAD_CONTROL */
 void mig_in_main(void *transfer);

@@ -9,16 +9,15 @@
 
 #include <stdint.h>
 
-#define MIG_MAGIC       UINT32_C(0x47494d47) /* "GMIG" */
 #define MIG_VERSION     1
 #define MIG_VERSION_MIN 1
 
 enum mig_frame {
-    MIG_FRAME_OPEN = 1,      /* first on every connection: migrate/mig_conn */
-    MIG_FRAME_RAM = 2,       /* migrate/mig_ram */
-    MIG_FRAME_ROUND_END = 3, /* migrate/mig_ram */
-    MIG_FRAME_STATE = 4,     /* control: a whole vmm/state_stream without RAM frames */
-    MIG_FRAME_CONTROL = 16,  /* + enum mig_kind: migrate/mig_msg */
+    /* 1..15: the channel's own (migrate/mig_conn) */
+    MIG_FRAME_RAM = 16,       /* migrate/mig_ram */
+    MIG_FRAME_ROUND_END = 17, /* migrate/mig_ram */
+    MIG_FRAME_STATE = 18,     /* control: a whole vmm/state_stream without RAM frames */
+    MIG_FRAME_CONTROL = 32,   /* + enum mig_kind: migrate/mig_msg */
 };
 
 /* Pages and their numbering are vmm/state_stream's: through RAM as the VMM maps it, low

@@ -169,7 +169,7 @@ libvmm_io_la_SOURCES = \
 	vmm/blk_kept.c vmm/blk_kept.h \
 	vmm/blk_nbd.c vmm/blk_nbd.h vmm/blk_nbd_conn.c vmm/blk_nbd_conn.h vmm/blk_nbd_lib.c vmm/blk_nbd_lib.h \
 	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h \
-	vmm/dirty_log.c vmm/dirty_log.h vmm/engine_ram.c vmm/engine_ram.h \
+	vmm/dirty_log.c vmm/dirty_log.h vmm/engine_ram.c vmm/engine_ram.h vmm/engine_shape.c vmm/engine_shape.h \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \

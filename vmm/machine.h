@@ -175,6 +175,13 @@ unsigned machine_nic_dev(const struct machine *m, unsigned nic);
 unsigned machine_extra_dev(const struct machine *m, enum machine_extra extra);
 /* What the ACPI tables of this machine describe. */
 void machine_acpi_conf(const struct machine *m, struct acpi_conf *ret_conf);
+/* The sections of its saved state, in their order; false: there is none of this index. */
+struct machine_section {
+    const char *name;
+    uint16_t instance, version, min_reader;
+};
+bool machine_section(const struct machine *m, unsigned index,
+                     struct machine_section *ret_section);
 /* Bytes that INPUT_SERIAL_RX can deliver now without loss. */
 uint32_t machine_serial_room(const struct machine *m);
 

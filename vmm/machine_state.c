@@ -229,3 +229,33 @@ uint32_t machine_digest(struct machine *m, void *scratch, size_t scratch_len)
     BUG_ON(len == 0); /* scratch_len is below machine_state_max */
     return crc32c(0, scratch, len);
 }
+
+bool machine_section(const struct machine *m, unsigned index,
+                     struct machine_section *ret_section)
+{
+    unsigned at = 0;
+
+    if (index == at++) {
+        *ret_section = (struct machine_section){"machine", 0, MACHINE_VERSION, 1};
+        return true;
+    }
+    for (unsigned i = 0; i < MACHINE_DEV_COUNT; i++) {
+        const struct dev_class *class = m->dev[i].class;
+
+        if (class == NULL) {
+            continue;
+        }
+        if (index == at++) {
+            *ret_section = (struct machine_section){class->name, (uint16_t)i,
+                                                    class->version, class->min_reader};
+            return true;
+        }
+        if (machine_is_virtio(m, i) && index == at++) {
+            *ret_section = (struct machine_section){
+                m->conf.transport == MACHINE_TRANSPORT_PCI ? "vpci" : "vmmio",
+                (uint16_t)i, TRANSPORT_VERSION, 1};
+            return true;
+        }
+    }
+    return false;
+}

@@ -9,6 +9,7 @@ cat >"$scratch/system" <<'T'
 qb/qbloop.h     ^(base/loop_qb|ha/ha_ipc)\.c$      use base/loop.h; qb_ipcs alone needs the types
 qb/qblog.h      ^base/log_qb\.c$                use base/log.h
 linux/kvm.h     ^vmm/                           KVM is behind vmm/kvm_ops.h
+gnutls/         ^migrate/mig_(key|tls)\.[ch]$   use migrate/mig_conn.h
 liburing.h      ^(vmm|base)/                    disks belong to the VMM
 protobuf-c/     ^base/                          use base/proto_ctl.h
 corosync/       ^(ha|lab|programs)/             only the agent talks to Corosync
