@@ -25,7 +25,7 @@ struct mig_pool {
     pthread_mutex_t lock;
     pthread_cond_t cond;
     void (*prepare)(void);
-    bool open, closing;
+    bool closing;
     unsigned count;
     struct pool_thread thread[MIG_POOL_MAX];
 };
@@ -38,11 +38,6 @@ static void *pool_main(void *data)
 
     snprintf(name, sizeof name, "move%u", t->index);
     (void)prctl(PR_SET_NAME, name);
-    pthread_mutex_lock(&pool->lock);
-    while (!pool->open && !pool->closing) {
-        pthread_cond_wait(&pool->cond, &pool->lock);
-    }
-    pthread_mutex_unlock(&pool->lock);
     if (pool->prepare != NULL) {
         pool->prepare();
     }
@@ -98,14 +93,6 @@ int mig_pool_new(unsigned count, void (*prepare)(void), struct mig_pool **ret_po
     }
     *ret_pool = pool;
     return 0;
-}
-
-void mig_pool_open(struct mig_pool *pool)
-{
-    pthread_mutex_lock(&pool->lock);
-    pool->open = true;
-    pthread_cond_broadcast(&pool->cond);
-    pthread_mutex_unlock(&pool->lock);
 }
 
 void mig_pool_free(struct mig_pool *pool)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The threads of a transfer. In its sandbox a process makes no threads, so they are made
- * before it, and wait. Each has one job at a time.
+ * The threads of a transfer, made when the process begins: later it makes none (its
+ * system calls are filtered). They wait; each has one job at a time.
  */
 #pragma once
 
@@ -16,8 +16,6 @@ typedef void (*mig_job_fn)(void *data);
  * it gives up what it does not need. */
 int mig_pool_new(unsigned count, void (*prepare)(void), struct mig_pool **ret_pool,
                  struct vmm_error *err);
-/* Lets the threads go from behind the sandbox. */
-void mig_pool_open(struct mig_pool *pool);
 /* When no job runs; NULL is fine. */
 void mig_pool_free(struct mig_pool *pool);
 /* Thread `index` must have no job. */

@@ -179,9 +179,6 @@ int mig_transfer_new(const struct mig_transfer_conf *conf, struct mig_transfer *
         r = mig_stop_open(&t->stop);
         r = r < 0 ? vmm_fail(err, r, "eventfd: %s", strerror(-r)) : 0;
     }
-    if (r == 0) {
-        r = mig_pool_new(MIG_THREAD_DATA0 + MIG_DATA_MAX, prepare_thread, &t->pool, err);
-    }
     if (r < 0) {
         mig_transfer_free(t);
         return r;
@@ -190,9 +187,9 @@ int mig_transfer_new(const struct mig_transfer_conf *conf, struct mig_transfer *
     return 0;
 }
 
-void mig_transfer_open(struct mig_transfer *t)
+int mig_transfer_go(struct mig_transfer *t, struct vmm_error *err)
 {
-    mig_pool_open(t->pool);
+    return mig_pool_new(MIG_THREAD_DATA0 + MIG_DATA_MAX, prepare_thread, &t->pool, err);
 }
 
 void mig_transfer_free(struct mig_transfer *t)
@@ -210,8 +207,8 @@ void mig_transfer_free(struct mig_transfer *t)
         mig_stop_raise(&t->stop);
         mig_pool_wait(t->pool, MIG_THREAD_CONTROL);
         mig_pool_free(t->pool);
-        mig_stop_close(&t->stop);
     }
+    mig_stop_close(&t->stop);
     mig_key_free(t->key);
     if (t->event_fd >= 0) {
         close(t->event_fd);
@@ -267,7 +264,7 @@ static int begin(struct mig_transfer *t, const int *fds, unsigned count,
 {
     int r = 0;
 
-    if (is_busy(t)) {
+    if (t->pool == NULL || is_busy(t)) {
         r = vmm_fail(err, -EBUSY, "a migration is under way already");
     } else if (count == 0 || count > MIG_TRANSFER_STREAMS_MAX) {
         r = vmm_fail(err, -EINVAL, "%u sockets came; 1 to %u can be used", count,

@@ -22,7 +22,6 @@ struct mig_transfer;
 
 struct mig_transfer_conf {
     struct engine *engine;
-    const struct engine_conf *engine_conf;
     struct uuid vm;
     const char *vm_name;
     const char *build;
@@ -65,8 +64,8 @@ struct mig_status {
 /* Before the sandbox. */
 int mig_transfer_new(const struct mig_transfer_conf *conf, struct mig_transfer **ret_t,
                      struct vmm_error *err);
-/* Behind it, before the loop thread gives up what it does not need. */
-void mig_transfer_open(struct mig_transfer *t);
+/* Behind it, before the loop thread gives up what it does not need: makes the threads. */
+int mig_transfer_go(struct mig_transfer *t, struct vmm_error *err);
 /* Ends what is under way; NULL is fine. Before engine_close. */
 void mig_transfer_free(struct mig_transfer *t);
 

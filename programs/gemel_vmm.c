@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gemel-vmm: one process per VM. This file ties the engine to the loop, the sockets and
  * the log files. */
+#include "config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +16,7 @@
 #include "base/loop.h"
 #include "base/os.h"
 #include "base/uuid.h"
+#include "programs/gemel_vmm_move.h"
 #include "programs/gemel_vmm_opts.h"
 #include "programs/gemel_vmm_probe.h"
 #include "programs/gemel_vmm_walls.h"
@@ -36,6 +39,7 @@ struct program {
     struct console *console;
     struct vmm_ctl *ctl;
     struct guest_agent *guest_agent;
+    struct vmm_move move;
     uint64_t balloon_told;  /* bytes */
     loop_timer guest_timer; /* asks the guest how it is */
     loop_timer news_timer;  /* 0: nothing waits to be told */
@@ -82,6 +86,7 @@ static void take_notices(struct program *p)
 
     if (reset) {
         log_warn("vm %s: the guest was reset: %s", p->opts.name, reset);
+        vmm_move_reset(&p->move);
     }
 
     while (engine_take_notice(p->engine, &s)) {
@@ -89,6 +94,7 @@ static void take_notices(struct program *p)
         log_info("vm %s: state=%s epoch=%llu io=%u%s%s", p->opts.name,
                  run_state_str(s.state), (unsigned long long)s.epoch, s.io_in_flight,
                  s.reason[0] ? " reason=" : "", s.reason);
+        vmm_move_engine(&p->move, &s);
         if (p->ctl) {
             vmm_ctl_notice(p->ctl, &s);
         }
@@ -399,7 +405,8 @@ static int open_control(struct program *p, struct vmm_error *err)
                               .instance = p->opts.instance,
                               .engine = p->engine,
                               .guest_agent = p->guest_agent,
-                              .guest_news = &p->guest_news};
+                              .guest_news = &p->guest_news,
+                              .move = vmm_move_hooks(&p->move)};
     int r;
 
     if (p->opts.control_path) {
@@ -409,7 +416,20 @@ static int open_control(struct program *p, struct vmm_error *err)
                             p->opts.control_path, strerror(-r));
         }
     }
-    return cc.listen_fd < 0 ? 0 : vmm_ctl_open(p->loop, &cc, &p->ctl, err);
+    if (cc.listen_fd < 0) {
+        return 0;
+    }
+    r = vmm_move_open(&p->move, p->loop,
+                      &(struct mig_transfer_conf){.engine = p->engine,
+                                                  .vm = p->opts.uuid,
+                                                  .vm_name = p->opts.name,
+                                                  .build = PACKAGE_VERSION},
+                      err);
+    if (r >= 0) {
+        r = vmm_ctl_open(p->loop, &cc, &p->ctl, err);
+        p->move.ctl = p->ctl;
+    }
+    return r;
 }
 
 /* Without an agent nobody hands the disks over. */
@@ -481,6 +501,9 @@ static int setup(struct program *p, struct vmm_error *err)
     if (r >= 0) {
         r = engine_go(p->engine, err);
     }
+    if (r >= 0) {
+        r = vmm_move_go(&p->move, err);
+    }
     sandbox_thread(SANDBOX_LOOP);
     return r;
 }
@@ -533,6 +556,7 @@ static void teardown(struct program *p)
             pump_debug(p);
         }
     }
+    vmm_move_close(&p->move);
     vmm_ctl_close(p->ctl);
     if (p->ctl && p->opts.control_path && !sandbox_entered()) {
         (void)unlink(p->opts.control_path);

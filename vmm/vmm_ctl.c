@@ -156,6 +156,9 @@ static bool send_report(struct conn *c, const struct engine_status *s, uint64_t 
     report.instance = (ProtobufCBinaryData){.len = 16, .data = c->ctl->conf.instance.b};
     report.epoch = s->epoch;
     report.state = report_state(s);
+    if (c->ctl->conf.move.report) {
+        c->ctl->conf.move.report(c->ctl->conf.move.ctx, &report);
+    }
     report.exit_reason = report_end(s->end);
     report.reason = copy.reason;
     report.io_in_flight = s->io_in_flight;
@@ -211,6 +214,11 @@ void vmm_ctl_notice(struct vmm_ctl *ctl, const struct engine_status *s)
     } else if (alive && (over || s->state == RUN_FREEZING)) {
         (void)settle(c, &c->start, s, s->reason[0] ? s->reason : "the VM has ended");
     }
+}
+
+void vmm_ctl_moved(struct vmm_ctl *ctl)
+{
+    vmm_ctl_guest(ctl);
 }
 
 void vmm_ctl_guest(struct vmm_ctl *ctl)
@@ -452,6 +460,28 @@ static bool take_files(struct conn *c, const Gemel__VmmRequest *rq, const int *f
     return true;
 }
 
+static bool is_move(const Gemel__VmmRequest *rq)
+{
+    return rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE ||
+           rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT ||
+           rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_IN ||
+           rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING ||
+           rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL;
+}
+
+/* Takes the files. */
+static bool do_move(struct conn *c, const Gemel__VmmRequest *rq, const int *fds,
+                    size_t count)
+{
+    const struct vmm_ctl_move *move = &c->ctl->conf.move;
+
+    if (!move->request) {
+        close_all(fds, count);
+        return send_reply(c, rq->seq, "this gemel-vmm does not migrate");
+    }
+    return send_reply(c, rq->seq, move->request(move->ctx, rq, fds, count));
+}
+
 /* Takes the files. */
 static bool serve(struct conn *c, const struct ctl_msg *msg, const int *fds, size_t count)
 {
@@ -460,6 +490,9 @@ static bool serve(struct conn *c, const struct ctl_msg *msg, const int *fds, siz
 
     if (rq && rq->kind == GEMEL__VMM_REQUEST__KIND__SAVE && count == 1) {
         return do_save(c, rq, fds[0]);
+    }
+    if (rq && is_move(rq)) {
+        return do_move(c, rq, fds, count);
     }
     if (rq && takes_files(rq)) {
         if (!take_files(c, rq, fds, count)) {

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "programs/gemel_vmm_move.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define PROGRESS_NS (200 * NSEC_PER_MSEC) /* the agent hears so often, at most */
+
+static Gemel__MigState state_of(enum mig_phase phase)
+{
+    static const Gemel__MigState state[] = {
+        [MIG_PHASE_NONE] = GEMEL__MIG_STATE__MIG_NONE,
+        [MIG_PHASE_PREPARED] = GEMEL__MIG_STATE__MIG_PREPARED,
+        [MIG_PHASE_CONNECTING] = GEMEL__MIG_STATE__MIG_CONNECTING,
+        [MIG_PHASE_COPYING] = GEMEL__MIG_STATE__MIG_COPYING,
+        [MIG_PHASE_READY] = GEMEL__MIG_STATE__MIG_READY,
+        [MIG_PHASE_RELEASED] = GEMEL__MIG_STATE__MIG_RELEASED,
+        [MIG_PHASE_FAILED] = GEMEL__MIG_STATE__MIG_FAILED,
+    };
+
+    return state[phase];
+}
+
+static void fill_report(void *ctx, Gemel__VmmReport *report)
+{
+    struct vmm_move *move = ctx;
+    struct mig_status *s = &move->status;
+
+    if (!move->transfer) {
+        return;
+    }
+    mig_transfer_status(move->transfer, s);
+    report->mig_state = state_of(s->phase);
+    if (s->phase == MIG_PHASE_NONE) {
+        return;
+    }
+    report->mig_text = s->text;
+    if (s->phase == MIG_PHASE_PREPARED) {
+        report->mig_key = (ProtobufCBinaryData){sizeof move->key.b, move->key.b};
+        report->mig_token = (ProtobufCBinaryData){sizeof move->token.b, move->token.b};
+    }
+    report->mig_percent = s->percent;
+    report->mig_round = s->round;
+    report->mig_rate = s->bps;
+    report->mig_dirty_rate = s->dirty_bps;
+    report->mig_eta_ms = s->eta_ms;
+    report->mig_sent = s->sent;
+    report->mig_throttle = s->throttle;
+}
+
+static void params_of(const Gemel__VmmRequest *rq, struct mig_params *ret)
+{
+    *ret = (struct mig_params){.plaintext = rq->mig_peer_key.len == 0,
+                               .verify = rq->mig_verify,
+                               .timeout_ms = rq->mig_timeout_ms,
+                               .downtime_ms = rq->mig_downtime_ms,
+                               .slowdown = rq->mig_slowdown,
+                               .rate_bps = rq->mig_rate};
+    if (rq->mig_transfer.len == sizeof ret->transfer.b) {
+        memcpy(ret->transfer.b, rq->mig_transfer.data, sizeof ret->transfer.b);
+    }
+    if (rq->mig_token.len == sizeof ret->token.b) {
+        memcpy(ret->token.b, rq->mig_token.data, sizeof ret->token.b);
+    }
+    if (!ret->plaintext) { /* proto_ctl: 32 bytes, or none */
+        memcpy(ret->peer.b, rq->mig_peer_key.data, sizeof ret->peer.b);
+    }
+}
+
+static const char *begin(struct vmm_move *move, const Gemel__VmmRequest *rq,
+                         const int *fds, size_t count)
+{
+    bool out = rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT;
+    struct mig_params params;
+    struct vmm_error err;
+    int r;
+
+    if (count == 0 || (!out && count != 1)) {
+        for (size_t i = 0; i < count; i++) {
+            close(fds[i]);
+        }
+        return "it came with other sockets than it needs";
+    }
+    params_of(rq, &params);
+    r = out ? mig_transfer_out(move->transfer, fds, (unsigned)count, &params, &err)
+            : mig_transfer_in(move->transfer, fds[0], &params, &err);
+    if (r < 0) {
+        snprintf(move->error, sizeof move->error, "%s", err.text);
+        return move->error;
+    }
+    return NULL;
+}
+
+static const char *request(void *ctx, const Gemel__VmmRequest *rq, const int *fds,
+                           size_t count)
+{
+    struct vmm_move *move = ctx;
+    struct vmm_error err;
+
+    if (rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT ||
+        rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_IN) {
+        return begin(move, rq, fds, count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        close(fds[i]);
+    }
+    if (rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL) {
+        mig_transfer_cancel(move->transfer);
+    } else if (rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING) {
+        mig_transfer_releasing(move->transfer);
+    } else if (mig_transfer_prepare(move->transfer, &move->key, &move->token, &err) < 0) {
+        snprintf(move->error, sizeof move->error, "%s", err.text);
+        return move->error;
+    }
+    return NULL;
+}
+
+struct vmm_ctl_move vmm_move_hooks(struct vmm_move *move)
+{
+    return (struct vmm_ctl_move){.request = request, .report = fill_report, .ctx = move};
+}
+
+/* Each phase, and progress now and then. */
+static int on_transfer(int fd, int revents, void *data)
+{
+    struct vmm_move *move = data;
+    uint64_t now = loop_now_ns();
+    struct mig_status s;
+
+    (void)fd, (void)revents;
+    mig_transfer_clear(move->transfer);
+    mig_transfer_status(move->transfer, &s);
+    if (s.change != move->told) {
+        if (s.phase == MIG_PHASE_FAILED || s.phase == MIG_PHASE_READY) {
+            log_info("vm %s: migration: %s%s", move->name,
+                     s.phase == MIG_PHASE_READY ? "ready: " : "", s.text);
+        }
+    } else if (now - move->told_ns < PROGRESS_NS) {
+        return 0;
+    }
+    move->told = s.change;
+    move->told_ns = now;
+    if (move->ctl) {
+        vmm_ctl_moved(move->ctl);
+    }
+    return 0;
+}
+
+int vmm_move_open(struct vmm_move *move, struct loop *loop,
+                  const struct mig_transfer_conf *conf, struct vmm_error *err)
+{
+    int r = mig_transfer_new(conf, &move->transfer, err);
+
+    if (r < 0) {
+        return r;
+    }
+    move->name = conf->vm_name;
+    r = loop_fd_add(loop, mig_transfer_fd(move->transfer), POLLIN, on_transfer, move);
+    return r < 0 ? vmm_fail(err, r, "cannot watch migrations: %s", strerror(-r)) : 0;
+}
+
+int vmm_move_go(struct vmm_move *move, struct vmm_error *err)
+{
+    return move->transfer ? mig_transfer_go(move->transfer, err) : 0;
+}
+
+void vmm_move_close(struct vmm_move *move)
+{
+    mig_transfer_free(move->transfer);
+    move->transfer = NULL;
+}
+
+void vmm_move_engine(struct vmm_move *move, const struct engine_status *status)
+{
+    if (move->transfer) {
+        mig_transfer_engine(move->transfer, status);
+    }
+}
+
+void vmm_move_reset(struct vmm_move *move)
+{
+    if (move->transfer) {
+        mig_transfer_guest_reset(move->transfer);
+    }
+}
