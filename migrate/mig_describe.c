@@ -2,7 +2,6 @@
 /* What this VM is made of, in the words of Hello. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/sysinfo.h>
 
 #include "base/cpu_model.h"
 #include "base/text.h"
@@ -97,10 +96,8 @@ void mig_describe(const struct mig_transfer *t, struct mig_hello *ret_hello)
 void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
 {
     struct mig_here *here = &local->here;
-    struct sysinfo info = {0};
     struct engine_shape shape;
 
-    (void)sysinfo(&info);
     engine_shape(t->conf.engine, &shape);
     memset(local, 0, sizeof *local);
     here->version = MIG_VERSION;
@@ -123,8 +120,7 @@ void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
     here->ram_low_len = shape.ram_low_len;
     here->hugepages = shape.hugepages;
     here->hugepages_free = shape.ram_len; /* a VMM without its huge pages did not begin */
-    here->memory_free = (uint64_t)info.freeram * info.mem_unit +
-                        (uint64_t)info.bufferram * info.mem_unit + shape.ram_len;
+    here->memory_free = UINT64_MAX; /* the agent has counted it; populate says the rest */
     here->device_count = devices_of(t, local->device);
     here->device = local->device;
     here->disk_count = shape.disk_count;

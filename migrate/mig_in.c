@@ -586,7 +586,7 @@ static void send_stats(struct in *in)
     pthread_mutex_unlock(&in->lock);
     s.sent = in->bytes;
     mig_tell_progress(in->t, &s);
-    if (!mig_send_msg(in->t, &msg, &in->err)) {
+    if (msg.stats.bytes > 0 && !mig_send_msg(in->t, &msg, &in->err)) {
         mig_note_post(in->t, MIG_DST_LOST, MIG_END_LOST, in->err.text);
     }
     in->told_ns = loop_now_ns();
@@ -673,9 +673,9 @@ static void join(struct in *in)
         mig_note_post(t, MIG_DST_BAD_PEER, MIG_END_PROTOCOL,
                       "the source opened more streams than are served here");
     } else {
+        mig_note_post(t, MIG_DST_CONNECTED, MIG_OK, NULL); /* before what is heard */
         in->hearing = true;
         mig_pool_run(t->pool, MIG_THREAD_HEAR, hear_main, in);
-        mig_note_post(t, MIG_DST_CONNECTED, MIG_OK, NULL);
     }
 }
 

@@ -751,8 +751,6 @@ static bool start_data(struct out *o)
     for (unsigned i = 0; i < count; i++) {
         mig_pool_run(o->t->pool, MIG_THREAD_DATA0 + i, data_main, o->data[i]);
     }
-    o->hearing = true;
-    mig_pool_run(o->t->pool, MIG_THREAD_HEAR, hear_main, o);
     return true;
 }
 
@@ -782,7 +780,9 @@ static void connect_streams(struct out *o)
     } else if (t->streams.count < 2 || !start_data(o)) {
         mig_note_post(t, MIG_SRC_HOST_ERROR, MIG_END_HOST, "no memory for its streams");
     } else {
-        mig_note_post(t, MIG_SRC_CONNECTED, MIG_OK, NULL);
+        mig_note_post(t, MIG_SRC_CONNECTED, MIG_OK, NULL); /* before what is heard */
+        o->hearing = true;
+        mig_pool_run(t->pool, MIG_THREAD_HEAR, hear_main, o);
     }
 }
 

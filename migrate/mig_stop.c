@@ -33,6 +33,14 @@ bool mig_stop_raised(const struct mig_stop *stop)
     return stop->raised;
 }
 
+void mig_stop_reset(struct mig_stop *stop)
+{
+    uint64_t count;
+
+    (void)!read(stop->fd, &count, sizeof count);
+    stop->raised = false;
+}
+
 void mig_stop_close(struct mig_stop *stop)
 {
     if (stop->fd >= 0) {

@@ -271,16 +271,13 @@ static int begin(struct mig_transfer *t, const int *fds, unsigned count,
                      MIG_TRANSFER_STREAMS_MAX);
     } else if (t->key == NULL) {
         r = vmm_fail(err, -EINVAL, "no key was made for this migration");
-    } else {
-        mig_stop_close(&t->stop);
-        r = mig_stop_open(&t->stop);
-        r = r < 0 ? vmm_fail(err, r, "eventfd: %s", strerror(-r)) : 0;
     }
     if (r < 0) {
         close_fds(fds, count);
         return r;
     }
     mig_pool_wait(t->pool, MIG_THREAD_CONTROL);
+    mig_stop_reset(&t->stop);
     t->params = *params;
     memcpy(t->fd, fds, count * sizeof fds[0]);
     t->fd_count = count;

@@ -1,0 +1,51 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2154 # builddir is of lib.sh
+# A running VM moves between nodes: the witness sees one copy at a time, every record, and how long it stood still. Then what may
+# go wrong on the way.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/vm.sh"
+lab_begin
+[ -c /dev/kvm ] || { echo "1..0 # SKIP no /dev/kvm"; exit 0; }
+L=mv
+WITNESS_GAP_MS=100 # it comes back to a node sooner than in a second
+
+check "three nodes with agents" lab $L up
+check "the VM is defined" vm_define $L
+check "the VM starts" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
+check "the guest answers" witness_begin $L
+
+# Who runs it, as every node says
+agreed_on() {
+    local node
+    for node in n1 n2 n3; do
+        vm_runs_on $L "$node" "$1" || return 1
+    done
+}
+processes() { lab $L exec "$1" -- pgrep -c -x gemel-vmm; }
+nothing_left() { equal "$(processes "$1")" 0; }
+
+for to in n2 n3 n1; do
+    from=$(vm_node $L n1)
+    acked=$(vm_acked $L)
+    check "it moves from $from to $to" gemel_at $L n3 vm migrate web1 $to --verify --timeout 60s
+    check "all agree on $to" wait_for 5 agreed_on $to
+    check "the guest goes on" wait_for 20 goes_on $L "$acked"
+    check "nothing is left on $from" wait_for 5 nothing_left "$from"
+done
+check "placement finds a node" gemel_at $L n2 vm migrate web1 --verify --timeout 60s
+check "not the same" test "$(vm_node $L n1)" != n1
+here=$(vm_node $L n1)
+
+check_rc 3 "to a node that is not there" gemel_at $L n1 vm migrate web1 n9
+check_rc 2 "an option with a bad value" gemel_at $L n1 vm migrate web1 --downtime tomorrow
+check_rc 4 "nothing to cancel" gemel_at $L n1 vm migrate web1 --cancel
+check "it is there already" gemel_at $L n1 vm migrate web1 "$here"
+
+check "the VM stops" gemel_at $L n1 vm stop web1 --timeout 30s
+check_rc 4 "a stopped one is not migrated" gemel_at $L n1 vm migrate web1
+check "no oracle complains" witness_end $L
+check "every acknowledged record is on the disk" disk_is_whole $L
+jq -c '{verdict, max_acked, outage_ms, outages}' "$LAB_SCRATCH/$L-witness.json" 2>/dev/null | sed 's/^/# /'
+check "down leaves nothing" lab $L down
+tap_end
