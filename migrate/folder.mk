@@ -3,10 +3,14 @@
 noinst_LTLIBRARIES += libmigrate_core.la libmigrate_io.la
 libmigrate_core_la_CFLAGS = $(CORE_CFLAGS)
 libmigrate_core_la_SOURCES = \
-	migrate/mig_act.h migrate/mig_wire.h \
+	migrate/mig_wire.h \
+	migrate/mig_act.c migrate/mig_act.h \
 	migrate/mig_bitmap.c migrate/mig_bitmap.h \
 	migrate/mig_fit.c migrate/mig_fit.h \
+	migrate/mig_dst.c migrate/mig_dst.h \
+	migrate/mig_policy.c migrate/mig_policy.h \
 	migrate/mig_ram.c migrate/mig_ram.h \
+	migrate/mig_src.c migrate/mig_src.h \
 	migrate/mig_text.c migrate/mig_text.h \
 	migrate/mig_types.c migrate/mig_types.h \
 	migrate/mig_zero.c migrate/mig_zero.h
@@ -56,6 +60,11 @@ UNIT_TESTS += tests/unit/migrate/check_mig_fit
 tests_unit_migrate_check_mig_fit_SOURCES = tests/unit/migrate/check_mig_fit.c $(MIGRATE_UNIT_COMMON)
 tests_unit_migrate_check_mig_fit_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_migrate_check_mig_fit_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_policy
+tests_unit_migrate_check_mig_policy_SOURCES = tests/unit/migrate/check_mig_policy.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_policy_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_policy_LDADD = $(MIGRATE_UNIT_LIBS)
 
 check_PROGRAMS += tests/bench/bench_mig_core
 tests_bench_bench_mig_core_SOURCES = tests/bench/bench_mig_core.c

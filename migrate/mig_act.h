@@ -24,7 +24,7 @@ struct mig_times {
 /* What a machine wants done, in the order of the bits. */
 struct mig_acts {
     uint32_t bits;      /* MIG_SRC_DO_* or MIG_DST_DO_* */
-    enum mig_code code; /* of an end: for Abort, the agent, the log */
+    enum mig_code code; /* of an end, or of a refusal: for Abort, the agent, the log */
     char text[MIG_TEXT_MAX + 1];
     uint64_t epoch; /* of DO_RUN */
 };
@@ -35,5 +35,27 @@ struct mig_input {
     uint64_t now_ns;
     uint64_t epoch;     /* with the agent's THAW and START */
     enum mig_code code; /* with events that end it: why; MIG_OK: the event's own */
-    const char *text;   /* the same for people; NULL: the event's own */
+    const char *text;   /* the same for people; NULL: the code's */
 };
+
+/* What a code means, as a sentence. */
+const char *mig_code_text(enum mig_code code);
+
+/* For mig_src.c and mig_dst.c ------------------------------------------------------- */
+/* A cell of a table state x event. All zero: nothing happens. */
+struct mig_cell {
+    uint32_t bits;
+    uint8_t next; /* state + 1; 0: stays */
+};
+/* "-> failed: thaw, abort"; `state` and `verb` name them. Length; "" for an empty one. */
+size_t mig_cell_print(const struct mig_cell *cell, const char *const *state,
+                      const char *const *verb, char *buf, size_t cap);
+/* Code and text of an end: the input's, else the event's. */
+void mig_acts_end(struct mig_acts *acts, const struct mig_input *in, enum mig_code code);
+/* Keeps the earliest deadline: `at_ns` (UINT64_MAX: none) with its event. */
+struct mig_deadline {
+    uint64_t at_ns;
+    unsigned event;
+};
+void mig_deadline_add(struct mig_deadline *deadline, uint64_t from_ns, uint64_t after_ns,
+                      unsigned event);

@@ -45,14 +45,14 @@ enum mig_dst_event {
 #define MIG_DST_DO_SEND_ACK   (1u << 0) /* HelloAck, with its blockers if any */
 #define MIG_DST_DO_RECEIVE    (1u << 1) /* populate RAM, read the data streams */
 #define MIG_DST_DO_CHECK      (1u << 2)
-#define MIG_DST_DO_SEND_READY (1u << 3)
-#define MIG_DST_DO_TELL_READY (1u << 4) /* the agent */
-#define MIG_DST_DO_ACCEPT     (1u << 5)
-#define MIG_DST_DO_REFUSE     (1u << 6)
+#define MIG_DST_DO_TELL_READY (1u << 3) /* the agent */
+#define MIG_DST_DO_SEND_READY (1u << 4)
+#define MIG_DST_DO_RUN        (1u << 5) /* enter the guest under acts->epoch */
+#define MIG_DST_DO_ANNOUNCE   (1u << 6)
 #define MIG_DST_DO_SEND_ABORT (1u << 7)
 #define MIG_DST_DO_CLOSE      (1u << 8)
-#define MIG_DST_DO_RUN        (1u << 9) /* enter the guest under acts->epoch */
-#define MIG_DST_DO_ANNOUNCE   (1u << 10)
+#define MIG_DST_DO_ACCEPT     (1u << 9)
+#define MIG_DST_DO_REFUSE     (1u << 10)
 #define MIG_DST_DO_TELL_END   (1u << 11)
 #define MIG_DST_DO_DISCARD    (1u << 12) /* memory; the process ends */
 #define MIG_DST_DO_COUNT      13

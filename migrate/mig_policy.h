@@ -91,6 +91,7 @@ struct mig_policy {
     struct mig_policy_conf conf;
     struct rate cap;
     struct mig_rate sent;
+    uint64_t round_bytes, round_ns; /* sent in the round under way */
     uint64_t start_ns;
     uint32_t round;     /* finished ones */
     uint64_t dirty_bps; /* of the last round, with the throttle it had */
@@ -105,7 +106,7 @@ void mig_policy_init(struct mig_policy *p, const struct mig_policy_conf *conf,
                      uint64_t now_ns);
 /* Any time: so much went out in so long (while there was something to send). */
 void mig_policy_sent(struct mig_policy *p, uint64_t bytes, uint64_t ns);
-/* What a round did: called after the dirty log was merged behind it. */
+/* What a round did; the dirty log was merged behind it. */
 struct mig_round_done {
     uint64_t now_ns, took_ns;
     uint64_t dirtied_bytes; /* distinct, while it ran */

@@ -4,10 +4,10 @@
  * migrate/README.md and in mig_src.c (a test compares them). The shell feeds events and
  * carries out what comes back. Pure.
  *
- * Until RELEASING the source owns the VM under its claim, whatever breaks: it ends the
- * transfer and thaws. The agent says RELEASING, and waits until that is accepted, before
- * it submits the release (design 5, R4): from then on this instance runs only by THAW
- * with a later epoch, and nothing but the agent's word moves it.
+ * Until READY the source owns the VM under its claim, whatever breaks: it ends the
+ * transfer and thaws. With READY the agent is told that the guest is frozen, and may
+ * release the claim to the destination (design 5, R4). From then on nothing but the
+ * agent's word moves it: THAW with a later claim (R1), or END.
  */
 #pragma once
 
@@ -18,10 +18,11 @@ enum mig_src_state {
     MIG_SRC_HELLO, /* Hello sent */
     MIG_SRC_PRECOPY,
     MIG_SRC_FREEZING,   /* vCPUs stop, disks drain and flush */
+    MIG_SRC_UNFREEZING, /* reset meanwhile: thawed as soon as it is frozen */
     MIG_SRC_LAST,       /* frozen; the last pages go */
     MIG_SRC_STATE_SENT, /* and the state, Finish: the destination checks */
     MIG_SRC_READY,      /* the agent's turn; the guest is frozen */
-    MIG_SRC_RELEASED,   /* the release may have been submitted */
+    MIG_SRC_RELEASED,   /* as READY; the agent said that it submits the release */
     MIG_SRC_DONE,       /* the guest runs elsewhere: memory is discarded */
     MIG_SRC_TAKEN_BACK, /* the guest runs here, under a later claim */
     MIG_SRC_FAILED,     /* the guest runs here, under the claim it had */
@@ -60,24 +61,25 @@ enum mig_src_event {
 /* In the order in which they are done. */
 #define MIG_SRC_DO_SEND_HELLO (1u << 0)
 #define MIG_SRC_DO_TRACK      (1u << 1) /* dirty log on, every page marked, first round */
-#define MIG_SRC_DO_NEXT_ROUND (1u << 2)
-#define MIG_SRC_DO_MARK_ALL   (1u << 3) /* send everything again */
-#define MIG_SRC_DO_FREEZE     (1u << 4)
-#define MIG_SRC_DO_SEND_LAST  (1u << 5)
-#define MIG_SRC_DO_SEND_STATE (1u << 6) /* STATE, Verify if wanted, Finish */
-#define MIG_SRC_DO_TELL_READY (1u << 7) /* the agent */
-#define MIG_SRC_DO_ACCEPT     (1u << 8) /* answer the agent: done */
-#define MIG_SRC_DO_REFUSE     (1u << 9) /* answer the agent: not now, and why */
-#define MIG_SRC_DO_SEND_ABORT (1u << 10)
-#define MIG_SRC_DO_CLOSE      (1u << 11) /* connections, after what is queued */
-#define MIG_SRC_DO_UNTRACK    (1u << 12) /* dirty log and throttle off */
-#define MIG_SRC_DO_THAW       (1u << 13) /* the guest goes on; nothing if it runs */
-#define MIG_SRC_DO_RUN        (1u << 14) /* the guest goes on under acts->epoch */
-#define MIG_SRC_DO_ANNOUNCE                                                              \
-    (1u << 15) /* the guest's addresses, from here, if it was frozen */
-#define MIG_SRC_DO_TELL_END (1u << 16) /* the agent: code and text */
-#define MIG_SRC_DO_DISCARD  (1u << 17) /* memory; the process ends */
-#define MIG_SRC_DO_COUNT    18
+#define MIG_SRC_DO_MARK_ALL   (1u << 2) /* send everything again */
+#define MIG_SRC_DO_FREEZE     (1u << 3)
+#define MIG_SRC_DO_SEND_LAST  (1u << 4)
+#define MIG_SRC_DO_SEND_STATE (1u << 5) /* STATE, Verify if wanted, Finish */
+#define MIG_SRC_DO_TELL_READY (1u << 6) /* the agent: frozen, its turn */
+#define MIG_SRC_DO_TELL_ABORT                                                            \
+    (1u << 7) /* the agent: the destination gave up; still its turn */
+#define MIG_SRC_DO_THAW       (1u << 8)  /* the guest goes on; nothing if it runs */
+#define MIG_SRC_DO_RUN        (1u << 9)  /* the guest goes on under acts->epoch */
+#define MIG_SRC_DO_ANNOUNCE   (1u << 10) /* the guest's addresses, from here */
+#define MIG_SRC_DO_NEXT_ROUND (1u << 11)
+#define MIG_SRC_DO_SEND_ABORT (1u << 12)
+#define MIG_SRC_DO_CLOSE      (1u << 13) /* connections, after what is queued */
+#define MIG_SRC_DO_UNTRACK    (1u << 14) /* dirty log and throttle off */
+#define MIG_SRC_DO_ACCEPT     (1u << 15) /* answer the agent: done */
+#define MIG_SRC_DO_REFUSE     (1u << 16) /* answer the agent: not now, and why */
+#define MIG_SRC_DO_TELL_END   (1u << 17) /* the agent: code and text */
+#define MIG_SRC_DO_DISCARD    (1u << 18) /* memory; the process ends */
+#define MIG_SRC_DO_COUNT      19
 
 struct mig_src {
     struct mig_times times;
