@@ -326,6 +326,10 @@ tests_bench_bench_blk_LDADD = libvmm_io.la
 check_PROGRAMS += tests/kvm/vmmtalk
 tests_kvm_vmmtalk_SOURCES = tests/kvm/vmmtalk.c
 tests_kvm_vmmtalk_LDADD = libbase_io.la
+check_PROGRAMS += tests/kvm/copyram
+tests_kvm_copyram_SOURCES = tests/kvm/copyram.c
+tests_kvm_copyram_LDADD = libvmm_io.la
+tests_kvm_copyram_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gmem_track
 check_PROGRAMS += tests/kvm/losefs
 tests_kvm_losefs_SOURCES = tests/kvm/losefs.c
 tests_kvm_losefs_LDADD = liblab_io.la
