@@ -237,6 +237,7 @@ UNIT_TESTS += tests/unit/vmm/check_dirty_log tests/unit/vmm/check_engine_ram
 tests_unit_vmm_check_dirty_log_SOURCES = tests/unit/vmm/check_dirty_log.c $(FAKE_KVM)
 tests_unit_vmm_check_dirty_log_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_dirty_log_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_dirty_log_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=madvise
 tests_unit_vmm_check_engine_ram_SOURCES = tests/unit/vmm/check_engine_ram.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_ram_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_ram_LDADD = libvmm_io.la $(UNIT_LIBS)
