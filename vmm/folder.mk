@@ -317,6 +317,9 @@ tests_unit_vmm_check_blk_walls_LDADD = libvmm_io.la $(UNIT_LIBS)
 check_PROGRAMS += tests/bench/bench_vm_state
 tests_bench_bench_vm_state_SOURCES = tests/bench/bench_vm_state.c tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
 tests_bench_bench_vm_state_LDADD = libvmm_io.la
+check_PROGRAMS += tests/bench/bench_dirty_log
+tests_bench_bench_dirty_log_SOURCES = tests/bench/bench_dirty_log.c
+tests_bench_bench_dirty_log_LDADD = libvmm_io.la
 check_PROGRAMS += tests/bench/bench_blk
 tests_bench_bench_blk_SOURCES = tests/bench/bench_blk.c tests/bench/blk_driver.c tests/bench/blk_driver.h \
 	tests/bench/blk_engine.c tests/bench/blk_engine.h tests/bench/blk_vhost.c tests/bench/blk_vhost.h \
