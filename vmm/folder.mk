@@ -237,6 +237,7 @@ UNIT_TESTS += tests/unit/vmm/check_dirty_log tests/unit/vmm/check_engine_ram
 tests_unit_vmm_check_dirty_log_SOURCES = tests/unit/vmm/check_dirty_log.c $(FAKE_KVM)
 tests_unit_vmm_check_dirty_log_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_dirty_log_LDADD = libvmm_io.la $(UNIT_LIBS)
+tests_unit_vmm_check_dirty_log_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=madvise
 tests_unit_vmm_check_engine_ram_SOURCES = tests/unit/vmm/check_engine_ram.c $(ENGINE_RIG)
 tests_unit_vmm_check_engine_ram_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_vmm_check_engine_ram_LDADD = libvmm_io.la $(UNIT_LIBS)
@@ -316,6 +317,9 @@ tests_unit_vmm_check_blk_walls_LDADD = libvmm_io.la $(UNIT_LIBS)
 check_PROGRAMS += tests/bench/bench_vm_state
 tests_bench_bench_vm_state_SOURCES = tests/bench/bench_vm_state.c tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
 tests_bench_bench_vm_state_LDADD = libvmm_io.la
+check_PROGRAMS += tests/bench/bench_dirty_log
+tests_bench_bench_dirty_log_SOURCES = tests/bench/bench_dirty_log.c
+tests_bench_bench_dirty_log_LDADD = libvmm_io.la
 check_PROGRAMS += tests/bench/bench_blk
 tests_bench_bench_blk_SOURCES = tests/bench/bench_blk.c tests/bench/blk_driver.c tests/bench/blk_driver.h \
 	tests/bench/blk_engine.c tests/bench/blk_engine.h tests/bench/blk_vhost.c tests/bench/blk_vhost.h \
@@ -326,6 +330,10 @@ tests_bench_bench_blk_LDADD = libvmm_io.la
 check_PROGRAMS += tests/kvm/vmmtalk
 tests_kvm_vmmtalk_SOURCES = tests/kvm/vmmtalk.c
 tests_kvm_vmmtalk_LDADD = libbase_io.la
+check_PROGRAMS += tests/kvm/copyram
+tests_kvm_copyram_SOURCES = tests/kvm/copyram.c
+tests_kvm_copyram_LDADD = libvmm_io.la
+tests_kvm_copyram_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gmem_track
 check_PROGRAMS += tests/kvm/losefs
 tests_kvm_losefs_SOURCES = tests/kvm/losefs.c
 tests_kvm_losefs_LDADD = liblab_io.la
