@@ -44,7 +44,8 @@ struct mig_conn {
     const struct mig_conn_conf *conf;
     const struct mig_conn_rule *rules;
     size_t rule_count;
-    bool ready; /* TLS is up, or there is none */
+    bool strict; /* nothing that no rule knows, not even to be skipped */
+    bool ready;  /* TLS is up, or there is none */
     char security[64];
     struct sender tx;   /* the sending thread's */
     struct receiver rx; /* the receiving thread's */
@@ -127,6 +128,7 @@ void mig_conn_expect(struct mig_conn *conn, const struct mig_conn_rule *rules,
 {
     conn->rules = rules ? rules : conn->conf->rules;
     conn->rule_count = rules ? rule_count : conn->conf->rule_count;
+    conn->strict = rules != NULL;
 }
 
 void mig_conn_abort(struct mig_conn *conn)
@@ -343,7 +345,8 @@ static int judge_rule(struct mig_conn *conn, struct vmm_error *err)
         }
         return 0;
     }
-    if ((h->type & FRAME_TYPE_OPTIONAL) && h->body_len <= MIG_CONN_OPTIONAL_MAX) {
+    if (!conn->strict && (h->type & FRAME_TYPE_OPTIONAL) &&
+        h->body_len <= MIG_CONN_OPTIONAL_MAX) {
         return 0;
     }
     return vmm_fail(err, -EPROTO, "%s: a frame of type %u may not come here",
@@ -553,15 +556,12 @@ int mig_conn_step_frame(struct mig_conn *conn, struct mig_conn_head *ret_head,
     struct receiver *rx = &conn->rx;
     struct iovec rest;
     ssize_t n;
-    int r;
+    int r = rx->in_body ? 0 : step_head(conn, err);
 
-    if (!rx->in_body) {
-        r = step_head(conn, err);
-        if (r < 0) {
-            return r;
-        }
-        BUG_ON(rx->frame.body_len > cap);
+    if (r < 0) {
+        return r;
     }
+    BUG_ON(!conn->strict || rx->frame.body_len > cap); /* the rules see to it */
     while (rx->body_left > 0) {
         uint8_t *at = body + (rx->frame.body_len - rx->body_left);
 

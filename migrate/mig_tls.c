@@ -20,7 +20,9 @@
     "+CTYPE-CLI-RAWPK:+CTYPE-SRV-RAWPK:+COMP-NULL"
 
 #define RECORD_EXTRA 512 /* what a record has around its plaintext, amply */
-#define BUF_LEN      (256 * 1024)
+/* Measured: 64 KiB cost 6 % more CPU time per byte, 512 KiB no less
+ * (tests/bench/mig_chan). */
+#define BUF_LEN (256 * 1024)
 
 struct buffer {
     size_t at, end; /* what is in it */

@@ -95,6 +95,11 @@ tests_fuzz_fuzz_vm_state_SOURCES = tests/fuzz/fuzz_vm_state.c tests/fuzz/fuzz.h 
 tests_fuzz_fuzz_vm_state_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_vm_state_LDADD = libvmm_io.la
 
+FUZZ_TARGETS += tests/fuzz/fuzz_mig_open
+tests_fuzz_fuzz_mig_open_SOURCES = tests/fuzz/fuzz_mig_open.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_mig_open_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_mig_open_LDADD = libmigrate_io.la
+
 EXTRA_PROGRAMS = $(FUZZ_TARGETS)
 endif
 fuzz-targets: $(FUZZ_TARGETS)
