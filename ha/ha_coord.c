@@ -658,6 +658,19 @@ static void budget_use(struct ha_agent *agent, uint64_t now_ns)
     agent->fences_at_ns[agent->fences_count++] = now_ns;
 }
 
+/* For maintenance: it goes back there when that is over. */
+static void begin_move(struct ha_agent *agent, struct ha_vm *vm, uint32_t to)
+{
+    const struct ha_node *node = ha_state_node(&agent->state, to);
+
+    vm->home = vm->home == 0 ? vm->owner : vm->home;
+    vm->last[0] = '\0';
+    memset(&vm->move, 0, sizeof vm->move);
+    vm->move.to = to;
+    vm->move.to_incarnation =
+        node != NULL ? node->incarnation : (struct incarnation){{{0}}, 0};
+}
+
 static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
 {
     struct ha_vm vm = *agent->state.vm[action->index];
@@ -685,6 +698,9 @@ static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
             vm.owner = action->owner;
             vm.owner_incarnation = owner->incarnation;
         }
+    }
+    if (action->state == HA_VM_MIGRATING) {
+        begin_move(agent, &vm, action->move_to);
     }
     ha_text_set(vm.reason, sizeof vm.reason, action->reason, NULL);
     event[0] = '\0';

@@ -45,6 +45,7 @@ enum goal {
     GOAL_VM_SNAPSHOT,
     GOAL_VM_REVERTED,
     GOAL_VM_MIGRATED,
+    GOAL_DRAINED,
     GOAL_FENCED,
     GOAL_ALL_STOPPED
 };
@@ -249,6 +250,7 @@ static const struct {
     {"vm revert", "vm revert", 0, GOAL_VM_REVERTED},
     {"vm clone", "vm apply", 0, GOAL_NONE},
     {"node fence", "node fence", 0, GOAL_FENCED},
+    {"node maintenance", "node maintenance", 0, GOAL_DRAINED},
     {"node confirm-off", "node confirm-off", 0, GOAL_NONE},
 };
 
@@ -601,6 +603,9 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
         op.body = option(rq, "node") != NULL ? option(rq, "node") : "";
         op.flags |= option(rq, "discard-state") != NULL ? HA_OP_DISCARD : 0;
     }
+    if (strcmp(op.verb, "node maintenance") == 0) {
+        op.body = option(rq, "maintenance") != NULL ? option(rq, "maintenance") : "";
+    }
     if (strcmp(op.verb, "vm migrate") == 0) {
         op.body = join_options(rq, options, sizeof options);
     }
@@ -790,6 +795,44 @@ static bool fence_goal(struct ha_ipc *ipc, struct waiting *w)
     return true;
 }
 
+/* What still runs there, in words for whoever waits. */
+static unsigned drain_left(struct ha_ipc *ipc, uint32_t nodeid, const char **ret_name,
+                           const char **ret_why)
+{
+    const struct ha_state *s = &ipc->daemon->agent.state;
+    unsigned left = 0;
+
+    for (unsigned i = 0; i < s->vm_count; i++) {
+        const struct ha_vm *vm = s->vm[i];
+
+        if ((vm->owner == nodeid || vm->move.to == nodeid) && !ha_vm_rests(vm)) {
+            *ret_name = vm->name;
+            *ret_why = vm->reason;
+            left++;
+        }
+    }
+    return left;
+}
+
+static bool drain_goal(struct ha_ipc *ipc, struct waiting *w)
+{
+    const struct ha_node *node =
+        ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
+    const char *name = "", *why = "";
+    char text[512];
+
+    if (node == NULL ||
+        (node->maintenance && drain_left(ipc, node->nodeid, &name, &why) > 0)) {
+        return false;
+    }
+    ha_text_set(text, sizeof text, w->object,
+                node->maintenance ? ": in maintenance; nothing runs there"
+                                  : ": maintenance is over; its VMs come back",
+                NULL);
+    done(ipc, w, EXIT_DONE, text);
+    return true;
+}
+
 static bool all_stopped(struct ha_ipc *ipc, struct waiting *w)
 {
     const struct ha_state *s = &ipc->daemon->agent.state;
@@ -801,6 +844,23 @@ static bool all_stopped(struct ha_ipc *ipc, struct waiting *w)
     }
     done(ipc, w, EXIT_DONE, "cluster stop: every VM is stopped and released");
     return true;
+}
+
+/* Who has not left yet, and why. */
+static void drain_text(struct ha_ipc *ipc, struct waiting *w, char *text, size_t cap)
+{
+    const struct ha_node *node =
+        ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
+    const char *name = "", *why = "";
+    unsigned left = node != NULL ? drain_left(ipc, node->nodeid, &name, &why) : 0;
+
+    ha_text_set(text, cap, w->object, ": in maintenance, but ", NULL);
+    ha_text_add_u64(text, cap, left);
+    ha_text_add(text, cap, left == 1 ? " VM has not left: " : " VMs have not left: ");
+    ha_text_add(text, cap, name);
+    ha_text_add(text, cap, ": ");
+    ha_text_add(text, cap, why);
+    ha_text_add(text, cap, "; it goes on");
 }
 
 static void timed_out(struct ha_ipc *ipc, struct waiting *w)
@@ -816,6 +876,8 @@ static void timed_out(struct ha_ipc *ipc, struct waiting *w)
                     ": no majority has said in time that it is accepted; it may still "
                     "be done: gemel status",
                     NULL);
+    } else if (w->goal == GOAL_DRAINED) {
+        drain_text(ipc, w, text, sizeof text);
     } else {
         ha_text_set(text, sizeof text, w->object, ": accepted, but not done in time",
                     vm != NULL ? ": " : "", vm != NULL ? vm->reason : "",
@@ -839,6 +901,9 @@ void ha_ipc_look(struct ha_ipc *ipc)
             switch (w->goal) {
             case GOAL_FENCED:
                 answered = fence_goal(ipc, w);
+                break;
+            case GOAL_DRAINED:
+                answered = drain_goal(ipc, w);
                 break;
             case GOAL_ALL_STOPPED:
                 answered = all_stopped(ipc, w);

@@ -67,7 +67,9 @@ static const char *node_state(struct ha_daemon *d, unsigned index)
         if (node->fence == HA_FENCE_PENDING || node->fence == HA_FENCE_CANCELLING) {
             return "joining";
         }
-        return d->suspected[index] ? "suspect" : "member";
+        return d->suspected[index] ? "suspect"
+               : node->maintenance ? "maintenance"
+                                   : "member";
     }
     if (node->clean_stopped || !node->seen) {
         return "down";

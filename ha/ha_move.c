@@ -61,6 +61,7 @@ static void runs_there(struct ha_agent *agent, struct ha_vm *vm,
         ha_text_add(how, sizeof how, report->text);
     }
     vm->owner = vm->move.to;
+    vm->home = vm->home == vm->owner ? 0 : vm->home;
     vm->owner_incarnation = vm->move.to_incarnation;
     vm->instance = report->instance;
     vm->epoch = report->epoch;

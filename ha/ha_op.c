@@ -723,6 +723,7 @@ static const struct {
     {"vm stop", op_vm_stop},
     {"vm delete", op_vm_delete},
     {"node fence", op_node_fence},
+    {"node maintenance", ha_op_node_maintenance},
     {"node confirm-off", op_confirm_off},
 };
 

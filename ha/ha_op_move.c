@@ -187,6 +187,7 @@ void ha_op_vm_migrate(struct op_run *run)
     vm = *record;
     vm.state = HA_VM_MIGRATING;
     vm.attempt = run->agent->ops->new_uuid(run->agent->ctx);
+    vm.home = 0; /* where an operator wants it, it stays */
     vm.move = wish.move;
     vm.move.to = node->nodeid;
     vm.move.to_incarnation = node->incarnation;
@@ -195,4 +196,43 @@ void ha_op_vm_migrate(struct op_run *run)
     ha_op_by(run, vm.reason, sizeof vm.reason, what);
     ha_op_emit_vm(run, &vm, vm.reason);
     ha_op_answer(run, EXIT_DONE, vm.name, ": migrating to ", node->name);
+}
+
+void ha_op_node_maintenance(struct op_run *run)
+{
+    const struct ha_node *record =
+        ha_state_node_by_name(&run->agent->state, run->op->object);
+    bool on = run->op->body_len == 2 && memcmp(run->op->body, "on", 2) == 0;
+    bool off = run->op->body_len == 3 && memcmp(run->op->body, "off", 3) == 0;
+    char event[REASON_LEN_MAX + 1], what[REASON_LEN_MAX + 1];
+    struct ha_node node;
+
+    if (record == NULL) {
+        ha_op_answer(run, EXIT_NOT_FOUND, "no node is named ", run->op->object,
+                     "; see gemel node list");
+        return;
+    }
+    if (!on && !off) {
+        ha_op_answer(run, EXIT_USAGE, "node maintenance: on or off, for example: gemel ",
+                     "node maintenance n1 on", "");
+        return;
+    }
+    if (record->maintenance == on) {
+        ha_op_answer(run, EXIT_DONE, record->name,
+                     on ? ": is in maintenance already" : ": is not in maintenance", "");
+        return;
+    }
+    node = *record;
+    node.maintenance = on;
+    ha_text_set(event, sizeof event, node.name, ": ",
+                ha_op_by(run, what, sizeof what,
+                         on ? "maintenance, its VMs leave," : "maintenance is over"),
+                NULL);
+    if ((run->op->flags & HA_OP_DRY_RUN) == 0) {
+        ha_coord_emit_node(run->agent, &node, run->op->uid, event);
+    }
+    ha_op_answer(run, EXIT_DONE, node.name,
+                 on ? ": in maintenance; its VMs leave"
+                    : ": maintenance is over; its VMs come back",
+                 "");
 }

@@ -33,3 +33,4 @@ void ha_op_place_now(const struct op_run *run, struct ha_policy_in *in,
                      uint32_t participant[static NODES_MAX], struct ha_place *ret_place);
 
 void ha_op_vm_migrate(struct op_run *run);
+void ha_op_node_maintenance(struct op_run *run);

@@ -110,7 +110,8 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
         place->node[i].eligible =
             is_participant(in, node->nodeid) &&
             !proof_is_dead(&state->proofs, node->nodeid, &node->incarnation, &answer) &&
-            node->fence != HA_FENCE_PENDING && node->fence != HA_FENCE_CANCELLING;
+            node->fence != HA_FENCE_PENDING && node->fence != HA_FENCE_CANCELLING &&
+            !node->maintenance;
         place->node[i].memory_free = node->memory_bytes;
     }
     place->any_anti_affinity = false;

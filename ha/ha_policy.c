@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "ha/ha_drain.h"
 #include "ha/ha_place.h"
 #include "ha/ha_text.h"
 
@@ -10,6 +11,7 @@ struct decision {
     const struct ha_policy_in *in;
     struct ha_plan *plan;
     struct ha_place place;
+    struct ha_drain drain;
     bool
         needs_proof[NODES_MAX]; /* by node index: a VM waits for the proof of its death */
 };
@@ -299,6 +301,43 @@ static void thaw(struct decision *d, unsigned index)
     set_vm(d, index, HA_VM_STARTING, vm->owner, false, true, reason);
 }
 
+/* Planned maintenance moves it. */
+static void drain(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    char why[REASON_LEN_MAX + 1], reason[REASON_LEN_MAX + 1];
+    struct ha_action *action;
+    uint64_t due_ns;
+    uint32_t to;
+
+    switch (ha_drain_vm(&d->drain, &d->place, vm, &to, why, &due_ns)) {
+    case HA_DRAIN_MOVE:
+        action = action_add(d, HA_ACTION_VM, index);
+        if (action == NULL) {
+            return;
+        }
+        action->state = HA_VM_MIGRATING;
+        action->owner = vm->owner;
+        action->new_attempt = true;
+        action->move_to = to;
+        ha_text_set(action->reason, sizeof action->reason,
+                    to == vm->home ? "going home to " : "maintenance: migrating to ",
+                    node_name(d, to), NULL);
+        break;
+    case HA_DRAIN_NOWHERE:
+        ha_text_set(reason, sizeof reason, "cannot leave ", node_name(d, vm->owner),
+                    ", which is in maintenance: ", why, NULL);
+        set_vm(d, index, vm->state, vm->owner, false, false, reason);
+        break;
+    case HA_DRAIN_LATER:
+        due(d, due_ns);
+        break;
+    case HA_DRAIN_STAY:
+    default:
+        break;
+    }
+}
+
 /* The owner is a participant, the same incarnation that took the VM. */
 static void owner_present(struct decision *d, unsigned index)
 {
@@ -337,6 +376,8 @@ static void owner_present(struct decision *d, unsigned index)
         thaw(d, index);
         break;
     case HA_VM_RUNNING:
+        drain(d, index);
+        break;
     case HA_VM_STOPPING:
     case HA_VM_UNKNOWN: /* the owner's report decides */
     case HA_VM_SUSPENDING:
@@ -542,6 +583,7 @@ void ha_policy_decide(const struct ha_policy_in *in, struct ha_plan *plan)
         return;
     }
     ha_place_init(&d.place, in);
+    ha_drain_init(&d.drain, &d.place);
     for (unsigned level = 0; level < 5; level++) {
         for (unsigned i = 0; i < in->state->vm_count; i++) {
             if (priority(in->state->vm[i]) == level) {

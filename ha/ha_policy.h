@@ -40,6 +40,7 @@ struct ha_action {
     uint32_t owner;
     bool kill;
     bool new_attempt; /* the owner is to act: a fresh attempt uid */
+    uint32_t move_to; /* MIGRATING */
     char reason[REASON_LEN_MAX + 1];
 };
 

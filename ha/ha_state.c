@@ -145,7 +145,8 @@ size_t ha_item_put_node(const struct ha_node *node, void *buf, size_t cap)
     bytes_wr_u32(&wr, node->nodeid);
     bytes_wr_str(&wr, node->name);
     ha_put_incarnation(&wr, node->incarnation);
-    bytes_wr_u8(&wr, (uint8_t)(node->seen | node->clean_stopped << 1 | node->lost << 2));
+    bytes_wr_u8(&wr, (uint8_t)(node->seen | node->clean_stopped << 1 | node->lost << 2 |
+                               node->maintenance << 3));
     bytes_wr_u8(&wr, (uint8_t)node->fence);
     ha_put_incarnation(&wr, node->fence_incarnation);
     bytes_wr_uuid(&wr, node->fence_uid);
@@ -232,11 +233,32 @@ static bool get_move(struct bytes_rd *rd, struct ha_move *move)
     return move->to != 0 && (flags & ~3) == 0 && move->slowdown <= 100;
 }
 
+/* What else a record may have behind its task fields, each with its number. */
+enum { EXTRA_MOVE = 1, EXTRA_HOME = 2 };
+
+static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm)
+{
+    while (!rd->failed && rd->pos < rd->len) {
+        uint8_t kind = bytes_rd_u8(rd);
+
+        if (kind == EXTRA_MOVE && vm->move.to == 0) {
+            if (!get_move(rd, &vm->move)) {
+                return false;
+            }
+        } else if (kind == EXTRA_HOME && vm->home == 0) {
+            vm->home = bytes_rd_u32(rd);
+        } else {
+            return false; /* of a later version, or twice */
+        }
+    }
+    return true;
+}
+
 /* They came later, and stand at the end: records without them are as they always were. */
 static bool has_task_fields(const struct ha_vm *vm)
 {
     return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
-           (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0;
+           (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0 || vm->home != 0;
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
@@ -266,7 +288,12 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
         bytes_wr_str(&wr, vm->last);
     }
     if (vm->move.to != 0) {
+        bytes_wr_u8(&wr, EXTRA_MOVE);
         put_move(&wr, &vm->move);
+    }
+    if (vm->home != 0) {
+        bytes_wr_u8(&wr, EXTRA_HOME);
+        bytes_wr_u32(&wr, vm->home);
     }
     return finish(&wr);
 }
@@ -336,6 +363,7 @@ static int apply_node(struct ha_state *state, struct bytes_rd *rd, uint64_t vers
     next.seen = flags & 1;
     next.clean_stopped = flags >> 1 & 1;
     next.lost = flags >> 2 & 1;
+    next.maintenance = flags >> 3 & 1;
     next.fence = (enum ha_fence_state)bytes_rd_u8(rd);
     next.fence_incarnation = ha_get_incarnation(rd);
     next.fence_uid = bytes_rd_uuid(rd);
@@ -438,7 +466,7 @@ static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_t
         }
         bytes_rd_str(rd, vm->last, sizeof vm->last);
     }
-    if (!rd->failed && rd->pos < rd->len && !get_move(rd, &vm->move)) {
+    if (!get_extras(rd, vm)) {
         return false;
     }
     return bytes_rd_done(rd) && !uuid_is_none(vm->uuid) && vm->name[0] != '\0' &&

@@ -122,6 +122,7 @@ struct ha_vm {
     enum ha_task task;
     char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */
     struct ha_move move;
+    uint32_t home; /* node that it left for maintenance, and goes back to; 0: none */
     /* How the last suspend, resume, snapshot, revert or migration ended; "": there was
      * none. */
     bool last_failed;
@@ -153,6 +154,7 @@ struct ha_node {
     struct incarnation incarnation; /* last one seen in a synced view */
     bool seen;                      /* ever */
     bool clean_stopped;             /* left by a clean stop: nothing of it runs */
+    bool maintenance;               /* an operator's: its VMs leave, none comes */
     bool lost; /* was in the view and is not: its VMs wait for a proof */
     enum ha_fence_state fence;
     struct incarnation fence_incarnation;

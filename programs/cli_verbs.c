@@ -149,6 +149,19 @@ const struct cli_verb cli_verbs[] = {
         .render = cli_render_nodes,
     },
     {
+        .name = "node maintenance",
+        .object = CLI_OBJECT_TWO,
+        .object_name = "NODE on|off",
+        .second = "maintenance",
+        .timeout_ms = 60 * MINUTE,
+        .summary = "empty a node for maintenance, and let its VMs come back",
+        .details =
+            "on: running VMs leave by live migration, important ones first, two at "
+            "a time, and none comes; done when nothing runs there. One that cannot "
+            "leave stays, and says why. off: VMs that left come back.",
+        .example = "gemel node maintenance n1 on",
+    },
+    {
         .name = "node fence",
         .object = CLI_OBJECT_ONE,
         .object_name = "NODE",

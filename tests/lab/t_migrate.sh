@@ -42,6 +42,20 @@ check_rc 2 "an option with a bad value" gemel_at $L n1 vm migrate web1 --downtim
 check_rc 4 "nothing to cancel" gemel_at $L n1 vm migrate web1 --cancel
 check "it is there already" gemel_at $L n1 vm migrate web1 "$here"
 
+# Maintenance: it leaves, nothing comes, it comes back.
+in_maintenance() { equal "$(gemel_at $L n1 node list --json | jq -r ".nodes[] | select(.name == \"$1\").state")" maintenance; }
+is_home() { vm_runs_on $L n2 "$here"; }
+check "maintenance of $here" gemel_at $L n1 node maintenance "$here" on --timeout 60s
+check "is seen" in_maintenance "$here"
+check "nothing is left on $here" wait_for 5 nothing_left "$here"
+there=$(vm_node $L n1)
+acked=$(vm_acked $L)
+check "the guest goes on" wait_for 20 goes_on $L "$acked"
+check_rc 4 "it does not go back" gemel_at $L n1 vm migrate web1 "$here"
+check "maintenance is over" gemel_at $L n1 node maintenance "$here" off
+check "it comes home from $there" wait_for 20 is_home
+check_rc 2 "on or off" gemel_at $L n1 node maintenance "$here" maybe
+
 check "the VM stops" gemel_at $L n1 vm stop web1 --timeout 30s
 check_rc 4 "a stopped one is not migrated" gemel_at $L n1 vm migrate web1
 check "no oracle complains" witness_end $L

@@ -3,6 +3,7 @@
  * it when one of them, or both, are lost in the middle. */
 #include "tests/unit/ha/ha_sim.h"
 
+#include "ha/ha_drain.h"
 #include "ha/ha_move.h"
 
 static uint32_t source, dest, third;
@@ -348,6 +349,110 @@ START_TEST(a_destination_that_forgot)
 }
 END_TEST
 
+/* A node is emptied for maintenance, and its VM comes back. */
+START_TEST(there_and_back)
+{
+    char name[NODE_NAME_MAX + 1];
+
+    run_web1();
+    source = vm_at(1)->owner;
+    dest_instance = sim_uuid(NULL);
+    strcpy(name, sim[source].agent.self.name);
+    op_at(1, "node maintenance", name, "perhaps");
+    ck_assert_uint_eq(sim[1].result.exit_code, 2);
+    op_at(1, "node maintenance", name, "on");
+    ck_assert_uint_eq(sim[1].result.exit_code, 0);
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_MIGRATING);
+    dest = vm_at(1)->move.to;
+    ck_assert_uint_ne(dest, source);
+    third = 6 - source - dest;
+    offer();
+    tell(dest, HA_OUTCOME_RUNNING, 2, "");
+    ck_assert_uint_eq(vm_at(1)->owner, dest);
+    ck_assert_uint_eq(vm_at(1)->home, source);
+    tick_for(60 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_RUNNING); /* stays there */
+    op_at(1, "vm migrate", "web1", "");
+    ck_assert_uint_ne(vm_at(1)->move.to, source); /* nothing is placed on it */
+    op_at(1, "vm migrate", "web1", "cancel=true\n");
+    tell(dest, HA_OUTCOME_RUNNING, 2, "");
+    ck_assert_uint_eq(vm_at(1)->home, 0); /* an operator's wish counts more */
+    expect_equal_states();
+}
+END_TEST
+
+START_TEST(home_again)
+{
+    char name[NODE_NAME_MAX + 1];
+
+    run_web1();
+    source = vm_at(1)->owner;
+    dest_instance = sim_uuid(NULL);
+    strcpy(name, sim[source].agent.self.name);
+    op_at(1, "node maintenance", name, "on");
+    dest = vm_at(1)->move.to;
+    third = 6 - source - dest;
+    offer();
+    tell(source, HA_OUTCOME_RUNNING, 1, "not migrated: no memory"); /* tried again */
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_RUNNING);
+    tick_for(HA_MOVE_RETRY_NS - NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_RUNNING);
+    tick_for(3 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_MIGRATING);
+    dest = vm_at(1)->move.to;
+    third = 6 - source - dest;
+    offer();
+    tell(dest, HA_OUTCOME_RUNNING, 2, "");
+    op_at(1, "node maintenance", name, "off");
+    ck_assert_int_eq(vm_at(1)->state, HA_VM_MIGRATING);
+    ck_assert_uint_eq(vm_at(1)->move.to, source);
+}
+END_TEST
+
+/* Two at a time, the important ones first; all of them in the end. */
+START_TEST(two_at_a_time)
+{
+    uint32_t owner = 0;
+    unsigned moving = 0;
+
+    for (unsigned i = 0; i < 4; i++) {
+        struct ha_local_vm local = {.epoch = 1, .state = HA_LOCAL_RUNNING};
+        struct ha_vm_report r = {.outcome = HA_OUTCOME_RUNNING, .epoch = 1};
+        char yaml[256], name[16];
+        const struct ha_vm *vm;
+
+        snprintf(name, sizeof name, "vm%u", i);
+        snprintf(yaml, sizeof yaml,
+                 "name: vm%u\nmemory: 32MiB\nmachine: lockstep\n"
+                 "boot: {firmware: /srv/rom}\nha: {priority: %u}\n",
+                 i, 3 - i);
+        op_at(1, "vm apply", "", yaml);
+        ck_assert_uint_eq(sim[1].result.exit_code, 0);
+        op_at(1, "vm start", name, "n1");
+        ck_assert_uint_eq(sim[1].result.exit_code, 0);
+        vm = ha_state_vm_by_name(&sim[1].agent.state, name);
+        owner = vm->owner;
+        r.vm = local.vm = vm->uuid;
+        r.attempt = local.attempt = vm->attempt;
+        r.instance = local.instance = sim_uuid(NULL);
+        ha_agent_local_vm(&sim[owner].agent, &local, false);
+        ha_agent_vm_report(&sim[owner].agent, &r, now_ns);
+        settle();
+    }
+    op_at(2, "node maintenance", sim[owner].agent.self.name, "on");
+    for (unsigned i = 0; i < 4; i++) {
+        char name[16];
+        const struct ha_vm *vm;
+
+        snprintf(name, sizeof name, "vm%u", i);
+        vm = ha_state_vm_by_name(&sim[1].agent.state, name);
+        moving += vm->state == HA_VM_MIGRATING;
+        ck_assert_int_eq(vm->state, i >= 2 ? HA_VM_MIGRATING : HA_VM_RUNNING);
+    }
+    ck_assert_uint_eq(moving, HA_MOVES_PER_NODE);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ha_move");
@@ -368,6 +473,9 @@ static Suite *suite(void)
     tcase_add_test(tc, failed_with_the_claim);
     tcase_add_test(tc, an_agent_forgot);
     tcase_add_test(tc, a_destination_that_forgot);
+    tcase_add_test(tc, there_and_back);
+    tcase_add_test(tc, home_again);
+    tcase_add_test(tc, two_at_a_time);
     suite_add_tcase(s, tc);
     return s;
 }

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_drain.h"
+
+#include <string.h>
+
+#include "ha/ha_text.h"
+
+static int index_of(const struct ha_place *place, uint32_t nodeid)
+{
+    for (unsigned i = 0; i < place->node_count; i++) {
+        if (place->node[i].nodeid == nodeid) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static void count(struct ha_drain *drain, const struct ha_place *place, uint32_t nodeid)
+{
+    int i = index_of(place, nodeid);
+
+    if (i >= 0) {
+        drain->moves[i]++;
+    }
+}
+
+void ha_drain_init(struct ha_drain *drain, const struct ha_place *place)
+{
+    const struct ha_state *state = place->in->state;
+
+    memset(drain, 0, sizeof *drain);
+    for (unsigned i = 0; i < state->vm_count; i++) {
+        if (state->vm[i]->move.to != 0) {
+            count(drain, place, state->vm[i]->owner);
+            count(drain, place, state->vm[i]->move.to);
+        }
+    }
+}
+
+static bool is_full(const struct ha_drain *drain, const struct ha_place *place,
+                    uint32_t nodeid)
+{
+    int i = index_of(place, nodeid);
+
+    return i < 0 || drain->moves[i] >= HA_MOVES_PER_NODE;
+}
+
+static bool in_maintenance(const struct ha_state *state, uint32_t nodeid)
+{
+    const struct ha_node *node = ha_state_node(state, nodeid);
+
+    return node != NULL && node->maintenance;
+}
+
+/* Its home takes it again. */
+static bool may_go_home(const struct ha_place *place, const struct ha_vm *vm)
+{
+    char why[REASON_LEN_MAX + 1];
+    int i = index_of(place, vm->home);
+
+    return i >= 0 && place->node[i].eligible &&
+           place->node[i].memory_free >= vm->conf->memory_bytes &&
+           ha_place_cpu(place, vm, vm->home, why);
+}
+
+enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place,
+                                  const struct ha_vm *vm, uint32_t *ret_to,
+                                  char why[static REASON_LEN_MAX + 1],
+                                  uint64_t *ret_due_ns)
+{
+    bool leaves = in_maintenance(place->in->state, vm->owner);
+    uint64_t again_ns = vm->changed_ns + HA_MOVE_RETRY_NS;
+    uint32_t to = vm->home;
+
+    *ret_due_ns = UINT64_MAX;
+    if (vm->conf == NULL || vm->state != HA_VM_RUNNING || vm->task != HA_TASK_NONE ||
+        vm->desired != HA_DESIRED_RUNNING) {
+        return HA_DRAIN_STAY;
+    }
+    if (!leaves && (to == 0 || to == vm->owner || !may_go_home(place, vm))) {
+        return HA_DRAIN_STAY;
+    }
+    if (vm->last_failed && place->in->now_ns < again_ns) {
+        *ret_due_ns = again_ns;
+        return HA_DRAIN_LATER;
+    }
+    if (leaves) {
+        to = ha_place_choose(place, vm, vm->owner, why);
+        if (to == 0 || to == vm->owner) {
+            return HA_DRAIN_NOWHERE;
+        }
+    }
+    if (is_full(drain, place, vm->owner) || is_full(drain, place, to)) {
+        return HA_DRAIN_LATER;
+    }
+    count(drain, place, vm->owner);
+    count(drain, place, to);
+    ha_place_take(place, to, vm);
+    *ret_to = to;
+    return HA_DRAIN_MOVE;
+}
