@@ -129,6 +129,24 @@ static void on_timer(void *data)
     (void)push(out);
 }
 
+void cli_sender_progress(struct cli_sender *sender, qb_ipcs_connection_t *connection,
+                         const char *text)
+{
+    Gemel__CliReply reply = GEMEL__CLI_REPLY__INIT;
+    size_t len;
+
+    for (const struct outgoing *out = sender->outgoing; out != NULL; out = out->next) {
+        if (out->connection == connection) {
+            return; /* its answer is under way */
+        }
+    }
+    reply.text = (char *)text;
+    len = cli_wire_pack_reply(&reply, sender->buf);
+    if (len > 0) {
+        (void)qb_ipcs_response_send(connection, sender->buf, len);
+    }
+}
+
 int cli_sender_finish(struct cli_sender *sender, struct qb_ipcs_connection *connection,
                       uint32_t exit_code, const char *text, const char *json)
 {

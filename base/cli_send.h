@@ -23,5 +23,8 @@ void cli_sender_free(struct cli_sender *sender); /* NULL is fine */
  */
 int cli_sender_finish(struct cli_sender *sender, struct qb_ipcs_connection *connection,
                       uint32_t exit_code, const char *text, const char *json);
+/* A line of progress, before the answer; lost if the client does not keep up. */
+void cli_sender_progress(struct cli_sender *sender, struct qb_ipcs_connection *connection,
+                         const char *text);
 /* Must be called when a connection is closed: what waits for it is dropped. */
 void cli_sender_drop(struct cli_sender *sender, struct qb_ipcs_connection *connection);

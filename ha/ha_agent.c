@@ -7,6 +7,8 @@
 #include "base/uuid.h"
 #include "ha/ha_text.h"
 
+#define PROGRESS_KEPT_NS (3 * NSEC_PER_SEC)
+
 void ha_agent_init(struct ha_agent *agent, const struct ha_agent_self *self,
                    const struct ha_mem *mem, const struct ha_agent_ops *ops, void *ctx)
 {
@@ -513,6 +515,48 @@ void ha_agent_lease_want(struct ha_agent *agent, bool wanted)
     agent->lease_wanted = wanted;
 }
 
+/* The oldest makes room. */
+static void on_progress(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns)
+{
+    struct ha_progress *to = &agent->progress[0];
+
+    for (unsigned i = 0; i < HA_PROGRESS_MAX; i++) {
+        struct ha_progress *p = &agent->progress[i];
+
+        if (uuid_equal(p->vm, msg->progress.vm)) {
+            to = p;
+            break;
+        }
+        to = p->at_ns < to->at_ns ? p : to;
+    }
+    *to = (struct ha_progress){msg->progress.vm, now_ns, msg->progress.move};
+}
+
+void ha_agent_progress(struct ha_agent *agent, struct uuid vm,
+                       const struct ha_move_progress *progress)
+{
+    struct ha_msg msg = {.type = HA_MSG_PROGRESS,
+                         .progress = {.vm = vm, .move = *progress}};
+
+    if (agent->phase == HA_PHASE_SYNCED) {
+        ha_agent_send(agent, &msg, NULL);
+    }
+}
+
+const struct ha_move_progress *ha_agent_progress_of(const struct ha_agent *agent,
+                                                    struct uuid vm, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < HA_PROGRESS_MAX; i++) {
+        const struct ha_progress *p = &agent->progress[i];
+
+        if (uuid_equal(p->vm, vm) && p->at_ns != 0 &&
+            now_ns - p->at_ns < PROGRESS_KEPT_NS) {
+            return &p->move;
+        }
+    }
+    return NULL;
+}
+
 static bool from_this_view(struct ha_agent *agent, uint32_t nodeid,
                            const struct ha_msg *msg)
 {
@@ -674,6 +718,9 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
         if (agent->phase == HA_PHASE_SYNCED) {
             on_op_result(agent, &msg.op_result);
         }
+        break;
+    case HA_MSG_PROGRESS:
+        on_progress(agent, &msg, now_ns);
         break;
     case HA_MSG_RENEW:
         on_renew(agent, nodeid, msg.number);

@@ -113,6 +113,14 @@ struct ha_early_message {
 #define HA_EARLY_MAX 64
 #define HA_HELD_MAX  1024
 
+/* Not part of the state: what the source of a migration said last. */
+#define HA_PROGRESS_MAX 32
+struct ha_progress {
+    struct uuid vm; /* none: free */
+    uint64_t at_ns;
+    struct ha_move_progress move;
+};
+
 struct ha_agent {
     struct ha_agent_self self;
     const struct ha_agent_ops *ops;
@@ -125,6 +133,7 @@ struct ha_agent {
     char waiting[REASON_LEN_MAX + 1]; /* what an unsynced agent waits for, for `status` */
     struct ha_member member[NODES_MAX];
     struct ha_cpus cpus; /* what the nodes said; not part of the state */
+    struct ha_progress progress[HA_PROGRESS_MAX];
     struct ha_sync sync; /* accepted for this ring; term 0: none */
     uint64_t sync_proposed_ns;
     struct ha_state incoming; /* during TRANSFER, on a node that is behind */
@@ -192,6 +201,12 @@ void ha_agent_fence_report(struct ha_agent *agent, const struct ha_fence_report 
 /* R6: renew the isolation lease from now on, or no more. */
 void ha_agent_lease_want(struct ha_agent *agent, bool wanted);
 void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns);
+/* A VM that leaves this node is so far: told to the others, who show it. */
+void ha_agent_progress(struct ha_agent *agent, struct uuid vm,
+                       const struct ha_move_progress *progress);
+/* NULL: nothing was said of it lately. */
+const struct ha_move_progress *ha_agent_progress_of(const struct ha_agent *agent,
+                                                    struct uuid vm, uint64_t now_ns);
 /* When ha_agent_tick is wanted at the latest. */
 uint64_t ha_agent_due_ns(const struct ha_agent *agent);
 

@@ -484,6 +484,12 @@ static void vm_step(void *ctx, const char *vm, const char *what)
     local_event(ctx, vm, ": ", what);
 }
 
+static void vm_progress(void *ctx, struct uuid vm,
+                        const struct ha_move_progress *progress)
+{
+    ha_agent_progress(&((struct ha_daemon *)ctx)->agent, vm, progress);
+}
+
 static const struct conf_cluster *vm_cluster(void *ctx)
 {
     return ((struct ha_daemon *)ctx)->agent.state.cluster.conf;
@@ -497,6 +503,7 @@ static const struct ha_vmm_ops vmm_ops = {
     .settle_ns = vm_settle_ns,
     .conf = vm_conf,
     .cluster = vm_cluster,
+    .progress = vm_progress,
     .cpu_model = vm_cpu_model,
     .step = vm_step,
 };

@@ -35,6 +35,8 @@ enum {
     EXIT_NOT_PERMITTED = 8
 };
 
+#define TELL_NS (500 * NSEC_PER_MSEC)
+
 /* What an accepted change leads to, and so what --wait waits for. */
 enum goal {
     GOAL_NONE = 0,
@@ -61,6 +63,7 @@ struct waiting {
     uint64_t deadline_ns;
     uint64_t since_version;
     struct uuid thaw; /* the attempt to thaw a paused VM; none: it is not about one */
+    uint64_t told_ns; /* progress */
     struct ha_copies *undo; /* a clone whose definition is being applied; NULL */
     char text[512];
 };
@@ -886,6 +889,93 @@ static void timed_out(struct ha_ipc *ipc, struct waiting *w)
     done(ipc, w, EXIT_TIMED_OUT, text);
 }
 
+static void add_rate(char *text, size_t cap, const char *what, uint64_t bps)
+{
+    ha_text_add(text, cap, what);
+    ha_text_add_u64(text, cap, bps >> 20);
+    ha_text_add(text, cap, " MiB/s");
+}
+
+/* "42 % web1: n1 -> n2, round 3, 310 MiB/s, dirty 12 MiB/s, about 4 s left" */
+static void move_text(struct ha_ipc *ipc, const struct ha_vm *vm, char *text, size_t cap)
+{
+    struct ha_daemon *d = ipc->daemon;
+    const struct ha_move_progress *p =
+        ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
+    const struct ha_node *from = ha_state_node(&d->agent.state, vm->owner);
+    const struct ha_node *to = ha_state_node(&d->agent.state, vm->move.to);
+
+    text[0] = '\0';
+    ha_text_add_u64(text, cap, p != NULL ? p->percent : 0);
+    ha_text_add(text, cap, " % ");
+    ha_text_add(text, cap, vm->name);
+    ha_text_add(text, cap, ": ");
+    ha_text_add(text, cap, from != NULL ? from->name : "?");
+    ha_text_add(text, cap, " -> ");
+    ha_text_add(text, cap, to != NULL ? to->name : "?");
+    if (p == NULL) {
+        return;
+    }
+    ha_text_add(text, cap, ", round ");
+    ha_text_add_u64(text, cap, p->round);
+    add_rate(text, cap, ", ", p->bps);
+    add_rate(text, cap, ", dirty ", p->dirty_bps);
+    if (p->throttle > 0) {
+        ha_text_add(text, cap, ", vCPUs held back ");
+        ha_text_add_u64(text, cap, p->throttle / 10);
+        ha_text_add(text, cap, " %");
+    }
+    if (p->eta_ms == UINT64_MAX) {
+        ha_text_add(text, cap, ", does not converge yet");
+    } else {
+        ha_text_add(text, cap, ", about ");
+        ha_text_add_u64(text, cap, (p->eta_ms + 999) / 1000);
+        ha_text_add(text, cap, " s left");
+    }
+}
+
+/* Of a node that is being emptied: how many are left, and the one that moves. */
+static void drain_progress(struct ha_ipc *ipc, struct waiting *w, char *text, size_t cap)
+{
+    const struct ha_state *s = &ipc->daemon->agent.state;
+    const struct ha_node *node = ha_state_node_by_name(s, w->object);
+    const char *name = "", *why = "";
+
+    text[0] = '\0';
+    if (node == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < s->vm_count; i++) {
+        if (s->vm[i]->move.to != 0 && s->vm[i]->owner == node->nodeid) {
+            move_text(ipc, s->vm[i], text, cap);
+            break;
+        }
+    }
+    ha_text_add(text, cap, text[0] != '\0' ? "; " : "");
+    ha_text_add_u64(text, cap, drain_left(ipc, node->nodeid, &name, &why));
+    ha_text_add(text, cap, " left on ");
+    ha_text_add(text, cap, w->object);
+}
+
+static void tell_progress(struct ha_ipc *ipc, struct waiting *w, uint64_t now_ns)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&ipc->daemon->agent.state, w->object);
+    char text[512] = "";
+
+    if (now_ns - w->told_ns < TELL_NS) {
+        return;
+    }
+    w->told_ns = now_ns;
+    if (w->goal == GOAL_DRAINED) {
+        drain_progress(ipc, w, text, sizeof text);
+    } else if (w->goal == GOAL_VM_MIGRATED && vm != NULL && vm->move.to != 0) {
+        move_text(ipc, vm, text, sizeof text);
+    }
+    if (text[0] != '\0') {
+        cli_sender_progress(ipc->sender, w->connection, text);
+    }
+}
+
 void ha_ipc_look(struct ha_ipc *ipc)
 {
     uint64_t now_ns = loop_now_ns();
@@ -926,6 +1016,8 @@ void ha_ipc_look(struct ha_ipc *ipc)
         }
         if (!answered && now_ns >= w->deadline_ns) {
             timed_out(ipc, w);
+        } else if (!answered && w->accepted) {
+            tell_progress(ipc, w, now_ns);
         }
     }
 }

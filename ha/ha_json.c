@@ -235,23 +235,23 @@ static const char *desired_word(enum ha_desired desired)
                                              : "stopped";
 }
 
-/* How far it is, as the gemel-vmm of this node's end says. */
 static void put_move(struct ha_daemon *d, json_object *o, const struct ha_vm *vm)
 {
     json_object *m = json_object_new_object();
-    struct ha_move_progress p;
+    const struct ha_move_progress *p =
+        ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
 
     put_str(m, "from", node_name(d, vm->owner));
     put_str(m, "to", node_name(d, vm->move.to));
-    if (ha_vmm_progress(d->vmm, vm->uuid, &p)) {
-        put_u64(m, "percent", p.percent);
-        put_u64(m, "round", p.round);
-        put_u64(m, "sent_bytes", p.sent);
-        put_u64(m, "bytes_per_second", p.bps);
-        put_u64(m, "dirty_bytes_per_second", p.dirty_bps);
-        put_u64(m, "throttle_permille", p.throttle);
-        if (p.eta_ms != UINT64_MAX) {
-            put_u64(m, "eta_ms", p.eta_ms);
+    if (p != NULL) {
+        put_u64(m, "percent", p->percent);
+        put_u64(m, "round", p->round);
+        put_u64(m, "sent_bytes", p->sent);
+        put_u64(m, "bytes_per_second", p->bps);
+        put_u64(m, "dirty_bytes_per_second", p->dirty_bps);
+        put_u64(m, "throttle_permille", p->throttle);
+        if (p->eta_ms != UINT64_MAX) {
+            put_u64(m, "eta_ms", p->eta_ms);
         }
     }
     json_object_object_add(o, "migration", m);

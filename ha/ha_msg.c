@@ -220,6 +220,35 @@ static const char *get_op(struct bytes_rd *rd, struct ha_op *op)
     return NULL;
 }
 
+static void put_progress(struct bytes_wr *wr, const struct ha_msg *msg)
+{
+    const struct ha_move_progress *p = &msg->progress.move;
+
+    bytes_wr_uuid(wr, msg->progress.vm);
+    bytes_wr_u32(wr, p->percent);
+    bytes_wr_u32(wr, p->round);
+    bytes_wr_u32(wr, p->throttle);
+    bytes_wr_u64(wr, p->bps);
+    bytes_wr_u64(wr, p->dirty_bps);
+    bytes_wr_u64(wr, p->sent);
+    bytes_wr_u64(wr, p->eta_ms);
+}
+
+static const char *get_progress(struct bytes_rd *rd, struct ha_msg *msg)
+{
+    struct ha_move_progress *p = &msg->progress.move;
+
+    msg->progress.vm = bytes_rd_uuid(rd);
+    p->percent = bytes_rd_u32(rd);
+    p->round = bytes_rd_u32(rd);
+    p->throttle = bytes_rd_u32(rd);
+    p->bps = bytes_rd_u64(rd);
+    p->dirty_bps = bytes_rd_u64(rd);
+    p->sent = bytes_rd_u64(rd);
+    p->eta_ms = bytes_rd_u64(rd);
+    return p->percent > 100 || p->throttle > 1000 ? "progress: out of range" : NULL;
+}
+
 size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
                      uint64_t seq, void *buf, size_t cap)
 {
@@ -266,6 +295,9 @@ size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
         bytes_wr_u32(&wr, msg->cpu.len);
         bytes_wr_copy(&wr, msg->cpu.text, msg->cpu.len);
         break;
+    case HA_MSG_PROGRESS:
+        put_progress(&wr, msg);
+        break;
     case HA_MSG_SNAP_END:
     case HA_MSG_PERSISTED:
     case HA_MSG_RENEW:
@@ -309,6 +341,8 @@ static const char *get_body(struct bytes_rd *rd, struct ha_msg *msg)
         msg->echo_to = bytes_rd_u32(rd);
         msg->number = bytes_rd_u64(rd);
         return NULL;
+    case HA_MSG_PROGRESS:
+        return get_progress(rd, msg);
     case HA_MSG_NODE_CPU:
         msg->cpu.len = bytes_rd_u32(rd);
         if (rd->failed || msg->cpu.len >= CPU_MODEL_TEXT_MAX) {

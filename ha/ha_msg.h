@@ -30,6 +30,7 @@ enum ha_msg_type {
     /* Beside each summary: what processor this node has. Agents that do not know it drop
      * it, and place no VM with a named CPU model. */
     HA_MSG_NODE_CPU = 13,
+    HA_MSG_PROGRESS = 14, /* of a migration, from its source: for people only */
 };
 
 /* On every message. */
@@ -174,6 +175,10 @@ struct ha_msg {
             const char *text; /* of base/cpu_model, not NUL-terminated */
             uint32_t len;
         } cpu;
+        struct {
+            struct uuid vm;
+            struct ha_move_progress move;
+        } progress;
     };
     uint32_t echo_to; /* RENEW_ECHO */
 };

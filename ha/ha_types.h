@@ -82,6 +82,13 @@ struct ha_move_end {
     uint16_t port;
 };
 
+/* How far a migration is, as its source says now and then. */
+struct ha_move_progress {
+    uint32_t percent, round, throttle; /* throttle: permille */
+    uint64_t bps, dirty_bps, sent;     /* bytes */
+    uint64_t eta_ms; /* UINT64_MAX: it does not converge as things are */
+};
+
 /* A live migration. `to` 0: none; it outlives its state only until the destination has
  * said what became of it. */
 struct ha_move {

@@ -22,6 +22,8 @@ struct ha_vmm_ops {
     uint64_t (*settle_ns)(void *ctx);
     /* The definition on record; NULL: none. */
     const struct conf_vm *(*conf)(void *ctx, struct uuid vm);
+    /* How far a VM is that leaves this node. */
+    void (*progress)(void *ctx, struct uuid vm, const struct ha_move_progress *progress);
     /* NULL: there is none yet. */
     const struct conf_cluster *(*cluster)(void *ctx);
     /* Text of a CPU model of the cluster definition; NULL: there is none of this name. */
@@ -52,15 +54,6 @@ void ha_vmm_freeze(struct ha_vmm *vmm, struct uuid vm, const char *why);
  * no lease. */
 void ha_vmm_lease(struct ha_vmm *vmm, struct uuid vm, uint32_t lease_ms,
                   uint64_t from_ns);
-/* What the VMM of this node's end said last. */
-struct ha_move_progress {
-    uint32_t percent, round, throttle; /* throttle: permille */
-    uint64_t bps, dirty_bps, sent;     /* bytes */
-    uint64_t eta_ms; /* UINT64_MAX: it does not converge as things are */
-};
-/* False: no migration of it is under way here. */
-bool ha_vmm_progress(const struct ha_vmm *vmm, struct uuid vm,
-                     struct ha_move_progress *ret_progress);
 unsigned ha_vmm_count(const struct ha_vmm *vmm);
 /* Whether the guest agent of a VM of this node answers: "none", "connected", "answers";
  * NULL: not known here. */

@@ -46,7 +46,6 @@ struct ha_moving {
     enum move_step step;
     struct ha_move move;      /* as on record */
     struct ha_move_end offer; /* ours */
-    struct ha_move_progress progress;
     struct tcp_dial *dial;
     int listen_fd; /* -1 */
     uint64_t seq;  /* of the request that must not be refused */

@@ -670,15 +670,19 @@ void ha_vmmmove_report(struct ha_local *l, const Gemel__VmmReport *r)
         }
         return;
     }
-    m->progress = (struct ha_move_progress){
-        .percent = r->mig_percent,
-        .round = r->mig_round,
-        .bps = r->mig_rate,
-        .dirty_bps = r->mig_dirty_rate,
-        .eta_ms = r->mig_eta_ms,
-        .sent = r->mig_sent,
-        .throttle = r->mig_throttle,
-    };
+    if (!m->incoming && r->mig_state == GEMEL__MIG_STATE__MIG_COPYING) {
+        struct ha_move_progress p = {
+            .percent = r->mig_percent,
+            .round = r->mig_round,
+            .bps = r->mig_rate,
+            .dirty_bps = r->mig_dirty_rate,
+            .eta_ms = r->mig_eta_ms,
+            .sent = r->mig_sent,
+            .throttle = r->mig_throttle,
+        };
+
+        l->vmm->ops->progress(l->vmm->ctx, l->vm, &p);
+    }
     if (r->seq != 0 && r->seq == m->seq && !r->ok) {
         if (m->incoming) {
             dest_fail(l, r->error);
@@ -719,16 +723,4 @@ void ha_vmm_move(struct ha_vmm *vmm, const struct ha_vm *vm)
         ha_text_set(gone.text, sizeof gone.text, "it does not run here", NULL);
         vmm->ops->report(vmm->ctx, &gone);
     }
-}
-
-bool ha_vmm_progress(const struct ha_vmm *vmm, struct uuid vm,
-                     struct ha_move_progress *ret_progress)
-{
-    const struct ha_local *l = ha_local_find((struct ha_vmm *)vmm, vm);
-
-    if (l == NULL || l->moving == NULL) {
-        return false;
-    }
-    *ret_progress = l->moving->progress;
-    return true;
 }

@@ -109,6 +109,41 @@ static int append_json(struct cli_answer *given, const char *part)
     return 0;
 }
 
+static bool bar_shown;
+
+/* On a terminal: one line that is drawn anew, with a bar if it begins with "N %".
+ * Elsewhere nothing: a log wants the end, not the way. */
+static void show_progress(const char *text)
+{
+    enum { BAR = 24 };
+    unsigned percent;
+    int used = 0;
+
+    if (!isatty(STDERR_FILENO)) {
+        return;
+    }
+    fputs("\r\033[K", stderr);
+    if (sscanf(text, "%u %%%n", &percent, &used) == 1 && used > 0 && percent <= 100) {
+        fputc('[', stderr);
+        for (unsigned i = 0; i < BAR; i++) {
+            fputc(i * 100 < percent * BAR ? '#' : '.', stderr);
+        }
+        fputs("] ", stderr);
+    }
+    cli_print_clean(text, stderr);
+    fflush(stderr);
+    bar_shown = true;
+}
+
+static void end_progress(void)
+{
+    if (bar_shown) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+    }
+    bar_shown = false;
+}
+
 /* One reply. True: it was the final one, or there will be none. */
 static bool take_reply(const void *buf, size_t len, struct cli_answer *ret_answer)
 {
@@ -135,8 +170,7 @@ static bool take_reply(const void *buf, size_t len, struct cli_answer *ret_answe
         answer(ret_answer, code < CLI_EXIT_COUNT ? (enum cli_exit)code : CLI_FAILED, "%s",
                msg.cli_reply->text);
     } else if (msg.cli_reply->text[0] != '\0') {
-        cli_print_clean(msg.cli_reply->text, stderr);
-        fputc('\n', stderr);
+        show_progress(msg.cli_reply->text);
     }
     ctl_msg_free(&msg);
     return final;
@@ -242,6 +276,7 @@ static void ask(const struct cli_question *question, struct cli_answer *ret_answ
         answer_no_connection(ret_answer, (int)-sent);
     } else {
         await(connection, question, buf, ret_answer);
+        end_progress();
     }
     sigaction(SIGINT, &old, NULL);
 out:
