@@ -421,7 +421,7 @@ static json_object *problems_doc(struct ha_daemon *d)
     for (unsigned i = 0; i < a->state.node_count; i++) {
         const char *state = node_state(d, i);
 
-        if (strcmp(state, "member") != 0 &&
+        if (strcmp(state, "member") != 0 && strcmp(state, "maintenance") != 0 &&
             (a->view.quorate || strcmp(state, "joining") != 0)) {
             add_problem(p, a->state.node[i].name, " is ", state);
         }
@@ -437,8 +437,11 @@ static json_object *problems_doc(struct ha_daemon *d)
         if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
             paused_problem(d, p, vm);
         } else if (vm->desired == HA_DESIRED_RUNNING &&
-                   (vm->state != HA_VM_RUNNING || is_unknown(d, vm))) {
+                   ((vm->state != HA_VM_RUNNING && vm->state != HA_VM_MIGRATING) ||
+                    is_unknown(d, vm))) {
             add_problem(p, vm->name, " is ", vm_state(d, vm));
+        } else if (strncmp(vm->reason, "cannot leave ", 13) == 0) {
+            add_problem(p, vm->name, ": ", vm->reason);
         }
     }
     return p;
