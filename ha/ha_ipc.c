@@ -47,6 +47,7 @@ enum goal {
     GOAL_VM_SNAPSHOT,
     GOAL_VM_REVERTED,
     GOAL_VM_MIGRATED,
+    GOAL_VM_STAYS, /* a migration is given up */
     GOAL_DRAINED,
     GOAL_FENCED,
     GOAL_ALL_STOPPED
@@ -622,6 +623,9 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
         .deadline_ns = loop_now_ns() + rq->timeout_ms * NSEC_PER_MSEC,
         .since_version = d->agent.state.version,
     };
+    if (w->goal == GOAL_VM_MIGRATED && option(rq, "cancel") != NULL) {
+        w->goal = GOAL_VM_STAYS;
+    }
     ha_text_set(w->object, sizeof w->object, rq->object, NULL);
     qb_ipcs_connection_ref(c);
     if (on_directories(ipc, w, rq, &op)) {
@@ -756,9 +760,9 @@ static bool task_goal(struct ha_ipc *ipc, struct waiting *w)
     if (vm == NULL) {
         return vm_goal(ipc, w);
     }
-    if (w->goal == GOAL_VM_MIGRATED) {
+    if (w->goal == GOAL_VM_MIGRATED || w->goal == GOAL_VM_STAYS) {
         ended = vm->move.to == 0;
-        good = ended && !vm->last_failed;
+        good = ended && vm->last_failed == (w->goal == GOAL_VM_STAYS);
     } else if (w->goal == GOAL_VM_SUSPENDED) {
         good = vm->state == HA_VM_SUSPENDED;
         ended = good || vm->desired != HA_DESIRED_SUSPENDED ||
@@ -1007,6 +1011,7 @@ void ha_ipc_look(struct ha_ipc *ipc)
             case GOAL_VM_SNAPSHOT:
             case GOAL_VM_REVERTED:
             case GOAL_VM_MIGRATED:
+            case GOAL_VM_STAYS:
                 answered = task_goal(ipc, w);
                 break;
             case GOAL_NONE:

@@ -99,6 +99,8 @@ static bool knob_set(struct knobs *knobs, const char *key, const char *value)
         knobs->compute = 20;
     } else if (equal(key, "tick")) {
         knobs->tick_ms = 2;
+    } else if (equal(key, "filled")) {
+        knobs->filled = true;
     } else if (equal(key, "nodisk")) {
         knobs->no_disk = true;
     } else if (equal(key, "nonet")) {

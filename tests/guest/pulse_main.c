@@ -82,6 +82,12 @@ static void dirty_init(void)
     dirty.at = DIRTY_BASE;
     dirty.end = DIRTY_BASE + len;
     map_up_to(dirty.end);
+    if (knobs.filled && len != 0) {
+        for (uint64_t at = dirty.at; at < dirty.end; at += PAGE) {
+            *(volatile uint64_t *)at = 1;
+        }
+        dirty.pass = 1;
+    }
 }
 
 static void dirty_bad(uint64_t found)

@@ -8,6 +8,7 @@
 lab_begin
 [ -c /dev/kvm ] || { echo "1..0 # SKIP no /dev/kvm"; exit 0; }
 L=mv
+VM_KNOBS="dirty=200:16 filled" # something to move
 WITNESS_GAP_MS=100 # it comes back to a node sooner than in a second
 
 check "three nodes with agents" lab $L up
@@ -41,6 +42,13 @@ check_rc 3 "to a node that is not there" gemel_at $L n1 vm migrate web1 n9
 check_rc 2 "an option with a bad value" gemel_at $L n1 vm migrate web1 --downtime tomorrow
 check_rc 4 "nothing to cancel" gemel_at $L n1 vm migrate web1 --cancel
 check "it is there already" gemel_at $L n1 vm migrate web1 "$here"
+
+# It is called off while its memory is copied: it never stood still.
+check "a slow one begins" gemel_at $L n2 vm migrate web1 --rate 4MiB --no-wait
+sleep 1
+check "it is called off" gemel_at $L n3 vm migrate web1 --cancel --timeout 20s
+check "it is where it was" wait_for 5 agreed_on "$here"
+check "and nowhere else" equal "$(for n in n1 n2 n3; do processes $n; done | awk "{ n += \$1 } END { print n }")" 1
 
 # Maintenance: it leaves, nothing comes, it comes back.
 in_maintenance() { equal "$(gemel_at $L n1 node list --json | jq -r ".nodes[] | select(.name == \"$1\").state")" maintenance; }

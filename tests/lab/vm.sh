@@ -28,7 +28,7 @@ vm_define() {
 name: web1
 memory: 32MiB
 machine: lockstep
-boot: {firmware: /srv/gemel/pulse.rom, cmdline: "ip=$VM_IP rate=${VM_RATE:-20}"}
+boot: {firmware: /srv/gemel/pulse.rom, cmdline: "ip=$VM_IP rate=${VM_RATE:-20}${VM_KNOBS:+ $VM_KNOBS}"}
 disks: [{path: disk0.img, serial: web1}]
 nics: [{mac: "$VM_MAC"}]
 ha: $ha

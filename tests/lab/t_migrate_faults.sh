@@ -1,0 +1,122 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2154 # builddir is of lib.sh
+# A migration that is hit at every step by everything that can break: afterwards the VM runs once, goes on, and nothing is left
+# but the one process. Steps are held open from outside: the copy by a low --rate, the rest by a stopped agent or a disk that hangs.
+#
+#     copying    pages are being sent (the rate is low)
+#     ready      frozen, all of it there; the source's agent is stopped, so nothing is released
+#     release    the source's storage hangs in the release
+#     claim      released; the destination's storage hangs in the claim
+#     handed     released; the destination's agent is stopped, so nobody takes it
+#
+# Without LAB_LONG a sample, of SEED; CELLS="copying:vmm_source ..." names them.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/vm.sh"
+. "$(dirname "$0")/safety.sh"
+L=mf
+WITNESS_GAP_MS=100 # it may be back on a node sooner than in a second
+SAMPLE=${SAMPLE:-6}
+STEPS=(copying ready release claim handed)
+VICTIMS=(vmm_source vmm_dest agent_source agent_dest node_source node_dest cut_source cut_dest disk_source disk_dest cancel)
+
+where() { lab_json "$L" ".nodes[] | select(.name == \"$1\").power"; }
+is_migrating() { equal "$(vm_state "$L" "$third")" migrating; }
+
+# begin_move STEP: from $source to $dest, seen by $third; returns when the step is held
+begin_move() {
+    gemel_at "$L" "$third" vm migrate web1 "$dest" --verify --rate 8MiB --no-wait >/dev/null || return 1
+    wait_for 10 is_migrating || return 1
+    case $1 in
+    copying) sleep 0.5 ;;
+    ready) lab "$L" pause "$source" gemeld && wait_for 30 is_frozen "$source" ;;
+    handed) lab "$L" pause "$dest" gemeld && wait_for 30 is_released ;;
+    release) lab "$L" disk "$source" hang 1 && sleep 4 ;;
+    claim) lab "$L" disk "$dest" hang 1 && wait_for 30 is_released ;;
+    esac
+}
+
+is_frozen() { lab "$L" exec "$1" -- grep -q 'state=frozen' "$(vmm_log "$1")"; }
+vmm_log() { echo /var/log/gemel/web1/vmm.log; }
+is_released() {
+    local dir
+    dir=$(vm_shared "$L")/web1
+    [ -e "$dir/$(basename "$(printf '%s\n' "$dir"/owner.* | grep -v released | sort -t. -k2 -n | tail -n 1)").released" ]
+}
+
+let_go() {
+    lab "$L" disk "$source" hang 0
+    lab "$L" disk "$dest" hang 0
+    lab "$L" resume "$source" gemeld
+    lab "$L" resume "$dest" gemeld
+}
+
+strike() {
+    case $1 in
+    vmm_source) lab "$L" kill "$source" gemel-vmm ;;
+    vmm_dest) lab "$L" kill "$dest" gemel-vmm ;;
+    agent_source) lab "$L" kill "$source" gemeld ;;
+    agent_dest) lab "$L" kill "$dest" gemeld ;;
+    node_source) lab "$L" power "$source" off ;;
+    node_dest) lab "$L" power "$dest" off ;;
+    cut_source) lab "$L" link "$source" down ;;
+    cut_dest) lab "$L" link "$dest" down ;;
+    disk_source) lab "$L" disk "$source" hang 1 ;;
+    disk_dest) lab "$L" disk "$dest" hang 1 ;;
+    cancel) # too late, or the storage hangs: then it is not, and says so
+        gemel_at "$L" "$third" vm migrate web1 --cancel --no-wait >/dev/null ;;
+    esac
+}
+
+# cell RUN: of $CELL
+case_cell() {
+    local step=${CELL%%:*} victim=${CELL#*:}
+    source=$(vm_owner)
+    dest=$(a_node_but "$source")
+    third=$(a_node_but "$source" "$dest")
+    note "$CELL: $source -> $dest, watched from $third"
+    check "$CELL: it is under way" begin_move "$step"
+    check "$CELL: it strikes" strike "$victim"
+    rnd_sleep 50 600
+    let_go >/dev/null 2>&1
+    [[ $victim != disk_* ]] || { rnd_sleep 500 3000 && let_go >/dev/null 2>&1; }
+    acked=$(vm_acked "$L")
+    check "$CELL: the guest goes on" wait_for 60 goes_on "$L" "$acked"
+    check "$CELL: somebody owns it" wait_for 30 owned
+}
+
+owned() { [ -n "$(vm_owner)" ]; }
+
+all_cells() {
+    local step victim
+    for step in "${STEPS[@]}"; do
+        for victim in "${VICTIMS[@]}"; do
+            echo "$step:$victim"
+        done
+    done
+}
+
+# A sample that has every step, then every victim, as far as it goes
+sample() {
+    local i
+    for i in $(seq "$SAMPLE"); do
+        rnd 0 $((${#VICTIMS[@]} - 1))
+        echo "${STEPS[$(((i - 1 + SEED) % ${#STEPS[@]}))]}:${VICTIMS[$R]}"
+    done
+}
+
+VM_KNOBS="dirty=200:16 filled" # something to copy, for two seconds
+safety_begin
+if [ -z "${CELLS:-}" ]; then
+    if [ "$LAB_LONG" = 0 ]; then
+        sample >"$LAB_SCRATCH/cells"
+        note "$SAMPLE of $(all_cells | wc -l) cells"
+    else
+        all_cells >"$LAB_SCRATCH/cells"
+    fi
+    CELLS=$(cat "$LAB_SCRATCH/cells")
+fi
+for CELL in $CELLS; do
+    N=1 run_case cell 1
+done
+safety_end
