@@ -327,6 +327,9 @@ tests_bench_bench_blk_SOURCES = tests/bench/bench_blk.c tests/bench/blk_driver.c
 tests_bench_bench_blk_LDADD = libvmm_io.la
 
 # For tests/kvm/run.
+check_PROGRAMS += tests/kvm/vmmmove
+tests_kvm_vmmmove_SOURCES = tests/kvm/vmmmove.c
+tests_kvm_vmmmove_LDADD = libbase_io.la
 check_PROGRAMS += tests/kvm/vmmtalk
 tests_kvm_vmmtalk_SOURCES = tests/kvm/vmmtalk.c
 tests_kvm_vmmtalk_LDADD = libbase_io.la

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plays the agents of both nodes of a live migration, for tests and the bench: from the
+ * gemel-vmm at one control socket to the one (CREATED) at another.
+ *
+ *     vmmmove SOURCE DEST [--plain] [--verify] [--streams N] [--downtime MS]
+ *             [--slowdown PERCENT] [--rate BYTES] [--timeout MS] [--epoch N] [--disk
+ * FILE]...
+ *             [--address A]
+ *
+ * The destination listens on A (127.0.0.1). --epoch: of its START (the source's + 1). One
+ * JSON line: total_ms (from the sockets to RUNNING there), ready_ms, gap_ms (READY of the
+ * source to RUNNING there), sent, rounds, text. Exit: 0 it runs there, and the source has
+ * been killed; 1 it does not, and the source runs or stands frozen.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "base/os.h"
+#include "base/proto_ctl.h"
+#include "base/text.h"
+#include "base/uuid.h"
+#include "base/version.h"
+
+#define STREAMS_MAX 4
+#define WAIT_NS     (600 * NSEC_PER_SEC)
+
+struct end {
+    const char *name;
+    int fd;
+    uint64_t seq, epoch;
+    Gemel__VmmState state;
+    Gemel__MigState move;
+    uint8_t key[32], token[16];
+    bool have_key;
+    char text[512];
+    uint64_t sent;
+    uint32_t round;
+};
+
+static struct {
+    bool plain, verify;
+    unsigned streams;
+    uint32_t downtime_ms, slowdown, timeout_ms;
+    uint64_t rate, epoch;
+    const char *address;
+    int disk[VM_DISKS_MAX];
+    unsigned disk_count;
+} opt = {.streams = 1, .address = "127.0.0.1"};
+
+__attribute__((noreturn)) static void die(const char *who, const char *why)
+{
+    printf("{\"ok\":false,\"text\":\"%s: %s\"}\n", who, why);
+    exit(EXIT_FAILURE);
+}
+
+static void take_report(struct end *e, const Gemel__VmmReport *r)
+{
+    e->state = r->state;
+    e->epoch = r->epoch;
+    e->move = r->mig_state;
+    if (r->mig_key.len == sizeof e->key) {
+        memcpy(e->key, r->mig_key.data, sizeof e->key);
+        memcpy(e->token, r->mig_token.data, sizeof e->token);
+        e->have_key = true;
+    }
+    if (r->mig_sent > 0) {
+        e->sent = r->mig_sent;
+        e->round = r->mig_round;
+    }
+    text_copy(e->text, sizeof e->text, r->mig_text != NULL ? r->mig_text : "");
+    if (r->seq != 0 && !r->ok) {
+        die(e->name, r->error);
+    }
+}
+
+/* What has come, without waiting. */
+static void hear(struct end *e)
+{
+    for (;;) {
+        enum ctl_reason reason = CTL_OK;
+        struct ctl_msg msg;
+        int r = ctl_recv(e->fd, &msg, &reason);
+
+        if (r == -EAGAIN) {
+            return;
+        }
+        if (r < 0) {
+            die(e->name, "closed its control socket");
+        }
+        if (msg.kind == CTL_VMM_REPORT) {
+            take_report(e, msg.vmm_report);
+        }
+        ctl_msg_free(&msg);
+    }
+}
+
+static void wait_both(struct end *a, struct end *b)
+{
+    struct pollfd p[2] = {{.fd = a->fd, .events = POLLIN},
+                          {.fd = b->fd, .events = POLLIN}};
+
+    if (poll(p, 2, 1000) < 0 && errno != EINTR) {
+        die("poll", strerror(errno));
+    }
+    hear(a);
+    hear(b);
+}
+
+static void connect_to(struct end *e, const char *path)
+{
+    static uint8_t boot_id[16] = {1};
+    Gemel__Hello h = GEMEL__HELLO__INIT;
+    int r = os_unix_connect(path, &e->fd);
+
+    if (r < 0) {
+        die(path, strerror(-r));
+    }
+    h.version = PROTO_CTL_VERSION;
+    h.version_min = PROTO_CTL_VERSION_MIN;
+    h.program = (char *)"vmmmove";
+    h.node = (char *)"test";
+    h.boot_id = (ProtobufCBinaryData){16, boot_id};
+    h.join_counter = 1;
+    h.agent_start_ns = loop_now_ns();
+    if (ctl_send(e->fd, CTL_HELLO, &h) < 0) {
+        die(path, "cannot send Hello");
+    }
+}
+
+static void ask(struct end *e, Gemel__VmmRequest *rq, const int *fds, size_t count)
+{
+    rq->seq = ++e->seq;
+    rq->reason = (char *)"vmmmove";
+    if (ctl_send_fds(e->fd, CTL_VMM_REQUEST, rq, fds, count) < 0) {
+        die(e->name, "cannot be asked");
+    }
+}
+
+static void simple(struct end *e, Gemel__VmmRequest__Kind kind)
+{
+    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
+
+    rq.kind = kind;
+    ask(e, &rq, NULL, 0);
+}
+
+static void begin(struct end *e, Gemel__VmmRequest__Kind kind, struct end *peer,
+                  uint8_t transfer[16], uint8_t token[16], const int *fds, size_t count)
+{
+    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
+
+    rq.kind = kind;
+    rq.mig_transfer = (ProtobufCBinaryData){16, transfer};
+    rq.mig_token = (ProtobufCBinaryData){16, token};
+    if (!opt.plain) {
+        rq.mig_peer_key = (ProtobufCBinaryData){sizeof peer->key, peer->key};
+    }
+    rq.mig_verify = opt.verify;
+    rq.mig_timeout_ms = opt.timeout_ms;
+    rq.mig_downtime_ms = opt.downtime_ms;
+    rq.mig_slowdown = opt.slowdown;
+    rq.mig_rate = opt.rate;
+    ask(e, &rq, fds, count);
+}
+
+static void start(struct end *e, uint64_t epoch)
+{
+    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
+
+    rq.kind = GEMEL__VMM_REQUEST__KIND__START;
+    rq.epoch = epoch;
+    rq.disk_count = opt.disk_count;
+    ask(e, &rq, opt.disk, opt.disk_count);
+}
+
+static uint64_t number(const char *value)
+{
+    uint64_t n;
+
+    if (!text_u64(value, 0, UINT64_MAX, &n)) {
+        die(value, "is no number");
+    }
+    return n;
+}
+
+static void parse(int argc, char **argv)
+{
+    static const struct option options[] = {{"plain", no_argument, NULL, 'p'},
+                                            {"verify", no_argument, NULL, 'v'},
+                                            {"streams", required_argument, NULL, 's'},
+                                            {"downtime", required_argument, NULL, 'd'},
+                                            {"slowdown", required_argument, NULL, 'l'},
+                                            {"rate", required_argument, NULL, 'r'},
+                                            {"timeout", required_argument, NULL, 't'},
+                                            {"epoch", required_argument, NULL, 'e'},
+                                            {"disk", required_argument, NULL, 'D'},
+                                            {"address", required_argument, NULL, 'a'},
+                                            {NULL, 0, NULL, 0}};
+    int id;
+
+    while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (id) {
+        case 'p':
+            opt.plain = true;
+            break;
+        case 'v':
+            opt.verify = true;
+            break;
+        case 's':
+            opt.streams = (unsigned)number(optarg);
+            break;
+        case 'd':
+            opt.downtime_ms = (uint32_t)number(optarg);
+            break;
+        case 'l':
+            opt.slowdown = (uint32_t)number(optarg);
+            break;
+        case 'r':
+            opt.rate = number(optarg);
+            break;
+        case 't':
+            opt.timeout_ms = (uint32_t)number(optarg);
+            break;
+        case 'e':
+            opt.epoch = number(optarg);
+            break;
+        case 'a':
+            opt.address = optarg;
+            break;
+        case 'D':
+            if (opt.disk_count == VM_DISKS_MAX ||
+                (opt.disk[opt.disk_count++] = open(optarg, O_RDWR | O_CLOEXEC)) < 0) {
+                die(optarg, strerror(errno));
+            }
+            break;
+        default:
+            die("vmmmove", "an option is not known; see its first lines");
+        }
+    }
+    if (optind + 2 != argc || opt.streams == 0 || opt.streams > STREAMS_MAX) {
+        die("vmmmove", "SOURCE and DEST, and at most 4 data streams");
+    }
+}
+
+/* Sockets to a listener of the destination. */
+static void join(struct end *source, struct end *dest, uint8_t transfer[16])
+{
+    static const struct os_tcp_opts tcp = {.lost_ms = 5000};
+    int listen_fd, fd[STREAMS_MAX + 1], r;
+    uint16_t port;
+
+    r = os_tcp_listen(opt.address, 0, 0, 16, &tcp, &listen_fd, &port);
+    if (r < 0) {
+        die(opt.address, strerror(-r));
+    }
+    for (unsigned i = 0; i <= opt.streams; i++) {
+        r = os_tcp_connect(opt.address, port, &tcp, &fd[i]);
+        r = r < 0 ? r : os_tcp_wait(fd[i], 5000);
+        if (r < 0) {
+            die(opt.address, strerror(-r));
+        }
+    }
+    begin(dest, GEMEL__VMM_REQUEST__KIND__MIGRATE_IN, source, transfer, dest->token,
+          &listen_fd, 1);
+    begin(source, GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT, dest, transfer, dest->token, fd,
+          opt.streams + 1);
+    close(listen_fd);
+    for (unsigned i = 0; i <= opt.streams; i++) {
+        close(fd[i]);
+    }
+}
+
+static double ms(uint64_t ns)
+{
+    return (double)ns / (double)NSEC_PER_MSEC;
+}
+
+int main(int argc, char **argv)
+{
+    struct end source = {.name = "source"}, dest = {.name = "destination"};
+    uint64_t began, ready = 0, end;
+    bool releasing = false, started = false;
+    struct uuid transfer = uuid_random();
+    char text[512] = "";
+
+    parse(argc, argv);
+    connect_to(&source, argv[optind]);
+    connect_to(&dest, argv[optind + 1]);
+    simple(&source, GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE);
+    simple(&dest, GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE);
+    end = loop_now_ns() + WAIT_NS;
+    while (!source.have_key || !dest.have_key) {
+        wait_both(&source, &dest);
+    }
+    began = loop_now_ns();
+    join(&source, &dest, transfer.b);
+    while (dest.state != GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
+        wait_both(&source, &dest);
+        if (loop_now_ns() > end) {
+            die("vmmmove", "timed out");
+        }
+        if (source.move == GEMEL__MIG_STATE__MIG_FAILED) {
+            die("source", source.text);
+        }
+        if (dest.move == GEMEL__MIG_STATE__MIG_FAILED && !started) {
+            die("destination", dest.text);
+        }
+        if (source.move == GEMEL__MIG_STATE__MIG_READY && !releasing) {
+            releasing = true;
+            ready = loop_now_ns();
+            text_copy(text, sizeof text, source.text);
+            simple(&source, GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING);
+        }
+        if (source.move == GEMEL__MIG_STATE__MIG_RELEASED &&
+            dest.move == GEMEL__MIG_STATE__MIG_READY && !started) {
+            started = true;
+            start(&dest, opt.epoch != 0 ? opt.epoch : source.epoch + 1);
+        }
+    }
+    end = loop_now_ns();
+    simple(&source, GEMEL__VMM_REQUEST__KIND__KILL);
+    printf(
+        "{\"ok\":true,\"total_ms\":%.2f,\"ready_ms\":%.2f,\"gap_ms\":%.2f,\"sent\":%llu,"
+        "\"rounds\":%u,\"text\":\"%s\"}\n",
+        ms(end - began), ms(ready - began), ms(end - ready),
+        (unsigned long long)source.sent, source.round, text);
+    return EXIT_SUCCESS;
+}
