@@ -29,15 +29,16 @@ begin_move() {
     wait_for 10 is_migrating || return 1
     case $1 in
     copying) sleep 0.5 ;;
-    ready) lab "$L" pause "$source" gemeld && wait_for 30 is_frozen "$source" ;;
+    ready) lab "$L" pause "$source" gemeld && wait_for 30 is_frozen ;;
     handed) lab "$L" pause "$dest" gemeld && wait_for 30 is_released ;;
     release) lab "$L" disk "$source" hang 1 && sleep 4 ;;
     claim) lab "$L" disk "$dest" hang 1 && wait_for 30 is_released ;;
     esac
 }
 
-is_frozen() { lab "$L" exec "$1" -- grep -q 'state=frozen' "$(vmm_log "$1")"; }
-vmm_log() { echo /var/log/gemel/web1/vmm.log; }
+# How often VMs froze on NODE so far
+freezes() { grep -c 'state=frozen' "$LAB_SCRATCH/$L/nodes/$1/log/gemel/web1/vmm.log" 2>/dev/null || true; }
+is_frozen() { [ "$(freezes "$source")" -gt "$frozen" ]; }
 is_released() {
     local dir
     dir=$(vm_shared "$L")/web1
@@ -51,6 +52,9 @@ let_go() {
     lab "$L" resume "$dest" gemeld
 }
 
+# The view may change right now, as an agent that does not answer leaves it: then it says "try again". Or it is over.
+call_off() { gemel_at "$L" "$third" vm migrate web1 --cancel --no-wait >/dev/null || not is_migrating; }
+
 strike() {
     case $1 in
     vmm_source) lab "$L" kill "$source" gemel-vmm ;;
@@ -63,8 +67,7 @@ strike() {
     cut_dest) lab "$L" link "$dest" down ;;
     disk_source) lab "$L" disk "$source" hang 1 ;;
     disk_dest) lab "$L" disk "$dest" hang 1 ;;
-    cancel) # too late, or the storage hangs: then it is not, and says so
-        gemel_at "$L" "$third" vm migrate web1 --cancel --no-wait >/dev/null ;;
+    cancel) wait_for 20 call_off ;;
     esac
 }
 
@@ -74,6 +77,7 @@ case_cell() {
     source=$(vm_owner)
     dest=$(a_node_but "$source")
     third=$(a_node_but "$source" "$dest")
+    frozen=$(freezes "$source")
     note "$CELL: $source -> $dest, watched from $third"
     check "$CELL: it is under way" begin_move "$step"
     check "$CELL: it strikes" strike "$victim"

@@ -6,6 +6,7 @@
 all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150 standard-nbd:150
 lockstep-bzimage:150 lockstep-pvh:150
 standard-suspend:150 lockstep-suspend:180
+standard-migrate:150 lockstep-migrate:180
 lockstep-reboot:250"
 
 # Run by name only: standard-reboot hangs at times (doc/status.md, open bug); what the others show is a part of lockstep-reboot, or costs minutes more.
@@ -281,6 +282,56 @@ suspended() { # OPTION...
     [ "$(grep -c '^guest: count' guest.log)" = 10 ] || fail "the guest did not count to 10, each once"
     grep -q '"reason":"guest-shutdown"' exit2.json 2>/dev/null || fail "exit file: $(cat exit2.json 2>&1)"
     echo "state.gms: $(stat -c %s state.gms) bytes" | note
+}
+
+# From one gemel-vmm to another while it counts, a number a second on its disk; then it uses disk and network, on another tap of
+# the same bridge. All of its memory is compared before it goes on.
+migrated() { # OPTION...
+    truncate -s 16M disk.img
+    ip-full link add br0 type bridge && ip addr add 10.77.0.1/24 dev br0 && ip link set br0 up || fail "no bridge"
+    for end in src dst; do
+        tunctl -t "t$end" >/dev/null && ip-full link set "t$end" master br0 && ip link set "t$end" up || fail "no tap"
+    done
+    head -c 300000 /dev/urandom >down
+    nc -l -p 9001 <down >/dev/null &
+    giver=$!
+    mkfifo open
+    nc -l -p 9000 <>open >up &
+    taker=$!
+    for end in src dst; do
+        gemel-vmm --uuid 33333333-3333-3333-3333-333333333333 --memory 256M --disk path=disk.img \
+            --nic "tap=t$end,mac=52:54:00:77:00:02" --console-log "console$end.log" --log "vmm$end.log" --exit-file "exit$end.json" \
+            --control "$PWD/$end" "$@" 2>"error$end.log" &
+        eval "$end=\$!"
+        while [ ! -S "$end" ] && kill -0 "$(eval "echo \$$end")" 2>/dev/null; do sleep 0.1; done
+    done
+    vmmtalk "$PWD/src" 1 1 disk disk.img start 1 >talk1.log || fail "it does not start"
+    while ! grep -q 'count 3,' consolesrc.log && kill -0 "$src" 2>/dev/null; do sleep 0.2; done
+    vmmmove "$PWD/src" "$PWD/dst" --verify --disk disk.img >move.json || fail "it does not move: $(cat move.json)"
+    wait "$src"
+    wait "$dst" || fail "the second gemel-vmm ended with $?"
+    kill "$giver" "$taker" 2>/dev/null
+    note move.json
+    cat consolesrc.log consoledst.log | tr -d '\r' | grep -E '^guest: |^GUEST-OK' >guest.log
+    note guest.log
+    grep -q '^GUEST-OK disk.* net' guest.log || fail "the guest did not say GUEST-OK disk net"
+    [ "$(grep -c '^guest: count' guest.log)" = 10 ] || fail "the guest did not count to 10, each once"
+    grep -q 'memory compared' move.json || fail "its memory was not compared"
+    grep -q '"reason":"guest-shutdown"' exitdst.json 2>/dev/null || fail "exit file: $(cat exitdst.json 2>&1)"
+    [ "$(sum up)" = "$(sed -n 's/^guest: disk //p' guest.log | tail -n 1)" ] || fail "what the guest sent did not arrive"
+    [ "$(sum down)" = "$(sed -n 's/^guest: down //p' guest.log | tail -n 1)" ] || fail "what the guest fetched is not what was sent"
+    for end in src dst; do ip link del "t$end"; done
+    ip link del br0
+}
+
+case_standard_migrate() {
+    # shellcheck disable=SC2086
+    migrated --machine standard --cpus 2 $bz --append "$append guest.count=10"
+}
+
+case_lockstep_migrate() {
+    # shellcheck disable=SC2086
+    migrated --machine lockstep $bz --append "$append guest.count=10"
 }
 
 case_standard_suspend() { # after 20 s the guest's time of day is right
