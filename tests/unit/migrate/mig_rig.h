@@ -22,7 +22,7 @@ enum rig_kind {
 #define RIG_OPTIONAL 0x8020
 
 struct rig {
-    struct mig_stop abort[2];
+    struct mig_stop stop[2];
     struct mig_key *key[2];
     struct mig_conn_conf conf[2];
     int fd[2]; /* the conns' */
