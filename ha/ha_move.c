@@ -94,10 +94,11 @@ static void not_there(struct ha_agent *agent, struct ha_vm *vm, const char *why)
     char how[REASON_LEN_MAX + 1];
 
     ha_text_set(how, sizeof how, node_name(agent, vm->move.to), ": ", why, NULL);
-    if (vm->state == HA_VM_MIGRATING) {
+    if (vm->state == HA_VM_MIGRATING && ha_agent_is_participant(agent, vm->owner)) {
         call_off(agent, vm, how);
         return;
     }
+    vm->state = HA_VM_UNKNOWN;
     if (uuid_is_none(vm->instance)) { /* its owner has said that it is gone there */
         vm->state = HA_VM_FAILED;
         vm->failures++;

@@ -711,6 +711,12 @@ void ha_vmm_move(struct ha_vmm *vmm, const struct ha_vm *vm)
         } else {
             source_told(l, vm);
         }
+    } else if (!begin && l == NULL && vm->move.to == vmm->self.nodeid) {
+        /* What was here has ended, and that it did may not have been heard. */
+        gone.outcome = HA_OUTCOME_MOVE_FAILED;
+        gone.epoch = 0;
+        ha_text_set(gone.text, sizeof gone.text, "nothing of it is there", NULL);
+        vmm->ops->report(vmm->ctx, &gone);
     } else if (begin && vm->move.to == vmm->self.nodeid) {
         if (l == NULL || !uuid_equal(l->attempt, vm->attempt)) {
             dest_begin(vmm, vm);

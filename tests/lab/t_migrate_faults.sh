@@ -5,6 +5,7 @@
 # but the one process. Steps are held open from outside: the copy by a low --rate, the rest by a stopped agent or a disk that hangs.
 #
 #     copying    pages are being sent (the rate is low)
+#     freezing   the source's storage hangs, so its disk does not come to rest
 #     ready      frozen, all of it there; the source's agent is stopped, so nothing is released
 #     release    the source's storage hangs in the release
 #     claim      released; the destination's storage hangs in the claim
@@ -17,7 +18,7 @@
 L=mf
 WITNESS_GAP_MS=100 # it may be back on a node sooner than in a second
 SAMPLE=${SAMPLE:-6}
-STEPS=(copying ready release claim handed)
+STEPS=(copying freezing ready release claim handed)
 VICTIMS=(vmm_source vmm_dest agent_source agent_dest node_source node_dest cut_source cut_dest disk_source disk_dest cancel)
 
 where() { lab_json "$L" ".nodes[] | select(.name == \"$1\").power"; }
@@ -31,7 +32,11 @@ begin_move() {
     copying) sleep 0.5 ;;
     ready) lab "$L" pause "$source" gemeld && wait_for 30 is_frozen ;;
     handed) lab "$L" pause "$dest" gemeld && wait_for 30 is_released ;;
-    release) lab "$L" disk "$source" hang 1 && sleep 4 ;;
+    freezing) lab "$L" disk "$source" hang 1 && sleep 3 ;;
+    release)
+        lab "$L" pause "$source" gemeld && wait_for 30 is_frozen && lab "$L" disk "$source" hang 1 &&
+            lab "$L" resume "$source" gemeld && sleep 0.3
+        ;;
     claim) lab "$L" disk "$dest" hang 1 && wait_for 30 is_released ;;
     esac
 }
@@ -85,8 +90,12 @@ case_cell() {
     let_go >/dev/null 2>&1
     [[ $victim != disk_* ]] || { rnd_sleep 500 3000 && let_go >/dev/null 2>&1; }
     acked=$(vm_acked "$L")
-    check "$CELL: the guest goes on" wait_for 60 goes_on "$L" "$acked"
+    check "$CELL: the guest goes on" wait_for 60 goes_on "$L" "$acked" || how_it_stands
     check "$CELL: somebody owns it" wait_for 30 owned
+}
+
+how_it_stands() {
+    { gemel_at "$L" "$third" events | tail -n 25; gemel_at "$L" "$third" explain web1; } 2>&1 | sed 's/^/# /'
 }
 
 owned() { [ -n "$(vm_owner)" ]; }

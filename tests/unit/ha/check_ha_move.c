@@ -240,6 +240,21 @@ START_TEST(the_destination_has_nothing)
 }
 END_TEST
 
+/* It ended there, and its report was lost with the view: the summary says it. */
+START_TEST(the_destination_ended_unheard)
+{
+    begin();
+    offer();
+    local_at(dest, HA_LOCAL_STARTING, 0, true);
+    view_without(8, source);
+    ck_assert_uint_eq(vm_at(third)->move.to, 0);
+    tick_for(2 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_UNKNOWN);
+    fenced(source);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_STARTING);
+}
+END_TEST
+
 /* The destination is lost: the source is told, and may lose the race for the claim to a
  * dead destination. Then it is that one whose death must be proven. */
 START_TEST(the_source_lost_the_race_to_the_dead)
@@ -466,6 +481,7 @@ static Suite *suite(void)
     tcase_add_test(tc, killed_in_the_middle);
     tcase_add_test(tc, the_destination_speaks_first);
     tcase_add_test(tc, the_destination_has_nothing);
+    tcase_add_test(tc, the_destination_ended_unheard);
     tcase_add_test(tc, the_source_lost_the_race_to_the_dead);
     tcase_add_test(tc, the_source_takes_it_back);
     tcase_add_test(tc, gone_at_the_source);
