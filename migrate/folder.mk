@@ -66,6 +66,16 @@ tests_unit_migrate_check_mig_policy_SOURCES = tests/unit/migrate/check_mig_polic
 tests_unit_migrate_check_mig_policy_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_migrate_check_mig_policy_LDADD = $(MIGRATE_UNIT_LIBS)
 
+UNIT_TESTS += tests/unit/migrate/check_mig_states
+tests_unit_migrate_check_mig_states_SOURCES = tests/unit/migrate/check_mig_states.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_states_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_states_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_model
+tests_unit_migrate_check_mig_model_SOURCES = tests/unit/migrate/check_mig_model.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_model_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_model_LDADD = $(MIGRATE_UNIT_LIBS)
+
 check_PROGRAMS += tests/bench/bench_mig_core
 tests_bench_bench_mig_core_SOURCES = tests/bench/bench_mig_core.c
 tests_bench_bench_mig_core_LDADD = libmigrate_core.la libvmm_core.la libbase_io.la
