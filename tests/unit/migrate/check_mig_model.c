@@ -496,6 +496,14 @@ static bool is_good(const struct world *w)
            (src + dst + w->ha_runs == 1 || w->off);
 }
 
+/* Without another fault, and without the guest's help. */
+static bool by_itself(uint32_t edge)
+{
+    const struct world *from = &worlds[edge_from[edge]], *to = &worlds[edge_to[edge]];
+
+    return from->faults == to->faults && from->off == to->off;
+}
+
 /* Liveness: from where no good world can be reached. */
 static uint32_t count_stuck(void)
 {
@@ -510,7 +518,7 @@ static uint32_t count_stuck(void)
     while (more) {
         more = false;
         for (uint32_t i = edge_count; i-- > 0;) {
-            if (good[edge_to[i]] && !good[edge_from[i]]) {
+            if (good[edge_to[i]] && !good[edge_from[i]] && by_itself(i)) {
                 good[edge_from[i]] = 1;
                 more = true;
             }

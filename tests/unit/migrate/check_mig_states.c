@@ -235,6 +235,17 @@ START_TEST(a_reset_while_freezing_goes_back_to_copying)
 }
 END_TEST
 
+/* The source aborts after Ready only when it runs the guest itself. */
+START_TEST(a_ready_destination_obeys_an_abort)
+{
+    struct mig_dst dst = dst_at(MIG_DST_READY);
+
+    mig_dst_step(&dst, &(struct mig_input){.event = MIG_DST_GOT_ABORT}, &acts);
+    ck_assert_int_eq(dst.state, MIG_DST_FAILED);
+    ck_assert((acts.bits & MIG_DST_DO_DISCARD) != 0);
+}
+END_TEST
+
 /* A text of the other side is kept; without one the code's own is. */
 START_TEST(reasons_travel)
 {
@@ -431,6 +442,7 @@ static Suite *suite(void)
     Suite *s = suite_create("mig_states");
     TCase *tc = tcase_create("states");
 
+    tcase_set_timeout(tc, 60);
     tcase_add_test(tc, source_every_cell);
     tcase_add_test(tc, source_thaw_needs_a_later_claim);
     tcase_add_test(tc, source_can_be_cancelled_until_ready);
@@ -438,6 +450,7 @@ static Suite *suite(void)
     tcase_add_test(tc, destination_start_needs_a_claim);
     tcase_add_test(tc, the_way_it_should_go);
     tcase_add_test(tc, a_reset_while_freezing_goes_back_to_copying);
+    tcase_add_test(tc, a_ready_destination_obeys_an_abort);
     tcase_add_test(tc, reasons_travel);
     tcase_add_test(tc, every_code_has_a_name_and_every_end_a_text);
     tcase_add_test(tc, deadlines);
