@@ -33,6 +33,8 @@ migrate/proto_mig.pb-c.h: migrate/proto_mig.pb-c.c
 	@test -f $@ || { rm -f migrate/proto_mig.pb-c.c; $(MAKE) migrate/proto_mig.pb-c.c; }
 $(libmigrate_io_la_OBJECTS) $(libmigrate_pb_la_OBJECTS): migrate/proto_mig.pb-c.h
 
+EXTRA_DIST += tests/golden/wire/v1/mig_ram.bin tests/golden/wire/v1/mig_hello.bin tests/golden/wire/v1/mig_hello_ack.bin tests/golden/wire/v1/mig_round.bin tests/golden/wire/v1/mig_stats.bin \
+	tests/golden/wire/v1/mig_verify.bin tests/golden/wire/v1/mig_finish.bin tests/golden/wire/v1/mig_ready.bin tests/golden/wire/v1/mig_abort.bin
 MIGRATE_UNIT_COMMON = tests/unit/unit.h tests/unit/golden.h tests/unit/migrate/mig_rand.h
 MIGRATE_UNIT_LIBS = libmigrate_io.la libmigrate_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 
@@ -65,6 +67,16 @@ UNIT_TESTS += tests/unit/migrate/check_mig_policy
 tests_unit_migrate_check_mig_policy_SOURCES = tests/unit/migrate/check_mig_policy.c $(MIGRATE_UNIT_COMMON)
 tests_unit_migrate_check_mig_policy_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_migrate_check_mig_policy_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_states
+tests_unit_migrate_check_mig_states_SOURCES = tests/unit/migrate/check_mig_states.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_states_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_states_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_model
+tests_unit_migrate_check_mig_model_SOURCES = tests/unit/migrate/check_mig_model.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_model_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_model_LDADD = $(MIGRATE_UNIT_LIBS)
 
 check_PROGRAMS += tests/bench/bench_mig_core
 tests_bench_bench_mig_core_SOURCES = tests/bench/bench_mig_core.c

@@ -38,7 +38,8 @@ enum mig_src_event {
     MIG_SRC_ROUND_AGAIN, /* a round is over; mig_policy says: another */
     MIG_SRC_ROUND_SWITCH,
     MIG_SRC_ROUND_GIVE_UP,
-    MIG_SRC_FROZEN, /* vCPUs stopped, no I/O in flight, flushed; log merged */
+    MIG_SRC_FROZEN, /* as DO_FREEZE asked: vCPUs stopped, no I/O in flight, flushed, log
+                       merged */
     MIG_SRC_FREEZE_REFUSED,
     MIG_SRC_LAST_SENT, /* the last round is out, with its ROUND_ENDs */
     MIG_SRC_GOT_READY,

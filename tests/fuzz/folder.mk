@@ -100,6 +100,16 @@ tests_fuzz_fuzz_mig_open_SOURCES = tests/fuzz/fuzz_mig_open.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_mig_open_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_mig_open_LDADD = libmigrate_io.la
 
+FUZZ_TARGETS += tests/fuzz/fuzz_mig_msg
+tests_fuzz_fuzz_mig_msg_SOURCES = tests/fuzz/fuzz_mig_msg.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_mig_msg_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_mig_msg_LDADD = libmigrate_io.la libmigrate_core.la libvmm_core.la libbase_io.la
+
+FUZZ_TARGETS += tests/fuzz/fuzz_mig_ram
+tests_fuzz_fuzz_mig_ram_SOURCES = tests/fuzz/fuzz_mig_ram.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_mig_ram_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_mig_ram_LDADD = libmigrate_core.la libvmm_core.la libbase_io.la
+
 EXTRA_PROGRAMS = $(FUZZ_TARGETS)
 endif
 fuzz-targets: $(FUZZ_TARGETS)

@@ -20,12 +20,23 @@ static void setup(void)
     memset(expected, 0, sizeof expected);
 }
 
+/* The first page of which the bitmap says otherwise than `want`, else PAGES. */
+static unsigned first_difference(const bool *want)
+{
+    unsigned p = 0;
+
+    while (p < PAGES && mig_bitmap_test(&bm, p) == want[p]) {
+        p++;
+    }
+    return p;
+}
+
 static void compare(void)
 {
     uint64_t count = 0;
 
+    ck_assert_uint_eq(first_difference(expected), PAGES);
     for (unsigned p = 0; p < PAGES; p++) {
-        ck_assert_msg(mig_bitmap_test(&bm, p) == expected[p], "page %u", p);
         count += expected[p];
     }
     ck_assert_uint_eq(mig_bitmap_count(&bm), count);
@@ -162,7 +173,7 @@ START_TEST(what_is_taken_is_gone_until_given_back)
 
     for (int round = 0; round < 200; round++) {
         unsigned n = 1 + (unsigned)mig_rand_below(&seed, 6);
-        bool back[PAGES] = {false};
+        bool back[PAGES] = {false}, still_set = false;
         uint64_t given_back = 0, taken = 0, dirty;
 
         for (int i = 0; i < 60; i++) {
@@ -192,7 +203,7 @@ START_TEST(what_is_taken_is_gone_until_given_back)
                     ck_assert_uint_eq(mig_stream_of(run[i].first, n), s);
                     pages += run[i].count;
                     for (uint64_t p = run[i].first; p < behind; p++) {
-                        ck_assert(!mig_bitmap_test(&bm, p));
+                        still_set |= mig_bitmap_test(&bm, p);
                     }
                 }
                 ck_assert_uint_le(pages, page_max);
@@ -213,9 +224,8 @@ START_TEST(what_is_taken_is_gone_until_given_back)
         }
         ck_assert_uint_eq(taken, dirty);
         ck_assert_uint_eq(mig_bitmap_count(&bm), given_back);
-        for (unsigned p = 0; p < PAGES; p++) {
-            ck_assert(mig_bitmap_test(&bm, p) == back[p]);
-        }
+        ck_assert(!still_set);
+        ck_assert_uint_eq(first_difference(back), PAGES);
         mig_bitmap_clear(&bm, 0, PAGES);
     }
 }
@@ -287,6 +297,7 @@ static Suite *suite(void)
     Suite *s = suite_create("mig_bitmap");
     TCase *tc = tcase_create("bitmap");
 
+    tcase_set_timeout(tc, 60);
     tcase_add_checked_fixture(tc, setup, NULL);
     tcase_add_test(tc, ranges_are_set_and_cleared);
     tcase_add_test(tc, logs_of_slots_are_merged_at_any_page);

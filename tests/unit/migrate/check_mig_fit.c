@@ -238,6 +238,7 @@ static Suite *suite(void)
     Suite *s = suite_create("mig_fit");
     TCase *tc = tcase_create("fit");
 
+    tcase_set_timeout(tc, 60);
     tcase_add_checked_fixture(tc, setup, NULL);
     tcase_add_test(tc, it_fits);
     tcase_add_test(tc, each_blocker_is_named);

@@ -283,6 +283,27 @@ START_TEST(limits_come_before_parsing)
 }
 END_TEST
 
+/* Appended to a valid Hello: the last value of a field counts, items are added. */
+START_TEST(ids_and_lists_have_one_length)
+{
+    static const char id[] = "\x2a\x10"
+                             "0123456789abcdef";
+    size_t len;
+
+    make(&msg, MIG_HELLO);
+    len = mig_msg_pack(&msg, buf, sizeof buf);
+    memcpy(buf + len, id, 18);
+    ck_assert_int_eq(mig_msg_unpack(MIG_HELLO, buf, len + 18, &got), MIG_MSG_OK);
+    buf[len + 1] = 15;
+    ck_assert_int_eq(mig_msg_unpack(MIG_HELLO, buf, len + 17, &got), MIG_MSG_BAD_FIELD);
+    for (unsigned i = 1; i <= VM_DISKS_MAX; i++) {
+        memcpy(buf + len + 3 * (i - 1), "\xba\x01\x00", 3);
+        ck_assert_int_eq(mig_msg_unpack(MIG_HELLO, buf, len + 3 * i, &got),
+                         i < VM_DISKS_MAX ? MIG_MSG_OK : MIG_MSG_BAD_FIELD);
+    }
+}
+END_TEST
+
 START_TEST(unknown_fields_are_ignored)
 {
     size_t len;
@@ -319,12 +340,14 @@ static Suite *suite(void)
     Suite *s = suite_create("mig_msg");
     TCase *tc = tcase_create("msg");
 
+    tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, every_message_goes_round, 1, MIG_KIND_COUNT);
     tcase_add_loop_test(tc, golden_bytes, 1, MIG_KIND_COUNT);
     tcase_add_test(tc, the_largest_fits);
     tcase_add_test(tc, what_would_be_refused_is_not_sent);
     tcase_add_test(tc, amplification_ends_at_the_budget);
     tcase_add_test(tc, limits_come_before_parsing);
+    tcase_add_test(tc, ids_and_lists_have_one_length);
     tcase_add_test(tc, unknown_fields_are_ignored);
     tcase_add_test(tc, flipped_bits_are_refused_or_sane);
     suite_add_tcase(s, tc);

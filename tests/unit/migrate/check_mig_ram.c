@@ -200,6 +200,39 @@ START_TEST(lengths_must_agree)
 }
 END_TEST
 
+START_TEST(ram_may_end_within_a_block)
+{
+    struct mig_ram_conf conf = one;
+    size_t len;
+
+    conf.page_count = 4000;
+    for (uint32_t count = 1; count <= 20; count++) {
+        mig_ram_begin(&frame, 1);
+        mig_ram_add(&frame, MIG_RAM_ZERO, 3990, count);
+        len = mig_ram_encode(&frame, head);
+        ck_assert_int_eq(decode(&conf, len, len),
+                         count <= 10 ? MIG_RAM_OK : MIG_RAM_BAD_RANGE);
+    }
+}
+END_TEST
+
+START_TEST(no_more_than_two_mib_of_payload)
+{
+    uint64_t body_len;
+    size_t len;
+
+    mig_ram_begin(&frame, 1);
+    mig_ram_add(&frame, MIG_RAM_RAW, 0, 512);
+    mig_ram_add(&frame, MIG_RAM_ZERO, 512, 1);
+    len = mig_ram_encode(&frame, head);
+    body_len = len + 512 * MIG_PAGE;
+    ck_assert_int_eq(decode(&one, len, body_len), MIG_RAM_OK);
+    put(32, 8, 512); /* the ZERO page becomes RAW, and its bytes come too */
+    put(4, 4, 513 * MIG_PAGE);
+    ck_assert_int_eq(decode(&one, len, body_len + MIG_PAGE), MIG_RAM_BAD_SUM);
+}
+END_TEST
+
 START_TEST(only_what_was_agreed_on)
 {
     struct mig_ram_conf conf = one;
@@ -291,6 +324,7 @@ static Suite *suite(void)
     Suite *s = suite_create("mig_ram");
     TCase *tc = tcase_create("ram");
 
+    tcase_set_timeout(tc, 60);
     tcase_add_test(tc, a_frame_goes_round);
     tcase_add_test(tc, golden_bytes);
     tcase_add_test(tc, neighbours_are_joined_within_a_block);
@@ -298,6 +332,8 @@ static Suite *suite(void)
     tcase_add_test(tc, iovecs_lie_in_ram);
     tcase_add_test(tc, hostile_heads_are_refused);
     tcase_add_test(tc, lengths_must_agree);
+    tcase_add_test(tc, ram_may_end_within_a_block);
+    tcase_add_test(tc, no_more_than_two_mib_of_payload);
     tcase_add_test(tc, only_what_was_agreed_on);
     tcase_add_test(tc, a_page_keeps_to_its_stream);
     tcase_add_test(tc, accepted_frames_are_safe);

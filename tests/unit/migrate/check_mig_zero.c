@@ -85,6 +85,7 @@ static Suite *suite(void)
     Suite *s = suite_create("mig_zero");
     TCase *tc = tcase_create("zero");
 
+    tcase_set_timeout(tc, 60);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_loop_test(tc, one_bit_makes_a_page, 0, MIG_ZERO_WAYS);
     tcase_add_test(tc, a_span_becomes_runs);
