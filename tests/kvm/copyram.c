@@ -444,6 +444,7 @@ int main(int argc, char **argv)
                                  .uid = geteuid() == 0 ? UID : geteuid(),
                                  .gid = geteuid() == 0 ? UID : getegid(),
                                  .memlock_bytes = UINT64_MAX};
+    static char text[BUFSIZ];
     struct vmm_error err;
     int fd[2];
 
@@ -451,7 +452,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: copyram ROM DISK [OPTION...]\n");
         return 2;
     }
-    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    setvbuf(stdout, text, _IOLBF,
+            sizeof text); /* or it asks what a terminal is, inside */
     open_side(&src, argv[1], argv[2], &fd[0]);
     open_side(&dst, argv[1], argv[2], &fd[1]);
     bitmap = calloc((src.ram.page_count + 63) / 64, sizeof *bitmap);
