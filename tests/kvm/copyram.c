@@ -317,16 +317,22 @@ static void copy_rounds(double rate[2])
     }
 }
 
-static void state_over(void)
+static void save_state(void)
 {
-    int fd = engine_state_fd(src.e);
     struct engine_saved saved;
-    struct vmm_error err;
 
-    if (engine_save_wait(src.e, fd, "moved", ENGINE_RAM_APART, &saved) < 0) {
+    if (engine_save_wait(src.e, engine_state_fd(src.e), "moved", ENGINE_RAM_APART,
+                         &saved) < 0) {
         fail("cannot save", saved.err.text);
     }
-    if (engine_state_check(dst.e, fd, "moved", ENGINE_RAM_APART, &err) < 0) {
+}
+
+static void check_state(void)
+{
+    struct vmm_error err;
+
+    if (engine_state_check(dst.e, engine_state_fd(src.e), "moved", ENGINE_RAM_APART,
+                           &err) < 0) {
         fail("the state is refused", err.text);
     }
 }
@@ -344,8 +350,9 @@ static void move(int dst_disk)
         engine_freeze_wait(src.e, 5000, &err) < 0) {
         fail("cannot freeze", err.text);
     }
+    save_state();
     last = copy_round();
-    state_over();
+    check_state();
     engine_disks(dst.e, &dst_disk, 1);
     differ = pages_differing();
     if (differ == 0) {
