@@ -48,11 +48,10 @@ void dirty_log_offer(struct vm *vm)
     int can = vm->ops->check(vm->vm_fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
 
     if (can > 0) {
-        cap.args[0] = (unsigned)can & (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
-                                       KVM_DIRTY_LOG_INITIALLY_SET);
+        cap.args[0] = (unsigned)can &
+                      (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET);
         vm->dirty_manual = vm->ops->vm_enable(vm->vm_fd, &cap) >= 0;
-        vm->dirty_all_set =
-            vm->dirty_manual && (can & KVM_DIRTY_LOG_INITIALLY_SET) != 0;
+        vm->dirty_all_set = vm->dirty_manual && (can & KVM_DIRTY_LOG_INITIALLY_SET) != 0;
     }
 }
 
@@ -113,7 +112,8 @@ static void begin_marks(struct dirty_log *log)
         (void)__atomic_exchange_n(&log->device[i], 0, __ATOMIC_SEQ_CST);
     }
     /* Nothing is protected yet where KVM begins with all pages marked. */
-    memset(log->kvm, log->vm->dirty_all_set ? 0xFF : 0, log->word_count * sizeof(uint64_t));
+    memset(log->kvm, log->vm->dirty_all_set ? 0xFF : 0,
+           log->word_count * sizeof(uint64_t));
 }
 
 int dirty_log_begin(struct dirty_log *log, enum dirty_way way, struct vmm_error *err)

@@ -5,6 +5,8 @@
  * SANDBOX_TRANSFER, while the guest runs or stands still; engine_dirty_* may come from
  * several of them. RAM pages of 4 KiB are numbered as in vmm/state_stream, low part
  * first. See vmm/dirty_log.h for the order in which marks, protection and reads come.
+ * When the VM is FROZEN, collect for the last time after engine_save_wait: should KVM
+ * write to guest memory while it is asked for a vCPU's state, that is seen as well.
  */
 #pragma once
 

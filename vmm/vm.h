@@ -40,7 +40,7 @@ struct vm {
     const struct kvm_ops *ops;
     int sys_fd, vm_fd, ram_fd;
     int run_size;
-    bool huge; /* RAM is in huge pages */
+    bool huge;                        /* RAM is in huge pages */
     bool dirty_manual, dirty_all_set; /* vmm/dirty_log: what KVM of this host does */
     uint8_t *ram, *rom;
     uint64_t ram_len; /* all of it; `ram` holds the low part and then the high one */

@@ -135,7 +135,7 @@ static void put_right(uint8_t *bytes, size_t len)
         uint8_t *body = bytes + pos + FRAME_HEADER_LEN;
         size_t room = len - pos - FRAME_HEADER_LEN;
         struct frame frame = {.type = (uint16_t)(bytes[pos + 4] | bytes[pos + 5] << 8),
-                              .version = (uint16_t)(bytes[pos + 6] % 2 + 1),
+                              .version = (uint16_t)(2 - bytes[pos + 6] % 2),
                               .seq = ++seq,
                               .body = body};
 
@@ -157,11 +157,14 @@ static void put_right(uint8_t *bytes, size_t len)
     }
 }
 
+/* Bit 2 of the input's first byte. */
+static enum engine_ram_place place;
+
 static int load(struct engine *e, struct vmm_error *err)
 {
     BUG_ON(lseek(file_fd, 0, SEEK_SET) < 0);
     err->text[0] = '\0';
-    return engine_state_load(e, file_fd, "fuzz.gms", ENGINE_RAM_IN_STATE, err);
+    return engine_state_load(e, file_fd, "fuzz.gms", place, err);
 }
 
 /* Leaves the file with what was saved. */
@@ -172,14 +175,14 @@ static uint32_t save(struct engine *e)
     uint64_t len;
 
     BUG_ON(ftruncate(file_fd, 0) < 0 || lseek(file_fd, 0, SEEK_SET) < 0);
-    BUG_ON(engine_state_save(e, file_fd, "fuzz.gms", ENGINE_RAM_IN_STATE, &len, &err) <
-           0);
+    BUG_ON(engine_state_save(e, file_fd, "fuzz.gms", place, &len, &err) < 0);
     BUG_ON(len > sizeof bytes || pread(file_fd, bytes, len, 0) != (ssize_t)len);
     return crc32c(0, bytes, len);
 }
 
-enum { LOADED, LOADED_OTHER, REFUSED };
-FUZZ_GOALS("state of one machine loaded", "of the other", "refused with a reason")
+enum { LOADED, LOADED_OTHER, REFUSED, LOADED_APART };
+FUZZ_GOALS("state of one machine loaded", "of the other", "refused with a reason",
+           "without RAM loaded")
 
 FUZZ_ONE(data, len)
 {
@@ -192,6 +195,7 @@ FUZZ_ONE(data, len)
         return 0;
     }
     choose(data[0] & 1);
+    place = data[0] & 4 ? ENGINE_RAM_APART : ENGINE_RAM_IN_STATE;
     e = machine[current].engine;
     bytes = malloc(len);
     memcpy(bytes, data + 1, len - 1);
@@ -208,6 +212,7 @@ FUZZ_ONE(data, len)
         uint32_t digest = save(e);
 
         fuzz_reach(current == 0 ? LOADED : LOADED_OTHER, true);
+        fuzz_reach(LOADED_APART, place == ENGINE_RAM_APART);
         BUG_ON(load(e, &err) < 0);
         BUG_ON(save(e) != digest);
     }

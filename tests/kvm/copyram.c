@@ -317,16 +317,22 @@ static void copy_rounds(double rate[2])
     }
 }
 
-static void state_over(void)
+static void save_state(void)
 {
-    int fd = engine_state_fd(src.e);
     struct engine_saved saved;
-    struct vmm_error err;
 
-    if (engine_save_wait(src.e, fd, "moved", ENGINE_RAM_APART, &saved) < 0) {
+    if (engine_save_wait(src.e, engine_state_fd(src.e), "moved", ENGINE_RAM_APART,
+                         &saved) < 0) {
         fail("cannot save", saved.err.text);
     }
-    if (engine_state_check(dst.e, fd, "moved", ENGINE_RAM_APART, &err) < 0) {
+}
+
+static void check_state(void)
+{
+    struct vmm_error err;
+
+    if (engine_state_check(dst.e, engine_state_fd(src.e), "moved", ENGINE_RAM_APART,
+                           &err) < 0) {
         fail("the state is refused", err.text);
     }
 }
@@ -344,8 +350,9 @@ static void move(int dst_disk)
         engine_freeze_wait(src.e, 5000, &err) < 0) {
         fail("cannot freeze", err.text);
     }
+    save_state();
     last = copy_round();
-    state_over();
+    check_state();
     engine_disks(dst.e, &dst_disk, 1);
     differ = pages_differing();
     if (differ == 0) {
@@ -444,6 +451,7 @@ int main(int argc, char **argv)
                                  .uid = geteuid() == 0 ? UID : geteuid(),
                                  .gid = geteuid() == 0 ? UID : getegid(),
                                  .memlock_bytes = UINT64_MAX};
+    static char text[BUFSIZ];
     struct vmm_error err;
     int fd[2];
 
@@ -451,7 +459,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: copyram ROM DISK [OPTION...]\n");
         return 2;
     }
-    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    setvbuf(stdout, text, _IOLBF,
+            sizeof text); /* or it asks what a terminal is, inside */
     open_side(&src, argv[1], argv[2], &fd[0]);
     open_side(&dst, argv[1], argv[2], &fd[1]);
     bitmap = calloc((src.ram.page_count + 63) / 64, sizeof *bitmap);

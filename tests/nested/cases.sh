@@ -3,7 +3,7 @@
 # The cases of the nested bed; runs inside of it. usage: cases.sh [CASE...]. Each case is a function case_NAME, with a line in
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
-all="probe:60 pulse:60 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150 standard-nbd:150
+all="probe:60 pulse:60 copy-ram:150 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150 standard-nbd:150
 lockstep-bzimage:150 lockstep-pvh:150
 standard-suspend:150 lockstep-suspend:180
 standard-migrate:150 lockstep-migrate:180
@@ -34,6 +34,21 @@ case_pulse() { # the lockstep machine runs pulse to its first output
         --log vmm.log --run || fail "gemel-vmm ended with $?"
     grep -q '^seq=3 ' console.log || fail "no third record of pulse"
     note console.log
+}
+
+case_copy_ram() { # a running pulse moved between two engines, with this KVM's dirty log; two wrong ways are seen
+    local how rc
+    truncate -s 2M disk.img
+    for how in "" --standard --plain --deaf --late; do
+        # shellcheck disable=SC2086 # no word, or one
+        timeout 60 copyram /guest/pulse.rom "$PWD/disk.img" --dirty 20000:1 $how >copyram.log 2>&1
+        rc=$?
+        note copyram.log
+        case $how in
+        --deaf | --late) [ $rc = 3 ] || fail "copyram $how ended with $rc: no page differs" ;;
+        *) [ $rc = 0 ] || fail "copyram $how ended with $rc" ;;
+        esac
+    done
 }
 
 # The guest's network: a tap with an address, somebody who gives a file on port 9001 and takes one on 9000.

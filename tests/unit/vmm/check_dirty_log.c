@@ -376,6 +376,7 @@ static Suite *suite(void)
     Suite *s = suite_create("dirty_log");
     TCase *t = tcase_create("log");
 
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_add_loop_test(t, states, 0, (int)ARRAY_SIZE(caps));
     tcase_add_loop_test(t, one_slot_refused, 0, (int)ARRAY_SIZE(caps));

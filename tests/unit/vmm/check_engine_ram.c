@@ -81,9 +81,8 @@ START_TEST(receives_or_boots)
     open_ram();
     memset(ram.host + 0xE0000, 0x90, 0x20000);
     ck_assert_int_eq(engine_receive(er.e, &er.err), 0);
-    for (size_t i = 0; i < ENGINE_RIG_RAM; i++) {
-        ck_assert_uint_eq(ram.host[i], 0);
-    }
+    ck_assert_uint_eq(ram.host[0], 0);
+    ck_assert_int_eq(memcmp(ram.host, ram.host + 1, ENGINE_RIG_RAM - 1), 0);
     ck_assert_int_eq(engine_start(er.e, 1, "test"), RUN_DONE);
     ck_assert(er_wait(RUN_ENDED));
     ck_assert_uint_eq(atomic_load(&fake_guest.runs), 0);
@@ -129,6 +128,7 @@ static Suite *suite(void)
     Suite *s = suite_create("engine_ram");
     TCase *t = tcase_create("ram");
 
+    tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, er_setup, er_teardown);
     tcase_add_loop_test(t, where_it_lies, 0, 2);
     tcase_add_test(t, pages_that_exist);
