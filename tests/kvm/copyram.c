@@ -159,12 +159,21 @@ static void copy_run(uint64_t first, uint64_t end)
     }
 }
 
+static bool is_zero(const struct side *s, uint64_t page)
+{
+    const uint8_t *p = s->ram.host + page * PAGE;
+
+    return p[0] == 0 && memcmp(p, p + 1, PAGE - 1) == 0;
+}
+
 /* Marked pages that do not exist. */
 static void zero_run(uint64_t first, uint64_t end)
 {
     for (uint64_t page = first; page < end; page++) {
         if ((bitmap[page / 64] >> (page % 64) & 1) != 0) {
-            engine_ram_zero(&dst.ram, page, 1);
+            if (!is_zero(&dst, page)) {
+                engine_ram_zero(&dst.ram, page, 1);
+            }
             bitmap[page / 64] &= ~(UINT64_C(1) << (page % 64));
         }
     }
@@ -234,10 +243,18 @@ static uint64_t copy_round(void)
 
 static uint64_t pages_differing(void)
 {
-    uint64_t count = 0;
+    uint64_t count = 0, from = 0, to = 0;
 
     for (uint64_t page = 0; page < src.ram.page_count; page++) {
-        if (memcmp(src.ram.host + page * PAGE, dst.ram.host + page * PAGE, PAGE) != 0) {
+        if (page == to) {
+            from = to;
+        }
+        if (page == to && !engine_ram_data(&src.ram, &from, &to)) {
+            from = to = src.ram.page_count;
+        }
+        if (page < from ? !is_zero(&dst, page)
+                        : memcmp(src.ram.host + page * PAGE, dst.ram.host + page * PAGE,
+                                 PAGE) != 0) {
             if (count++ < 5) {
                 printf("copyram: page %#llx differs\n", (unsigned long long)page);
             }
