@@ -468,8 +468,12 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
         }
         break;
     case GEMEL__MIG_STATE__MIG_FAILED:
-        if (m->step == MOVE_SENDING || m->step == MOVE_RELEASING) {
+        if (m->step == MOVE_SENDING || m->step == MOVE_RELEASING ||
+            m->step == MOVE_HANDED_OVER) {
             go_on(l, m->cancelled ? m->why : r->mig_text);
+        } else if (m->step == MOVE_STORAGE || m->step == MOVE_RELEASE) {
+            m->cancelled = true; /* when the worker is done: the claim decides */
+            ha_text_set(m->why, sizeof m->why, r->mig_text, NULL);
         }
         break;
     case GEMEL__MIG_STATE__MIG_CONNECTING:

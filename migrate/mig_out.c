@@ -23,6 +23,7 @@
 
 #define FREEZE_SLICE_MS 20
 #define TELL_NS         (200 * NSEC_PER_MSEC)
+#define ALIVE_NS        NSEC_PER_SEC /* it is heard of at least so often */
 /* Notes of this file, beyond those of mig_src. */
 enum { NOTE_ROUND_DONE = MIG_SRC_EVENTS, NOTE_STATS };
 
@@ -48,6 +49,7 @@ struct out {
     uint64_t began_ns, frozen_ns, told_ns;
     char summary[MIG_TEXT_MAX + 1];
     struct vmm_error err;
+    struct engine_saved saved; /* in engine_state_fd */
     bool tracking, hearing, freezing;
 
     unsigned data_count;
@@ -376,11 +378,12 @@ static void tell_progress(struct out *o, uint64_t left_bytes)
     o->told_ns = loop_now_ns();
 }
 
-static void send_round(struct out *o, bool last)
+/* What it is at; also to be heard of while nothing else is sent. */
+static bool tell_round(struct out *o, uint32_t round, bool last)
 {
     struct mig_msg msg = {.kind = MIG_ROUND};
 
-    msg.round = (struct mig_round){.round = o->round + 1,
+    msg.round = (struct mig_round){.round = round,
                                    .last = last,
                                    .pages_dirty = mig_bitmap_count(&o->bitmap),
                                    .bytes_sent = o->bytes,
@@ -389,9 +392,16 @@ static void send_round(struct out *o, bool last)
                                    .throttle_permille = o->policy.throttle};
     if (!mig_send_msg(o->t, &msg, &o->err)) {
         mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
-        return;
+        return false;
     }
-    begin_round(o, last);
+    return true;
+}
+
+static void send_round(struct out *o, bool last)
+{
+    if (tell_round(o, o->round + 1, last)) {
+        begin_round(o, last);
+    }
 }
 
 static void track(struct out *o)
@@ -440,6 +450,10 @@ static void look_frozen(struct out *o)
     int r = engine_freeze_wait(o->t->conf.engine, FREEZE_SLICE_MS, &o->err);
 
     if (r == -ETIMEDOUT) {
+        if (loop_now_ns() - o->told_ns >= ALIVE_NS) {
+            o->told_ns = loop_now_ns();
+            (void)tell_round(o, o->round, false);
+        }
         return;
     }
     o->freezing = false;
@@ -447,11 +461,36 @@ static void look_frozen(struct out *o)
                   r == 0 ? MIG_OK : MIG_END_FREEZE, o->err.text);
 }
 
+/* The state first: to bring vCPUs and devices to rest may write to guest memory, and the
+ * last look at the log must see that. */
+static bool save_state(struct out *o)
+{
+    int fd = engine_state_fd(o->t->conf.engine);
+
+    if (ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0) {
+        (void)vmm_fail(&o->err, -errno, "the VM's state cannot be kept: %s",
+                       strerror(errno));
+        return false;
+    }
+    if (engine_save_wait(o->t->conf.engine, fd, "of the migration", ENGINE_RAM_APART,
+                         &o->saved) < 0) {
+        (void)vmm_fail(&o->err, -EIO, "%s",
+                       o->saved.err.text[0] != '\0' ? o->saved.err.text
+                                                    : "the VM's state cannot be saved");
+        return false;
+    }
+    return true;
+}
+
 static void send_last(struct out *o)
 {
     uint64_t pages;
 
     engine_throttle(o->t->conf.engine, 0);
+    if (!save_state(o)) {
+        host_error(o);
+        return;
+    }
     if (engine_dirty_collect(o->t->conf.engine, o->bitmap.word, &pages) < 0) {
         (void)vmm_fail(&o->err, -EIO, "KVM's dirty log cannot be read");
         host_error(o);
@@ -502,26 +541,16 @@ static void send_state(struct out *o)
 {
     int fd = engine_state_fd(o->t->conf.engine);
     struct mig_msg finish = {.kind = MIG_FINISH};
-    struct engine_saved saved = {0};
-    bool good;
+    bool good =
+        o->saved.bytes <= MIG_STATE_MAX && send_state_frame(o, fd, o->saved.bytes);
 
-    if (ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0 ||
-        engine_save_wait(o->t->conf.engine, fd, "of the migration", ENGINE_RAM_APART,
-                         &saved) < 0) {
-        (void)vmm_fail(&o->err, -EIO, "%s",
-                       saved.err.text[0] != '\0' ? saved.err.text
-                                                 : "the VM's state cannot be saved");
-        host_error(o);
-        return;
-    }
-    good = saved.bytes <= MIG_STATE_MAX && send_state_frame(o, fd, saved.bytes);
     if (good && (o->features & MIG_FEATURE_VERIFY) != 0) {
         good = send_hashes(o, &finish.finish.verify_blocks);
     }
     finish.finish.rounds = o->round;
     finish.finish.ram_frames = o->frames;
     finish.finish.pages = o->pages;
-    finish.finish.state_bytes = saved.bytes;
+    finish.finish.state_bytes = o->saved.bytes;
     if (!good || !mig_send_msg(o->t, &finish, &o->err)) {
         mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
     }
@@ -616,6 +645,12 @@ static void act(struct out *o, const struct mig_acts *acts)
     if (bits & MIG_SRC_DO_TELL_READY) {
         tell_ready(o);
     }
+    if (bits & MIG_SRC_DO_THAW) {
+        thaw(o);
+    }
+    if (bits & MIG_SRC_DO_TELL_ABORT) {
+        mig_tell(o->t, MIG_PHASE_FAILED, acts->text); /* its turn all the same */
+    }
     if (bits & MIG_SRC_DO_ACCEPT && o->src.state == MIG_SRC_RELEASED) {
         mig_tell(o->t, MIG_PHASE_RELEASED, o->summary);
     }
@@ -627,9 +662,6 @@ static void act(struct out *o, const struct mig_acts *acts)
     }
     if (bits & MIG_SRC_DO_UNTRACK) {
         untrack(o);
-    }
-    if (bits & MIG_SRC_DO_THAW) {
-        thaw(o);
     }
     if (bits & MIG_SRC_DO_TELL_END) {
         mig_tell(o->t, MIG_PHASE_FAILED, acts->text);

@@ -16,7 +16,7 @@ struct knobs {
     uint64_t body;       /* body=BYTES: size of a record, header included */
     uint64_t dirty_rate; /* dirty=PAGES_PER_S:MIB */
     uint64_t dirty_mib;
-    bool filled; /* the first pass before anything else */
+    bool filled;      /* the first pass before anything else */
     uint64_t tick_ms; /* tick=2: a byte on the debug port every 2 ms */
     uint64_t compute; /* compute=K: rounds of K thousand instructions without an exit */
     uint64_t epoch;   /* epoch=N: where fw_cfg does not say */

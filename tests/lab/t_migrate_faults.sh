@@ -45,9 +45,10 @@ begin_move() {
 freezes() { grep -c 'state=frozen' "$LAB_SCRATCH/$L/nodes/$1/log/gemel/web1/vmm.log" 2>/dev/null || true; }
 is_frozen() { [ "$(freezes "$source")" -gt "$frozen" ]; }
 is_released() {
-    local dir
+    local dir last
     dir=$(vm_shared "$L")/web1
-    [ -e "$dir/$(basename "$(printf '%s\n' "$dir"/owner.* | grep -v released | sort -t. -k2 -n | tail -n 1)").released" ]
+    last=$(cd "$dir" && printf '%s\n' owner.* | sed -n 's/^owner\.\([0-9]*\)$/\1/p' | sort -n | tail -n 1)
+    [ -e "$dir/owner.$last.released" ]
 }
 
 let_go() {
