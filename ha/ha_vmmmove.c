@@ -432,6 +432,7 @@ static void source_begin(struct ha_local *l, const struct ha_vm *vm)
         return;
     }
     l->task = LOCAL_MIGRATE;
+    ha_announce_end(l); /* soon it is to be heard of elsewhere */
     ha_local_publish(l, false);
     if (ha_local_save(l) < 0) {
         go_on(l, HA_NOT_ON_RECORD);
