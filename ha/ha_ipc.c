@@ -945,8 +945,9 @@ static void drain_progress(struct ha_ipc *ipc, struct waiting *w, char *text, si
     const struct ha_node *node = ha_state_node_by_name(s, w->object);
     const char *name = "", *why = "";
 
-    text[0] = '\0';
+    ha_text_set(text, cap, "0 % ", NULL);
     if (node == NULL) {
+        text[0] = '\0';
         return;
     }
     for (unsigned i = 0; i < s->vm_count; i++) {
@@ -955,7 +956,7 @@ static void drain_progress(struct ha_ipc *ipc, struct waiting *w, char *text, si
             break;
         }
     }
-    ha_text_add(text, cap, text[0] != '\0' ? "; " : "");
+    ha_text_add(text, cap, strcmp(text, "0 % ") != 0 ? "; " : "");
     ha_text_add_u64(text, cap, drain_left(ipc, node->nodeid, &name, &why));
     ha_text_add(text, cap, " left on ");
     ha_text_add(text, cap, w->object);

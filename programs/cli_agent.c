@@ -111,25 +111,27 @@ static int append_json(struct cli_answer *given, const char *part)
 
 static bool bar_shown;
 
-/* On a terminal: one line that is drawn anew, with a bar if it begins with "N %".
- * Elsewhere nothing: a log wants the end, not the way. */
+/* "N % ...": a bar, on a terminal; drawn anew each time, and not for a log. Else a line.
+ */
 static void show_progress(const char *text)
 {
     enum { BAR = 24 };
     unsigned percent;
     int used = 0;
 
+    if (sscanf(text, "%u %%%n", &percent, &used) != 1 || used == 0 || percent > 100) {
+        cli_print_clean(text, stderr);
+        fputc('\n', stderr);
+        return;
+    }
     if (!isatty(STDERR_FILENO)) {
         return;
     }
-    fputs("\r\033[K", stderr);
-    if (sscanf(text, "%u %%%n", &percent, &used) == 1 && used > 0 && percent <= 100) {
-        fputc('[', stderr);
-        for (unsigned i = 0; i < BAR; i++) {
-            fputc(i * 100 < percent * BAR ? '#' : '.', stderr);
-        }
-        fputs("] ", stderr);
+    fputs("\r\033[K[", stderr);
+    for (unsigned i = 0; i < BAR; i++) {
+        fputc(i * 100 < percent * BAR ? '#' : '.', stderr);
     }
+    fputs("] ", stderr);
     cli_print_clean(text, stderr);
     fflush(stderr);
     bar_shown = true;

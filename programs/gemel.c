@@ -256,6 +256,10 @@ static enum cli_exit ask_and_show(const struct cli_call *call)
     for (unsigned i = 0; i < ARRAY_SIZE(passed_on); i++) {
         enum cli_opt opt = passed_on[i].opt;
 
+        /* How long to wait is the caller's business; of a migration it is more. */
+        if (opt == CLI_OPT_TIMEOUT && strcmp(call->verb->name, "vm migrate") != 0) {
+            continue;
+        }
         if (call->is_set[opt]) {
             snprintf(text[i], sizeof text[i], "%s=%s", passed_on[i].key,
                      cli_options[opt].arg != NULL ? call->value[opt] : "true");

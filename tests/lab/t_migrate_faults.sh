@@ -28,8 +28,9 @@ is_migrating() { equal "$(vm_state "$L" "$third")" migrating; }
 begin_move() {
     gemel_at "$L" "$third" vm migrate web1 "$dest" --verify --rate 8MiB --no-wait >/dev/null || return 1
     wait_for 10 is_migrating || return 1
+    sleep 0.5 # both agents have done what comes before the first page
     case $1 in
-    copying) sleep 0.5 ;;
+    copying) ;;
     ready) lab "$L" pause "$source" gemeld && wait_for 30 is_frozen ;;
     handed) lab "$L" pause "$dest" gemeld && wait_for 30 is_released ;;
     freezing) lab "$L" disk "$source" hang 1 && sleep 3 ;;
