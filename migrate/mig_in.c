@@ -170,6 +170,7 @@ static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err
     d->round_pages += d->ram.pages;
     in->pages += d->ram.pages;
     in->bytes += body_len;
+    in->heard_ns = loop_now_ns();
     return true;
 }
 

@@ -753,6 +753,7 @@ static void follow(struct out *o)
         if (!mig_note_wait(o->t, next, &note)) {
             if (o->src.state == MIG_SRC_PRECOPY && now - o->told_ns >= TELL_NS) {
                 tell_progress(o, mig_bitmap_count(&o->bitmap) * MIG_PAGE);
+                (void)tell_round(o, o->round, false); /* a round may take long */
             }
             continue;
         }
