@@ -587,7 +587,7 @@ static void send_stats(struct in *in)
     pthread_mutex_unlock(&in->lock);
     s.sent = in->bytes;
     mig_tell_progress(in->t, &s);
-    if (msg.stats.bytes > 0 && !mig_send_msg(in->t, &msg, &in->err)) {
+    if (!mig_send_msg(in->t, &msg, &in->err)) {
         mig_note_post(in->t, MIG_DST_LOST, MIG_END_LOST, in->err.text);
     }
     in->told_ns = loop_now_ns();

@@ -371,31 +371,31 @@ static void to_proto(const struct class *class, const void *plain,
     }
 }
 
-size_t mig_msg_pack(const struct mig_msg *msg, void *buf, size_t cap)
+ssize_t mig_msg_pack(const struct mig_msg *msg, void *buf, size_t cap)
 {
     const char *plain = (const char *)msg + VALUE_OFFSET;
     const struct class *class;
     struct scratch *scratch;
     ProtobufCMessage *message;
-    size_t len = 0;
+    ssize_t len = -1;
+    size_t need;
 
     BUG_ON(msg->kind <= MIG_KIND_INVALID || msg->kind >= MIG_KIND_COUNT);
     class = class_of[msg->kind];
     if (!value_ok(class, plain)) {
-        return 0;
+        return -1;
     }
     scratch = malloc(sizeof *scratch);
     if (scratch == NULL) {
-        return 0;
+        return -1;
     }
     scratch->used = 0;
     message = scratch_take(scratch, class->descriptor->sizeof_message);
     to_proto(class, plain, message, scratch);
-    len = protobuf_c_message_get_packed_size(message);
-    if (len > cap || len > MIG_CONTROL_MAX) {
-        len = 0;
-    } else {
+    need = protobuf_c_message_get_packed_size(message);
+    if (need <= cap && need <= MIG_CONTROL_MAX) {
         (void)protobuf_c_message_pack(message, buf);
+        len = (ssize_t)need;
     }
     free(scratch);
     return len;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "migrate/mig_types.h"
 
@@ -21,9 +22,9 @@ enum mig_msg_reason {
     MIG_MSG_NO_MEMORY,
 };
 
-/* Length of the body in `buf`, or 0: a value is out of range, or it does not fit `cap`
- * (MIG_CONTROL_MAX is enough for every valid message). */
-size_t mig_msg_pack(const struct mig_msg *msg, void *buf, size_t cap);
+/* Length of the body in `buf` (0: every value is its default), or -1: a value is out of
+ * range, or it does not fit `cap` (MIG_CONTROL_MAX is enough for every valid message). */
+ssize_t mig_msg_pack(const struct mig_msg *msg, void *buf, size_t cap);
 /* `kind`: the frame's type - MIG_FRAME_CONTROL. *ret_msg is set only with MIG_MSG_OK. */
 enum mig_msg_reason mig_msg_unpack(unsigned kind, const void *body, size_t len,
                                    struct mig_msg *ret_msg);

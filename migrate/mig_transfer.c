@@ -131,13 +131,14 @@ bool mig_send_msg(struct mig_transfer *t, const struct mig_msg *msg,
     int r = -ENOMEM;
 
     if (body != NULL) {
-        iov.iov_len = mig_msg_pack(msg, body, MIG_CONTROL_MAX);
-        r = iov.iov_len == 0
-                ? vmm_fail(err, -EINVAL, "a %s message has values out of range",
-                           mig_kind_str(msg->kind))
-                : mig_conn_send(t->streams.conn[0],
-                                (uint16_t)(MIG_FRAME_CONTROL + msg->kind), 1, 0, &iov, 1,
-                                err);
+        ssize_t len = mig_msg_pack(msg, body, MIG_CONTROL_MAX);
+
+        iov.iov_len = len < 0 ? 0 : (size_t)len;
+        r = len < 0 ? vmm_fail(err, -EINVAL, "a %s message has values out of range",
+                               mig_kind_str(msg->kind))
+                    : mig_conn_send(t->streams.conn[0],
+                                    (uint16_t)(MIG_FRAME_CONTROL + msg->kind), 1, 0, &iov,
+                                    1, err);
     } else {
         (void)vmm_fail(err, r, "no memory for a message");
     }

@@ -30,5 +30,5 @@ enum mig_frame {
 
 #define MIG_STREAMS_MAX  16                /* data streams */
 #define MIG_CONTROL_MAX  (64 * 1024)       /* body of a control message */
-#define MIG_STATE_MAX    (8 * 1024 * 1024) /* body of STATE */
+#define MIG_STATE_MAX    (4 * 1024 * 1024) /* body of STATE */
 #define MIG_HANDSHAKE_MS 5000
