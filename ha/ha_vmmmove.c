@@ -477,8 +477,13 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
             ha_text_set(m->why, sizeof m->why, r->mig_text, NULL);
         }
         break;
-    case GEMEL__MIG_STATE__MIG_CONNECTING:
     case GEMEL__MIG_STATE__MIG_COPYING:
+        if (r->mig_text[0] != '\0' && strcmp(r->mig_text, m->summary) != 0) {
+            ha_text_set(m->summary, sizeof m->summary, r->mig_text, NULL);
+            l->vmm->ops->step(l->vmm->ctx, l->name, m->summary); /* a prediction */
+        }
+        break;
+    case GEMEL__MIG_STATE__MIG_CONNECTING:
     case GEMEL__MIG_STATE__MIG_NONE:
     default:
         break;

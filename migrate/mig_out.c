@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/loop.h"
@@ -24,6 +25,12 @@
 #define FREEZE_SLICE_MS 20
 #define TELL_NS         (200 * NSEC_PER_MSEC)
 #define ALIVE_NS        NSEC_PER_SEC /* it is heard of at least so often */
+/* A large VM is watched for a moment before the first page, and when the link is known
+ * as well, it is said what that will lead to. Small ones are there sooner than that. */
+#define PREDICT_BYTES (UINT64_C(512) << 20)
+#define SAMPLE_NS     (50 * NSEC_PER_MSEC)
+#define SAMPLES       3
+#define PREDICT_NS    (300 * NSEC_PER_MSEC)
 /* Notes of this file, beyond those of mig_src. */
 enum { NOTE_ROUND_DONE = MIG_SRC_EVENTS, NOTE_STATS };
 
@@ -50,7 +57,9 @@ struct out {
     char summary[MIG_TEXT_MAX + 1];
     struct vmm_error err;
     struct engine_saved saved; /* in engine_state_fd */
-    bool tracking, hearing, freezing;
+    bool tracking, hearing, freezing, predicts;
+    struct mig_curve curve; /* how much it dirties in how long */
+    uint64_t used_bytes;    /* of RAM: pages that exist */
 
     unsigned data_count;
     struct out_data *data[MIG_DATA_MAX];
@@ -404,6 +413,54 @@ static void send_round(struct out *o, bool last)
     }
 }
 
+static uint64_t used_bytes(const struct engine_ram *ram)
+{
+    uint64_t begin = 0, end, pages = 0;
+
+    for (; engine_ram_data(ram, &begin, &end); begin = end) {
+        pages += end - begin;
+    }
+    return pages * MIG_PAGE;
+}
+
+/* The log begins with every page; from a clean one on, what is found grows from look to
+ * look, for nothing is protected again meanwhile. */
+static void sample(struct out *o)
+{
+    uint64_t began, pages, sum = 0;
+
+    o->used_bytes = used_bytes(&o->t->ram);
+    o->predicts = o->used_bytes >= PREDICT_BYTES &&
+                  engine_dirty_protect(o->t->conf.engine, 0, o->t->ram.page_count) == 0;
+    began = loop_now_ns();
+    for (unsigned i = 0; o->predicts && i < SAMPLES; i++) {
+        struct timespec pause = {.tv_nsec = SAMPLE_NS};
+
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        if (engine_dirty_collect(o->t->conf.engine, o->bitmap.word, &pages) < 0) {
+            o->predicts = false; /* it will be seen in the rounds */
+            return;
+        }
+        sum += pages * MIG_PAGE;
+        (void)mig_curve_add(&o->curve, loop_now_ns() - began, sum);
+    }
+}
+
+/* For people: it is tried all the same, and given up when it is certain. */
+static void predict(struct out *o)
+{
+    uint64_t now = loop_now_ns(), took = now - o->round_began_ns;
+    struct mig_prediction p;
+
+    if (!o->predicts || o->round != 1 || took < PREDICT_NS) {
+        return;
+    }
+    o->predicts = false;
+    mig_predict(&o->policy.conf, o->used_bytes, o->bytes * 1000 / (took / 1000000),
+                &o->curve, &p);
+    mig_tell(o->t, MIG_PHASE_COPYING, p.text);
+}
+
 static void track(struct out *o)
 {
     struct mig_policy_conf conf = {
@@ -424,6 +481,7 @@ static void track(struct out *o)
         return;
     }
     o->tracking = true;
+    sample(o);
     mig_bitmap_set_all(&o->bitmap);
     mig_tell(o->t, MIG_PHASE_COPYING, "");
     send_round(o, false);
@@ -753,6 +811,7 @@ static void follow(struct out *o)
         if (!mig_note_wait(o->t, next, &note)) {
             if (o->src.state == MIG_SRC_PRECOPY && now - o->told_ns >= TELL_NS) {
                 tell_progress(o, mig_bitmap_count(&o->bitmap) * MIG_PAGE);
+                predict(o);
                 (void)tell_round(o, o->round, false); /* a round may take long */
             }
             continue;

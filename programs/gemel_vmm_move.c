@@ -135,7 +135,7 @@ static int on_transfer(int fd, int revents, void *data)
     mig_transfer_clear(move->transfer);
     mig_transfer_status(move->transfer, &s);
     if (s.change != move->told) {
-        if (s.phase == MIG_PHASE_FAILED || s.phase == MIG_PHASE_READY) {
+        if (s.text[0] != '\0' && s.phase != MIG_PHASE_RELEASED) {
             log_info("vm %s: migration: %s%s", move->name,
                      s.phase == MIG_PHASE_READY ? "ready: " : "", s.text);
         }
