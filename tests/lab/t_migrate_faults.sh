@@ -17,7 +17,7 @@
 . "$(dirname "$0")/safety.sh"
 L=mf
 WITNESS_GAP_MS=100 # it may be back on a node sooner than in a second
-SAMPLE=${SAMPLE:-6}
+SAMPLE=${CELLS_SAMPLE:-4}
 STEPS=(copying freezing ready release claim handed)
 VICTIMS=(vmm_source vmm_dest agent_source agent_dest node_source node_dest cut_source cut_dest disk_source disk_dest cancel)
 

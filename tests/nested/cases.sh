@@ -7,10 +7,10 @@ all="probe:60 pulse:60 copy-ram:150 standard-bzimage:120 standard-smp:120 standa
 lockstep-bzimage:150 lockstep-pvh:150
 standard-suspend:150 lockstep-suspend:180
 standard-migrate:150 lockstep-migrate:180
-lockstep-reboot:250"
+standard-reboot:200 lockstep-reboot:250"
 
-# Run by name only: standard-reboot hangs at times (doc/status.md, open bug); what the others show is a part of lockstep-reboot, or costs minutes more.
-more="standard-reboot:200 lockstep-disk:200 standard-reboot-kernel:200"
+# Run by name only: what they show is a part of the others.
+more="lockstep-disk:200 standard-reboot-kernel:200"
 
 failed=
 during='' disk_at='' disk_more='' nic_more='' tap_more=''
