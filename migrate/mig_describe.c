@@ -134,3 +134,16 @@ void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
     here->nic = local->nic;
     nics_of(&shape, local->nic);
 }
+
+void mig_blockers_text(const struct mig_hello_ack *ack, char *text, size_t cap)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (uint32_t i = 0; i < ack->blocker_count && used + 4 < cap; i++) {
+        int n = snprintf(text + used, cap - used, "%s%s", i > 0 ? "; " : "",
+                         ack->blocker[i].sentence);
+
+        used += n < 0 ? 0 : (size_t)n;
+    }
+}

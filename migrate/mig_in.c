@@ -566,7 +566,7 @@ static void judge_hello(struct in *in)
     if (mig_fit(&in->hello, &in->local.here, &in->ack)) {
         note = (struct mig_note){.event = MIG_DST_HELLO_FITS};
     } else {
-        text_copy(note.text, sizeof note.text, in->ack.blocker[0].sentence);
+        mig_blockers_text(&in->ack, note.text, sizeof note.text);
     }
     step(in, note.event, &note);
 }

@@ -267,19 +267,6 @@ static void begin_round(struct out *o, bool last)
  * -------------------------------------------------------------------------------------
  */
 
-static void blockers_text(const struct mig_hello_ack *ack, char *text, size_t cap)
-{
-    size_t used = 0;
-
-    text[0] = '\0';
-    for (uint32_t i = 0; i < ack->blocker_count && used + 4 < cap; i++) {
-        int n = snprintf(text + used, cap - used, "%s%s", i > 0 ? "; " : "",
-                         ack->blocker[i].sentence);
-
-        used += n < 0 ? 0 : (size_t)n;
-    }
-}
-
 static void heard(struct out *o, const struct mig_msg *msg)
 {
     char text[MIG_TEXT_MAX + 1];
@@ -288,7 +275,7 @@ static void heard(struct out *o, const struct mig_msg *msg)
     switch (msg->kind) {
     case MIG_HELLO_ACK:
         o->ack = msg->hello_ack;
-        blockers_text(&o->ack, text, sizeof text);
+        mig_blockers_text(&o->ack, text, sizeof text);
         mig_note_post(o->t,
                       o->ack.blocker_count > 0 ? MIG_SRC_ACK_BLOCKED : MIG_SRC_ACK_OK,
                       o->ack.blocker_count > 0 ? MIG_END_BLOCKED : MIG_OK, text);

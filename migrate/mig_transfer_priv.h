@@ -80,6 +80,8 @@ struct mig_local {
     struct mig_here_disk disk[VM_DISKS_MAX];
     struct mig_nic nic[VM_NICS_MAX];
 };
+/* All of them, as far as the text goes. */
+void mig_blockers_text(const struct mig_hello_ack *ack, char *text, size_t cap);
 void mig_describe_here(const struct mig_transfer *t, struct mig_local *ret_local);
 
 void mig_out_main(void *transfer); /* MIG_THREAD_CONTROL */
