@@ -487,18 +487,6 @@ static void tell_ready(struct in *in)
     mig_tell(in->t, MIG_PHASE_READY, text);
 }
 
-static void send_abort(struct in *in, const struct mig_acts *acts)
-{
-    struct mig_msg msg = {.kind = MIG_ABORT};
-    struct vmm_error ignored;
-
-    msg.abort.code = acts->code;
-    text_copy(msg.abort.text, sizeof msg.abort.text, acts->text);
-    if (in->t->streams.count > 0) {
-        (void)mig_send_msg(in->t, &msg, &ignored);
-    }
-}
-
 static void close_streams(struct in *in)
 {
     mig_stop_raise(&in->t->stop);
@@ -532,7 +520,7 @@ static void act(struct in *in, const struct mig_acts *acts)
         tell_ready(in);
     }
     if (bits & MIG_DST_DO_SEND_ABORT) {
-        send_abort(in, acts);
+        mig_send_abort(in->t, acts);
     }
     if (bits & MIG_DST_DO_CLOSE) {
         close_streams(in);

@@ -614,18 +614,6 @@ static void tell_ready(struct out *o)
     mig_tell(o->t, MIG_PHASE_READY, o->summary);
 }
 
-static void send_abort(struct out *o, const struct mig_acts *acts)
-{
-    struct mig_msg msg = {.kind = MIG_ABORT};
-    struct vmm_error ignored;
-
-    msg.abort.code = acts->code;
-    text_copy(msg.abort.text, sizeof msg.abort.text, acts->text);
-    if (o->t->streams.count > 0) {
-        (void)mig_send_msg(o->t, &msg, &ignored);
-    }
-}
-
 /* Ends the data threads and the hearing one. */
 static void close_streams(struct out *o)
 {
@@ -700,7 +688,7 @@ static void act(struct out *o, const struct mig_acts *acts)
         mig_tell(o->t, MIG_PHASE_RELEASED, o->summary);
     }
     if (bits & MIG_SRC_DO_SEND_ABORT) {
-        send_abort(o, acts);
+        mig_send_abort(o->t, acts);
     }
     if (bits & MIG_SRC_DO_CLOSE) {
         close_streams(o);

@@ -146,6 +146,18 @@ bool mig_send_msg(struct mig_transfer *t, const struct mig_msg *msg,
     return r == 0;
 }
 
+void mig_send_abort(struct mig_transfer *t, const struct mig_acts *acts)
+{
+    struct mig_msg msg = {.kind = MIG_ABORT};
+    struct vmm_error ignored;
+
+    msg.abort.code = acts->code;
+    text_copy(msg.abort.text, sizeof msg.abort.text, acts->text);
+    if (t->streams.count > 0) {
+        (void)mig_send_msg(t, &msg, &ignored);
+    }
+}
+
 /* Life
  * ---------------------------------------------------------------------------------------
  */

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "migrate/mig_act.h"
 #include "migrate/mig_conn.h"
 #include "migrate/mig_fit.h"
 #include "migrate/mig_listen.h"
@@ -69,6 +70,10 @@ void mig_tell_progress(struct mig_transfer *t, const struct mig_status *progress
  * for each direction. */
 bool mig_send_msg(struct mig_transfer *t, const struct mig_msg *msg,
                   struct vmm_error *err);
+
+/* Tells the other end how it ended; nothing if there are no streams, or they are broken.
+ */
+void mig_send_abort(struct mig_transfer *t, const struct mig_acts *acts);
 
 /* This VM, as Hello tells it and as the destination compares. */
 void mig_describe(const struct mig_transfer *t, struct mig_hello *ret_hello);
