@@ -11,6 +11,7 @@ for program in qemu-storage-daemon qemu-img qemu-nbd; do
     command -v $program >/dev/null || { echo "1..0 # SKIP $program is not installed (ci/deps)"; exit 0; }
 done
 L=dk
+WITNESS_GAP_MS=100 # it may be back on a node sooner than in a second
 image() { echo "$(vm_shared $L)/web1/disk0.qcow2"; }
 
 # The pid of web1's storage daemon on a node; of its gemel-vmm; of the agent
@@ -87,6 +88,13 @@ check "another one" wait_for 30 another_daemon "$node" "$before"
 check "with which the guest goes on" wait_for 30 goes_on $L "$acked"
 check "on the same node" wait_for 30 vm_runs_on $L "$node" "$node"
 
+to=$(another "$node" "$dead")
+acked=$(vm_acked $L)
+check "it moves to $to while it runs" gemel_at $L "$node" vm migrate web1 "$to" --verify --timeout 60s
+check "with a storage daemon there" daemon_is_up "$to"
+check "and none here" wait_for 10 daemon_is_gone "$node"
+node=$to
+check "the guest goes on" wait_for 30 goes_on $L "$acked"
 check "a snapshot is taken while it runs" gemel_at $L "$node" vm snapshot web1 --timeout 60s
 check "the copy is whole" copy_is_whole
 check "and the VM goes on" wait_for 30 vm_runs_on $L "$node" "$node"
@@ -174,6 +182,11 @@ check "on its node" wait_for 30 vm_runs_on $L "$node" "$node"
 check "one event when it pauses, one when it goes on" of_the_pause "$before"
 check "it was the same process all the time" equal "$(lab $L exec "$node" -- pgrep -x gemel-vmm)" "$pid"
 check_rc 1 "no snapshot of a network disk" gemel_at $L "$node" vm snapshot web1 --timeout 30s
+to=$(another "$node" "$off")
+acked=$(vm_acked $L)
+check "it moves to $to while it runs" gemel_at $L "$node" vm migrate web1 "$to" --verify --timeout 60s
+node=$to
+check "the guest goes on" wait_for 30 goes_on $L "$acked"
 check "suspend" gemel_at $L "$node" vm suspend web1 --timeout 60s
 acked=$(vm_acked $L)
 check "resume" gemel_at $L "$node" vm resume web1 --timeout 60s
