@@ -349,6 +349,11 @@ static void busy(struct op_run *run, const struct ha_vm *vm)
     ha_text_add(run->result.text, sizeof run->result.text,
                 "; wait until that is done: gemel explain ");
     ha_text_add(run->result.text, sizeof run->result.text, vm->name);
+    if (vm->state == HA_VM_MIGRATING) {
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    "; or give it up: gemel vm migrate --cancel ");
+        ha_text_add(run->result.text, sizeof run->result.text, vm->name);
+    }
 }
 
 /* Refuses what can only be done to a running VM. */

@@ -51,6 +51,7 @@ struct ha_moving {
     uint64_t seq;  /* of the request that must not be refused */
     bool cancelled, busy;
     uint64_t began_ns, orphan_ns;
+    uint64_t ready_ns, frozen_ms; /* destination: when all was there, frozen by then */
     loop_timer timer;
     char why[REASON_LEN_MAX + 1], summary[REASON_LEN_MAX + 1];
 };

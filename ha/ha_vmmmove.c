@@ -197,7 +197,13 @@ const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1])
         return NULL;
     }
     if (l->moving->incoming) {
-        ha_text_set(text, REASON_LEN_MAX + 1, l->moving->summary, NULL);
+        const struct ha_moving *m = l->moving;
+
+        ha_text_set(text, REASON_LEN_MAX + 1, m->summary, "; stood still for about ",
+                    NULL);
+        ha_text_add_u64(text, REASON_LEN_MAX + 1,
+                        m->frozen_ms + (loop_now_ns() - m->ready_ns) / NSEC_PER_MSEC);
+        ha_text_add(text, REASON_LEN_MAX + 1, " ms");
     } else {
         ha_text_set(text, REASON_LEN_MAX + 1, l->moving->why, NULL);
     }
@@ -613,6 +619,8 @@ static void dest_report(struct ha_local *l, const Gemel__VmmReport *r)
     case GEMEL__MIG_STATE__MIG_READY:
         if (m->step == MOVE_RECEIVING) {
             m->step = MOVE_READY;
+            m->ready_ns = loop_now_ns();
+            m->frozen_ms = r->mig_frozen_ms;
             ha_text_set(m->summary, sizeof m->summary, r->mig_text, NULL);
             look_timer_fn(l);
         }

@@ -55,6 +55,7 @@ struct in {
     uint64_t state_bytes; /* under lock, as what follows */
     bool have_state;
     struct mig_round round; /* as the source told it */
+    uint64_t last_ns;       /* when it said that the guest is frozen */
     uint64_t *hash;         /* of its blocks, as they come */
     uint64_t hash_count;
 };
@@ -280,6 +281,7 @@ static bool heard(struct in *in, const struct mig_msg *msg, struct vmm_error *er
     case MIG_ROUND:
         pthread_mutex_lock(&in->lock);
         in->round = msg->round;
+        in->last_ns = msg->round.last && in->last_ns == 0 ? loop_now_ns() : in->last_ns;
         pthread_mutex_unlock(&in->lock);
         return true;
     case MIG_VERIFY:
@@ -478,13 +480,18 @@ static void send_ready(struct in *in)
 static void tell_ready(struct in *in)
 {
     char text[MIG_TEXT_MAX + 1];
+    uint64_t last_ns;
 
     snprintf(text, sizeof text,
              "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64 " ms%s",
              (uint64_t)in->bytes >> 20, in->finish.rounds,
              (loop_now_ns() - in->began_ns) / NSEC_PER_MSEC,
              in->hash_count > 0 ? ", memory compared" : "");
-    mig_tell(in->t, MIG_PHASE_READY, text);
+    pthread_mutex_lock(&in->lock);
+    last_ns = in->last_ns;
+    pthread_mutex_unlock(&in->lock);
+    mig_tell_ready(in->t, text,
+                   last_ns != 0 ? (loop_now_ns() - last_ns) / NSEC_PER_MSEC : 0);
 }
 
 static void close_streams(struct in *in)

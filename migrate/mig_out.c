@@ -611,7 +611,7 @@ static void tell_ready(struct out *o)
              (uint64_t)o->bytes >> 20, o->round, (now - o->began_ns) / NSEC_PER_MSEC,
              (now - o->frozen_ns) / NSEC_PER_MSEC,
              (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
-    mig_tell(o->t, MIG_PHASE_READY, o->summary);
+    mig_tell_ready(o->t, o->summary, (now - o->frozen_ns) / NSEC_PER_MSEC);
 }
 
 /* Ends the data threads and the hearing one. */

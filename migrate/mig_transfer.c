@@ -36,6 +36,14 @@ void mig_tell(struct mig_transfer *t, enum mig_phase phase, const char *text)
     wake_loop(t);
 }
 
+void mig_tell_ready(struct mig_transfer *t, const char *text, uint64_t frozen_ms)
+{
+    pthread_mutex_lock(&t->lock);
+    t->status.frozen_ms = frozen_ms;
+    pthread_mutex_unlock(&t->lock);
+    mig_tell(t, MIG_PHASE_READY, text);
+}
+
 void mig_tell_progress(struct mig_transfer *t, const struct mig_status *progress)
 {
     pthread_mutex_lock(&t->lock);

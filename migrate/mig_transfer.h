@@ -59,6 +59,7 @@ struct mig_status {
     uint32_t percent, round, throttle; /* throttle: permille */
     uint64_t bps, dirty_bps, sent;     /* bytes */
     uint64_t eta_ms;                   /* UINT64_MAX: does not converge as things are */
+    uint64_t frozen_ms; /* READY: how long the guest has stood still, as this end knows */
 };
 
 /* Before the sandbox. */

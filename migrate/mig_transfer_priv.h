@@ -64,6 +64,7 @@ void mig_note_post_epoch(struct mig_transfer *t, unsigned event, uint64_t epoch)
 bool mig_note_wait(struct mig_transfer *t, uint64_t until_ns, struct mig_note *ret_note);
 /* The control thread. */
 void mig_tell(struct mig_transfer *t, enum mig_phase phase, const char *text);
+void mig_tell_ready(struct mig_transfer *t, const char *text, uint64_t frozen_ms);
 void mig_tell_progress(struct mig_transfer *t, const struct mig_status *progress);
 
 /* Sends a control message; false: the connection is of no more use. One thread at a time

@@ -50,6 +50,7 @@ static void fill_report(void *ctx, Gemel__VmmReport *report)
     report->mig_eta_ms = s->eta_ms;
     report->mig_sent = s->sent;
     report->mig_throttle = s->throttle;
+    report->mig_frozen_ms = s->frozen_ms;
 }
 
 static void params_of(const Gemel__VmmRequest *rq, struct mig_params *ret)
