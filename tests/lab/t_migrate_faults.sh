@@ -131,7 +131,18 @@ if [ -z "${CELLS:-}" ]; then
     fi
     CELLS=$(cat "$LAB_SCRATCH/cells")
 fi
+# Beside its disk and its claims nothing is in the VM's directory; no node listens for a transfer.
+no_debris() {
+    local node files
+    files=$(cd "$(vm_shared "$L")/web1" && find . -mindepth 1 ! -name disk0.img ! -name 'owner.*')
+    [ -z "$files" ] || { echo "left: $files" && return 1; }
+    for node in "${ALL[@]}"; do
+        equal "$(lab "$L" exec "$node" -- ss -Hlnt 2>/dev/null | grep -c .)" "$listeners" || return 1
+    done
+}
+listeners=$(lab "$L" exec n1 -- ss -Hlnt 2>/dev/null | grep -c .)
 for CELL in $CELLS; do
     N=1 run_case cell 1
+    check "$CELL: nothing else is left" no_debris
 done
 safety_end
