@@ -239,7 +239,9 @@ static void task_over(struct ha_vm *vm)
     } else if (vm->state == HA_VM_SNAPSHOTTING) {
         task_ended(vm, true, "no snapshot: its agent or its node was interrupted");
     } else if (vm->state == HA_VM_MIGRATING) {
-        ha_move_over(vm, true, "not migrated: its agent was interrupted");
+        ha_move_over(vm, true,
+                     vm->move.called_off ? vm->reason
+                                         : "not migrated: its agent was interrupted");
     }
 }
 

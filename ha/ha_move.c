@@ -170,7 +170,8 @@ static void goes_on_here(struct ha_agent *agent, struct ha_vm *vm,
     vm->state = report->outcome == HA_OUTCOME_FROZEN ? HA_VM_FROZEN : HA_VM_RUNNING;
     vm->epoch = report->epoch > vm->epoch ? report->epoch : vm->epoch;
     ha_text_set(how, sizeof how, vm->move.called_off ? vm->reason : report->text, NULL);
-    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    ha_text_set(vm->reason, sizeof vm->reason,
+                vm->state == HA_VM_FROZEN ? report->text : how, NULL);
     ha_move_over(vm, true, how);
     emit(agent, vm, how);
 }
@@ -252,6 +253,24 @@ static enum end_state end_of(struct ha_agent *agent, uint32_t nodeid,
     return END_EMPTY;
 }
 
+/* Its owner went on, and that it said so may not have been heard. */
+static bool went_on(struct ha_agent *agent, const struct ha_vm *vm)
+{
+    const struct ha_member *m = ha_agent_member(agent, vm->owner);
+
+    for (unsigned i = 0; vm->state == HA_VM_MIGRATING && m != NULL && i < m->vm_count;
+         i++) {
+        const struct ha_local_vm *local = &m->vm[i];
+
+        if (uuid_equal(local->vm, vm->uuid)) {
+            return (local->state == HA_LOCAL_RUNNING ||
+                    local->state == HA_LOCAL_FROZEN) &&
+                   (vm->move.called_off || uuid_equal(local->attempt, vm->attempt));
+        }
+    }
+    return false;
+}
+
 bool ha_move_review(struct ha_agent *agent, const struct ha_vm *record)
 {
     struct ha_vm vm = *record;
@@ -268,6 +287,9 @@ bool ha_move_review(struct ha_agent *agent, const struct ha_vm *record)
             not_there(agent, &vm, "nothing of it is there any more");
         }
         return true;
+    }
+    if (owner == END_HAS_IT && went_on(agent, &vm)) {
+        return false; /* judged as any other VM that runs there */
     }
     if (dest == END_HAS_IT || (dest == END_AWAY && owner == END_AWAY)) {
         return false; /* it will say; or its death must be proven: policy */

@@ -229,6 +229,12 @@ static void op_vm_apply(struct op_run *run)
                          ": already defined like this; unchanged", "");
             goto out;
         }
+        if (old->move.to != 0) {
+            ha_op_answer(run, EXIT_REFUSED, "vm apply: ", conf->name,
+                         ": is being migrated; when that is over, or: gemel vm migrate "
+                         "--cancel");
+            goto out;
+        }
     } else {
         vm.uuid =
             uuid_is_none(conf->uuid) ? agent->ops->new_uuid(agent->ctx) : conf->uuid;

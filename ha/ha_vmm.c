@@ -35,6 +35,9 @@
 /* A paused VM goes on when it has run for so long: a disk that is still away freezes it
  * within milliseconds. */
 #define STEADY_NS NSEC_PER_SEC
+/* A release that its storage refuses. */
+#define RELEASE_AGAIN_NS NSEC_PER_SEC
+#define RELEASE_TRIES    60u
 
 /* Local table
  * ---------------------------------------------------------------------------------- */
@@ -112,6 +115,7 @@ static void local_free(struct ha_local *l)
     loop_timer_del(vmm->loop, &l->timer);
     loop_timer_del(vmm->loop, &l->thaw_timer);
     loop_timer_del(vmm->loop, &l->steady_timer);
+    loop_timer_del(vmm->loop, &l->release_timer);
     if (l->state_fd >= 0) {
         close(l->state_fd);
     }
@@ -336,18 +340,43 @@ static void release_work(void *data)
                                  sizeof job->text);
 }
 
+static void release_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->release_timer = 0;
+    ha_local_gone(l);
+}
+
+/* While its storage does not answer, nobody else could start it either; and without the
+ * release nobody but this node may. */
+static bool release_again(struct ha_local *l, const struct release_job *job)
+{
+    if (job->r >= 0 || l == NULL || l->release_tries >= RELEASE_TRIES) {
+        return false;
+    }
+    if (l->release_tries++ == 0) {
+        log_warn("vm %s: release of epoch %" PRIu64 ": %s; tried again", l->name,
+                 job->release.epoch, job->text);
+    }
+    return loop_timer_add(l->vmm->loop, RELEASE_AGAIN_NS, release_timer_fn, l,
+                          &l->release_timer) == 0;
+}
+
 static void release_done(void *data)
 {
     struct release_job *job = data;
     struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
 
-    if (job->r < 0) {
-        log_warn("release of epoch %" PRIu64
-                 ": %s; elsewhere it starts only after a proof",
-                 job->release.epoch, job->text);
-    }
-    if (l != NULL) {
-        finish(l);
+    if (!release_again(l, job)) {
+        if (job->r < 0) {
+            log_warn("release of epoch %" PRIu64
+                     ": %s; elsewhere it starts only after a proof",
+                     job->release.epoch, job->text);
+        }
+        if (l != NULL) {
+            finish(l);
+        }
     }
     free(job);
 }

@@ -85,7 +85,7 @@ struct ha_local {
     uint64_t epoch;
     uint32_t uid; /* user of its process, its alone on this node; 0: ours */
     enum local_phase phase;
-    struct conf_vm *conf; /* NULL when adopted */
+    struct conf_vm *conf; /* it was started with; NULL: adopted from an older agent */
     unsigned disk_count;  /* of its process, adopted or not */
     struct conf_disk disk[VM_DISKS_MAX];
     struct claim claim;
@@ -124,6 +124,8 @@ struct ha_local {
     uint32_t storage_uid;    /* as uid */
     bool storage_ending;
     loop_timer storage_timer, thaw_timer;
+    unsigned release_tries; /* that failed */
+    loop_timer release_timer;
     uint64_t ran_since_ns;  /* when it was last entered */
     unsigned quick_freezes; /* how often it then froze again at once */
     uint64_t thaw_at_ns;    /* of thaw_timer, while that runs */
@@ -171,6 +173,8 @@ bool ha_record_uuid(json_object *doc, const char *key, struct uuid *ret_uuid);
 uint64_t ha_record_number(json_object *doc, const char *key);
 /* The disks of the process; of the definition, if an older agent wrote the record. */
 void ha_record_disks(struct ha_local *l, json_object *doc);
+/* l->conf, as it was started; NULL, if an older agent wrote the record. */
+void ha_record_definition(struct ha_local *l, json_object *doc);
 /* Ends the task with which it was told to begin; the process goes on. */
 void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text);
 /* The end: releases the claim (stopped, or suspended with l->digest), tells, forgets. */

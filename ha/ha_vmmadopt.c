@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -11,7 +12,7 @@
 #include "ha/ha_text.h"
 #include "ha/ha_vmm_priv.h"
 
-#define LOCAL_JSON_MAX (64 * 1024) /* of one VM; paths of 8 disks, escaped */
+#define LOCAL_JSON_MAX (256 * 1024) /* of one VM; its definition, escaped */
 
 /* Who is not found again would be held for ended, and started a second time: so what
  * cannot be read, or looked at, stops the agent. */
@@ -46,6 +47,7 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
     l->uid = (uint32_t)ha_record_number(doc, "uid");
     l->storage_uid = (uint32_t)ha_record_number(doc, "storage_uid");
     ha_record_disks(l, doc);
+    ha_record_definition(l, doc);
     storage = ha_storage_adopt(l, (int)ha_record_number(doc, "storage_pid"),
                                ha_record_number(doc, "storage_start_time"));
     /* Its claim is taken for won: if it was not, releasing it changes nothing (the
@@ -78,15 +80,21 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
 
 int ha_vmm_adopt(struct ha_vmm *vmm)
 {
-    char path[PATH_LEN_MAX * 2], text[LOCAL_JSON_MAX];
+    char path[PATH_LEN_MAX * 2], *text = malloc(LOCAL_JSON_MAX);
     struct dirent *entry;
     int r = 0;
     DIR *dir;
 
+    if (text == NULL) {
+        return -ENOMEM;
+    }
+
     snprintf(path, sizeof path, "%s/vm", vmm->node.run_dir);
     dir = opendir(path);
     if (dir == NULL) {
-        return -errno;
+        r = -errno;
+        free(text);
+        return r;
     }
     while ((entry = readdir(dir)) != NULL) {
         const char *dot = strrchr(entry->d_name, '.');
@@ -97,7 +105,7 @@ int ha_vmm_adopt(struct ha_vmm *vmm)
             continue;
         }
         snprintf(path, sizeof path, "%s/vm/%s", vmm->node.run_dir, entry->d_name);
-        r = os_file_read(path, text, sizeof text - 1, &len);
+        r = os_file_read(path, text, LOCAL_JSON_MAX - 1, &len);
         if (r == 0) {
             doc = json_tokener_parse(text);
             r = doc != NULL ? adopt_one(vmm, doc) : -EBADMSG;
@@ -112,5 +120,6 @@ int ha_vmm_adopt(struct ha_vmm *vmm)
         }
     }
     closedir(dir);
+    free(text);
     return r;
 }

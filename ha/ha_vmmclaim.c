@@ -175,14 +175,25 @@ static void read_work(void *data)
     }
 }
 
-/* Quorum was lost again before its thaw had a claim: it stays as it is, and waits. */
-static void refreeze(struct ha_local *l)
+/* Its thaw has no claim: it stays as it is, under the claim it was frozen under, and
+ * waits. */
+static void refreeze(struct ha_local *l, const char *why)
 {
     l->thawing = false;
     ha_vmmmove_free(l);
-    l->claim_won = true; /* the one it was frozen under */
+    l->claim_won = true;
     l->outcome_text[0] = '\0';
-    ha_local_frozen(l, "frozen: quorum was lost before it could be thawed");
+    ha_local_frozen(l, why);
+}
+
+/* Its storage does not answer, which may pass: nobody else can take it either. */
+static void unreadable(struct ha_local *l, const char *text)
+{
+    char why[REASON_LEN_MAX + 1];
+
+    ha_text_set(why, sizeof why, "claims: ", text, "; the VM is paused", NULL);
+    l->ran_since_ns = loop_now_ns(); /* tried less and less often */
+    refreeze(l, why);
 }
 
 /* This instance released it: it says so, or its agent was restarted meanwhile and the
@@ -241,6 +252,8 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
         l->claim_pending = false;
         if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER) {
             lost(l);
+        } else if (l->thawing) {
+            l->claim_won = true; /* the one it was frozen under, to be released */
         }
         claim_job_free(job, NULL);
         if (ha_vmmmove_not_yet(l, verdict.reason)) {
@@ -250,7 +263,7 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
         if (l->ended) {
             ha_local_gone(l);
         } else if (l->thawing && verdict.reason == CLAIM_NO_QUORUM) {
-            refreeze(l);
+            refreeze(l, "frozen: quorum was lost before it could be thawed");
         } else {
             ha_local_fail(l, l->outcome_text);
         }
@@ -285,7 +298,13 @@ static void read_done(void *data)
         claim_job_free(job, NULL);
         if (l->ended) {
             ha_local_gone(l);
+        } else if (l->thawing && !l->stopping) {
+            char text[REASON_LEN_MAX + 1];
+
+            ha_text_set(text, sizeof text, l->outcome_text, NULL);
+            unreadable(l, text);
         } else {
+            l->claim_won = l->claim_won || l->thawing;
             ha_local_fail(l, l->outcome_text);
         }
         return;

@@ -24,6 +24,7 @@
 #include "base/os.h"
 #include "base/tcp_dial.h"
 #include "base/uuid.h"
+#include "cluster-conf/conf_write.h"
 #include "fencing/claim_store.h"
 #include "ha/ha_storage.h"
 #include "ha/ha_text.h"
@@ -31,6 +32,7 @@
 
 #define OFFER_NS    (20 * NSEC_PER_SEC)
 #define HANDOVER_NS (10 * NSEC_PER_SEC) /* released, and nobody says that it runs */
+#define CANCEL_NS   (5 * NSEC_PER_SEC)
 #define LOOK_NS     (10 * NSEC_PER_MSEC)
 #define ORPHAN_NS   (3 * NSEC_PER_SEC)
 #define DIAL_MS     5000
@@ -211,6 +213,17 @@ const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1])
     return text;
 }
 
+/* It may answer later: it is told again then. */
+static void cancel_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+    char why[REASON_LEN_MAX + 1];
+
+    l->moving->timer = 0;
+    ha_text_set(why, sizeof why, l->moving->why, "; its gemel-vmm does not answer", NULL);
+    go_on(l, why);
+}
+
 /* Called off by the agent: the VMM says what that led to. */
 static void cancel(struct ha_local *l, const char *why)
 {
@@ -223,6 +236,7 @@ static void cancel(struct ha_local *l, const char *why)
             m->cancelled = true;
             ha_text_set(m->why, sizeof m->why, why, NULL);
             ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL);
+            start_timer(l, CANCEL_NS, cancel_timer_fn);
         }
         break;
     case MOVE_STORAGE:
@@ -425,9 +439,63 @@ static void source_told(struct ha_local *l, const struct ha_vm *vm)
     }
 }
 
+/*
+ * The destination makes the machine that the definition describes now; this one runs as
+ * it was defined when it was started. What would be another machine must not go on with
+ * this one's memory: above all, other disks.
+ */
+static bool same_machine(const struct ha_local *l, const struct conf_vm *now, char *why)
+{
+    struct conf_vm then = *now;
+    char changes[REASON_LEN_MAX / 2] = "disks";
+    bool same = true;
+
+    if (l->conf != NULL) {
+        const struct conf_vm *conf = l->conf;
+
+        then.machine = conf->machine;
+        then.cpus = conf->cpus;
+        memcpy(then.cpu, conf->cpu, sizeof then.cpu);
+        then.memory_bytes = conf->memory_bytes;
+        then.hugepages = conf->hugepages;
+        then.disk_count = conf->disk_count;
+        memcpy(then.disk, conf->disk, sizeof then.disk);
+        then.nic_count = conf->nic_count;
+        memcpy(then.nic, conf->nic, sizeof then.nic);
+        same = conf_vm_diff(&then, now, changes, sizeof changes) == 0;
+    } else {
+        same = l->disk_count == now->disk_count;
+        for (unsigned i = 0; same && i < l->disk_count; i++) {
+            same = strcmp(l->disk[i].path, now->disk[i].path) == 0 &&
+                   l->disk[i].format == now->disk[i].format;
+        }
+    }
+    for (char *c = changes; *c != '\0'; c++) {
+        if (*c == '\n') {
+            *c = c[1] != '\0' ? ';' : '\0';
+        }
+    }
+    if (!same) {
+        ha_text_set(why, REASON_LEN_MAX + 1,
+                    "not migrated: its definition was changed since it was started (",
+                    changes,
+                    "), and holds from the next start; stop and start it, or apply what "
+                    "it runs with",
+                    NULL);
+    }
+    return same;
+}
+
 static void source_begin(struct ha_local *l, const struct ha_vm *vm)
 {
+    char why[REASON_LEN_MAX + 1];
+
     l->attempt = vm->attempt;
+    if (vm->conf != NULL && !same_machine(l, vm->conf, why)) {
+        ha_local_report(
+            l, l->phase == LOCAL_FROZEN ? HA_OUTCOME_FROZEN : HA_OUTCOME_RUNNING, why);
+        return;
+    }
     if (l->phase != LOCAL_RUNNING || l->stopping || !l->linked ||
         l->task != LOCAL_TASK_NONE || moving_new(l, vm, false) == NULL) {
         ha_local_report(l,
@@ -681,9 +749,10 @@ void ha_vmmmove_report(struct ha_local *l, const Gemel__VmmReport *r)
     struct ha_moving *m = l->moving;
 
     if (m == NULL) {
-        /* An agent that was restarted does not know of it. */
+        /* An agent that was restarted does not know of it, or it was slow to answer. */
         if (r->seq == 0 && (r->mig_state == GEMEL__MIG_STATE__MIG_COPYING ||
-                            r->mig_state == GEMEL__MIG_STATE__MIG_READY)) {
+                            r->mig_state == GEMEL__MIG_STATE__MIG_READY ||
+                            r->mig_state == GEMEL__MIG_STATE__MIG_RELEASED)) {
             ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL);
         }
         return;
@@ -746,5 +815,13 @@ void ha_vmm_move(struct ha_vmm *vmm, const struct ha_vm *vm)
     } else if (begin && vm->owner == vmm->self.nodeid) {
         ha_text_set(gone.text, sizeof gone.text, "it does not run here", NULL);
         vmm->ops->report(vmm->ctx, &gone);
+    } else if (vm->state == HA_VM_MIGRATING && vm->owner == vmm->self.nodeid &&
+               l != NULL && !l->adopted &&
+               (l->phase == LOCAL_RUNNING || l->phase == LOCAL_FROZEN)) {
+        /* It goes on here, and that may not have been heard; or it never began. */
+        l->attempt = vm->attempt;
+        ha_local_report(l,
+                        l->phase == LOCAL_FROZEN ? HA_OUTCOME_FROZEN : HA_OUTCOME_RUNNING,
+                        vm->reason);
     }
 }

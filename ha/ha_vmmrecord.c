@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run_dir/vm/UUID.json: what an agent that is restarted finds its VMs by. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <json-c/json.h>
@@ -8,8 +9,12 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "base/uuid.h"
+#include "cluster-conf/conf_load.h"
+#include "cluster-conf/conf_write.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmm_priv.h"
+
+#define RECORD_DEFINITION_MAX (64 * 1024) /* conf_vm_write: always suffices */
 
 /* Writing
  * --------------------------------------------------------------------------------------
@@ -51,6 +56,16 @@ static json_object *disks_doc(const struct ha_local *l)
     return list;
 }
 
+static void put_definition(const struct ha_local *l, json_object *doc)
+{
+    char *text = l->conf != NULL ? malloc(RECORD_DEFINITION_MAX) : NULL;
+
+    if (text != NULL && conf_vm_write(l->conf, text, RECORD_DEFINITION_MAX) > 0) {
+        json_object_object_add(doc, "definition", json_object_new_string(text));
+    }
+    free(text);
+}
+
 /* RUN_DIR is a tmpfs: what it holds is gone with this boot, as the processes are. */
 int ha_local_save(struct ha_local *l)
 {
@@ -68,6 +83,7 @@ int ha_local_save(struct ha_local *l)
     put_process(doc, "storage_pid", "storage_start_time", &l->storage);
     put_number(doc, "storage_uid", l->storage_uid);
     json_object_object_add(doc, "disks", disks_doc(l));
+    put_definition(l, doc);
     text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);
     r = text != NULL ? os_file_replace(l->json_path, text, strlen(text), 0600) : -ENOMEM;
     json_object_put(doc);
@@ -122,5 +138,23 @@ void ha_record_disks(struct ha_local *l, json_object *doc)
         }
         d->format = (enum conf_disk_format)ha_record_number(disk, "format");
         d->read_only = ha_record_number(disk, "read_only") != 0;
+    }
+}
+
+void ha_record_definition(struct ha_local *l, json_object *doc)
+{
+    struct conf_error error;
+    json_object *text;
+
+    if (!json_object_object_get_ex(doc, "definition", &text)) {
+        return;
+    }
+    l->conf = calloc(1, sizeof *l->conf);
+    if (l->conf != NULL && conf_vm_load(json_object_get_string(text),
+                                        (size_t)json_object_get_string_len(text),
+                                        l->json_path, l->conf, &error) < 0) {
+        log_warn("vm %s: %s", l->name, error.text);
+        free(l->conf);
+        l->conf = NULL;
     }
 }

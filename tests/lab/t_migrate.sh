@@ -50,6 +50,18 @@ check "it is called off" gemel_at $L n3 vm migrate web1 --cancel --timeout 20s
 check "it is where it was" wait_for 5 agreed_on "$here"
 check "and nowhere else" equal "$(for n in n1 n2 n3; do processes $n; done | awk "{ n += \$1 } END { print n }")" 1
 
+# What it runs with is not what is defined now: other disks for the same memory would be the end of its data.
+swap_disk() { sed "s/disk0.img/$1/" "$(vm_shared $L)/web1.yaml" >"$(vm_shared $L)/other.yaml" && gemel_at $L n1 vm apply -f /srv/gemel/other.yaml; }
+refused_for() { not gemel_at $L n2 vm migrate web1 --timeout 20s >"$LAB_SCRATCH/out" 2>&1 && grep -q "$1" "$LAB_SCRATCH/out"; }
+truncate -s 64M "$(vm_shared $L)/web1/other.img"
+check "another disk is defined" swap_disk other.img
+check "it does not move with it" refused_for 'definition was changed.*other.img'
+lab $L kill "$here" gemeld
+check "it is found again" wait_for 20 agreed_on "$here"
+check "nor after its agent was restarted" refused_for 'definition was changed.*other.img'
+check "the disk is as it was" swap_disk disk0.img
+rm "$(vm_shared $L)/web1/other.img"
+
 # Maintenance: it leaves, nothing comes, it comes back.
 in_maintenance() { equal "$(gemel_at $L n1 node list --json | jq -r ".nodes[] | select(.name == \"$1\").state")" maintenance; }
 is_home() { vm_runs_on $L n2 "$here"; }

@@ -19,7 +19,8 @@ L=mf
 WITNESS_GAP_MS=100 # it may be back on a node sooner than in a second
 SAMPLE=${CELLS_SAMPLE:-4}
 STEPS=(copying freezing ready release claim handed)
-VICTIMS=(vmm_source vmm_dest agent_source agent_dest node_source node_dest cut_source cut_dest disk_source disk_dest cancel)
+VICTIMS=(vmm_source vmm_dest agent_source agent_dest node_source node_dest cut_source cut_dest disk_source disk_dest cancel
+    eio_source eio_dest hung_source hung_dest blip_source)
 
 where() { lab_json "$L" ".nodes[] | select(.name == \"$1\").power"; }
 is_migrating() { equal "$(vm_state "$L" "$third")" migrating; }
@@ -53,11 +54,18 @@ is_released() {
 }
 
 let_go() {
+    local node
     lab "$L" disk "$source" hang 0
     lab "$L" disk "$dest" hang 0
-    lab "$L" resume "$source" gemeld
-    lab "$L" resume "$dest" gemeld
+    lab "$L" disk "$source" eio 0
+    lab "$L" disk "$dest" eio 0
+    lab "$L" link "$source" up
+    for node in "$source" "$dest"; do
+        lab "$L" resume "$node" gemeld
+        lab "$L" resume "$node" gemel-vmm
+    done
 }
+is_over() { not is_migrating; }
 
 # The view may change right now, as an agent that does not answer leaves it: then it says "try again". Or it is over.
 call_off() { gemel_at "$L" "$third" vm migrate web1 --cancel --no-wait >/dev/null || not is_migrating; }
@@ -75,6 +83,13 @@ strike() {
     disk_source) lab "$L" disk "$source" hang 1 ;;
     disk_dest) lab "$L" disk "$dest" hang 1 ;;
     cancel) wait_for 20 call_off ;;
+    eio_source) lab "$L" disk "$source" eio 1 ;;
+    eio_dest) lab "$L" disk "$dest" eio 1 ;;
+    hung_source) lab "$L" pause "$source" gemel-vmm ;;
+    hung_dest) lab "$L" pause "$dest" gemel-vmm ;;
+    blip_source) # what the source says of its end is lost with the ring
+        lab "$L" link "$source" oneway-in && sleep 0.1 && lab "$L" kill "$dest" gemel-vmm && sleep 0.9
+        ;;
     esac
 }
 
@@ -89,6 +104,9 @@ case_cell() {
     check "$CELL: it is under way" begin_move "$step"
     check "$CELL: it strikes" strike "$victim"
     rnd_sleep 50 600
+    [[ $victim != eio_* ]] || rnd_sleep 500 3000
+    # The agents see to it themselves that a process which does not answer holds up nothing.
+    [[ $step:$victim != copying:hung_* ]] || check "$CELL: it is given up" wait_for 30 is_over
     let_go >/dev/null 2>&1
     [[ $victim != disk_* ]] || { rnd_sleep 500 3000 && let_go >/dev/null 2>&1; }
     acked=$(vm_acked "$L")
