@@ -7,6 +7,7 @@
 #include "base/bug.h"
 #include "base/uuid.h"
 #include "ha/ha_agent.h"
+#include "ha/ha_drain.h"
 #include "ha/ha_move.h"
 #include "ha/ha_text.h"
 
@@ -36,9 +37,11 @@ void ha_coord_emit(struct ha_agent *agent, enum ha_item_kind kind, const void *b
 void ha_coord_emit_vm(struct ha_agent *agent, const struct ha_vm *vm, struct uuid op,
                       const char *event)
 {
-    size_t len = ha_item_put_vm(vm, agent->scratch, sizeof agent->scratch);
-    struct ha_vm *record = ha_state_vm(&agent->state, vm->uuid);
+    struct ha_vm *record = ha_state_vm(&agent->state, vm->uuid), told = *vm;
+    size_t len;
 
+    ha_drain_forget(&told, vm->state == HA_VM_STARTING && vm->back_to != HA_VM_INVALID);
+    len = ha_item_put_vm(&told, agent->scratch, sizeof agent->scratch);
     ha_coord_emit(agent, HA_ITEM_VM, agent->scratch, len, op, event);
     if (record != NULL) {
         record->sent = agent->sent_version;
@@ -673,6 +676,15 @@ static void begin_move(struct ha_agent *agent, struct ha_vm *vm, uint32_t to)
         node != NULL ? node->incarnation : (struct incarnation){{{0}}, 0};
 }
 
+/* It is frozen in a process that goes on by its next claim. */
+static bool thaws(const struct ha_agent *agent, const struct ha_vm *vm, uint32_t nodeid)
+{
+    const struct ha_node *node = ha_state_node(&agent->state, nodeid);
+
+    return vm->state == HA_VM_FROZEN && vm->owner == nodeid && node != NULL &&
+           incarnation_equal(&node->incarnation, &vm->owner_incarnation);
+}
+
 static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
 {
     struct ha_vm vm = *agent->state.vm[action->index];
@@ -686,6 +698,8 @@ static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
         action->state != HA_VM_UNKNOWN) {
         ha_move_over(&vm, true, action->reason);
     }
+    ha_drain_forget(&vm,
+                    action->state == HA_VM_STARTING && !thaws(agent, &vm, action->owner));
     vm.state = action->state;
     vm.kill = action->kill;
     if (moved && vm.state == HA_VM_STOPPED && vm.back_to != HA_VM_INVALID) {

@@ -52,17 +52,6 @@ static bool in_maintenance(const struct ha_state *state, uint32_t nodeid)
     return node != NULL && node->maintenance;
 }
 
-/* Its home takes it again. */
-static bool may_go_home(const struct ha_place *place, const struct ha_vm *vm)
-{
-    char why[REASON_LEN_MAX + 1];
-    int i = index_of(place, vm->home);
-
-    return i >= 0 && place->node[i].eligible &&
-           place->node[i].memory_free >= vm->conf->memory_bytes &&
-           ha_place_cpu(place, vm, vm->home, why);
-}
-
 enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place,
                                   const struct ha_vm *vm, uint32_t *ret_to,
                                   char why[static REASON_LEN_MAX + 1],
@@ -77,7 +66,7 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
         vm->desired != HA_DESIRED_RUNNING) {
         return HA_DRAIN_STAY;
     }
-    if (!leaves && (to == 0 || to == vm->owner || !may_go_home(place, vm))) {
+    if (!leaves && (to == 0 || to == vm->owner || !ha_place_may(place, vm, to))) {
         return HA_DRAIN_STAY;
     }
     if (vm->last_failed && place->in->now_ns < again_ns) {
@@ -85,7 +74,8 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
         return HA_DRAIN_LATER;
     }
     if (leaves) {
-        to = ha_place_choose(place, vm, vm->owner, why);
+        to = vm->move_avoid != 0 ? ha_place_next(place, vm, vm->move_avoid, why)
+                                 : ha_place_choose(place, vm, vm->owner, why);
         if (to == 0 || to == vm->owner) {
             return HA_DRAIN_NOWHERE;
         }
@@ -98,4 +88,41 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
     ha_place_take(place, to, vm);
     *ret_to = to;
     return HA_DRAIN_MOVE;
+}
+
+/* It runs at its owner as it did, and does not start anew there. */
+static bool goes_on(const struct ha_vm *vm)
+{
+    switch (vm->state) {
+    case HA_VM_RUNNING:
+    case HA_VM_FROZEN:
+    case HA_VM_STARTING: /* thaws */
+    case HA_VM_UNKNOWN:
+    case HA_VM_SUSPENDING:
+    case HA_VM_SNAPSHOTTING:
+    case HA_VM_MIGRATING:
+        return true;
+    case HA_VM_STOPPED:
+    case HA_VM_STOPPING:
+    case HA_VM_FAILED:
+    case HA_VM_HELD:
+    case HA_VM_SUSPENDED:
+    case HA_VM_REVERTING:
+    case HA_VM_INVALID:
+    case HA_VM_STATE_COUNT:
+    default:
+        return false;
+    }
+}
+
+void ha_drain_forget(struct ha_vm *vm, bool starts_anew)
+{
+    bool anew = starts_anew || !goes_on(vm);
+
+    if (anew) {
+        vm->move_avoid = 0;
+    }
+    if (anew || (vm->move.to == 0 && vm->home == vm->owner)) {
+        vm->home = 0;
+    }
 }

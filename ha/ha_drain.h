@@ -3,7 +3,7 @@
  * Planned maintenance: which VM leaves a node next, or goes home, by live migration. A
  * pure function of the state, the view and the time, as all decisions (ha_policy.h).
  * Important VMs first; at most HA_MOVES_PER_NODE at a time into or out of a node; one
- * that failed is tried again after HA_MOVE_RETRY_NS.
+ * that failed is tried again after HA_MOVE_RETRY_NS, with another node if there is one.
  */
 #pragma once
 
@@ -29,3 +29,7 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
                                   const struct ha_vm *vm, uint32_t *ret_to,
                                   char why[static REASON_LEN_MAX + 1],
                                   uint64_t *ret_due_ns);
+/* For every record before it is told to the others: `home` is kept while a VM moves, and
+ * while it runs where a move for maintenance brought it. `starts_anew`: it is started
+ * now, by its definition. */
+void ha_drain_forget(struct ha_vm *vm, bool starts_anew);

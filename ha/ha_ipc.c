@@ -802,34 +802,71 @@ static bool fence_goal(struct ha_ipc *ipc, struct waiting *w)
     return true;
 }
 
-/* What still runs there, in words for whoever waits. */
-static unsigned drain_left(struct ha_ipc *ipc, uint32_t nodeid, const char **ret_name,
-                           const char **ret_why)
+#define LEFT_NAMED_MAX 4u
+#define LEFT_TEXT_MAX  (LEFT_NAMED_MAX * (VM_NAME_MAX + 2) + 32)
+
+/* What still runs there: how many VMs, and in `names` what they are called. */
+static unsigned drain_left(struct ha_ipc *ipc, uint32_t nodeid, char *names, size_t cap)
 {
     const struct ha_state *s = &ipc->daemon->agent.state;
     unsigned left = 0;
 
+    names[0] = '\0';
     for (unsigned i = 0; i < s->vm_count; i++) {
         const struct ha_vm *vm = s->vm[i];
 
-        if ((vm->owner == nodeid || vm->move.to == nodeid) && !ha_vm_rests(vm)) {
-            *ret_name = vm->name;
-            *ret_why = vm->reason;
-            left++;
+        if (vm->owner != nodeid || ha_vm_rests(vm)) {
+            continue;
         }
+        if (left < LEFT_NAMED_MAX) {
+            ha_text_add(names, cap, left > 0 ? ", " : "");
+            ha_text_add(names, cap, vm->name);
+        }
+        left++;
+    }
+    if (left > LEFT_NAMED_MAX) {
+        ha_text_add(names, cap, " and ");
+        ha_text_add_u64(names, cap, left - LEFT_NAMED_MAX);
+        ha_text_add(names, cap, " more");
     }
     return left;
+}
+
+/* Why the first of them is there still. */
+static const char *drain_why(struct ha_ipc *ipc, uint32_t nodeid)
+{
+    const struct ha_state *s = &ipc->daemon->agent.state;
+
+    for (unsigned i = 0; i < s->vm_count; i++) {
+        if (s->vm[i]->owner == nodeid && !ha_vm_rests(s->vm[i])) {
+            return s->vm[i]->reason;
+        }
+    }
+    return "";
+}
+
+/* A VM is on its way there since before the maintenance: it arrives, and leaves. */
+static bool one_comes(struct ha_ipc *ipc, uint32_t nodeid)
+{
+    const struct ha_state *s = &ipc->daemon->agent.state;
+
+    for (unsigned i = 0; i < s->vm_count; i++) {
+        if (s->vm[i]->move.to == nodeid) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool drain_goal(struct ha_ipc *ipc, struct waiting *w)
 {
     const struct ha_node *node =
         ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
-    const char *name = "", *why = "";
     char text[512];
 
     if (node == NULL ||
-        (node->maintenance && drain_left(ipc, node->nodeid, &name, &why) > 0)) {
+        (node->maintenance && (one_comes(ipc, node->nodeid) ||
+                               drain_left(ipc, node->nodeid, text, sizeof text) > 0))) {
         return false;
     }
     ha_text_set(text, sizeof text, w->object,
@@ -858,15 +895,20 @@ static void drain_text(struct ha_ipc *ipc, struct waiting *w, char *text, size_t
 {
     const struct ha_node *node =
         ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
-    const char *name = "", *why = "";
-    unsigned left = node != NULL ? drain_left(ipc, node->nodeid, &name, &why) : 0;
+    char names[LEFT_TEXT_MAX] = "";
+    unsigned left = node != NULL ? drain_left(ipc, node->nodeid, names, sizeof names) : 0;
 
+    if (left == 0) {
+        ha_text_set(text, cap, w->object,
+                    ": in maintenance, but a VM is on its way there; it goes on", NULL);
+        return;
+    }
     ha_text_set(text, cap, w->object, ": in maintenance, but ", NULL);
     ha_text_add_u64(text, cap, left);
     ha_text_add(text, cap, left == 1 ? " VM has not left: " : " VMs have not left: ");
-    ha_text_add(text, cap, name);
-    ha_text_add(text, cap, ": ");
-    ha_text_add(text, cap, why);
+    ha_text_add(text, cap, names);
+    ha_text_add(text, cap, left == 1 ? ": " : "; the first: ");
+    ha_text_add(text, cap, node != NULL ? drain_why(ipc, node->nodeid) : "");
     ha_text_add(text, cap, "; it goes on");
 }
 
@@ -943,7 +985,7 @@ static void drain_progress(struct ha_ipc *ipc, struct waiting *w, char *text, si
 {
     const struct ha_state *s = &ipc->daemon->agent.state;
     const struct ha_node *node = ha_state_node_by_name(s, w->object);
-    const char *name = "", *why = "";
+    char names[LEFT_TEXT_MAX];
 
     ha_text_set(text, cap, "0 % ", NULL);
     if (node == NULL) {
@@ -957,7 +999,7 @@ static void drain_progress(struct ha_ipc *ipc, struct waiting *w, char *text, si
         }
     }
     ha_text_add(text, cap, strcmp(text, "0 % ") != 0 ? "; " : "");
-    ha_text_add_u64(text, cap, drain_left(ipc, node->nodeid, &name, &why));
+    ha_text_add_u64(text, cap, drain_left(ipc, node->nodeid, names, sizeof names));
     ha_text_add(text, cap, " left on ");
     ha_text_add(text, cap, w->object);
 }

@@ -30,6 +30,7 @@ void ha_move_over(struct ha_vm *vm, bool failed, const char *how)
     char text[REASON_LEN_MAX + 1];
 
     ha_text_set(text, sizeof text, how, NULL); /* may be vm's own */
+    vm->move_avoid = failed && vm->home != 0 ? vm->move.to : 0;
     memset(&vm->move, 0, sizeof vm->move);
     vm->last_failed = failed;
     ha_text_set(vm->last, sizeof vm->last, text, NULL);

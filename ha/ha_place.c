@@ -93,6 +93,18 @@ bool ha_place_cpu(const struct ha_place *place, const struct ha_vm *vm, uint32_t
     return cpu_model_missing(model, host, why + len, cap - len) == 0;
 }
 
+static void take_memory(struct ha_place *place, uint32_t nodeid, const struct ha_vm *vm)
+{
+    for (unsigned i = 0; i < place->node_count; i++) {
+        if (place->node[i].nodeid == nodeid) {
+            uint64_t need = vm_memory(vm);
+
+            place->node[i].memory_free -=
+                need < place->node[i].memory_free ? need : place->node[i].memory_free;
+        }
+    }
+}
+
 void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
 {
     struct proof_answer answer;
@@ -114,6 +126,7 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
             !node->maintenance;
         place->node[i].memory_free = node->memory_bytes;
     }
+    place->given_count = 0;
     place->any_anti_affinity = false;
     place->cpu_model_count = 0;
     for (unsigned i = 0; place->cpu_model_count == 0 && i < state->vm_count; i++) {
@@ -127,9 +140,9 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
 
         place->any_anti_affinity |= conf != NULL && conf->anti_affinity_count != 0;
         if (occupies(state->vm[i])) {
-            ha_place_take(place, state->vm[i]->owner, state->vm[i]);
+            take_memory(place, state->vm[i]->owner, state->vm[i]);
             if (state->vm[i]->move.to != 0) {
-                ha_place_take(place, state->vm[i]->move.to, state->vm[i]);
+                take_memory(place, state->vm[i]->move.to, state->vm[i]);
             }
         }
     }
@@ -137,13 +150,10 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
 
 void ha_place_take(struct ha_place *place, uint32_t nodeid, const struct ha_vm *vm)
 {
-    for (unsigned i = 0; i < place->node_count; i++) {
-        if (place->node[i].nodeid == nodeid) {
-            uint64_t need = vm_memory(vm);
-
-            place->node[i].memory_free -=
-                need < place->node[i].memory_free ? need : place->node[i].memory_free;
-        }
+    take_memory(place, nodeid, vm);
+    if (place->given_count < HA_PLACE_GIVEN_MAX) {
+        place->given[place->given_count].vm = vm;
+        place->given[place->given_count++].nodeid = nodeid;
     }
 }
 
@@ -157,22 +167,51 @@ static bool names(const struct ha_vm *vm, const char *other)
     return false;
 }
 
-/* The VM on `nodeid` that must not share a host with this one, or NULL. Either may name
- * the other. */
-static const struct ha_vm *conflict(const struct ha_place *place, const struct ha_vm *vm,
-                                    uint32_t nodeid)
+static bool exclude(const struct ha_vm *a, const struct ha_vm *b)
+{
+    return a != b && (names(a, b->name) || names(b, a->name));
+}
+
+/* A VM that must not share a host with this one is on `nodeid`, on its way there, or has
+ * just been given to it. Either may name the other. */
+static bool conflict(const struct ha_place *place, const struct ha_vm *vm,
+                     uint32_t nodeid)
 {
     const struct ha_state *state = place->in->state;
 
     for (unsigned i = 0; place->any_anti_affinity && i < state->vm_count; i++) {
         const struct ha_vm *other = state->vm[i];
 
-        if (other != vm && other->owner == nodeid && occupies(other) &&
-            (names(vm, other->name) || names(other, vm->name))) {
-            return other;
+        if (occupies(other) && (other->owner == nodeid || other->move.to == nodeid) &&
+            exclude(vm, other)) {
+            return true;
         }
     }
-    return NULL;
+    for (unsigned i = 0; place->any_anti_affinity && i < place->given_count; i++) {
+        if (place->given[i].nodeid == nodeid && exclude(vm, place->given[i].vm)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool may_on(const struct ha_place *place, const struct ha_vm *vm, unsigned i)
+{
+    char why[REASON_LEN_MAX + 1];
+
+    return place->node[i].eligible && place->node[i].memory_free >= vm_memory(vm) &&
+           !conflict(place, vm, place->node[i].nodeid) &&
+           ha_place_cpu(place, vm, place->node[i].nodeid, why);
+}
+
+bool ha_place_may(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid)
+{
+    for (unsigned i = 0; i < place->node_count; i++) {
+        if (place->node[i].nodeid == nodeid) {
+            return may_on(place, vm, i);
+        }
+    }
+    return false;
 }
 
 static unsigned preference(const struct ha_place *place, const struct ha_vm *vm,
@@ -180,7 +219,8 @@ static unsigned preference(const struct ha_place *place, const struct ha_vm *vm,
 {
     const struct ha_node *node = ha_state_node(place->in->state, nodeid);
 
-    for (unsigned i = 0; vm->conf != NULL && i < vm->conf->preferred_count; i++) {
+    for (unsigned i = 0;
+         node != NULL && vm->conf != NULL && i < vm->conf->preferred_count; i++) {
         if (strcmp(vm->conf->preferred[i], node->name) == 0) {
             return i;
         }
@@ -297,14 +337,11 @@ uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm,
                          uint32_t avoid, char reason[static REASON_LEN_MAX + 1])
 {
     unsigned chosen = NODES_MAX, chosen_rank = 0;
-    char why[REASON_LEN_MAX + 1];
 
     for (unsigned i = 0; i < place->node_count; i++) {
         unsigned rank;
 
-        if (!place->node[i].eligible || place->node[i].memory_free < vm_memory(vm) ||
-            conflict(place, vm, place->node[i].nodeid) != NULL ||
-            !ha_place_cpu(place, vm, place->node[i].nodeid, why)) {
+        if (!may_on(place, vm, i)) {
             continue;
         }
         rank = preference(place, vm, place->node[i].nodeid) +
@@ -323,4 +360,32 @@ uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm,
         return 0;
     }
     return place->node[chosen].nodeid;
+}
+
+/* Of two nodes, which is tried first: an order that does not change meanwhile. */
+static uint64_t turn(const struct ha_place *place, const struct ha_vm *vm,
+                     uint32_t nodeid)
+{
+    return (uint64_t)preference(place, vm, nodeid) << 32 | nodeid;
+}
+
+uint32_t ha_place_next(const struct ha_place *place, const struct ha_vm *vm,
+                       uint32_t failed, char reason[static REASON_LEN_MAX + 1])
+{
+    uint64_t after = turn(place, vm, failed), first = UINT64_MAX, next = UINT64_MAX;
+
+    for (unsigned i = 0; i < place->node_count; i++) {
+        uint64_t at = turn(place, vm, place->node[i].nodeid);
+
+        if (place->node[i].nodeid == vm->owner || !may_on(place, vm, i)) {
+            continue;
+        }
+        first = at < first ? at : first;
+        next = at > after && at < next ? at : next;
+    }
+    if (first == UINT64_MAX) {
+        say_none(place, vm, reason);
+        return 0;
+    }
+    return (uint32_t)(next != UINT64_MAX ? next : first);
 }

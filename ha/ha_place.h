@@ -5,6 +5,8 @@
 
 #include "ha/ha_policy.h"
 
+#define HA_PLACE_GIVEN_MAX 256
+
 struct ha_place {
     const struct ha_policy_in *in;
     unsigned node_count;
@@ -17,6 +19,12 @@ struct ha_place {
         bool eligible;
         uint64_t memory_free;
     } node[NODES_MAX];
+    /* What this decision has given to nodes so far: not more than it may act on. */
+    unsigned given_count;
+    struct {
+        const struct ha_vm *vm;
+        uint32_t nodeid;
+    } given[HA_PLACE_GIVEN_MAX];
 };
 
 /* Accounts every VM that is or may be running. */
@@ -25,6 +33,12 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in);
  */
 uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm,
                          uint32_t avoid, char reason[static REASON_LEN_MAX + 1]);
+/* The next one to try, but its own, after `failed` could not take it: every other one in
+ * turn, by preference and node id, then `failed` again. */
+uint32_t ha_place_next(const struct ha_place *place, const struct ha_vm *vm,
+                       uint32_t failed, char reason[static REASON_LEN_MAX + 1]);
+/* This node can take it, as far as all of the hard limits go. */
+bool ha_place_may(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid);
 /* Can the node's processor be what the VM's definition names? If not, `why` says what is
  * missing: "lacks avx2, bmi2". */
 bool ha_place_cpu(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,

@@ -234,7 +234,7 @@ static bool get_move(struct bytes_rd *rd, struct ha_move *move)
 }
 
 /* What else a record may have behind its task fields, each with its number. */
-enum { EXTRA_MOVE = 1, EXTRA_HOME = 2 };
+enum { EXTRA_MOVE = 1, EXTRA_HOME = 2, EXTRA_MOVE_AVOID = 3 };
 
 static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm)
 {
@@ -247,6 +247,8 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm)
             }
         } else if (kind == EXTRA_HOME && vm->home == 0) {
             vm->home = bytes_rd_u32(rd);
+        } else if (kind == EXTRA_MOVE_AVOID && vm->move_avoid == 0) {
+            vm->move_avoid = bytes_rd_u32(rd);
         } else {
             return false; /* of a later version, or twice */
         }
@@ -258,7 +260,8 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm)
 static bool has_task_fields(const struct ha_vm *vm)
 {
     return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
-           (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0 || vm->home != 0;
+           (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0 || vm->home != 0 ||
+           vm->move_avoid != 0;
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
@@ -294,6 +297,10 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     if (vm->home != 0) {
         bytes_wr_u8(&wr, EXTRA_HOME);
         bytes_wr_u32(&wr, vm->home);
+    }
+    if (vm->move_avoid != 0) {
+        bytes_wr_u8(&wr, EXTRA_MOVE_AVOID);
+        bytes_wr_u32(&wr, vm->move_avoid);
     }
     return finish(&wr);
 }

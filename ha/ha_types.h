@@ -130,6 +130,8 @@ struct ha_vm {
     char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */
     struct ha_move move;
     uint32_t home; /* node that it left for maintenance, and goes back to; 0: none */
+    uint32_t move_avoid; /* where its last move for maintenance came to nothing: others
+                            first; 0: none */
     /* How the last suspend, resume, snapshot, revert or migration ended; "": there was
      * none. */
     bool last_failed;
