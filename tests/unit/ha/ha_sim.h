@@ -15,8 +15,9 @@
 #include "ha/ha_agent.h"
 #include "tests/unit/unit.h"
 
-#define NODES   3
-#define BUS_MAX 4096
+#define NODES     3 /* of every test; grow() adds the rest */
+#define SIM_NODES 5
+#define BUS_MAX   4096
 
 struct message {
     uint32_t from;
@@ -41,7 +42,7 @@ struct sim_node {
     bool have_result;
 };
 
-static struct sim_node sim[NODES + 1]; /* by node id */
+static struct sim_node sim[SIM_NODES + 1]; /* by node id */
 static struct message bus[BUS_MAX];
 static unsigned bus_head, bus_tail;
 static uint64_t now_ns;
@@ -249,6 +250,12 @@ static const char cluster_yaml[] =
     "    - {name: n1, id: 1, addr: 10.0.0.1}\n    - {name: n2, id: 2, addr: 10.0.0.2}\n"
     "    - {name: n3, id: 3, addr: 10.0.0.3}\n  token: 1000ms\n"
     "storage:\n  type: local-lab\n  settle: 0ms\n";
+static const char cluster5_yaml[] =
+    "cluster:\n  name: t\n  nodes:\n"
+    "    - {name: n1, id: 1, addr: 10.0.0.1}\n    - {name: n2, id: 2, addr: 10.0.0.2}\n"
+    "    - {name: n3, id: 3, addr: 10.0.0.3}\n    - {name: n4, id: 4, addr: 10.0.0.4}\n"
+    "    - {name: n5, id: 5, addr: 10.0.0.5}\n  token: 1000ms\n"
+    "storage:\n  type: local-lab\n  settle: 0ms\n";
 static const char vm_yaml[] = "name: web1\nmemory: 32MiB\nmachine: lockstep\n"
                               "boot: {firmware: /x.rom}\ndisks: [{path: disk0.img}]\n";
 
@@ -284,7 +291,7 @@ static inline bool in_view_of(uint32_t a, uint32_t b)
 
 static inline void flush_persisted(void)
 {
-    for (uint32_t id = 1; id <= NODES; id++) {
+    for (uint32_t id = 1; id <= SIM_NODES; id++) {
         if (sim[id].up && !sim[id].persist_held && sim[id].held_version != 0) {
             uint64_t version = sim[id].held_version;
 
@@ -301,7 +308,7 @@ static inline void settle(void)
         while (bus_head != bus_tail) {
             struct message m = bus[bus_head++ % BUS_MAX];
 
-            for (uint32_t id = 1; id <= NODES; id++) {
+            for (uint32_t id = 1; id <= SIM_NODES; id++) {
                 if (sim[id].up && in_view_of(m.from, id)) {
                     ha_agent_deliver(&sim[id].agent, m.from, m.bytes, m.len, now_ns);
                 }
@@ -325,9 +332,9 @@ static inline void form(uint64_t seq, unsigned count, const uint32_t *members)
 
     memset(&view, 0, sizeof view);
     view.agreed = true;
-    view.quorate = count >= 2;
+    view.votes_needed = sim[SIM_NODES].up ? SIM_NODES / 2 + 1 : NODES / 2 + 1;
+    view.quorate = count >= view.votes_needed;
     view.ring = (struct ha_ring){members[0], seq};
-    view.votes_needed = 2;
     for (unsigned i = 0; i < count; i++) {
         view.member[view.member_count++] = members[i];
     }
@@ -374,10 +381,24 @@ static inline void setup(void)
     ck_assert_uint_eq(sim[1].result.exit_code, 0);
 }
 
+/* To SIM_NODES nodes, all of them in the view. */
+static inline void grow(uint64_t seq)
+{
+    static const uint32_t five[] = {1, 2, 3, 4, 5};
+
+    op_at(1, "cluster apply", "", cluster5_yaml);
+    ck_assert_uint_eq(sim[1].result.exit_code, 0);
+    for (uint32_t id = NODES + 1; id <= SIM_NODES; id++) {
+        boot(id, 1);
+    }
+    form(seq, SIM_NODES, five);
+    settle();
+}
+
 static inline void teardown(void)
 {
     drop_bus();
-    for (uint32_t id = 1; id <= NODES; id++) {
+    for (uint32_t id = 1; id <= SIM_NODES; id++) {
         if (sim[id].up) {
             ha_agent_free(&sim[id].agent);
             ha_state_clear(&sim[id].log);
@@ -434,8 +455,10 @@ static inline void tick_for(uint64_t ns)
 {
     for (uint64_t end_ns = now_ns + ns; now_ns < end_ns;) {
         now_ns += 100 * NSEC_PER_MSEC;
-        for (uint32_t id = 1; id <= NODES; id++) {
-            ha_agent_tick(&sim[id].agent, now_ns);
+        for (uint32_t id = 1; id <= SIM_NODES; id++) {
+            if (sim[id].up) {
+                ha_agent_tick(&sim[id].agent, now_ns);
+            }
         }
         settle();
     }
