@@ -620,6 +620,7 @@ START_TEST(a_start_gives_up_home)
     reports(named("vm")->owner, "vm", HA_OUTCOME_STOPPED, named("vm")->instance,
             named("vm")->epoch, "stopped");
     ck_assert_int_eq(named("vm")->state, HA_VM_STOPPED);
+    ck_assert_uint_eq(named("vm")->home, 0);
     op_at(1, "vm start", "vm", "n3");
     runs_at(3, "vm");
     maintenance(1, "off");
@@ -719,6 +720,30 @@ START_TEST(a_lost_node_is_no_home)
     ck_assert_uint_ne(owner, source);
     ck_assert_uint_eq(vm_at(third)->home, 0);
     op_at(third, "node maintenance", sim[source].agent.self.name, "off");
+    ck_assert_uint_eq(vm_at(third)->home, 0);
+}
+END_TEST
+
+/* Nor is what the node that it came to was to it, when that loses power in its turn. */
+START_TEST(lost_where_it_came_to)
+{
+    run_web1();
+    source = vm_at(1)->owner;
+    dest_instance = sim_uuid(NULL);
+    op_at(1, "node maintenance", sim[source].agent.self.name, "on");
+    dest = vm_at(1)->move.to;
+    third = 6 - source - dest;
+    offer();
+    tell(dest, HA_OUTCOME_RUNNING, 2, "");
+    goes_on_there();
+    ck_assert_uint_eq(vm_at(third)->home, source);
+    view_without(8, dest);
+    tick_for(2 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_UNKNOWN);
+    ck_assert_uint_eq(vm_at(third)->home, source); /* it may be back, and run there */
+    fenced(dest);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_STARTING);
+    ck_assert_uint_eq(vm_at(third)->owner, third);
     ck_assert_uint_eq(vm_at(third)->home, 0);
 }
 END_TEST
@@ -833,6 +858,7 @@ static Suite *suite(void)
     tcase_add_test(tc, a_restart_gives_up_home);
     tcase_add_test(tc, a_thaw_keeps_home);
     tcase_add_test(tc, a_lost_node_is_no_home);
+    tcase_add_test(tc, lost_where_it_came_to);
     tcase_add_test(tc, home_is_checked);
     tcase_add_test(tc, one_on_its_way_counts);
     tcase_add_test(tc, one_that_is_just_given_counts);
