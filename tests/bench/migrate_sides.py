@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two sides of tests/bench/migrate. Each keeps one guest that goes from process to process; both are seen by one kind of witness."""
+import ctypes
 import json
+import mmap
 import os
 import signal
 import socket
@@ -10,7 +12,7 @@ import subprocess
 import time
 import uuid
 
-from vmm_report import children, end, spawn, wait_for
+from vmm_report import children, end, say, spawn, wait_for
 
 RECORD = struct.Struct("<Qc")
 
@@ -73,6 +75,17 @@ def slowdown(stamps, before, r, byte):
 def cpu_s(p):
     """Of all threads of a process, ended ones too; ns resolution (the CPU-time clock of a process, clock_getcpuclockid(3))."""
     return time.clock_gettime(((~p.pid) << 3) | 2)
+
+
+def warm(mib):
+    """Free memory that is really there: a machine that is itself a VM may have given it back to its host, and whoever takes it next
+    pays for that. Both sides begin with the same."""
+    size = mib << 20
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as m:
+        m.madvise(mmap.MADV_HUGEPAGE)
+        at = ctypes.c_char.from_buffer(m)
+        ctypes.memset(ctypes.addressof(at), 1, size)
+        del at
 
 
 class Side:
@@ -150,6 +163,8 @@ class Ours(Side):
         end_ns = time.monotonic_ns()
         answer = json.loads(out)
         if not answer["ok"]:
+            with open("ours.log") as f:
+                say("".join(f.readlines()[-12:]))
             raise RuntimeError("ours: " + answer["text"])
         _, _, usage = os.wait4(self.p.pid, 0)
         self.p.returncode = 0
@@ -210,8 +225,7 @@ class Qemu(Side):
     def spawn(self, *more):
         i, self.count = self.count, self.count + 1
         p = spawn(["qemu-system-x86_64", "-accel", "kvm", "-machine",
-                   "microvm,pic=on,pit=on,rtc=on,isa-serial=on,acpi=off,memory-backend=ram", "-object",
-                   "memory-backend-memfd,id=ram,size=" + self.memory, "-m", self.memory, "-bios", self.rom, "-nodefaults",
+                   "microvm,pic=on,pit=on,rtc=on,isa-serial=on,acpi=off", "-m", self.memory, "-bios", self.rom, "-nodefaults",
                    "-no-user-config", "-display", "none", "-sandbox", "on", "-global", "virtio-mmio.force-legacy=false",
                    "-chardev", "stdio,id=d,signal=off", "-device", "isa-debugcon,iobase=0x402,chardev=d", "-serial",
                    "file:%s%d.console" % (self.name, i), "-qmp", "unix:q%d.qmp,server=on,wait=off" % i, "-fw_cfg",
