@@ -44,8 +44,8 @@ struct in_data {
 struct in {
     struct mig_transfer *t;
     struct mig_dst dst;
-    struct mig_bitmap filled; /* pages that may hold something */
-    struct mig_bitmap whole;  /* blocks that are there as a whole */
+    struct mig_bitmap filled;      /* pages that may hold something */
+    struct mig_bitmap whole;       /* blocks that are there as a whole */
     _Atomic unsigned made, failed; /* blocks made in one piece, and not */
     _Atomic uint64_t made_ns;
     struct mig_hello hello;

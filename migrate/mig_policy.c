@@ -418,7 +418,8 @@ void mig_policy_round(struct mig_policy *p, const struct mig_round_done *round,
         uint64_t next_ns = time_for(left, bps);
 
         ret->throttle = p->throttle;
-        if (left > 0 && worth_another(&p->conf, p->extra, round->now_ns - p->start_ns, left, next_ns,
+        if (left > 0 &&
+            worth_another(&p->conf, p->extra, round->now_ns - p->start_ns, left, next_ns,
                           mul_div(p->dirty_bps, next_ns, NSEC_PER_SEC))) {
             p->extra++;
         } else {
@@ -426,7 +427,6 @@ void mig_policy_round(struct mig_policy *p, const struct mig_round_done *round,
         }
         return;
     }
-    p->extra = 0;
     if (mig_policy_over(p, round->now_ns)) {
         give_up(p, MIG_END_TIMEOUT, bps, ret);
         return;

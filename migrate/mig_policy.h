@@ -101,7 +101,7 @@ struct mig_policy {
     uint64_t dirty_bps; /* of the last round, with the throttle it had */
     uint64_t full_bps;  /* estimate without any */
     uint64_t left_bytes, best_bytes, best_ns; /* best: least that was ever left, when */
-    uint32_t extra; /* rounds since the target was met */
+    uint32_t extra;                           /* rounds since the target was met */
     uint32_t throttle, stuck; /* stuck: rounds in a row that did not shrink */
     uint64_t sent_bytes;
     uint32_t percent; /* highest shown */

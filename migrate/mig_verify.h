@@ -7,8 +7,8 @@
 
 #include "vmm/engine_ram.h"
 
-/* The pages that exist, as found last: to look for them in each block anew would take longer
- * than all else. Begins with zeros. */
+/* The pages that exist, as found last: to look for them in each block anew would take
+ * longer than all else. Begins with zeros. */
 struct mig_verify_seen {
     uint64_t begin, end;
 };

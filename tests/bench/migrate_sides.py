@@ -17,6 +17,9 @@ from vmm_report import children, end, say, spawn, wait_for
 RECORD = struct.Struct("<Qc")
 
 
+stampers = []
+
+
 class Stamps:
     """Stamps each byte that comes through a pipe with CLOCK_MONOTONIC, in a process of its own: the outside observer of a guest."""
 
@@ -29,6 +32,7 @@ class Stamps:
             self.follow(read)
         os.close(read)
         self.pid = pid
+        stampers.append(self)
 
     def follow(self, read):
         try:
@@ -51,9 +55,11 @@ class Stamps:
         return os.path.exists(self.path) and any(r[1] == byte for r in self.between(0, 1 << 63))
 
     def close(self):
-        os.close(self.write)
+        os.kill(self.pid, signal.SIGTERM)
         os.waitpid(self.pid, 0)
+        os.close(self.write)
         os.unlink(self.path)
+        stampers.remove(self)
 
 
 def downtime_ms(stamps):
