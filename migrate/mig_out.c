@@ -53,7 +53,8 @@ struct out {
     struct mig_policy policy;
     struct mig_bitmap bitmap;
     uint64_t features;
-    uint64_t began_ns, frozen_ns, told_ns;
+    uint64_t began_ns, told_ns;
+    uint64_t frozen_ns, stopped_ns, last_ns, state_ns; /* the parts of the downtime */
     char summary[MIG_TEXT_MAX + 1];
     struct vmm_error err;
     struct engine_saved saved; /* in engine_state_fd */
@@ -532,6 +533,7 @@ static void look_frozen(struct out *o)
         return;
     }
     o->freezing = false;
+    o->stopped_ns = loop_now_ns();
     mig_note_post(o->t, r == 0 ? MIG_SRC_FROZEN : MIG_SRC_FREEZE_REFUSED,
                   r == 0 ? MIG_OK : MIG_END_FREEZE, o->err.text);
 }
@@ -630,6 +632,12 @@ static void send_state(struct out *o)
     if (!good || !mig_send_msg(o->t, &finish, &o->err)) {
         mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
     }
+    o->state_ns = loop_now_ns();
+}
+
+static double ms_between(uint64_t from_ns, uint64_t to_ns)
+{
+    return (double)(to_ns - from_ns) / (double)NSEC_PER_MSEC;
 }
 
 static void tell_ready(struct out *o)
@@ -638,9 +646,12 @@ static void tell_ready(struct out *o)
 
     snprintf(o->summary, sizeof o->summary,
              "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64
-             " ms, frozen for %" PRIu64 " ms so far%s",
+             " ms, frozen for %" PRIu64
+             " ms so far (stop %.1f, pages %.1f, state %.1f, check %.1f)%s",
              (uint64_t)o->bytes >> 20, o->round, (now - o->began_ns) / NSEC_PER_MSEC,
-             (now - o->frozen_ns) / NSEC_PER_MSEC,
+             (now - o->frozen_ns) / NSEC_PER_MSEC, ms_between(o->frozen_ns, o->stopped_ns),
+             ms_between(o->stopped_ns, o->last_ns), ms_between(o->last_ns, o->state_ns),
+             ms_between(o->state_ns, now),
              (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
     mig_tell_ready(o->t, o->summary, (now - o->frozen_ns) / NSEC_PER_MSEC);
 }
@@ -757,6 +768,7 @@ static void round_done(struct out *o)
     uint64_t pages = 0;
 
     if (o->last) {
+        o->last_ns = done.now_ns;
         step(o, MIG_SRC_LAST_SENT, NULL);
         return;
     }
