@@ -644,15 +644,15 @@ static void tell_ready(struct out *o)
 {
     uint64_t now = loop_now_ns();
 
-    snprintf(o->summary, sizeof o->summary,
-             "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64
-             " ms, frozen for %" PRIu64
-             " ms so far (stop %.1f, pages %.1f, state %.1f, check %.1f)%s",
-             (uint64_t)o->bytes >> 20, o->round, (now - o->began_ns) / NSEC_PER_MSEC,
-             (now - o->frozen_ns) / NSEC_PER_MSEC, ms_between(o->frozen_ns, o->stopped_ns),
-             ms_between(o->stopped_ns, o->last_ns), ms_between(o->last_ns, o->state_ns),
-             ms_between(o->state_ns, now),
-             (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
+    snprintf(
+        o->summary, sizeof o->summary,
+        "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64 " ms, frozen for %" PRIu64
+        " ms so far (stop %.1f, pages %.1f, state %.1f, check %.1f)%s",
+        (uint64_t)o->bytes >> 20, o->round, (now - o->began_ns) / NSEC_PER_MSEC,
+        (now - o->frozen_ns) / NSEC_PER_MSEC, ms_between(o->frozen_ns, o->stopped_ns),
+        ms_between(o->stopped_ns, o->last_ns), ms_between(o->last_ns, o->state_ns),
+        ms_between(o->state_ns, now),
+        (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
     mig_tell_ready(o->t, o->summary, (now - o->frozen_ns) / NSEC_PER_MSEC);
 }
 
