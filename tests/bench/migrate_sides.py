@@ -62,11 +62,11 @@ class Stamps:
         stampers.remove(self)
 
 
-def downtime_ms(stamps):
+def downtime_ms(stamps, who):
     ticks = [t for t, byte in stamps if byte == b"."]
     gaps = [b - a for a, b in zip(ticks, ticks[1:])]
     if len(gaps) < 10:
-        raise RuntimeError("the guest ticks no more")
+        raise RuntimeError("%s: the guest ticks no more, %d ticks seen" % (who, len(ticks)))
     return (max(gaps) - statistics.median(gaps)) / 1e6
 
 
