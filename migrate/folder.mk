@@ -52,6 +52,10 @@ UNIT_TESTS += tests/unit/migrate/check_mig_zero
 tests_unit_migrate_check_mig_zero_SOURCES = tests/unit/migrate/check_mig_zero.c $(MIGRATE_UNIT_COMMON)
 tests_unit_migrate_check_mig_zero_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_migrate_check_mig_zero_LDADD = $(MIGRATE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/migrate/check_mig_verify
+tests_unit_migrate_check_mig_verify_SOURCES = tests/unit/migrate/check_mig_verify.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_verify_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_verify_LDADD = $(MIGRATE_UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/migrate/check_mig_msg
 tests_unit_migrate_check_mig_msg_SOURCES = tests/unit/migrate/check_mig_msg.c $(MIGRATE_UNIT_COMMON)

@@ -248,7 +248,7 @@ static void make_frame(struct mig_conn *conn, uint16_t type, uint16_t version,
     uint32_t crc = 0;
 
     BUG_ON(len > MIG_CONN_BODY_MAX || version == 0 || (version & MIG_CONN_NO_CRC));
-    if (conn->conf->body_crc) {
+    if (conn->conf->body_crc && !(flags & MIG_SEND_BARE)) {
         f.version = version;
         if (flags & MIG_SEND_LIVE) {
             crc = copy_with_crc(tx->copy, iov, iov_count);

@@ -89,9 +89,11 @@ int mig_conn_handshake(struct mig_conn *conn, int timeout_ms, struct vmm_error *
 /*
  * One frame. MIG_SEND_LIVE: the bytes may change while they are sent (a running guest's
  * memory): with body_crc they then go through a copy, so that checksum and bytes agree.
- * The sum of the parts is at most MIG_CONN_BODY_MAX; `iov` is not changed.
+ * MIG_SEND_BARE: no checksum of this body, whatever the conf says (pages:
+ * doc/decisions.md). The sum of the parts is at most MIG_CONN_BODY_MAX; `iov` is not
+ * changed.
  */
-enum mig_conn_flags { MIG_SEND_LIVE = 1 };
+enum mig_conn_flags { MIG_SEND_LIVE = 1, MIG_SEND_BARE = 2 };
 int mig_conn_send(struct mig_conn *conn, uint16_t type, uint16_t version, unsigned flags,
                   const struct iovec *iov, size_t iov_count, struct vmm_error *err);
 /* Tells the peer that nothing follows (TLS close_notify, FIN): it gets -ENODATA. */

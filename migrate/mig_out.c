@@ -53,7 +53,8 @@ struct out {
     struct mig_policy policy;
     struct mig_bitmap bitmap;
     uint64_t features;
-    uint64_t began_ns, frozen_ns, told_ns;
+    uint64_t began_ns, told_ns;
+    uint64_t frozen_ns, stopped_ns, last_ns, state_ns; /* the parts of the downtime */
     char summary[MIG_TEXT_MAX + 1];
     struct vmm_error err;
     struct engine_saved saved; /* in engine_state_fd */
@@ -119,12 +120,11 @@ static bool send_frame(struct out_data *d, struct vmm_error *err)
     if (o->policy.conf.cap_bps != 0) {
         wait_for_cap(o);
     }
-    d->ram.has_crc = false; /* the frame has one, unless TLS has */
+    d->ram.has_crc = false;
     len = mig_ram_encode(&d->ram, d->head);
     d->iov[0] = (struct iovec){.iov_base = d->head, .iov_len = len};
     runs = mig_ram_iov(&d->ram, o->t->ram.host, d->iov + 1);
-    r = mig_conn_send(conn, MIG_FRAME_RAM, 1, o->last ? 0 : MIG_SEND_LIVE, d->iov,
-                      runs + 1, err);
+    r = mig_conn_send(conn, MIG_FRAME_RAM, 1, MIG_SEND_BARE, d->iov, runs + 1, err);
     if (r < 0) {
         for (uint32_t i = 0; i < d->ram.run_count; i++) {
             mig_bitmap_set(&o->bitmap, d->ram.run[i].first, d->ram.run[i].count);
@@ -176,10 +176,40 @@ static void add_run(struct out_data *d, const struct mig_run *run)
     }
 }
 
+/* Sends what there is, and begins with the next frame. */
+static bool next_frame(struct out_data *d, struct vmm_error *err)
+{
+    bool sent = send_frame(d, err);
+
+    mig_ram_begin(&d->ram, d->out->round);
+    return sent;
+}
+
+/* The first pages of a block are about to be read. Protected as a whole: one ioctl, one
+ * flush of the guest's TLB. Those not read yet are read later, so that nothing is lost. A
+ * frame that has a good part of a block ends with it: the destination then has whole
+ * blocks, which it makes in one piece. */
+static bool enter_block(struct out_data *d, uint64_t block, struct vmm_error *err)
+{
+    struct out *o = d->out;
+    uint64_t first = block * MIG_BLOCK_PAGES, left = o->t->ram.page_count - first;
+
+    if (d->ram.raw_pages >= MIG_BLOCK_MANY && !next_frame(d, err)) {
+        return false;
+    }
+    if (engine_dirty_protect(o->t->conf.engine, first,
+                             left < MIG_BLOCK_PAGES ? left : MIG_BLOCK_PAGES) < 0) {
+        (void)vmm_fail(err, -EIO, "KVM's dirty log cannot be cleared");
+        return false;
+    }
+    return true;
+}
+
 static bool send_pages(struct out_data *d, struct vmm_error *err)
 {
     struct out *o = d->out;
     struct mig_cursor cursor = mig_cursor_make(d->index, o->data_count);
+    uint64_t block = UINT64_MAX;
     struct mig_run run;
 
     d->data_begin = d->data_end = 0;
@@ -188,10 +218,9 @@ static bool send_pages(struct out_data *d, struct vmm_error *err)
         uint32_t room = mig_ram_room(&d->ram);
 
         if (room == 0) {
-            if (!send_frame(d, err)) {
+            if (!next_frame(d, err)) {
                 return false;
             }
-            mig_ram_begin(&d->ram, o->round);
             continue;
         }
         if (mig_stop_raised(&o->t->stop) ||
@@ -199,10 +228,12 @@ static bool send_pages(struct out_data *d, struct vmm_error *err)
             return send_frame(d, err);
         }
         /* Taken, protected, read: in this order nothing is lost. */
-        if (engine_dirty_protect(o->t->conf.engine, run.first, run.count) < 0) {
-            mig_bitmap_give_back(&o->bitmap, &run, 1);
-            (void)vmm_fail(err, -EIO, "KVM's dirty log cannot be cleared");
-            return false;
+        if (run.first / MIG_BLOCK_PAGES != block) {
+            block = run.first / MIG_BLOCK_PAGES;
+            if (!enter_block(d, block, err)) {
+                mig_bitmap_give_back(&o->bitmap, &run, 1);
+                return false;
+            }
         }
         add_run(d, &run);
     }
@@ -502,6 +533,7 @@ static void look_frozen(struct out *o)
         return;
     }
     o->freezing = false;
+    o->stopped_ns = loop_now_ns();
     mig_note_post(o->t, r == 0 ? MIG_SRC_FROZEN : MIG_SRC_FREEZE_REFUSED,
                   r == 0 ? MIG_OK : MIG_END_FREEZE, o->err.text);
 }
@@ -563,6 +595,7 @@ static bool send_hashes(struct out *o, uint64_t *ret_blocks)
 {
     uint64_t blocks = (o->t->ram.page_count + MIG_BLOCK_PAGES - 1) / MIG_BLOCK_PAGES;
     struct mig_msg *msg = calloc(1, sizeof *msg);
+    struct mig_verify_seen seen = {0};
     bool good = msg != NULL;
 
     *ret_blocks = blocks;
@@ -574,7 +607,7 @@ static bool send_hashes(struct out *o, uint64_t *ret_blocks)
         msg->verify.first_block = (uint32_t)first;
         msg->verify.count = (uint32_t)count;
         for (uint64_t i = 0; i < count; i++) {
-            msg->verify.hash[i] = mig_verify_hash(&o->t->ram, first + i);
+            msg->verify.hash[i] = mig_verify_hash(&o->t->ram, &seen, first + i);
         }
         good = mig_send_msg(o->t, msg, &o->err);
     }
@@ -599,18 +632,27 @@ static void send_state(struct out *o)
     if (!good || !mig_send_msg(o->t, &finish, &o->err)) {
         mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
     }
+    o->state_ns = loop_now_ns();
+}
+
+static double ms_between(uint64_t from_ns, uint64_t to_ns)
+{
+    return (double)(to_ns - from_ns) / (double)NSEC_PER_MSEC;
 }
 
 static void tell_ready(struct out *o)
 {
     uint64_t now = loop_now_ns();
 
-    snprintf(o->summary, sizeof o->summary,
-             "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64
-             " ms, frozen for %" PRIu64 " ms so far%s",
-             (uint64_t)o->bytes >> 20, o->round, (now - o->began_ns) / NSEC_PER_MSEC,
-             (now - o->frozen_ns) / NSEC_PER_MSEC,
-             (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
+    snprintf(
+        o->summary, sizeof o->summary,
+        "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64 " ms, frozen for %" PRIu64
+        " ms so far (stop %.1f, pages %.1f, state %.1f, check %.1f)%s",
+        (uint64_t)o->bytes >> 20, o->round, (now - o->began_ns) / NSEC_PER_MSEC,
+        (now - o->frozen_ns) / NSEC_PER_MSEC, ms_between(o->frozen_ns, o->stopped_ns),
+        ms_between(o->stopped_ns, o->last_ns), ms_between(o->last_ns, o->state_ns),
+        ms_between(o->state_ns, now),
+        (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
     mig_tell_ready(o->t, o->summary, (now - o->frozen_ns) / NSEC_PER_MSEC);
 }
 
@@ -726,6 +768,7 @@ static void round_done(struct out *o)
     uint64_t pages = 0;
 
     if (o->last) {
+        o->last_ns = done.now_ns;
         step(o, MIG_SRC_LAST_SENT, NULL);
         return;
     }

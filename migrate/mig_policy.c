@@ -119,12 +119,22 @@ uint64_t mig_curve_bytes(const struct mig_curve *curve, uint64_t ns, uint64_t ra
 /* Prediction ------------------------------------------------------------------------- */
 #define ROUNDS_MAX 100u
 
+/* The target is met: does one more round, of `next_ns`, pay? `then`: what it leaves. */
+static bool worth_another(const struct mig_policy_conf *conf, uint32_t extra,
+                          uint64_t spent_ns, uint64_t left, uint64_t next_ns,
+                          uint64_t then)
+{
+    return extra < MIG_EXTRA_MAX && next_ns > MIG_EXTRA_WORTH_NS && then < left / 2 &&
+           (conf->timeout_ns == 0 || plus(spent_ns, next_ns) < conf->timeout_ns);
+}
+
 /* Pre-copy on paper: does it come below the target? Fills in rounds, bytes, times. */
 static bool converges(const struct mig_policy_conf *conf, uint64_t used, uint64_t bps,
                       const struct mig_curve *dirty, uint32_t throttle,
                       struct mig_prediction *ret)
 {
     uint64_t left = used;
+    uint32_t extra = 0;
 
     ret->throttle = throttle;
     ret->total_ns = ret->bytes = 0;
@@ -140,6 +150,15 @@ static bool converges(const struct mig_policy_conf *conf, uint64_t used, uint64_
             return false;
         }
         if (ret->downtime_ns <= conf->downtime_ns) {
+            uint64_t next_ns = time_for(next, bps);
+            uint64_t then = mig_curve_bytes(
+                dirty, mul_div(next_ns, PERMILLE - throttle, PERMILLE), conf->ram_bytes);
+
+            if (worth_another(conf, extra, ret->total_ns, next, next_ns, then)) {
+                extra++;
+                left = next;
+                continue;
+            }
             ret->total_ns = plus(ret->total_ns, ret->downtime_ns);
             ret->bytes = plus(ret->bytes, next);
             return true;
@@ -396,8 +415,16 @@ void mig_policy_round(struct mig_policy *p, const struct mig_round_done *round,
     ret->downtime_ns =
         left == 0 ? p->conf.fixed_ns : plus(time_for(left, bps), p->conf.fixed_ns);
     if (ret->downtime_ns <= p->conf.downtime_ns) {
-        ret->verdict = MIG_SWITCH;
+        uint64_t next_ns = time_for(left, bps);
+
         ret->throttle = p->throttle;
+        if (left > 0 &&
+            worth_another(&p->conf, p->extra, round->now_ns - p->start_ns, left, next_ns,
+                          mul_div(p->dirty_bps, next_ns, NSEC_PER_SEC))) {
+            p->extra++;
+        } else {
+            ret->verdict = MIG_SWITCH;
+        }
         return;
     }
     if (mig_policy_over(p, round->now_ns)) {

@@ -4,7 +4,9 @@
  * promise before the start. Pure: time and measurements come in. All rates are bytes per
  * second, all times monotonic ns; slowdown and throttle are permille of vCPU time.
  *
- * Stop rule: what is left to send / bandwidth + fixed part <= downtime target.
+ * Stop rule: what is left to send / bandwidth + fixed part <= downtime target. Then up to
+ * MIG_EXTRA_MAX rounds more while each at least halves what is left: they cost less time
+ * than they save of the guest's.
  */
 #pragma once
 
@@ -28,6 +30,8 @@ struct mig_policy_conf {
 #define MIG_FIXED_DEFAULT_NS    (UINT64_C(20) * NSEC_PER_MSEC)
 #define MIG_STALL_DEFAULT_NS    (UINT64_C(10) * NSEC_PER_SEC)
 #define MIG_THROTTLE_MAX        990u
+#define MIG_EXTRA_MAX           4u
+#define MIG_EXTRA_WORTH_NS      (UINT64_C(3) * NSEC_PER_MSEC) /* less is not worth a round */
 
 /* Average that one odd sample cannot move: the median of the latest samples, each of
  * them weighed by its time. */
@@ -97,6 +101,7 @@ struct mig_policy {
     uint64_t dirty_bps; /* of the last round, with the throttle it had */
     uint64_t full_bps;  /* estimate without any */
     uint64_t left_bytes, best_bytes, best_ns; /* best: least that was ever left, when */
+    uint32_t extra;                           /* rounds since the target was met */
     uint32_t throttle, stuck; /* stuck: rounds in a row that did not shrink */
     uint64_t sent_bytes;
     uint32_t percent; /* highest shown */

@@ -28,15 +28,29 @@ static uint64_t page_hash(uint64_t seed, const uint8_t *page)
     return turn(lane[0], 1) + turn(lane[1], 7) + turn(lane[2], 12) + turn(lane[3], 18);
 }
 
-uint64_t mig_verify_hash(const struct engine_ram *ram, uint64_t block)
+/* The first pages that exist at or after `page`: *seen ends behind it. */
+static void see(const struct engine_ram *ram, struct mig_verify_seen *seen, uint64_t page)
 {
-    uint64_t first = block * MIG_BLOCK_PAGES, end = first + MIG_BLOCK_PAGES;
-    uint64_t hash = block * PRIME_A, begin, stop;
+    if (page < seen->end) {
+        return;
+    }
+    seen->begin = page;
+    if (!engine_ram_data(ram, &seen->begin, &seen->end)) {
+        seen->begin = seen->end = UINT64_MAX;
+    }
+}
+
+uint64_t mig_verify_hash(const struct engine_ram *ram, struct mig_verify_seen *seen,
+                         uint64_t block)
+{
+    uint64_t at = block * MIG_BLOCK_PAGES, end = at + MIG_BLOCK_PAGES;
+    uint64_t hash = block * PRIME_A;
 
     end = end < ram->page_count ? end : ram->page_count;
-    for (begin = first; engine_ram_data(ram, &begin, &stop) && begin < end;
-         begin = stop) {
-        for (uint64_t page = begin; page < stop && page < end; page++) {
+    for (; at < end; at = seen->end < end ? seen->end : end) {
+        see(ram, seen, at);
+        for (uint64_t page = at > seen->begin ? at : seen->begin;
+             page < seen->end && page < end; page++) {
             const uint8_t *bytes = ram->host + page * MIG_PAGE;
 
             /* Zeros are as if they were not there: only one end may have them. */

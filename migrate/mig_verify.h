@@ -7,6 +7,12 @@
 
 #include "vmm/engine_ram.h"
 
-/* Of block `block`, shorter at the end of RAM. Pages that do not exist count as zeros and
- * are not made. */
-uint64_t mig_verify_hash(const struct engine_ram *ram, uint64_t block);
+/* The pages that exist, as found last: to look for them in each block anew would take
+ * longer than all else. Begins with zeros. */
+struct mig_verify_seen {
+    uint64_t begin, end;
+};
+/* Of block `block`, shorter at the end of RAM; blocks in ascending order with the same
+ * `seen`. Pages that do not exist count as zeros and are not made. */
+uint64_t mig_verify_hash(const struct engine_ram *ram, struct mig_verify_seen *seen,
+                         uint64_t block);

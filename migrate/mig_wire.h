@@ -26,6 +26,7 @@ enum mig_frame {
 #define MIG_PAGE         (UINT64_C(1) << MIG_PAGE_SHIFT)
 #define MIG_BLOCK_SHIFT  9 /* pages per block: 2 MiB */
 #define MIG_BLOCK_PAGES  (UINT64_C(1) << MIG_BLOCK_SHIFT)
+#define MIG_BLOCK_MANY   128u /* of them: worth a frame, and a huge page, of their own */
 #define MIG_BLOCK_BYTES  (MIG_BLOCK_PAGES * MIG_PAGE)
 
 #define MIG_STREAMS_MAX  16                /* data streams */

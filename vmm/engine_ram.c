@@ -11,6 +11,11 @@
 
 #define POPULATE_PAGES ((UINT64_C(8) << 20) >> GMEM_PAGE_SHIFT)
 
+#define BLOCK_PAGES    ((UINT64_C(2) << 20) >> GMEM_PAGE_SHIFT)
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14, uapi/asm-generic/mman-common.h */
 #endif
@@ -110,6 +115,21 @@ int engine_ram_populate(const struct engine_ram *ram, uint64_t first, uint64_t c
         }
         first += now;
         count -= now;
+    }
+    return 0;
+}
+
+int engine_ram_populate_block(const struct engine_ram *ram, uint64_t first)
+{
+    uint8_t *at = ram->host + (first << GMEM_PAGE_SHIFT);
+
+    if (ram->huge || first % BLOCK_PAGES != 0 || ram->page_count < first + BLOCK_PAGES) {
+        return -EINVAL;
+    }
+    /* A block of which nothing exists is not collapsed. */
+    if (madvise(at, GMEM_PAGE_SIZE, MADV_POPULATE_WRITE) < 0 ||
+        madvise(at, BLOCK_PAGES << GMEM_PAGE_SHIFT, MADV_COLLAPSE) < 0) {
+        return -errno;
     }
     return 0;
 }

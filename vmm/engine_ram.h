@@ -42,5 +42,9 @@ int engine_receive(struct engine *e, struct vmm_error *err);
  * or -ENOMEM; where the kernel cannot (before 5.14), 0: they come at the first touch. */
 int engine_ram_populate(const struct engine_ram *ram, uint64_t first, uint64_t count,
                         const _Atomic bool *cancel);
+/* Has the 2 MiB from page `first` on (a multiple of 512) in one huge page, ten times as
+ * cheap as page by page (doc/bench.md); what is in them stays. 0 or -errno: then they are
+ * as they were, and nothing is lost. Linux 6.1; no matter what shmem_enabled says. */
+int engine_ram_populate_block(const struct engine_ram *ram, uint64_t first);
 /* These pages read as zeros; their memory goes back to the host if it can. */
 void engine_ram_zero(const struct engine_ram *ram, uint64_t first, uint64_t count);

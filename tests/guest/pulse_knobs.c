@@ -71,6 +71,26 @@ static bool equal(const char *a, const char *b)
     return *a == *b;
 }
 
+static bool size_and_content(const char *text, uint64_t *ret_mib,
+                             enum fill_content *ret_content)
+{
+    static const char *const names[] = {
+        [FILL_RANDOM] = "random", [FILL_ZERO] = "zero", [FILL_MIXED] = "mixed"};
+    uint64_t mib;
+
+    if (!number(&text, &mib) || *text++ != ':') {
+        return false;
+    }
+    for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (equal(text, names[i])) {
+            *ret_mib = mib;
+            *ret_content = (enum fill_content)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool knob_set(struct knobs *knobs, const char *key, const char *value)
 {
     const struct {
@@ -93,6 +113,9 @@ static bool knob_set(struct knobs *knobs, const char *key, const char *value)
     if (equal(key, "dirty")) {
         return rate_and_size(value, &knobs->dirty_rate, &knobs->dirty_mib);
     }
+    if (equal(key, "fill")) {
+        return size_and_content(value, &knobs->fill_mib, &knobs->fill_content);
+    }
     if (equal(key, "hostile")) {
         knobs->hostile = *value != '\0' ? value : "all";
     } else if (equal(key, "compute")) {
@@ -101,6 +124,8 @@ static bool knob_set(struct knobs *knobs, const char *key, const char *value)
         knobs->tick_ms = 2;
     } else if (equal(key, "filled")) {
         knobs->filled = true;
+    } else if (equal(key, "progress")) {
+        knobs->progress = true;
     } else if (equal(key, "nodisk")) {
         knobs->no_disk = true;
     } else if (equal(key, "nonet")) {

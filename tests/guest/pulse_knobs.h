@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum fill_content { FILL_RANDOM, FILL_ZERO, FILL_MIXED };
+
 struct knobs {
     uint32_t ip;         /* ip=10.0.0.5, host order; 0: none */
     uint64_t rate;       /* rate=50: records per second */
@@ -16,7 +18,10 @@ struct knobs {
     uint64_t body;       /* body=BYTES: size of a record, header included */
     uint64_t dirty_rate; /* dirty=PAGES_PER_S:MIB */
     uint64_t dirty_mib;
-    bool filled;      /* the first pass before anything else */
+    bool filled;       /* the first pass before anything else */
+    bool progress;     /* a 'd' on the debug port for each 256 pages dirtied */
+    uint64_t fill_mib; /* fill=MIB:CONTENT: memory behind that */
+    enum fill_content fill_content;
     uint64_t tick_ms; /* tick=2: a byte on the debug port every 2 ms */
     uint64_t compute; /* compute=K: rounds of K thousand instructions without an exit */
     uint64_t epoch;   /* epoch=N: where fw_cfg does not say */

@@ -13,6 +13,7 @@
 
 #define DIRTY_BASE       UINT64_C(0x400000)
 #define DIRTY_BATCH      64 /* pages between two looks at the network */
+#define PROGRESS_PAGES   256
 #define PAGE             4096
 #define ROM_VIEW         UINT64_C(0x7fe00000) /* there the ROM is mapped, not memory */
 #define CMDLINE_BYTES    1024
@@ -30,7 +31,7 @@ static char cmdline[CMDLINE_BYTES];
 /* The dirtied memory is a check, too: each page counts the passes over it, and none may
  * be older than the pass. */
 static struct {
-    uint64_t end, at, pass, credit, wanted, bad;
+    uint64_t end, at, pass, credit, wanted, bad, told;
 } dirty;
 
 static uint64_t rate_credit;
@@ -90,6 +91,31 @@ static void dirty_init(void)
     }
 }
 
+/* Behind the dirtied memory, once. One word makes a page that is not zero; in mixed
+ * memory every other 64 KiB are zeros. */
+static void fill_init(void)
+{
+    uint64_t ram = fw_cfg_ram_size(), word = 0x9e3779b97f4a7c15;
+    uint64_t at = dirty.end != 0 ? dirty.end : DIRTY_BASE;
+    uint64_t end = at + (knobs.fill_mib << 20);
+    uint64_t zero_mask = knobs.fill_content == FILL_MIXED ? UINT64_C(0x10000) : 0;
+
+    ram = ram > ROM_VIEW ? ROM_VIEW : ram;
+    if (ram != 0 && end > ram) {
+        end = ram > at ? ram : at;
+        line_text("pulse: fill cut to the memory there is, MiB=");
+        line_u64((end - at) >> 20);
+        line_end();
+    }
+    map_up_to(end);
+    for (; at < end; at += PAGE) {
+        bool zero = knobs.fill_content == FILL_ZERO || (at & zero_mask) != 0;
+
+        *(volatile uint64_t *)at = zero ? 0 : word;
+        word += 0x9e3779b97f4a7c15 + at;
+    }
+}
+
 static void dirty_bad(uint64_t found)
 {
     /* The first ones tell the story. */
@@ -116,6 +142,10 @@ static bool dirty_step(void)
             dirty_bad(*page);
         }
         *page = dirty.pass + 1;
+        if (knobs.progress && ++dirty.told == PROGRESS_PAGES) {
+            dirty.told = 0;
+            hw_milestone('d');
+        }
         dirty.at += PAGE;
         if (dirty.at == dirty.end) {
             dirty.at = DIRTY_BASE;
@@ -273,6 +303,7 @@ static void start_devices(void)
     }
     net.answers = true;
     dirty_init();
+    fill_init();
 }
 
 static _Noreturn void be_hostile(void)

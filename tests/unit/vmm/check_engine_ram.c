@@ -74,6 +74,26 @@ START_TEST(populated_ahead)
 }
 END_TEST
 
+/* Where the host can: a whole block, and what was in it is still there. */
+START_TEST(a_block_in_one_piece)
+{
+    static unsigned char there[1024];
+    int r;
+
+    er_go(0, 4 << 20);
+    engine_ram(er.e, &ram);
+    ram.host[(2 << 20) + 7 * 4096] = 0x5a;
+    r = engine_ram_populate_block(&ram, 512);
+    ck_assert_uint_eq(ram.host[(2 << 20) + 7 * 4096], 0x5a);
+    ck_assert_uint_eq(ram.host[(2 << 20) + 8 * 4096], 0);
+    ck_assert_int_eq(mincore(ram.host, 4 << 20, there), 0);
+    ck_assert_uint_eq(there[1023] & 1, r == 0);
+    ck_assert_uint_eq(there[100] & 1, 0);
+    ck_assert_int_eq(engine_ram_populate_block(&ram, 100), -EINVAL);
+    ck_assert_int_eq(engine_ram_populate_block(&ram, 1024), -EINVAL);
+}
+END_TEST
+
 /* A destination begins with zeros, where another VM has its firmware; it does not boot,
  * and nobody makes one of a VM that runs. */
 START_TEST(receives_or_boots)
@@ -133,6 +153,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, where_it_lies, 0, 2);
     tcase_add_test(t, pages_that_exist);
     tcase_add_test(t, populated_ahead);
+    tcase_add_test(t, a_block_in_one_piece);
     tcase_add_test(t, receives_or_boots);
     tcase_add_loop_test(t, logged, 0, 2);
     suite_add_tcase(s, t);
