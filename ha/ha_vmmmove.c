@@ -399,7 +399,9 @@ static unsigned data_streams(void)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-    return cpus < 4 ? 1 : cpus / 2 < STREAMS_MAX ? (unsigned)cpus / 2 : STREAMS_MAX;
+    return cpus < 2                     ? 1
+           : cpus / 2 + 1 < STREAMS_MAX ? (unsigned)cpus / 2 + 1
+                                        : STREAMS_MAX;
 }
 
 static void dial(struct ha_local *l)

@@ -110,6 +110,13 @@ case_cell() {
     let_go >/dev/null 2>&1
     [[ $victim != disk_* ]] || { rnd_sleep 500 3000 && let_go >/dev/null 2>&1; }
     acked=$(vm_acked "$L")
+    if [[ $victim == eio_* ]]; then
+        # A FLUSH that failed stays failed, as the guest was told: it is stopped, and starts again, on whatever node.
+        check "$CELL: it runs somewhere" wait_for 60 vm_is "$L" "$third" running || how_it_stands
+        check "$CELL: it is stopped" gemel_at "$L" "$third" vm kill web1 --timeout 30s || how_it_stands
+        check "$CELL: and starts again" gemel_at "$L" "$third" vm start web1 --timeout 30s || how_it_stands
+        acked=$(vm_acked "$L")
+    fi
     check "$CELL: the guest goes on" wait_for 60 goes_on "$L" "$acked" || how_it_stands
     check "$CELL: somebody owns it" wait_for 30 owned
 }
