@@ -19,8 +19,8 @@ L=mf
 WITNESS_GAP_MS=100 # it may be back on a node sooner than in a second
 SAMPLE=${CELLS_SAMPLE:-4}
 STEPS=(copying freezing ready release claim handed)
-VICTIMS=(vmm_source vmm_dest agent_source agent_dest node_source node_dest cut_source cut_dest disk_source disk_dest cancel
-    eio_source eio_dest hung_source hung_dest blip_source)
+VICTIMS=(vmm_source vmm_dest agent_source agent_dest node_source node_dest cut_source cut_dest disk_source disk_dest cancel)
+MORE_VICTIMS=(eio_source eio_dest hung_source hung_dest blip_source) # not drawn, but one of them each time
 
 where() { lab_json "$L" ".nodes[] | select(.name == \"$1\").power"; }
 is_migrating() { equal "$(vm_state "$L" "$third")" migrating; }
@@ -130,7 +130,7 @@ owned() { [ -n "$(vm_owner)" ]; }
 all_cells() {
     local step victim
     for step in "${STEPS[@]}"; do
-        for victim in "${VICTIMS[@]}"; do
+        for victim in "${VICTIMS[@]}" "${MORE_VICTIMS[@]}"; do
             echo "$step:$victim"
         done
     done
@@ -139,7 +139,9 @@ all_cells() {
 # A sample that has every step, then every victim, as far as it goes
 sample() {
     local i
-    for i in $(seq "$SAMPLE"); do
+    rnd 0 $((${#MORE_VICTIMS[@]} - 1))
+    echo "copying:${MORE_VICTIMS[$R]}"
+    for i in $(seq 2 "$SAMPLE"); do
         rnd 0 $((${#VICTIMS[@]} - 1))
         echo "${STEPS[$(((i - 1 + SEED) % ${#STEPS[@]}))]}:${VICTIMS[$R]}"
     done
