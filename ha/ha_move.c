@@ -167,14 +167,16 @@ static void goes_on_here(struct ha_agent *agent, struct ha_vm *vm,
                          const struct ha_vm_report *report)
 {
     char how[REASON_LEN_MAX + 1];
+    bool told;
 
     vm->state = report->outcome == HA_OUTCOME_FROZEN ? HA_VM_FROZEN : HA_VM_RUNNING;
     vm->epoch = report->epoch > vm->epoch ? report->epoch : vm->epoch;
     ha_text_set(how, sizeof how, vm->move.called_off ? vm->reason : report->text, NULL);
     ha_text_set(vm->reason, sizeof vm->reason,
                 vm->state == HA_VM_FROZEN ? report->text : how, NULL);
+    told = vm->move.called_off;
     ha_move_over(vm, true, how);
-    emit(agent, vm, how);
+    emit(agent, vm, told ? "" : how);
 }
 
 /* False: its process has ended, which is judged as at any other time. */

@@ -73,7 +73,7 @@ struct out {
     unsigned active;
     uint64_t round_began_ns;
     _Atomic uint64_t bytes, pages, frames; /* all rounds */
-    uint64_t round_bytes0;
+    uint64_t counted_bytes, counted_ns;    /* of the round under way, for the bandwidth */
 
     struct mig_hello_ack ack; /* the hearing thread's, until its note */
     struct mig_stats stats;   /* under t->lock */
@@ -289,7 +289,8 @@ static void begin_round(struct out *o, bool last)
     o->last = last;
     o->active = o->data_count;
     o->round_began_ns = loop_now_ns();
-    o->round_bytes0 = o->bytes;
+    o->counted_bytes = o->bytes;
+    o->counted_ns = o->round_began_ns;
     pthread_cond_broadcast(&o->cond);
     pthread_mutex_unlock(&o->lock);
 }
@@ -388,6 +389,19 @@ static void send_hello(struct out *o)
         mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
     }
     free(msg);
+}
+
+/* What went out since the last look, for the bandwidth. */
+static void count_sent(struct out *o, uint64_t now_ns)
+{
+    uint64_t bytes = o->bytes, ns = now_ns - o->counted_ns;
+
+    if (ns == 0) {
+        return;
+    }
+    mig_policy_sent(&o->policy, bytes - o->counted_bytes, ns);
+    o->counted_bytes = bytes;
+    o->counted_ns = now_ns;
 }
 
 static void tell_progress(struct out *o, uint64_t left_bytes)
@@ -493,7 +507,13 @@ static void track(struct out *o)
         .cap_bps = o->t->params.rate_bps,
     };
 
+    char text[MIG_TEXT_MAX + 1];
+
     mig_policy_init(&o->policy, &conf, loop_now_ns());
+    if (mig_policy_hopeless(&conf, text)) {
+        mig_note_post(o->t, MIG_SRC_ROUND_GIVE_UP, MIG_END_CONVERGE, text);
+        return;
+    }
     if (engine_dirty_begin(o->t->conf.engine, DIRTY_AUTO, &o->err) < 0) {
         host_error(o);
         return;
@@ -783,7 +803,7 @@ static void round_done(struct out *o)
     done.took_ns = done.now_ns - o->round_began_ns;
     done.dirtied_bytes = pages * MIG_PAGE;
     done.left_bytes = mig_bitmap_count(&o->bitmap) * MIG_PAGE;
-    mig_policy_sent(&o->policy, o->bytes - o->round_bytes0, done.took_ns);
+    count_sent(o, done.now_ns);
     mig_policy_round(&o->policy, &done, &decision);
     engine_throttle(o->t->conf.engine, decision.throttle);
     tell_progress(o, done.left_bytes);
@@ -828,6 +848,7 @@ static void follow(struct out *o)
         }
         if (!mig_note_wait(o->t, next, &note)) {
             if (o->src.state == MIG_SRC_PRECOPY && now - o->told_ns >= TELL_NS) {
+                count_sent(o, now);
                 tell_progress(o, mig_bitmap_count(&o->bitmap) * MIG_PAGE);
                 predict(o);
                 (void)tell_round(o, o->round, false); /* a round may take long */

@@ -217,6 +217,14 @@ static uint64_t least_bps(const struct mig_policy_conf *conf, uint64_t used, uin
     return high;
 }
 
+static void cannot_keep(const struct mig_policy_conf *conf, struct mig_text *t)
+{
+    mig_text_add(t,
+                 "cannot keep a downtime of %t: stopping and starting alone takes about "
+                 "%t",
+                 conf->downtime_ns, conf->fixed_ns);
+}
+
 static void explain_refusal(const struct mig_policy_conf *conf, uint64_t bps,
                             const struct mig_curve *dirty, struct mig_prediction *p)
 {
@@ -227,10 +235,7 @@ static void explain_refusal(const struct mig_policy_conf *conf, uint64_t bps,
         return;
     }
     if (conf->fixed_ns >= conf->downtime_ns) {
-        mig_text_add(&t,
-                     "cannot keep a downtime of %t: stopping and starting alone takes "
-                     "about %t",
-                     conf->downtime_ns, conf->fixed_ns);
+        cannot_keep(conf, &t);
     } else {
         mig_text_add(&t,
                      "does not converge%s: the guest writes about %b in 1 s, the link "
@@ -306,6 +311,18 @@ void mig_predict(const struct mig_policy_conf *conf, uint64_t used_bytes, uint64
 }
 
 /* While it runs ---------------------------------------------------------------------- */
+bool mig_policy_hopeless(const struct mig_policy_conf *conf, char *ret_text)
+{
+    struct mig_text t = mig_text_make(ret_text, MIG_TEXT_MAX + 1);
+
+    if (conf->fixed_ns < conf->downtime_ns) {
+        return false;
+    }
+    cannot_keep(conf, &t);
+    mig_text_add(&t, "; would do: --downtime %t", conf->fixed_ns * 2);
+    return true;
+}
+
 void mig_policy_init(struct mig_policy *p, const struct mig_policy_conf *conf,
                      uint64_t now_ns)
 {

@@ -107,6 +107,9 @@ struct mig_policy {
     uint32_t percent; /* highest shown */
 };
 
+/* True: the target is below what it takes in any case; ret_text (MIG_TEXT_MAX + 1) says
+ * so. */
+bool mig_policy_hopeless(const struct mig_policy_conf *conf, char *ret_text);
 void mig_policy_init(struct mig_policy *p, const struct mig_policy_conf *conf,
                      uint64_t now_ns);
 /* Any time: so much went out in so long (while there was something to send). */

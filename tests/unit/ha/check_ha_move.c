@@ -377,6 +377,36 @@ START_TEST(an_agent_forgot)
 }
 END_TEST
 
+/* The destination ended, the source went on; that it said so was lost with the ring. */
+START_TEST(a_lost_word_of_the_source)
+{
+    begin();
+    offer();
+    local_at(dest, HA_LOCAL_STARTING, 0, true);
+    local_at(source, _i == 0 ? HA_LOCAL_RUNNING : HA_LOCAL_FROZEN, 2, false);
+    form(8, 3, all);
+    settle();
+    ck_assert_int_ne(vm_at(third)->state, HA_VM_MIGRATING);
+    ck_assert_uint_eq(vm_at(third)->owner, source);
+    ck_assert_uint_eq(vm_at(third)->epoch, 2);
+    ck_assert_uint_eq(vm_at(third)->move.to, 0);
+    ck_assert(vm_at(third)->last_failed);
+}
+END_TEST
+
+/* The destination makes what is defined: that does not change under way. */
+START_TEST(its_definition_stays)
+{
+    char text[512];
+
+    begin();
+    snprintf(text, sizeof text, "%s# changed\n", vm_yaml);
+    op_at(third, "vm apply", "", text);
+    ck_assert_uint_eq(sim[third].result.exit_code, 4);
+    ck_assert_ptr_nonnull(strstr(sim[third].result.text, "is being migrated"));
+}
+END_TEST
+
 START_TEST(a_destination_that_forgot)
 {
     begin();
@@ -846,6 +876,8 @@ static Suite *suite(void)
     tcase_add_test(tc, both_ends_are_lost);
     tcase_add_test(tc, failed_with_the_claim);
     tcase_add_test(tc, an_agent_forgot);
+    tcase_add_loop_test(tc, a_lost_word_of_the_source, 0, 2);
+    tcase_add_test(tc, its_definition_stays);
     tcase_add_test(tc, a_destination_that_forgot);
     tcase_add_test(tc, there_and_back);
     tcase_add_test(tc, home_again);

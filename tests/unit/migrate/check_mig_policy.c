@@ -346,6 +346,7 @@ START_TEST(a_target_below_the_fixed_part_is_refused)
     struct mig_policy_conf conf = make_conf();
     struct guest g = {.hot = 1.0 * MIB, .rate = 1.0 * MIB, .bps = 1.0 * GIB};
     struct mig_prediction predicted;
+    char text[MIG_TEXT_MAX + 1];
 
     conf.downtime_ns = 10 * MS;
     predict(&g, &conf, &predicted);
@@ -353,6 +354,12 @@ START_TEST(a_target_below_the_fixed_part_is_refused)
     ck_assert_ptr_nonnull(strstr(predicted.text, "cannot keep a downtime of 10 ms"));
     ck_assert_uint_gt(predicted.needs_downtime_ns, conf.fixed_ns);
     ck_assert_uint_eq(predicted.needs_slowdown, 0);
+    ck_assert(mig_policy_hopeless(&conf, text)); /* before the first page */
+    ck_assert_ptr_nonnull(strstr(text, "cannot keep a downtime of 10 ms"));
+    ck_assert_ptr_nonnull(strstr(text, "would do: --downtime 40 ms"));
+    conf.downtime_ns = conf.fixed_ns + 1;
+    ck_assert(!mig_policy_hopeless(&conf, text));
+    conf.downtime_ns = 10 * MS;
     mig_predict(&conf, GIB, 0, &(struct mig_curve){0}, &predicted);
     ck_assert(!predicted.converges);
     ck_assert_ptr_nonnull(strstr(predicted.text, "not known"));
@@ -562,6 +569,22 @@ START_TEST(progress_knows_when_it_cannot_say)
 }
 END_TEST
 
+/* The first round of a big VM is most of the time: it is seen to move while it runs. */
+START_TEST(the_first_round_shows_progress)
+{
+    struct mig_policy_conf conf = make_conf();
+    struct mig_progress progress;
+    struct mig_policy p;
+
+    mig_policy_init(&p, &conf, 0);
+    mig_policy_sent(&p, 100 * MIB, NSEC_PER_SEC);
+    mig_policy_progress(&p, 900 * MIB, &progress);
+    ck_assert_uint_eq(progress.bandwidth_bps, 100 * MIB);
+    ck_assert_uint_eq(progress.percent, 10);
+    ck_assert_uint_eq(progress.eta_ns, 9 * NSEC_PER_SEC + conf.fixed_ns);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("mig_policy");
@@ -585,6 +608,7 @@ static Suite *suite(void)
     tcase_add_test(tc, one_odd_sample_moves_nothing);
     tcase_add_test(tc, curves_are_read_between_and_beyond_their_points);
     tcase_add_test(tc, the_cap_is_kept);
+    tcase_add_test(tc, the_first_round_shows_progress);
     tcase_add_test(tc, progress_knows_when_it_cannot_say);
     suite_add_tcase(s, tc);
     return s;
