@@ -26,7 +26,7 @@ static const struct {
      {"hlt", "pio", "mmio", "cap_irqchip", "cap_irqfd", "cap_msi", "cap_readonly_mem",
       "sse"},
      ""},
-    {"migration", "live migration", {"dirty_log"}, LATER},
+    {"migration", "live migration", {"dirty_log"}, ""},
     {"ft_lockstep_exit",
      "ft: lockstep, exit positions",
      {"hlt", "pio", "mmio", "msr_filter", "dirty_log"},
