@@ -455,11 +455,9 @@ static uint64_t vm_settle_ns(void *ctx)
     return conf != NULL ? conf->storage_settle_ms * NSEC_PER_MSEC : UINT64_MAX;
 }
 
-static const struct conf_vm *vm_conf(void *ctx, struct uuid vm)
+static const struct ha_vm *vm_record(void *ctx, struct uuid vm)
 {
-    const struct ha_vm *record = ha_state_vm(&((struct ha_daemon *)ctx)->agent.state, vm);
-
-    return record != NULL ? record->conf : NULL;
+    return ha_state_vm(&((struct ha_daemon *)ctx)->agent.state, vm);
 }
 
 const char *ha_daemon_cpu_model(const struct ha_daemon *d, const char *name)
@@ -501,7 +499,7 @@ static const struct ha_vmm_ops vmm_ops = {
     .proofs = vm_proofs,
     .quorate = vm_quorate,
     .settle_ns = vm_settle_ns,
-    .conf = vm_conf,
+    .record = vm_record,
     .cluster = vm_cluster,
     .progress = vm_progress,
     .cpu_model = vm_cpu_model,

@@ -36,6 +36,9 @@ enum {
 };
 
 #define TELL_NS (500 * NSEC_PER_MSEC)
+/* A migration that is given up at its timeout says so itself, before the client is told
+ * that it goes on. */
+#define MIGRATE_END_NS (1500 * NSEC_PER_MSEC)
 
 /* What an accepted change leads to, and so what --wait waits for. */
 enum goal {
@@ -625,6 +628,8 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
     };
     if (w->goal == GOAL_VM_MIGRATED && option(rq, "cancel") != NULL) {
         w->goal = GOAL_VM_STAYS;
+    } else if (w->goal == GOAL_VM_MIGRATED) {
+        w->deadline_ns += MIGRATE_END_NS;
     }
     ha_text_set(w->object, sizeof w->object, rq->object, NULL);
     qb_ipcs_connection_ref(c);

@@ -288,8 +288,22 @@ struct ha_local *ha_local_by_id(struct ha_vmm *vmm, uint64_t id)
     return NULL;
 }
 
+/* It may have been on its way back before its last instance here was gone. */
+static void comes_again(struct ha_vmm *vmm, struct uuid id, struct uuid attempt)
+{
+    const struct ha_vm *vm = vmm->ops->record(vmm->ctx, id);
+
+    if (vm != NULL && vm->state == HA_VM_MIGRATING && vm->move.to == vmm->self.nodeid &&
+        !uuid_equal(vm->attempt, attempt)) {
+        ha_vmm_move(vmm, vm);
+    }
+}
+
 static void finish(struct ha_local *l)
 {
+    struct uuid vm = l->vm, attempt = l->attempt;
+    struct ha_vmm *vmm = l->vmm;
+
     (void)unlink(l->json_path);
     (void)unlink(l->socket_path);
     (void)unlink(l->exit_path);
@@ -298,6 +312,7 @@ static void finish(struct ha_local *l)
     ha_local_report(l, l->outcome, l->outcome_text);
     log_info("vm %s: %s", l->name, l->outcome_text);
     local_free(l);
+    comes_again(vmm, vm, attempt);
 }
 
 /*

@@ -21,7 +21,7 @@ struct ha_vmm_ops {
     bool (*quorate)(void *ctx); /* synced in a quorate view */
     uint64_t (*settle_ns)(void *ctx);
     /* The definition on record; NULL: none. */
-    const struct conf_vm *(*conf)(void *ctx, struct uuid vm);
+    const struct ha_vm *(*record)(void *ctx, struct uuid vm);
     /* How far a VM is that leaves this node. */
     void (*progress)(void *ctx, struct uuid vm, const struct ha_move_progress *progress);
     /* NULL: there is none yet. */

@@ -715,6 +715,9 @@ static void dest_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
         .vm = vm->uuid, .attempt = vm->attempt, .outcome = HA_OUTCOME_MOVE_FAILED};
     struct ha_local *l = ha_local_find(vmm, vm->uuid);
 
+    if (l != NULL && (l->phase == LOCAL_ENDING || l->discarded || l->ended)) {
+        return; /* when that one is gone */
+    }
     if (l != NULL) {
         ha_text_set(r.text, sizeof r.text, "an earlier instance of it is still here",
                     NULL);

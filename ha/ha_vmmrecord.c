@@ -121,7 +121,8 @@ void ha_record_disks(struct ha_local *l, json_object *doc)
     if (!json_object_object_get_ex(doc, "disks", &list) ||
         !json_object_is_type(list, json_type_array)) {
         /* written by an older agent */
-        const struct conf_vm *conf = l->vmm->ops->conf(l->vmm->ctx, l->vm);
+        const struct ha_vm *record = l->vmm->ops->record(l->vmm->ctx, l->vm);
+        const struct conf_vm *conf = record != NULL ? record->conf : NULL;
 
         if (conf != NULL) {
             l->disk_count = conf->disk_count;

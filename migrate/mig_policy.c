@@ -217,6 +217,13 @@ static uint64_t least_bps(const struct mig_policy_conf *conf, uint64_t used, uin
     return high;
 }
 
+/* As it is typed. */
+static void would_do(struct mig_text *t, uint64_t downtime_ns)
+{
+    mig_text_add(t, "; would do: --downtime %ums",
+                 (downtime_ns + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC);
+}
+
 static void cannot_keep(const struct mig_policy_conf *conf, struct mig_text *t)
 {
     mig_text_add(t,
@@ -245,7 +252,7 @@ static void explain_refusal(const struct mig_policy_conf *conf, uint64_t bps,
                      p->downtime_ns);
     }
     if (p->needs_downtime_ns != 0) {
-        mig_text_add(&t, "; would do: --downtime %t", p->needs_downtime_ns);
+        would_do(&t, p->needs_downtime_ns);
     }
     if (p->needs_bps != 0) {
         mig_text_add(&t, ", or a link of %b/s", p->needs_bps);
@@ -319,7 +326,7 @@ bool mig_policy_hopeless(const struct mig_policy_conf *conf, char *ret_text)
         return false;
     }
     cannot_keep(conf, &t);
-    mig_text_add(&t, "; would do: --downtime %t", conf->fixed_ns * 2);
+    would_do(&t, conf->fixed_ns * 2);
     return true;
 }
 

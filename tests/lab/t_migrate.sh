@@ -38,6 +38,19 @@ check "placement finds a node" gemel_at $L n2 vm migrate web1 --verify --timeout
 check "not the same" test "$(vm_node $L n1)" != n1
 here=$(vm_node $L n1)
 
+# There and back at once: what it left behind may still be on its way out.
+for _ in 1 2 3; do
+    check "it moves to n1" gemel_at $L n2 vm migrate web1 n1 --timeout 15s
+    check "to n2" gemel_at $L n2 vm migrate web1 n2 --timeout 15s
+    check "and back at once" gemel_at $L n2 vm migrate web1 n1 --timeout 15s
+done
+here=n1
+# Its own end is heard, not that of the waiting.
+says_over() { not gemel_at $L n2 vm migrate web1 n3 --rate 1MiB --timeout 2s >"$LAB_SCRATCH/out" 2>&1 && grep -q 'not migrated' "$LAB_SCRATCH/out"; }
+check "the time for it is over, and it says so" says_over
+cannot_keep() { not gemel_at $L n2 vm migrate web1 n3 --downtime 5ms --timeout 15s >"$LAB_SCRATCH/out" 2>&1 && grep -q 'cannot keep a downtime of 5 ms.*--downtime 40ms' "$LAB_SCRATCH/out"; }
+check "a downtime that nobody can keep" cannot_keep
+
 check_rc 3 "to a node that is not there" gemel_at $L n1 vm migrate web1 n9
 check_rc 2 "an option with a bad value" gemel_at $L n1 vm migrate web1 --downtime tomorrow
 check_rc 4 "nothing to cancel" gemel_at $L n1 vm migrate web1 --cancel

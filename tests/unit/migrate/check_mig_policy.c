@@ -356,7 +356,7 @@ START_TEST(a_target_below_the_fixed_part_is_refused)
     ck_assert_uint_eq(predicted.needs_slowdown, 0);
     ck_assert(mig_policy_hopeless(&conf, text)); /* before the first page */
     ck_assert_ptr_nonnull(strstr(text, "cannot keep a downtime of 10 ms"));
-    ck_assert_ptr_nonnull(strstr(text, "would do: --downtime 40 ms"));
+    ck_assert_ptr_nonnull(strstr(text, "would do: --downtime 40ms"));
     conf.downtime_ns = conf.fixed_ns + 1;
     ck_assert(!mig_policy_hopeless(&conf, text));
     conf.downtime_ns = 10 * MS;
