@@ -15,6 +15,10 @@ failed=0
 cleanup() {
     trap - EXIT INT TERM
     for pid in $fenced_pid ${helpers[@]+"${helpers[@]}"}; do kill -TERM "$pid" 2>/dev/null; done
+    # An agent that hangs outlives a fenced that was killed: the groups that run a program of this directory.
+    for pid in /proc/[0-9]*; do
+        ! grep -qsF "$D/agents/" "$pid/cmdline" || kill -KILL -- "-${pid#/proc/}" 2>/dev/null
+    done
     [ -z "$fenced_pid" ] || wait "$fenced_pid" 2>/dev/null
     rm -rf "$D"
 }
