@@ -739,6 +739,16 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
 /* Local events
  * ------------------------------------------------------------------------------ */
 
+const struct ha_local_vm *ha_member_vm(const struct ha_member *m, struct uuid vm)
+{
+    for (unsigned i = 0; i < m->vm_count; i++) {
+        if (uuid_equal(m->vm[i].vm, vm)) {
+            return &m->vm[i];
+        }
+    }
+    return NULL;
+}
+
 void ha_agent_local_vm(struct ha_agent *agent, const struct ha_local_vm *vm, bool gone)
 {
     for (unsigned i = 0; i < agent->local_vm_count; i++) {

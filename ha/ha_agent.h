@@ -221,6 +221,8 @@ void ha_agent_discard_superseded(struct ha_agent *agent);
 void ha_agent_held_clear(struct ha_agent *agent);
 void ha_agent_trace(struct ha_agent *agent, const char *a, const char *b, const char *c);
 struct ha_member *ha_agent_member(struct ha_agent *agent, uint32_t nodeid);
+/* What its summary says of this VM; NULL: nothing of it is there. */
+const struct ha_local_vm *ha_member_vm(const struct ha_member *m, struct uuid vm);
 void ha_sync_summary_send(struct ha_agent *agent);
 void ha_sync_begin(struct ha_agent *agent, uint64_t now_ns);
 void ha_sync_summary(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);

@@ -153,16 +153,6 @@ static void review_nodes(struct ha_agent *agent)
     }
 }
 
-static const struct ha_local_vm *find_local(const struct ha_member *m, struct uuid vm)
-{
-    for (unsigned i = 0; i < m->vm_count; i++) {
-        if (uuid_equal(m->vm[i].vm, vm)) {
-            return &m->vm[i];
-        }
-    }
-    return NULL;
-}
-
 /* How a suspend, resume, snapshot or revert ended: for whoever asked for it. */
 static void task_ended(struct ha_vm *vm, bool failed, const char *how)
 {
@@ -284,7 +274,7 @@ static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64
         !incarnation_equal(&m->incarnation, &vm.owner_incarnation) || ha_vm_rests(&vm)) {
         return;
     }
-    local = find_local(m, vm.uuid);
+    local = ha_member_vm(m, vm.uuid);
     if (local == NULL) {
         task_over(&vm);
         back_to_stopped(&vm);
@@ -333,7 +323,8 @@ static bool review_claims(struct ha_agent *agent, const struct ha_vm *record)
     for (unsigned i = 0; i < agent->sync.participant_count; i++) {
         uint32_t nodeid = agent->sync.participant[i].nodeid;
         const struct ha_member *m = ha_agent_member(agent, nodeid);
-        const struct ha_local_vm *local = m != NULL ? find_local(m, record->uuid) : NULL;
+        const struct ha_local_vm *local =
+            m != NULL ? ha_member_vm(m, record->uuid) : NULL;
         struct ha_vm vm = *record;
 
         if (local != NULL && nodeid != vm.owner && local->state == HA_LOCAL_RUNNING &&

@@ -247,31 +247,20 @@ static enum end_state end_of(struct ha_agent *agent, uint32_t nodeid,
     if (m == NULL || !ha_agent_is_participant(agent, nodeid)) {
         return END_AWAY;
     }
-    for (unsigned i = 0; incarnation_equal(&m->incarnation, inc) && i < m->vm_count;
-         i++) {
-        if (uuid_equal(m->vm[i].vm, vm->uuid)) {
-            return END_HAS_IT;
-        }
-    }
-    return END_EMPTY;
+    return incarnation_equal(&m->incarnation, inc) && ha_member_vm(m, vm->uuid) != NULL
+               ? END_HAS_IT
+               : END_EMPTY;
 }
 
 /* Its owner went on, and that it said so may not have been heard. */
 static bool went_on(struct ha_agent *agent, const struct ha_vm *vm)
 {
     const struct ha_member *m = ha_agent_member(agent, vm->owner);
+    const struct ha_local_vm *local = m != NULL ? ha_member_vm(m, vm->uuid) : NULL;
 
-    for (unsigned i = 0; vm->state == HA_VM_MIGRATING && m != NULL && i < m->vm_count;
-         i++) {
-        const struct ha_local_vm *local = &m->vm[i];
-
-        if (uuid_equal(local->vm, vm->uuid)) {
-            return (local->state == HA_LOCAL_RUNNING ||
-                    local->state == HA_LOCAL_FROZEN) &&
-                   (vm->move.called_off || uuid_equal(local->attempt, vm->attempt));
-        }
-    }
-    return false;
+    return vm->state == HA_VM_MIGRATING && local != NULL &&
+           (local->state == HA_LOCAL_RUNNING || local->state == HA_LOCAL_FROZEN) &&
+           (vm->move.called_off || uuid_equal(local->attempt, vm->attempt));
 }
 
 bool ha_move_review(struct ha_agent *agent, const struct ha_vm *record)

@@ -488,23 +488,26 @@ static bool same_machine(const struct ha_local *l, const struct conf_vm *now, ch
     return same;
 }
 
+static void stays(struct ha_local *l, const char *why)
+{
+    ha_local_report(l, l->phase == LOCAL_FROZEN ? HA_OUTCOME_FROZEN : HA_OUTCOME_RUNNING,
+                    why);
+}
+
 static void source_begin(struct ha_local *l, const struct ha_vm *vm)
 {
     char why[REASON_LEN_MAX + 1];
 
     l->attempt = vm->attempt;
     if (vm->conf != NULL && !same_machine(l, vm->conf, why)) {
-        ha_local_report(
-            l, l->phase == LOCAL_FROZEN ? HA_OUTCOME_FROZEN : HA_OUTCOME_RUNNING, why);
+        stays(l, why);
         return;
     }
     if (l->phase != LOCAL_RUNNING || l->stopping || !l->linked ||
         l->task != LOCAL_TASK_NONE || moving_new(l, vm, false) == NULL) {
-        ha_local_report(l,
-                        l->phase == LOCAL_FROZEN ? HA_OUTCOME_FROZEN : HA_OUTCOME_RUNNING,
-                        l->phase == LOCAL_FROZEN
-                            ? "not migrated: it is frozen"
-                            : "not migrated: its gemel-vmm cannot be reached now");
+        stays(l, l->phase == LOCAL_FROZEN
+                     ? "not migrated: it is frozen"
+                     : "not migrated: its gemel-vmm cannot be reached now");
         return;
     }
     l->task = LOCAL_MIGRATE;
@@ -825,8 +828,6 @@ void ha_vmm_move(struct ha_vmm *vmm, const struct ha_vm *vm)
                (l->phase == LOCAL_RUNNING || l->phase == LOCAL_FROZEN)) {
         /* It goes on here, and that may not have been heard; or it never began. */
         l->attempt = vm->attempt;
-        ha_local_report(l,
-                        l->phase == LOCAL_FROZEN ? HA_OUTCOME_FROZEN : HA_OUTCOME_RUNNING,
-                        vm->reason);
+        stays(l, vm->reason);
     }
 }
