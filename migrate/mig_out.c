@@ -19,12 +19,15 @@
 #define FREEZE_SLICE_MS 20
 #define TELL_NS         (200 * NSEC_PER_MSEC)
 #define ALIVE_NS        NSEC_PER_SEC /* it is heard of at least so often */
-/* A large VM is watched for a moment before the first page, and when the link is known
- * as well, it is said what that will lead to. Small ones are there sooner than that. */
-#define PREDICT_BYTES (UINT64_C(512) << 20)
-#define SAMPLE_NS     (50 * NSEC_PER_MSEC)
-#define SAMPLES       3
-#define PREDICT_NS    (300 * NSEC_PER_MSEC)
+/* A VM that takes a while is watched for a moment before the first page, and when the
+ * link is known as well, it is said what that will lead to. Others are there sooner than
+ * the watching pays (150 of 470 ms for 1 GiB, doc/bench.md): of them it is said after the
+ * first round, if it was a long one. */
+#define PREDICT_BPS (UINT64_C(1) << 30) /* a fast link */
+#define LONG_NS     (1500 * NSEC_PER_MSEC)
+#define SAMPLE_NS   (50 * NSEC_PER_MSEC)
+#define SAMPLES     3
+#define PREDICT_NS  (300 * NSEC_PER_MSEC)
 
 static const struct mig_conn_rule rules[] = {
     {MIG_FRAME_CONTROL + MIG_HELLO_ACK, 1, 1, 0, MIG_CONTROL_MAX},
@@ -197,10 +200,12 @@ static uint64_t used_bytes(const struct engine_ram *ram)
  * look, for nothing is protected again meanwhile. */
 static void sample(struct out *o)
 {
-    uint64_t began, pages, sum = 0;
+    uint64_t began, pages, sum = 0, bps = o->policy.conf.cap_bps;
+
+    bps = bps != 0 && bps < PREDICT_BPS ? bps : PREDICT_BPS;
 
     o->used_bytes = used_bytes(&o->t->ram);
-    o->predicts = o->used_bytes >= PREDICT_BYTES &&
+    o->predicts = o->used_bytes >= bps * (LONG_NS / NSEC_PER_MSEC) / 1000 &&
                   engine_dirty_protect(o->t->conf.engine, 0, o->t->ram.page_count) == 0;
     began = loop_now_ns();
     for (unsigned i = 0; o->predicts && i < SAMPLES; i++) {
@@ -217,18 +222,34 @@ static void sample(struct out *o)
 }
 
 /* For people: it is tried all the same, and given up when it is certain. */
-static void predict(struct out *o)
+static void tell_prediction(struct out *o, uint64_t took_ns)
 {
-    uint64_t now = loop_now_ns(), took = now - o->round_began_ns;
     struct mig_prediction p;
 
-    if (!o->predicts || o->round != 1 || took < PREDICT_NS) {
-        return;
-    }
     o->predicts = false;
-    mig_predict(&o->policy.conf, o->used_bytes, o->bytes * 1000 / (took / 1000000),
-                &o->curve, &p);
+    mig_predict(&o->policy.conf, o->used_bytes,
+                o->bytes * 1000 / (took_ns / NSEC_PER_MSEC), &o->curve, &p);
     mig_tell(o->t, MIG_PHASE_COPYING, p.text);
+}
+
+/* While the first round runs. */
+static void predict(struct out *o)
+{
+    uint64_t took = loop_now_ns() - o->round_began_ns;
+
+    if (o->predicts && o->round == 1 && took >= PREDICT_NS) {
+        tell_prediction(o, took);
+    }
+}
+
+/* After a long first round of a VM that was not watched. A page was on its own since it
+ * was sent: on the average for half the round. */
+static void predict_late(struct out *o, const struct mig_round_done *done)
+{
+    if (o->round == 1 && o->curve.count == 0 && done->took_ns >= LONG_NS &&
+        mig_curve_add(&o->curve, done->took_ns / 2, done->dirtied_bytes)) {
+        tell_prediction(o, done->took_ns);
+    }
 }
 
 static void track(struct out *o)
@@ -545,6 +566,9 @@ static void round_done(struct out *o)
     mig_policy_round(&o->policy, &done, &decision);
     engine_throttle(o->t->conf.engine, decision.throttle);
     tell_progress(o, done.left_bytes);
+    if (decision.verdict == MIG_GO_ON) {
+        predict_late(o, &done);
+    }
     if (decision.verdict == MIG_SWITCH) {
         note.event = MIG_SRC_ROUND_SWITCH;
     } else if (decision.verdict == MIG_GIVE_UP) {
