@@ -26,7 +26,8 @@ libha_io_la_SOURCES = \
 	ha/ha_corosync.c ha/ha_corosync.h \
 	ha/ha_cpuhost.c ha/ha_cpuhost.h \
 	ha/ha_daemon.c ha/ha_daemon.h \
-	ha/ha_ipc.c \
+	ha/ha_ipc.c ha/ha_ipc_priv.h \
+	ha/ha_ipc_files.c ha/ha_ipc_goal.c ha/ha_ipc_move.c ha/ha_ipc_read.c \
 	ha/ha_json.c \
 	ha/ha_fencelink.c ha/ha_fencelink.h \
 	ha/ha_fit.c ha/ha_fit.h \
@@ -35,11 +36,12 @@ libha_io_la_SOURCES = \
 	ha/ha_path.h ha/ha_snapshot.c ha/ha_snapshot.h \
 	ha/ha_storage.c ha/ha_storage.h \
 	ha/ha_store.c ha/ha_store.h \
+	ha/ha_local.c \
 	ha/ha_vmdir.c ha/ha_vmdir.h \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \
 	ha/ha_vmmfiles.c \
 	ha/ha_vmmlink.c \
-	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmmove.c ha/ha_vmmrecord.c \
+	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmend.c ha/ha_vmmmove.c ha/ha_vmmrecord.c \
 	ha/ha_vmmsave.c
 libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
 $(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h

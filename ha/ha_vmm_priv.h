@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One local VM, shared by ha_vmm.c (its life) and ha_vmmlink.c (its process and socket).
- */
+/* One local VM, shared by ha_local.c (the table), ha_vmm.c (its life), ha_vmmend.c (its
+ * end) and ha_vmmlink.c (its process and socket). */
 #pragma once
 
 #include <json-c/json.h>
@@ -164,6 +164,9 @@ struct ha_local *ha_local_find(struct ha_vmm *vmm, struct uuid vm);
 struct ha_local *ha_local_by_id(struct ha_vmm *vmm, uint64_t id); /* NULL: gone */
 void ha_local_disk_path(const struct ha_local *l, const struct conf_disk *disk,
                         char *ret_path, size_t cap);
+void ha_local_free(struct ha_local *l);
+/* What it waited for is back: it is paused no longer. */
+void ha_local_goes_on(struct ha_local *l);
 void ha_local_publish(struct ha_local *l, bool gone);
 /* 0 or -errno, which it has logged. A VM that is not on record must not be told START:
  * after an agent restart its process would be taken for gone. */

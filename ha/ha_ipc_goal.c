@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a client that waits is waiting for: reached, failed for good, or not in time. */
+#include "ha/ha_ipc_priv.h"
+
+#include <string.h>
+
+#include "ha/ha_text.h"
+
+/* It rests, and is wanted so: the order ended, or another one came. */
+static bool gave_up_start(struct ha_ipc *ipc, struct ha_ipc_waiting *w,
+                          const struct ha_vm *vm)
+{
+    bool suspended = vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_SUSPENDED;
+    bool said = strncmp(vm->reason, "not ", 4) == 0;
+    char text[512];
+
+    if (!suspended && (vm->state != HA_VM_STOPPED || vm->desired != HA_DESIRED_STOPPED)) {
+        return false;
+    }
+    ha_text_set(text, sizeof text, vm->name, ": ",
+                said        ? ""
+                : suspended ? "not resumed: "
+                            : "not started: ",
+                vm->reason, NULL);
+    ha_ipc_done(ipc, w, EXIT_FAILED, text);
+    return true;
+}
+
+/* True: reached or failed for good, and answered. */
+static bool vm_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
+{
+    struct ha_state *s = &ipc->daemon->agent.state;
+    const struct ha_vm *vm = ha_state_vm_by_name(s, w->object);
+    char text[512];
+
+    if (vm == NULL) {
+        ha_text_set(text, sizeof text, w->object,
+                    w->goal == GOAL_VM_GONE ? ": deleted" : ": was deleted", NULL);
+        ha_ipc_done(ipc, w, w->goal == GOAL_VM_GONE ? EXIT_DONE : EXIT_NOT_FOUND, text);
+        return true;
+    }
+    if (w->goal == GOAL_VM_RUNNING && vm->state == HA_VM_RUNNING) {
+        const struct ha_node *owner = ha_state_node(s, vm->owner);
+
+        ha_text_set(text, sizeof text, vm->name, ": running on ",
+                    owner != NULL ? owner->name : "?", NULL);
+        ha_ipc_done(ipc, w, EXIT_DONE, text);
+        return true;
+    }
+    if (w->goal == GOAL_VM_RUNNING && vm->version > w->since_version &&
+        (vm->state == HA_VM_HELD || (vm->state == HA_VM_FAILED && vm->failures >= 2))) {
+        ha_text_set(text, sizeof text, vm->name, ": not started: ", vm->reason, NULL);
+        ha_ipc_done(ipc, w, EXIT_FAILED, text);
+        return true;
+    }
+    if (!uuid_is_none(w->thaw) && ha_vm_paused(vm) && !uuid_equal(w->thaw, vm->attempt)) {
+        ha_text_set(text, sizeof text, vm->name, ": still ", vm->reason, NULL);
+        ha_ipc_done(ipc, w, EXIT_FAILED, text);
+        return true;
+    }
+    if (w->goal == GOAL_VM_RUNNING && vm->version > w->since_version &&
+        gave_up_start(ipc, w, vm)) {
+        return true;
+    }
+    if (w->goal == GOAL_VM_STOPPED && vm->state == HA_VM_STOPPED) {
+        ha_text_set(text, sizeof text, vm->name, ": stopped: ", vm->reason, NULL);
+        ha_ipc_done(ipc, w, EXIT_DONE, text);
+        return true;
+    }
+    return false;
+}
+
+/* What ends with a word in the record: vm->last. */
+static bool task_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&ipc->daemon->agent.state, w->object);
+    bool ended, good;
+    char text[512];
+
+    if (vm == NULL) {
+        return vm_goal(ipc, w);
+    }
+    if (w->goal == GOAL_VM_MIGRATED || w->goal == GOAL_VM_STAYS) {
+        ended = vm->move.to == 0;
+        good = ended && vm->last_failed == (w->goal == GOAL_VM_STAYS);
+    } else if (w->goal == GOAL_VM_SUSPENDED) {
+        good = vm->state == HA_VM_SUSPENDED;
+        ended = good || vm->desired != HA_DESIRED_SUSPENDED ||
+                vm->state == HA_VM_STOPPED || vm->state == HA_VM_HELD;
+    } else {
+        ended =
+            vm->task != (w->goal == GOAL_VM_SNAPSHOT ? HA_TASK_SNAPSHOT : HA_TASK_REVERT);
+        good = ended && !vm->last_failed;
+        ended =
+            ended && (!good || vm->state == HA_VM_RUNNING || ha_vm_rests(vm)) &&
+            !(good && vm->state == HA_VM_SUSPENDED && vm->desired == HA_DESIRED_RUNNING);
+        good = good && vm->state != HA_VM_FAILED && vm->state != HA_VM_HELD;
+    }
+    if (!ended) {
+        return false;
+    }
+    ha_text_set(text, sizeof text, vm->name, ": ",
+                vm->last[0] != '\0' ? vm->last : vm->reason, NULL);
+    ha_ipc_done(ipc, w, good ? EXIT_DONE : EXIT_FAILED, text);
+    return true;
+}
+
+static bool fence_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
+{
+    const struct ha_node *node =
+        ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
+    char text[512];
+
+    if (node == NULL || node->version <= w->since_version ||
+        node->fence == HA_FENCE_PENDING) {
+        return false;
+    }
+    ha_text_set(text, sizeof text, node->name,
+                node->fence == HA_FENCE_OK ? ": off: " : ": not fenced: ",
+                node->fence_detail, NULL);
+    ha_ipc_done(ipc, w, node->fence == HA_FENCE_OK ? EXIT_DONE : EXIT_FAILED, text);
+    return true;
+}
+
+static bool all_stopped(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
+{
+    const struct ha_state *s = &ipc->daemon->agent.state;
+
+    for (unsigned i = 0; i < s->vm_count; i++) {
+        if (s->vm[i]->state != HA_VM_STOPPED && s->vm[i]->state != HA_VM_SUSPENDED) {
+            return false;
+        }
+    }
+    ha_ipc_done(ipc, w, EXIT_DONE, "cluster stop: every VM is stopped and released");
+    return true;
+}
+
+static void timed_out(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
+{
+    const struct ha_vm *vm =
+        w->goal == GOAL_VM_RUNNING
+            ? ha_state_vm_by_name(&ipc->daemon->agent.state, w->object)
+            : NULL;
+    char text[512];
+
+    if (!w->accepted) {
+        ha_text_set(text, sizeof text, w->object,
+                    ": no majority has said in time that it is accepted; it may still "
+                    "be done: gemel status",
+                    NULL);
+    } else if (w->goal == GOAL_DRAINED) {
+        ha_ipc_drain_text(ipc, w, text, sizeof text);
+    } else {
+        ha_text_set(text, sizeof text, w->object, ": accepted, but not done in time",
+                    vm != NULL ? ": " : "", vm != NULL ? vm->reason : "",
+                    "; it goes on: gemel explain ", w->object, NULL);
+    }
+    ha_ipc_done(ipc, w, EXIT_TIMED_OUT, text);
+}
+
+void ha_ipc_look(struct ha_ipc *ipc)
+{
+    uint64_t now_ns = loop_now_ns();
+
+    for (unsigned i = 0; i < ARRAY_SIZE(ipc->waiting); i++) {
+        struct ha_ipc_waiting *w = &ipc->waiting[i];
+        bool answered = false;
+
+        if (w->connection == NULL) {
+            continue;
+        }
+        if (w->accepted) {
+            switch (w->goal) {
+            case GOAL_FENCED:
+                answered = fence_goal(ipc, w);
+                break;
+            case GOAL_DRAINED:
+                answered = ha_ipc_drain_goal(ipc, w);
+                break;
+            case GOAL_ALL_STOPPED:
+                answered = all_stopped(ipc, w);
+                break;
+            case GOAL_VM_RUNNING:
+            case GOAL_VM_STOPPED:
+            case GOAL_VM_GONE:
+                answered = vm_goal(ipc, w);
+                break;
+            case GOAL_VM_SUSPENDED:
+            case GOAL_VM_SNAPSHOT:
+            case GOAL_VM_REVERTED:
+            case GOAL_VM_MIGRATED:
+            case GOAL_VM_STAYS:
+                answered = task_goal(ipc, w);
+                break;
+            case GOAL_NONE:
+            default:
+                break;
+            }
+        }
+        if (!answered && now_ns >= w->deadline_ns) {
+            timed_out(ipc, w);
+        } else if (!answered && w->accepted) {
+            ha_ipc_tell_progress(ipc, w, now_ns);
+        }
+    }
+}
