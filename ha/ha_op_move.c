@@ -30,6 +30,9 @@ static bool read_line(struct wish *wish, const char *key, const char *value)
     if (strcmp(key, "verify") == 0) {
         return conf_scalar_bool(value, &wish->move.verify) == CONF_SCALAR_OK;
     }
+    if (strcmp(key, "no-compress") == 0) {
+        return conf_scalar_bool(value, &wish->move.no_compress) == CONF_SCALAR_OK;
+    }
     if (strcmp(key, "timeout") == 0) {
         return conf_scalar_duration(value, &wish->move.timeout_ms) == CONF_SCALAR_OK;
     }

@@ -207,7 +207,8 @@ static void put_move(struct bytes_wr *wr, const struct ha_move *move)
     bytes_wr_uuid(wr, move->instance);
     ha_put_move_end(wr, &move->source);
     ha_put_move_end(wr, &move->dest);
-    bytes_wr_u8(wr, (uint8_t)(move->called_off | move->verify << 1));
+    bytes_wr_u8(wr,
+                (uint8_t)(move->called_off | move->verify << 1 | move->no_compress << 2));
     bytes_wr_u32(wr, move->timeout_ms);
     bytes_wr_u32(wr, move->downtime_ms);
     bytes_wr_u32(wr, move->slowdown);
@@ -226,11 +227,12 @@ static bool get_move(struct bytes_rd *rd, struct ha_move *move)
     flags = bytes_rd_u8(rd);
     move->called_off = (flags & 1) != 0;
     move->verify = (flags & 2) != 0;
+    move->no_compress = (flags & 4) != 0;
     move->timeout_ms = bytes_rd_u32(rd);
     move->downtime_ms = bytes_rd_u32(rd);
     move->slowdown = bytes_rd_u32(rd);
     move->rate_bps = bytes_rd_u64(rd);
-    return move->to != 0 && (flags & ~3) == 0 && move->slowdown <= 100;
+    return move->to != 0 && (flags & ~7) == 0 && move->slowdown <= 100;
 }
 
 /* What else a record may have behind its task fields, each with its number. */

@@ -98,6 +98,7 @@ struct ha_move {
     struct ha_move_end source, dest;
     bool called_off;      /* by an operator, or by the destination: `why` */
     bool verify;          /* compare all of its memory before it runs there */
+    bool no_compress;     /* pages go as they are, also over a slow link */
     uint32_t timeout_ms;  /* of all of it; 0: none */
     uint32_t downtime_ms; /* wanted at most; 0: the default */
     uint32_t slowdown;    /* percent that its vCPUs may be held back at most */

@@ -150,6 +150,7 @@ static void hand_sockets(struct ha_local *l, const int *fds, size_t count,
         m.mig_peer_key.len = sizeof peer->key;
     }
     m.mig_verify = move->verify;
+    m.mig_no_compress = move->no_compress;
     m.mig_timeout_ms = move->timeout_ms;
     m.mig_downtime_ms = move->downtime_ms;
     m.mig_slowdown = move->slowdown;

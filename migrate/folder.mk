@@ -10,6 +10,7 @@ libmigrate_core_la_SOURCES = \
 	migrate/mig_dst.c migrate/mig_dst.h \
 	migrate/mig_policy.c migrate/mig_policy.h \
 	migrate/mig_ram.c migrate/mig_ram.h \
+	migrate/mig_squeeze.c migrate/mig_squeeze.h \
 	migrate/mig_src.c migrate/mig_src.h \
 	migrate/mig_text.c migrate/mig_text.h \
 	migrate/mig_types.c migrate/mig_types.h \
@@ -17,7 +18,7 @@ libmigrate_core_la_SOURCES = \
 libmigrate_io_la_CFLAGS = $(AM_CFLAGS)
 libmigrate_io_la_SOURCES = \
 	migrate/mig_msg.c migrate/mig_msg.h
-libmigrate_io_la_LIBADD = libmigrate_core.la libmigrate_pb.la libvmm_io.la $(GNUTLS_LIBS)
+libmigrate_io_la_LIBADD = libmigrate_core.la libmigrate_pb.la libvmm_io.la $(GNUTLS_LIBS) $(ZSTD_LIBS)
 
 # Generated code, as in base/folder.mk.
 noinst_LTLIBRARIES += libmigrate_pb.la
@@ -52,6 +53,14 @@ UNIT_TESTS += tests/unit/migrate/check_mig_zero
 tests_unit_migrate_check_mig_zero_SOURCES = tests/unit/migrate/check_mig_zero.c $(MIGRATE_UNIT_COMMON)
 tests_unit_migrate_check_mig_zero_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_migrate_check_mig_zero_LDADD = $(MIGRATE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/migrate/check_mig_squeeze
+tests_unit_migrate_check_mig_squeeze_SOURCES = tests/unit/migrate/check_mig_squeeze.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_squeeze_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_squeeze_LDADD = $(MIGRATE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/migrate/check_mig_zstd
+tests_unit_migrate_check_mig_zstd_SOURCES = tests/unit/migrate/check_mig_zstd.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_zstd_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_zstd_LDADD = $(MIGRATE_UNIT_LIBS)
 UNIT_TESTS += tests/unit/migrate/check_mig_verify
 tests_unit_migrate_check_mig_verify_SOURCES = tests/unit/migrate/check_mig_verify.c $(MIGRATE_UNIT_COMMON)
 tests_unit_migrate_check_mig_verify_CPPFLAGS = $(UNIT_CPPFLAGS)
@@ -123,4 +132,5 @@ libmigrate_io_la_SOURCES += \
 	migrate/mig_in.c migrate/mig_out.c migrate/mig_out_data.c migrate/mig_out_priv.h \
 	migrate/mig_pool.c migrate/mig_pool.h \
 	migrate/mig_transfer.c migrate/mig_transfer.h migrate/mig_transfer_priv.h \
-	migrate/mig_verify.c migrate/mig_verify.h
+	migrate/mig_verify.c migrate/mig_verify.h \
+	migrate/mig_zstd.c migrate/mig_zstd.h

@@ -8,7 +8,7 @@
 #include "migrate/mig_transfer_priv.h"
 #include "vmm/engine_shape.h"
 
-#define FEATURES (MIG_FEATURE_VERIFY | MIG_FEATURE_DISCARD)
+#define FEATURES (MIG_FEATURE_VERIFY | MIG_FEATURE_DISCARD | MIG_FEATURE_ZSTD)
 
 static const char *machine_word(const struct engine_shape *shape)
 {
@@ -63,7 +63,8 @@ void mig_describe(const struct mig_transfer *t, struct mig_hello *ret_hello)
     memset(ret_hello, 0, sizeof *ret_hello);
     ret_hello->version = MIG_VERSION;
     ret_hello->version_min = MIG_VERSION_MIN;
-    ret_hello->features = FEATURES;
+    ret_hello->features =
+        FEATURES & ~(t->params.no_compress ? MIG_FEATURE_ZSTD : UINT64_C(0));
     ret_hello->vm = t->conf.vm;
     ret_hello->transfer = t->params.transfer;
     text_copy(ret_hello->vm_name, sizeof ret_hello->vm_name, t->conf.vm_name);

@@ -19,6 +19,7 @@
 #include "migrate/mig_ram.h"
 #include "migrate/mig_transfer_priv.h"
 #include "migrate/mig_verify.h"
+#include "migrate/mig_zstd.h"
 
 #define STATS_NS (100 * NSEC_PER_MSEC)
 /* 2 MiB page by page takes about 1.3 ms. */
@@ -37,6 +38,7 @@ struct in_data {
     uint64_t frames, pages; /* all; of the round under way */
     uint64_t round_frames, round_pages;
     struct mig_ram ram;
+    struct mig_zstd *zstd; /* when the first compressed frame comes */
     struct iovec iov[MIG_RAM_RUNS_MAX];
     uint8_t head[MIG_RAM_HEAD_MAX];
 };
@@ -192,6 +194,25 @@ static bool take_runs(struct in_data *d, struct vmm_error *err)
     return true;
 }
 
+/* Compressed pages, into what d->iov says. */
+static bool take_packed(struct in_data *d, size_t runs, struct vmm_error *err)
+{
+    struct iovec room = {.iov_len = d->ram.packed};
+    const char *why;
+
+    d->zstd = d->zstd != NULL ? d->zstd : mig_zstd_new();
+    if (d->zstd == NULL) {
+        (void)vmm_fail(err, -ENOMEM, "no memory to unpack the guest's pages");
+        return false;
+    }
+    room.iov_base = mig_zstd_room(d->zstd);
+    if (mig_conn_recv_body(d->in->t->streams.conn[1 + d->index], &room, 1, err) < 0) {
+        return false;
+    }
+    why = mig_zstd_unpack(d->zstd, d->ram.packed, d->iov, runs);
+    return why == NULL || bad_frame(d, why, err);
+}
+
 static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err)
 {
     struct in *in = d->in;
@@ -199,7 +220,8 @@ static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err
     struct mig_ram_conf conf = {.page_count = in->t->ram.page_count,
                                 .stream = d->index,
                                 .n_streams = in->data_count,
-                                .discard = (in->ack.features & MIG_FEATURE_DISCARD) != 0};
+                                .discard = (in->ack.features & MIG_FEATURE_DISCARD) != 0,
+                                .zstd = (in->ack.features & MIG_FEATURE_ZSTD) != 0};
     struct iovec head = {.iov_base = d->head, .iov_len = MIG_RAM_FIXED_LEN};
     enum mig_ram_reason reason = MIG_RAM_OK;
     size_t len, runs;
@@ -227,7 +249,11 @@ static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err
         return false;
     }
     runs = mig_ram_iov(&d->ram, in->t->ram.host, d->iov);
-    if (runs > 0 && mig_conn_recv_body(conn, d->iov, runs, err) < 0) {
+    if (d->ram.packed != 0) {
+        if (!take_packed(d, runs, err)) {
+            return false;
+        }
+    } else if (runs > 0 && mig_conn_recv_body(conn, d->iov, runs, err) < 0) {
         return false;
     }
     d->round_frames++;
@@ -796,6 +822,9 @@ void mig_in_main(void *transfer)
         t->cancelled = true;
         close_streams(in);
         for (unsigned i = 0; i < MIG_DATA_MAX; i++) {
+            if (in->data[i] != NULL) {
+                mig_zstd_free(in->data[i]->zstd);
+            }
             free(in->data[i]);
         }
         free(in->hash);

@@ -135,7 +135,7 @@ static void send_hello(struct out *o)
 /* What went out since the last look, for the bandwidth. */
 static void count_sent(struct out *o, uint64_t now_ns)
 {
-    uint64_t bytes = o->bytes, ns = now_ns - o->counted_ns;
+    uint64_t bytes = o->page_bytes, ns = now_ns - o->counted_ns;
 
     if (ns == 0) {
         return;
@@ -228,7 +228,7 @@ static void tell_prediction(struct out *o, uint64_t took_ns)
 
     o->predicts = false;
     mig_predict(&o->policy.conf, o->used_bytes,
-                o->bytes * 1000 / (took_ns / NSEC_PER_MSEC), &o->curve, &p);
+                o->page_bytes * 1000 / (took_ns / NSEC_PER_MSEC), &o->curve, &p);
     mig_tell(o->t, MIG_PHASE_COPYING, p.text);
 }
 
@@ -422,15 +422,20 @@ static double ms_between(uint64_t from_ns, uint64_t to_ns)
 static void tell_ready(struct out *o)
 {
     uint64_t now = loop_now_ns();
+    char packed[64] = "";
 
+    if (o->page_bytes > o->bytes) {
+        snprintf(packed, sizeof packed, ", compressed from %" PRIu64 " MiB",
+                 (uint64_t)o->page_bytes >> 20);
+    }
     snprintf(
         o->summary, sizeof o->summary,
         "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64 " ms, frozen for %" PRIu64
-        " ms so far (stop %.1f, pages %.1f, state %.1f, check %.1f)%s",
+        " ms so far (stop %.1f, pages %.1f, state %.1f, check %.1f)%s%s",
         (uint64_t)o->bytes >> 20, o->round, (now - o->began_ns) / NSEC_PER_MSEC,
         (now - o->frozen_ns) / NSEC_PER_MSEC, ms_between(o->frozen_ns, o->stopped_ns),
         ms_between(o->stopped_ns, o->last_ns), ms_between(o->last_ns, o->state_ns),
-        ms_between(o->state_ns, now),
+        ms_between(o->state_ns, now), packed,
         (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
     mig_tell_ready(o->t, o->summary, (now - o->frozen_ns) / NSEC_PER_MSEC);
 }
@@ -479,6 +484,7 @@ static void act(struct out *o, const struct mig_acts *acts)
     }
     if (bits & MIG_SRC_DO_TRACK) {
         o->features = o->ack.features;
+        mig_out_compress(o);
         track(o);
     }
     if (bits & MIG_SRC_DO_MARK_ALL) {
@@ -691,7 +697,7 @@ void mig_out_main(void *transfer)
         close_streams(o);
         untrack(o);
         for (unsigned i = 0; i < MIG_DATA_MAX; i++) {
-            free(o->data[i]);
+            mig_out_data_free(o->data[i]);
         }
         pthread_cond_destroy(&o->cond);
         pthread_mutex_destroy(&o->lock);

@@ -27,32 +27,62 @@ static void wait_for_cap(struct out *o)
     pthread_mutex_unlock(&o->lock);
 }
 
+/* The frame's payload in d->iov from 1 on: the pages where they are, or compressed. */
+static size_t payload(struct out_data *d)
+{
+    size_t count = mig_ram_iov(&d->ram, d->out->t->ram.host, d->iov + 1);
+
+    if (d->zstd != NULL && count > 0 && mig_squeeze_wants(&d->squeeze)) {
+        uint64_t raw = d->ram.raw_pages * MIG_PAGE, began_ns = loop_now_ns();
+        const uint8_t *data;
+        uint32_t len = mig_zstd_pack(d->zstd, d->iov + 1, count, &data);
+
+        mig_squeeze_packed(&d->squeeze, raw, len != 0 ? len : raw,
+                           loop_now_ns() - began_ns);
+        if (len != 0) {
+            d->ram.packed = len;
+            d->iov[1] =
+                (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+            count = 1;
+        }
+    }
+    return count;
+}
+
 /* Sends the frame that is built; its runs go back into the bitmap if that fails. */
 static bool send_frame(struct out_data *d, struct vmm_error *err)
 {
     struct out *o = d->out;
     struct mig_conn *conn = o->t->streams.conn[1 + d->index];
-    size_t runs, len;
+    uint64_t began_ns;
+    size_t count, len;
     int r;
 
     if (d->ram.run_count == 0) {
         return true;
     }
+    count = payload(d);
+    began_ns = loop_now_ns();
     if (o->policy.conf.cap_bps != 0) {
         wait_for_cap(o);
     }
     d->ram.has_crc = false;
     len = mig_ram_encode(&d->ram, d->head);
     d->iov[0] = (struct iovec){.iov_base = d->head, .iov_len = len};
-    runs = mig_ram_iov(&d->ram, o->t->ram.host, d->iov + 1);
-    r = mig_conn_send(conn, MIG_FRAME_RAM, 1, MIG_SEND_BARE, d->iov, runs + 1, err);
+    r = mig_conn_send(conn, MIG_FRAME_RAM, 1, MIG_SEND_BARE, d->iov, count + 1, err);
     if (r < 0) {
         for (uint32_t i = 0; i < d->ram.run_count; i++) {
             mig_bitmap_set(&o->bitmap, d->ram.run[i].first, d->ram.run[i].count);
         }
         return false;
     }
-    len += d->ram.raw_pages * MIG_PAGE;
+    len += mig_ram_payload(&d->ram);
+    if (d->zstd != NULL) {
+        uint64_t now_ns = loop_now_ns();
+
+        mig_squeeze_sent(&d->squeeze, now_ns, len, now_ns - began_ns);
+    }
+    o->page_bytes += d->ram.raw_pages * MIG_PAGE;
     d->frames++;
     d->pages += d->ram.pages;
     o->bytes += len;
@@ -210,7 +240,7 @@ void mig_out_round_begin(struct out *o, bool last)
     o->last = last;
     o->active = o->data_count;
     o->round_began_ns = loop_now_ns();
-    o->counted_bytes = o->bytes;
+    o->counted_bytes = o->page_bytes;
     o->counted_ns = o->round_began_ns;
     pthread_cond_broadcast(&o->cond);
     pthread_mutex_unlock(&o->lock);
@@ -227,10 +257,28 @@ bool mig_out_data_start(struct out *o)
         }
         o->data[i]->out = o;
         o->data[i]->index = i;
+        mig_squeeze_init(&o->data[i]->squeeze, loop_now_ns());
     }
     o->data_count = count;
     for (unsigned i = 0; i < count; i++) {
         mig_pool_run(o->t->pool, MIG_THREAD_DATA0 + i, data_main, o->data[i]);
     }
     return true;
+}
+
+void mig_out_compress(struct out *o)
+{
+    for (unsigned i = 0; i < o->data_count; i++) {
+        if ((o->features & MIG_FEATURE_ZSTD) != 0) {
+            o->data[i]->zstd = mig_zstd_new(); /* without memory for it: without it */
+        }
+    }
+}
+
+void mig_out_data_free(struct out_data *d)
+{
+    if (d != NULL) {
+        mig_zstd_free(d->zstd);
+        free(d);
+    }
 }

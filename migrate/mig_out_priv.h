@@ -14,8 +14,10 @@
 #include "migrate/mig_bitmap.h"
 #include "migrate/mig_policy.h"
 #include "migrate/mig_ram.h"
+#include "migrate/mig_squeeze.h"
 #include "migrate/mig_src.h"
 #include "migrate/mig_transfer_priv.h"
+#include "migrate/mig_zstd.h"
 
 /* Notes of the source, beyond those of mig_src. */
 enum { MIG_NOTE_ROUND_DONE = MIG_SRC_EVENTS };
@@ -29,6 +31,8 @@ struct out_data {
     uint64_t frames, pages; /* of this round */
     uint64_t data_begin, data_end;
     struct mig_ram ram;
+    struct mig_squeeze squeeze;
+    struct mig_zstd *zstd; /* NULL: nothing is compressed */
     struct iovec iov[MIG_RAM_RUNS_MAX + 1];
     uint8_t head[MIG_RAM_HEAD_MAX];
 };
@@ -58,8 +62,9 @@ struct out {
     bool last, first, over;
     unsigned active;
     uint64_t round_began_ns;
-    _Atomic uint64_t bytes, pages, frames; /* all rounds */
-    uint64_t counted_bytes, counted_ns;    /* of the round under way, for the bandwidth */
+    _Atomic uint64_t bytes, pages, frames; /* all rounds; bytes of the streams */
+    _Atomic uint64_t page_bytes; /* of guest memory: compressed ones count as they were */
+    uint64_t counted_bytes, counted_ns; /* page bytes, for the bandwidth */
 
     struct mig_hello_ack ack; /* the hearing thread's, until its note */
     struct mig_stats stats;   /* under t->lock */
@@ -72,3 +77,7 @@ bool mig_out_data_start(struct out *o);
 /* A round: what the bitmap has is sent, then MIG_NOTE_ROUND_DONE is posted. Control
  * thread, while no round is under way. */
 void mig_out_round_begin(struct out *o, bool last);
+/* The destination takes compressed pages: they may be sent from the next round on. */
+void mig_out_compress(struct out *o);
+/* Its thread has ended, or never ran. Takes NULL. */
+void mig_out_data_free(struct out_data *d);

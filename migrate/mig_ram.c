@@ -21,6 +21,7 @@ void mig_ram_begin(struct mig_ram *ram, uint32_t round)
     ram->crc = 0;
     ram->run_count = 0;
     ram->raw_pages = 0;
+    ram->packed = 0;
     ram->pages = 0;
 }
 
@@ -58,9 +59,10 @@ size_t mig_ram_encode(const struct mig_ram *ram, uint8_t head[static MIG_RAM_HEA
     struct bytes_wr wr = bytes_wr_make(head, MIG_RAM_HEAD_MAX);
 
     BUG_ON(ram->run_count == 0);
-    bytes_wr_u16(&wr, ram->has_crc ? MIG_RAM_F_CRC : 0);
+    bytes_wr_u16(&wr, (uint16_t)((ram->has_crc ? MIG_RAM_F_CRC : 0) |
+                                 (ram->packed != 0 ? MIG_RAM_F_ZSTD : 0)));
     bytes_wr_u16(&wr, (uint16_t)ram->run_count);
-    bytes_wr_u32(&wr, ram->raw_pages * (uint32_t)MIG_PAGE);
+    bytes_wr_u32(&wr, mig_ram_payload(ram));
     bytes_wr_u32(&wr, ram->round);
     bytes_wr_u32(&wr, ram->has_crc ? ram->crc : 0);
     for (uint32_t i = 0; i < ram->run_count; i++) {
@@ -70,6 +72,11 @@ size_t mig_ram_encode(const struct mig_ram *ram, uint8_t head[static MIG_RAM_HEA
     }
     BUG_ON(wr.failed);
     return wr.pos;
+}
+
+uint32_t mig_ram_payload(const struct mig_ram *ram)
+{
+    return ram->packed != 0 ? ram->packed : ram->raw_pages * (uint32_t)MIG_PAGE;
 }
 
 size_t mig_ram_iov(const struct mig_ram *ram, uint8_t *base,
@@ -178,7 +185,8 @@ enum mig_ram_reason mig_ram_decode(const struct mig_ram_conf *conf, const uint8_
     ret->round = bytes_rd_u32(&rd);
     ret->crc = bytes_rd_u32(&rd);
     ret->has_crc = (flags & MIG_RAM_F_CRC) != 0;
-    if ((flags & ~MIG_RAM_F_CRC) != 0 || ret->has_crc != conf->crc ||
+    if ((flags & ~(MIG_RAM_F_CRC | MIG_RAM_F_ZSTD)) != 0 ||
+        ((flags & MIG_RAM_F_ZSTD) != 0 && !conf->zstd) || ret->has_crc != conf->crc ||
         (!ret->has_crc && ret->crc != 0)) {
         return MIG_RAM_BAD_FLAGS;
     }
@@ -186,11 +194,15 @@ enum mig_ram_reason mig_ram_decode(const struct mig_ram_conf *conf, const uint8_
     if (reason != MIG_RAM_OK) {
         return reason;
     }
-    if (ret->raw_pages > MIG_RAM_PAGES_MAX || payload != ret->raw_pages * MIG_PAGE ||
-        body_len - len != payload) {
+    if (ret->raw_pages > MIG_RAM_PAGES_MAX || body_len - len != payload) {
         return MIG_RAM_BAD_SUM;
     }
-    return MIG_RAM_OK;
+    if ((flags & MIG_RAM_F_ZSTD) != 0) {
+        ret->packed = payload;
+        return payload > 0 && payload < ret->raw_pages * MIG_PAGE ? MIG_RAM_OK
+                                                                  : MIG_RAM_BAD_SUM;
+    }
+    return payload == ret->raw_pages * MIG_PAGE ? MIG_RAM_OK : MIG_RAM_BAD_SUM;
 }
 
 const char *mig_ram_reason_str(enum mig_ram_reason reason)

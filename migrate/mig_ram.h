@@ -4,8 +4,9 @@
  *
  *   RAM: u16 flags  u16 runs (1..512)  u32 payload bytes  u32 round  u32 payload crc
  *        then `runs` times { u64 first page | kind << 60,  u32 pages,  u32 reserved (0) }
- *        then the payload: the pages of the RAW runs, in order
- *   ROUND_END: u32 round  u32 reserved (0)  u64 RAM frames  u64 pages   of this stream
+ *        then the payload: the pages of the RAW runs, in order; with MIG_RAM_F_ZSTD as
+ * one zstd frame that is shorter than they are ROUND_END: u32 round  u32 reserved (0) u64
+ * RAM frames  u64 pages   of this stream
  *
  * Runs are in ascending order, do not overlap, and each lies in one 2 MiB block of the
  * frame's stream. The frame header's body_crc is the crc32c of the head (all before the
@@ -32,6 +33,7 @@
 #define MIG_ROUND_END_LEN 24u
 
 #define MIG_RAM_F_CRC     UINT16_C(1)
+#define MIG_RAM_F_ZSTD    UINT16_C(2)
 
 enum mig_ram_kind {
     MIG_RAM_RAW = 0,
@@ -52,6 +54,7 @@ struct mig_ram {
     uint32_t crc; /* of the payload */
     uint32_t run_count;
     uint32_t raw_pages; /* payload: so many pages */
+    uint32_t packed;    /* payload bytes, compressed; 0: it is the pages as they are */
     uint64_t pages;     /* of all kinds */
     struct mig_ram_run run[MIG_RAM_RUNS_MAX];
 };
@@ -62,6 +65,7 @@ struct mig_ram_conf {
     unsigned stream, n_streams;
     bool discard; /* was negotiated */
     bool crc;     /* was negotiated: frames must have it */
+    bool zstd;    /* was negotiated */
 };
 
 /* Building ------------------------------------------------------------------------- */
@@ -72,9 +76,11 @@ uint32_t mig_ram_room(const struct mig_ram *ram);
  * neighbours of one kind. */
 void mig_ram_add(struct mig_ram *ram, enum mig_ram_kind kind, uint64_t first,
                  uint32_t count);
-/* Writes the head; ram->has_crc, ram->crc are set by the caller before. Its length; the
- * body is that and raw_pages * MIG_PAGE. */
+/* Writes the head; ram->has_crc, crc and packed are set by the caller before. Its length;
+ * the body is that and mig_ram_payload. */
 size_t mig_ram_encode(const struct mig_ram *ram, uint8_t head[static MIG_RAM_HEAD_MAX]);
+/* Bytes behind the head. */
+uint32_t mig_ram_payload(const struct mig_ram *ram);
 /* The RAW runs in order, to write from or read into; `base` is the mapping of RAM. How
  * many. */
 size_t mig_ram_iov(const struct mig_ram *ram, uint8_t *base,

@@ -35,6 +35,7 @@ struct mig_params {
     bool plaintext;              /* insecure_lab: no TLS */
     struct mig_fingerprint peer; /* else: of its key */
     bool verify;
+    bool no_compress;
     uint32_t timeout_ms;  /* of all of it; 0: none */
     uint32_t downtime_ms; /* 0: the default */
     uint32_t slowdown;    /* percent */

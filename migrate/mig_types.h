@@ -90,8 +90,9 @@ const char *mig_kvm_cap_str(enum mig_kvm_cap cap);
 #define MIG_FEATURE_VERIFY  (UINT64_C(1) << 0)
 #define MIG_FEATURE_DISCARD (UINT64_C(1) << 1)
 #define MIG_FEATURE_RAM_CRC (UINT64_C(1) << 2) /* crc32c of page bytes, see mig_ram */
+#define MIG_FEATURE_ZSTD    (UINT64_C(1) << 3) /* RAM payloads may be compressed */
 #define MIG_FEATURES_KNOWN                                                               \
-    (MIG_FEATURE_VERIFY | MIG_FEATURE_DISCARD | MIG_FEATURE_RAM_CRC)
+    (MIG_FEATURE_VERIFY | MIG_FEATURE_DISCARD | MIG_FEATURE_RAM_CRC | MIG_FEATURE_ZSTD)
 
 /* A section of the state stream: what will be sent (source), or can be read here. */
 struct mig_device {

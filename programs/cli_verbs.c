@@ -49,6 +49,8 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
     [CLI_OPT_RATE] = {"--rate", 0, "SIZE", "send at most so much per second"},
     [CLI_OPT_VERIFY] = {"--verify", 0, NULL,
                         "compare all of its memory before it goes on there"},
+    [CLI_OPT_NO_COMPRESS] = {"--no-compress", 0, NULL,
+                             "send its memory as it is, also over a slow link"},
     [CLI_OPT_CANCEL] = {"--cancel", 0, NULL, "give up the migration under way"},
     [CLI_OPT_RENDER] = {"--render", 0, "FILE", NULL},
     [CLI_OPT_MAN] = {"--man-verbs", 0, NULL, NULL},
@@ -277,7 +279,7 @@ const struct cli_verb cli_verbs[] = {
         .second = "node",
         .options = CLI_BIT(CLI_OPT_DOWNTIME) | CLI_BIT(CLI_OPT_MAX_SLOWDOWN) |
                    CLI_BIT(CLI_OPT_RATE) | CLI_BIT(CLI_OPT_VERIFY) |
-                   CLI_BIT(CLI_OPT_CANCEL),
+                   CLI_BIT(CLI_OPT_NO_COMPRESS) | CLI_BIT(CLI_OPT_CANCEL),
         .timeout_ms = 30 * MINUTE,
         .summary = "move a running VM to another node",
         .details = "Without NODE, to the one that placement prefers. The guest runs on "

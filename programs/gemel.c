@@ -226,10 +226,10 @@ static const struct {
     enum cli_opt opt;
     const char *key;
 } passed_on[] = {
-    {CLI_OPT_NODE, "node"},       {CLI_OPT_DOWNTIME, "downtime"},
-    {CLI_OPT_RATE, "rate"},       {CLI_OPT_MAX_SLOWDOWN, "max-slowdown"},
-    {CLI_OPT_VERIFY, "verify"},   {CLI_OPT_CANCEL, "cancel"},
-    {CLI_OPT_TIMEOUT, "timeout"},
+    {CLI_OPT_NODE, "node"},     {CLI_OPT_DOWNTIME, "downtime"},
+    {CLI_OPT_RATE, "rate"},     {CLI_OPT_MAX_SLOWDOWN, "max-slowdown"},
+    {CLI_OPT_VERIFY, "verify"}, {CLI_OPT_NO_COMPRESS, "no-compress"},
+    {CLI_OPT_CANCEL, "cancel"}, {CLI_OPT_TIMEOUT, "timeout"},
 };
 
 static enum cli_exit ask_and_show(const struct cli_call *call)

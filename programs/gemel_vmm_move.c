@@ -57,6 +57,7 @@ static void params_of(const Gemel__VmmRequest *rq, struct mig_params *ret)
 {
     *ret = (struct mig_params){.plaintext = rq->mig_peer_key.len == 0,
                                .verify = rq->mig_verify,
+                               .no_compress = rq->mig_no_compress,
                                .timeout_ms = rq->mig_timeout_ms,
                                .downtime_ms = rq->mig_downtime_ms,
                                .slowdown = rq->mig_slowdown,

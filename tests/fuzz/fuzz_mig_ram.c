@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * RAM and ROUND_END bodies. First byte: what was agreed on (bits 0-1 streams - 1, 2
- * discard, 3 crc, 4-5 which stream); then a head. An accepted frame lies in RAM without
- * overlap, and encodes to the same bytes.
+ * discard, 3 crc, 4-5 which stream, 6 zstd); then a head. An accepted frame lies in RAM
+ * without overlap, and encodes to the same bytes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #define PAGES 5000u
 
 FUZZ_GOALS("a frame", "several runs", "zero", "discard", "a crc", "another stream",
-           "refused range", "refused order", "refused sum", "round end")
+           "refused range", "refused order", "refused sum", "round end", "compressed")
 
 static void accepted(const struct mig_ram *ram, const uint8_t *head, size_t len)
 {
@@ -43,6 +43,7 @@ static void accepted(const struct mig_ram *ram, const uint8_t *head, size_t len)
     fuzz_reach(0, true);
     fuzz_reach(1, ram->run_count > 1);
     fuzz_reach(4, ram->has_crc);
+    fuzz_reach(10, ram->packed != 0);
 }
 
 FUZZ_ONE(data, len)
@@ -60,6 +61,7 @@ FUZZ_ONE(data, len)
     conf.n_streams = 1 + (data[0] & 3);
     conf.discard = (data[0] & 4) != 0;
     conf.crc = (data[0] & 8) != 0;
+    conf.zstd = (data[0] & 64) != 0;
     conf.stream = (data[0] >> 4 & 3u) % conf.n_streams;
     data++;
     len--;

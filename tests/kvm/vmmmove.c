@@ -6,9 +6,10 @@
  *     vmmmove SOURCE DEST [--plain] [--verify] [--streams N] [--downtime MS]
  *             [--slowdown PERCENT] [--rate BYTES] [--timeout MS] [--epoch N] [--disk
  * FILE]...
- *             [--address A]
+ *             [--address A] [--source-net FILE] [--dest-net FILE] [--no-compress]
  *
- * The destination listens on A (127.0.0.1). --epoch: of its START (the source's + 1). One
+ * The destination listens on A (127.0.0.1). The sockets are made in the network
+ * namespaces of those files, if given. --epoch: of its START (the source's + 1). One
  * JSON line: total_ms (from the sockets to RUNNING there), ready_ms, gap_ms (READY of the
  * source to RUNNING there), sent, rounds, text. Exit: 0 it runs there, and the source has
  * been killed; 1 it does not, and the source runs or stands frozen.
@@ -17,6 +18,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,11 +48,11 @@ struct end {
 };
 
 static struct {
-    bool plain, verify;
+    bool plain, verify, no_compress;
     unsigned streams;
     uint32_t downtime_ms, slowdown, timeout_ms;
     uint64_t rate, epoch;
-    const char *address;
+    const char *address, *source_net, *dest_net;
     int disk[VM_DISKS_MAX];
     unsigned disk_count;
 } opt = {.streams = 1, .address = "127.0.0.1"};
@@ -164,6 +166,7 @@ static void begin(struct end *e, Gemel__VmmRequest__Kind kind, struct end *peer,
         rq.mig_peer_key = (ProtobufCBinaryData){sizeof peer->key, peer->key};
     }
     rq.mig_verify = opt.verify;
+    rq.mig_no_compress = opt.no_compress;
     rq.mig_timeout_ms = opt.timeout_ms;
     rq.mig_downtime_ms = opt.downtime_ms;
     rq.mig_slowdown = opt.slowdown;
@@ -195,6 +198,9 @@ static void parse(int argc, char **argv)
 {
     static const struct option options[] = {{"plain", no_argument, NULL, 'p'},
                                             {"verify", no_argument, NULL, 'v'},
+                                            {"no-compress", no_argument, NULL, 'n'},
+                                            {"source-net", required_argument, NULL, 'S'},
+                                            {"dest-net", required_argument, NULL, 'N'},
                                             {"streams", required_argument, NULL, 's'},
                                             {"downtime", required_argument, NULL, 'd'},
                                             {"slowdown", required_argument, NULL, 'l'},
@@ -232,6 +238,15 @@ static void parse(int argc, char **argv)
         case 'e':
             opt.epoch = number(optarg);
             break;
+        case 'n':
+            opt.no_compress = true;
+            break;
+        case 'S':
+            opt.source_net = optarg;
+            break;
+        case 'N':
+            opt.dest_net = optarg;
+            break;
         case 'a':
             opt.address = optarg;
             break;
@@ -250,6 +265,21 @@ static void parse(int argc, char **argv)
     }
 }
 
+/* A network namespace, or none. */
+static void enter(const char *net)
+{
+    int fd;
+
+    if (net == NULL) {
+        return;
+    }
+    fd = open(net, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || setns(fd, CLONE_NEWNET) < 0) {
+        die(net, strerror(errno));
+    }
+    close(fd);
+}
+
 /* Sockets to a listener of the destination. */
 static void join(struct end *source, struct end *dest, uint8_t transfer[16])
 {
@@ -257,10 +287,12 @@ static void join(struct end *source, struct end *dest, uint8_t transfer[16])
     int listen_fd, fd[STREAMS_MAX + 1], r;
     uint16_t port;
 
+    enter(opt.dest_net);
     r = os_tcp_listen(opt.address, 0, 0, 16, &tcp, &listen_fd, &port);
     if (r < 0) {
         die(opt.address, strerror(-r));
     }
+    enter(opt.source_net);
     for (unsigned i = 0; i <= opt.streams; i++) {
         r = os_tcp_connect(opt.address, port, &tcp, &fd[i]);
         r = r < 0 ? r : os_tcp_wait(fd[i], 5000);

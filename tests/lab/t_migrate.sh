@@ -46,7 +46,7 @@ for _ in 1 2 3; do
 done
 here=n1
 # Its own end is heard, not that of the waiting.
-says_over() { not gemel_at $L n2 vm migrate web1 n3 --rate 1MiB --timeout 2s >"$LAB_SCRATCH/out" 2>&1 && grep -q 'not migrated' "$LAB_SCRATCH/out"; }
+says_over() { not gemel_at $L n2 vm migrate web1 n3 --rate 1MiB --no-compress --timeout 2s >"$LAB_SCRATCH/out" 2>&1 && grep -q 'not migrated' "$LAB_SCRATCH/out"; }
 check "the time for it is over, and it says so" says_over
 cannot_keep() { not gemel_at $L n2 vm migrate web1 n3 --downtime 5ms --timeout 15s >"$LAB_SCRATCH/out" 2>&1 && grep -q 'cannot keep a downtime of 5 ms.*--downtime 40ms' "$LAB_SCRATCH/out"; }
 check "a downtime that nobody can keep" cannot_keep
@@ -57,11 +57,23 @@ check_rc 4 "nothing to cancel" gemel_at $L n1 vm migrate web1 --cancel
 check "it is there already" gemel_at $L n1 vm migrate web1 "$here"
 
 # It is called off while its memory is copied: it never stood still.
-check "a slow one begins" gemel_at $L n2 vm migrate web1 --rate 4MiB --no-wait
+check "a slow one begins" gemel_at $L n2 vm migrate web1 --rate 4MiB --no-compress --no-wait
 sleep 1
 check "it is called off" gemel_at $L n3 vm migrate web1 --cancel --timeout 20s
 check "it is where it was" wait_for 5 agreed_on "$here"
 check "and nowhere else" equal "$(for n in n1 n2 n3; do processes $n; done | awk "{ n += \$1 } END { print n }")" 1
+
+# A link that is slow carries compressed pages: 16 MiB at 2 MiB/s would take 8 s.
+log_of() { tail -n 40 "$LAB_SCRATCH/$L/nodes/$1/log/gemel/web1/vmm.log" | grep 'memory compared' | tail -n 1; }
+was_compressed() { log_of "$1" | grep -q 'compressed from'; }
+acked=$(vm_acked $L)
+to=$([ "$here" = n3 ] && echo n2 || echo n3)
+check "a slow link" gemel_at $L n1 vm migrate web1 $to --rate 2MiB --verify --timeout 6s
+check "carries compressed pages, and all of them are right" was_compressed "$here"
+check "the guest goes on" wait_for 20 goes_on $L "$acked"
+check "not if it is told not to" gemel_at $L n1 vm migrate web1 "$here" --rate 8MiB --no-compress --verify --timeout 30s
+check "then they go as they are" not was_compressed $to
+check "and all of them are right" test -n "$(log_of $to)"
 
 # What it runs with is not what is defined now: other disks for the same memory would be the end of its data.
 swap_disk() { sed "s/disk0.img/$1/" "$(vm_shared $L)/web1.yaml" >"$(vm_shared $L)/other.yaml" && gemel_at $L n1 vm apply -f /srv/gemel/other.yaml; }

@@ -27,7 +27,7 @@ is_migrating() { equal "$(vm_state "$L" "$third")" migrating; }
 
 # begin_move STEP: from $source to $dest, seen by $third; returns when the step is held
 begin_move() {
-    gemel_at "$L" "$third" vm migrate web1 "$dest" --verify --rate 8MiB --no-wait >/dev/null || return 1
+    gemel_at "$L" "$third" vm migrate web1 "$dest" --verify --rate 8MiB --no-compress --no-wait >/dev/null || return 1
     wait_for 10 is_migrating || return 1
     sleep 0.5 # both agents have done what comes before the first page
     case $1 in

@@ -50,7 +50,8 @@ static void begin(void)
     dest = source % NODES + 1;
     third = dest % NODES + 1;
     dest_instance = sim_uuid(NULL);
-    snprintf(body, sizeof body, "node=%s\nverify=true\n", sim[dest].agent.self.name);
+    snprintf(body, sizeof body, "node=%s\nverify=true\nno-compress=true\n",
+             sim[dest].agent.self.name);
     op_at(third, "vm migrate", "web1", body);
     ck_assert_uint_eq(sim[third].result.exit_code, 0);
     ck_assert_int_eq(vm_at(third)->state, HA_VM_MIGRATING);
@@ -58,6 +59,7 @@ static void begin(void)
     ck_assert_uint_eq(sim[dest].moves, 1);
     ck_assert_uint_eq(sim[third].moves, 0);
     ck_assert(sim[dest].move.verify);
+    ck_assert(sim[dest].move.no_compress);
     local_at(source, HA_LOCAL_STARTING, 1, false);
     local_at(dest, HA_LOCAL_STARTING, 0, false);
 }

@@ -300,6 +300,30 @@ START_TEST(accepted_frames_are_safe)
 }
 END_TEST
 
+START_TEST(compressed_payloads_are_shorter)
+{
+    struct mig_ram_conf conf = one;
+    size_t len = example();
+
+    conf.zstd = true;
+    frame.packed = 1000;
+    ck_assert_uint_eq(mig_ram_encode(&frame, head), len);
+    ck_assert_uint_eq(mig_ram_payload(&frame), 1000);
+    ck_assert_int_eq(decode(&conf, len, len + 1000), MIG_RAM_OK);
+    expect_same();
+    ck_assert_uint_eq(got.packed, 1000);
+    ck_assert_int_eq(decode(&conf, len, len + 999), MIG_RAM_BAD_SUM);
+    ck_assert_int_eq(decode(&one, len, len + 1000), MIG_RAM_BAD_FLAGS);
+    put(4, 4, 3 * MIG_PAGE); /* as long as the pages */
+    ck_assert_int_eq(decode(&conf, len, EXAMPLE_BODY(len)), MIG_RAM_BAD_SUM);
+    put(4, 4, 0);
+    ck_assert_int_eq(decode(&conf, len, len), MIG_RAM_BAD_SUM);
+    len = example();
+    ck_assert_int_eq(decode(&conf, len, EXAMPLE_BODY(len)), MIG_RAM_OK);
+    ck_assert_uint_eq(got.packed, 0);
+}
+END_TEST
+
 START_TEST(round_ends_go_round)
 {
     struct mig_round_end end = {
@@ -337,6 +361,7 @@ static Suite *suite(void)
     tcase_add_test(tc, only_what_was_agreed_on);
     tcase_add_test(tc, a_page_keeps_to_its_stream);
     tcase_add_test(tc, accepted_frames_are_safe);
+    tcase_add_test(tc, compressed_payloads_are_shorter);
     tcase_add_test(tc, round_ends_go_round);
     suite_add_tcase(s, tc);
     return s;
