@@ -716,6 +716,9 @@ static void take_note(struct in *in, const struct mig_note *note)
         in->have_finish = true;
         break;
     case NOTE_ROUND_END:
+        if (in->dst.state == MIG_DST_RECEIVING && in->bytes < in->pages * MIG_PAGE) {
+            send_stats(in); /* of compressed rounds the source waits for that */
+        }
         if ((in->ack.features & MIG_FEATURE_VERIFY) != 0 && in->mine == NULL &&
             all_pages_here(in)) {
             hash_mine(in);

@@ -40,6 +40,33 @@ static const struct mig_conn_rule rules[] = {
  * -------------------------------------------------------------------------------------
  */
 
+static void take_stats(struct out *o, const struct mig_stats *stats)
+{
+    bool caught_up;
+
+    pthread_mutex_lock(&o->t->lock);
+    o->stats = *stats;
+    caught_up = o->behind && stats->pages >= o->pages;
+    o->behind = o->behind && !caught_up;
+    pthread_mutex_unlock(&o->t->lock);
+    if (caught_up) {
+        mig_note_post(o->t, MIG_NOTE_CAUGHT_UP, MIG_OK, NULL);
+    }
+}
+
+/* Compressed pages are small on the way and take their time where they come to: what the
+ * sockets hold may be more memory than the downtime allows. */
+static bool is_behind(struct out *o)
+{
+    bool behind;
+
+    pthread_mutex_lock(&o->t->lock);
+    behind = o->page_bytes > o->bytes && o->stats.pages < o->pages;
+    o->behind = behind;
+    pthread_mutex_unlock(&o->t->lock);
+    return behind;
+}
+
 static void heard(struct out *o, const struct mig_msg *msg)
 {
     char text[MIG_TEXT_MAX + 1];
@@ -54,9 +81,7 @@ static void heard(struct out *o, const struct mig_msg *msg)
                       o->ack.blocker_count > 0 ? MIG_END_BLOCKED : MIG_OK, text);
         break;
     case MIG_STATS:
-        pthread_mutex_lock(&o->t->lock);
-        o->stats = msg->stats;
-        pthread_mutex_unlock(&o->t->lock);
+        take_stats(o, &msg->stats);
         break;
     case MIG_READY:
         mig_note_post(o->t, MIG_SRC_GOT_READY, MIG_OK, NULL);
@@ -544,7 +569,7 @@ static void step(struct out *o, unsigned event, const struct mig_note *note)
     act(o, &acts);
 }
 
-/* The data threads are done with a round. */
+/* The data threads are done with a round, and the destination nearly so. */
 static void round_done(struct out *o)
 {
     struct mig_round_done done = {.now_ns = loop_now_ns()};
@@ -557,7 +582,7 @@ static void round_done(struct out *o)
         step(o, MIG_SRC_LAST_SENT, NULL);
         return;
     }
-    if (o->src.state != MIG_SRC_PRECOPY) {
+    if (o->src.state != MIG_SRC_PRECOPY || is_behind(o)) {
         return;
     }
     if (engine_dirty_collect(o->t->conf.engine, o->bitmap.word, &pages) < 0) {
@@ -623,7 +648,7 @@ static void follow(struct out *o)
             }
             continue;
         }
-        if (note.event == MIG_NOTE_ROUND_DONE) {
+        if (note.event == MIG_NOTE_ROUND_DONE || note.event == MIG_NOTE_CAUGHT_UP) {
             round_done(o);
         } else {
             step(o, note.event, &note);

@@ -20,7 +20,7 @@
 #include "migrate/mig_zstd.h"
 
 /* Notes of the source, beyond those of mig_src. */
-enum { MIG_NOTE_ROUND_DONE = MIG_SRC_EVENTS };
+enum { MIG_NOTE_ROUND_DONE = MIG_SRC_EVENTS, MIG_NOTE_CAUGHT_UP };
 
 struct out;
 
@@ -68,6 +68,7 @@ struct out {
 
     struct mig_hello_ack ack; /* the hearing thread's, until its note */
     struct mig_stats stats;   /* under t->lock */
+    bool behind; /* under t->lock: a round is over when the destination has its pages */
     _Atomic uint64_t heard_ns;
 };
 

@@ -95,8 +95,8 @@ def warm(mib):
 
 
 class Side:
-    def __init__(self, stamps):
-        self.stamps, self.count, self.p = stamps, 0, None
+    def __init__(self, stamps, link):
+        self.stamps, self.link, self.count, self.p = stamps, link, 0, None
 
     def pause(self):
         self.p.send_signal(signal.SIGSTOP)
@@ -137,10 +137,10 @@ class Side:
 
 class Ours(Side):
     name = "ours"
-    modes = ("plain", "tls")
 
-    def __init__(self, build, stamps, streams):
-        super().__init__(stamps)
+    def __init__(self, build, stamps, link, streams):
+        super().__init__(stamps, link)
+        self.modes = ("plain", "tls", "zstd") if link.slow else ("plain", "tls")
         self.build, self.streams, self.vm = build, streams, str(uuid.uuid4())
 
     def spawn(self):
@@ -163,7 +163,8 @@ class Ours(Side):
         time.sleep(0.1)
         cpu = cpu_s(self.p) + cpu_s(dest)
         argv = [self.build + "/tests/kvm/vmmmove", self.sock, sock, "--streams", str(self.streams), "--downtime", str(downtime),
-                *(["--plain"] if mode == "plain" else []), *more]
+                *(["--plain"] if mode != "tls" else []), *(["--no-compress"] if mode != "zstd" else []),
+                *self.link.ours(self.count - 1), *more]
         begin = time.monotonic_ns()
         out = subprocess.run(argv, stdout=subprocess.PIPE, text=True).stdout
         end_ns = time.monotonic_ns()
@@ -222,15 +223,15 @@ class Qmp:
 
 class Qemu(Side):
     name = "qemu"
-    modes = ("plain", "multifd")
 
-    def __init__(self, build, stamps):
-        super().__init__(stamps)
+    def __init__(self, build, stamps, link):
+        super().__init__(stamps, link)
+        self.modes = ("plain", "multifd", "multifd-zstd") if link.slow else ("plain", "multifd")
         self.rom = build + "/tests/guest/pulse.rom"
 
     def spawn(self, *more):
         i, self.count = self.count, self.count + 1
-        p = spawn(["qemu-system-x86_64", "-accel", "kvm", "-machine",
+        p = spawn([*self.link.inside(i), "qemu-system-x86_64", "-accel", "kvm", "-machine",
                    "microvm,pic=on,pit=on,rtc=on,isa-serial=on,acpi=off", "-m", self.memory, "-bios", self.rom, "-nodefaults",
                    "-no-user-config", "-display", "none", "-sandbox", "on", "-global", "virtio-mmio.force-legacy=false",
                    "-chardev", "stdio,id=d,signal=off", "-device", "isa-debugcon,iobase=0x402,chardev=d", "-serial",
@@ -246,12 +247,10 @@ class Qemu(Side):
     def move(self, mode, downtime):
         dest, qmp = self.spawn("-incoming", "defer")
         for q in (self.qmp, qmp):
-            q.ask("migrate-set-capabilities", capabilities=[{"capability": "multifd", "state": mode == "multifd"}])
-            q.ask("migrate-set-parameters", **{"max-bandwidth": 1 << 40, "downtime-limit": downtime, "multifd-channels": 2})
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        uri = "tcp:127.0.0.1:%d" % port
+            q.ask("migrate-set-capabilities", capabilities=[{"capability": "multifd", "state": mode.startswith("multifd")}])
+            q.ask("migrate-set-parameters", **{"max-bandwidth": 1 << 40, "downtime-limit": downtime, "multifd-channels": 2,
+                                               "multifd-compression": "zstd" if mode == "multifd-zstd" else "none"})
+        uri = "tcp:%s:%d" % (self.link.address(self.count - 1), self.link.port())
         qmp.ask("migrate-incoming", uri=uri)
         time.sleep(0.1)
         cpu = cpu_s(self.p) + cpu_s(dest)
