@@ -822,6 +822,7 @@ void mig_in_main(void *transfer)
         mig_dst_init(&in->dst, &times, in->began_ns);
         join(in);
         follow(in);
+        mig_transfer_ending(t);
         t->cancelled = true;
         close_streams(in);
         for (unsigned i = 0; i < MIG_DATA_MAX; i++) {
@@ -837,7 +838,5 @@ void mig_in_main(void *transfer)
     free(whole);
     free(word);
     free(in);
-    pthread_mutex_lock(&t->lock);
-    t->busy = false;
-    pthread_mutex_unlock(&t->lock);
+    mig_transfer_ended(t);
 }

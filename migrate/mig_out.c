@@ -719,6 +719,7 @@ void mig_out_main(void *transfer)
         mig_src_init(&o->src, &times, now.epoch, o->began_ns);
         connect_streams(o);
         follow(o);
+        mig_transfer_ending(t);
         close_streams(o);
         untrack(o);
         for (unsigned i = 0; i < MIG_DATA_MAX; i++) {
@@ -729,7 +730,5 @@ void mig_out_main(void *transfer)
     }
     free(word);
     free(o);
-    pthread_mutex_lock(&t->lock);
-    t->busy = false;
-    pthread_mutex_unlock(&t->lock);
+    mig_transfer_ended(t);
 }

@@ -15,6 +15,8 @@
 #include "migrate/mig_transfer_priv.h"
 #include "vmm/sandbox.h"
 
+#define ENDING_NS NSEC_PER_SEC
+
 /* Status
  * -------------------------------------------------------------------------------------
  */
@@ -242,14 +244,38 @@ void mig_transfer_free(struct mig_transfer *t)
 /* What the agent wants
  * -------------------------------------------------------------------------- */
 
+/* One that is over and only ends its threads is waited for, briefly: a VM that has just
+ * come may be sent on at once. */
 static bool is_busy(struct mig_transfer *t)
 {
+    uint64_t until_ns = loop_now_ns() + ENDING_NS;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / NSEC_PER_SEC),
+                             .tv_nsec = (long)(until_ns % NSEC_PER_SEC)};
     bool busy;
+    int r = 0;
 
     pthread_mutex_lock(&t->lock);
+    while (t->busy && t->ending && r == 0) {
+        r = pthread_cond_timedwait(&t->cond, &t->lock, &until);
+    }
     busy = t->busy;
     pthread_mutex_unlock(&t->lock);
     return busy;
+}
+
+void mig_transfer_ending(struct mig_transfer *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->ending = t->busy;
+    pthread_mutex_unlock(&t->lock);
+}
+
+void mig_transfer_ended(struct mig_transfer *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->busy = t->ending = false;
+    pthread_cond_broadcast(&t->cond);
+    pthread_mutex_unlock(&t->lock);
 }
 
 int mig_transfer_prepare(struct mig_transfer *t, struct mig_fingerprint *ret_key,
@@ -309,6 +335,7 @@ static int begin(struct mig_transfer *t, const int *fds, unsigned count,
     t->note_head = t->note_count = 0;
     t->incoming = incoming;
     t->busy = true;
+    t->ending = false;
     t->status = (struct mig_status){.change = t->status.change};
     pthread_mutex_unlock(&t->lock);
     mig_tell(t, MIG_PHASE_CONNECTING, "");
@@ -364,6 +391,9 @@ void mig_transfer_engine(struct mig_transfer *t, const struct engine_status *sta
             t, t->incoming ? (unsigned)MIG_DST_CANCEL : (unsigned)MIG_SRC_GUEST_OFF,
             MIG_END_GUEST_OFF, status->reason);
     } else if (status->state == RUN_RUNNING) {
+        if (t->incoming) {
+            mig_transfer_ending(t);
+        }
         mig_note_post_epoch(
             t, t->incoming ? (unsigned)MIG_DST_START : (unsigned)MIG_SRC_THAW,
             status->epoch);

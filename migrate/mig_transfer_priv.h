@@ -44,6 +44,7 @@ struct mig_transfer {
     unsigned note_head, note_count;
     struct mig_status status;
     bool busy, incoming, closing;
+    bool ending; /* busy only for a moment more: it is over */
 
     /* Of the transfer under way, its threads'. */
     struct mig_params params;
@@ -89,6 +90,10 @@ struct mig_local {
 /* All of them, as far as the text goes. */
 void mig_blockers_text(const struct mig_hello_ack *ack, char *text, size_t cap);
 void mig_describe_here(const struct mig_transfer *t, struct mig_local *ret_local);
+
+/* The control thread: the transfer is over; its threads have ended. */
+void mig_transfer_ending(struct mig_transfer *t);
+void mig_transfer_ended(struct mig_transfer *t);
 
 void mig_out_main(void *transfer); /* MIG_THREAD_CONTROL */
 void mig_in_main(void *transfer);
