@@ -1,1 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
+# libft_core.la is pure.
+noinst_LTLIBRARIES += libft_core.la
+libft_core_la_CFLAGS = $(CORE_CFLAGS)
+libft_core_la_SOURCES = \
+	ft/ft_act.h \
+	ft/ft_commit.c ft/ft_commit.h \
+	ft/ft_primary.c ft/ft_primary.h \
+	ft/ft_secondary.c ft/ft_secondary.h
+
+FT_UNIT_LIBS = libft_core.la libmigrate_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/ft/check_ft_states
+tests_unit_ft_check_ft_states_SOURCES = tests/unit/ft/check_ft_states.c tests/unit/unit.h tests/unit/table_doc.h
+tests_unit_ft_check_ft_states_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_states_LDADD = $(FT_UNIT_LIBS)
+UNIT_TESTS += tests/unit/ft/check_ft_commit
+tests_unit_ft_check_ft_commit_SOURCES = tests/unit/ft/check_ft_commit.c tests/unit/unit.h tests/unit/table_doc.h
+tests_unit_ft_check_ft_commit_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_commit_LDADD = $(FT_UNIT_LIBS)

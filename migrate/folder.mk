@@ -36,7 +36,7 @@ $(libmigrate_io_la_OBJECTS) $(libmigrate_pb_la_OBJECTS): migrate/proto_mig.pb-c.
 
 EXTRA_DIST += tests/golden/wire/v1/mig_ram.bin tests/golden/wire/v1/mig_hello.bin tests/golden/wire/v1/mig_hello_ack.bin tests/golden/wire/v1/mig_round.bin tests/golden/wire/v1/mig_stats.bin \
 	tests/golden/wire/v1/mig_verify.bin tests/golden/wire/v1/mig_finish.bin tests/golden/wire/v1/mig_ready.bin tests/golden/wire/v1/mig_abort.bin
-MIGRATE_UNIT_COMMON = tests/unit/unit.h tests/unit/golden.h tests/unit/migrate/mig_rand.h
+MIGRATE_UNIT_COMMON = tests/unit/unit.h tests/unit/golden.h tests/unit/migrate/mig_rand.h tests/unit/table_doc.h
 MIGRATE_UNIT_LIBS = libmigrate_io.la libmigrate_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/migrate/check_mig_bitmap

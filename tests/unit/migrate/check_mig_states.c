@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every cell of both tables: what it may do, and that migrate/README.md says the same.
- * MIG_TABLES=1 prints the tables instead, for README.md. */
+ * DOC_TABLES=1 prints the tables, for README.md. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "migrate/mig_dst.h"
 #include "migrate/mig_src.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/table_doc.h"
 
 #define MS NSEC_PER_MSEC
 
@@ -330,59 +330,6 @@ START_TEST(deadlines)
 END_TEST
 
 /* Tables in README.md ---------------------------------------------------------------- */
-#define CELL_MAX   160
-#define LEGEND_MAX 64
-static char legend[LEGEND_MAX][CELL_MAX];
-static unsigned legend_count;
-static char tables[64 * 1024];
-
-static unsigned legend_of(const char *cell)
-{
-    for (unsigned i = 0; i < legend_count; i++) {
-        if (strcmp(legend[i], cell) == 0) {
-            return i + 1;
-        }
-    }
-    ck_assert_uint_lt(legend_count, LEGEND_MAX);
-    memcpy(legend[legend_count], cell, CELL_MAX);
-    return ++legend_count;
-}
-
-#define PUT(...)                                                                         \
-    snprintf(tables + strlen(tables), sizeof tables - strlen(tables), __VA_ARGS__)
-
-static void put_table(unsigned states, unsigned events,
-                      const char *(*state_str)(unsigned),
-                      const char *(*event_str)(unsigned),
-                      size_t (*print)(unsigned, unsigned, char *, size_t))
-{
-    legend_count = 0;
-    PUT("| |");
-    for (unsigned s = 0; s < states; s++) {
-        PUT(" %s |", state_str(s));
-    }
-    PUT("\n|---|");
-    for (unsigned s = 0; s < states; s++) {
-        PUT("---|");
-    }
-    for (unsigned e = 0; e < events; e++) {
-        PUT("\n| %s |", event_str(e));
-        for (unsigned s = 0; s < states; s++) {
-            char cell[CELL_MAX] = "";
-
-            if (print(s, e, cell, sizeof cell) > 0) {
-                PUT(" %u |", legend_of(cell));
-            } else {
-                PUT(" |");
-            }
-        }
-    }
-    PUT("\n\n");
-    for (unsigned i = 0; i < legend_count; i++) {
-        PUT("%u. %s\n", i + 1, legend[i]);
-    }
-}
-
 static const char *src_state(unsigned s)
 {
     return mig_src_state_str((enum mig_src_state)s);
@@ -410,30 +357,13 @@ static size_t dst_cell(unsigned s, unsigned e, char *buf, size_t cap)
 
 START_TEST(readme_has_the_tables)
 {
-    static char readme[256 * 1024];
-    const char *srcdir = getenv("srcdir");
-    char path[4096];
-    FILE *f;
+    static const struct doc_machine src = {MIG_SRC_STATES, MIG_SRC_EVENTS, src_state,
+                                           src_event, src_cell};
+    static const struct doc_machine dst = {MIG_DST_STATES, MIG_DST_EVENTS, dst_state,
+                                           dst_event, dst_cell};
 
-    snprintf(path, sizeof path, "%s/migrate/README.md", srcdir != NULL ? srcdir : ".");
-    f = fopen(path, "r");
-    ck_assert_msg(f != NULL, "cannot open %s", path);
-    readme[fread(readme, 1, sizeof readme - 1, f)] = '\0';
-    fclose(f);
-    for (int dst = 0; dst < 2; dst++) {
-        tables[0] = '\0';
-        if (dst) {
-            put_table(MIG_DST_STATES, MIG_DST_EVENTS, dst_state, dst_event, dst_cell);
-        } else {
-            put_table(MIG_SRC_STATES, MIG_SRC_EVENTS, src_state, src_event, src_cell);
-        }
-        if (getenv("MIG_TABLES") != NULL) {
-            fprintf(stderr, "%s\n", tables);
-        }
-        ck_assert_msg(strstr(readme, tables) != NULL,
-                      "README.md lacks the %s's table: MIG_TABLES=1 prints it",
-                      dst ? "destination" : "source");
-    }
+    doc_expect("migrate/README.md", "source", &src);
+    doc_expect("migrate/README.md", "destination", &dst);
 }
 END_TEST
 
