@@ -29,16 +29,15 @@
     WAITS(__VA_ARGS__)
 /* The primary may be gone. */
 #define SUSPECTS                                                                         \
-    [FT_SEC_SYNC] = TO(GONE, QUIT), [FT_SEC_READY] = TO(QUIET_READY, SILENCE | TELL),    \
+    [FT_SEC_SYNC] = TO(GONE, QUIT), [FT_SEC_READY] = TO(QUIET_READY, TELL),              \
     [FT_SEC_REPLAY] = TO(QUIET, SILENCE),                                                \
     [FT_SEC_BARRIER] = TO(QUIET_BARRIER, SILENCE | TELL),                                \
     [FT_SEC_DIVERGED] = TO(QUIET_DIVERGED, SILENCE | TELL)
 
 static const struct mig_cell table[FT_SEC_EVENTS][FT_SEC_STATES] = {
     [FT_SEC_SYNCED] = {[FT_SEC_SYNC] =
-                           TO(READY, FT_SEC_DO_ACKS_ON | FT_SEC_DO_SEND_READY |
-                                         FT_SEC_DO_TELL_READY)},
-    [FT_SEC_START] = {[FT_SEC_READY] = TO(REPLAY, FT_SEC_DO_REPLAY)},
+                           TO(READY, FT_SEC_DO_SEND_READY | FT_SEC_DO_TELL_READY)},
+    [FT_SEC_START] = {[FT_SEC_READY] = TO(REPLAY, FT_SEC_DO_ACKS_ON | FT_SEC_DO_REPLAY)},
     [FT_SEC_AT_BARRIER] = {[FT_SEC_REPLAY] =
                                TO(BARRIER, FT_SEC_DO_HALT | FT_SEC_DO_SEND_HASHES),
                            [FT_SEC_QUIET] = TO(QUIET_BARRIER, FT_SEC_DO_HALT | TELL)},
@@ -56,7 +55,7 @@ static const struct mig_cell table[FT_SEC_EVENTS][FT_SEC_STATES] = {
     [FT_SEC_SILENT] = {SUSPECTS},
     [FT_SEC_BROKEN] = {SUSPECTS},
     [FT_SEC_PEER_DEAD] = {[FT_SEC_SYNC] = TO(GONE, QUIT | ACCEPT),
-                          [FT_SEC_READY] = TO(QUIET_READY, SILENCE | TELL | ACCEPT),
+                          [FT_SEC_READY] = TO(QUIET_READY, TELL | ACCEPT),
                           [FT_SEC_REPLAY] = TO(QUIET, SILENCE | ACCEPT),
                           [FT_SEC_BARRIER] = TO(QUIET_BARRIER, SILENCE | TELL | ACCEPT),
                           [FT_SEC_DIVERGED] = TO(QUIET_DIVERGED, SILENCE | TELL | ACCEPT),
@@ -74,7 +73,7 @@ static const struct mig_cell table[FT_SEC_EVENTS][FT_SEC_STATES] = {
                       [FT_SEC_QUIET] = REFUSE,
                       [FT_SEC_DRAINED] =
                           TO(REPLAY, FT_SEC_DO_ACKS_ON | FT_SEC_DO_REPLAY | ACCEPT),
-                      [FT_SEC_QUIET_READY] = TO(READY, FT_SEC_DO_ACKS_ON | ACCEPT),
+                      [FT_SEC_QUIET_READY] = TO(READY, ACCEPT),
                       [FT_SEC_QUIET_BARRIER] =
                           TO(BARRIER, FT_SEC_DO_ACKS_ON | FT_SEC_DO_DROP_SET |
                                           FT_SEC_DO_SEND_HASHES | ACCEPT),
@@ -152,7 +151,7 @@ static const char *refusal(const struct ft_secondary *s, unsigned event)
     if (s->state == FT_SEC_QUIET) {
         return "it still replays what it has acknowledged";
     }
-    return ft_secondary_may_ack(s)
+    return s->state <= FT_SEC_DIVERGED
                ? "it still acknowledges: it takes over only after it has stopped"
                : "this claim is not later than the one that named the twin";
 }
@@ -198,7 +197,7 @@ void ft_secondary_step(struct ft_secondary *s, const struct ft_input *in,
 
 bool ft_secondary_may_ack(const struct ft_secondary *s)
 {
-    return s->state >= FT_SEC_READY && s->state <= FT_SEC_DIVERGED;
+    return s->state >= FT_SEC_REPLAY && s->state <= FT_SEC_DIVERGED;
 }
 
 const char *ft_secondary_state_str(enum ft_secondary_state state)

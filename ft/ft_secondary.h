@@ -13,7 +13,7 @@
 
 enum ft_secondary_state {
     FT_SEC_SYNC = 0, /* memory comes */
-    FT_SEC_READY,    /* stands at position 0, has the primary's state */
+    FT_SEC_READY,    /* stands at position 0; acknowledges nothing before START */
     FT_SEC_REPLAY,
     FT_SEC_BARRIER,  /* stands at one: waits for what differs */
     FT_SEC_DIVERGED, /* went another way: waits for the barrier that it asked for */
