@@ -47,6 +47,13 @@
 #define LOG_FILE_BYTES_MAX    (4 * 1024 * 1024)
 #define LOG_FILES_KEPT        6
 
+/* Live migration, as an operator may ask for it (gemel vm migrate) */
+#define MIGRATE_DOWNTIME_MIN_MS 21 /* stopping and starting take about 20 */
+#define MIGRATE_DOWNTIME_MAX_MS 60000
+#define MIGRATE_DOWNTIME_MS     300
+#define MIGRATE_SLOWDOWN_MAX    90 /* percent */
+#define MIGRATE_RATE_MIN        (64 * 1024) /* bytes per second */
+
 /* Fencing */
 #define FENCE_OUTPUT_MAX   (16 * 1024) /* captured bytes of an agent's output */
 #define FENCE_PARAMS_MAX   64

@@ -9,6 +9,8 @@ libha_core_la_SOURCES = \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
 	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_move.c ha/ha_op_priv.h \
+	ha/ha_moved.c ha/ha_moved.h \
+	ha/ha_pending.c ha/ha_pending.h \
 	ha/ha_place.c ha/ha_place.h \
 	ha/ha_policy.c ha/ha_policy.h \
 	ha/ha_state.c ha/ha_state.h \

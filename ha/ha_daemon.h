@@ -86,6 +86,10 @@ char *ha_json_cpu(struct ha_daemon *daemon);
 char *ha_json_events(struct ha_daemon *daemon, uint64_t since, uint64_t after);
 char *ha_json_explain(struct ha_daemon *daemon, const char *name);
 char *ha_json_cluster(struct ha_daemon *daemon);
+/* The document of an order that was carried out. */
+char *ha_json_changed(bool changed, const char *text);
+/* That of a migration that ended well, as its record has it. */
+char *ha_json_moved(const struct ha_vm *vm);
 /* True when nothing is wrong that somebody should look at. */
 bool ha_json_healthy(struct ha_daemon *daemon);
 

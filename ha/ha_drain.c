@@ -77,6 +77,7 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
         to = vm->move_avoid != 0 ? ha_place_next(place, vm, vm->move_avoid, why)
                                  : ha_place_choose(place, vm, vm->owner, why);
         if (to == 0 || to == vm->owner) {
+            ha_place_others(place, vm, why);
             return HA_DRAIN_NOWHERE;
         }
     }
@@ -121,6 +122,8 @@ void ha_drain_forget(struct ha_vm *vm, bool starts_anew)
 
     if (anew) {
         vm->move_avoid = 0;
+        vm->runs = NULL; /* from now on, or when it starts: its definition */
+        vm->runs_len = 0;
     }
     if (anew || (vm->move.to == 0 && vm->home == vm->owner)) {
         vm->home = 0;

@@ -30,6 +30,6 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
                                   char why[static REASON_LEN_MAX + 1],
                                   uint64_t *ret_due_ns);
 /* For every record before it is told to the others: `home` is kept while a VM moves, and
- * while it runs where a move for maintenance brought it. `starts_anew`: it is started
- * now, by its definition. */
+ * while it runs where a move for maintenance brought it; `runs`, while it runs as it did.
+ * `starts_anew`: it is started now, by its definition. */
 void ha_drain_forget(struct ha_vm *vm, bool starts_anew);

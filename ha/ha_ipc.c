@@ -140,6 +140,7 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
     if (strcmp(op.verb, "vm start") == 0 || strcmp(op.verb, "vm resume") == 0) {
         op.body = ha_ipc_option(rq, "node") != NULL ? ha_ipc_option(rq, "node") : "";
         op.flags |= ha_ipc_option(rq, "discard-state") != NULL ? HA_OP_DISCARD : 0;
+        op.flags |= ha_ipc_option(rq, "force") != NULL ? HA_OP_FORCE : 0;
     }
     if (strcmp(op.verb, "node maintenance") == 0) {
         op.body = ha_ipc_option(rq, "maintenance") != NULL
@@ -176,17 +177,26 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
     }
 }
 
+void ha_ipc_done_doc(struct ha_ipc *ipc, struct ha_ipc_waiting *w, uint32_t exit_code,
+                     const char *text, const char *json)
+{
+    qb_ipcs_connection_t *c = w->connection;
+    char *doc = NULL;
+
+    if (exit_code == EXIT_DONE && json == NULL) {
+        doc = ha_json_changed(!w->dry_run && !w->unchanged, text);
+        json = doc;
+    }
+    w->connection = NULL;
+    ha_ipc_reply(ipc, c, exit_code, text, exit_code == EXIT_DONE ? json : NULL);
+    qb_ipcs_connection_unref(c);
+    free(doc);
+}
+
 void ha_ipc_done(struct ha_ipc *ipc, struct ha_ipc_waiting *w, uint32_t exit_code,
                  const char *text)
 {
-    qb_ipcs_connection_t *c = w->connection;
-
-    w->connection = NULL;
-    ha_ipc_reply(ipc, c, exit_code, text,
-                 exit_code != EXIT_DONE ? NULL
-                 : w->dry_run           ? "{\"changed\":false}"
-                                        : "{\"changed\":true}");
-    qb_ipcs_connection_unref(c);
+    ha_ipc_done_doc(ipc, w, exit_code, text, NULL);
 }
 
 static void note_thaw(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
@@ -214,6 +224,7 @@ void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
             }
             w->undo = NULL;
         }
+        w->unchanged = result->version == 0;
         if (result->exit_code != EXIT_DONE || !w->wait || w->goal == GOAL_NONE ||
             (w->goal == GOAL_VM_MIGRATED && result->version == 0)) {
             ha_ipc_done(ipc, w, result->exit_code, result->text);

@@ -2,6 +2,7 @@
 /* What a client that waits is waiting for: reached, failed for good, or not in time. */
 #include "ha/ha_ipc_priv.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "ha/ha_text.h"
@@ -70,6 +71,32 @@ static bool vm_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
     return false;
 }
 
+/* One of its ends would not, whatever else was said around it. */
+static bool was_refused(const char *last)
+{
+    return strncmp(last, HA_REFUSED, sizeof HA_REFUSED - 1) == 0 ||
+           strstr(last, ": " HA_REFUSED) != NULL;
+}
+
+/* A migration, or its call-off, came to its end. */
+static void move_ended(struct ha_ipc *ipc, struct ha_ipc_waiting *w,
+                       const struct ha_vm *vm, bool good)
+{
+    char text[512], *doc = NULL;
+
+    ha_text_set(text, sizeof text, vm->name, ": ",
+                vm->last[0] != '\0' ? vm->last : vm->reason, NULL);
+    if (good && w->goal == GOAL_VM_MIGRATED) {
+        doc = ha_json_moved(vm);
+    }
+    ha_ipc_done_doc(ipc, w,
+                    good                    ? EXIT_DONE
+                    : was_refused(vm->last) ? EXIT_REFUSED
+                                            : EXIT_FAILED,
+                    text, doc);
+    free(doc);
+}
+
 /* What ends with a word in the record: vm->last. */
 static bool task_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
 {
@@ -98,6 +125,10 @@ static bool task_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
     }
     if (!ended) {
         return false;
+    }
+    if (w->goal == GOAL_VM_MIGRATED || w->goal == GOAL_VM_STAYS) {
+        move_ended(ipc, w, vm, good);
+        return true;
     }
     ha_text_set(text, sizeof text, vm->name, ": ",
                 vm->last[0] != '\0' ? vm->last : vm->reason, NULL);

@@ -44,6 +44,7 @@ struct ha_ipc_waiting {
     bool accepted; /* by the coordinator and a majority's disks */
     bool wait;
     bool dry_run;
+    bool unchanged; /* there was nothing to do */
     enum ha_ipc_goal goal;
     char object[VM_NAME_MAX + 1];
     uint64_t deadline_ns;
@@ -72,6 +73,9 @@ void ha_ipc_reply_doc(struct ha_ipc *ipc, qb_ipcs_connection_t *c, char *json,
 /* The same to one that waits; it waits no longer. */
 void ha_ipc_done(struct ha_ipc *ipc, struct ha_ipc_waiting *w, uint32_t exit_code,
                  const char *text);
+/* With a document; NULL: none but what it changed. */
+void ha_ipc_done_doc(struct ha_ipc *ipc, struct ha_ipc_waiting *w, uint32_t exit_code,
+                     const char *text, const char *json);
 /* Value of `key=value`; NULL: not given. */
 const char *ha_ipc_option(const Gemel__CliRequest *rq, const char *key);
 

@@ -10,6 +10,8 @@
 #include "base/os.h"
 #include "base/uuid.h"
 #include "ha/ha_daemon.h"
+#include "ha/ha_moved.h"
+#include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 
 static void put_str(json_object *o, const char *key, const char *value)
@@ -260,7 +262,7 @@ static void put_move(struct ha_daemon *d, json_object *o, const struct ha_vm *vm
 static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
 {
     json_object *o = json_object_new_object();
-    char id[UUID_STR_LEN + 1];
+    char id[UUID_STR_LEN + 1], pending[REASON_LEN_MAX * 2];
 
     uuid_format(vm->uuid, id);
     put_str(o, "name", vm->name);
@@ -276,6 +278,9 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     put_u64(o, "since_ms", (loop_now_ns() - vm->changed_ns) / NSEC_PER_MSEC);
     if (vm->last[0] != '\0') {
         put_str(o, "last", vm->last);
+    }
+    if (ha_pending(vm, pending, sizeof pending)) {
+        put_str(o, "pending", pending);
     }
     if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
         put_paused(d, o, vm);
@@ -456,6 +461,35 @@ bool ha_json_healthy(struct ha_daemon *d)
     return healthy;
 }
 
+char *ha_json_changed(bool changed, const char *text)
+{
+    json_object *o = json_object_new_object();
+
+    put_bool(o, "changed", changed);
+    put_str(o, "text", text);
+    return finish(o);
+}
+
+char *ha_json_moved(const struct ha_vm *vm)
+{
+    json_object *o = json_object_new_object();
+    struct ha_moved m;
+
+    put_bool(o, "changed", true);
+    put_str(o, "vm", vm->name);
+    if (ha_moved_read(vm->last, &m)) {
+        put_str(o, "from", m.from);
+        put_str(o, "to", m.to);
+        put_u64(o, "total_ms", m.total_ms);
+        put_u64(o, "downtime_ms", m.downtime_ms);
+        put_u64(o, "bytes", m.bytes);
+        put_u64(o, "rounds", m.rounds);
+        put_bool(o, "verified", m.verified);
+    }
+    put_str(o, "text", vm->last);
+    return finish(o);
+}
+
 char *ha_json_status(struct ha_daemon *d)
 {
     const struct ha_agent *a = &d->agent;
@@ -604,6 +638,9 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
     }
     o = vm_doc(d, vm);
     put_str(o, "definition", vm->definition);
+    if (vm->runs != NULL) {
+        put_str(o, "running_definition", vm->runs);
+    }
     put_claim(d, vm, o);
     put_disks(o, vm->conf);
     agent = d->vmm != NULL ? ha_vmm_guest_agent(d->vmm, vm->uuid) : NULL;

@@ -148,6 +148,7 @@ struct ha_op {
 
 #define HA_OP_DRY_RUN 1u
 #define HA_OP_KILL    2u
+#define HA_OP_FORCE   8u /* vm start, vm migrate: against anti_affinity */
 #define HA_OP_DISCARD 4u /* vm start: give up a suspended state */
 
 struct ha_op_result {

@@ -7,6 +7,7 @@
 #include "base/uuid.h"
 #include "cluster-conf/conf_scalar.h"
 #include "ha/ha_op_priv.h"
+#include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 
 void ha_op_answer(struct op_run *run, uint32_t exit_code, const char *a, const char *b,
@@ -25,6 +26,8 @@ const char *ha_op_by(const struct op_run *run, char *text, size_t cap, const cha
     }
     return text;
 }
+
+static void busy(struct op_run *run, const struct ha_vm *vm);
 
 static bool dry_run(const struct op_run *run)
 {
@@ -204,6 +207,45 @@ static void op_cluster_stop(struct op_run *run)
                  stopping == 0 ? "no VM was wanted running" : "VMs are stopping", "");
 }
 
+/* It runs, as it was defined when it started: that is kept beside the new definition,
+ * while both fit a record. */
+static void keep_what_runs(struct ha_vm *vm, const struct ha_vm *old, const char *body,
+                           uint32_t len)
+{
+    if (ha_vm_rests(old) || vm->runs != NULL) {
+        if (vm->runs != NULL && same_text(vm->runs, vm->runs_len, body, len)) {
+            vm->runs = NULL; /* that is defined again */
+            vm->runs_len = 0;
+        }
+    } else {
+        vm->runs = old->definition;
+        vm->runs_len = old->definition_len;
+    }
+    if (vm->runs != NULL && vm->runs_len + len > DEFINITION_MAX) {
+        vm->runs = NULL;
+        vm->runs_len = 0;
+    }
+}
+
+/* `conf`: parsed from the new definition. */
+static void say_pending(struct op_run *run, const struct ha_vm *vm, struct conf_vm *conf)
+{
+    const struct ha_vm *record = ha_state_vm(&run->agent->state, vm->uuid);
+    struct ha_vm next = *vm;
+    char what[REASON_LEN_MAX + 1];
+
+    if (vm->runs == NULL || record == NULL) {
+        return;
+    }
+    next.conf = conf;
+    next.runs_conf = record->runs_conf != NULL ? record->runs_conf : record->conf;
+    if (ha_pending(&next, what, sizeof what)) {
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    "; it runs as it was started, from the next start hold: ");
+        ha_text_add(run->result.text, sizeof run->result.text, what);
+    }
+}
+
 static void op_vm_apply(struct op_run *run)
 {
     struct ha_agent *agent = run->agent;
@@ -230,9 +272,7 @@ static void op_vm_apply(struct op_run *run)
             goto out;
         }
         if (old->move.to != 0) {
-            ha_op_answer(run, EXIT_REFUSED, "vm apply: ", conf->name,
-                         ": is being migrated; when that is over, or: gemel vm migrate "
-                         "--cancel");
+            busy(run, old);
             goto out;
         }
     } else {
@@ -243,16 +283,16 @@ static void op_vm_apply(struct op_run *run)
         vm.state = HA_VM_STOPPED;
         ha_text_set(vm.reason, sizeof vm.reason, "defined, not started yet", NULL);
     }
+    if (old != NULL) {
+        keep_what_runs(&vm, old, run->op->body, run->op->body_len);
+    }
     vm.definition = (char *)run->op->body;
     vm.definition_len = run->op->body_len;
     ha_op_emit_vm(run, &vm, old != NULL ? "definition changed" : "defined");
     ha_op_answer(run, EXIT_DONE, conf->name,
-                 old == NULL ? ": defined"
-                 : old->state == HA_VM_STOPPED
-                     ? ": definition changed"
-                     : ": definition changed; it holds from the next start",
-                 "");
+                 old == NULL ? ": defined" : ": definition changed", "");
     if (old != NULL) {
+        say_pending(run, &vm, conf);
         list_changes(run, old->definition, old->definition_len);
     }
 out:
@@ -296,6 +336,26 @@ static bool may_run_somewhere(struct op_run *run, const struct ha_vm *vm)
     return false;
 }
 
+bool ha_op_fits(struct op_run *run, const struct ha_place *place, const struct ha_vm *vm,
+                const struct ha_node *node, bool force)
+{
+    char why[REASON_LEN_MAX + 1];
+    enum ha_place_reason reason = ha_place_why(place, vm, node->nodeid, why);
+
+    if (reason == HA_PLACE_FITS || (reason == HA_PLACE_ANTI_AFFINITY && force)) {
+        return true;
+    }
+    ha_op_answer(run, EXIT_REFUSED, node->name, " ", why);
+    ha_text_add(run->result.text, sizeof run->result.text,
+                reason == HA_PLACE_ANTI_AFFINITY ? "; all the same: --force"
+                : reason == HA_PLACE_MEMORY      ? "; see gemel node list"
+                : reason == HA_PLACE_NOT_READY   ? "; see gemel explain "
+                                                 : "");
+    ha_text_add(run->result.text, sizeof run->result.text,
+                reason == HA_PLACE_NOT_READY ? node->name : "");
+    return false;
+}
+
 /* The operator names the node: this one, or none. */
 static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm,
                                       const char *name)
@@ -303,7 +363,6 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
     struct ha_agent *agent = run->agent;
     const struct ha_node *node = ha_state_node_by_name(&agent->state, name);
     uint32_t participant[NODES_MAX];
-    char why[REASON_LEN_MAX + 1];
     struct ha_policy_in in;
     struct ha_place place;
 
@@ -313,41 +372,54 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
         return NULL;
     }
     if (vm->state != HA_VM_STOPPED && vm->state != HA_VM_SUSPENDED) {
+        bool runs = vm->state == HA_VM_RUNNING;
+
         ha_op_answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
-        ha_text_add(run->result.text, sizeof run->result.text, "; to start it on ");
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    runs ? "; to move it to " : "; to start it on ");
         ha_text_add(run->result.text, sizeof run->result.text, name);
         ha_text_add(run->result.text, sizeof run->result.text,
-                    ", stop it first: gemel vm stop ");
+                    runs ? ": gemel vm migrate " : ", stop it first: gemel vm stop ");
         ha_text_add(run->result.text, sizeof run->result.text, vm->name);
+        if (runs) {
+            ha_text_add(run->result.text, sizeof run->result.text, " ");
+            ha_text_add(run->result.text, sizeof run->result.text, name);
+        }
         return NULL;
     }
     ha_op_place_now(run, &in, participant, &place);
-    for (unsigned i = 0; i < place.node_count; i++) {
-        if (place.node[i].nodeid != node->nodeid) {
-            continue;
-        }
-        if (place.node[i].eligible && vm->conf != NULL &&
-            place.node[i].memory_free >= vm->conf->memory_bytes) {
-            if (ha_place_cpu(&place, vm, node->nodeid, why)) {
-                return node;
-            }
-            ha_op_answer(run, EXIT_REFUSED, name, ": cannot be CPU model ",
-                         vm->conf->cpu);
-            ha_text_add(run->result.text, sizeof run->result.text, ": ");
-            ha_text_add(run->result.text, sizeof run->result.text, why);
-            return NULL;
-        }
-        ha_op_answer(run, EXIT_REFUSED, name,
-                     place.node[i].eligible
-                         ? ": not enough free memory; see gemel node list"
-                         : ": is not ready to run VMs; see gemel explain ",
-                     place.node[i].eligible ? "" : name);
+    return ha_op_fits(run, &place, vm, node, (run->op->flags & HA_OP_FORCE) != 0) ? node
+                                                                                  : NULL;
+}
+
+static void busy_moving(struct op_run *run, const struct ha_vm *vm)
+{
+    const struct ha_node *from = ha_state_node(&run->agent->state, vm->owner);
+    const struct ha_node *to = ha_state_node(&run->agent->state, vm->move.to);
+    char *text = run->result.text;
+    const size_t cap = sizeof run->result.text;
+
+    ha_op_answer(run, EXIT_REFUSED, vm->name, ": is being migrated from ",
+                 from != NULL ? from->name : "its node");
+    ha_text_add(text, cap, " to ");
+    ha_text_add(text, cap, to != NULL ? to->name : "another one");
+    ha_text_add(text, cap,
+                vm->move.called_off ? ", which is being given up; try again in a moment"
+                                    : "; wait until that is done (gemel explain ");
+    if (!vm->move.called_off) {
+        ha_text_add(text, cap, vm->name);
+        ha_text_add(text, cap, "), or give it up: gemel vm migrate ");
+        ha_text_add(text, cap, vm->name);
+        ha_text_add(text, cap, " --cancel");
     }
-    return NULL;
 }
 
 static void busy(struct op_run *run, const struct ha_vm *vm)
 {
+    if (vm->move.to != 0) {
+        busy_moving(run, vm);
+        return;
+    }
     ha_op_answer(run, EXIT_REFUSED, vm->name, ": is ",
                  vm->task == HA_TASK_REVERT     ? "being reverted to a snapshot"
                  : vm->task == HA_TASK_SNAPSHOT ? "being saved to a snapshot"
@@ -355,18 +427,13 @@ static void busy(struct op_run *run, const struct ha_vm *vm)
     ha_text_add(run->result.text, sizeof run->result.text,
                 "; wait until that is done: gemel explain ");
     ha_text_add(run->result.text, sizeof run->result.text, vm->name);
-    if (vm->state == HA_VM_MIGRATING) {
-        ha_text_add(run->result.text, sizeof run->result.text,
-                    "; or give it up: gemel vm migrate --cancel ");
-        ha_text_add(run->result.text, sizeof run->result.text, vm->name);
-    }
 }
 
 /* Refuses what can only be done to a running VM. */
 bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what)
 {
     if (vm->task == HA_TASK_SNAPSHOT || vm->task == HA_TASK_REVERT ||
-        vm->state == HA_VM_SUSPENDING || vm->state == HA_VM_MIGRATING) {
+        vm->state == HA_VM_SUSPENDING || vm->move.to != 0) {
         busy(run, vm);
         return false;
     }
@@ -422,6 +489,10 @@ static void op_vm_resume(struct op_run *run)
     const struct ha_vm *record = ha_op_find_vm(run);
 
     if (record == NULL) {
+        return;
+    }
+    if (record->move.to != 0) {
+        busy(run, record);
         return;
     }
     if (record->state != HA_VM_SUSPENDED && record->desired != HA_DESIRED_SUSPENDED &&
@@ -480,7 +551,7 @@ static void op_vm_revert(struct op_run *run)
         return;
     }
     vm = *record;
-    if (vm.task == HA_TASK_SNAPSHOT || vm.task == HA_TASK_REVERT ||
+    if (vm.task == HA_TASK_SNAPSHOT || vm.task == HA_TASK_REVERT || vm.move.to != 0 ||
         (vm.state != HA_VM_RUNNING && !ha_vm_rests(&vm))) {
         busy(run, &vm);
         return;
@@ -518,6 +589,10 @@ static void op_vm_start(struct op_run *run)
     memcpy(node_name, run->op->body, run->op->body_len);
     node_name[run->op->body_len] = '\0';
     vm = *record;
+    if (vm.move.to != 0) {
+        busy(run, &vm);
+        return;
+    }
     node = ha_state_node(&run->agent->state, vm.owner);
     if (vm.desired == HA_DESIRED_RUNNING && vm.state == HA_VM_RUNNING &&
         (node_name[0] == '\0' || (node != NULL && strcmp(node->name, node_name) == 0))) {
@@ -587,8 +662,8 @@ static void op_vm_stop(struct op_run *run)
         return;
     }
     if ((run->op->flags & HA_OP_KILL) == 0 &&
-        (vm.state == HA_VM_SUSPENDING || vm.state == HA_VM_MIGRATING ||
-         vm.task == HA_TASK_SNAPSHOT || vm.task == HA_TASK_REVERT)) {
+        (vm.state == HA_VM_SUSPENDING || vm.move.to != 0 || vm.task == HA_TASK_SNAPSHOT ||
+         vm.task == HA_TASK_REVERT)) {
         busy(run, &vm);
         return;
     }
@@ -620,6 +695,10 @@ static void op_vm_delete(struct op_run *run)
         return;
     }
     vm = *record;
+    if (vm.move.to != 0) {
+        busy(run, &vm);
+        return;
+    }
     if (vm.state != HA_VM_STOPPED && vm.state != HA_VM_SUSPENDED) {
         ha_op_answer(run, EXIT_REFUSED, vm.name, ": is ", ha_vm_state_str(vm.state));
         ha_text_add(run->result.text, sizeof run->result.text,

@@ -3,52 +3,71 @@
  * called off. The body has a line "KEY=VALUE" for each option. */
 #include <string.h>
 
+#include "base/limits.h"
 #include "cluster-conf/conf_scalar.h"
 #include "ha/ha_op_priv.h"
+#include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 
 #define LINE_MAX_LEN 128
-#define SLOWDOWN_MAX 90
 
 struct wish {
     char node[NODE_NAME_MAX + 1];
-    bool cancel;
+    bool cancel, force;
     struct ha_move move;
 };
 
-static bool read_line(struct wish *wish, const char *key, const char *value)
+/* NULL, or what would do. The command line has looked at it before; it may be another
+ * version's. */
+static const char *read_line(struct wish *wish, const char *key, const char *value)
 {
+    struct ha_move *move = &wish->move;
     uint64_t number = 0;
 
     if (strcmp(key, "node") == 0) {
         ha_text_set(wish->node, sizeof wish->node, value, NULL);
-        return strlen(value) < sizeof wish->node;
+        return strlen(value) < sizeof wish->node ? NULL : "the name of a node";
     }
     if (strcmp(key, "cancel") == 0) {
-        return conf_scalar_bool(value, &wish->cancel) == CONF_SCALAR_OK;
+        return conf_scalar_bool(value, &wish->cancel) == CONF_SCALAR_OK ? NULL : "true";
+    }
+    if (strcmp(key, "force") == 0) {
+        return conf_scalar_bool(value, &wish->force) == CONF_SCALAR_OK ? NULL : "true";
     }
     if (strcmp(key, "verify") == 0) {
-        return conf_scalar_bool(value, &wish->move.verify) == CONF_SCALAR_OK;
+        return conf_scalar_bool(value, &move->verify) == CONF_SCALAR_OK ? NULL : "true";
     }
     if (strcmp(key, "no-compress") == 0) {
-        return conf_scalar_bool(value, &wish->move.no_compress) == CONF_SCALAR_OK;
+        return conf_scalar_bool(value, &move->no_compress) == CONF_SCALAR_OK ? NULL
+                                                                             : "true";
     }
     if (strcmp(key, "timeout") == 0) {
-        return conf_scalar_duration(value, &wish->move.timeout_ms) == CONF_SCALAR_OK;
+        return conf_scalar_duration(value, &move->timeout_ms) == CONF_SCALAR_OK
+                   ? NULL
+                   : "a duration, for example 5m";
     }
     if (strcmp(key, "downtime") == 0) {
-        return conf_scalar_duration(value, &wish->move.downtime_ms) == CONF_SCALAR_OK &&
-               wish->move.downtime_ms > 0;
+        return conf_scalar_duration(value, &move->downtime_ms) == CONF_SCALAR_OK &&
+                       move->downtime_ms >= MIGRATE_DOWNTIME_MIN_MS &&
+                       move->downtime_ms <= MIGRATE_DOWNTIME_MAX_MS
+                   ? NULL
+                   : "from 21ms to 1m (default 300ms)";
     }
     if (strcmp(key, "rate") == 0) {
-        return conf_scalar_size(value, &wish->move.rate_bps) == CONF_SCALAR_OK;
+        return conf_scalar_size(value, &move->rate_bps) == CONF_SCALAR_OK &&
+                       move->rate_bps >= MIGRATE_RATE_MIN
+                   ? NULL
+                   : "64KiB per second or more (default: no limit)";
     }
-    if (strcmp(key, "max-slowdown") == 0 &&
-        conf_scalar_count(value, &number) == CONF_SCALAR_OK && number <= SLOWDOWN_MAX) {
-        wish->move.slowdown = (uint32_t)number;
-        return true;
+    if (strcmp(key, "max-slowdown") == 0) {
+        if (conf_scalar_count(value, &number) != CONF_SCALAR_OK ||
+            number > MIGRATE_SLOWDOWN_MAX) {
+            return "percent from 0 to 90 (default 0)";
+        }
+        move->slowdown = (uint32_t)number;
+        return NULL;
     }
-    return false;
+    return "nothing: this option is not known to the coordinator";
 }
 
 /* False: answered. */
@@ -61,6 +80,7 @@ static bool read_wish(struct op_run *run, struct wish *ret_wish)
     while (at < end) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         size_t len = (size_t)((newline != NULL ? newline : end) - at);
+        const char *wanted = "KEY=VALUE";
         char *equals;
 
         if (len >= sizeof line) {
@@ -72,10 +92,15 @@ static bool read_wish(struct op_run *run, struct wish *ret_wish)
         equals = strchr(line, '=');
         if (equals != NULL) {
             *equals = '\0';
+            wanted = read_line(ret_wish, line, equals + 1);
         }
-        if (equals == NULL || !read_line(ret_wish, line, equals + 1)) {
-            ha_op_answer(run, EXIT_USAGE, "vm migrate: not understood: ", line,
-                         equals != NULL ? " (bad value)" : "");
+        if (wanted != NULL) {
+            ha_op_answer(run, EXIT_USAGE, "vm migrate: --", line, ": ");
+            ha_text_add(run->result.text, sizeof run->result.text,
+                        equals != NULL ? equals + 1 : "no value");
+            ha_text_add(run->result.text, sizeof run->result.text,
+                        " will not do; would do: ");
+            ha_text_add(run->result.text, sizeof run->result.text, wanted);
             return false;
         }
         at += len + 1;
@@ -100,35 +125,9 @@ static void cancel(struct op_run *run, const struct ha_vm *record)
     ha_op_answer(run, EXIT_DONE, vm.name, ": migration cancelled", "");
 }
 
-/* Whether this node can take it; if not, it is answered. */
-static bool fits(struct op_run *run, const struct ha_place *place, const struct ha_vm *vm,
-                 const struct ha_node *node)
-{
-    char why[REASON_LEN_MAX + 1];
-
-    for (unsigned i = 0; i < place->node_count; i++) {
-        if (place->node[i].nodeid != node->nodeid || !place->node[i].eligible) {
-            continue;
-        }
-        if (place->node[i].memory_free < vm->conf->memory_bytes) {
-            ha_op_answer(run, EXIT_REFUSED, node->name,
-                         ": not enough free memory; see gemel node list", "");
-            return false;
-        }
-        if (!ha_place_cpu(place, vm, node->nodeid, why)) {
-            ha_op_answer(run, EXIT_REFUSED, node->name, ": cannot be its CPU: ", why);
-            return false;
-        }
-        return true;
-    }
-    ha_op_answer(run, EXIT_REFUSED, node->name,
-                 ": is not ready to run VMs; see gemel explain ", node->name);
-    return false;
-}
-
 /* The node that was named, or the best one but its own; NULL: answered. */
 static const struct ha_node *destination(struct op_run *run, const struct ha_vm *vm,
-                                         const char *name)
+                                         const struct wish *wish)
 {
     const struct ha_state *state = &run->agent->state;
     uint32_t participant[NODES_MAX];
@@ -138,26 +137,67 @@ static const struct ha_node *destination(struct op_run *run, const struct ha_vm 
     struct ha_place place;
 
     ha_op_place_now(run, &in, participant, &place);
-    if (name[0] == '\0') {
+    if (wish->node[0] == '\0') {
         node = ha_state_node(state, ha_place_choose(&place, vm, vm->owner, why));
         if (node == NULL || node->nodeid == vm->owner) {
+            ha_place_others(&place, vm, why);
             ha_op_answer(run, EXIT_REFUSED, vm->name,
                          ": no other node can take it: ", why);
             return NULL;
         }
         return node;
     }
-    node = ha_state_node_by_name(state, name);
+    node = ha_state_node_by_name(state, wish->node);
     if (node == NULL) {
-        ha_op_answer(run, EXIT_NOT_FOUND, "no node is named ", name,
+        ha_op_answer(run, EXIT_NOT_FOUND, "no node is named ", wish->node,
                      "; see gemel node list");
         return NULL;
     }
     if (node->nodeid == vm->owner) {
-        ha_op_answer(run, EXIT_DONE, vm->name, ": runs there already: ", name);
+        ha_op_answer(run, EXIT_DONE, vm->name, ": runs there already: ", wish->node);
         return NULL;
     }
-    return fits(run, &place, vm, node) ? node : NULL;
+    return ha_op_fits(run, &place, vm, node, wish->force) ? node : NULL;
+}
+
+/* As it runs, it is what its definition describes: the destination makes it from that. */
+static bool as_defined(struct op_run *run, const struct ha_vm *vm)
+{
+    char changes[REASON_LEN_MAX + 1], why[sizeof run->result.text];
+
+    if (vm->conf == NULL) {
+        ha_op_answer(run, EXIT_REFUSED, vm->name,
+                     ": its definition cannot be read by this version: apply it again",
+                     "");
+        return false;
+    }
+    if (vm->runs_conf != NULL &&
+        ha_pending_machine(vm->runs_conf, vm->conf, changes, sizeof changes)) {
+        ha_pending_refusal(vm->name, changes, why, sizeof why);
+        ha_op_answer(run, EXIT_REFUSED, vm->name, ": not migrated: ", why);
+        return false;
+    }
+    return true;
+}
+
+static void say_migrating(struct op_run *run, const struct ha_vm *vm,
+                          const struct ha_node *node)
+{
+    const struct ha_node *from = ha_state_node(&run->agent->state, vm->owner);
+    char *text = run->result.text;
+    const size_t cap = sizeof run->result.text;
+
+    ha_op_answer(run, EXIT_DONE, vm->name, ": migrating from ",
+                 from != NULL ? from->name : "its node");
+    ha_text_add(text, cap, " to ");
+    ha_text_add(text, cap, node->name);
+    ha_text_add(text, cap, " (");
+    ha_text_add_u64(text, cap, vm->conf->memory_bytes >> 20);
+    ha_text_add(text, cap, " MiB of memory, downtime at most ");
+    ha_text_add_u64(text, cap,
+                    vm->move.downtime_ms != 0 ? vm->move.downtime_ms
+                                              : MIGRATE_DOWNTIME_MS);
+    ha_text_add(text, cap, " ms)");
 }
 
 void ha_op_vm_migrate(struct op_run *run)
@@ -178,12 +218,10 @@ void ha_op_vm_migrate(struct op_run *run)
     if (!ha_op_runs(run, record, "migrated")) {
         return;
     }
-    if (record->conf == NULL) {
-        ha_op_answer(run, EXIT_REFUSED, record->name,
-                     ": its definition cannot be read by this version", "");
+    if (!as_defined(run, record)) {
         return;
     }
-    node = destination(run, record, wish.node);
+    node = destination(run, record, &wish);
     if (node == NULL) {
         return;
     }
@@ -198,7 +236,7 @@ void ha_op_vm_migrate(struct op_run *run)
     ha_text_set(what, sizeof what, "migrating to ", node->name, NULL);
     ha_op_by(run, vm.reason, sizeof vm.reason, what);
     ha_op_emit_vm(run, &vm, vm.reason);
-    ha_op_answer(run, EXIT_DONE, vm.name, ": migrating to ", node->name);
+    say_migrating(run, &vm, node);
 }
 
 void ha_op_node_maintenance(struct op_run *run)

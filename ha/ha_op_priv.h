@@ -32,5 +32,10 @@ bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what);
 void ha_op_place_now(const struct op_run *run, struct ha_policy_in *in,
                      uint32_t participant[static NODES_MAX], struct ha_place *ret_place);
 
+/* The node that an operator named takes the VM. False: answered, with why not.
+ * `force`: also against anti_affinity. */
+bool ha_op_fits(struct op_run *run, const struct ha_place *place, const struct ha_vm *vm,
+                const struct ha_node *node, bool force);
+
 void ha_op_vm_migrate(struct op_run *run);
 void ha_op_node_maintenance(struct op_run *run);

@@ -172,10 +172,10 @@ static bool exclude(const struct ha_vm *a, const struct ha_vm *b)
     return a != b && (names(a, b->name) || names(b, a->name));
 }
 
-/* A VM that must not share a host with this one is on `nodeid`, on its way there, or has
- * just been given to it. Either may name the other. */
-static bool conflict(const struct ha_place *place, const struct ha_vm *vm,
-                     uint32_t nodeid)
+/* The first VM that must not share a host with this one, and is on `nodeid`, on its way
+ * there, or has just been given to it; NULL: none. Either may name the other. */
+static const struct ha_vm *conflict_with(const struct ha_place *place,
+                                         const struct ha_vm *vm, uint32_t nodeid)
 {
     const struct ha_state *state = place->in->state;
 
@@ -184,15 +184,15 @@ static bool conflict(const struct ha_place *place, const struct ha_vm *vm,
 
         if (occupies(other) && (other->owner == nodeid || other->move.to == nodeid) &&
             exclude(vm, other)) {
-            return true;
+            return other;
         }
     }
     for (unsigned i = 0; place->any_anti_affinity && i < place->given_count; i++) {
         if (place->given[i].nodeid == nodeid && exclude(vm, place->given[i].vm)) {
-            return true;
+            return place->given[i].vm;
         }
     }
-    return false;
+    return NULL;
 }
 
 static bool may_on(const struct ha_place *place, const struct ha_vm *vm, unsigned i)
@@ -200,8 +200,96 @@ static bool may_on(const struct ha_place *place, const struct ha_vm *vm, unsigne
     char why[REASON_LEN_MAX + 1];
 
     return place->node[i].eligible && place->node[i].memory_free >= vm_memory(vm) &&
-           !conflict(place, vm, place->node[i].nodeid) &&
+           conflict_with(place, vm, place->node[i].nodeid) == NULL &&
            ha_place_cpu(place, vm, place->node[i].nodeid, why);
+}
+
+/* Why nothing is placed on a node at all. */
+static void say_not_eligible(const struct ha_place *place, const struct ha_node *node,
+                             char *why)
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+    struct proof_answer answer;
+
+    if (!ha_view_has(place->in->view, node->nodeid)) {
+        ha_text_set(why, cap,
+                    node->clean_stopped || !node->seen ? "is down" : "is not in the view",
+                    NULL);
+    } else if (node->maintenance) {
+        ha_text_set(why, cap, "is in maintenance", NULL);
+    } else if (node->fence == HA_FENCE_PENDING || node->fence == HA_FENCE_CANCELLING) {
+        ha_text_set(why, cap, "has a fence request against it that is not settled", NULL);
+    } else if (proof_is_dead(&place->in->state->proofs, node->nodeid, &node->incarnation,
+                             &answer)) {
+        ha_text_set(why, cap, "was proven dead, and has not joined anew", NULL);
+    } else {
+        ha_text_set(why, cap, "is joining", NULL);
+    }
+}
+
+enum ha_place_reason ha_place_why(const struct ha_place *place, const struct ha_vm *vm,
+                                  uint32_t nodeid, char why[static REASON_LEN_MAX + 1])
+{
+    const struct ha_node *node = ha_state_node(place->in->state, nodeid);
+    const size_t cap = REASON_LEN_MAX + 1;
+    const struct ha_vm *other;
+    char cpu[REASON_LEN_MAX + 1];
+
+    why[0] = '\0';
+    for (unsigned i = 0; node != NULL && i < place->node_count; i++) {
+        if (place->node[i].nodeid != nodeid) {
+            continue;
+        }
+        if (!place->node[i].eligible) {
+            say_not_eligible(place, node, why);
+            return HA_PLACE_NOT_READY;
+        }
+        if (place->node[i].memory_free < vm_memory(vm)) {
+            ha_text_set(why, cap, "has ", NULL);
+            ha_text_add_u64(why, cap, place->node[i].memory_free >> 20);
+            ha_text_add(why, cap, " MiB free, and it needs ");
+            ha_text_add_u64(why, cap, vm_memory(vm) >> 20);
+            ha_text_add(why, cap, " MiB");
+            return HA_PLACE_MEMORY;
+        }
+        if (!ha_place_cpu(place, vm, nodeid, cpu)) {
+            ha_text_set(why, cap, "cannot be CPU model ", vm->conf->cpu, ": ", cpu, NULL);
+            return HA_PLACE_CPU;
+        }
+        other = conflict_with(place, vm, nodeid);
+        if (other != NULL) {
+            ha_text_set(why, cap, "has ", other->name,
+                        ", with which it must not share a node (anti_affinity)", NULL);
+            return HA_PLACE_ANTI_AFFINITY;
+        }
+        return HA_PLACE_FITS;
+    }
+    ha_text_set(why, cap, "is not in the cluster definition", NULL);
+    return HA_PLACE_NOT_READY;
+}
+
+void ha_place_others(const struct ha_place *place, const struct ha_vm *vm,
+                     char why[static REASON_LEN_MAX + 1])
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+    char one[REASON_LEN_MAX + 1];
+
+    why[0] = '\0';
+    for (unsigned i = 0; i < place->node_count; i++) {
+        uint32_t nodeid = place->node[i].nodeid;
+
+        if (nodeid == vm->owner ||
+            ha_place_why(place, vm, nodeid, one) == HA_PLACE_FITS) {
+            continue;
+        }
+        ha_text_add(why, cap, why[0] != '\0' ? "; " : "");
+        ha_text_add(why, cap, ha_state_node(place->in->state, nodeid)->name);
+        ha_text_add(why, cap, " ");
+        ha_text_add(why, cap, one);
+    }
+    if (why[0] == '\0') {
+        ha_text_set(why, cap, "there is no other node", NULL);
+    }
 }
 
 bool ha_place_may(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid)

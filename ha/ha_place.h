@@ -39,6 +39,20 @@ uint32_t ha_place_next(const struct ha_place *place, const struct ha_vm *vm,
                        uint32_t failed, char reason[static REASON_LEN_MAX + 1]);
 /* This node can take it, as far as all of the hard limits go. */
 bool ha_place_may(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid);
+/* Why a node cannot take a VM: a hard limit, in the order in which they are looked at. */
+enum ha_place_reason {
+    HA_PLACE_FITS = 0,
+    HA_PLACE_NOT_READY,
+    HA_PLACE_MEMORY,
+    HA_PLACE_CPU,
+    HA_PLACE_ANTI_AFFINITY, /* that alone: an operator may override it */
+};
+/* `why` says it, to be read behind the node's name: "is in maintenance". */
+enum ha_place_reason ha_place_why(const struct ha_place *place, const struct ha_vm *vm,
+                                  uint32_t nodeid, char why[static REASON_LEN_MAX + 1]);
+/* Why no node but its own takes it, one after the other: "n2 is in maintenance; ...". */
+void ha_place_others(const struct ha_place *place, const struct ha_vm *vm,
+                     char why[static REASON_LEN_MAX + 1]);
 /* Can the node's processor be what the VM's definition names? If not, `why` says what is
  * missing: "lacks avx2, bmi2". */
 bool ha_place_cpu(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,

@@ -26,6 +26,8 @@ static void vm_free(struct ha_state *state, struct ha_vm *vm)
     }
     state->mem->free(vm->definition);
     state->mem->free(vm->conf);
+    state->mem->free(vm->runs);
+    state->mem->free(vm->runs_conf);
     state->mem->free(vm);
 }
 
@@ -236,10 +238,11 @@ static bool get_move(struct bytes_rd *rd, struct ha_move *move)
 }
 
 /* What else a record may have behind its task fields, each with its number. */
-enum { EXTRA_MOVE = 1, EXTRA_HOME = 2, EXTRA_MOVE_AVOID = 3 };
+enum { EXTRA_MOVE = 1, EXTRA_HOME = 2, EXTRA_MOVE_AVOID = 3, EXTRA_RUNS = 4 };
 
-static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm)
+static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_runs)
 {
+    *ret_runs = NULL;
     while (!rd->failed && rd->pos < rd->len) {
         uint8_t kind = bytes_rd_u8(rd);
 
@@ -251,6 +254,9 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm)
             vm->home = bytes_rd_u32(rd);
         } else if (kind == EXTRA_MOVE_AVOID && vm->move_avoid == 0) {
             vm->move_avoid = bytes_rd_u32(rd);
+        } else if (kind == EXTRA_RUNS && *ret_runs == NULL) {
+            vm->runs_len = bytes_rd_u32(rd);
+            *ret_runs = bytes_rd_view(rd, vm->runs_len);
         } else {
             return false; /* of a later version, or twice */
         }
@@ -263,7 +269,7 @@ static bool has_task_fields(const struct ha_vm *vm)
 {
     return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
            (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0 || vm->home != 0 ||
-           vm->move_avoid != 0;
+           vm->move_avoid != 0 || vm->runs != NULL;
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
@@ -303,6 +309,11 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     if (vm->move_avoid != 0) {
         bytes_wr_u8(&wr, EXTRA_MOVE_AVOID);
         bytes_wr_u32(&wr, vm->move_avoid);
+    }
+    if (vm->runs != NULL) {
+        bytes_wr_u8(&wr, EXTRA_RUNS);
+        bytes_wr_u32(&wr, vm->runs_len);
+        bytes_wr_copy(&wr, vm->runs, vm->runs_len);
     }
     return finish(&wr);
 }
@@ -425,31 +436,59 @@ static int vm_insert(struct ha_state *state, struct ha_vm *vm)
     return 0;
 }
 
-static bool same_definition(const struct ha_vm *a, const struct ha_vm *b)
+static bool same_text(const char *a, uint32_t a_len, const char *b, uint32_t b_len)
 {
-    return a->definition_len == b->definition_len &&
-           memcmp(a->definition, b->definition, a->definition_len) == 0;
+    return a != NULL && b != NULL && a_len == b_len && memcmp(a, b, a_len) == 0;
 }
 
-static void vm_parse(struct ha_state *state, struct ha_vm *vm)
+/* NULL: it does not parse here. */
+static struct conf_vm *vm_parse(const struct ha_state *state, const struct ha_vm *vm,
+                                const char *text, uint32_t len)
 {
-    if (state->mem->parse_vm == NULL) {
-        return;
+    struct conf_vm *conf;
+
+    if (state->mem->parse_vm == NULL || text == NULL) {
+        return NULL;
     }
-    vm->conf = state->mem->alloc(sizeof *vm->conf);
-    if (vm->conf != NULL &&
-        !state->mem->parse_vm(vm->definition, vm->definition_len, vm->conf)) {
-        state->mem->free(vm->conf);
-        vm->conf = NULL;
+    conf = state->mem->alloc(sizeof *conf);
+    if (conf != NULL && !state->mem->parse_vm(text, len, conf)) {
+        state->mem->free(conf);
+        return NULL;
     }
-    if (vm->conf != NULL) {
-        vm->conf->uuid =
-            vm->uuid; /* the definition need not name it: checks against it do */
+    if (conf != NULL) {
+        conf->uuid = vm->uuid; /* the definition need not name it: checks against it do */
+    }
+    return conf;
+}
+
+/* The parsed definitions of `next`, from those of the record that it replaces (NULL:
+ * none) where nothing changed. Frees what is not needed any more. */
+static void vm_parse_all(struct ha_state *state, struct ha_vm *next, struct ha_vm *old)
+{
+    if (old != NULL && same_text(old->definition, old->definition_len, next->definition,
+                                 next->definition_len)) {
+        next->conf = old->conf;
+        old->conf = NULL;
+    } else {
+        next->conf = vm_parse(state, next, next->definition, next->definition_len);
+    }
+    if (old != NULL && same_text(old->runs, old->runs_len, next->runs, next->runs_len)) {
+        next->runs_conf = old->runs_conf;
+        old->runs_conf = NULL;
+    } else {
+        next->runs_conf = vm_parse(state, next, next->runs, next->runs_len);
+    }
+    if (old != NULL) {
+        state->mem->free(old->conf);
+        state->mem->free(old->runs_conf);
+        state->mem->free(old->definition);
+        state->mem->free(old->runs);
     }
 }
 
-/* `text`: the definition's bytes, not yet owned. */
-static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_text)
+/* `text`, `runs`: the definitions' bytes, not yet owned; runs NULL: none. */
+static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_text,
+                    const uint8_t **ret_runs)
 {
     vm->uuid = bytes_rd_uuid(rd);
     bytes_rd_str(rd, vm->name, sizeof vm->name);
@@ -475,23 +514,24 @@ static bool vm_read(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_t
         }
         bytes_rd_str(rd, vm->last, sizeof vm->last);
     }
-    if (!get_extras(rd, vm)) {
+    if (!get_extras(rd, vm, ret_runs)) {
         return false;
     }
     return bytes_rd_done(rd) && !uuid_is_none(vm->uuid) && vm->name[0] != '\0' &&
            vm->state > HA_VM_INVALID && vm->state < HA_VM_STATE_COUNT &&
            vm->desired >= HA_DESIRED_STOPPED && vm->desired <= HA_DESIRED_SUSPENDED &&
-           vm->task < HA_TASK_COUNT && vm->definition_len <= DEFINITION_MAX;
+           vm->task < HA_TASK_COUNT && vm->definition_len <= DEFINITION_MAX &&
+           vm->runs_len <= DEFINITION_MAX;
 }
 
 static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t version,
                     uint64_t now_ns)
 {
     struct ha_vm next = {0}, *vm, *other;
-    const uint8_t *text;
+    const uint8_t *text, *runs;
     int r;
 
-    if (!vm_read(rd, &next, &text)) {
+    if (!vm_read(rd, &next, &text, &runs)) {
         return -EBADMSG;
     }
     next.version = version;
@@ -502,7 +542,12 @@ static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t versio
         return -EBADMSG; /* a name names one VM, and a VM keeps its name */
     }
     next.definition = text_copy(state, text, next.definition_len);
-    if (next.definition == NULL) {
+    if (runs != NULL) {
+        next.runs = text_copy(state, runs, next.runs_len);
+    }
+    if (next.definition == NULL || (runs != NULL && next.runs == NULL)) {
+        state->mem->free(next.definition);
+        state->mem->free(next.runs);
         return -ENOMEM;
     }
     if (vm != NULL) {
@@ -510,22 +555,17 @@ static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t versio
             (vm->state == next.state || (ha_vm_paused(vm) && ha_vm_paused(&next)))) {
             next.changed_ns = vm->changed_ns;
         }
-        if (same_definition(vm, &next)) {
-            next.conf = vm->conf;
-        } else {
-            state->mem->free(vm->conf);
-            vm_parse(state, &next);
-        }
-        state->mem->free(vm->definition);
+        vm_parse_all(state, &next, vm);
         *vm = next;
         return 0;
     }
     vm = state->mem->alloc(sizeof *vm);
     if (vm == NULL) {
         state->mem->free(next.definition);
+        state->mem->free(next.runs);
         return -ENOMEM;
     }
-    vm_parse(state, &next);
+    vm_parse_all(state, &next, NULL);
     *vm = next;
     r = vm_insert(state, vm);
     if (r < 0) {

@@ -140,13 +140,18 @@ struct ha_vm {
     /* The definition as YAML, NUL-terminated, owned by the state. */
     char *definition;
     uint32_t definition_len;
+    /* The one that it was started with, as `definition`, if another one was applied
+     * since; NULL: the same, or it does not run, or both do not fit one record. */
+    char *runs;
+    uint32_t runs_len;
     /* Not replicated: */
     struct conf_vm
         *conf; /* parsed definition, owned by the state; NULL if it did not parse here */
-    uint64_t changed_ns; /* local monotonic time of the last change of state */
-    uint64_t version;    /* of the update that wrote it */
-    uint64_t sent;       /* coordinator: version of its last update; above the state's: it
-                            is under way */
+    struct conf_vm *runs_conf; /* of `runs` */
+    uint64_t changed_ns;       /* local monotonic time of the last change of state */
+    uint64_t version;          /* of the update that wrote it */
+    uint64_t sent; /* coordinator: version of its last update; above the state's: it
+                      is under way */
 };
 
 enum ha_fence_state {
@@ -211,6 +216,9 @@ bool ha_vm_rests(const struct ha_vm *vm);
 /* Begins the reason of a VM that a disk of it paused (`on_error: pause`): its owner thaws
  * it until that works. The owner's report says so, operators' reasons begin otherwise. */
 #define HA_PAUSED "paused: "
+
+/* Begins the words of a migration that one of its ends refused: nothing was tried. */
+#define HA_REFUSED "refused: "
 
 /* FROZEN, or STARTING (a thaw waits or is tried), for such a reason: it is neither hung
  * nor late. */

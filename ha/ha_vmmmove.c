@@ -24,8 +24,8 @@
 #include "base/os.h"
 #include "base/tcp_dial.h"
 #include "base/uuid.h"
-#include "cluster-conf/conf_write.h"
 #include "fencing/claim_store.h"
+#include "ha/ha_pending.h"
 #include "ha/ha_storage.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmm_priv.h"
@@ -442,30 +442,15 @@ static void source_told(struct ha_local *l, const struct ha_vm *vm)
     }
 }
 
-/*
- * The destination makes the machine that the definition describes now; this one runs as
- * it was defined when it was started. What would be another machine must not go on with
- * this one's memory: above all, other disks.
- */
+/* Looked at before as well, when it was asked for, as far as the record knows what runs;
+ * this node does. */
 static bool same_machine(const struct ha_local *l, const struct conf_vm *now, char *why)
 {
-    struct conf_vm then = *now;
     char changes[REASON_LEN_MAX / 2] = "disks";
     bool same = true;
 
     if (l->conf != NULL) {
-        const struct conf_vm *conf = l->conf;
-
-        then.machine = conf->machine;
-        then.cpus = conf->cpus;
-        memcpy(then.cpu, conf->cpu, sizeof then.cpu);
-        then.memory_bytes = conf->memory_bytes;
-        then.hugepages = conf->hugepages;
-        then.disk_count = conf->disk_count;
-        memcpy(then.disk, conf->disk, sizeof then.disk);
-        then.nic_count = conf->nic_count;
-        memcpy(then.nic, conf->nic, sizeof then.nic);
-        same = conf_vm_diff(&then, now, changes, sizeof changes) == 0;
+        same = !ha_pending_machine(l->conf, now, changes, sizeof changes);
     } else {
         same = l->disk_count == now->disk_count;
         for (unsigned i = 0; same && i < l->disk_count; i++) {
@@ -473,18 +458,11 @@ static bool same_machine(const struct ha_local *l, const struct conf_vm *now, ch
                    l->disk[i].format == now->disk[i].format;
         }
     }
-    for (char *c = changes; *c != '\0'; c++) {
-        if (*c == '\n') {
-            *c = c[1] != '\0' ? ';' : '\0';
-        }
-    }
     if (!same) {
-        ha_text_set(why, REASON_LEN_MAX + 1,
-                    "not migrated: its definition was changed since it was started (",
-                    changes,
-                    "), and holds from the next start; stop and start it, or apply what "
-                    "it runs with",
-                    NULL);
+        char text[REASON_LEN_MAX + 1];
+
+        ha_pending_refusal(l->name, changes, text, sizeof text);
+        ha_text_set(why, REASON_LEN_MAX + 1, "not migrated: " HA_REFUSED, text, NULL);
     }
     return same;
 }
@@ -507,7 +485,7 @@ static void source_begin(struct ha_local *l, const struct ha_vm *vm)
     if (l->phase != LOCAL_RUNNING || l->stopping || !l->linked ||
         l->task != LOCAL_TASK_NONE || moving_new(l, vm, false) == NULL) {
         stays(l, l->phase == LOCAL_FROZEN
-                     ? "not migrated: it is frozen"
+                     ? "not migrated: " HA_REFUSED "it is frozen"
                      : "not migrated: its gemel-vmm cannot be reached now");
         return;
     }

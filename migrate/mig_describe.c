@@ -141,6 +141,9 @@ void mig_blockers_text(const struct mig_hello_ack *ack, char *text, size_t cap)
     size_t used = 0;
 
     text[0] = '\0';
+    if (ack->blocker_count > 0) {
+        used = (size_t)snprintf(text, cap, "refused: "); /* agents know it by that */
+    }
     for (uint32_t i = 0; i < ack->blocker_count && used + 4 < cap; i++) {
         int n = snprintf(text + used, cap - used, "%s%s", i > 0 ? "; " : "",
                          ack->blocker[i].sentence);

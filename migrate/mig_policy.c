@@ -4,10 +4,16 @@
 #include <string.h>
 
 #include "base/bug.h"
+#include "base/limits.h"
 #include "migrate/mig_text.h"
 
 #define PERMILLE    1000u
 #define PATIENCE_NS NSEC_PER_SEC
+/* Progress says no rate, and nothing of zero pages, before so much was sent or done. */
+#define KNOWN_NS    (100 * NSEC_PER_MSEC)
+#define KNOWN_BYTES (UINT64_C(8) << 20)
+/* What an operator may allow. */
+#define SLOWDOWN_MAX (MIGRATE_SLOWDOWN_MAX * 10u)
 
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
@@ -217,11 +223,48 @@ static uint64_t least_bps(const struct mig_policy_conf *conf, uint64_t used, uin
     return high;
 }
 
-/* As it is typed. */
-static void would_do(struct mig_text *t, uint64_t downtime_ns)
+/* Up to two digits that count: what is proposed is no measurement. */
+static uint64_t round_up(uint64_t value)
 {
-    mig_text_add(t, "; would do: --downtime %ums",
-                 (downtime_ns + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC);
+    uint64_t unit = 1;
+
+    while (value / unit >= 100) {
+        unit *= 10;
+    }
+    return (value + unit - 1) / unit * unit;
+}
+
+static void begin_remedy(struct mig_text *t, bool *any)
+{
+    mig_text_add(t, *any ? ", or " : "; would do: ");
+    *any = true;
+}
+
+/* Options as they are typed, if their range has the value. */
+static void add_downtime(struct mig_text *t, bool *any, uint64_t downtime_ns)
+{
+    uint64_t ms = round_up((downtime_ns + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC);
+
+    if (ms <= MIGRATE_DOWNTIME_MAX_MS) {
+        begin_remedy(t, any);
+        mig_text_add(t, "--downtime %ums", ms);
+    }
+}
+
+static void add_slowdown(struct mig_text *t, bool *any, uint64_t permille)
+{
+    uint64_t percent = (permille + 9) / 10;
+
+    if (percent <= MIGRATE_SLOWDOWN_MAX) {
+        begin_remedy(t, any);
+        mig_text_add(t, "--max-slowdown %u", percent);
+    }
+}
+
+static void add_rate(struct mig_text *t, bool *any, uint64_t bps)
+{
+    begin_remedy(t, any);
+    mig_text_add(t, "--rate %uMiB", round_up((bps >> 20) + 1));
 }
 
 static void cannot_keep(const struct mig_policy_conf *conf, struct mig_text *t)
@@ -236,6 +279,7 @@ static void explain_refusal(const struct mig_policy_conf *conf, uint64_t bps,
                             const struct mig_curve *dirty, struct mig_prediction *p)
 {
     struct mig_text t = mig_text_make(p->text, sizeof p->text);
+    bool any = false;
 
     if (bps == 0) {
         mig_text_add(&t, "no prediction: the bandwidth of the link is not known");
@@ -252,13 +296,16 @@ static void explain_refusal(const struct mig_policy_conf *conf, uint64_t bps,
                      p->downtime_ns);
     }
     if (p->needs_downtime_ns != 0) {
-        would_do(&t, p->needs_downtime_ns);
-    }
-    if (p->needs_bps != 0) {
-        mig_text_add(&t, ", or a link of %b/s", p->needs_bps);
+        add_downtime(&t, &any, p->needs_downtime_ns);
     }
     if (p->needs_slowdown != 0) {
-        mig_text_add(&t, ", or --max-slowdown %p", (uint64_t)p->needs_slowdown);
+        add_slowdown(&t, &any, p->needs_slowdown);
+    }
+    if (p->needs_bps != 0 && conf->cap_bps == bps) {
+        add_rate(&t, &any, p->needs_bps);
+    } else if (p->needs_bps != 0) {
+        begin_remedy(&t, &any);
+        mig_text_add(&t, "a link of %b/s", p->needs_bps);
     }
 }
 
@@ -275,9 +322,10 @@ static void find_remedies(const struct mig_policy_conf *conf, uint64_t used, uin
         p->needs_downtime_ns = longer.downtime_ns;
     }
     p->needs_bps = least_bps(conf, used, bps, dirty);
-    if (converges(conf, used, bps, dirty, MIG_THROTTLE_MAX, &scratch)) {
+    if (conf->max_slowdown < SLOWDOWN_MAX &&
+        converges(conf, used, bps, dirty, SLOWDOWN_MAX, &scratch)) {
         p->needs_slowdown =
-            least_throttle(conf, used, bps, dirty, conf->max_slowdown, MIG_THROTTLE_MAX);
+            least_throttle(conf, used, bps, dirty, conf->max_slowdown, SLOWDOWN_MAX);
     }
 }
 
@@ -321,12 +369,13 @@ void mig_predict(const struct mig_policy_conf *conf, uint64_t used_bytes, uint64
 bool mig_policy_hopeless(const struct mig_policy_conf *conf, char *ret_text)
 {
     struct mig_text t = mig_text_make(ret_text, MIG_TEXT_MAX + 1);
+    bool any = false;
 
     if (conf->fixed_ns < conf->downtime_ns) {
         return false;
     }
     cannot_keep(conf, &t);
-    would_do(&t, conf->fixed_ns * 2);
+    add_downtime(&t, &any, conf->fixed_ns * 2);
     return true;
 }
 
@@ -346,6 +395,7 @@ void mig_policy_sent(struct mig_policy *p, uint64_t bytes, uint64_t ns)
 {
     mig_rate_add(&p->sent, bytes, ns);
     p->sent_bytes += bytes;
+    p->sent_ns += ns;
     p->round_bytes += bytes;
     p->round_ns += ns;
 }
@@ -400,22 +450,59 @@ static void set_throttle(struct mig_policy *p, uint64_t now_ns, uint64_t left,
     p->throttle = (uint32_t)smaller(needed, p->conf.max_slowdown);
 }
 
-static void give_up(const struct mig_policy *p, enum mig_code code, uint64_t bps,
-                    struct mig_decision *ret)
+/*
+ * What would have let it through, from what was measured. A guest that writes the same
+ * pages again and again looks slower the longer the rounds are, so that `full_bps` is too
+ * low for the short rounds of one that converges: what depends on it is proposed with
+ * room. A slowdown and a rate are only used as far as they are needed.
+ */
+static void propose(const struct mig_policy *p, enum mig_code code, uint64_t now_ns,
+                    uint64_t bps, struct mig_text *t)
+{
+    const struct mig_policy_conf *conf = &p->conf;
+    bool capped = conf->cap_bps != 0 && bps >= conf->cap_bps / 10 * 8, any = false;
+    uint64_t full = larger(p->full_bps, 1), slowdown;
+    uint64_t downtime =
+        plus(time_for(plus(p->best_bytes, p->best_bytes / 10), bps), conf->fixed_ns);
+
+    if (code == MIG_END_TIMEOUT && p->dirty_bps < bps / 10 * 9) {
+        uint64_t rest = mul_div(p->left_bytes, bps, bps - p->dirty_bps);
+        uint64_t total = plus(now_ns - p->start_ns, time_for(rest, bps) * 2);
+
+        begin_remedy(t, &any);
+        mig_text_add(t, "--timeout %us", round_up(total / NSEC_PER_SEC + 1));
+    }
+    if (downtime > conf->downtime_ns) {
+        add_downtime(t, &any, downtime);
+    }
+    slowdown = PERMILLE - smaller(mul_div(bps, PERMILLE / 4, full), PERMILLE);
+    slowdown = smaller((slowdown + 49) / 50 * 50, SLOWDOWN_MAX);
+    if (slowdown > conf->max_slowdown && code != MIG_END_TIMEOUT) {
+        add_slowdown(t, &any, slowdown);
+    }
+    if (capped) {
+        add_rate(t, &any, larger(full, bps) * 3);
+    } else if (!any) {
+        mig_text_add(t, "; no option would do, a faster link would");
+    }
+}
+
+static void give_up(const struct mig_policy *p, enum mig_code code, uint64_t now_ns,
+                    uint64_t bps, struct mig_decision *ret)
 {
     struct mig_text t = mig_text_make(ret->text, sizeof ret->text);
+    bool capped = p->conf.cap_bps != 0 && bps >= p->conf.cap_bps / 10 * 8;
 
     ret->verdict = MIG_GIVE_UP;
     ret->code = code;
     mig_text_add(&t,
-                 "%s after %u rounds: the guest writes %b/s, the link carries %b/s, "
+                 "%s after %u rounds: the guest writes %b/s, %s %b/s, "
                  "downtime would be %t (target %t)",
                  code == MIG_END_TIMEOUT ? "out of time" : "does not converge",
-                 (uint64_t)p->round, p->dirty_bps, bps, ret->downtime_ns,
+                 (uint64_t)p->round, p->dirty_bps,
+                 capped ? "--rate allows" : "the link carries", bps, ret->downtime_ns,
                  p->conf.downtime_ns);
-    if (p->conf.max_slowdown < MIG_THROTTLE_MAX) {
-        mig_text_add(&t, "; would help: --downtime, --max-slowdown, a faster link");
-    }
+    propose(p, code, now_ns, bps, &t);
 }
 
 void mig_policy_round(struct mig_policy *p, const struct mig_round_done *round,
@@ -426,6 +513,7 @@ void mig_policy_round(struct mig_policy *p, const struct mig_round_done *round,
 
     memset(ret, 0, sizeof *ret);
     p->round++;
+    p->done_bytes = plus(p->done_bytes, p->left_bytes);
     p->round_bytes = p->round_ns = 0;
     p->dirty_bps = mul_div(round->dirtied_bytes, NSEC_PER_SEC,
                            larger(round->took_ns, NSEC_PER_USEC));
@@ -452,12 +540,12 @@ void mig_policy_round(struct mig_policy *p, const struct mig_round_done *round,
         return;
     }
     if (mig_policy_over(p, round->now_ns)) {
-        give_up(p, MIG_END_TIMEOUT, bps, ret);
+        give_up(p, MIG_END_TIMEOUT, round->now_ns, bps, ret);
         return;
     }
     if (p->stuck >= 3 && p->throttle >= p->conf.max_slowdown &&
         round->now_ns - p->best_ns >= p->conf.stall_ns) {
-        give_up(p, MIG_END_CONVERGE, bps, ret);
+        give_up(p, MIG_END_CONVERGE, round->now_ns, bps, ret);
         return;
     }
     set_throttle(p, round->now_ns, left, bps);
@@ -475,17 +563,34 @@ void mig_policy_charge(struct mig_policy *p, uint64_t now_ns, uint64_t bytes)
     rate_charge(&p->cap, now_ns, bytes);
 }
 
+/* Pages that are zero, or do not exist, are passed over: of the round under way, how much
+ * goes out for what is done. Until something can be said, all of it. */
+static uint64_t wire_bytes(const struct mig_policy *p, uint64_t done, uint64_t left)
+{
+    if (done < KNOWN_BYTES || p->round_bytes >= done) {
+        return left;
+    }
+    return mul_div(left, p->round_bytes, done);
+}
+
 void mig_policy_progress(struct mig_policy *p, uint64_t left_bytes,
                          struct mig_progress *ret)
 {
-    uint64_t bps = bandwidth(p), dirty = p->dirty_bps, rest = UINT64_MAX;
-    uint32_t percent;
+    uint64_t bps = bandwidth(p), dirty = p->dirty_bps, rest = UINT64_MAX, wire;
+    uint64_t begun = larger(p->left_bytes, left_bytes), done = begun - left_bytes;
+    uint32_t percent = 0;
 
+    if (p->conf.cap_bps != 0) {
+        bps = smaller(bps, p->conf.cap_bps); /* its bucket lets the first bytes through */
+    }
+    wire = wire_bytes(p, done, left_bytes);
     /* Rounds shrink by dirty / bps: what is left of all of them is a geometric series. */
     if (dirty < bps) {
-        rest = mul_div(left_bytes, bps, bps - dirty);
+        rest = mul_div(wire, bps, bps - dirty);
+        done = plus(done, p->done_bytes);
+        percent = (uint32_t)mul_div(
+            done, 100, larger(plus(done, mul_div(left_bytes, bps, bps - dirty)), 1));
     }
-    percent = (uint32_t)mul_div(p->sent_bytes, 100, plus(p->sent_bytes, rest));
     if (percent > p->percent) {
         p->percent = percent < 99 ? percent : 99;
     }
@@ -493,6 +598,6 @@ void mig_policy_progress(struct mig_policy *p, uint64_t left_bytes,
         .percent = p->percent,
         .eta_ns =
             rest == UINT64_MAX ? UINT64_MAX : plus(time_for(rest, bps), p->conf.fixed_ns),
-        .bandwidth_bps = bps,
+        .bandwidth_bps = p->sent_ns >= KNOWN_NS ? bps : 0,
         .dirty_bps = dirty};
 }

@@ -103,8 +103,9 @@ struct mig_policy {
     uint64_t left_bytes, best_bytes, best_ns; /* best: least that was ever left, when */
     uint32_t extra;                           /* rounds since the target was met */
     uint32_t throttle, stuck; /* stuck: rounds in a row that did not shrink */
-    uint64_t sent_bytes;
-    uint32_t percent; /* highest shown */
+    uint64_t sent_bytes, sent_ns;
+    uint64_t done_bytes; /* of finished rounds, pages that were passed over included */
+    uint32_t percent;    /* highest shown */
 };
 
 /* True: the target is below what it takes in any case; ret_text (MIG_TEXT_MAX + 1) says
@@ -132,9 +133,10 @@ bool mig_policy_may_send(const struct mig_policy *p, uint64_t now_ns,
 void mig_policy_charge(struct mig_policy *p, uint64_t now_ns, uint64_t bytes);
 
 struct mig_progress {
-    uint32_t percent; /* never goes back; 100 only when the caller is done */
-    uint64_t eta_ns;  /* UINT64_MAX: it does not converge as things are */
-    uint64_t bandwidth_bps, dirty_bps;
+    uint32_t percent;       /* never goes back; 100 only when the caller is done */
+    uint64_t eta_ns;        /* UINT64_MAX: it does not converge as things are */
+    uint64_t bandwidth_bps; /* 0: nothing can be said yet */
+    uint64_t dirty_bps;
 };
 /* `left_bytes`: of the round under way. */
 void mig_policy_progress(struct mig_policy *p, uint64_t left_bytes,

@@ -58,11 +58,22 @@ enum cli_opt {
     CLI_OPT_COUNT,
 };
 
+/* What the value of an option is: refused before an agent is asked. */
+enum cli_value {
+    CLI_VALUE_TEXT = 0,
+    CLI_VALUE_DURATION, /* ms */
+    CLI_VALUE_SIZE,     /* bytes */
+    CLI_VALUE_COUNT,
+};
+
 struct cli_option {
     const char *name; /* "--timeout" */
     char letter;      /* 0: none */
     const char *arg;  /* what its value is called; NULL: a switch */
     const char *help;
+    enum cli_value kind;
+    uint64_t min, max;  /* of the value */
+    const char *values; /* for people: "21ms to 1m (default 300ms)"; NULL: any text */
 };
 extern const struct cli_option cli_options[CLI_OPT_COUNT];
 

@@ -109,10 +109,14 @@ static int append_json(struct cli_answer *given, const char *part)
     return 0;
 }
 
-static bool bar_shown;
+/* Into a pipe or a log, a line now and then. */
+#define LINE_NS (5 * NSEC_PER_SEC)
 
-/* "N % ...": a bar, on a terminal; drawn anew each time, and not for a log. Else a line.
- */
+static bool bar_shown;
+static uint64_t line_ns; /* when one was printed; 0: none yet */
+
+/* "N % ...": a bar, on a terminal, drawn anew each time. Else, and without a percentage,
+ * a line. */
 static void show_progress(const char *text)
 {
     enum { BAR = 24 };
@@ -125,6 +129,13 @@ static void show_progress(const char *text)
         return;
     }
     if (!isatty(STDERR_FILENO)) {
+        uint64_t now_ns = loop_now_ns();
+
+        if (line_ns == 0 || now_ns - line_ns >= LINE_NS) {
+            line_ns = now_ns;
+            cli_print_clean(text, stderr);
+            fputc('\n', stderr);
+        }
         return;
     }
     fputs("\r\033[K[", stderr);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "programs/cli.h"
+#include "programs/cli_table.h"
 
 static void print_synopsis(const struct cli_verb *verb, FILE *out)
 {
@@ -29,17 +30,22 @@ static void print_synopsis(const struct cli_verb *verb, FILE *out)
     }
 }
 
-/* Words of `text`, broken at 78 columns behind an indentation. */
-static void print_wrapped(const char *text, unsigned indent, FILE *out)
+/* Words of `text`, broken at 78 columns behind an indentation; `column`: where the first
+ * line is already, 0: at its begin. */
+static void print_wrapped_at(const char *text, unsigned indent, size_t column, FILE *out)
 {
-    size_t column = 0;
+    const size_t most = column > 0 ? 79 : 78;
+    bool begun = column > 0;
 
     while (*text != '\0') {
         size_t len = strcspn(text, " ");
 
-        if (column == 0) {
+        if (begun) {
+            column += (size_t)fprintf(out, "%.*s", (int)len, text);
+            begun = false;
+        } else if (column == 0) {
             column = (size_t)fprintf(out, "%*s%.*s", (int)indent, "", (int)len, text);
-        } else if (column + 1 + len > 78) {
+        } else if (column + 1 + len > most) {
             column =
                 (size_t)fprintf(out, "\n%*s%.*s", (int)indent, "", (int)len, text) - 1;
         } else {
@@ -51,28 +57,50 @@ static void print_wrapped(const char *text, unsigned indent, FILE *out)
     fprintf(out, "\n");
 }
 
-static void print_option(const struct cli_option *option, FILE *out)
+static void print_wrapped(const char *text, unsigned indent, FILE *out)
 {
-    char left[40], letter[8] = "";
+    print_wrapped_at(text, indent, 0, out);
+}
+
+/* What it is for, and what values it takes. */
+static const char *option_text(const struct cli_option *option, char *buf, size_t cap)
+{
+    snprintf(buf, cap, "%s%s%s", option->help, option->values != NULL ? ": " : "",
+             option->values != NULL ? option->values : "");
+    return buf;
+}
+
+/* `wait_ms`: how long the verb waits by itself; 0: it does not. */
+static void print_option(const struct cli_option *option, uint32_t wait_ms, FILE *out)
+{
+    char left[40], letter[8] = "", text[256], age[32];
 
     if (option->letter != 0) {
         snprintf(letter, sizeof letter, "-%c, ", option->letter);
     }
     snprintf(left, sizeof left, "%s%s%s%s", letter, option->name,
              option->arg != NULL ? " " : "", option->arg != NULL ? option->arg : "");
-    fprintf(out, "  %-22s %s\n", left, option->help);
+    option_text(option, text, sizeof text);
+    if (option == &cli_options[CLI_OPT_TIMEOUT] && wait_ms > 0) {
+        size_t len = strlen(text);
+
+        snprintf(text + len, sizeof text - len, " (default %s)",
+                 cli_age(wait_ms, age, sizeof age));
+    }
+    print_wrapped_at(text, 25, (size_t)fprintf(out, "  %-22s ", left), out);
 }
 
-static void print_options(unsigned options, FILE *out)
+/* verb NULL: those of every verb. */
+static void print_options(const struct cli_verb *verb, FILE *out)
 {
     fprintf(out, "\nOptions:\n");
     for (int i = CLI_OPT_GLOBAL_COUNT; i < CLI_OPT_RENDER; i++) {
-        if ((options & CLI_BIT(i)) != 0) {
-            print_option(&cli_options[i], out);
+        if (verb != NULL && (verb->options & CLI_BIT(i)) != 0) {
+            print_option(&cli_options[i], verb != NULL ? verb->timeout_ms : 0, out);
         }
     }
     for (int i = 0; i < CLI_OPT_GLOBAL_COUNT; i++) {
-        print_option(&cli_options[i], out);
+        print_option(&cli_options[i], verb != NULL ? verb->timeout_ms : 0, out);
     }
 }
 
@@ -111,7 +139,7 @@ static void print_verb_help(const struct cli_verb *verb, FILE *out)
     if (verb->example != NULL) {
         fprintf(out, "\nExample:\n  %s\n", verb->example);
     }
-    print_options(verb->options, out);
+    print_options(verb, out);
 }
 
 void cli_help(const struct cli_call *call, FILE *out)
@@ -133,7 +161,7 @@ void cli_help(const struct cli_call *call, FILE *out)
                  "  gemel explain web1\n\n"
                  "Usage: gemel VERB [OBJECT] [OPTION...]\n\n");
     print_verbs(NULL, out);
-    print_options(0, out);
+    print_options(NULL, out);
     fprintf(out, "\nExit codes:\n");
     for (int i = 0; i < CLI_EXIT_COUNT; i++) {
         fprintf(out, "  %d  %s\n", i, cli_exit_meaning[i]);
@@ -200,7 +228,7 @@ void cli_man_verbs(FILE *out)
     fprintf(out, ".SH OPTIONS\n");
     for (int i = 0; i < CLI_OPT_RENDER; i++) {
         const struct cli_option *option = &cli_options[i];
-        char left[64], letter[8] = "";
+        char left[64], letter[8] = "", text[256];
 
         if (option->letter != 0) {
             snprintf(letter, sizeof letter, "-%c, ", option->letter);
@@ -209,7 +237,7 @@ void cli_man_verbs(FILE *out)
                  option->arg != NULL ? " " : "", option->arg != NULL ? option->arg : "");
         fprintf(out, ".TP\n.B ");
         print_roff(left, out);
-        print_sentence(option->help, out);
+        print_sentence(option_text(option, text, sizeof text), out);
     }
     fprintf(out, ".SH EXIT STATUS\n");
     for (int i = 0; i < CLI_EXIT_COUNT; i++) {

@@ -235,11 +235,45 @@ static enum cli_exit check_objects(struct parser *p)
     }
 }
 
+/* What kind of value the option has, and whether it is in its range. */
+static enum cli_exit check_value(struct parser *p, const struct cli_option *option,
+                                 const char *value)
+{
+    enum conf_scalar_reason reason = CONF_SCALAR_OK;
+    uint64_t number = 0;
+    uint32_t ms = 0;
+
+    switch (option->kind) {
+    case CLI_VALUE_DURATION:
+        reason = conf_scalar_duration(value, &ms);
+        number = ms;
+        break;
+    case CLI_VALUE_SIZE:
+        reason = conf_scalar_size(value, &number);
+        break;
+    case CLI_VALUE_COUNT:
+        reason = conf_scalar_count(value, &number);
+        break;
+    case CLI_VALUE_TEXT:
+    default:
+        return CLI_DONE;
+    }
+    if (reason != CONF_SCALAR_OK) {
+        return usage(p, "%s: %s %s; write %s", option->name, value,
+                     conf_scalar_why(reason), option->values);
+    }
+    if (number < option->min || number > option->max) {
+        return usage(p, "%s: %s is out of range; write %s", option->name, value,
+                     option->values);
+    }
+    return CLI_DONE;
+}
+
 static enum cli_exit check_options(struct parser *p)
 {
     const struct cli_call *call = p->call;
     const struct cli_verb *verb = call->verb;
-    enum conf_scalar_reason reason;
+    enum cli_exit r;
     uint64_t seq;
     char buf[80];
 
@@ -256,12 +290,14 @@ static enum cli_exit check_options(struct parser *p)
                          cli_options[i].name, cli_options[i].arg, verb->example);
         }
     }
-    if (call->is_set[CLI_OPT_TIMEOUT]) {
-        reason = conf_scalar_duration(call->value[CLI_OPT_TIMEOUT], &p->call->timeout_ms);
-        if (reason != CONF_SCALAR_OK) {
-            return usage(p, "--timeout: %s %s; write for example 30s",
-                         call->value[CLI_OPT_TIMEOUT], conf_scalar_why(reason));
+    for (int i = 0; i < CLI_OPT_RENDER; i++) {
+        r = call->is_set[i] ? check_value(p, &cli_options[i], call->value[i]) : CLI_DONE;
+        if (r != CLI_DONE) {
+            return r;
         }
+    }
+    if (call->is_set[CLI_OPT_TIMEOUT]) {
+        (void)conf_scalar_duration(call->value[CLI_OPT_TIMEOUT], &p->call->timeout_ms);
     }
     if (call->is_set[CLI_OPT_SINCE] &&
         conf_scalar_count(call->value[CLI_OPT_SINCE], &seq) != CONF_SCALAR_OK) {

@@ -411,10 +411,25 @@ static enum cli_exit render_yaml_only(struct json_object *root, FILE *out)
     return CLI_DONE;
 }
 
+/* Indented under its title. */
+static void render_text(const char *title, const char *text, FILE *out)
+{
+    fprintf(out, "%s\n  ", title);
+    for (const char *p = text; *p != '\0'; p++) {
+        char c[2] = {*p, '\0'};
+
+        cli_print_clean(c, out);
+        fputs(*p == '\n' && p[1] != '\0' ? "  " : "", out);
+    }
+    if (text[0] != '\0' && text[strlen(text) - 1] != '\n') {
+        fputc('\n', out);
+    }
+}
+
 static enum cli_exit render_object(const struct cli_call *call, const char *json,
                                    FILE *out)
 {
-    static const char *const left_out[] = {"definition", NULL};
+    static const char *const left_out[] = {"definition", "running_definition", NULL};
     struct json_object *root = parse(json), *definition;
     enum cli_exit r = CLI_DONE;
 
@@ -425,15 +440,11 @@ static enum cli_exit render_object(const struct cli_call *call, const char *json
         r = render_yaml_only(root, out);
     } else {
         render_pairs(root, left_out, out);
+        if (has(root, "running_definition", &definition) && definition != NULL) {
+            render_text("running as:", json_object_get_string(definition), out);
+        }
         if (has(root, "definition", &definition) && definition != NULL) {
-            fputs("definition:\n", out);
-            fputs("  ", out);
-            for (const char *p = json_object_get_string(definition); *p != '\0'; p++) {
-                char c[2] = {*p, '\0'};
-
-                cli_print_clean(c, out);
-                fputs(*p == '\n' && p[1] != '\0' ? "  " : "", out);
-            }
+            render_text("definition:", json_object_get_string(definition), out);
         }
     }
     json_object_put(root);

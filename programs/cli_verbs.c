@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/limits.h"
 #include "programs/cli.h"
 
 const char *const cli_exit_meaning[CLI_EXIT_COUNT] = {
@@ -19,8 +20,9 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
     [CLI_OPT_REASON] = {"--reason", 0, "TEXT", "why; kept in the event log"},
     [CLI_OPT_NO_WAIT] = {"--no-wait", 0, NULL,
                          "return when the order is accepted, not when it is done"},
-    [CLI_OPT_TIMEOUT] = {"--timeout", 0, "DURATION",
-                         "how long to wait, for example 30s or 5m"},
+    [CLI_OPT_TIMEOUT] = {"--timeout", 0, "DURATION", "how long to wait",
+                         CLI_VALUE_DURATION, 1, 49ull * 24 * 60 * 60 * 1000,
+                         "1ms to 1176h, for example 30s or 5m"},
     [CLI_OPT_DRY_RUN] = {"--dry-run", 'n', NULL,
                          "say what would be done, and change nothing"},
     [CLI_OPT_NO_COLOR] = {"--no-color", 0, NULL,
@@ -32,7 +34,9 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
     [CLI_OPT_SINCE] = {"--since", 0, "SEQ", "only events after this sequence number"},
     [CLI_OPT_NODE] = {"--node", 0, "NODE", "a node by its name"},
     [CLI_OPT_DIR] = {"--dir", 0, "DIR", "directory to write below (default /etc)"},
-    [CLI_OPT_FORCE] = {"--force", 0, NULL, "overwrite files that are there and differ"},
+    [CLI_OPT_FORCE] = {"--force", 0, NULL,
+                       "all the same: overwrite files that differ; start or move a VM "
+                       "against anti_affinity"},
     [CLI_OPT_NEW_KEY] = {"--new-key", 0, NULL,
                          "make a new ring key even if there is one"},
     [CLI_OPT_VMROOT] = {"--vmroot", 0, "DIR",
@@ -41,12 +45,16 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
     [CLI_OPT_SNAPSHOT] = {"--snapshot", 0, "ID", "from this snapshot"},
     [CLI_OPT_DISCARD] = {"--discard-state", 0, NULL,
                          "boot, and give a suspended state up"},
-    [CLI_OPT_DOWNTIME] = {"--downtime", 0, "DURATION",
-                          "how long it may stand still (default 300ms)"},
+    [CLI_OPT_DOWNTIME] = {"--downtime", 0, "DURATION", "how long it may stand still",
+                          CLI_VALUE_DURATION, MIGRATE_DOWNTIME_MIN_MS,
+                          MIGRATE_DOWNTIME_MAX_MS, "21ms to 1m (default 300ms)"},
     [CLI_OPT_MAX_SLOWDOWN] = {"--max-slowdown", 0, "PERCENT",
-                              "how far its vCPUs may be held back, if it takes that "
-                              "(default 0, at most 90)"},
-    [CLI_OPT_RATE] = {"--rate", 0, "SIZE", "send at most so much per second"},
+                              "how far its vCPUs may be held back, if it takes that",
+                              CLI_VALUE_COUNT, 0, MIGRATE_SLOWDOWN_MAX,
+                              "0 to 90, without a sign (default 0)"},
+    [CLI_OPT_RATE] = {"--rate", 0, "SIZE", "send at most so much per second",
+                      CLI_VALUE_SIZE, MIGRATE_RATE_MIN, UINT64_MAX,
+                      "64KiB or more, for example 100MiB (default: no limit)"},
     [CLI_OPT_VERIFY] = {"--verify", 0, NULL,
                         "compare all of its memory before it goes on there"},
     [CLI_OPT_NO_COMPRESS] = {"--no-compress", 0, NULL,
@@ -225,12 +233,14 @@ const struct cli_verb cli_verbs[] = {
         .name = "vm start",
         .object = CLI_OBJECT_ONE,
         .object_name = "VM",
-        .options = CLI_BIT(CLI_OPT_NODE) | CLI_BIT(CLI_OPT_DISCARD),
+        .options =
+            CLI_BIT(CLI_OPT_NODE) | CLI_BIT(CLI_OPT_DISCARD) | CLI_BIT(CLI_OPT_FORCE),
         .timeout_ms = 2 * MINUTE,
         .summary = "start a VM, and keep it running",
-        .details = "With --node there, or not at all: it overrides preferred_nodes and "
-                   "anti_affinity. A suspended VM goes on from its state, unless "
-                   "--discard-state.",
+        .details =
+            "With --node there, or not at all: it overrides preferred_nodes, and "
+            "with --force anti_affinity. A suspended VM goes on from its state, unless "
+            "--discard-state.",
         .example = "gemel vm start web1",
     },
     {
@@ -264,7 +274,7 @@ const struct cli_verb cli_verbs[] = {
         .name = "vm resume",
         .object = CLI_OBJECT_ONE,
         .object_name = "VM",
-        .options = CLI_BIT(CLI_OPT_NODE),
+        .options = CLI_BIT(CLI_OPT_NODE) | CLI_BIT(CLI_OPT_FORCE),
         .timeout_ms = 2 * MINUTE,
         .summary = "let a suspended VM go on, and keep it running",
         .details = "A state that is damaged, or was not made by the last suspend, is "
@@ -279,13 +289,15 @@ const struct cli_verb cli_verbs[] = {
         .second = "node",
         .options = CLI_BIT(CLI_OPT_DOWNTIME) | CLI_BIT(CLI_OPT_MAX_SLOWDOWN) |
                    CLI_BIT(CLI_OPT_RATE) | CLI_BIT(CLI_OPT_VERIFY) |
-                   CLI_BIT(CLI_OPT_NO_COMPRESS) | CLI_BIT(CLI_OPT_CANCEL),
+                   CLI_BIT(CLI_OPT_NO_COMPRESS) | CLI_BIT(CLI_OPT_CANCEL) |
+                   CLI_BIT(CLI_OPT_FORCE),
         .timeout_ms = 30 * MINUTE,
         .summary = "move a running VM to another node",
         .details = "Without NODE, to the one that placement prefers. The guest runs on "
                    "while its memory is copied, and stands still only for the last of "
                    "it. Whatever fails, the VM runs on at one of the two nodes. With "
-                   "--timeout the migration itself is given up after that time.",
+                   "--timeout the migration itself is given up after that time. "
+                   "--dry-run says where it would go, or what stands in the way.",
         .example = "gemel vm migrate web1 n2",
     },
     {

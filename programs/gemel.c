@@ -250,6 +250,9 @@ static enum cli_exit ask_and_show(const struct cli_call *call)
                                             : call->value[CLI_OPT_SNAPSHOT]);
         question.options[question.option_count++] = snapshot;
     }
+    if (call->is_set[CLI_OPT_FORCE]) {
+        question.options[question.option_count++] = "force=true";
+    }
     if (call->is_set[CLI_OPT_DISCARD]) {
         question.options[question.option_count++] = "discard-state=1";
     }

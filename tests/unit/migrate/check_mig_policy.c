@@ -2,6 +2,8 @@
 /* The policy against guests that are simulated: bytes, rates and time are numbers. */
 #include "migrate/mig_policy.h"
 
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/unit/migrate/mig_rand.h"
@@ -578,10 +580,141 @@ START_TEST(the_first_round_shows_progress)
 
     mig_policy_init(&p, &conf, 0);
     mig_policy_sent(&p, 100 * MIB, NSEC_PER_SEC);
-    mig_policy_progress(&p, 900 * MIB, &progress);
+    mig_policy_progress(&p, 924 * MIB, &progress);
     ck_assert_uint_eq(progress.bandwidth_bps, 100 * MIB);
-    ck_assert_uint_eq(progress.percent, 10);
-    ck_assert_uint_eq(progress.eta_ns, 9 * NSEC_PER_SEC + conf.fixed_ns);
+    ck_assert_uint_eq(progress.percent, 9);
+    ck_assert_uint_eq(progress.eta_ns, 9240 * MS + conf.fixed_ns);
+}
+END_TEST
+
+/* Half of its memory does not exist, or is zero: that costs no time. */
+START_TEST(pages_that_are_zero_count_as_done)
+{
+    struct mig_policy_conf conf = make_conf();
+    struct mig_progress progress;
+    struct mig_policy p;
+
+    mig_policy_init(&p, &conf, 0);
+    mig_policy_sent(&p, 1 * MIB, NSEC_PER_SEC / 10);
+    mig_policy_progress(&p, 512 * MIB, &progress); /* half of it was zero */
+    ck_assert_uint_eq(progress.percent, 50);
+    ck_assert_uint_le(progress.eta_ns, NSEC_PER_SEC / 5); /* so may the rest be */
+    mig_policy_sent(&p, 255 * MIB, NSEC_PER_SEC * 255 / 10);
+    mig_policy_progress(&p, 256 * MIB, &progress);
+    ck_assert_uint_eq(progress.percent, 75);
+}
+END_TEST
+
+START_TEST(the_first_sample_says_no_rate)
+{
+    struct mig_policy_conf conf = make_conf();
+    struct mig_progress progress;
+    struct mig_policy p;
+
+    conf.cap_bps = 4 * MIB;
+    mig_policy_init(&p, &conf, 0);
+    mig_policy_sent(&p, 2 * MIB, NSEC_PER_MSEC); /* into the socket's buffer */
+    mig_policy_progress(&p, 1022 * MIB, &progress);
+    ck_assert_uint_eq(progress.bandwidth_bps, 0);
+    mig_policy_sent(&p, 2 * MIB, 200 * NSEC_PER_MSEC);
+    mig_policy_progress(&p, 1020 * MIB, &progress);
+    ck_assert_uint_eq(progress.bandwidth_bps, conf.cap_bps); /* never above it */
+}
+END_TEST
+
+/* The number behind `option` in a sentence; 0: it is not there. */
+static uint64_t proposed(const char *text, const char *option)
+{
+    const char *would = strstr(text, "would do: ");
+    const char *at = would != NULL ? strstr(would, option) : NULL;
+
+    return at != NULL ? strtoull(at + strlen(option), NULL, 10) : 0;
+}
+
+/* One that is given up is told what would do, and that does: with this alone. */
+START_TEST(what_is_proposed_would_do)
+{
+    uint64_t seed = 5;
+    unsigned gave_up = 0, tried[3] = {0}, did[3] = {0};
+
+    for (int i = 0; i < 2000; i++) {
+        struct mig_policy_conf conf = make_conf(), other;
+        struct guest g = {0};
+        struct result r, again;
+        uint64_t value;
+
+        conf.ram_bytes = (64 + mig_rand_below(&seed, 4000)) * MIB;
+        conf.downtime_ns = (30 + mig_rand_below(&seed, 300)) * MS;
+        conf.max_slowdown = (uint32_t)mig_rand_below(&seed, 4) * 100;
+        conf.stall_ns = 5 * NSEC_PER_SEC;
+        g.bps = (double)((200 + mig_rand_below(&seed, 2000)) * MIB);
+        conf.cap_bps =
+            mig_rand_below(&seed, 3) == 0 ? (uint64_t)g.bps / 4 / MIB * MIB : 0;
+        g.hot = (double)conf.ram_bytes * (double)(1 + mig_rand_below(&seed, 1000)) / 1000;
+        g.rate =
+            link_bps(&g, &conf, 0) * (double)(1 + mig_rand_below(&seed, 3000)) / 1000;
+        run(&g, &conf, &r);
+        if (r.verdict == MIG_SWITCH) {
+            continue;
+        }
+        gave_up++;
+        ck_assert_ptr_nonnull(strstr(r.text, "would do"));
+        ck_assert_ptr_eq(strstr(r.text, " %,"), NULL); /* as it is typed */
+        value = proposed(r.text, "--downtime ");
+        if (value != 0) {
+            ck_assert_uint_gt(value * MS, conf.downtime_ns);
+            other = conf;
+            other.downtime_ns = value * MS;
+            run(&g, &other, &again);
+            tried[0]++;
+            did[0] += again.verdict == MIG_SWITCH;
+        }
+        value = proposed(r.text, "--max-slowdown ");
+        if (value != 0) {
+            ck_assert_uint_gt(value * 10, conf.max_slowdown);
+            ck_assert_uint_le(value, 90);
+            other = conf;
+            other.max_slowdown = (uint32_t)value * 10;
+            run(&g, &other, &again);
+            tried[1]++;
+            did[1] += again.verdict == MIG_SWITCH;
+        }
+        value = proposed(r.text, "--rate ");
+        ck_assert_msg((value != 0) == (conf.cap_bps != 0), "cap %" PRIu64 ": %s",
+                      conf.cap_bps, r.text);
+        if (value != 0 && (double)(value * MIB) <= g.bps) {
+            ck_assert_uint_gt(value * MIB, conf.cap_bps);
+            other = conf;
+            other.cap_bps = value * MIB;
+            run(&g, &other, &again);
+            tried[2]++;
+            did[2] += again.verdict == MIG_SWITCH;
+        }
+    }
+    ck_assert_uint_gt(gave_up, 500);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_uint_gt(tried[i], 50);
+        ck_assert_msg(did[i] * 100 >= tried[i] * 95, "%u: %u of %u did", i, did[i],
+                      tried[i]);
+    }
+}
+END_TEST
+
+START_TEST(out_of_time_names_the_time)
+{
+    struct mig_policy_conf conf = make_conf();
+    struct guest g = {.hot = 800.0 * MIB, .rate = 250.0 * MIB, .bps = 300.0 * MIB};
+    struct result r;
+    uint64_t value;
+
+    conf.timeout_ns = 6 * NSEC_PER_SEC;
+    run(&g, &conf, &r);
+    ck_assert_int_eq(r.code, MIG_END_TIMEOUT);
+    value = proposed(r.text, "--timeout ");
+    ck_assert_uint_gt(value, 6);
+    conf.timeout_ns = value * NSEC_PER_SEC;
+    run(&g, &conf, &r);
+    ck_assert_int_eq(r.verdict, MIG_SWITCH);
 }
 END_TEST
 
@@ -610,6 +743,10 @@ static Suite *suite(void)
     tcase_add_test(tc, the_cap_is_kept);
     tcase_add_test(tc, the_first_round_shows_progress);
     tcase_add_test(tc, progress_knows_when_it_cannot_say);
+    tcase_add_test(tc, pages_that_are_zero_count_as_done);
+    tcase_add_test(tc, the_first_sample_says_no_rate);
+    tcase_add_test(tc, what_is_proposed_would_do);
+    tcase_add_test(tc, out_of_time_names_the_time);
     suite_add_tcase(s, tc);
     return s;
 }

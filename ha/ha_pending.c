@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_pending.h"
+
+#include <string.h>
+
+#include "cluster-conf/conf_write.h"
+#include "ha/ha_text.h"
+
+/* What makes the machine, from `conf`; the rest as it is in `then`. */
+static void take_machine(struct conf_vm *then, const struct conf_vm *conf)
+{
+    then->machine = conf->machine;
+    then->cpus = conf->cpus;
+    memcpy(then->cpu, conf->cpu, sizeof then->cpu);
+    then->memory_bytes = conf->memory_bytes;
+    then->hugepages = conf->hugepages;
+    then->disk_count = conf->disk_count;
+    memcpy(then->disk, conf->disk, sizeof then->disk);
+    then->nic_count = conf->nic_count;
+    memcpy(then->nic, conf->nic, sizeof then->nic);
+}
+
+/* What it boots from: looked at when it starts. */
+static void take_boot(struct conf_vm *then, const struct conf_vm *conf)
+{
+    memcpy(then->firmware, conf->firmware, sizeof then->firmware);
+    memcpy(then->kernel, conf->kernel, sizeof then->kernel);
+    memcpy(then->initrd, conf->initrd, sizeof then->initrd);
+    memcpy(then->cmdline, conf->cmdline, sizeof then->cmdline);
+}
+
+static bool differs(const struct conf_vm *then, const struct conf_vm *now, char *text,
+                    size_t cap)
+{
+    char lines[REASON_LEN_MAX * 2] = "";
+    bool any = conf_vm_diff(then, now, lines, sizeof lines) != 0;
+
+    text[0] = '\0';
+    for (char *line = lines; *line != '\0';) {
+        size_t len = strcspn(line, "\n");
+        bool last = line[len] == '\0' || line[len + 1] == '\0';
+        char *next = line + len + (line[len] != '\0');
+
+        line[len] = '\0';
+        ha_text_add(text, cap, line);
+        ha_text_add(text, cap, last ? "" : "; ");
+        line = next;
+    }
+    return any;
+}
+
+bool ha_pending_machine(const struct conf_vm *runs, const struct conf_vm *now, char *text,
+                        size_t cap)
+{
+    struct conf_vm then = *now;
+
+    take_machine(&then, runs);
+    return differs(&then, now, text, cap);
+}
+
+bool ha_pending(const struct ha_vm *vm, char *text, size_t cap)
+{
+    struct conf_vm then;
+
+    text[0] = '\0';
+    if (vm->runs_conf == NULL || vm->conf == NULL) {
+        return false;
+    }
+    then = *vm->conf;
+    take_machine(&then, vm->runs_conf);
+    take_boot(&then, vm->runs_conf);
+    return differs(&then, vm->conf, text, cap);
+}
+
+void ha_pending_refusal(const char *name, const char *changes, char *text, size_t cap)
+{
+    ha_text_set(text, cap, "its definition was changed since it was started (", changes,
+                "), and holds from the next start: stop and start it, or apply what it "
+                "runs with (gemel vm show ",
+                name, " has both)", NULL);
+}
