@@ -9,6 +9,7 @@ libha_core_la_SOURCES = \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
 	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_move.c ha/ha_op_priv.h \
+	ha/ha_drain_tell.c ha/ha_drain_tell.h \
 	ha/ha_moved.c ha/ha_moved.h \
 	ha/ha_pending.c ha/ha_pending.h \
 	ha/ha_place.c ha/ha_place.h \
@@ -59,7 +60,7 @@ tests_unit_ha_check_ha_agent_LDADD = libha_core.la libfencing_core.la libcluster
 # Decisions as text: tests/golden/policy/NAME/{view,expect}
 check_PROGRAMS += tests/golden/policy_run
 tests_golden_policy_run_SOURCES = tests/golden/policy_run.c
-tests_golden_policy_run_LDADD = libha_core.la libfencing_core.la libbase_io.la
+tests_golden_policy_run_LDADD = libha_core.la libfencing_core.la libcluster_conf_core.la libbase_io.la
 GOLDEN_TESTS += tests/golden/policy.sh
 
 UNIT_TESTS += tests/unit/ha/check_ha_store

@@ -9,6 +9,7 @@
 #include "ha/ha_agent.h"
 #include "ha/ha_drain.h"
 #include "ha/ha_move.h"
+#include "ha/ha_place.h"
 #include "ha/ha_text.h"
 
 #define FENCE_BUDGET_WINDOW_NS (600 * NSEC_PER_SEC)
@@ -744,6 +745,25 @@ static void execute_node(struct ha_agent *agent, const struct ha_action *action,
     ha_text_set(event, sizeof event, node.name, ": ",
                 action->kind == HA_ACTION_FENCE ? "fencing: " : "", action->reason, NULL);
     ha_coord_emit_node(agent, &node, no_op, event);
+}
+
+void ha_place_now(const struct ha_agent *agent, uint64_t now_ns, struct ha_policy_in *in,
+                  uint32_t participant[static NODES_MAX], struct ha_place *ret_place)
+{
+    for (unsigned i = 0; i < agent->sync.participant_count; i++) {
+        participant[i] = agent->sync.participant[i].nodeid;
+    }
+    *in = (struct ha_policy_in){
+        .state = &agent->state,
+        .cpus = &agent->cpus,
+        .view = &agent->view,
+        .participant_count = agent->sync.participant_count,
+        .participant = participant,
+        .self = agent->self.nodeid,
+        .times = &agent->times,
+        .now_ns = now_ns,
+    };
+    ha_place_init(ret_place, in);
 }
 
 void ha_coord_decide(struct ha_agent *agent, uint64_t now_ns)

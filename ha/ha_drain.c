@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 
 static int index_of(const struct ha_place *place, uint32_t nodeid)
@@ -59,6 +60,7 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
 {
     bool leaves = in_maintenance(place->in->state, vm->owner);
     uint64_t again_ns = vm->changed_ns + HA_MOVE_RETRY_NS;
+    char changes[REASON_LEN_MAX / 2];
     uint32_t to = vm->home;
 
     *ret_due_ns = UINT64_MAX;
@@ -69,6 +71,11 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
     if (!leaves && (to == 0 || to == vm->owner || !ha_place_may(place, vm, to))) {
         return HA_DRAIN_STAY;
     }
+    if (leaves && vm->runs_conf != NULL &&
+        ha_pending_machine(vm->runs_conf, vm->conf, changes, sizeof changes)) {
+        ha_pending_refusal(vm->name, changes, why, REASON_LEN_MAX + 1);
+        return HA_DRAIN_NOWHERE;
+    }
     if (vm->last_failed && place->in->now_ns < again_ns) {
         *ret_due_ns = again_ns;
         return HA_DRAIN_LATER;
@@ -77,7 +84,11 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
         to = vm->move_avoid != 0 ? ha_place_next(place, vm, vm->move_avoid, why)
                                  : ha_place_choose(place, vm, vm->owner, why);
         if (to == 0 || to == vm->owner) {
-            ha_place_others(place, vm, why);
+            char others[REASON_LEN_MAX + 1];
+
+            ha_place_others(place, vm, others);
+            ha_text_set(why, REASON_LEN_MAX + 1, "no other node takes it: ", others,
+                        NULL);
             return HA_DRAIN_NOWHERE;
         }
     }

@@ -9,6 +9,9 @@
 
 #include "ha/ha_place.h"
 
+/* Begins the reason of a VM that does not leave its node in maintenance. */
+#define HA_CANNOT_LEAVE   "cannot leave "
+
 #define HA_MOVES_PER_NODE 2u
 #define HA_MOVE_RETRY_NS  (10 * NSEC_PER_SEC)
 

@@ -7,6 +7,9 @@
 
 #include "ha/ha_text.h"
 
+/* How long a migration whose node was lost waits for the word where its VM starts. */
+#define RESTART_NS (30 * NSEC_PER_SEC)
+
 /* It rests, and is wanted so: the order ended, or another one came. */
 static bool gave_up_start(struct ha_ipc *ipc, struct ha_ipc_waiting *w,
                           const struct ha_vm *vm)
@@ -78,6 +81,40 @@ static bool was_refused(const char *last)
            strstr(last, ": " HA_REFUSED) != NULL;
 }
 
+/* A migration came to its end because its VM did not go on at either node: HA starts it
+ * anew. True: where is not known yet, and worth a moment's waiting. */
+static bool restart_decided_later(const struct ha_vm *vm, struct ha_ipc_waiting *w,
+                                  uint64_t now_ns)
+{
+    if (vm->desired != HA_DESIRED_RUNNING ||
+        (vm->state != HA_VM_UNKNOWN && vm->state != HA_VM_FAILED)) {
+        return false;
+    }
+    if (w->lost_ns == 0) {
+        w->lost_ns = now_ns;
+    }
+    return now_ns - w->lost_ns < RESTART_NS && now_ns < w->deadline_ns;
+}
+
+/* Appends what HA makes of it. */
+static void add_restart(const struct ha_state *s, const struct ha_ipc_waiting *w,
+                        const struct ha_vm *vm, char *text, size_t cap)
+{
+    const struct ha_node *owner = ha_state_node(s, vm->owner);
+
+    if (w->lost_ns == 0) {
+        return;
+    }
+    if (vm->state == HA_VM_RUNNING || vm->state == HA_VM_STARTING) {
+        ha_text_add(text, cap, "; HA has restarted it on ");
+        ha_text_add(text, cap, owner != NULL ? owner->name : "another node");
+        ha_text_add(text, cap, vm->state == HA_VM_STARTING ? " (it is starting)" : "");
+    } else {
+        ha_text_add(text, cap, "; HA restarts it, but not yet: ");
+        ha_text_add(text, cap, vm->reason);
+    }
+}
+
 /* A migration, or its call-off, came to its end. */
 static void move_ended(struct ha_ipc *ipc, struct ha_ipc_waiting *w,
                        const struct ha_vm *vm, bool good)
@@ -86,6 +123,7 @@ static void move_ended(struct ha_ipc *ipc, struct ha_ipc_waiting *w,
 
     ha_text_set(text, sizeof text, vm->name, ": ",
                 vm->last[0] != '\0' ? vm->last : vm->reason, NULL);
+    add_restart(&ipc->daemon->agent.state, w, vm, text, sizeof text);
     if (good && w->goal == GOAL_VM_MIGRATED) {
         doc = ha_json_moved(vm);
     }
@@ -124,6 +162,10 @@ static bool task_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
         good = good && vm->state != HA_VM_FAILED && vm->state != HA_VM_HELD;
     }
     if (!ended) {
+        return false;
+    }
+    if (w->goal == GOAL_VM_MIGRATED && !good &&
+        restart_decided_later(vm, w, loop_now_ns())) {
         return false;
     }
     if (w->goal == GOAL_VM_MIGRATED || w->goal == GOAL_VM_STAYS) {

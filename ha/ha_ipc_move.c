@@ -4,105 +4,101 @@
 
 #include <string.h>
 
+#include "ha/ha_drain_tell.h"
 #include "ha/ha_text.h"
 
-#define TELL_NS        (500 * NSEC_PER_MSEC)
-#define LEFT_NAMED_MAX 4u
-#define LEFT_TEXT_MAX  (LEFT_NAMED_MAX * (VM_NAME_MAX + 2) + 32)
+#define TELL_NS (500 * NSEC_PER_MSEC)
 
-/* What still runs there: how many VMs, and in `names` what they are called. */
-static unsigned drain_left(struct ha_ipc *ipc, uint32_t nodeid, char *names, size_t cap)
+/* What is not gone from the node yet, or not back. */
+static void left_of(struct ha_ipc *ipc, const struct ha_node *node,
+                    struct ha_drain_left *ret)
 {
     const struct ha_state *s = &ipc->daemon->agent.state;
-    unsigned left = 0;
 
-    names[0] = '\0';
-    for (unsigned i = 0; i < s->vm_count; i++) {
-        const struct ha_vm *vm = s->vm[i];
-
-        if (vm->owner != nodeid || ha_vm_rests(vm)) {
-            continue;
-        }
-        if (left < LEFT_NAMED_MAX) {
-            ha_text_add(names, cap, left > 0 ? ", " : "");
-            ha_text_add(names, cap, vm->name);
-        }
-        left++;
+    if (node->maintenance) {
+        ha_drain_leaving(s, node->nodeid, ret);
+    } else {
+        ha_drain_returning(s, node->nodeid, ret);
     }
-    if (left > LEFT_NAMED_MAX) {
-        ha_text_add(names, cap, " and ");
-        ha_text_add_u64(names, cap, left - LEFT_NAMED_MAX);
-        ha_text_add(names, cap, " more");
-    }
-    return left;
 }
 
-/* Why the first of them is there still. */
-static const char *drain_why(struct ha_ipc *ipc, uint32_t nodeid)
+/* The first VM that holds it up, and why; NULL: none does. */
+static const struct ha_vm *first_stuck(struct ha_ipc *ipc, const struct ha_node *node,
+                                       char why[static REASON_LEN_MAX + 1])
 {
-    const struct ha_state *s = &ipc->daemon->agent.state;
+    const struct ha_agent *a = &ipc->daemon->agent;
+    uint32_t participant[NODES_MAX];
+    struct ha_policy_in in;
+    struct ha_place place;
 
-    for (unsigned i = 0; i < s->vm_count; i++) {
-        if (s->vm[i]->owner == nodeid && !ha_vm_rests(s->vm[i])) {
-            return s->vm[i]->reason;
+    ha_place_now(a, loop_now_ns(), &in, participant, &place);
+    for (unsigned i = 0; i < a->state.vm_count; i++) {
+        const struct ha_vm *vm = a->state.vm[i];
+
+        if ((node->maintenance ? vm->owner : vm->home) == node->nodeid &&
+            ha_drain_stuck(&place, vm, why)) {
+            return vm;
         }
     }
-    return "";
-}
-
-/* A VM is on its way there since before the maintenance: it arrives, and leaves. */
-static bool one_comes(struct ha_ipc *ipc, uint32_t nodeid)
-{
-    const struct ha_state *s = &ipc->daemon->agent.state;
-
-    for (unsigned i = 0; i < s->vm_count; i++) {
-        if (s->vm[i]->move.to == nodeid) {
-            return true;
-        }
-    }
-    return false;
+    return NULL;
 }
 
 bool ha_ipc_drain_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
 {
     const struct ha_node *node =
         ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
+    struct ha_drain_left left = {0};
     char text[512];
 
-    if (node == NULL ||
-        (node->maintenance && (one_comes(ipc, node->nodeid) ||
-                               drain_left(ipc, node->nodeid, text, sizeof text) > 0))) {
-        return false;
+    if (node != NULL) {
+        left_of(ipc, node, &left);
+        w->drain_total = left.count > w->drain_total ? left.count : w->drain_total;
+        if (left.count > 0) {
+            return false;
+        }
     }
     ha_text_set(text, sizeof text, w->object,
-                node->maintenance ? ": in maintenance; nothing runs there"
-                                  : ": maintenance is over; its VMs come back",
+                node == NULL          ? ": is not in the cluster any more"
+                : node->maintenance   ? ": in maintenance; nothing runs there"
+                : w->drain_total == 0 ? ": maintenance is over; no VM was away"
+                                      : ": maintenance is over; its VMs are back",
                 NULL);
     ha_ipc_done(ipc, w, EXIT_DONE, text);
     return true;
 }
 
-/* Who has not left yet, and why. */
+/* Who has not left yet, or not come back, and why. */
 void ha_ipc_drain_text(struct ha_ipc *ipc, struct ha_ipc_waiting *w, char *text,
                        size_t cap)
 {
     const struct ha_node *node =
         ha_state_node_by_name(&ipc->daemon->agent.state, w->object);
-    char names[LEFT_TEXT_MAX] = "";
-    unsigned left = node != NULL ? drain_left(ipc, node->nodeid, names, sizeof names) : 0;
+    struct ha_drain_left left = {0};
+    char why[REASON_LEN_MAX + 1];
+    const struct ha_vm *stuck;
 
-    if (left == 0) {
-        ha_text_set(text, cap, w->object,
-                    ": in maintenance, but a VM is on its way there; it goes on", NULL);
+    if (node == NULL) {
+        ha_text_set(text, cap, w->object, ": is not in the cluster any more", NULL);
         return;
     }
-    ha_text_set(text, cap, w->object, ": in maintenance, but ", NULL);
-    ha_text_add_u64(text, cap, left);
-    ha_text_add(text, cap, left == 1 ? " VM has not left: " : " VMs have not left: ");
-    ha_text_add(text, cap, names);
-    ha_text_add(text, cap, left == 1 ? ": " : "; the first: ");
-    ha_text_add(text, cap, node != NULL ? drain_why(ipc, node->nodeid) : "");
-    ha_text_add(text, cap, "; it goes on");
+    left_of(ipc, node, &left);
+    stuck = first_stuck(ipc, node, why);
+    ha_text_set(text, cap, w->object,
+                node->maintenance ? ": in maintenance, but "
+                                  : ": maintenance is over, but ",
+                NULL);
+    ha_text_add_u64(text, cap, left.count);
+    ha_text_add(text, cap, left.count == 1 ? " VM has not " : " VMs have not ");
+    ha_text_add(text, cap, node->maintenance ? "left: " : "come back: ");
+    ha_text_add(text, cap, left.names);
+    if (stuck != NULL) {
+        ha_text_add(text, cap, left.count == 1 ? "" : "; ");
+        ha_text_add(text, cap, left.count == 1 ? "" : stuck->name);
+        ha_text_add(text, cap, ": ");
+        ha_text_add(text, cap, why);
+    }
+    ha_text_add(text, cap, "; it goes on: gemel explain ");
+    ha_text_add(text, cap, w->object);
 }
 
 static void add_rate(char *text, size_t cap, const char *what, uint64_t bps)
@@ -134,15 +130,19 @@ static void move_text(struct ha_ipc *ipc, const struct ha_vm *vm, char *text, si
     }
     ha_text_add(text, cap, ", round ");
     ha_text_add_u64(text, cap, p->round);
-    add_rate(text, cap, ", ", p->bps);
-    add_rate(text, cap, ", dirty ", p->dirty_bps);
+    if (p->bps != 0) {
+        add_rate(text, cap, ", ", p->bps);
+    }
+    if (p->round > 1) { /* known behind the first */
+        add_rate(text, cap, ", dirty ", p->dirty_bps);
+    }
     if (p->throttle > 0) {
         ha_text_add(text, cap, ", vCPUs held back ");
         ha_text_add_u64(text, cap, p->throttle / 10);
         ha_text_add(text, cap, " %");
     }
     if (p->eta_ms == UINT64_MAX) {
-        ha_text_add(text, cap, ", does not converge yet");
+        ha_text_add(text, cap, p->bps != 0 ? ", does not converge yet" : "");
     } else {
         ha_text_add(text, cap, ", about ");
         ha_text_add_u64(text, cap, (p->eta_ms + 999) / 1000);
@@ -150,29 +150,79 @@ static void move_text(struct ha_ipc *ipc, const struct ha_vm *vm, char *text, si
     }
 }
 
-/* Of a node that is being emptied: how many are left, and the one that moves. */
+/* Of all that has to move, in percent: those that moved, and a part of those that do. */
+static unsigned drain_percent(struct ha_ipc *ipc, const struct ha_ipc_waiting *w,
+                              uint32_t nodeid, unsigned left)
+{
+    struct ha_daemon *d = ipc->daemon;
+    const struct ha_state *s = &d->agent.state;
+    unsigned done = (w->drain_total - left) * 100;
+
+    for (unsigned i = 0; i < s->vm_count; i++) {
+        const struct ha_vm *vm = s->vm[i];
+        const struct ha_move_progress *p =
+            ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
+
+        if (vm->move.to != 0 && p != NULL &&
+            (vm->owner == nodeid || vm->move.to == nodeid)) {
+            done += p->percent;
+        }
+    }
+    return w->drain_total == 0 ? 0 : done / w->drain_total;
+}
+
+/* "62 % n1: 3 of 5 VMs left; web1: n1 -> n2, ..." */
 static void drain_progress(struct ha_ipc *ipc, struct ha_ipc_waiting *w, char *text,
                            size_t cap)
 {
     const struct ha_state *s = &ipc->daemon->agent.state;
     const struct ha_node *node = ha_state_node_by_name(s, w->object);
-    char names[LEFT_TEXT_MAX];
+    const struct ha_vm *stuck;
+    struct ha_drain_left left;
+    char one[512] = "", why[REASON_LEN_MAX + 1];
+    unsigned percent;
 
-    ha_text_set(text, cap, "0 % ", NULL);
+    text[0] = '\0';
     if (node == NULL) {
-        text[0] = '\0';
         return;
     }
+    left_of(ipc, node, &left);
+    if (left.count > w->drain_total) {
+        w->drain_total = left.count;
+    }
+    percent = drain_percent(ipc, w, node->nodeid, left.count);
+    percent = percent > 99 ? 99 : percent;
+    w->drain_percent = percent > w->drain_percent ? percent : w->drain_percent;
+    ha_text_add_u64(text, cap, w->drain_percent);
+    ha_text_add(text, cap, " % ");
+    ha_text_add(text, cap, w->object);
+    ha_text_add(text, cap, ": ");
+    ha_text_add_u64(text, cap, w->drain_total - left.count);
+    ha_text_add(text, cap, " of ");
+    ha_text_add_u64(text, cap, w->drain_total);
+    ha_text_add(text, cap, w->drain_total == 1 ? " VM " : " VMs ");
+    ha_text_add(text, cap, node->maintenance ? "gone" : "back");
     for (unsigned i = 0; i < s->vm_count; i++) {
-        if (s->vm[i]->move.to != 0 && s->vm[i]->owner == node->nodeid) {
-            move_text(ipc, s->vm[i], text, cap);
-            break;
+        const struct ha_vm *vm = s->vm[i];
+
+        if (vm->move.to != 0 &&
+            (node->maintenance ? vm->owner : vm->home) == node->nodeid) {
+            const char *bar;
+
+            move_text(ipc, vm, one, sizeof one);
+            bar = strstr(one, " % ");
+            ha_text_add(text, cap, "; ");
+            ha_text_add(text, cap, bar != NULL ? bar + 3 : one);
+            return;
         }
     }
-    ha_text_add(text, cap, strcmp(text, "0 % ") != 0 ? "; " : "");
-    ha_text_add_u64(text, cap, drain_left(ipc, node->nodeid, names, sizeof names));
-    ha_text_add(text, cap, " left on ");
-    ha_text_add(text, cap, w->object);
+    stuck = first_stuck(ipc, node, why);
+    if (stuck != NULL) {
+        ha_text_add(text, cap, "; ");
+        ha_text_add(text, cap, stuck->name);
+        ha_text_add(text, cap, " waits: ");
+        ha_text_add(text, cap, why);
+    }
 }
 
 void ha_ipc_tell_progress(struct ha_ipc *ipc, struct ha_ipc_waiting *w, uint64_t now_ns)

@@ -51,6 +51,8 @@ struct ha_ipc_waiting {
     uint64_t since_version;
     struct uuid thaw; /* the attempt to thaw a paused VM; none: it is not about one */
     uint64_t told_ns; /* progress */
+    uint64_t lost_ns; /* when a migration ended with its VM nowhere; 0: it did not */
+    unsigned drain_total, drain_percent; /* most that had to move; highest shown */
     struct ha_copies *undo; /* a clone whose definition is being applied; NULL */
     char text[512];
 };

@@ -10,6 +10,7 @@
 #include "base/os.h"
 #include "base/uuid.h"
 #include "ha/ha_daemon.h"
+#include "ha/ha_drain_tell.h"
 #include "ha/ha_moved.h"
 #include "ha/ha_pending.h"
 #include "ha/ha_text.h"
@@ -400,15 +401,27 @@ static void paused_problem(struct ha_daemon *d, json_object *p, const struct ha_
     add_problem(p, vm->name, text, vm->name);
 }
 
+static bool on_maintenance(struct ha_daemon *d, const struct ha_vm *vm)
+{
+    const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
+
+    return owner != NULL && owner->maintenance;
+}
+
 static json_object *problems_doc(struct ha_daemon *d)
 {
     const struct ha_agent *a = &d->agent;
     json_object *p = json_object_new_array();
+    char why[REASON_LEN_MAX + 1], text[REASON_LEN_MAX * 2];
+    uint32_t participant[NODES_MAX];
+    struct ha_policy_in in;
+    struct ha_place place;
 
     if (!d->agent_up) {
         add_problem(p, "Corosync does not answer on this node", "", "");
         return p;
     }
+    ha_place_now(a, loop_now_ns(), &in, participant, &place);
     if (!a->view.agreed) {
         add_problem(p, "Corosync has not settled on a membership", "", "");
     } else if (!a->view.quorate) {
@@ -445,8 +458,9 @@ static json_object *problems_doc(struct ha_daemon *d)
                    ((vm->state != HA_VM_RUNNING && vm->state != HA_VM_MIGRATING) ||
                     is_unknown(d, vm))) {
             add_problem(p, vm->name, " is ", vm_state(d, vm));
-        } else if (strncmp(vm->reason, "cannot leave ", 13) == 0) {
-            add_problem(p, vm->name, ": ", vm->reason);
+        } else if (on_maintenance(d, vm) && ha_drain_stuck(&place, vm, why)) {
+            ha_drain_problem(&a->state, vm, why, text, sizeof text);
+            add_problem(p, text, "", "");
         }
     }
     return p;
@@ -642,7 +656,7 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
         put_str(o, "running_definition", vm->runs);
     }
     put_claim(d, vm, o);
-    put_disks(o, vm->conf);
+    put_disks(o, vm->runs_conf != NULL ? vm->runs_conf : vm->conf);
     agent = d->vmm != NULL ? ha_vmm_guest_agent(d->vmm, vm->uuid) : NULL;
     if (agent != NULL) {
         put_str(o, "guest_agent", agent);
@@ -774,6 +788,60 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
     }
 }
 
+static void line_left(json_object *a, const struct ha_drain_left *left, const char *what)
+{
+    char text[64] = "";
+
+    ha_text_add_u64(text, sizeof text, left->count);
+    ha_text_add(text, sizeof text, left->count == 1 ? " VM " : " VMs ");
+    line(a, text, what, left->names);
+}
+
+/* What holds up its drain, or the return of what left it. */
+static void explain_maintenance(struct ha_daemon *d, const struct ha_node *node,
+                                json_object *a)
+{
+    const struct ha_state *s = &d->agent.state;
+    char why[REASON_LEN_MAX + 1], text[REASON_LEN_MAX * 2];
+    uint32_t participant[NODES_MAX];
+    struct ha_drain_left left;
+    struct ha_policy_in in;
+    struct ha_place place;
+
+    ha_place_now(&d->agent, loop_now_ns(), &in, participant, &place);
+    if (node->maintenance) {
+        ha_drain_leaving(s, node->nodeid, &left);
+        if (left.count == 0) {
+            line(a, "nothing runs there; when the work is done: gemel node maintenance ",
+                 node->name, " off");
+        } else {
+            line_left(a, &left, "to leave it: ");
+        }
+    } else {
+        ha_drain_returning(s, node->nodeid, &left);
+        if (left.count > 0) {
+            line_left(a, &left, "to come back after its maintenance: ");
+        }
+    }
+    for (unsigned i = 0; i < s->vm_count; i++) {
+        const struct ha_vm *vm = s->vm[i];
+
+        if (vm->owner != node->nodeid && vm->home != node->nodeid) {
+            continue;
+        }
+        if (vm->move.to != 0) {
+            line(a, vm->name, ": is being migrated to ", node_name(d, vm->move.to));
+        } else if (ha_drain_stuck(&place, vm, why)) {
+            if (vm->owner == node->nodeid) {
+                ha_drain_problem(s, vm, why, text, sizeof text);
+                line(a, text, "", "");
+            } else {
+                line(a, vm->name, " does not come back yet: ", why);
+            }
+        }
+    }
+}
+
 /* The last of what this agent saw of the object: how it came to be so. */
 static void explain_events(struct ha_daemon *d, const char *name, json_object *a)
 {
@@ -827,6 +895,7 @@ char *ha_json_explain(struct ha_daemon *d, const char *name)
             line(lines, "why: ", node_reason(d, (unsigned)(node - d->agent.state.node)),
                  "");
         }
+        explain_maintenance(d, node, lines);
     }
     explain_events(d, name, lines);
     json_object_object_add(o, "lines", lines);

@@ -299,27 +299,6 @@ out:
     agent->state.mem->free(conf);
 }
 
-void ha_op_place_now(const struct op_run *run, struct ha_policy_in *in,
-                     uint32_t participant[static NODES_MAX], struct ha_place *ret_place)
-{
-    struct ha_agent *agent = run->agent;
-
-    for (unsigned i = 0; i < agent->sync.participant_count; i++) {
-        participant[i] = agent->sync.participant[i].nodeid;
-    }
-    *in = (struct ha_policy_in){
-        .state = &agent->state,
-        .cpus = &agent->cpus,
-        .view = &agent->view,
-        .participant_count = agent->sync.participant_count,
-        .participant = participant,
-        .self = agent->self.nodeid,
-        .times = &agent->times,
-        .now_ns = run->now_ns,
-    };
-    ha_place_init(ret_place, in);
-}
-
 /* Refuses what would wait for ever. */
 static bool may_run_somewhere(struct op_run *run, const struct ha_vm *vm)
 {
@@ -328,7 +307,7 @@ static bool may_run_somewhere(struct op_run *run, const struct ha_vm *vm)
     struct ha_policy_in in;
     struct ha_place place;
 
-    ha_op_place_now(run, &in, participant, &place);
+    ha_place_now(run->agent, run->now_ns, &in, participant, &place);
     if (!ha_vm_rests(vm) || vm->conf == NULL || !ha_place_never(&place, vm, why)) {
         return true;
     }
@@ -387,7 +366,7 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
         }
         return NULL;
     }
-    ha_op_place_now(run, &in, participant, &place);
+    ha_place_now(run->agent, run->now_ns, &in, participant, &place);
     return ha_op_fits(run, &place, vm, node, (run->op->flags & HA_OP_FORCE) != 0) ? node
                                                                                   : NULL;
 }

@@ -136,7 +136,7 @@ static const struct ha_node *destination(struct op_run *run, const struct ha_vm 
     struct ha_policy_in in;
     struct ha_place place;
 
-    ha_op_place_now(run, &in, participant, &place);
+    ha_place_now(run->agent, run->now_ns, &in, participant, &place);
     if (wish->node[0] == '\0') {
         node = ha_state_node(state, ha_place_choose(&place, vm, vm->owner, why));
         if (node == NULL || node->nodeid == vm->owner) {

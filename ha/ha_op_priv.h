@@ -29,9 +29,6 @@ void ha_op_emit_vm(struct op_run *run, const struct ha_vm *vm, const char *what)
 const struct ha_vm *ha_op_find_vm(struct op_run *run);
 /* False: answered; only a running VM, with nothing else under way, can be `what`. */
 bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what);
-void ha_op_place_now(const struct op_run *run, struct ha_policy_in *in,
-                     uint32_t participant[static NODES_MAX], struct ha_place *ret_place);
-
 /* The node that an operator named takes the VM. False: answered, with why not.
  * `force`: also against anti_affinity. */
 bool ha_op_fits(struct op_run *run, const struct ha_place *place, const struct ha_vm *vm,

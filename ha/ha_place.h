@@ -29,6 +29,11 @@ struct ha_place {
 
 /* Accounts every VM that is or may be running. */
 void ha_place_init(struct ha_place *place, const struct ha_policy_in *in);
+/* As things are now, where this agent is: `in` and `participant` are what *ret_place
+ * stands on. */
+struct ha_agent;
+void ha_place_now(const struct ha_agent *agent, uint64_t now_ns, struct ha_policy_in *in,
+                  uint32_t participant[static NODES_MAX], struct ha_place *ret_place);
 /* The node, or 0 and *reason says why there is none. `avoid`: only if there is no other.
  */
 uint32_t ha_place_choose(const struct ha_place *place, const struct ha_vm *vm,

@@ -301,6 +301,21 @@ static void thaw(struct decision *d, unsigned index)
     set_vm(d, index, HA_VM_STARTING, vm->owner, false, true, reason);
 }
 
+/* It could not leave, and need not any more. */
+static void forget_maintenance(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    const struct ha_node *owner = ha_state_node(d->in->state, vm->owner);
+    char reason[REASON_LEN_MAX + 1];
+
+    if (strncmp(vm->reason, HA_CANNOT_LEAVE, sizeof HA_CANNOT_LEAVE - 1) == 0 &&
+        owner != NULL && !owner->maintenance) {
+        ha_text_set(reason, sizeof reason, "runs on; the maintenance of ", owner->name,
+                    " is over", NULL);
+        set_vm(d, index, vm->state, vm->owner, false, false, reason);
+    }
+}
+
 /* Planned maintenance moves it. */
 static void drain(struct decision *d, unsigned index)
 {
@@ -325,7 +340,7 @@ static void drain(struct decision *d, unsigned index)
                     node_name(d, to), NULL);
         break;
     case HA_DRAIN_NOWHERE:
-        ha_text_set(reason, sizeof reason, "cannot leave ", node_name(d, vm->owner),
+        ha_text_set(reason, sizeof reason, HA_CANNOT_LEAVE, node_name(d, vm->owner),
                     ", which is in maintenance: ", why, NULL);
         set_vm(d, index, vm->state, vm->owner, false, false, reason);
         break;
@@ -334,6 +349,7 @@ static void drain(struct decision *d, unsigned index)
         break;
     case HA_DRAIN_STAY:
     default:
+        forget_maintenance(d, index);
         break;
     }
 }
