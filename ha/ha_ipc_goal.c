@@ -105,12 +105,13 @@ static void add_restart(const struct ha_state *s, const struct ha_ipc_waiting *w
     if (w->lost_ns == 0) {
         return;
     }
-    if (vm->state == HA_VM_RUNNING || vm->state == HA_VM_STARTING) {
+    if (vm->state == HA_VM_RUNNING) {
         ha_text_add(text, cap, "; HA has restarted it on ");
         ha_text_add(text, cap, owner != NULL ? owner->name : "another node");
-        ha_text_add(text, cap, vm->state == HA_VM_STARTING ? " (it is starting)" : "");
     } else {
-        ha_text_add(text, cap, "; HA restarts it, but not yet: ");
+        ha_text_add(text, cap,
+                    vm->state == HA_VM_STARTING ? "; HA restarts it: "
+                                                : "; HA restarts it, but not yet: ");
         ha_text_add(text, cap, vm->reason);
     }
 }
@@ -122,6 +123,9 @@ static void move_ended(struct ha_ipc *ipc, struct ha_ipc_waiting *w,
     char text[512], *doc = NULL;
 
     ha_text_set(text, sizeof text, vm->name, ": ",
+                good || strncmp(vm->last, "not ", 4) == 0 || vm->last[0] == '\0'
+                    ? ""
+                    : "not migrated: ",
                 vm->last[0] != '\0' ? vm->last : vm->reason, NULL);
     add_restart(&ipc->daemon->agent.state, w, vm, text, sizeof text);
     if (good && w->goal == GOAL_VM_MIGRATED) {

@@ -889,7 +889,7 @@ char *ha_json_explain(struct ha_daemon *d, const char *name)
     if (vm != NULL) {
         explain_vm(d, vm, lines);
     } else {
-        line(lines, node->name, " is ",
+        line(lines, node->name, node->maintenance ? " is in maintenance, " : " is ",
              node_state(d, (unsigned)(node - d->agent.state.node)));
         if (node_reason(d, (unsigned)(node - d->agent.state.node))[0] != '\0') {
             line(lines, "why: ", node_reason(d, (unsigned)(node - d->agent.state.node)),

@@ -106,13 +106,9 @@ static void start_somewhere(struct decision *d, unsigned index, uint32_t prefer,
                "its definition cannot be read by this version: apply it again");
         return;
     }
-    if (prefer != 0) {
-        for (unsigned i = 0; i < d->place.node_count; i++) {
-            if (d->place.node[i].nodeid == prefer && d->place.node[i].eligible &&
-                d->place.node[i].memory_free >= vm->conf->memory_bytes) {
-                nodeid = prefer;
-            }
-        }
+    /* Somebody that it must not share a node with may have come meanwhile. */
+    if (prefer != 0 && ha_place_may(&d->place, vm, prefer)) {
+        nodeid = prefer;
     }
     if (nodeid == 0) {
         nodeid = ha_place_choose(&d->place, vm, avoid, reason);

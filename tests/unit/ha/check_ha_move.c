@@ -815,7 +815,8 @@ START_TEST(one_on_its_way_counts)
     expect_move("e1", 3);
     maintenance(2, "on");
     ck_assert_int_eq(named("e2")->state, HA_VM_RUNNING);
-    ck_assert_ptr_nonnull(strstr(named("e2")->reason, "must not share a node (anti_affinity)"));
+    ck_assert_ptr_nonnull(
+        strstr(named("e2")->reason, "must not share a node (anti_affinity)"));
     runs_at(3, "e1");
     tick_for(NSEC_PER_SEC);
     expect_move("e2", 1);
