@@ -125,7 +125,7 @@ static void move_text(struct ha_ipc *ipc, const struct ha_vm *vm, char *text, si
     ha_text_add(text, cap, from != NULL ? from->name : "?");
     ha_text_add(text, cap, " -> ");
     ha_text_add(text, cap, to != NULL ? to->name : "?");
-    if (p == NULL) {
+    if (p == NULL || p->round == 0) {
         return;
     }
     ha_text_add(text, cap, ", round ");

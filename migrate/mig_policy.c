@@ -12,6 +12,8 @@
 /* Progress says no rate, and nothing of zero pages, before so much was sent or done. */
 #define KNOWN_NS    (100 * NSEC_PER_MSEC)
 #define KNOWN_BYTES (UINT64_C(8) << 20)
+/* What the later rounds take is not known during the first. */
+#define FIRST_PERCENT_MAX 90u
 /* What an operator may allow. */
 #define SLOWDOWN_MAX (MIGRATE_SLOWDOWN_MAX * 10u)
 
@@ -48,7 +50,7 @@ void mig_rate_add(struct mig_rate *rate, uint64_t bytes, uint64_t ns)
 {
     unsigned last = (rate->next + MIG_SAMPLES - 1) % MIG_SAMPLES;
 
-    if (rate->count > 0 && rate->ns[last] < NSEC_PER_MSEC) {
+    if (rate->count > 0 && (rate->ns[last] < NSEC_PER_MSEC || rate->bytes[last] == 0)) {
         rate->bytes[last] += bytes;
         rate->ns[last] += ns;
         return;
@@ -409,7 +411,8 @@ static uint64_t bandwidth(const struct mig_policy *p)
     if (p->round_ns >= 5 * NSEC_PER_MSEC) {
         bps = smaller(bps, mul_div(p->round_bytes, NSEC_PER_SEC, p->round_ns));
     }
-    return bps;
+    /* The bucket of the cap lets some through at once. */
+    return p->conf.cap_bps != 0 ? smaller(bps, p->conf.cap_bps) : bps;
 }
 
 bool mig_policy_over(const struct mig_policy *p, uint64_t now_ns)
@@ -580,9 +583,6 @@ void mig_policy_progress(struct mig_policy *p, uint64_t left_bytes,
     uint64_t begun = larger(p->left_bytes, left_bytes), done = begun - left_bytes;
     uint32_t percent = 0;
 
-    if (p->conf.cap_bps != 0) {
-        bps = smaller(bps, p->conf.cap_bps); /* its bucket lets the first bytes through */
-    }
     wire = wire_bytes(p, done, left_bytes);
     /* Rounds shrink by dirty / bps: what is left of all of them is a geometric series. */
     if (dirty < bps) {
@@ -591,9 +591,8 @@ void mig_policy_progress(struct mig_policy *p, uint64_t left_bytes,
         percent = (uint32_t)mul_div(
             done, 100, larger(plus(done, mul_div(left_bytes, bps, bps - dirty)), 1));
     }
-    if (percent > p->percent) {
-        p->percent = percent < 99 ? percent : 99;
-    }
+    percent = (uint32_t)smaller(percent, p->round == 0 ? FIRST_PERCENT_MAX : 99);
+    p->percent = (uint32_t)larger(p->percent, percent);
     *ret = (struct mig_progress){
         .percent = p->percent,
         .eta_ns =

@@ -718,6 +718,24 @@ START_TEST(out_of_time_names_the_time)
 }
 END_TEST
 
+/* Behind a low cap a frame goes out now and then: between them, nothing. */
+START_TEST(frames_now_and_then_are_a_rate)
+{
+    struct mig_policy_conf conf = make_conf();
+    struct mig_decision d;
+    struct mig_policy p;
+
+    conf.cap_bps = 4 * MIB;
+    mig_policy_init(&p, &conf, 0);
+    for (int i = 0; i < 30; i++) { /* 2 MiB in half a second, looked at every 100 ms */
+        mig_policy_sent(&p, i % 5 == 0 ? 2 * MIB : 0, 100 * MS);
+    }
+    mig_policy_round(&p, &(struct mig_round_done){3000 * MS, 3000 * MS, MIB, MIB}, &d);
+    ck_assert_uint_ge(d.downtime_ns, 250 * MS + conf.fixed_ns);
+    ck_assert_uint_le(d.downtime_ns, 400 * MS + conf.fixed_ns);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("mig_policy");
@@ -747,6 +765,7 @@ static Suite *suite(void)
     tcase_add_test(tc, the_first_sample_says_no_rate);
     tcase_add_test(tc, what_is_proposed_would_do);
     tcase_add_test(tc, out_of_time_names_the_time);
+    tcase_add_test(tc, frames_now_and_then_are_a_rate);
     suite_add_tcase(s, tc);
     return s;
 }
