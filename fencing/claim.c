@@ -497,6 +497,26 @@ void claim_may_take(const struct claim_view *v, struct claim_verdict *ret_verdic
     out->may = true;
 }
 
+void claim_may_inherit(const struct claim_view *v, struct uuid vm, bool former_defined,
+                       struct claim_verdict *ret_verdict)
+{
+    bool cold = v->kind == CLAIM_START || v->kind == CLAIM_RESTART;
+
+    memset(ret_verdict, 0, sizeof *ret_verdict);
+    if (!cold || v->highest == NULL || uuid_is_none(vm) || uuid_equal(vm, v->vm)) {
+        ret_verdict->reason = CLAIM_NO_BAD_VIEW;
+        return;
+    }
+    if (former_defined) {
+        ret_verdict->reason = CLAIM_NO_NOT_OWNER;
+        return;
+    }
+    claim_may_take(v, ret_verdict);
+    if (ret_verdict->may) {
+        ret_verdict->claim.vm = vm;
+    }
+}
+
 /* After the link -------------------------------------------------------------------- */
 
 enum claim_outcome claim_outcome_of(const struct claim *tried,

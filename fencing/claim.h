@@ -179,6 +179,17 @@ struct claim_verdict {
 
 /* R1-R6: may this instance try to link the next claim? */
 void claim_may_take(const struct claim_view *view, struct claim_verdict *ret_verdict);
+/*
+ * The first claim of a VM on a directory that was another one's, which is defined no
+ * more: `view` is that one's, START or RESTART, with its highest claim. What R2 asks of a
+ * claimant of that VM is asked of this one, and its claim goes on in the same row of
+ * epochs, with the same `unexcluded`: nothing is removed, and whoever might still try to
+ * link the former VM's next claim loses against this one, or wins (the link decides).
+ * `former_defined`: its record is there; then it is refused (NOT_OWNER). A claim of `vm`
+ * in there is the caller's to look for (claim_store_former).
+ */
+void claim_may_inherit(const struct claim_view *view, struct uuid vm, bool former_defined,
+                       struct claim_verdict *ret_verdict);
 /* The verdict as a sentence for people: what, on which object, why, what to do next. */
 void claim_explain(const struct claim_view *view, const struct claim_verdict *verdict,
                    char text[static REASON_LEN_MAX + 1]);

@@ -222,6 +222,66 @@ int claim_store_read(const char *dir, struct uuid vm, struct claim_found *ret_fo
     return 0;
 }
 
+/* 0: no claim in the directory is of `vm`; -EBADMSG: one is, or cannot be read. */
+static int none_is_of(const char *dir, struct uuid vm, char *text, size_t cap)
+{
+    static const struct uuid anyone;
+    struct dirent *entry;
+    DIR *d = opendir(dir);
+    int r = d == NULL ? -errno : 0;
+
+    for (errno = 0; r == 0 && (entry = readdir(d)) != NULL; errno = 0) {
+        struct claim claim;
+        uint64_t epoch;
+
+        if (parse_name(entry->d_name, &epoch) != NAME_CLAIM) {
+            continue;
+        }
+        r = read_claim(dir, anyone, epoch, &claim, text, cap);
+        if (r == 0 && uuid_equal(claim.vm, vm)) {
+            snprintf(
+                text, cap,
+                "%s/%s: of this VM, and a later claim of another one; nothing starts "
+                "before an operator has looked at it",
+                dir, entry->d_name);
+            r = -EBADMSG;
+        }
+    }
+    if (r == 0 && errno != 0) {
+        r = -errno;
+    }
+    if (r < 0 && text[0] == '\0') {
+        snprintf(text, cap, "%s: cannot be listed: %s", dir, strerror(-r));
+    }
+    if (d != NULL) {
+        closedir(d);
+    }
+    return r;
+}
+
+int claim_store_former(const char *dir, struct uuid vm, struct claim_found *ret_found,
+                       char *text, size_t cap)
+{
+    static const struct uuid anyone;
+    struct claim_found found;
+    int r = claim_store_read(dir, anyone, &found, text, cap);
+
+    if (r == 0 && !found.have_claim) {
+        snprintf(text, cap, "%s: no claim", dir);
+        return -ENOENT;
+    }
+    if (r == 0) {
+        r = none_is_of(dir, vm, text, cap);
+    }
+    if (r == 0) { /* once more, so that its release is its own */
+        r = claim_store_read(dir, found.claim.vm, &found, text, cap);
+    }
+    if (r == 0) {
+        *ret_found = found;
+    }
+    return r;
+}
+
 /* Making ----------------------------------------------------------------------------- */
 
 /* Attempts that crashed leave their temporary files; by the server's clock alone, of

@@ -31,6 +31,13 @@ struct claim_found {
 int claim_store_read(const char *dir, struct uuid vm, struct claim_found *ret_found,
                      char *ret_text, size_t text_cap);
 /*
+ * A directory whose highest claim is of another VM: that VM's, as claim_store_read would
+ * give it to it. -EBADMSG as there, and if any claim in it is of `vm`: then that one was
+ * here before, and this is no inheritance. -ENOENT: there is no claim.
+ */
+int claim_store_former(const char *dir, struct uuid vm, struct claim_found *ret_found,
+                       char *ret_text, size_t text_cap);
+/*
  * Tries to make owner.<epoch>, and reads it back. 0 with *ret_outcome WON (and durable)
  * or LOST; an error means that the outcome is not known: call again with the same claim
  * (same attempt).

@@ -3,11 +3,13 @@
  * worker; ha_vmm.c has its life around them. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/uuid.h"
 #include "fencing/claim_store.h"
 #include "ha/ha_text.h"
@@ -23,6 +25,8 @@ struct claim_job {
     struct uuid vm;
     struct claim_found found;
     struct claim claim; /* link: what to make */
+    bool inherits;      /* `found` is of another VM, whose directory it was */
+    bool cold;          /* its guest begins anew */
     bool keep_state;    /* resume, if it was suspended */
     int state_fd;       /* of suspend.gms; -1 */
     uint8_t digest[CLAIM_DIGEST_LEN];
@@ -169,7 +173,14 @@ static void read_work(void *data)
 
     job->r =
         claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
-    if (job->r == 0 && job->keep_state && job->found.have_release &&
+    if (job->r == -EBADMSG && job->cold) {
+        char text[sizeof job->text];
+
+        job->inherits =
+            claim_store_former(job->dir, job->vm, &job->found, text, sizeof text) == 0;
+        job->r = job->inherits ? 0 : job->r;
+    }
+    if (job->r == 0 && !job->inherits && job->keep_state && job->found.have_release &&
         job->found.release.suspended) {
         read_state(job);
     }
@@ -204,12 +215,35 @@ static bool take_back(const struct ha_local *l, const struct claim_job *job)
                             uuid_equal(job->found.release.instance, l->instance));
 }
 
+/* The claims in its directory are of a VM that was deleted, or so it seems. */
+static void judge_inherited(struct ha_local *l, const struct claim_job *job,
+                            const struct claim_view *view,
+                            struct claim_verdict *ret_verdict)
+{
+    const struct ha_vm *former = l->vmm->ops->record(l->vmm->ctx, view->vm);
+    char why[REASON_LEN_MAX + 1];
+
+    claim_may_inherit(view, l->vm, former != NULL, ret_verdict);
+    if (ret_verdict->may) {
+        log_info("vm %s: %s: goes on from the claims of a deleted VM, at epoch %" PRIu64,
+                 l->name, job->dir, ret_verdict->claim.epoch);
+    } else if (former != NULL) {
+        ha_text_set(l->outcome_text, sizeof l->outcome_text, job->text,
+                    "; that VM is defined: ", former->name, NULL);
+    } else {
+        claim_explain(view, ret_verdict, why);
+        ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                    "its directory was a deleted VM's: ", why, NULL);
+    }
+}
+
 static void take_claim(struct ha_local *l, struct claim_job *job)
 {
     struct ha_vmm *vmm = l->vmm;
-    bool suspended = job->found.have_release && job->found.release.suspended;
+    bool suspended =
+        job->found.have_release && job->found.release.suspended && !job->inherits;
     struct claim_view view = {
-        .vm = l->vm,
+        .vm = job->inherits ? job->found.claim.vm : l->vm,
         .kind = l->moving != NULL && l->moving->incoming ? CLAIM_MIGRATE_IN
                 : l->thawing ? take_back(l, job) ? CLAIM_TAKE_BACK : CLAIM_THAW
                 : suspended && job->keep_state ? CLAIM_RESUME
@@ -228,9 +262,14 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     };
     struct claim_verdict verdict;
 
-    note_own_halt(l, view.highest);
+    /* Of a former VM's processes here nothing is known. */
+    note_own_halt(l, job->inherits ? NULL : view.highest);
     view.evidence = ha_local_evidence(l);
-    claim_may_take(&view, &verdict);
+    if (job->inherits) {
+        judge_inherited(l, job, &view, &verdict);
+    } else {
+        claim_may_take(&view, &verdict);
+    }
 #ifdef MUT_NO_FENCE_WAIT
     if (verdict.reason == CLAIM_NO_OWNER_NOT_PROVEN_DEAD) {
         verdict.may = true;
@@ -241,7 +280,9 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     }
 #endif
     if (!verdict.may) {
-        claim_explain(&view, &verdict, l->outcome_text);
+        if (!job->inherits) {
+            claim_explain(&view, &verdict, l->outcome_text);
+        }
         if (verdict.reason == CLAIM_NO_DIGEST_DIFFERS) {
             l->resume_refused = true;
             if (job->state_text[0] != '\0') {
@@ -323,6 +364,7 @@ int ha_local_begin_claim(struct ha_local *l)
     job->vmm = l->vmm;
     job->local_id = l->id;
     job->vm = l->vm;
+    job->cold = !l->thawing && l->moving == NULL;
     job->keep_state = !l->discard && !l->thawing;
     job->state_fd = -1;
     snprintf(job->dir, sizeof job->dir, "%s", l->dir);

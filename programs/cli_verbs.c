@@ -377,6 +377,9 @@ const struct cli_verb cli_verbs[] = {
         .danger = "This removes the VM from the cluster. Its files stay.",
         .timeout_ms = MINUTE,
         .summary = "forget a stopped VM; its files stay",
+        .details = "A VM that is defined with this name later has its directory, disks "
+                   "and snapshots. A suspended state is given up by its first start "
+                   "with --discard-state only.",
         .example = "gemel vm delete web1",
     },
     {

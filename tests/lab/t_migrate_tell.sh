@@ -101,5 +101,32 @@ lose_source() {
 check "the waiting one hears that HA restarts it, and where" lose_source
 check "it does" wait_for 20 vm_is $L n3 running
 check "the VM stops" gemel_at $L n3 vm stop web1 --timeout 30s
+
+# Deleted and defined again: the claims of the deleted one stand in the way only where it is not proven gone
+check "it is deleted" gemel_at $L n3 vm delete web1 --yes
+check "and defined again" gemel_at $L n3 vm apply -f /srv/gemel/web1.yaml
+check "it starts" gemel_at $L n3 vm start web1 --timeout 20s
+highest() { (cd "$(vm_shared $L)/web1" && printf '%s\n' owner.*) | sed -n 's/^owner\.\([0-9]*\)$/\1/p' | sort -n | tail -n 1; }
+epoch() { gemel_at $L n3 vm show web1 --json | jq .epoch; }
+check "in the same row of claims" equal "$(epoch)" "$(highest)"
+cp -r "$(vm_shared $L)/web1" "$(vm_shared $L)/web2"
+sed 's/name: web1/name: web2/; s/c8:01/c8:02/' "$(vm_shared $L)/web1.yaml" >"$(vm_shared $L)/web2.yaml"
+check "a copy of its directory is defined" gemel_at $L n3 vm apply -f /srv/gemel/web2.yaml
+check "and does not start, for the original is there" says 1 'of another VM.*that VM is defined: web1' vm start web2 --timeout 20s
+check "not wanted any more" gemel_at $L n3 vm stop web2 --timeout 20s
+check "the original is suspended" gemel_at $L n3 vm suspend web1 --timeout 30s
+check "and deleted" gemel_at $L n3 vm delete web1 --yes
+check "and defined again" gemel_at $L n3 vm apply -f /srv/gemel/web1.yaml
+check "its state is not lost unasked" says 1 "deleted VM's.*suspended state would be lost" vm start web1 --timeout 20s
+check "it is stopped" gemel_at $L n3 vm stop web1 --timeout 20s
+check "asked, it boots" gemel_at $L n3 vm start web1 --discard-state --timeout 20s
+check "the VM stops" gemel_at $L n3 vm stop web1 --timeout 30s
+check "and starts, by its own claims" gemel_at $L n3 vm start web1 --timeout 20s
+check "the VM stops" gemel_at $L n3 vm stop web1 --timeout 30s
+# As if its release had failed: nothing proves that it is gone
+check "it is deleted" gemel_at $L n3 vm delete web1 --yes
+rm "$(vm_shared $L)/web1/owner.$(highest).released"
+check "and defined again" gemel_at $L n3 vm apply -f /srv/gemel/web1.yaml
+check "it does not start where the deleted one may run" says 1 "deleted VM's.*not proven dead" vm start web1 --timeout 20s
 check "down leaves nothing" lab $L down
 tap_end

@@ -137,6 +137,59 @@ START_TEST(cold_boot_needs_a_permission)
 }
 END_TEST
 
+/* A VM in a directory that was another one's: whoever is not proven gone there, stops it
+ * as well. */
+START_TEST(a_directory_is_inherited)
+{
+    static const struct uuid heir = {{0xEE, 7}};
+    struct claim_release release = {.vm = VM, .epoch = 5, .instance = node(1).instance};
+    struct world w;
+
+    world_init(&w);
+    w.view.kind = CLAIM_START;
+    claim_may_inherit(&w.view, heir, false, &w.out);
+    ck_assert_int_eq(w.out.reason, CLAIM_NO_OWNER_NOT_PROVEN_DEAD);
+    ck_assert(!w.out.may);
+
+    w.view.release = &release;
+    claim_may_inherit(&w.view, heir, false, &w.out);
+    ck_assert(w.out.may);
+    ck_assert(uuid_equal(w.out.claim.vm, heir));
+    ck_assert_uint_eq(w.out.claim.epoch, 6);        /* the same row: a late link loses */
+    claim_may_inherit(&w.view, heir, true, &w.out); /* it is still defined */
+    ck_assert_int_eq(w.out.reason, CLAIM_NO_NOT_OWNER);
+    ck_assert(!w.out.may);
+    claim_may_inherit(&w.view, VM, false, &w.out); /* it is no other */
+    ck_assert_int_eq(w.out.reason, CLAIM_NO_BAD_VIEW);
+    w.view.kind = CLAIM_RESUME; /* not its state */
+    claim_may_inherit(&w.view, heir, false, &w.out);
+    ck_assert_int_eq(w.out.reason, CLAIM_NO_BAD_VIEW);
+    w.view.kind = CLAIM_START;
+    release.suspended = true;
+    claim_may_inherit(&w.view, heir, false, &w.out);
+    ck_assert_int_eq(w.out.reason, CLAIM_NO_SUSPENDED);
+    w.view.discard_suspended = true;
+    claim_may_inherit(&w.view, heir, false, &w.out);
+    ck_assert(w.out.may);
+    release.suspended = false;
+    release.to = node(3).instance; /* a migration that may have ended there */
+    claim_may_inherit(&w.view, heir, false, &w.out);
+    ck_assert(!w.out.may);
+    w.view.quorate = false;
+    release.to = (struct uuid){{0}};
+    claim_may_inherit(&w.view, heir, false, &w.out);
+    ck_assert_int_eq(w.out.reason, CLAIM_NO_QUORUM);
+
+    /* Dead is not drained: what was displaced there stays listed for this one. */
+    world_init(&w);
+    w.view.kind = CLAIM_START;
+    prove(&w, 1, PROOF_FENCED_OFF, NOW);
+    claim_may_inherit(&w.view, heir, false, &w.out);
+    ck_assert(w.out.may);
+    ck_assert_uint_eq(w.out.claim.unexcluded_count, 1);
+}
+END_TEST
+
 START_TEST(releases_name_who_goes_on)
 {
     struct world w;
@@ -617,6 +670,7 @@ static Suite *suite(void)
     TCase *tc = tcase_create("rules");
 
     tcase_add_test(tc, cold_boot_needs_a_permission);
+    tcase_add_test(tc, a_directory_is_inherited);
     tcase_add_test(tc, releases_name_who_goes_on);
     tcase_add_test(tc, twins);
     tcase_add_test(tc, the_list_is_inherited_until_excluded);

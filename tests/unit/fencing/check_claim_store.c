@@ -423,6 +423,39 @@ START_TEST(other_vm_and_missing_directory)
 }
 END_TEST
 
+START_TEST(a_former_vm_is_found)
+{
+    static const struct uuid heir = {{0xEE, 7}};
+    struct claim c = a_claim(1, 1);
+    struct claim_release rel = {.vm = VM, .epoch = 2, .instance = {{0xC0, 1}}};
+    enum claim_outcome outcome;
+    struct claim_found found;
+
+    ck_assert_int_eq(claim_store_former(dir, heir, &found, text, sizeof text), -ENOENT);
+    ck_assert_int_eq(take(&c, &outcome), 0);
+    c = a_claim(2, 1);
+    ck_assert_int_eq(take(&c, &outcome), 0);
+    ck_assert_int_eq(claim_store_former(dir, heir, &found, text, sizeof text), 0);
+    ck_assert(uuid_equal(found.claim.vm, VM));
+    ck_assert_uint_eq(found.claim.epoch, 2);
+    ck_assert(!found.have_release);
+    ck_assert_int_eq(claim_store_release(dir, &rel, &outcome, text, sizeof text), 0);
+    ck_assert_int_eq(claim_store_former(dir, heir, &found, text, sizeof text), 0);
+    ck_assert(found.have_release);
+    /* It goes on in the same row, and is then the one who is there. */
+    c = a_claim(3, 2);
+    c.vm = heir;
+    ck_assert_int_eq(take(&c, &outcome), 0);
+    ck_assert_int_eq(claim_store_read(dir, heir, &found, text, sizeof text), 0);
+    ck_assert_uint_eq(found.claim.epoch, 3);
+    /* A claim of the former one above it: that is no inheritance. */
+    c = a_claim(4, 1);
+    ck_assert_int_eq(take(&c, &outcome), 0);
+    ck_assert_int_eq(claim_store_former(dir, heir, &found, text, sizeof text), -EBADMSG);
+    ck_assert_ptr_nonnull(strstr(text, "owner.3: of this VM"));
+}
+END_TEST
+
 START_TEST(stale_temporary_files_go)
 {
     struct claim c = a_claim(1, 1);
@@ -456,6 +489,7 @@ static Suite *suite(void)
     tcase_add_test(tc, garbage_is_refused_by_name);
     tcase_add_test(tc, names_are_refused);
     tcase_add_test(tc, other_vm_and_missing_directory);
+    tcase_add_test(tc, a_former_vm_is_found);
     tcase_add_test(tc, stale_temporary_files_go);
     suite_add_tcase(s, tc);
     return s;
