@@ -10,8 +10,9 @@
 #define PERMILLE    1000u
 #define PATIENCE_NS NSEC_PER_SEC
 /* Progress says no rate, and nothing of zero pages, before so much was sent or done. */
-#define KNOWN_NS    (100 * NSEC_PER_MSEC)
-#define KNOWN_BYTES (UINT64_C(8) << 20)
+#define KNOWN_NS        (100 * NSEC_PER_MSEC)
+#define KNOWN_CAPPED_NS NSEC_PER_SEC /* the bucket of a cap lets some through at once */
+#define KNOWN_BYTES     (UINT64_C(8) << 20)
 /* What the later rounds take is not known during the first. */
 #define FIRST_PERCENT_MAX 90u
 /* What an operator may allow. */
@@ -411,8 +412,7 @@ static uint64_t bandwidth(const struct mig_policy *p)
     if (p->round_ns >= 5 * NSEC_PER_MSEC) {
         bps = smaller(bps, mul_div(p->round_bytes, NSEC_PER_SEC, p->round_ns));
     }
-    /* The bucket of the cap lets some through at once. */
-    return p->conf.cap_bps != 0 ? smaller(bps, p->conf.cap_bps) : bps;
+    return bps;
 }
 
 bool mig_policy_over(const struct mig_policy *p, uint64_t now_ns)
@@ -484,7 +484,8 @@ static void propose(const struct mig_policy *p, enum mig_code code, uint64_t now
         add_slowdown(t, &any, slowdown);
     }
     if (capped) {
-        add_rate(t, &any, larger(full, bps) * 3);
+        /* `bps` is that of pages, which may be compressed on the way. */
+        add_rate(t, &any, mul_div(larger(full, bps) * 3, conf->cap_bps, bps));
     } else if (!any) {
         mig_text_add(t, "; no option would do, a faster link would");
     }
@@ -597,6 +598,7 @@ void mig_policy_progress(struct mig_policy *p, uint64_t left_bytes,
         .percent = p->percent,
         .eta_ns =
             rest == UINT64_MAX ? UINT64_MAX : plus(time_for(rest, bps), p->conf.fixed_ns),
-        .bandwidth_bps = p->sent_ns >= KNOWN_NS ? bps : 0,
+        .bandwidth_bps =
+            p->sent_ns >= (p->conf.cap_bps != 0 ? KNOWN_CAPPED_NS : KNOWN_NS) ? bps : 0,
         .dirty_bps = dirty};
 }

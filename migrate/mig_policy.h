@@ -40,8 +40,8 @@ struct mig_rate {
     uint64_t bytes[MIG_SAMPLES], ns[MIG_SAMPLES];
     unsigned count, next;
 };
-/* Samples shorter than 1 ms, or without a byte (a frame goes out at once, and behind a cap
- * nothing for long), are joined with the next. */
+/* Samples shorter than 1 ms, or without a byte (a frame goes out at once, and behind a
+ * cap nothing for long), are joined with the next. */
 void mig_rate_add(struct mig_rate *rate, uint64_t bytes, uint64_t ns);
 uint64_t mig_rate_bps(const struct mig_rate *rate); /* 0: nothing is known */
 

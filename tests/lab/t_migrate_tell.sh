@@ -73,24 +73,24 @@ check "n1 is back" says 0 'maintenance is over' node maintenance n1 off
 check "n3 is back" says 0 'maintenance is over' node maintenance n3 off
 
 # Verbs while it moves
-check "a slow one begins" says 0 'migrating from n2 to n1' vm migrate web1 n1 --rate 1MiB --no-wait
+check "a slow one begins" says 0 'migrating from n2 to n1' vm migrate web1 n1 --rate 1MiB --no-compress --no-wait
 for verb in start retry stop suspend resume snapshot delete; do
     check "vm $verb while it moves: what to do" says 4 'being migrated from n2 to n1.*gemel vm migrate web1 --cancel' vm $verb web1 --yes
 done
 check "it is called off" says 0 cancelled vm migrate web1 --cancel --timeout 20s
 
 # It does not converge, says what would do, and that does
-check "too low a rate" says 1 'does not converge.*--rate allows.*would do: .*--downtime [0-9]+ms.*--rate [0-9]+MiB' vm migrate web1 n1 --rate 4MiB --timeout 60s
+check "too low a rate" says 1 'does not converge.*--rate allows.*would do: .*--downtime [0-9]+ms.*--rate [0-9]+MiB' vm migrate web1 n1 --rate 4MiB --no-compress --timeout 60s
 few_lines() { [ "$(grep -c 'n2 -> n1' "$OUT")" -ge 2 ] && [ "$(grep -c 'n2 -> n1' "$OUT")" -le 13 ]; }
 check "a line now and then into a pipe" few_lines
 rate=$(grep -Eo -- '--rate [0-9]+MiB' "$OUT" | tail -n 1)
 sed 's/^/# /' "$OUT"
 # shellcheck disable=SC2086 # two words
-check "with $rate it moves" says 0 'migrated from n2 to n1' vm migrate web1 n1 $rate --timeout 60s
+check "with $rate it moves" says 0 'migrated from n2 to n1' vm migrate web1 n1 $rate --no-compress --timeout 60s
 
 # Its node is lost on the way
 lose_source() {
-    gemel_at $L n3 vm migrate web1 n2 --rate 4MiB --timeout 60s >"$OUT" 2>&1 &
+    gemel_at $L n3 vm migrate web1 n2 --rate 4MiB --no-compress --timeout 60s >"$OUT" 2>&1 &
     local pid=$! rc=0
     sleep 1
     lab $L power n1 off

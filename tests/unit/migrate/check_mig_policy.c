@@ -616,9 +616,15 @@ START_TEST(the_first_sample_says_no_rate)
     mig_policy_sent(&p, 2 * MIB, NSEC_PER_MSEC); /* into the socket's buffer */
     mig_policy_progress(&p, 1022 * MIB, &progress);
     ck_assert_uint_eq(progress.bandwidth_bps, 0);
-    mig_policy_sent(&p, 2 * MIB, 200 * NSEC_PER_MSEC);
-    mig_policy_progress(&p, 1020 * MIB, &progress);
-    ck_assert_uint_eq(progress.bandwidth_bps, conf.cap_bps); /* never above it */
+    mig_policy_sent(&p, 3 * MIB, 1250 * NSEC_PER_MSEC);
+    mig_policy_progress(&p, 1019 * MIB, &progress);
+    ck_assert_uint_ge(progress.bandwidth_bps, conf.cap_bps / 2);
+    ck_assert_uint_le(progress.bandwidth_bps, conf.cap_bps);
+    conf.cap_bps = 0;
+    mig_policy_init(&p, &conf, 0);
+    mig_policy_sent(&p, 40 * MIB, 120 * NSEC_PER_MSEC);
+    mig_policy_progress(&p, 984 * MIB, &progress);
+    ck_assert_uint_gt(progress.bandwidth_bps, 300 * MIB);
 }
 END_TEST
 
