@@ -409,7 +409,7 @@ static uint64_t bandwidth(const struct mig_policy *p)
 {
     uint64_t bps = mig_rate_bps(&p->sent);
 
-    if (p->round_ns >= 5 * NSEC_PER_MSEC) {
+    if (p->round_ns >= 5 * NSEC_PER_MSEC && p->round_bytes > 0) {
         bps = smaller(bps, mul_div(p->round_bytes, NSEC_PER_SEC, p->round_ns));
     }
     return bps;
@@ -453,6 +453,12 @@ static void set_throttle(struct mig_policy *p, uint64_t now_ns, uint64_t left,
     p->throttle = (uint32_t)smaller(needed, p->conf.max_slowdown);
 }
 
+/* It is the operator's limit that it comes up against, rather than the link. */
+static bool is_capped(const struct mig_policy_conf *conf, uint64_t bps)
+{
+    return conf->cap_bps != 0 && bps >= conf->cap_bps / 2;
+}
+
 /*
  * What would have let it through, from what was measured. A guest that writes the same
  * pages again and again looks slower the longer the rounds are, so that `full_bps` is too
@@ -463,7 +469,7 @@ static void propose(const struct mig_policy *p, enum mig_code code, uint64_t now
                     uint64_t bps, struct mig_text *t)
 {
     const struct mig_policy_conf *conf = &p->conf;
-    bool capped = conf->cap_bps != 0 && bps >= conf->cap_bps / 10 * 8, any = false;
+    bool any = false;
     uint64_t full = larger(p->full_bps, 1), slowdown;
     uint64_t downtime =
         plus(time_for(plus(p->best_bytes, p->best_bytes / 10), bps), conf->fixed_ns);
@@ -483,7 +489,7 @@ static void propose(const struct mig_policy *p, enum mig_code code, uint64_t now
     if (slowdown > conf->max_slowdown && code != MIG_END_TIMEOUT) {
         add_slowdown(t, &any, slowdown);
     }
-    if (capped) {
+    if (is_capped(conf, bps)) {
         /* `bps` is that of pages, which may be compressed on the way. */
         add_rate(t, &any, mul_div(larger(full, bps) * 3, conf->cap_bps, bps));
     } else if (!any) {
@@ -495,7 +501,6 @@ static void give_up(const struct mig_policy *p, enum mig_code code, uint64_t now
                     uint64_t bps, struct mig_decision *ret)
 {
     struct mig_text t = mig_text_make(ret->text, sizeof ret->text);
-    bool capped = p->conf.cap_bps != 0 && bps >= p->conf.cap_bps / 10 * 8;
 
     ret->verdict = MIG_GIVE_UP;
     ret->code = code;
@@ -504,8 +509,8 @@ static void give_up(const struct mig_policy *p, enum mig_code code, uint64_t now
                  "downtime would be %t (target %t)",
                  code == MIG_END_TIMEOUT ? "out of time" : "does not converge",
                  (uint64_t)p->round, p->dirty_bps,
-                 capped ? "--rate allows" : "the link carries", bps, ret->downtime_ns,
-                 p->conf.downtime_ns);
+                 is_capped(&p->conf, bps) ? "--rate allows" : "the link carries", bps,
+                 ret->downtime_ns, p->conf.downtime_ns);
     propose(p, code, now_ns, bps, &t);
 }
 
