@@ -546,11 +546,14 @@ void ha_agent_progress(struct ha_agent *agent, struct uuid vm,
 const struct ha_move_progress *ha_agent_progress_of(const struct ha_agent *agent,
                                                     struct uuid vm, uint64_t now_ns)
 {
+    const struct ha_vm *record = ha_state_vm(&agent->state, vm);
+
     for (unsigned i = 0; i < HA_PROGRESS_MAX; i++) {
         const struct ha_progress *p = &agent->progress[i];
 
-        if (uuid_equal(p->vm, vm) && p->at_ns != 0 &&
-            now_ns - p->at_ns < PROGRESS_KEPT_NS) {
+        /* Not what was said of an earlier migration of it. */
+        if (uuid_equal(p->vm, vm) && p->at_ns != 0 && record != NULL &&
+            p->at_ns >= record->changed_ns && now_ns - p->at_ns < PROGRESS_KEPT_NS) {
             return &p->move;
         }
     }

@@ -104,8 +104,8 @@ void ha_ipc_drain_text(struct ha_ipc *ipc, struct ha_ipc_waiting *w, char *text,
 static void add_rate(char *text, size_t cap, const char *what, uint64_t bps)
 {
     ha_text_add(text, cap, what);
-    ha_text_add_u64(text, cap, bps >> 20);
-    ha_text_add(text, cap, " MiB/s");
+    ha_text_add_u64(text, cap, bps >= 1 << 20 ? bps >> 20 : bps >> 10);
+    ha_text_add(text, cap, bps >= 1 << 20 ? " MiB/s" : " KiB/s");
 }
 
 /* "42 % web1: n1 -> n2, round 3, 310 MiB/s, dirty 12 MiB/s, about 4 s left" */

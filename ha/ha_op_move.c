@@ -239,6 +239,44 @@ void ha_op_vm_migrate(struct op_run *run)
     say_migrating(run, &vm, node);
 }
 
+/* A dry run: which of its VMs would go where, and what would hold up the others. */
+static void say_drain(struct op_run *run, const struct ha_node *node)
+{
+    const struct ha_state *state = &run->agent->state;
+    char *text = run->result.text, why[REASON_LEN_MAX + 1];
+    const size_t cap = sizeof run->result.text;
+    uint32_t participant[NODES_MAX];
+    struct ha_policy_in in;
+    struct ha_place place;
+    unsigned count = 0;
+
+    ha_place_now(run->agent, run->now_ns, &in, participant, &place);
+    for (unsigned i = 0; i < state->vm_count; i++) {
+        const struct ha_vm *vm = state->vm[i];
+        const struct ha_node *to;
+
+        if (vm->owner != node->nodeid || ha_vm_rests(vm) || vm->conf == NULL) {
+            continue;
+        }
+        ha_text_add(text, cap, count++ == 0 ? ": " : "; ");
+        ha_text_add(text, cap, vm->name);
+        to = ha_state_node(state, ha_place_choose(&place, vm, vm->owner, why));
+        if (vm->runs_conf != NULL &&
+            ha_pending_machine(vm->runs_conf, vm->conf, why, sizeof why)) {
+            ha_text_add(text, cap, " cannot, its definition was changed: ");
+            ha_text_add(text, cap, why);
+        } else if (to == NULL || to == node) {
+            ha_place_others(&place, vm, why);
+            ha_text_add(text, cap, " cannot: ");
+            ha_text_add(text, cap, why);
+        } else {
+            ha_text_add(text, cap, " to ");
+            ha_text_add(text, cap, to->name);
+            ha_place_take(&place, to->nodeid, vm);
+        }
+    }
+}
+
 void ha_op_node_maintenance(struct op_run *run)
 {
     const struct ha_node *record =
@@ -276,4 +314,7 @@ void ha_op_node_maintenance(struct op_run *run)
                  on ? ": in maintenance; its VMs leave"
                     : ": maintenance is over; its VMs come back",
                  "");
+    if (on && (run->op->flags & HA_OP_DRY_RUN) != 0) {
+        say_drain(run, record);
+    }
 }

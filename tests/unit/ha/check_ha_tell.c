@@ -309,6 +309,40 @@ START_TEST(a_drain_that_cannot_go_on_says_why)
 }
 END_TEST
 
+START_TEST(a_dry_run_of_a_drain_says_who_goes_where)
+{
+    run_at(1, "e1", "ha: {anti_affinity: [e3, e4]}\n");
+    run_at(1, "e2", "");
+    run_at(2, "e3", "");
+    run_at(3, "e4", "");
+    dry_run("node maintenance", "n1", "on");
+    answered(0, "its VMs leave: e1 cannot: n2 has e3");
+    answered(0, "; e2 to n");
+    ck_assert(!ha_state_node(&sim[1].agent.state, 1)->maintenance);
+    apply("e2", "64MiB", "");
+    dry_run("node maintenance", "n1", "on");
+    answered(0, "e2 cannot, its definition was changed: memory: 32MiB -> 64MiB");
+}
+END_TEST
+
+/* What was said of an earlier migration of it is none of this one. */
+START_TEST(progress_is_of_this_migration)
+{
+    struct ha_move_progress p = {.percent = 99, .round = 3};
+
+    run_at(1, "e1", "");
+    op_at(1, "vm migrate", "e1", "node=n2\n");
+    ha_agent_progress(&sim[1].agent, named("e1")->uuid, &p);
+    settle();
+    ck_assert_ptr_nonnull(ha_agent_progress_of(&sim[3].agent, named("e1")->uuid, now_ns));
+    tick_for(NSEC_PER_SEC / 10);
+    reports(2, "e1", HA_OUTCOME_RUNNING, named("e1")->epoch + 1, "");
+    op_at(1, "vm migrate", "e1", "node=n1\n");
+    ck_assert_int_eq(named("e1")->state, HA_VM_MIGRATING);
+    ck_assert_ptr_null(ha_agent_progress_of(&sim[3].agent, named("e1")->uuid, now_ns));
+}
+END_TEST
+
 START_TEST(a_pending_definition_holds_up_a_drain)
 {
     char why[REASON_LEN_MAX + 1];
@@ -418,6 +452,8 @@ static Suite *suite(void)
     tcase_add_test(tc, against_anti_affinity_by_force_only);
     tcase_add_test(tc, a_restart_in_place_looks_who_is_there);
     tcase_add_test(tc, a_drain_that_cannot_go_on_says_why);
+    tcase_add_test(tc, a_dry_run_of_a_drain_says_who_goes_where);
+    tcase_add_test(tc, progress_is_of_this_migration);
     tcase_add_test(tc, a_pending_definition_holds_up_a_drain);
     tcase_add_test(tc, a_move_that_fails_says_so_and_the_return_is_counted);
     tcase_add_test(tc, home_that_cannot_take_it_says_why);
