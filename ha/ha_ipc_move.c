@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ha/ha_drain_tell.h"
+#include "ha/ha_moved.h"
 #include "ha/ha_text.h"
 
 #define TELL_NS (500 * NSEC_PER_MSEC)
@@ -101,53 +102,21 @@ void ha_ipc_drain_text(struct ha_ipc *ipc, struct ha_ipc_waiting *w, char *text,
     ha_text_add(text, cap, w->object);
 }
 
-static void add_rate(char *text, size_t cap, const char *what, uint64_t bps)
-{
-    ha_text_add(text, cap, what);
-    ha_text_add_u64(text, cap, bps >= 1 << 20 ? bps >> 20 : bps >> 10);
-    ha_text_add(text, cap, bps >= 1 << 20 ? " MiB/s" : " KiB/s");
-}
-
 /* "42 % web1: n1 -> n2, round 3, 310 MiB/s, dirty 12 MiB/s, about 4 s left" */
 static void move_text(struct ha_ipc *ipc, const struct ha_vm *vm, char *text, size_t cap)
 {
     struct ha_daemon *d = ipc->daemon;
     const struct ha_move_progress *p =
         ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
-    const struct ha_node *from = ha_state_node(&d->agent.state, vm->owner);
-    const struct ha_node *to = ha_state_node(&d->agent.state, vm->move.to);
+    char how[256];
 
+    ha_moving_text(&d->agent.state, vm, p, how, sizeof how);
     text[0] = '\0';
     ha_text_add_u64(text, cap, p != NULL ? p->percent : 0);
     ha_text_add(text, cap, " % ");
     ha_text_add(text, cap, vm->name);
     ha_text_add(text, cap, ": ");
-    ha_text_add(text, cap, from != NULL ? from->name : "?");
-    ha_text_add(text, cap, " -> ");
-    ha_text_add(text, cap, to != NULL ? to->name : "?");
-    if (p == NULL || p->round == 0) {
-        return;
-    }
-    ha_text_add(text, cap, ", round ");
-    ha_text_add_u64(text, cap, p->round);
-    if (p->bps != 0) {
-        add_rate(text, cap, ", ", p->bps);
-    }
-    if (p->round > 1) { /* known behind the first */
-        add_rate(text, cap, ", dirty ", p->dirty_bps);
-    }
-    if (p->throttle > 0) {
-        ha_text_add(text, cap, ", vCPUs held back ");
-        ha_text_add_u64(text, cap, p->throttle / 10);
-        ha_text_add(text, cap, " %");
-    }
-    if (p->eta_ms == UINT64_MAX) {
-        ha_text_add(text, cap, p->bps != 0 ? ", does not converge yet" : "");
-    } else {
-        ha_text_add(text, cap, ", about ");
-        ha_text_add_u64(text, cap, (p->eta_ms + 999) / 1000);
-        ha_text_add(text, cap, " s left");
-    }
+    ha_text_add(text, cap, how);
 }
 
 /* Of all that has to move, in percent: those that moved, and a part of those that do. */

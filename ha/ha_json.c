@@ -243,9 +243,12 @@ static void put_move(struct ha_daemon *d, json_object *o, const struct ha_vm *vm
     json_object *m = json_object_new_object();
     const struct ha_move_progress *p =
         ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
+    char text[256];
 
     put_str(m, "from", node_name(d, vm->owner));
     put_str(m, "to", node_name(d, vm->move.to));
+    ha_moving_text(&d->agent.state, vm, p, text, sizeof text);
+    put_str(m, "text", text);
     if (p != NULL) {
         put_u64(m, "percent", p->percent);
         put_u64(m, "round", p->round);
@@ -745,6 +748,21 @@ static void explain_paused(struct ha_daemon *d, const struct ha_vm *vm, json_obj
     line(a, "at once: gemel vm retry ", vm->name, "");
 }
 
+static void explain_move(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
+{
+    const struct ha_move_progress *p =
+        ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
+    char text[256], percent[16] = "";
+
+    ha_moving_text(&d->agent.state, vm, p, text, sizeof text);
+    if (p != NULL) {
+        ha_text_add_u64(percent, sizeof percent, p->percent);
+        ha_text_add(percent, sizeof percent, " %: ");
+    }
+    line(a, "migration: ", percent, text);
+    line(a, "to give it up: gemel vm migrate ", vm->name, " --cancel");
+}
+
 static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
     const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
@@ -777,6 +795,9 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
     }
     if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
         explain_paused(d, vm, a);
+    }
+    if (vm->move.to != 0) {
+        explain_move(d, vm, a);
     }
     if (vm->state == HA_VM_FAILED) {
         char text[128] = "next try ";

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "ha/ha_text.h"
+
 static bool skip(const char **at, const char *words)
 {
     size_t len = strlen(words);
@@ -59,4 +61,46 @@ bool ha_moved_read(const char *last, struct ha_moved *ret)
     m.bytes <<= 20;
     *ret = m;
     return true;
+}
+
+static void add_rate(char *text, size_t cap, const char *what, uint64_t bps)
+{
+    bool large = bps >= 1 << 20;
+
+    ha_text_add(text, cap, what);
+    ha_text_add_u64(text, cap, large ? bps >> 20 : bps >> 10);
+    ha_text_add(text, cap, large ? " MiB/s" : " KiB/s");
+}
+
+void ha_moving_text(const struct ha_state *state, const struct ha_vm *vm,
+                    const struct ha_move_progress *p, char *text, size_t cap)
+{
+    const struct ha_node *from = ha_state_node(state, vm->owner);
+    const struct ha_node *to = ha_state_node(state, vm->move.to);
+
+    ha_text_set(text, cap, from != NULL ? from->name : "?", " -> ",
+                to != NULL ? to->name : "?", NULL);
+    if (p == NULL || p->round == 0) {
+        return;
+    }
+    ha_text_add(text, cap, ", round ");
+    ha_text_add_u64(text, cap, p->round);
+    if (p->bps != 0) {
+        add_rate(text, cap, ", ", p->bps);
+    }
+    if (p->round > 1) { /* known behind the first */
+        add_rate(text, cap, ", dirty ", p->dirty_bps);
+    }
+    if (p->throttle > 0) {
+        ha_text_add(text, cap, ", vCPUs held back ");
+        ha_text_add_u64(text, cap, p->throttle / 10);
+        ha_text_add(text, cap, " %");
+    }
+    if (p->eta_ms == UINT64_MAX) {
+        ha_text_add(text, cap, p->bps != 0 ? ", does not converge yet" : "");
+    } else {
+        ha_text_add(text, cap, ", about ");
+        ha_text_add_u64(text, cap, (p->eta_ms + 999) / 1000);
+        ha_text_add(text, cap, " s left");
+    }
 }

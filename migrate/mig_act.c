@@ -19,7 +19,7 @@ const char *mig_code_text(enum mig_code code)
     case MIG_END_SILENCE:
         return "the other side said nothing for too long";
     case MIG_END_TIMEOUT:
-        return "the time for the migration is over";
+        return "the time for it is over (--timeout)";
     case MIG_END_LOST:
         return "the connection to the other side broke";
     case MIG_END_PEER:

@@ -140,6 +140,18 @@ static void render_node_table(const struct cli_call *call, struct json_object *n
     cli_table_print(&table, call->colour, out);
 }
 
+/* Why it is so; of one that moves, how far that is. */
+static const char *reason_of(struct json_object *vm, char *buf, size_t cap)
+{
+    struct json_object *move, *percent;
+
+    if (!has(vm, "migration", &move) || !has(move, "percent", &percent)) {
+        return text_of(vm, "reason");
+    }
+    snprintf(buf, cap, "%s (%d %%)", text_of(vm, "reason"), json_object_get_int(percent));
+    return buf;
+}
+
 static void render_vm_table(const struct cli_call *call, struct json_object *vms,
                             FILE *out)
 {
@@ -160,7 +172,7 @@ static void render_vm_table(const struct cli_call *call, struct json_object *vms
         cli_table_add(&table, text_of(vm, "node"));
         cli_table_add(&table, text_of(vm, "epoch"));
         cli_table_add(&table, age_of(vm, "since_ms", buf, sizeof buf));
-        cli_table_add(&table, text_of(vm, "reason"));
+        cli_table_add(&table, reason_of(vm, buf, sizeof buf));
     }
     cli_table_print(&table, call->colour, out);
 }
@@ -364,9 +376,9 @@ static void render_pairs(struct json_object *object, const char *const *left_out
     {
         bool shown = true;
         size_t len = strlen(key);
+        struct json_object *text;
         char age[32];
 
-        (void)value;
         for (size_t i = 0; left_out[i] != NULL; i++) {
             shown = shown && strcmp(key, left_out[i]) != 0;
         }
@@ -379,6 +391,15 @@ static void render_pairs(struct json_object *object, const char *const *left_out
         }
         if (strcmp(key, "guest_event_t_ms") == 0) {
             print_time("  at:", object, key, out);
+            continue;
+        }
+        if (strcmp(key, "migration") == 0 && has(value, "text", &text)) {
+            fprintf(out, "%-12s ", "migration:");
+            cli_print_clean(text_of(value, "text"), out);
+            if (has(value, "percent", &text)) {
+                fprintf(out, " (%d %%)", json_object_get_int(text));
+            }
+            fputc('\n', out);
             continue;
         }
         if (strcmp(key, "next_try_ms") == 0) {

@@ -436,6 +436,31 @@ START_TEST(what_it_was_is_read_back)
 }
 END_TEST
 
+START_TEST(how_far_it_is)
+{
+    struct ha_move_progress p = {
+        .percent = 42, .round = 1, .bps = 310u << 20, .eta_ms = 3100};
+    char text[256];
+
+    run_at(1, "e1", "");
+    op_at(1, "vm migrate", "e1", "node=n2\n");
+    ha_moving_text(&sim[1].agent.state, named("e1"), NULL, text, sizeof text);
+    ck_assert_str_eq(text, "n1 -> n2");
+    ha_moving_text(&sim[1].agent.state, named("e1"), &p, text, sizeof text);
+    ck_assert_str_eq(text, "n1 -> n2, round 1, 310 MiB/s, about 4 s left");
+    p.round = 2;
+    p.dirty_bps = 700 << 10;
+    p.throttle = 250;
+    p.eta_ms = UINT64_MAX;
+    ha_moving_text(&sim[1].agent.state, named("e1"), &p, text, sizeof text);
+    ck_assert_str_eq(text, "n1 -> n2, round 2, 310 MiB/s, dirty 700 KiB/s, vCPUs held "
+                           "back 25 %, does not converge yet");
+    p = (struct ha_move_progress){.round = 1, .eta_ms = UINT64_MAX}; /* first words */
+    ha_moving_text(&sim[1].agent.state, named("e1"), &p, text, sizeof text);
+    ck_assert_str_eq(text, "n1 -> n2, round 1");
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ha_tell");
@@ -458,6 +483,7 @@ static Suite *suite(void)
     tcase_add_test(tc, a_move_that_fails_says_so_and_the_return_is_counted);
     tcase_add_test(tc, home_that_cannot_take_it_says_why);
     tcase_add_test(tc, what_it_was_is_read_back);
+    tcase_add_test(tc, how_far_it_is);
     suite_add_tcase(s, tc);
     return s;
 }
