@@ -8,7 +8,7 @@ libha_core_la_SOURCES = \
 	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
-	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_move.c ha/ha_op_priv.h \
+	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h \
 	ha/ha_drain_tell.c ha/ha_drain_tell.h \
 	ha/ha_moved.c ha/ha_moved.h \
 	ha/ha_pending.c ha/ha_pending.h \
@@ -31,7 +31,7 @@ libha_io_la_SOURCES = \
 	ha/ha_daemon.c ha/ha_daemon.h \
 	ha/ha_ipc.c ha/ha_ipc_priv.h \
 	ha/ha_ipc_files.c ha/ha_ipc_goal.c ha/ha_ipc_move.c ha/ha_ipc_read.c \
-	ha/ha_json.c \
+	ha/ha_json.c ha/ha_json_explain.c ha/ha_json_priv.h \
 	ha/ha_fencelink.c ha/ha_fencelink.h \
 	ha/ha_fit.c ha/ha_fit.h \
 	ha/ha_leftovers.c ha/ha_leftovers.h \

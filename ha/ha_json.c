@@ -9,13 +9,13 @@
 
 #include "base/os.h"
 #include "base/uuid.h"
-#include "ha/ha_daemon.h"
 #include "ha/ha_drain_tell.h"
+#include "ha/ha_json_priv.h"
 #include "ha/ha_moved.h"
 #include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 
-static void put_str(json_object *o, const char *key, const char *value)
+void ha_json_put_str(json_object *o, const char *key, const char *value)
 {
     json_object_object_add(o, key, json_object_new_string(value));
 }
@@ -30,7 +30,7 @@ static void put_bool(json_object *o, const char *key, bool value)
     json_object_object_add(o, key, json_object_new_boolean(value));
 }
 
-static char *finish(json_object *o)
+char *ha_json_finish(json_object *o)
 {
     char *text = strdup(json_object_to_json_string_ext(
         o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
@@ -49,7 +49,7 @@ static const char *incarnation_text(const struct incarnation *inc, char *text, s
 }
 
 /* "": there is none. */
-static const char *node_name(struct ha_daemon *d, uint32_t nodeid)
+const char *ha_json_node_name(struct ha_daemon *d, uint32_t nodeid)
 {
     const struct ha_node *node = ha_state_node(&d->agent.state, nodeid);
 
@@ -57,7 +57,7 @@ static const char *node_name(struct ha_daemon *d, uint32_t nodeid)
 }
 
 /* What this node knows of another, in one word. */
-static const char *node_state(struct ha_daemon *d, unsigned index)
+const char *ha_json_node_state(struct ha_daemon *d, unsigned index)
 {
     const struct ha_agent *a = &d->agent;
     const struct ha_node *node = &a->state.node[index];
@@ -135,7 +135,7 @@ static const char *fence_progress(struct ha_daemon *d, unsigned index)
 }
 
 /* Not what was once said of the node's former life: what holds now. */
-static const char *node_reason(struct ha_daemon *d, unsigned index)
+const char *ha_json_node_reason(struct ha_daemon *d, unsigned index)
 {
     const struct ha_node *node = &d->agent.state.node[index];
     struct proof_answer answer;
@@ -175,60 +175,61 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
             used += vm->conf != NULL ? vm->conf->memory_bytes : 0;
         }
     }
-    put_str(o, "name", node->name);
+    ha_json_put_str(o, "name", node->name);
     put_u64(o, "id", node->nodeid);
-    put_str(o, "state", node_state(d, index));
-    put_str(o, "incarnation", incarnation_text(&node->incarnation, text, sizeof text));
-    put_str(o, "fence", fence_word(d, node));
+    ha_json_put_str(o, "state", ha_json_node_state(d, index));
+    ha_json_put_str(o, "incarnation",
+                    incarnation_text(&node->incarnation, text, sizeof text));
+    ha_json_put_str(o, "fence", fence_word(d, node));
     put_u64(o, "vms", vms);
     put_u64(o, "memory_free_mib",
             node->memory_bytes > used ? (node->memory_bytes - used) >> 20 : 0);
-    put_str(o, "reason", node_reason(d, index));
+    ha_json_put_str(o, "reason", ha_json_node_reason(d, index));
     return o;
 }
 
 /* Without a majority nobody writes records: that of a VM whose node is not here is what
  * was known last. */
-static bool is_unknown(struct ha_daemon *d, const struct ha_vm *vm)
+bool ha_json_is_unknown(struct ha_daemon *d, const struct ha_vm *vm)
 {
     return vm->owner != 0 && !ha_vm_rests(vm) && d->agent.view.agreed &&
            !d->agent.view.quorate && !ha_view_has(&d->agent.view, vm->owner);
 }
 
-static const char *vm_state(struct ha_daemon *d, const struct ha_vm *vm)
+const char *ha_json_vm_state(struct ha_daemon *d, const struct ha_vm *vm)
 {
-    if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
+    if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
         return "paused";
     }
-    return ha_vm_state_str(is_unknown(d, vm) ? HA_VM_UNKNOWN : vm->state);
+    return ha_vm_state_str(ha_json_is_unknown(d, vm) ? HA_VM_UNKNOWN : vm->state);
 }
 
-static const char *vm_reason(struct ha_daemon *d, const struct ha_vm *vm)
+const char *ha_json_vm_reason(struct ha_daemon *d, const struct ha_vm *vm)
 {
-    return is_unknown(d, vm)  ? "no quorum, and its node is not heard from here"
-           : ha_vm_paused(vm) ? vm->reason + sizeof HA_PAUSED - 1
-                              : vm->reason;
+    return ha_json_is_unknown(d, vm) ? "no quorum, and its node is not heard from here"
+           : ha_vm_paused(vm)        ? vm->reason + sizeof HA_PAUSED - 1
+                                     : vm->reason;
 }
 
 /* The VMM's "disk PATH: what is wrong with it". */
 static void put_paused(struct ha_daemon *d, json_object *o, const struct ha_vm *vm)
 {
-    const char *text = vm_reason(d, vm), *colon = strstr(text, ": ");
+    const char *text = ha_json_vm_reason(d, vm), *colon = strstr(text, ": ");
     char disk[REASON_LEN_MAX + 1], how[VM_NAME_MAX + 32];
     uint64_t at_ns, now_ns = loop_now_ns();
 
     if (strncmp(text, "disk ", 5) == 0 && colon != NULL) {
         ha_text_set(disk, sizeof disk, text + 5, NULL);
         disk[colon - text - 5] = '\0';
-        put_str(o, "paused_disk", disk);
+        ha_json_put_str(o, "paused_disk", disk);
         text = colon + 2;
     }
-    put_str(o, "paused_error", text);
+    ha_json_put_str(o, "paused_error", text);
     if (d->vmm != NULL && ha_vmm_next_thaw(d->vmm, vm->uuid, &at_ns)) {
         put_u64(o, "next_try_ms", at_ns > now_ns ? (at_ns - now_ns) / NSEC_PER_MSEC : 0);
     }
     ha_text_set(how, sizeof how, "gemel vm retry ", vm->name, NULL);
-    put_str(o, "try_now", how);
+    ha_json_put_str(o, "try_now", how);
 }
 
 static const char *desired_word(enum ha_desired desired)
@@ -245,10 +246,10 @@ static void put_move(struct ha_daemon *d, json_object *o, const struct ha_vm *vm
         ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
     char text[256];
 
-    put_str(m, "from", node_name(d, vm->owner));
-    put_str(m, "to", node_name(d, vm->move.to));
+    ha_json_put_str(m, "from", ha_json_node_name(d, vm->owner));
+    ha_json_put_str(m, "to", ha_json_node_name(d, vm->move.to));
     ha_moving_text(&d->agent.state, vm, p, text, sizeof text);
-    put_str(m, "text", text);
+    ha_json_put_str(m, "text", text);
     if (p != NULL) {
         put_u64(m, "percent", p->percent);
         put_u64(m, "round", p->round);
@@ -269,24 +270,24 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     char id[UUID_STR_LEN + 1], pending[REASON_LEN_MAX * 2];
 
     uuid_format(vm->uuid, id);
-    put_str(o, "name", vm->name);
-    put_str(o, "uuid", id);
-    put_str(o, "desired", desired_word(vm->desired));
-    put_str(o, "state", vm_state(d, vm));
-    put_str(o, "node",
-            vm->state == HA_VM_STOPPED || vm->state == HA_VM_SUSPENDED
-                ? ""
-                : node_name(d, vm->owner));
+    ha_json_put_str(o, "name", vm->name);
+    ha_json_put_str(o, "uuid", id);
+    ha_json_put_str(o, "desired", desired_word(vm->desired));
+    ha_json_put_str(o, "state", ha_json_vm_state(d, vm));
+    ha_json_put_str(o, "node",
+                    vm->state == HA_VM_STOPPED || vm->state == HA_VM_SUSPENDED
+                        ? ""
+                        : ha_json_node_name(d, vm->owner));
     put_u64(o, "epoch", vm->epoch);
-    put_str(o, "reason", vm_reason(d, vm));
+    ha_json_put_str(o, "reason", ha_json_vm_reason(d, vm));
     put_u64(o, "since_ms", (loop_now_ns() - vm->changed_ns) / NSEC_PER_MSEC);
     if (vm->last[0] != '\0') {
-        put_str(o, "last", vm->last);
+        ha_json_put_str(o, "last", vm->last);
     }
     if (ha_pending(vm, pending, sizeof pending)) {
-        put_str(o, "pending", pending);
+        ha_json_put_str(o, "pending", pending);
     }
-    if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
+    if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
         put_paused(d, o, vm);
     }
     if (vm->move.to != 0) {
@@ -350,9 +351,9 @@ static json_object *proofs_doc(struct ha_daemon *d)
         }
         o = json_object_new_object();
         what = json_object_new_array();
-        put_str(o, "node", node->name);
-        put_str(o, "incarnation",
-                incarnation_text(&node->incarnation, text, sizeof text));
+        ha_json_put_str(o, "node", node->name);
+        ha_json_put_str(o, "incarnation",
+                        incarnation_text(&node->incarnation, text, sizeof text));
         if (has_device(d, node->name)) {
             json_object_array_add(
                 what, json_object_new_string("its fence device to say off, twice"));
@@ -360,27 +361,29 @@ static json_object *proofs_doc(struct ha_daemon *d)
         json_object_array_add(what, json_object_new_string("its return after a reboot"));
         json_object_array_add(what, json_object_new_string("an operator's confirm-off"));
         json_object_object_add(o, "waiting_for", what);
-        put_str(o, "executor",
-                node->fence == HA_FENCE_PENDING ? node_name(d, node->fence_executor)
-                                                : "");
+        ha_json_put_str(o, "executor",
+                        node->fence == HA_FENCE_PENDING
+                            ? ha_json_node_name(d, node->fence_executor)
+                            : "");
         put_u64(o, "deadline_ms", d->agent.times.fence_total_ns / NSEC_PER_MSEC);
-        put_str(o, "last_error",
-                node->fence == HA_FENCE_PENDING ? fence_progress(d, i)
-                : node->fence == HA_FENCE_FAILED
-                    ? node->fence_detail
-                    : "nobody switches it off: fence.budget may be spent, or its turn "
-                      "has not come; gemel node fence overrides");
+        ha_json_put_str(
+            o, "last_error",
+            node->fence == HA_FENCE_PENDING ? fence_progress(d, i)
+            : node->fence == HA_FENCE_FAILED
+                ? node->fence_detail
+                : "nobody switches it off: fence.budget may be spent, or its turn "
+                  "has not come; gemel node fence overrides");
         ha_text_set(
             text, sizeof text,
             "switch it off by hand, look that it is off, then: gemel node confirm-off ",
             node->name, " --reason TEXT", NULL);
-        put_str(o, "shorten", text);
+        ha_json_put_str(o, "shorten", text);
         json_object_array_add(a, o);
     }
     return a;
 }
 
-static void add_problem(json_object *a, const char *x, const char *y, const char *z)
+void ha_json_add_line(json_object *a, const char *x, const char *y, const char *z)
 {
     char text[REASON_LEN_MAX * 2];
 
@@ -393,7 +396,7 @@ static void paused_problem(struct ha_daemon *d, json_object *p, const struct ha_
     uint64_t at_ns, now_ns = loop_now_ns();
     char text[REASON_LEN_MAX * 2] = " is paused: ";
 
-    ha_text_add(text, sizeof text, vm_reason(d, vm));
+    ha_text_add(text, sizeof text, ha_json_vm_reason(d, vm));
     if (d->vmm != NULL && ha_vmm_next_thaw(d->vmm, vm->uuid, &at_ns)) {
         ha_text_add(text, sizeof text, "; next try in ");
         ha_text_add_u64(text, sizeof text,
@@ -401,7 +404,7 @@ static void paused_problem(struct ha_daemon *d, json_object *p, const struct ha_
         ha_text_add(text, sizeof text, " ms");
     }
     ha_text_add(text, sizeof text, "; at once: gemel vm retry ");
-    add_problem(p, vm->name, text, vm->name);
+    ha_json_add_line(p, vm->name, text, vm->name);
 }
 
 static bool on_maintenance(struct ha_daemon *d, const struct ha_vm *vm)
@@ -421,33 +424,33 @@ static json_object *problems_doc(struct ha_daemon *d)
     struct ha_place place;
 
     if (!d->agent_up) {
-        add_problem(p, "Corosync does not answer on this node", "", "");
+        ha_json_add_line(p, "Corosync does not answer on this node", "", "");
         return p;
     }
     ha_place_now(a, loop_now_ns(), &in, participant, &place);
     if (!a->view.agreed) {
-        add_problem(p, "Corosync has not settled on a membership", "", "");
+        ha_json_add_line(p, "Corosync has not settled on a membership", "", "");
     } else if (!a->view.quorate) {
-        add_problem(p, "no quorum: nothing is started here", "", "");
+        ha_json_add_line(p, "no quorum: nothing is started here", "", "");
     }
     if (a->phase != HA_PHASE_SYNCED && a->view.quorate) {
-        add_problem(p, "not ready: ", a->waiting, "");
+        ha_json_add_line(p, "not ready: ", a->waiting, "");
     }
     if (d->store_failed) {
-        add_problem(p, "this node cannot write its record log; see its log", "", "");
+        ha_json_add_line(p, "this node cannot write its record log; see its log", "", "");
     }
     if (!d->fenced_connected) {
-        add_problem(p, "gemel-fenced does not answer on this node", "", "");
+        ha_json_add_line(p, "gemel-fenced does not answer on this node", "", "");
     }
     for (unsigned i = 0; i < a->state.node_count; i++) {
-        const char *state = node_state(d, i);
+        const char *state = ha_json_node_state(d, i);
 
         if (strcmp(state, "member") != 0 && strcmp(state, "maintenance") != 0 &&
             (a->view.quorate || strcmp(state, "joining") != 0)) {
-            add_problem(p, a->state.node[i].name, " is ", state);
+            ha_json_add_line(p, a->state.node[i].name, " is ", state);
         }
         if (!has_device(d, a->state.node[i].name)) {
-            add_problem(
+            ha_json_add_line(
                 p, a->state.node[i].name,
                 " has no fence device: its VMs cannot be taken over by themselves", "");
         }
@@ -455,15 +458,15 @@ static json_object *problems_doc(struct ha_daemon *d)
     for (unsigned i = 0; i < a->state.vm_count; i++) {
         const struct ha_vm *vm = a->state.vm[i];
 
-        if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
+        if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
             paused_problem(d, p, vm);
         } else if (vm->desired == HA_DESIRED_RUNNING &&
                    ((vm->state != HA_VM_RUNNING && vm->state != HA_VM_MIGRATING) ||
-                    is_unknown(d, vm))) {
-            add_problem(p, vm->name, " is ", vm_state(d, vm));
+                    ha_json_is_unknown(d, vm))) {
+            ha_json_add_line(p, vm->name, " is ", ha_json_vm_state(d, vm));
         } else if (on_maintenance(d, vm) && ha_drain_stuck(&place, vm, why)) {
             ha_drain_problem(&a->state, vm, why, text, sizeof text);
-            add_problem(p, text, "", "");
+            ha_json_add_line(p, text, "", "");
         }
     }
     return p;
@@ -483,8 +486,8 @@ char *ha_json_changed(bool changed, const char *text)
     json_object *o = json_object_new_object();
 
     put_bool(o, "changed", changed);
-    put_str(o, "text", text);
-    return finish(o);
+    ha_json_put_str(o, "text", text);
+    return ha_json_finish(o);
 }
 
 char *ha_json_moved(const struct ha_vm *vm)
@@ -493,18 +496,18 @@ char *ha_json_moved(const struct ha_vm *vm)
     struct ha_moved m;
 
     put_bool(o, "changed", true);
-    put_str(o, "vm", vm->name);
+    ha_json_put_str(o, "vm", vm->name);
     if (ha_moved_read(vm->last, &m)) {
-        put_str(o, "from", m.from);
-        put_str(o, "to", m.to);
+        ha_json_put_str(o, "from", m.from);
+        ha_json_put_str(o, "to", m.to);
         put_u64(o, "total_ms", m.total_ms);
         put_u64(o, "downtime_ms", m.downtime_ms);
         put_u64(o, "bytes", m.bytes);
         put_u64(o, "rounds", m.rounds);
         put_bool(o, "verified", m.verified);
     }
-    put_str(o, "text", vm->last);
-    return finish(o);
+    ha_json_put_str(o, "text", vm->last);
+    return ha_json_finish(o);
 }
 
 char *ha_json_status(struct ha_daemon *d)
@@ -513,28 +516,30 @@ char *ha_json_status(struct ha_daemon *d)
     json_object *o = json_object_new_object(), *problems = problems_doc(d);
     char ring[48];
 
-    put_str(o, "cluster",
-            a->state.cluster.conf != NULL ? a->state.cluster.conf->name : "");
-    put_str(o, "node", d->node.name);
+    ha_json_put_str(o, "cluster",
+                    a->state.cluster.conf != NULL ? a->state.cluster.conf->name : "");
+    ha_json_put_str(o, "node", d->node.name);
     put_bool(o, "quorate", a->view.quorate);
     snprintf(ring, sizeof ring, "%x.%" PRIx64, a->view.ring.nodeid, a->view.ring.seq);
-    put_str(o, "ring", ring);
-    put_str(o, "coordinator",
-            a->phase == HA_PHASE_SYNCED ? node_name(d, a->sync.coordinator) : "unknown");
+    ha_json_put_str(o, "ring", ring);
+    ha_json_put_str(o, "coordinator",
+                    a->phase == HA_PHASE_SYNCED
+                        ? ha_json_node_name(d, a->sync.coordinator)
+                        : "unknown");
     put_u64(o, "term", a->state.term);
     put_u64(o, "version", a->state.version);
-    put_str(o, "phase",
-            a->phase == HA_PHASE_SYNCED       ? "synced"
-            : a->phase == HA_PHASE_TRANSFER   ? "transfer"
-            : a->phase == HA_PHASE_EXCHANGING ? "exchanging"
-                                              : "alone");
+    ha_json_put_str(o, "phase",
+                    a->phase == HA_PHASE_SYNCED       ? "synced"
+                    : a->phase == HA_PHASE_TRANSFER   ? "transfer"
+                    : a->phase == HA_PHASE_EXCHANGING ? "exchanging"
+                                                      : "alone");
     put_bool(o, "degraded", json_object_array_length(problems) != 0);
     json_object_object_add(o, "problems", problems);
     json_object_object_add(o, "nodes", nodes_doc(d));
     json_object_object_add(o, "vms", vms_doc(d));
     json_object_object_add(o, "proofs", proofs_doc(d));
     put_u64(o, "dropped_old_ring", a->count.dropped_ring);
-    return finish(o);
+    return ha_json_finish(o);
 }
 
 char *ha_json_nodes(struct ha_daemon *d)
@@ -542,7 +547,7 @@ char *ha_json_nodes(struct ha_daemon *d)
     json_object *o = json_object_new_object();
 
     json_object_object_add(o, "nodes", nodes_doc(d));
-    return finish(o);
+    return ha_json_finish(o);
 }
 
 /* What the nodes that are here have in common, and what each of them has besides. */
@@ -570,24 +575,24 @@ char *ha_json_cpu(struct ha_daemon *d)
     if (known && cpu_model_print(&common, text, sizeof text) == 0) {
         known = false;
     }
-    put_str(o, "model", text);
-    put_str(o, "error", known ? "" : why.text);
+    ha_json_put_str(o, "model", text);
+    ha_json_put_str(o, "error", known ? "" : why.text);
     for (unsigned i = 0; i < a->state.node_count; i++) {
         json_object *n = json_object_new_object();
 
-        put_str(n, "name", a->state.node[i].name);
+        ha_json_put_str(n, "name", a->state.node[i].name);
         if (of[i] != NULL) {
             (void)cpu_model_print(of[i], text, sizeof text);
-            put_str(n, "model", text);
+            ha_json_put_str(n, "model", text);
             if (known) {
                 (void)cpu_model_missing(of[i], &common, text, sizeof text);
-                put_str(n, "loses", text);
+                ha_json_put_str(n, "loses", text);
             }
         }
         json_object_array_add(nodes, n);
     }
     json_object_object_add(o, "nodes", nodes);
-    return finish(o);
+    return ha_json_finish(o);
 }
 
 char *ha_json_vms(struct ha_daemon *d)
@@ -595,7 +600,7 @@ char *ha_json_vms(struct ha_daemon *d)
     json_object *o = json_object_new_object();
 
     json_object_object_add(o, "vms", vms_doc(d));
-    return finish(o);
+    return ha_json_finish(o);
 }
 
 /* Each disk, and what serves it. */
@@ -614,7 +619,7 @@ static void put_disks(json_object *o, const struct conf_vm *conf)
                                                       : " (raw)");
     }
     if (text[0] != '\0') {
-        put_str(o, "disks", text);
+        ha_json_put_str(o, "disks", text);
     }
 }
 
@@ -633,14 +638,14 @@ static void put_claim(struct ha_daemon *d, const struct ha_vm *vm, json_object *
                              &dead)) {
         /* It may have died before it could release it. */
         snprintf(claim, sizeof claim, "owner.%" PRIu64 ": held by nobody, %s is dead",
-                 vm->epoch, node_name(d, vm->owner));
+                 vm->epoch, ha_json_node_name(d, vm->owner));
     } else if (rests) {
         snprintf(claim, sizeof claim, "owner.%" PRIu64 ": released", vm->epoch);
     } else {
         snprintf(claim, sizeof claim, "owner.%" PRIu64 ": %s, instance %s", vm->epoch,
-                 node_name(d, vm->owner), instance);
+                 ha_json_node_name(d, vm->owner), instance);
     }
-    put_str(o, "claim", claim);
+    ha_json_put_str(o, "claim", claim);
 }
 
 char *ha_json_vm(struct ha_daemon *d, const char *name)
@@ -654,26 +659,26 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
         return NULL;
     }
     o = vm_doc(d, vm);
-    put_str(o, "definition", vm->definition);
+    ha_json_put_str(o, "definition", vm->definition);
     if (vm->runs != NULL) {
-        put_str(o, "running_definition", vm->runs);
+        ha_json_put_str(o, "running_definition", vm->runs);
     }
     put_claim(d, vm, o);
     put_disks(o, vm->runs_conf != NULL ? vm->runs_conf : vm->conf);
     agent = d->vmm != NULL ? ha_vmm_guest_agent(d->vmm, vm->uuid) : NULL;
     if (agent != NULL) {
-        put_str(o, "guest_agent", agent);
+        ha_json_put_str(o, "guest_agent", agent);
     }
     event = d->vmm != NULL ? ha_vmm_guest_event(d->vmm, vm->uuid, &event_ms) : NULL;
     if (event != NULL) {
-        put_str(o, "guest_event", event);
+        ha_json_put_str(o, "guest_event", event);
         put_u64(o, "guest_event_t_ms", event_ms);
     }
     if (d->vmm != NULL && ha_vmm_balloon(d->vmm, vm->uuid, &target, &actual)) {
         put_u64(o, "balloon_target_mib", target >> 20);
         put_u64(o, "balloon_actual_mib", actual >> 20);
     }
-    return finish(o);
+    return ha_json_finish(o);
 }
 
 char *ha_json_events(struct ha_daemon *d, uint64_t since, uint64_t after)
@@ -698,13 +703,13 @@ char *ha_json_events(struct ha_daemon *d, uint64_t since, uint64_t after)
         put_u64(doc, "seq", e->seq);
         put_u64(doc, "t_ms", e->wall_ns / NSEC_PER_MSEC);
         put_u64(doc, "mono_ns", e->mono_ns);
-        put_str(doc, "kind", e->seq != 0 ? "record" : "local");
-        put_str(doc, "object", object);
-        put_str(doc, "text", e->text);
+        ha_json_put_str(doc, "kind", e->seq != 0 ? "record" : "local");
+        ha_json_put_str(doc, "object", object);
+        ha_json_put_str(doc, "text", e->text);
         json_object_array_add(a, doc);
     }
     json_object_object_add(o, "events", a);
-    return finish(o);
+    return ha_json_finish(o);
 }
 
 char *ha_json_cluster(struct ha_daemon *d)
@@ -715,210 +720,9 @@ char *ha_json_cluster(struct ha_daemon *d)
         return NULL;
     }
     o = json_object_new_object();
-    put_str(o, "name",
-            d->agent.state.cluster.conf != NULL ? d->agent.state.cluster.conf->name : "");
-    put_str(o, "definition", d->agent.state.cluster.definition);
-    return finish(o);
-}
-
-static void line(json_object *a, const char *x, const char *y, const char *z)
-{
-    add_problem(a, x, y, z);
-}
-
-static void explain_paused(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
-{
-    uint64_t at_ns, now_ns = loop_now_ns();
-    char text[128] = "paused for ";
-
-    ha_text_add_u64(text, sizeof text, (now_ns - vm->changed_ns) / NSEC_PER_MSEC);
-    line(a, text,
-         " ms: its guest stands still, no write of it is lost, and its node "
-         "goes on with it when the disk works again",
-         "");
-    if (d->vmm == NULL || !ha_vmm_next_thaw(d->vmm, vm->uuid, &at_ns)) {
-        line(a, "when it is tried next: its node knows (gemel explain there)", "", "");
-    } else if (at_ns <= now_ns) {
-        line(a, "it is being tried", "", "");
-    } else {
-        ha_text_set(text, sizeof text, "next try in ", NULL);
-        ha_text_add_u64(text, sizeof text, (at_ns - now_ns) / NSEC_PER_MSEC);
-        line(a, text, " ms", "");
-    }
-    line(a, "at once: gemel vm retry ", vm->name, "");
-}
-
-static void explain_move(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
-{
-    const struct ha_move_progress *p =
-        ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
-    char text[256], percent[16] = "";
-
-    ha_moving_text(&d->agent.state, vm, p, text, sizeof text);
-    if (p != NULL) {
-        ha_text_add_u64(percent, sizeof percent, p->percent);
-        ha_text_add(percent, sizeof percent, " %: ");
-    }
-    line(a, "migration: ", percent, text);
-    line(a, "to give it up: gemel vm migrate ", vm->name, " --cancel");
-}
-
-static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
-{
-    const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
-
-    line(a, vm->name,
-         vm->desired == HA_DESIRED_RUNNING ? ": wanted running, is "
-                                           : ": wanted stopped, is ",
-         vm_state(d, vm));
-    if (vm->state == HA_VM_RUNNING && owner != NULL) {
-        line(a, "node: ", owner->name, "");
-    }
-    line(a, "why: ", vm_reason(d, vm), "");
-    if (vm->state == HA_VM_UNKNOWN && owner != NULL) {
-        char text[REASON_LEN_MAX + 1];
-
-        line(a, "its last owner is ", owner->name,
-             "; nothing starts before that node is proven dead, is back, or an "
-             "operator confirms it off");
-        if (owner->fence == HA_FENCE_PENDING) {
-            ha_text_set(text, sizeof text, "fencing by ",
-                        node_name(d, owner->fence_executor), ", attempt ", NULL);
-            ha_text_add_u64(text, sizeof text, owner->fence_attempts);
-            line(a, text, ": ", owner->fence_detail);
-        } else if (owner->fence == HA_FENCE_FAILED) {
-            line(a, "the last attempt to fence it failed: ", owner->fence_detail,
-                 "; it is tried again");
-        }
-        line(a, "to shorten it: gemel node confirm-off ", owner->name,
-             " --reason TEXT, when you have seen that it is off");
-    }
-    if (!is_unknown(d, vm) && ha_vm_paused(vm)) {
-        explain_paused(d, vm, a);
-    }
-    if (vm->move.to != 0) {
-        explain_move(d, vm, a);
-    }
-    if (vm->state == HA_VM_FAILED) {
-        char text[128] = "next try ";
-
-        ha_text_add_u64(text, sizeof text,
-                        ha_policy_backoff_ns(vm->conf, vm->failures) / NSEC_PER_MSEC);
-        ha_text_add(text, sizeof text, " ms after the failure; at once: gemel vm retry ");
-        line(a, text, vm->name, "");
-    }
-}
-
-static void line_left(json_object *a, const struct ha_drain_left *left, const char *what)
-{
-    char text[64] = "";
-
-    ha_text_add_u64(text, sizeof text, left->count);
-    ha_text_add(text, sizeof text, left->count == 1 ? " VM " : " VMs ");
-    line(a, text, what, left->names);
-}
-
-/* What holds up its drain, or the return of what left it. */
-static void explain_maintenance(struct ha_daemon *d, const struct ha_node *node,
-                                json_object *a)
-{
-    const struct ha_state *s = &d->agent.state;
-    char why[REASON_LEN_MAX + 1], text[REASON_LEN_MAX * 2];
-    uint32_t participant[NODES_MAX];
-    struct ha_drain_left left;
-    struct ha_policy_in in;
-    struct ha_place place;
-
-    ha_place_now(&d->agent, loop_now_ns(), &in, participant, &place);
-    if (node->maintenance) {
-        ha_drain_leaving(s, node->nodeid, &left);
-        if (left.count == 0) {
-            line(a, "nothing runs there; when the work is done: gemel node maintenance ",
-                 node->name, " off");
-        } else {
-            line_left(a, &left, "to leave it: ");
-        }
-    } else {
-        ha_drain_returning(s, node->nodeid, &left);
-        if (left.count > 0) {
-            line_left(a, &left, "to come back after its maintenance: ");
-        }
-    }
-    for (unsigned i = 0; i < s->vm_count; i++) {
-        const struct ha_vm *vm = s->vm[i];
-
-        if (vm->owner != node->nodeid && vm->home != node->nodeid) {
-            continue;
-        }
-        if (vm->move.to != 0) {
-            line(a, vm->name, ": is being migrated to ", node_name(d, vm->move.to));
-        } else if (ha_drain_stuck(&place, vm, why)) {
-            if (vm->owner == node->nodeid) {
-                ha_drain_problem(s, vm, why, text, sizeof text);
-                line(a, text, "", "");
-            } else {
-                line(a, vm->name, " does not come back yet: ", why);
-            }
-        }
-    }
-}
-
-/* The last of what this agent saw of the object: how it came to be so. */
-static void explain_events(struct ha_daemon *d, const char *name, json_object *a)
-{
-    enum { TOLD_MAX = 6 };
-    const struct ha_event *told[TOLD_MAX];
-    unsigned count = 0;
-    size_t len = strlen(name);
-
-    for (unsigned i = 0; i < d->event_count && count < TOLD_MAX; i++) {
-        const struct ha_event *e =
-            &d->event[(d->event_next + EVENTS_KEPT - 1 - i) % EVENTS_KEPT];
-
-        if (strncmp(e->text, name, len) == 0 && e->text[len] == ':') {
-            told[count++] = e;
-        }
-    }
-    if (count > 0) {
-        line(a, "last events, the newest last:", "", "");
-    }
-    while (count > 0) {
-        const struct ha_event *e = told[--count];
-        time_t s = (time_t)(e->wall_ns / NSEC_PER_SEC);
-        char when[16] = "";
-        struct tm local;
-
-        if (localtime_r(&s, &local) != NULL) {
-            strftime(when, sizeof when, "%H:%M:%S", &local);
-        }
-        line(a, when, "  ", e->text + len + 2);
-    }
-}
-
-char *ha_json_explain(struct ha_daemon *d, const char *name)
-{
-    const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
-    const struct ha_node *node = ha_state_node_by_name(&d->agent.state, name);
-    json_object *o, *lines;
-
-    if (vm == NULL && node == NULL) {
-        return NULL;
-    }
-    o = json_object_new_object();
-    lines = json_object_new_array();
-    put_str(o, "object", name);
-    if (vm != NULL) {
-        explain_vm(d, vm, lines);
-    } else {
-        line(lines, node->name, node->maintenance ? " is in maintenance, " : " is ",
-             node_state(d, (unsigned)(node - d->agent.state.node)));
-        if (node_reason(d, (unsigned)(node - d->agent.state.node))[0] != '\0') {
-            line(lines, "why: ", node_reason(d, (unsigned)(node - d->agent.state.node)),
-                 "");
-        }
-        explain_maintenance(d, node, lines);
-    }
-    explain_events(d, name, lines);
-    json_object_object_add(o, "lines", lines);
-    return finish(o);
+    ha_json_put_str(
+        o, "name",
+        d->agent.state.cluster.conf != NULL ? d->agent.state.cluster.conf->name : "");
+    ha_json_put_str(o, "definition", d->agent.state.cluster.definition);
+    return ha_json_finish(o);
 }

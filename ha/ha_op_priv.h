@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by the files that carry out an operator's change (ha_op.c, ha_op_move.c). */
+/* Shared by the files that carry out an operator's change (ha_op.c, ha_op_apply.c,
+ * ha_op_move.c). */
 #pragma once
 
 #include "ha/ha_agent.h"
@@ -27,6 +28,9 @@ const char *ha_op_by(const struct op_run *run, char *text, size_t cap, const cha
 void ha_op_emit_vm(struct op_run *run, const struct ha_vm *vm, const char *what);
 /* NULL: answered. */
 const struct ha_vm *ha_op_find_vm(struct op_run *run);
+bool ha_op_dry_run(const struct op_run *run);
+/* Answers that something is under way with it, and what to do. */
+void ha_op_busy(struct op_run *run, const struct ha_vm *vm);
 /* False: answered; only a running VM, with nothing else under way, can be `what`. */
 bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what);
 /* The node that an operator named takes the VM. False: answered, with why not.
@@ -34,5 +38,7 @@ bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what);
 bool ha_op_fits(struct op_run *run, const struct ha_place *place, const struct ha_vm *vm,
                 const struct ha_node *node, bool force);
 
+void ha_op_cluster_apply(struct op_run *run);
+void ha_op_vm_apply(struct op_run *run);
 void ha_op_vm_migrate(struct op_run *run);
 void ha_op_node_maintenance(struct op_run *run);
