@@ -51,7 +51,7 @@
 #define MIGRATE_DOWNTIME_MIN_MS 21 /* stopping and starting take about 20 */
 #define MIGRATE_DOWNTIME_MAX_MS 60000
 #define MIGRATE_DOWNTIME_MS     300
-#define MIGRATE_SLOWDOWN_MAX    90 /* percent */
+#define MIGRATE_SLOWDOWN_MAX    90          /* percent */
 #define MIGRATE_RATE_MIN        (64 * 1024) /* bytes per second */
 
 /* Fencing */
