@@ -212,7 +212,7 @@ check "start says so at once" says "CPU model rich is not in the cluster definit
     timeout 10 gemel vm start web3
 check_rc 4 "as a refusal" gemel vm start web3
 check "and is back" gemel cluster apply -f models.yaml
-check "--node says it too" says "n1: cannot be CPU model rich: lacks keylocker, amx_tile" gemel vm start web3 --node n1
+check "--node says it too" says "n1 cannot be CPU model rich: lacks keylocker, amx_tile" gemel vm start web3 --node n1
 # And a nic with two queue pairs: one tap on its bridge, two open files, both the VMM's.
 ip link add br0 type bridge && ip link set br0 up
 vm web5 32MiB 52:54:00:00:00:05 "machine: standard
