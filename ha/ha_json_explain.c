@@ -47,6 +47,28 @@ static void explain_move(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     ha_json_add_line(a, "to give it up: gemel vm migrate ", vm->name, " --cancel");
 }
 
+/* It was sent away by a maintenance, and is to go home. */
+static void explain_home(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
+{
+    const struct ha_node *home = ha_state_node(&d->agent.state, vm->home);
+    uint32_t participant[NODES_MAX];
+    char why[REASON_LEN_MAX + 1];
+    struct ha_policy_in in;
+    struct ha_place place;
+
+    ha_place_now(&d->agent, loop_now_ns(), &in, participant, &place);
+    if (home != NULL && home->maintenance) {
+        ha_json_add_line(a, "it left ", home->name,
+                         " for maintenance, and goes back when that is over");
+    } else if (home != NULL && ha_drain_stuck(&place, vm, why)) {
+        char text[NODE_NAME_MAX + 64];
+
+        ha_text_set(text, sizeof text, "it is to go back to ", home->name,
+                    ", but not yet: ", NULL);
+        ha_json_add_line(a, text, why, "");
+    }
+}
+
 static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
     const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
@@ -84,6 +106,8 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
     }
     if (vm->move.to != 0) {
         explain_move(d, vm, a);
+    } else if (vm->home != 0 && vm->home != vm->owner) {
+        explain_home(d, vm, a);
     }
     if (vm->state == HA_VM_FAILED) {
         char text[128] = "next try ";

@@ -195,6 +195,7 @@ static void await(struct qb_ipcc_connection *connection,
 {
     uint64_t deadline_ns =
         loop_now_ns() + (question->timeout_ms + GRACE_MS) * NSEC_PER_MSEC;
+    bool moves = question->wait && strcmp(question->verb, "vm migrate") == 0;
 
     for (;;) {
         ssize_t got = qb_ipcc_recv(connection, buf, CLI_WIRE_MSG_MAX, POLL_MS);
@@ -202,8 +203,10 @@ static void await(struct qb_ipcc_connection *connection,
         if (interrupted) {
             answer(ret_answer, CLI_TIMED_OUT,
                    "stopped waiting; %s goes on. gemel status and gemel events show how "
-                   "it ends",
-                   question->wait ? "what was accepted" : "the agent");
+                   "it ends%s%s%s",
+                   question->wait ? "what was accepted" : "the agent",
+                   moves ? ". To give it up: gemel vm migrate " : "",
+                   moves ? question->object : "", moves ? " --cancel" : "");
             return;
         }
         if (got > 0) {

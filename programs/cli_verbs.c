@@ -168,7 +168,7 @@ const struct cli_verb cli_verbs[] = {
         .details =
             "on: running VMs leave by live migration, important ones first, two at "
             "a time, and none comes; done when nothing runs there. One that cannot "
-            "leave stays, and says why. off: VMs that left come back.",
+            "leave stays, and says why. off: done when the VMs that left are home again.",
         .example = "gemel node maintenance n1 on",
     },
     {
