@@ -8,7 +8,7 @@ libmigrate_core_la_SOURCES = \
 	migrate/mig_bitmap.c migrate/mig_bitmap.h \
 	migrate/mig_fit.c migrate/mig_fit.h \
 	migrate/mig_dst.c migrate/mig_dst.h \
-	migrate/mig_policy.c migrate/mig_policy.h \
+	migrate/mig_policy.c migrate/mig_policy.h migrate/mig_remedy.c migrate/mig_remedy.h \
 	migrate/mig_ram.c migrate/mig_ram.h \
 	migrate/mig_squeeze.c migrate/mig_squeeze.h \
 	migrate/mig_src.c migrate/mig_src.h \

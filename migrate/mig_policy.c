@@ -5,6 +5,7 @@
 
 #include "base/bug.h"
 #include "base/limits.h"
+#include "migrate/mig_remedy.h"
 #include "migrate/mig_text.h"
 
 #define PERMILLE    1000u
@@ -92,6 +93,19 @@ uint64_t mig_rate_bps(const struct mig_rate *rate)
         }
     }
     return 0;
+}
+
+/* Behind a cap, frames of several streams go out in bursts with pauses between them, and
+ * most of the time is in samples that are too low. */
+static uint64_t mean_bps(const struct mig_rate *rate)
+{
+    uint64_t bytes = 0, ns = 0;
+
+    for (unsigned i = 0; i < rate->count; i++) {
+        bytes = plus(bytes, rate->bytes[i]);
+        ns = plus(ns, rate->ns[i]);
+    }
+    return ns == 0 ? 0 : mul_div(bytes, NSEC_PER_SEC, ns);
 }
 
 bool mig_curve_add(struct mig_curve *curve, uint64_t ns, uint64_t bytes)
@@ -226,50 +240,6 @@ static uint64_t least_bps(const struct mig_policy_conf *conf, uint64_t used, uin
     return high;
 }
 
-/* Up to two digits that count: what is proposed is no measurement. */
-static uint64_t round_up(uint64_t value)
-{
-    uint64_t unit = 1;
-
-    while (value / unit >= 100) {
-        unit *= 10;
-    }
-    return (value + unit - 1) / unit * unit;
-}
-
-static void begin_remedy(struct mig_text *t, bool *any)
-{
-    mig_text_add(t, *any ? ", or " : "; would do: ");
-    *any = true;
-}
-
-/* Options as they are typed, if their range has the value. */
-static void add_downtime(struct mig_text *t, bool *any, uint64_t downtime_ns)
-{
-    uint64_t ms = round_up((downtime_ns + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC);
-
-    if (ms <= MIGRATE_DOWNTIME_MAX_MS) {
-        begin_remedy(t, any);
-        mig_text_add(t, "--downtime %ums", ms);
-    }
-}
-
-static void add_slowdown(struct mig_text *t, bool *any, uint64_t permille)
-{
-    uint64_t percent = (permille + 9) / 10;
-
-    if (percent <= MIGRATE_SLOWDOWN_MAX) {
-        begin_remedy(t, any);
-        mig_text_add(t, "--max-slowdown %u", percent);
-    }
-}
-
-static void add_rate(struct mig_text *t, bool *any, uint64_t bps)
-{
-    begin_remedy(t, any);
-    mig_text_add(t, "--rate %uMiB", round_up((bps >> 20) + 1));
-}
-
 static void cannot_keep(const struct mig_policy_conf *conf, struct mig_text *t)
 {
     mig_text_add(t,
@@ -299,15 +269,15 @@ static void explain_refusal(const struct mig_policy_conf *conf, uint64_t bps,
                      p->downtime_ns);
     }
     if (p->needs_downtime_ns != 0) {
-        add_downtime(&t, &any, p->needs_downtime_ns);
+        mig_remedy_downtime(&t, &any, p->needs_downtime_ns);
     }
     if (p->needs_slowdown != 0) {
-        add_slowdown(&t, &any, p->needs_slowdown);
+        mig_remedy_slowdown(&t, &any, p->needs_slowdown);
     }
     if (p->needs_bps != 0 && conf->cap_bps == bps) {
-        add_rate(&t, &any, p->needs_bps);
+        mig_remedy_rate(&t, &any, p->needs_bps);
     } else if (p->needs_bps != 0) {
-        begin_remedy(&t, &any);
+        mig_remedy_begin(&t, &any);
         mig_text_add(&t, "a link of %b/s", p->needs_bps);
     }
 }
@@ -378,7 +348,7 @@ bool mig_policy_hopeless(const struct mig_policy_conf *conf, char *ret_text)
         return false;
     }
     cannot_keep(conf, &t);
-    add_downtime(&t, &any, conf->fixed_ns * 2);
+    mig_remedy_downtime(&t, &any, conf->fixed_ns * 2);
     return true;
 }
 
@@ -407,7 +377,7 @@ void mig_policy_sent(struct mig_policy *p, uint64_t bytes, uint64_t ns)
  * means something. */
 static uint64_t bandwidth(const struct mig_policy *p)
 {
-    uint64_t bps = mig_rate_bps(&p->sent);
+    uint64_t bps = p->conf.cap_bps != 0 ? mean_bps(&p->sent) : mig_rate_bps(&p->sent);
 
     if (p->round_ns >= 5 * NSEC_PER_MSEC && p->round_bytes > 0) {
         bps = smaller(bps, mul_div(p->round_bytes, NSEC_PER_SEC, p->round_ns));
@@ -478,20 +448,20 @@ static void propose(const struct mig_policy *p, enum mig_code code, uint64_t now
         uint64_t rest = mul_div(p->left_bytes, bps, bps - p->dirty_bps);
         uint64_t total = plus(now_ns - p->start_ns, time_for(rest, bps) * 2);
 
-        begin_remedy(t, &any);
-        mig_text_add(t, "--timeout %us", round_up(total / NSEC_PER_SEC + 1));
+        mig_remedy_begin(t, &any);
+        mig_text_add(t, "--timeout %us", mig_remedy_round(total / NSEC_PER_SEC + 1));
     }
     if (downtime > conf->downtime_ns) {
-        add_downtime(t, &any, downtime);
+        mig_remedy_downtime(t, &any, downtime);
     }
     slowdown = PERMILLE - smaller(mul_div(bps, PERMILLE / 4, full), PERMILLE);
     slowdown = smaller((slowdown + 49) / 50 * 50, SLOWDOWN_MAX);
     if (slowdown > conf->max_slowdown && code != MIG_END_TIMEOUT) {
-        add_slowdown(t, &any, slowdown);
+        mig_remedy_slowdown(t, &any, slowdown);
     }
     if (is_capped(conf, bps)) {
         /* `bps` is that of pages, which may be compressed on the way. */
-        add_rate(t, &any, mul_div(larger(full, bps) * 3, conf->cap_bps, bps));
+        mig_remedy_rate(t, &any, mul_div(larger(full, bps) * 3, conf->cap_bps, bps));
     } else if (!any) {
         mig_text_add(t, "; no option would do, a faster link would");
     }

@@ -84,7 +84,11 @@ check "too low a rate" says 1 'does not converge.*--rate allows.*would do: .*--d
 few_lines() { [ "$(grep -c 'n2 -> n1' "$OUT")" -ge 2 ] && [ "$(grep -c 'n2 -> n1' "$OUT")" -le 13 ]; }
 check "a line now and then into a pipe" few_lines
 rate=$(grep -Eo -- '--rate [0-9]+MiB' "$OUT" | tail -n 1)
+downtime=$(grep -Eo -- '--downtime [0-9]+ms' "$OUT" | tail -n 1)
 sed 's/^/# /' "$OUT"
+# shellcheck disable=SC2086 # two words
+check "with $downtime it moves" says 0 'migrated from n2 to n1' vm migrate web1 n1 --rate 4MiB $downtime --no-compress --timeout 60s
+check "and back" says 0 'migrated from n1 to n2' vm migrate web1 n2 --timeout 60s
 # shellcheck disable=SC2086 # two words
 check "with $rate it moves" says 0 'migrated from n2 to n1' vm migrate web1 n1 $rate --no-compress --timeout 60s
 
