@@ -35,3 +35,13 @@ libft_io_la_SOURCES = \
 	ft/ft_tape_play.c \
 	ft/ft_tape_record.c
 libft_io_la_LIBADD = libft_core.la libmigrate_core.la libvmm_io.la
+
+EXTRA_DIST += tests/golden/wire/v1/ft_log.bin
+UNIT_TESTS += tests/unit/ft/check_ft_log
+tests_unit_ft_check_ft_log_SOURCES = tests/unit/ft/check_ft_log.c tests/unit/unit.h tests/unit/golden.h
+tests_unit_ft_check_ft_log_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_log_LDADD = libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
+
+check_PROGRAMS += tests/kvm/taped
+tests_kvm_taped_SOURCES = tests/kvm/taped.c
+tests_kvm_taped_LDADD = libft_core.la libvmm_core.la libbase_io.la

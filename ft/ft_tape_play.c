@@ -456,6 +456,7 @@ static enum tape_next next_state(struct ft_tape *t, struct tape_item *ret)
     } while (have < total);
     ret->bytes = t->state;
     ret->len = total;
+    t->state_sum = ft_sum128(t->state, total);
     return TAPE_NEXT_STATE;
 }
 
@@ -553,7 +554,8 @@ static bool same_end(struct ft_tape *t, const struct ft_ram_sums *here)
         return refuse(t, reason);
     }
     if (end.chain != t->chain || end.inputs != t->inputs || end.outputs != t->outputs ||
-        end.pages != here->pages || memcmp(&end.ram, &here->sum, sizeof end.ram) != 0) {
+        end.pages != here->pages || memcmp(&end.ram, &here->sum, sizeof end.ram) != 0 ||
+        memcmp(&end.state, &t->state_sum, sizeof end.state) != 0) {
         return differs(
             t, t->exits,
             "the end: recorded %" PRIu64 " inputs, %" PRIu64 " outputs, chain %016" PRIx64

@@ -290,6 +290,7 @@ static void record_state(void *ctx, uint64_t position, const uint8_t *bytes, siz
 {
     struct ft_tape *t = ctx;
 
+    t->state_sum = ft_sum128(bytes, len);
     for (size_t at = 0; at < len; at += FT_STATE_CHUNK) {
         size_t n = len - at < FT_STATE_CHUNK ? len - at : FT_STATE_CHUNK;
         struct bytes_wr wr;
@@ -319,6 +320,7 @@ static bool record_end(void *ctx, uint64_t position)
     }
     end.pages = s->pages;
     end.ram = s->sum;
+    end.state = t->state_sum;
     begin(t, &wr, FT_END, position, 0);
     ft_put_end(&wr, &end);
     emit(t, &wr);
