@@ -48,9 +48,9 @@
 #define LOG_FILES_KEPT        6
 
 /* Fault tolerance */
-#define FT_RECORD_MAX  (256 * 1024)      /* bytes of a record of the log, all in */
-#define FT_STATE_MAX   (4 * 1024 * 1024) /* registers and devices of a barrier */
-#define FT_EXIT_DATA   4096              /* bytes of one exit: KVM's page for string I/O */
+#define FT_RECORD_MAX (256 * 1024)      /* bytes of a record of the log, all in */
+#define FT_STATE_MAX  (4 * 1024 * 1024) /* registers and devices of a barrier */
+#define FT_EXIT_DATA  4096              /* bytes of one exit: KVM's page for string I/O */
 
 /* Fencing */
 #define FENCE_OUTPUT_MAX   (16 * 1024) /* captured bytes of an agent's output */

@@ -16,14 +16,18 @@
 int ft_tape_new(const char *path, int flags, struct ft_tape **ret, struct vmm_error *err)
 {
     struct ft_tape *t = calloc(1, sizeof *t);
+    pthread_condattr_t monotonic;
 
     if (!t) {
         return vmm_fail(err, -ENOMEM, "no memory for a recording");
     }
     snprintf(t->path, sizeof t->path, "%s", path);
     pthread_mutex_init(&t->lock, NULL);
-    pthread_cond_init(&t->more, NULL);
-    pthread_cond_init(&t->room, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&t->more, &monotonic);
+    pthread_cond_init(&t->room, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     t->fd = open(path, flags | O_CLOEXEC, 0640);
     if (t->fd < 0) {
         int r = -errno;

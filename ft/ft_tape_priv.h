@@ -20,7 +20,7 @@ struct ft_tape {
     int fd;
     struct engine *engine;
     uint64_t chain;
-    struct ft_sum state_sum; /* of the last STATE */
+    struct ft_sum state_sum;         /* of the last STATE */
     uint64_t exits, inputs, outputs; /* so far */
     uint64_t reg[TAPE_REGS];         /* at the last boundary, here */
     uint8_t *buf;                    /* a record (recording), two (replay) */

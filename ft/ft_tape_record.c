@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/bug.h"
+#include "base/loop.h"
 #include "ft/ft_tape_priv.h"
 #include "vmm/sandbox.h"
 
@@ -46,13 +47,10 @@ __attribute__((format(printf, 2, 3))) static void give_up(struct ft_tape *t,
 
 static struct timespec in_ms(unsigned ms)
 {
-    struct timespec at;
+    uint64_t at = loop_now_ns() + ms * NSEC_PER_MSEC;
 
-    clock_gettime(CLOCK_REALTIME, &at);
-    at.tv_nsec += (long)(ms % 1000) * 1000000;
-    at.tv_sec += ms / 1000 + at.tv_nsec / 1000000000;
-    at.tv_nsec %= 1000000000;
-    return at;
+    return (struct timespec){.tv_sec = (time_t)(at / NSEC_PER_SEC),
+                             .tv_nsec = (long)(at % NSEC_PER_SEC)};
 }
 
 static bool write_all(struct ft_tape *t, const uint8_t *p, size_t len)

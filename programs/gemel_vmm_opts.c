@@ -183,8 +183,9 @@ static void print_help(void)
         printf("%*s", HELP_COLUMN - len, "");
         print_wrapped(option->help);
     }
-    printf("\nExit status: 0 the guest powered off or was killed, or a replay is equal, 1 "
-           "it failed or\ndiffers, 2 wrong usage.\n");
+    printf(
+        "\nExit status: 0 the guest powered off or was killed, or a replay is equal, 1 "
+        "it failed or\ndiffers, 2 wrong usage.\n");
 }
 
 /* The part of the man page that must agree with the program. */

@@ -114,7 +114,8 @@ int vcpu_host_probe(const struct kvm_ops *ops, const char *kvm_path,
 /* Standard, before the vCPU ever ran: the guest sees this model, of which the host lacks
  * nothing (cpu_model_missing). Its reset state is that of such a processor. */
 int vcpu_set_model(struct vcpu *v, const struct cpu_model *model, struct vmm_error *err);
-/* Lockstep: the CPUID table that was given to KVM, as bytes; 0: no room, or KVM failed. */
+/* Lockstep: the CPUID table that was given to KVM, as bytes; 0: no room, or KVM failed.
+ */
 size_t vcpu_cpuid(const struct vcpu *v, int sys_fd, void *buf, size_t cap);
 void vcpu_close(struct vcpu *v);
 /* Reset state: at the reset vector (standard: vCPUs but 0 wait for INIT). 0 or -errno. */

@@ -332,7 +332,7 @@ START_TEST(bodies_are_judged)
     ck_assert_int_eq(poked(0, 0, 2), FT_BAD_FORMAT);
     ck_assert_int_eq(poked(0, 80, 2), FT_BAD_VALUE); /* a bool */
     ck_assert_int_eq(poked(0, 81, VM_DISKS_MAX + 1), FT_BAD_VALUE);
-    ck_assert_int_eq(poked(0, 81, 1), FT_BAD_BODY); /* one disk too many follows */
+    ck_assert_int_eq(poked(0, 81, 1), FT_BAD_BODY);     /* one disk too many follows */
     ck_assert_int_eq(poked(0, 83, 1), FT_BAD_VALUE);    /* reserved */
     ck_assert_int_eq(poked(0, 84, 11), FT_BAD_BODY);    /* a letter where padding is */
     ck_assert_int_eq(poked(0, 85, 0xFF), FT_BAD_VALUE); /* command line too long */
