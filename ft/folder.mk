@@ -45,3 +45,6 @@ tests_unit_ft_check_ft_log_LDADD = libft_core.la libvmm_core.la libbase_io.la $(
 check_PROGRAMS += tests/kvm/taped
 tests_kvm_taped_SOURCES = tests/kvm/taped.c
 tests_kvm_taped_LDADD = libft_core.la libvmm_core.la libbase_io.la
+check_PROGRAMS += tests/kvm/steps
+tests_kvm_steps_SOURCES = tests/kvm/steps.c
+tests_kvm_steps_LDADD = libvmm_io.la

@@ -257,3 +257,10 @@ case_record_full() { # the file system of the recording is full: it ends, the VM
     umount "$mounted"
     mounted=
 }
+
+case_replay_steps() { # the oracle: payloads run free, under kicks and in single steps have the same exits; wrong ones are seen
+    "$steps" >steps.log || fail "$(grep -E '^not ok|differs|not landed|Bail' steps.log | tr '\n' ';')"
+    grep '^# ' steps.log
+    "$steps" --wrong >wrong.log
+    grep -q '^not ok .* - halts' wrong.log || fail "interrupts at kicks were not noticed"
+}

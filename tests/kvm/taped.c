@@ -155,8 +155,8 @@ int main(int argc, char **argv)
     type = (unsigned)atoi(argv[3]);
     if (strcmp(argv[2], "count") == 0) {
         input = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
-        while (find(&t, type, input, false, n) < t.count) {
-            n++;
+        for (size_t i = 0; i < t.count; i++) {
+            n += is_wanted(&t.record[i], type, input);
         }
         printf("%" PRIu64 "\n", n);
         return EXIT_SUCCESS;
