@@ -21,3 +21,30 @@ UNIT_TESTS += tests/unit/ft/check_ft_commit
 tests_unit_ft_check_ft_commit_SOURCES = tests/unit/ft/check_ft_commit.c tests/unit/unit.h tests/unit/table_doc.h
 tests_unit_ft_check_ft_commit_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_commit_LDADD = $(FT_UNIT_LIBS)
+
+# Recordings -------------------------------------------------------------------------------------------------------------
+# The log and its sums; a recording as a file.
+libft_core_la_SOURCES += \
+	ft/ft_log.c ft/ft_log.h \
+	ft/ft_sum.c ft/ft_sum.h
+noinst_LTLIBRARIES += libft_io.la
+libft_io_la_CFLAGS = $(AM_CFLAGS)
+libft_io_la_SOURCES = \
+	ft/ft_tape.h ft/ft_tape_priv.h \
+	ft/ft_tape_conf.c \
+	ft/ft_tape_play.c \
+	ft/ft_tape_record.c
+libft_io_la_LIBADD = libft_core.la libmigrate_core.la libvmm_io.la
+
+EXTRA_DIST += tests/golden/wire/v1/ft_log.bin
+UNIT_TESTS += tests/unit/ft/check_ft_log
+tests_unit_ft_check_ft_log_SOURCES = tests/unit/ft/check_ft_log.c tests/unit/unit.h tests/unit/golden.h
+tests_unit_ft_check_ft_log_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_log_LDADD = libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
+
+check_PROGRAMS += tests/kvm/taped
+tests_kvm_taped_SOURCES = tests/kvm/taped.c
+tests_kvm_taped_LDADD = libft_core.la libvmm_core.la libbase_io.la
+check_PROGRAMS += tests/kvm/steps
+tests_kvm_steps_SOURCES = tests/kvm/steps.c
+tests_kvm_steps_LDADD = libvmm_io.la

@@ -16,6 +16,7 @@
 #include "base/loop.h"
 #include "base/os.h"
 #include "base/uuid.h"
+#include "ft/ft_tape.h"
 #include "programs/gemel_vmm_move.h"
 #include "programs/gemel_vmm_opts.h"
 #include "programs/gemel_vmm_probe.h"
@@ -29,6 +30,7 @@
 #include "vmm/sandbox.h"
 #include "vmm/vmm_ctl.h"
 
+#define TAPE_LOOK_NS       NSEC_PER_SEC /* is it being recorded still? */
 #define POWERDOWN_GRACE_NS (5 * NSEC_PER_SEC)
 #define NET_BATCH_MAX      64 /* frames taken from one tap before others get their turn */
 
@@ -40,6 +42,8 @@ struct program {
     struct vmm_ctl *ctl;
     struct guest_agent *guest_agent;
     struct vmm_move move;
+    struct ft_tape *tape; /* record or replay; NULL: neither */
+    loop_timer tape_timer;
     uint64_t balloon_told;  /* bytes */
     loop_timer guest_timer; /* asks the guest how it is */
     loop_timer news_timer;  /* 0: nothing waits to be told */
@@ -326,12 +330,73 @@ static void on_term(int signo, void *data)
                                    &p->kill_timer) == 0;
 }
 
+/* Record and replay
+ * ------------------------------------------------------------------------- */
+
+static void tell_tape(struct program *p)
+{
+    const char *trouble = p->tape ? ft_tape_trouble(p->tape) : NULL;
+
+    if (trouble) {
+        log_err("vm %s: %s", p->opts.name, trouble);
+    }
+}
+
+static void on_tape_timer(void *data)
+{
+    struct program *p = data;
+
+    tell_tape(p);
+    (void)loop_timer_add(p->loop, TAPE_LOOK_NS, on_tape_timer, p, &p->tape_timer);
+}
+
+static int open_tape(struct program *p, struct vmm_error *err)
+{
+    const struct vmm_opts *o = &p->opts;
+    int r = 0;
+
+    if (o->record_path) {
+        r = ft_tape_record(o->record_path, &p->tape, err);
+    } else if (o->replay_path) {
+        r = ft_tape_replay(o->replay_path, o->until, &p->tape, err);
+    }
+    if (r >= 0 && p->tape) {
+        p->opts.engine.tape = ft_tape_hooks(p->tape);
+    }
+    return r;
+}
+
+/* Once the vCPU thread is gone. True: nothing is wrong with it. */
+static bool close_tape(struct program *p)
+{
+    struct vmm_error err;
+    bool good = true;
+
+    if (!p->tape) {
+        return true;
+    }
+    if (p->opts.replay_path) {
+        good = ft_tape_print(p->tape, stdout, p->opts.json);
+    } else if (ft_tape_end(p->tape, &err) < 0) {
+        log_err("vm %s: %s", p->opts.name, err.text);
+    }
+    ft_tape_free(p->tape);
+    p->tape = NULL;
+    return good;
+}
+
 /* Life
  * --------------------------------------------------------------------------------------
  */
 
 static int open_nics(struct vmm_opts *o, struct vmm_error *err)
 {
+    for (unsigned i = 0; i < o->engine.nic_count && o->replay_path; i++) {
+        o->engine.nic[i].fd[0] = o->engine.nic[i].fd[0] > 0 ? o->engine.nic[i].fd[0] : -1;
+    }
+    if (o->replay_path) {
+        return 0;
+    }
     for (unsigned i = 0; i < o->engine.nic_count; i++) {
         struct engine_nic_conf *nic = &o->engine.nic[i];
         int r = 0;
@@ -362,7 +427,7 @@ static int watch(struct program *p, struct vmm_error *err)
     if (r >= 0 && engine_disk_fd(p->engine) >= 0) {
         r = loop_fd_add(p->loop, engine_disk_fd(p->engine), POLLIN, on_disk_event, p);
     }
-    for (unsigned i = 0; i < p->opts.engine.nic_count; i++) {
+    for (unsigned i = 0; i < p->opts.engine.nic_count && !p->opts.replay_path; i++) {
         for (unsigned q = 0; r >= 0 && q < p->opts.engine.nic[i].queue_count; q++) {
             r = loop_fd_add(p->loop, engine_nic_fd(p->engine, i, q), POLLIN, on_tap, p);
         }
@@ -372,6 +437,9 @@ static int watch(struct program *p, struct vmm_error *err)
     }
     if (r >= 0) {
         r = loop_signal_add(p->loop, SIGINT, on_term, p);
+    }
+    if (r >= 0 && p->opts.record_path) {
+        r = loop_timer_add(p->loop, TAPE_LOOK_NS, on_tape_timer, p, &p->tape_timer);
     }
     if (r >= 0 && p->opts.engine.machine == MACHINE_STANDARD) {
         r = loop_timer_add(p->loop, GUEST_AGENT_PERIOD_MS * NSEC_PER_MSEC, on_guest_timer,
@@ -469,9 +537,15 @@ static int setup(struct program *p, struct vmm_error *err)
 {
     int r;
 
-    r = open_nics(&p->opts, err);
+    r = open_tape(p, err);
+    if (r >= 0) {
+        r = open_nics(&p->opts, err);
+    }
     if (r >= 0) {
         r = engine_open(&p->opts.engine, &p->engine, err);
+    }
+    if (r >= 0 && p->tape) {
+        r = ft_tape_begin(p->tape, p->engine, &p->opts.engine, err);
     }
     if (r >= 0) {
         r = loop_new(&p->loop);
@@ -489,7 +563,7 @@ static int setup(struct program *p, struct vmm_error *err)
     if (r >= 0) {
         r = watch(p, err);
     }
-    if (r >= 0 && p->opts.run) {
+    if (r >= 0 && p->opts.run && !p->opts.replay_path) {
         r = open_disks(p, err);
     }
     if (r >= 0) {
@@ -497,6 +571,9 @@ static int setup(struct program *p, struct vmm_error *err)
     }
     if (r >= 0) {
         r = gemel_vmm_walls(&p->opts, err);
+    }
+    if (r >= 0 && p->tape) {
+        r = ft_tape_go(p->tape, err);
     }
     if (r >= 0) {
         r = engine_go(p->engine, err);
@@ -595,6 +672,7 @@ static int run(struct program *p)
         log_err("vm %s: %s", p->opts.name, err.text[0] ? err.text : "out of memory");
         write_exit_file(p, run_end_str(RUN_END_HOST), err.text);
         teardown(p);
+        ft_tape_free(p->tape);
         return EXIT_FAILURE;
     }
     if (p->opts.run) {
@@ -607,6 +685,7 @@ static int run(struct program *p)
     }
     write_exit_file(p, run_end_str(p->last.end), p->last.reason);
     teardown(p);
+    good = close_tape(p) && good;
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

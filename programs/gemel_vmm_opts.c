@@ -47,6 +47,9 @@ enum {
     OPT_INSECURE_LAB,
     OPT_RUN,
     OPT_RESTORE,
+    OPT_RECORD,
+    OPT_REPLAY,
+    OPT_UNTIL,
     OPT_TRIPLE_FAULT,
     OPT_KVM,
     OPT_PROBE,
@@ -114,12 +117,19 @@ static const struct {
     {"run", OPT_RUN, NULL, "start at once at epoch 0, without an agent (no ownership!)"},
     {"restore", OPT_RESTORE, "FILE",
      "with --run: go on from this saved state instead of a boot"},
+    {"record", OPT_RECORD, "FILE",
+     "machine lockstep: write everything that reaches the guest from outside, and all "
+     "that it does, to this file"},
+    {"replay", OPT_REPLAY, "FILE",
+     "instead of --run: run what was recorded once more, without disks and network, and "
+     "compare: equal, or the first difference"},
+    {"until", OPT_UNTIL, "N", "with --replay: stop at exit N and print the registers"},
     {"on-triple-fault", OPT_TRIPLE_FAULT, "reset|crash", "default: reset, as a PC does"},
     {"kvm", OPT_KVM, "DEVICE", "default: /dev/kvm"},
     {"probe", OPT_PROBE, NULL, "find out, by running tiny guests, what this host can do"},
     {"cpu-model", OPT_CPU_MODEL, NULL,
      "print what this host can give a guest, as a model for --cpu"},
-    {"json", OPT_JSON, NULL, "with --probe: machine-readable"},
+    {"json", OPT_JSON, NULL, "with --probe and --replay: machine-readable"},
     {"verbose", OPT_VERBOSE, NULL, "debug messages"},
     {"help", 'h', NULL, "this text"},
     {"version", OPT_VERSION, NULL, "version"},
@@ -173,8 +183,9 @@ static void print_help(void)
         printf("%*s", HELP_COLUMN - len, "");
         print_wrapped(option->help);
     }
-    printf("\nExit status: 0 the guest powered off or was killed, 1 it failed, 2 wrong "
-           "usage.\n");
+    printf(
+        "\nExit status: 0 the guest powered off or was killed, or a replay is equal, 1 "
+        "it failed or\ndiffers, 2 wrong usage.\n");
 }
 
 /* The part of the man page that must agree with the program. */
@@ -552,6 +563,17 @@ static int take(struct vmm_opts *o, int value, char *arg)
     case OPT_RESTORE:
         o->restore_path = arg;
         return 0;
+    case OPT_RECORD:
+        o->record_path = arg;
+        return 0;
+    case OPT_REPLAY:
+        o->replay_path = arg;
+        o->run = true;
+        return 0;
+    case OPT_UNTIL:
+        return text_u64(arg, 0, UINT64_MAX - 1, &o->until)
+                   ? 0
+                   : wrong("--until %s: not the number of an exit", arg);
     case OPT_TRIPLE_FAULT:
         o->engine.crash_on_triple_fault = strcmp(arg, "crash") == 0;
         return o->engine.crash_on_triple_fault || strcmp(arg, "reset") == 0
@@ -598,6 +620,30 @@ static unsigned nic_queues(const struct engine_conf *conf, bool most)
         max = conf->nic[i].queue_count > max ? conf->nic[i].queue_count : max;
     }
     return most ? max : sum;
+}
+
+static int check_tape(const struct vmm_opts *o)
+{
+    if (o->until != UINT64_MAX && !o->replay_path) {
+        return wrong("--until needs --replay");
+    }
+    if (!o->record_path && !o->replay_path) {
+        return 0;
+    }
+    if (o->engine.machine != MACHINE_LOCKSTEP) {
+        return wrong("--record and --replay need --machine lockstep: interrupt "
+                     "controllers and clocks of standard are the kernel's");
+    }
+    if (o->record_path && o->replay_path) {
+        return wrong("give one of --record and --replay");
+    }
+    if (o->restore_path) {
+        return wrong("--restore: a recording begins with a boot");
+    }
+    if (o->replay_path && (o->control_fd >= 0 || o->control_path)) {
+        return wrong("--replay is nobody's VM: leave --control out");
+    }
+    return 0;
 }
 
 static int check(const struct vmm_opts *o)
@@ -661,6 +707,7 @@ int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_ex
     struct vmm_opts o = {.control_fd = -1,
                          .uffd_fd = -1,
                          .memlock_bytes = UINT64_MAX,
+                         .until = UINT64_MAX,
                          .name = "vm",
                          .engine.kvm_path = "/dev/kvm"};
     struct option longs[OPTION_COUNT + 1] = {{0}};
@@ -698,6 +745,9 @@ int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_ex
     }
     if (r == 0) {
         r = check(&o);
+    }
+    if (r == 0) {
+        r = check_tape(&o);
     }
     if (r == 0) {
         *ret_opts = o;

@@ -27,6 +27,8 @@ struct vmm_opts {
     uint64_t memlock_bytes;   /* UINT64_MAX: as it is */
     int uffd_fd;              /* /dev/userfaultfd, opened by the starter; -1: none */
     const char *restore_path; /* with run: a saved state to go on from */
+    const char *record_path, *replay_path;
+    uint64_t until; /* with replay_path: position; UINT64_MAX: to the end */
     bool run, probe, cpu_model, json, verbose;
 };
 

@@ -510,7 +510,8 @@ static int make_machine(struct engine *e, struct vmm_error *err)
         e->machine_memory = NULL;
         return vmm_fail(err, -ENOMEM, "no memory for the machine's devices");
     }
-    r = machine_init(e->machine_memory, &mc, &e->vm.gmem, &engine_machine_ops, e,
+    r = machine_init(e->machine_memory, &mc, &e->vm.gmem,
+                     e->conf.tape ? &engine_tape_machine_ops : &engine_machine_ops, e,
                      &e->machine);
     return r < 0 ? vmm_fail(err, r,
                             "machine %s cannot have %u disks and %u nics: %u devices "
@@ -518,6 +519,16 @@ static int make_machine(struct engine *e, struct vmm_error *err)
                             e->smp ? "standard" : "lockstep", mc.disk_count, mc.nic_count,
                             MACHINE_VIRTIO_SLOTS)
                  : 0;
+}
+
+size_t engine_cpuid(struct engine *e, void *buf, size_t cap)
+{
+    return vcpu_cpuid(&e->vcpu, e->vm.sys_fd, buf, cap);
+}
+
+uint64_t engine_disk_sectors(const struct engine *e, unsigned disk)
+{
+    return e->disk[disk].info.sectors;
 }
 
 int engine_go(struct engine *e, struct vmm_error *err)
@@ -551,6 +562,11 @@ static int check_conf(const struct engine_conf *conf, struct vmm_error *err)
     if (conf->machine == MACHINE_LOCKSTEP && conf->cpu_count != 1) {
         return vmm_fail(err, -EINVAL, "machine lockstep has one vCPU, not %u",
                         conf->cpu_count);
+    }
+    if (conf->tape && conf->machine != MACHINE_LOCKSTEP) {
+        return vmm_fail(err, -EINVAL,
+                        "machine standard cannot be recorded or replayed: its interrupt "
+                        "controllers and clocks are the kernel's; use machine lockstep");
     }
     if (conf->cpu_count > ENGINE_CPUS_MAX) {
         return vmm_fail(err, -EINVAL, "machine standard has at most %d vCPUs, not %u",
@@ -599,6 +615,9 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
                    byte_ring_init(&e->port_out, PORT_OUT_RING) < 0)) {
         r = vmm_fail(err, -ENOMEM, "no memory for console buffers");
     }
+    if (r >= 0 && conf->tape) {
+        r = engine_tape_open(e, err);
+    }
     if (r >= 0) {
         r = vcpu_kick_setup();
     }
@@ -619,10 +638,14 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     }
     if (r >= 0) {
         r = e->smp ? engine_smp_open(e, err)
-                   : vcpu_open(&e->vm, &engine_bus, e, &e->vcpu, err);
+                   : vcpu_open(&e->vm, conf->tape ? &engine_tape_bus : &engine_bus, e,
+                               &e->vcpu, err);
     }
     if (r >= 0) {
         r = engine_boot_open(e, err);
+    }
+    if (r >= 0 && conf->tape) {
+        r = engine_tape_begin(e, err);
     }
     for (unsigned i = 0; r >= 0 && i < conf->nic_count; i++) {
         (void)net_tap_carrier(conf->nic[i].fd[0], false);
@@ -652,6 +675,7 @@ void engine_close(struct engine *e)
     }
     disks_close(e->disks);
     boot_files_close(e->boot);
+    engine_tape_close(e);
     vcpu_close(&e->vcpu);
     engine_smp_close(e);
     dirty_log_close(&e->dirty);

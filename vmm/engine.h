@@ -21,6 +21,7 @@
 #include "base/limits.h"
 #include "vmm/byte_ring.h"
 #include "vmm/disks.h"
+#include "vmm/engine_tape.h"
 #include "vmm/guest_news.h"
 #include "vmm/kvm_ops.h"
 #include "vmm/machine.h"
@@ -78,6 +79,7 @@ struct engine_conf {
     bool debug_output;          /* somebody reads engine_debug_ring */
     bool
         disks_by_path; /* no sandbox: START opens those that engine_disks did not bring */
+    const struct engine_tape *tape; /* lockstep: record or replay; NULL: neither */
 };
 
 /* Where RAM is, when a VM's state is saved or loaded. */
@@ -118,6 +120,10 @@ struct engine;
  * the nic fds in any case. */
 int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
                 struct vmm_error *err);
+/* Of a VM that is open, for who compares two hosts: the CPUID table of its vCPU, as KVM
+ * takes it, into `buf`; its length, 0 if it does not fit. */
+size_t engine_cpuid(struct engine *e, void *buf, size_t cap);
+uint64_t engine_disk_sectors(const struct engine *e, unsigned disk);
 /* Starts the threads; the vCPU thread waits for START. Between the two the process enters
  * its sandbox. */
 int engine_go(struct engine *e, struct vmm_error *err);

@@ -29,6 +29,7 @@
 enum engine_work { WORK_NONE = 0, WORK_SAVE, WORK_CHECK };
 
 struct engine_decoded;
+struct tape_run;
 
 struct engine_cpu {
     struct engine *engine;
@@ -136,6 +137,7 @@ struct engine {
     bool clock_running;
     uint64_t clock_offset_ns; /* machine time = CLOCK_MONOTONIC - offset while it runs */
     uint64_t clock_stopped_ns;
+    struct tape_run *tape; /* NULL: none (conf.tape) */
     struct throttle throttle;
     timer_t wake_timer;
     bool wake_timer_up;
@@ -197,8 +199,33 @@ uint64_t engine_machine_now_ns(const struct engine *e);
 void engine_clock_start(struct engine *e);
 void engine_clock_stop(struct engine *e);
 void engine_tell_epoch(struct engine *e);
+bool engine_epoch_is_new(struct engine *e);
 /* The RTC shows the host's time of day. */
 void engine_set_rtc(struct engine *e);
+/* The run's beginning and end, around whatever loop enters the guest. */
+void engine_run_begins(struct engine *e);
+void engine_run_ends(struct engine *e);
+/* Wakes the vCPU thread out of the guest at machine time `at_ns` (UINT64_MAX: never). */
+void engine_arm_wake(struct engine *e, uint64_t at_ns);
+bool engine_reset_guest(struct engine *e);
+bool engine_handle_event(struct engine *e, enum vcpu_event event);
+/* Anything that take_inputs would find. Takes the kick. */
+bool engine_inputs_due(struct engine *e);
+
+/* engine_tape.c: with conf.tape set. */
+extern const struct vcpu_bus engine_tape_bus;
+extern const struct machine_ops engine_tape_machine_ops;
+/* Before the machine is made, and when the VM is whole. */
+int engine_tape_open(struct engine *e, struct vmm_error *err);
+int engine_tape_begin(struct engine *e, struct vmm_error *err);
+void engine_tape_close(struct engine *e);
+void engine_tape_run(struct engine *e); /* for engine_follow_state */
+/* The VM has ended; before its vCPU is closed. */
+void engine_tape_finish(struct engine *e);
+/* A disk answered where the guest is at no position: kept until it is. */
+bool engine_tape_keep(struct engine *e, unsigned disk, const struct dev_input *in);
+/* Before the machine is looked at from outside: what waits for a position is applied. */
+void engine_tape_stand(struct engine *e);
 /* engine_work.c: what may be asked for while nothing runs; its end. */
 void engine_idle_work(struct engine *e);
 void engine_idle_over(struct engine *e);

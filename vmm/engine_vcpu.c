@@ -264,9 +264,8 @@ void engine_wait(struct engine *e, uint64_t until_ns)
 
 /* While the guest computes, a timer signal ends KVM_RUN when the next device wants to be
  * woken. */
-static void arm_wake_timer(struct engine *e)
+void engine_arm_wake(struct engine *e, uint64_t at)
 {
-    uint64_t at = machine_next_wake_ns(e->machine);
     struct itimerspec when = {0};
     uint64_t mono;
 
@@ -341,6 +340,9 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
     if (status != 0 && disk_trouble(e, disk, request, status)) {
         return;
     }
+    if (e->tape && engine_tape_keep(e, disk, &in)) {
+        return;
+    }
     (void)machine_input(e->machine, machine_disk_dev(e->machine, disk), &in);
 }
 
@@ -394,15 +396,13 @@ void engine_give_entropy(struct engine *e)
     explicit_bzero(bytes, sizeof bytes);
 }
 
-static bool handle_event(struct engine *e, enum vcpu_event event);
-
 /* Everything that waits for this thread, at an instruction boundary. False: the guest's
  * run is over. */
 static bool take_inputs(struct engine *e)
 {
     enum vcpu_event event = vcpu_settle(&e->vcpu);
 
-    if (event != VCPU_KICKED && !handle_event(e, event)) {
+    if (event != VCPU_KICKED && !engine_handle_event(e, event)) {
         return false;
     }
     (void)disks_reap(e->disks, engine_on_blk_done, e);
@@ -453,7 +453,7 @@ bool engine_end_run(struct engine *e, enum run_end end, const char *reason)
     return false;
 }
 
-static bool reset_guest(struct engine *e)
+bool engine_reset_guest(struct engine *e)
 {
     struct vmm_error err;
     enum vcpu_event event = vcpu_settle(&e->vcpu);
@@ -508,7 +508,7 @@ void engine_reset_begins(struct engine *e)
 }
 
 /* True: go on. */
-static bool handle_event(struct engine *e, enum vcpu_event event)
+bool engine_handle_event(struct engine *e, enum vcpu_event event)
 {
     switch (event) {
     case VCPU_HALT:
@@ -561,7 +561,7 @@ unsigned engine_throttle_share(void *engine)
                : 0;
 }
 
-static bool inputs_due(struct engine *e)
+bool engine_inputs_due(struct engine *e)
 {
     bool due = atomic_exchange(&e->kicked, false);
 
@@ -582,9 +582,9 @@ static bool run_once(struct engine *e)
         return engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
     }
     if (e->reset_wanted || atomic_load(&e->reset_request)) {
-        return reset_guest(e);
+        return engine_reset_guest(e);
     }
-    if (inputs_due(e)) {
+    if (engine_inputs_due(e)) {
         return take_inputs(
             e); /* and once more from the top: it cleared what a kick had set */
     }
@@ -598,8 +598,8 @@ static bool run_once(struct engine *e)
         engine_wait(e, machine_next_wake_ns(e->machine));
         return true;
     }
-    arm_wake_timer(e);
-    return handle_event(e, vcpu_enter(&e->vcpu));
+    engine_arm_wake(e, machine_next_wake_ns(e->machine));
+    return engine_handle_event(e, vcpu_enter(&e->vcpu));
 }
 
 void engine_set_carrier(struct engine *e, bool up)
@@ -619,6 +619,11 @@ static uint64_t current_epoch(struct engine *e)
     return epoch;
 }
 
+bool engine_epoch_is_new(struct engine *e)
+{
+    return !e->epoch_told_any || current_epoch(e) != e->epoch_told;
+}
+
 void engine_tell_epoch(struct engine *e)
 {
     uint64_t epoch = current_epoch(e);
@@ -632,21 +637,31 @@ void engine_tell_epoch(struct engine *e)
     }
 }
 
+void engine_run_begins(struct engine *e)
+{
+    engine_clock_start(e);
+    engine_retry_held(e);
+    engine_set_carrier(e, true);
+}
+
+void engine_run_ends(struct engine *e)
+{
+    engine_clock_stop(e);
+    engine_set_carrier(e, false);
+}
+
 /* From RUNNING until some other state: entered, and left, at an instruction boundary. */
 static void run_guest(struct engine *e)
 {
     enum vcpu_event event;
 
-    engine_clock_start(e);
+    engine_run_begins(e);
     engine_tell_epoch(e);
-    engine_retry_held(e);
-    engine_set_carrier(e, true);
     while (run_once(e)) {
     }
     event = vcpu_settle(&e->vcpu);
-    (void)handle_event(e, event);
-    engine_clock_stop(e);
-    engine_set_carrier(e, false);
+    (void)engine_handle_event(e, event);
+    engine_run_ends(e);
 }
 
 /* What the guest begins with: a saved state, a kernel, or what firmware makes of it.
@@ -664,7 +679,11 @@ static bool prepare_guest(struct engine *e)
     place = e->restore_place;
     receiving = e->receiving;
     pthread_mutex_unlock(&e->lock);
-    if (engine_state_decoded(e)) {
+    if (e->tape && (receiving || fd >= 0 || engine_state_decoded(e))) {
+        r = vmm_fail(&err, -EINVAL,
+                     "a VM that goes on from a saved state cannot be recorded or "
+                     "replayed: a recording begins with a boot");
+    } else if (engine_state_decoded(e)) {
         r = engine_state_apply(e, &err);
         engine_state_forget(e);
     } else if (receiving) {
@@ -772,7 +791,9 @@ void engine_open_disks(struct engine *e)
 {
     struct vmm_error err;
 
-    for (unsigned i = 0; i < e->conf.disk_count; i++) {
+    bool replay = e->tape && e->conf.tape->replay;
+
+    for (unsigned i = 0; i < e->conf.disk_count && !replay; i++) {
         if (open_disk(e, i, &err) < 0) {
             (void)engine_end_run(e, RUN_END_HOST, err.text);
             return;
@@ -781,7 +802,9 @@ void engine_open_disks(struct engine *e)
     if (!prepare_guest(e)) {
         return;
     }
-    engine_set_rtc(e);
+    if (!replay) {
+        engine_set_rtc(e);
+    }
     (void)engine_step(e, RUN_EV_STARTED, 0, RUN_END_NONE, NULL);
 }
 
@@ -852,7 +875,10 @@ void *engine_vcpu_main(void *data)
     if (!thread_setup(e, &err)) {
         (void)engine_end_run(e, RUN_END_HOST, err.text);
     }
-    engine_follow_state(e, run_guest);
+    engine_follow_state(e, e->tape ? engine_tape_run : run_guest);
+    if (e->tape) {
+        engine_tape_finish(e);
+    }
     if (e->wake_timer_up) {
         timer_delete(e->wake_timer);
     }

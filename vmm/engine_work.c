@@ -148,6 +148,9 @@ static void save(struct engine *e, struct engine_saved *out)
                      e->conf.disk[e->held[0].disk].path);
         return;
     }
+    if (e->tape) {
+        engine_tape_stand(e);
+    }
     out->result = engine_state_save(e, e->work.fd, e->work.name, e->work.place,
                                     &out->bytes, &out->err);
     if (out->result == 0 && fsync(e->work.fd) < 0) {

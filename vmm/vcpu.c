@@ -378,6 +378,23 @@ int vcpu_set_model(struct vcpu *v, const struct cpu_model *model, struct vmm_err
     return vcpu_save(v, v->reset_state, err);
 }
 
+size_t vcpu_cpuid(const struct vcpu *v, int sys_fd, void *buf, size_t cap)
+{
+    union cpuid_table table = {.list.nent = CPUID_ENTRIES_MAX};
+    size_t len;
+
+    if (v->ops->sys_cpuid(sys_fd, &table.list) < 0) {
+        return 0;
+    }
+    cpuid_lockstep_filter(&table);
+    len = table.list.nent * sizeof table.list.entries[0];
+    if (len > cap) {
+        return 0;
+    }
+    memcpy(buf, table.list.entries, len);
+    return len;
+}
+
 int vcpu_open(struct vm *vm, const struct vcpu_bus *bus, void *bus_ctx,
               struct vcpu *ret_vcpu, struct vmm_error *err)
 {
@@ -474,25 +491,31 @@ bool vcpu_ready(const struct vcpu *v)
     return v->run->ready_for_interrupt_injection != 0;
 }
 
+int vcpu_inject(struct vcpu *v, uint8_t *ret_vector)
+{
+    int r;
+
+    if (!v->bus->irq_pending(v->bus_ctx) || !vcpu_ready(v)) {
+        return 0;
+    }
+    *ret_vector = v->bus->irq_ack(v->bus_ctx);
+    r = v->ops->vcpu_interrupt(v->fd, *ret_vector);
+    if (r < 0) {
+        /* Only possible if KVM's own word, ready_for_interrupt_injection, was wrong. */
+        vmm_fail(&v->fault, r, "KVM refused interrupt %u although it was ready: %s",
+                 *ret_vector, strerror(-r));
+        return -1;
+    }
+    v->stats.injected++;
+    v->run->ready_for_interrupt_injection = 0;
+    return 1;
+}
+
 bool vcpu_offer_interrupt(struct vcpu *v)
 {
-    bool injected = false;
+    uint8_t vector;
+    bool injected = vcpu_inject(v, &vector) > 0;
 
-    if (v->bus->irq_pending(v->bus_ctx) && vcpu_ready(v)) {
-        uint8_t vector = v->bus->irq_ack(v->bus_ctx);
-        int r = v->ops->vcpu_interrupt(v->fd, vector);
-
-        if (r < 0) {
-            /* Only possible if KVM's own word, ready_for_interrupt_injection, was wrong.
-             */
-            vmm_fail(&v->fault, r, "KVM refused interrupt %u although it was ready: %s",
-                     vector, strerror(-r));
-        } else {
-            injected = true;
-            v->stats.injected++;
-            v->run->ready_for_interrupt_injection = 0;
-        }
-    }
     v->run->request_interrupt_window = v->bus->irq_pending(v->bus_ctx);
     return injected;
 }

@@ -114,6 +114,9 @@ int vcpu_host_probe(const struct kvm_ops *ops, const char *kvm_path,
 /* Standard, before the vCPU ever ran: the guest sees this model, of which the host lacks
  * nothing (cpu_model_missing). Its reset state is that of such a processor. */
 int vcpu_set_model(struct vcpu *v, const struct cpu_model *model, struct vmm_error *err);
+/* Lockstep: the CPUID table that was given to KVM, as bytes; 0: no room, or KVM failed.
+ */
+size_t vcpu_cpuid(const struct vcpu *v, int sys_fd, void *buf, size_t cap);
 void vcpu_close(struct vcpu *v);
 /* Reset state: at the reset vector (standard: vCPUs but 0 wait for INIT). 0 or -errno. */
 int vcpu_reset(struct vcpu *v, struct vmm_error *err);
@@ -132,6 +135,9 @@ enum vcpu_event vcpu_refresh(struct vcpu *v);
 /* Injects a pending interrupt if the processor is ready, else asks for the window. True
  * when one was injected. */
 bool vcpu_offer_interrupt(struct vcpu *v);
+/* The same without asking for a window: 1 injected (*ret_vector), 0 not now, -1 KVM
+ * refused (`fault`). */
+int vcpu_inject(struct vcpu *v, uint8_t *ret_vector);
 /* True if an interrupt could be injected right now. */
 bool vcpu_ready(const struct vcpu *v);
 /* One KVM_RUN and what its exit asks for. */

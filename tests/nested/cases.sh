@@ -4,7 +4,7 @@
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
 all="probe:60 pulse:60 copy-ram:150 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150 standard-nbd:150
-lockstep-bzimage:150 lockstep-pvh:150
+lockstep-bzimage:150 lockstep-pvh:150 lockstep-replay:300
 standard-suspend:150 lockstep-suspend:180
 standard-migrate:150 lockstep-migrate:180
 standard-reboot:200 lockstep-reboot:250"
@@ -370,6 +370,29 @@ case_lockstep_bzimage() {
 
 case_lockstep_pvh() {
     from_kernel --machine lockstep --kernel /guest/vmlinux --initrd /guest/initrd --append "$append"
+}
+
+# replay LABEL OPTION...: what it said, in replay.out; a recording that is not whole is a failure.
+replay() {
+    label=$1
+    shift
+    gemel-vmm --memory 256M --log replay.log --console-log replayed.log --replay r.ft "$@" >replay.out 2>&1
+    echo "$label: $(tail -n 1 replay.out), $(wc -c <r.ft) bytes of log" | note
+    grep -qE '^replay: (equal|differs)' replay.out || fail "$label: $(tail -n 1 replay.out) $(tail -n 1 replay.log)"
+}
+
+# pulse must be equal. Linux reads the TSC on interrupts, whatever CPUID says (design 7.1): where it first differs is told.
+case_lockstep_replay() {
+    truncate -s 1M disk.img
+    gemel-vmm --memory 256M --firmware /guest/pulse.rom --append "count=20 compute=20" --disk path=disk.img --console-log console.log \
+        --log vmm.log --record r.ft --run || fail "gemel-vmm ended with $?"
+    replay pulse --firmware /guest/pulse.rom --append "count=20 compute=20" --disk path=disk.img
+    grep -q '^replay: equal' replay.out || fail "pulse is not equal"
+    rm -f disk.img
+    # shellcheck disable=SC2086
+    from_kernel --machine lockstep $bz --append "$append" --record r.ft
+    # shellcheck disable=SC2086
+    replay Debian --machine lockstep $bz --append "$append" --disk path=disk.img --nic tap=t0,mac=52:54:00:77:00:02
 }
 
 case_lockstep_disk() { from_disk --machine lockstep; }

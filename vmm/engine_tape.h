@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Record and replay of a VM of `machine: lockstep`: the hooks. Whoever keeps the log
+ * (ft/) fills in a struct engine_tape and gives it to engine_open; the vCPU thread then
+ * runs the loop of vmm/engine_tape.c. All functions are called on the vCPU thread, while
+ * the guest stands still.
+ *
+ * A position is the number of exits since the beginning. Inputs, interrupts and resets
+ * come at positions only, when the instruction that led to the exit is finished.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/dev.h"
+
+/* RAX RBX RCX RDX RSI RDI RSP RBP R8-R15 RIP RFLAGS, as in struct kvm_regs. */
+#define TAPE_REGS       18
+#define TAPE_REG_RIP    16
+#define TAPE_REG_RFLAGS 17
+#define TAPE_RFLAGS_RF  (UINT64_C(1) << 16) /* never in reg[]: hosts differ */
+
+enum tape_exit_kind {
+    TAPE_EXIT_NONE = 0,
+    TAPE_EXIT_IN, /* address: port */
+    TAPE_EXIT_OUT,
+    TAPE_EXIT_READ, /* address: guest-physical */
+    TAPE_EXIT_WRITE,
+    TAPE_EXIT_RDMSR, /* address: MSR; data: value (8), then 1 if it was refused */
+    TAPE_EXIT_WRMSR,
+    TAPE_EXIT_HALT,
+    TAPE_EXIT_SHUTDOWN, /* triple fault */
+    TAPE_EXIT_BARRIER,  /* none came for too long: the VM was stopped where it was */
+    TAPE_EXIT_KINDS,
+};
+
+struct tape_exit {
+    uint64_t number;
+    enum tape_exit_kind kind;
+    uint64_t address;
+    uint32_t size; /* bytes of one element */
+    uint32_t len;  /* of all */
+    const uint8_t *data;
+    bool boundary; /* false: another exit of the same instruction follows; reg is 0 */
+    uint64_t reg[TAPE_REGS];
+};
+
+enum tape_output {
+    TAPE_OUT_FRAME = 1, /* unit: nic */
+    TAPE_OUT_DISK,      /* unit: disk; a write or a flush */
+    TAPE_OUT_SERIAL,
+    TAPE_OUT_DEBUG,
+    TAPE_OUT_KINDS,
+};
+
+struct tape_out {
+    enum tape_output kind;
+    unsigned unit;
+    uint32_t op;     /* disk: enum request_op */
+    uint64_t sector; /* disk */
+    const uint8_t *data;
+    uint32_t len;
+};
+
+enum tape_control { TAPE_CONTROL_RESET = 1, TAPE_CONTROLS };
+
+/* What a replay has to do at a position. */
+enum tape_next {
+    TAPE_NEXT_RUN = 0, /* enter the guest: the next exit is to come */
+    TAPE_NEXT_INPUT,
+    TAPE_NEXT_CONTROL,
+    TAPE_NEXT_PAGES, /* of a barrier: page numbers as in vmm/state_stream */
+    TAPE_NEXT_STATE, /* position + 1: of a barrier, to be taken; else to be compared */
+    TAPE_NEXT_END,   /* the recording ends here, whole */
+    TAPE_NEXT_STOP,  /* verdict says why */
+};
+
+struct tape_item {
+    uint64_t position;
+    unsigned dev_index; /* INPUT */
+    struct dev_input in;
+    enum tape_control control;
+    uint64_t page; /* PAGES */
+    uint32_t page_count;
+    const uint8_t *bytes; /* PAGES (NULL: zeros), STATE */
+    size_t len;           /* STATE */
+};
+
+struct tape_verdict {
+    bool good;
+    char text[REASON_LEN_MAX + 1];
+};
+
+struct engine_tape_ops {
+    /* Both sides. False: the run is over, verdict says why. */
+    bool (*exit)(void *ctx, const struct tape_exit *x);
+    bool (*output)(void *ctx, uint64_t position, const struct tape_out *out);
+    bool (*inject)(void *ctx, uint64_t position, uint8_t vector);
+    /* What a device reads while an exit is served. Recording: *now_ns is kept; replay:
+     * it is answered. */
+    bool (*clock)(void *ctx, uint64_t position, uint64_t *now_ns);
+    /* The VM is over, or (replay) TAPE_NEXT_END came. */
+    bool (*end)(void *ctx, uint64_t position);
+    /* Recording: it cannot go on; the VM does. Replay: here is a difference. */
+    void (*trouble)(void *ctx, uint64_t position, const char *what);
+    void (*verdict)(void *ctx, struct tape_verdict *ret);
+    /* Recording. */
+    void (*input)(void *ctx, uint64_t position, unsigned dev_index,
+                  const struct dev_input *in);
+    void (*control)(void *ctx, uint64_t position, enum tape_control what);
+    void (*pages)(void *ctx, uint64_t position, uint64_t first, uint64_t count,
+                  const uint8_t *bytes);
+    void (*state)(void *ctx, uint64_t position, const uint8_t *bytes, size_t len);
+    /* Replay. What *ret points to is valid until the next call. */
+    enum tape_next (*next)(void *ctx, uint64_t position, struct tape_item *ret);
+};
+
+struct engine_tape {
+    const struct engine_tape_ops *ops;
+    void *ctx;
+    bool replay;
+    uint32_t exit_gap_ms; /* without an exit, and something waits: a barrier */
+};
+
+#define TAPE_EXIT_GAP_MS 20

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by vmm/engine_tape.c (the loop) and vmm/engine_tape_state.c (barriers). */
+#pragma once
+
+#include "base/limits.h"
+#include "vmm/engine_priv.h"
+#include "vmm/engine_tape.h"
+
+struct kept_answer {
+    unsigned disk;
+    struct dev_input in; /* data is ours */
+};
+
+struct tape_run {
+    const struct engine_tape *tape;
+    uint64_t exits;   /* the position, when at_position */
+    bool counted;     /* what KVM_RUN returned with has its number */
+    bool at_position; /* the guest was not entered since */
+    bool stopped;     /* the tape has said so */
+    bool broken;      /* the vCPU is of no use any more */
+    bool clock_asked; /* the input that comes is the clock that was just told */
+    bool kicked;      /* something waits, and the guest is at no position */
+    bool begun;
+    uint64_t served_ns; /* machine time at which the guest last was at a position and no
+                           interrupt waited there, or of the last barrier */
+    uint64_t gap_ns;
+    struct tape_exit x;
+    uint8_t data[FT_EXIT_DATA];
+    struct kept_answer kept[VM_DISKS_MAX * 32];
+    unsigned kept_count;
+    uint64_t *dirty;              /* a bit per page of RAM, whole words */
+    uint8_t *state, *other_state; /* FT_STATE_MAX each */
+};
+
+/* Calls of the tape's functions. */
+#define TAPE_CALL(t, name, ...) (t)->tape->ops->name((t)->tape->ctx, __VA_ARGS__)
+
+/* General registers into t->x. */
+void tape_take_regs(struct engine *e);
+void tape_trouble(struct engine *e, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+bool tape_tell_exit(struct engine *e);
+
+/* Recording: the guest stands between two exits; that becomes a position. */
+void tape_barrier(struct engine *e);
+/* Both sides: this is the position of a barrier. */
+void tape_at_barrier(struct engine *e);
+/* Recording: registers and devices as they are at `position`. False: trouble was told. */
+bool tape_save_state(struct engine *e, uint64_t position);
+/* Replay. */
+void tape_take_pages(struct engine *e, const struct tape_item *item);
+/* Compares devices; at a barrier (`load`) takes the registers, else compares them, too.
+ */
+void tape_take_state(struct engine *e, const struct tape_item *item, bool load);
