@@ -53,6 +53,7 @@
 #define MIGRATE_DOWNTIME_MS     300
 #define MIGRATE_SLOWDOWN_MAX    90          /* percent */
 #define MIGRATE_RATE_MIN        (64 * 1024) /* bytes per second */
+
 /* Fault tolerance */
 #define FT_RECORD_MAX (256 * 1024)      /* bytes of a record of the log, all in */
 #define FT_STATE_MAX  (4 * 1024 * 1024) /* registers and devices of a barrier */
