@@ -271,14 +271,14 @@ static void explain_refusal(const struct mig_policy_conf *conf, uint64_t bps,
     if (p->needs_downtime_ns != 0) {
         mig_remedy_downtime(&t, &any, p->needs_downtime_ns);
     }
-    if (p->needs_slowdown != 0) {
-        mig_remedy_slowdown(&t, &any, p->needs_slowdown);
-    }
     if (p->needs_bps != 0 && conf->cap_bps == bps) {
         mig_remedy_rate(&t, &any, p->needs_bps);
     } else if (p->needs_bps != 0) {
         mig_remedy_begin(&t, &any);
         mig_text_add(&t, "a link of %b/s", p->needs_bps);
+    }
+    if (p->needs_slowdown != 0) {
+        mig_remedy_slowdown(&t, &any, p->needs_slowdown);
     }
 }
 
@@ -454,15 +454,18 @@ static void propose(const struct mig_policy *p, enum mig_code code, uint64_t now
     if (downtime > conf->downtime_ns) {
         mig_remedy_downtime(t, &any, downtime);
     }
-    slowdown = PERMILLE - smaller(mul_div(bps, PERMILLE / 4, full), PERMILLE);
-    slowdown = smaller((slowdown + 49) / 50 * 50, SLOWDOWN_MAX);
-    if (slowdown > conf->max_slowdown && code != MIG_END_TIMEOUT) {
-        mig_remedy_slowdown(t, &any, slowdown);
-    }
     if (is_capped(conf, bps)) {
         /* `bps` is that of pages, which may be compressed on the way. */
         mig_remedy_rate(t, &any, mul_div(larger(full, bps) * 3, conf->cap_bps, bps));
-    } else if (!any) {
+    }
+    slowdown = PERMILLE - smaller(mul_div(bps, PERMILLE / 4, full), PERMILLE);
+    slowdown = smaller((slowdown + 49) / 50 * 50, SLOWDOWN_MAX);
+    /* One that was held back for half of the time, and wrote as before, was not busy. */
+    if (slowdown > conf->max_slowdown && code != MIG_END_TIMEOUT &&
+        p->throttle < PERMILLE / 2) {
+        mig_remedy_slowdown(t, &any, slowdown);
+    }
+    if (!any) {
         mig_text_add(t, "; no option would do, a faster link would");
     }
 }
