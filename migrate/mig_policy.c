@@ -441,8 +441,9 @@ static void propose(const struct mig_policy *p, enum mig_code code, uint64_t now
     const struct mig_policy_conf *conf = &p->conf;
     bool any = false;
     uint64_t full = larger(p->full_bps, 1), slowdown;
-    uint64_t downtime =
-        plus(time_for(plus(p->best_bytes, p->best_bytes / 10), bps), conf->fixed_ns);
+    /* What was left last, not the least that ever was: that was luck. */
+    uint64_t left = plus(p->left_bytes, p->left_bytes / 10);
+    uint64_t downtime = plus(time_for(left, bps), conf->fixed_ns);
 
     if (code == MIG_END_TIMEOUT && p->dirty_bps < bps / 10 * 9) {
         uint64_t rest = mul_div(p->left_bytes, bps, bps - p->dirty_bps);
