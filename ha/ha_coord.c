@@ -747,13 +747,13 @@ static void execute_node(struct ha_agent *agent, const struct ha_action *action,
     ha_coord_emit_node(agent, &node, no_op, event);
 }
 
-void ha_place_now(const struct ha_agent *agent, uint64_t now_ns, struct ha_policy_in *in,
-                  uint32_t participant[static NODES_MAX], struct ha_place *ret_place)
+static struct ha_policy_in policy_in(const struct ha_agent *agent, uint64_t now_ns,
+                                     uint32_t participant[static NODES_MAX])
 {
     for (unsigned i = 0; i < agent->sync.participant_count; i++) {
         participant[i] = agent->sync.participant[i].nodeid;
     }
-    *in = (struct ha_policy_in){
+    return (struct ha_policy_in){
         .state = &agent->state,
         .cpus = &agent->cpus,
         .view = &agent->view,
@@ -763,6 +763,12 @@ void ha_place_now(const struct ha_agent *agent, uint64_t now_ns, struct ha_polic
         .times = &agent->times,
         .now_ns = now_ns,
     };
+}
+
+void ha_place_now(const struct ha_agent *agent, uint64_t now_ns, struct ha_policy_in *in,
+                  uint32_t participant[static NODES_MAX], struct ha_place *ret_place)
+{
+    *in = policy_in(agent, now_ns, participant);
     ha_place_init(ret_place, in);
 }
 
@@ -770,16 +776,7 @@ void ha_coord_decide(struct ha_agent *agent, uint64_t now_ns)
 {
     uint32_t participant[NODES_MAX];
     struct ha_plan plan = {.action = agent->action, .cap = ARRAY_SIZE(agent->action)};
-    struct ha_policy_in in = {
-        .state = &agent->state,
-        .cpus = &agent->cpus,
-        .view = &agent->view,
-        .participant_count = agent->sync.participant_count,
-        .participant = participant,
-        .self = agent->self.nodeid,
-        .times = &agent->times,
-        .now_ns = now_ns,
-    };
+    struct ha_policy_in in;
 
     if (!ha_agent_is_coordinator(agent)) {
         agent->next_due_ns = UINT64_MAX;
@@ -790,9 +787,7 @@ void ha_coord_decide(struct ha_agent *agent, uint64_t now_ns)
         return;
     }
     agent->decide_wanted = false;
-    for (unsigned i = 0; i < agent->sync.participant_count; i++) {
-        participant[i] = agent->sync.participant[i].nodeid;
-    }
+    in = policy_in(agent, now_ns, participant);
     in.fence_budget_left = budget_left(agent, now_ns);
     ha_policy_decide(&in, &plan);
     agent->next_due_ns = plan.next_due_ns;

@@ -271,14 +271,14 @@ static void explain_refusal(const struct mig_policy_conf *conf, uint64_t bps,
     if (p->needs_downtime_ns != 0) {
         mig_remedy_downtime(&t, &any, p->needs_downtime_ns);
     }
-    if (p->needs_slowdown != 0) {
-        mig_remedy_slowdown(&t, &any, p->needs_slowdown);
-    }
     if (p->needs_bps != 0 && conf->cap_bps == bps) {
         mig_remedy_rate(&t, &any, p->needs_bps);
     } else if (p->needs_bps != 0) {
         mig_remedy_begin(&t, &any);
         mig_text_add(&t, "a link of %b/s", p->needs_bps);
+    }
+    if (p->needs_slowdown != 0) {
+        mig_remedy_slowdown(&t, &any, p->needs_slowdown);
     }
 }
 
@@ -441,8 +441,9 @@ static void propose(const struct mig_policy *p, enum mig_code code, uint64_t now
     const struct mig_policy_conf *conf = &p->conf;
     bool any = false;
     uint64_t full = larger(p->full_bps, 1), slowdown;
-    uint64_t downtime =
-        plus(time_for(plus(p->best_bytes, p->best_bytes / 10), bps), conf->fixed_ns);
+    /* What was left last, not the least that ever was: that was luck. */
+    uint64_t left = plus(p->left_bytes, p->left_bytes / 10);
+    uint64_t downtime = plus(time_for(left, bps), conf->fixed_ns);
 
     if (code == MIG_END_TIMEOUT && p->dirty_bps < bps / 10 * 9) {
         uint64_t rest = mul_div(p->left_bytes, bps, bps - p->dirty_bps);
@@ -454,15 +455,18 @@ static void propose(const struct mig_policy *p, enum mig_code code, uint64_t now
     if (downtime > conf->downtime_ns) {
         mig_remedy_downtime(t, &any, downtime);
     }
-    slowdown = PERMILLE - smaller(mul_div(bps, PERMILLE / 4, full), PERMILLE);
-    slowdown = smaller((slowdown + 49) / 50 * 50, SLOWDOWN_MAX);
-    if (slowdown > conf->max_slowdown && code != MIG_END_TIMEOUT) {
-        mig_remedy_slowdown(t, &any, slowdown);
-    }
     if (is_capped(conf, bps)) {
         /* `bps` is that of pages, which may be compressed on the way. */
         mig_remedy_rate(t, &any, mul_div(larger(full, bps) * 3, conf->cap_bps, bps));
-    } else if (!any) {
+    }
+    slowdown = PERMILLE - smaller(mul_div(bps, PERMILLE / 4, full), PERMILLE);
+    slowdown = smaller((slowdown + 49) / 50 * 50, SLOWDOWN_MAX);
+    /* One that was held back for half of the time, and wrote as before, was not busy. */
+    if (slowdown > conf->max_slowdown && code != MIG_END_TIMEOUT &&
+        p->throttle < PERMILLE / 2) {
+        mig_remedy_slowdown(t, &any, slowdown);
+    }
+    if (!any) {
         mig_text_add(t, "; no option would do, a faster link would");
     }
 }

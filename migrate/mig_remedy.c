@@ -35,8 +35,9 @@ void mig_remedy_slowdown(struct mig_text *t, bool *any, uint64_t permille)
     uint64_t percent = (permille + 9) / 10;
 
     if (percent <= MIGRATE_SLOWDOWN_MAX) {
-        mig_remedy_begin(t, any);
-        mig_text_add(t, "--max-slowdown %u", percent);
+        mig_text_add(t, "%s--max-slowdown %u, if its vCPUs are busy",
+                     *any ? "; perhaps " : "; would do perhaps: ", percent);
+        *any = true;
     }
 }
 

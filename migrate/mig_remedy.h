@@ -15,5 +15,6 @@ uint64_t mig_remedy_round(uint64_t value);
 /* What comes before each of them; *any: one stands there already. */
 void mig_remedy_begin(struct mig_text *t, bool *any);
 void mig_remedy_downtime(struct mig_text *t, bool *any, uint64_t downtime_ns);
+/* Only a guest whose vCPUs are busy writes less when they are held back. The last one. */
 void mig_remedy_slowdown(struct mig_text *t, bool *any, uint64_t permille);
 void mig_remedy_rate(struct mig_text *t, bool *any, uint64_t bps);
