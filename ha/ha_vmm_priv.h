@@ -96,9 +96,9 @@ struct ha_local {
     uint32_t halt_count;
     bool claim_pending, claim_won;
     bool claim_unsure; /* won, or not made: its storage did not say */
-    bool linked;   /* hello exchanged */
-    bool entered;  /* START or THAW sent */
-    bool freezing; /* FREEZE sent, not answered */
+    bool linked;       /* hello exchanged */
+    bool entered;      /* START or THAW sent */
+    bool freezing;     /* FREEZE sent, not answered */
     bool restart, thawing, stopping, discarded, adopted, ended, guest_shutdown;
     char
         guest_agent[16]; /* as the VMM last said; empty: its machine has no port for it */
