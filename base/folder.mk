@@ -9,6 +9,7 @@ libbase_core_la_SOURCES = \
 	base/bytes.c base/bytes.h \
 	base/cpu_model.c base/cpu_model.h base/cpu_names.c base/cpu_names.h \
 	base/crc32c.c base/crc32c.h \
+	base/elf_build_id.c base/elf_build_id.h \
 	base/frame.c base/frame.h \
 	base/nbd_uri.c base/nbd_uri.h base/qcow2_head.c base/qcow2_head.h \
 	base/state_io.c base/state_io.h \
@@ -130,6 +131,11 @@ UNIT_TESTS += tests/unit/base/check_state_io
 tests_unit_base_check_state_io_SOURCES = tests/unit/base/check_state_io.c $(BASE_UNIT_COMMON)
 tests_unit_base_check_state_io_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_base_check_state_io_LDADD = $(BASE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/base/check_elf_build_id
+tests_unit_base_check_elf_build_id_SOURCES = tests/unit/base/check_elf_build_id.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_elf_build_id_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_elf_build_id_LDADD = $(BASE_UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/base/check_text
 tests_unit_base_check_text_SOURCES = tests/unit/base/check_text.c $(BASE_UNIT_COMMON)

@@ -34,6 +34,9 @@ struct os_peer {
  * somebody listens there, -EEXIST when it is no socket. */
 int os_unix_listen(const char *path, mode_t mode, int *ret_fd);
 int os_unix_connect(const char *path, int *ret_fd);
+/* SOCK_STREAM: a listener, and `count` connections that wait to be accepted there. Its
+ * path is gone again: nobody else can connect. 0 or -errno, with nothing left behind. */
+int os_unix_streams(const char *path, int *ret_listen_fd, int *ret_fds, unsigned count);
 int os_unix_accept(int listen_fd, int *ret_fd);     /* -EAGAIN: nobody waits */
 int os_unix_peer(int fd, struct os_peer *ret_peer); /* SO_PEERCRED */
 

@@ -25,32 +25,65 @@ static int make_address(const char *path, struct sockaddr_un *ret_addr)
     return 0;
 }
 
-static int make_socket(void)
+static int make_socket(int type)
 {
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     return fd < 0 ? -errno : fd;
 }
 
-int os_unix_connect(const char *path, int *ret_fd)
+static int connect_to(const struct sockaddr_un *addr, int type, int *ret_fd)
 {
-    struct sockaddr_un addr;
-    int fd, r;
+    int fd = make_socket(type), r;
 
-    r = make_address(path, &addr);
-    if (r < 0) {
-        return r;
-    }
-    fd = make_socket();
     if (fd < 0) {
         return fd;
     }
-    if (connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0) {
+    if (connect(fd, (const struct sockaddr *)addr, sizeof *addr) < 0) {
         r = -errno;
         close(fd);
         return r;
     }
     *ret_fd = fd;
+    return 0;
+}
+
+int os_unix_connect(const char *path, int *ret_fd)
+{
+    struct sockaddr_un addr;
+    int r = make_address(path, &addr);
+
+    return r < 0 ? r : connect_to(&addr, SOCK_SEQPACKET, ret_fd);
+}
+
+int os_unix_streams(const char *path, int *ret_listen_fd, int *ret_fds, unsigned count)
+{
+    struct sockaddr_un addr;
+    int r = make_address(path, &addr), fd;
+    unsigned done = 0;
+
+    fd = r < 0 ? r : make_socket(SOCK_STREAM);
+    if (fd < 0) {
+        return fd;
+    }
+    (void)unlink(path); /* of a caller that was killed in here */
+    if (bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 ||
+        listen(fd, (int)count) < 0) {
+        r = -errno;
+    }
+    while (r == 0 && done < count) {
+        r = connect_to(&addr, SOCK_STREAM, &ret_fds[done]);
+        done += r == 0;
+    }
+    (void)unlink(path);
+    if (r < 0) {
+        while (done > 0) {
+            close(ret_fds[--done]);
+        }
+        close(fd);
+        return r;
+    }
+    *ret_listen_fd = fd;
     return 0;
 }
 
@@ -91,7 +124,7 @@ int os_unix_listen(const char *path, mode_t mode, int *ret_fd)
     if (r < 0) {
         return r;
     }
-    fd = make_socket();
+    fd = make_socket(SOCK_SEQPACKET);
     if (fd < 0) {
         return fd;
     }

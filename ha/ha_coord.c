@@ -232,10 +232,11 @@ static void task_over(struct ha_vm *vm)
         task_ended(vm, true, "not suspended: its agent or its node was interrupted");
     } else if (vm->state == HA_VM_SNAPSHOTTING) {
         task_ended(vm, true, "no snapshot: its agent or its node was interrupted");
-    } else if (vm->state == HA_VM_MIGRATING) {
+    } else if (vm->state == HA_VM_MIGRATING || ha_vm_upgrading(vm)) {
         ha_move_over(vm, true,
-                     vm->move.called_off ? vm->reason
-                                         : "not migrated: its agent was interrupted");
+                     vm->move.called_off   ? vm->reason
+                     : ha_vm_upgrading(vm) ? "not upgraded: its agent was interrupted"
+                                           : "not migrated: its agent was interrupted");
     }
 }
 
@@ -448,8 +449,7 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
     vm.epoch = report->epoch > vm.epoch ? report->epoch : vm.epoch;
     switch (report->outcome) {
     case HA_OUTCOME_RUNNING:
-        if (!current && vm.state == HA_VM_STOPPING &&
-            uuid_equal(report->instance, vm.instance)) {
+        if (vm.state == HA_VM_STOPPING && uuid_equal(report->instance, vm.instance)) {
             /* Told to stop, and its agent forgot (it was restarted): told again. */
             vm.attempt = agent->ops->new_uuid(agent->ctx);
             ha_coord_emit_vm(agent, &vm, no_op, "");

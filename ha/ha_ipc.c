@@ -75,6 +75,7 @@ static const struct {
     {"vm suspend", "vm suspend", 0, GOAL_VM_SUSPENDED},
     {"vm resume", "vm resume", 0, GOAL_VM_RUNNING},
     {"vm migrate", "vm migrate", 0, GOAL_VM_MIGRATED},
+    {"vm upgrade", "vm upgrade", 0, GOAL_VM_MIGRATED},
     {"vm snapshots", "vm snapshots", 0, GOAL_NONE},
     {"vm snapshot", "vm snapshot", 0, GOAL_VM_SNAPSHOT},
     {"vm snapshot-delete", "vm snapshot-delete", 0, GOAL_NONE},
@@ -147,7 +148,7 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
                       ? ha_ipc_option(rq, "maintenance")
                       : "";
     }
-    if (strcmp(op.verb, "vm migrate") == 0) {
+    if (strcmp(op.verb, "vm migrate") == 0 || strcmp(op.verb, "vm upgrade") == 0) {
         op.body = join_options(rq, options, sizeof options);
     }
     op.body_len = (uint32_t)strlen(op.body);

@@ -112,6 +112,9 @@ static void move_text(struct ha_ipc *ipc, const struct ha_vm *vm, char *text, si
 
     ha_moving_text(&d->agent.state, vm, p, how, sizeof how);
     text[0] = '\0';
+    if (ha_vm_upgrading(vm)) {
+        return; /* over before there is anything to say */
+    }
     ha_text_add_u64(text, cap, p != NULL ? p->percent : 0);
     ha_text_add(text, cap, " % ");
     ha_text_add(text, cap, vm->name);

@@ -185,6 +185,9 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
     put_u64(o, "memory_free_mib",
             node->memory_bytes > used ? (node->memory_bytes - used) >> 20 : 0);
     ha_json_put_str(o, "reason", ha_json_node_reason(d, index));
+    if (node->nodeid == d->agent.self.nodeid && d->vmm != NULL) {
+        put_u64(o, "vms_outdated", ha_vmm_outdated(d->vmm));
+    }
     return o;
 }
 
@@ -200,6 +203,10 @@ const char *ha_json_vm_state(struct ha_daemon *d, const struct ha_vm *vm)
 {
     if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
         return "paused";
+    }
+    if (!ha_json_is_unknown(d, vm) && vm->state == HA_VM_MIGRATING &&
+        ha_vm_upgrading(vm)) {
+        return "upgrading";
     }
     return ha_vm_state_str(ha_json_is_unknown(d, vm) ? HA_VM_UNKNOWN : vm->state);
 }
@@ -290,7 +297,7 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
         put_paused(d, o, vm);
     }
-    if (vm->move.to != 0) {
+    if (vm->move.to != 0 && !ha_vm_upgrading(vm)) {
         put_move(d, o, vm);
     }
     return o;
@@ -648,6 +655,25 @@ static void put_claim(struct ha_daemon *d, const struct ha_vm *vm, json_object *
     ha_json_put_str(o, "claim", claim);
 }
 
+/* On its own node: which gemel-vmm it runs in. */
+static void put_vmm(struct ha_daemon *d, const struct ha_vm *vm, json_object *o)
+{
+    char how[VM_NAME_MAX + 64] = "";
+    struct ha_vmm_build build;
+
+    if (d->vmm == NULL || !ha_vmm_build(d->vmm, vm->uuid, &build)) {
+        return;
+    }
+    ha_json_put_str(o, "vmm_version", build.version);
+    ha_json_put_str(o, "vmm_build", build.running);
+    ha_json_put_str(o, "vmm_installed_build", build.installed);
+    if (build.outdated) {
+        ha_text_set(how, sizeof how, "another one is installed: gemel vm upgrade ",
+                    vm->name, NULL);
+    }
+    ha_json_put_str(o, "vmm_upgrade", how);
+}
+
 char *ha_json_vm(struct ha_daemon *d, const char *name)
 {
     const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, name);
@@ -669,6 +695,7 @@ char *ha_json_vm(struct ha_daemon *d, const char *name)
     if (agent != NULL) {
         ha_json_put_str(o, "guest_agent", agent);
     }
+    put_vmm(d, vm, o);
     event = d->vmm != NULL ? ha_vmm_guest_event(d->vmm, vm->uuid, &event_ms) : NULL;
     if (event != NULL) {
         ha_json_put_str(o, "guest_event", event);

@@ -104,7 +104,7 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
     if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
         explain_paused(d, vm, a);
     }
-    if (vm->move.to != 0) {
+    if (vm->move.to != 0 && !ha_vm_upgrading(vm)) {
         explain_move(d, vm, a);
     } else if (vm->home != 0 && vm->home != vm->owner) {
         explain_home(d, vm, a);
@@ -161,7 +161,7 @@ static void explain_maintenance(struct ha_daemon *d, const struct ha_node *node,
         if (vm->owner != node->nodeid && vm->home != node->nodeid) {
             continue;
         }
-        if (vm->move.to != 0) {
+        if (vm->move.to != 0 && !ha_vm_upgrading(vm)) {
             ha_json_add_line(a, vm->name, ": is being migrated to ",
                              ha_json_node_name(d, vm->move.to));
         } else if (ha_drain_stuck(&place, vm, why)) {

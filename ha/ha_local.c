@@ -20,18 +20,20 @@
 struct ha_local *ha_local_find(struct ha_vmm *vmm, struct uuid vm)
 {
     for (struct ha_local *l = vmm->head; l != NULL; l = l->next) {
-        if (uuid_equal(l->vm, vm)) {
+        if (uuid_equal(l->vm, vm) && l->predecessor == NULL && !l->superseded) {
             return l;
         }
     }
     return NULL;
 }
 
-static void local_paths(struct ha_vmm *vmm, struct ha_local *l)
+void ha_local_paths(struct ha_local *l, const char *stem)
 {
-    char id[UUID_STR_LEN + 1];
+    const struct ha_vmm *vmm = l->vmm;
+    char id[sizeof l->stem];
 
-    uuid_format(l->vm, id);
+    ha_text_set(id, sizeof id, stem, NULL);
+    ha_text_set(l->stem, sizeof l->stem, stem, NULL);
     snprintf(l->dir, sizeof l->dir, "%s/%s", vmm->node.vmroot, l->name);
     snprintf(l->json_path, sizeof l->json_path, "%s/vm/%s.json", vmm->node.run_dir, id);
     snprintf(l->socket_path, sizeof l->socket_path, "%s/vm/%s.sock", vmm->node.run_dir,
@@ -41,6 +43,26 @@ static void local_paths(struct ha_vmm *vmm, struct ha_local *l)
     snprintf(l->storage_path, sizeof l->storage_path, "%s/vm/%s.nbd", vmm->node.run_dir,
              id);
     snprintf(l->exit_path, sizeof l->exit_path, "%s/vm/%s.exit", vmm->node.run_dir, id);
+}
+
+/* The VM's id; an instance that is made beside another adds a number. */
+static void free_paths(struct ha_vmm *vmm, struct ha_local *l)
+{
+    char id[UUID_STR_LEN + 1], stem[sizeof l->stem];
+    bool taken = true;
+
+    uuid_format(l->vm, id);
+    ha_text_set(stem, sizeof stem, id, NULL);
+    for (unsigned n = 2; taken; n++) {
+        taken = false;
+        for (const struct ha_local *o = vmm->head; o != NULL; o = o->next) {
+            taken = taken || strcmp(o->stem, stem) == 0;
+        }
+        if (taken) {
+            snprintf(stem, sizeof stem, "%s.%u", id, n);
+        }
+    }
+    ha_local_paths(l, stem);
 }
 
 void ha_local_disk_path(const struct ha_local *l, const struct conf_disk *disk,
@@ -62,10 +84,10 @@ struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *na
     l->vmm = vmm;
     l->vm = vm;
     l->id = ++vmm->next_id;
-    l->fd = l->state_fd = -1;
+    l->fd = l->state_fd = l->came_fd = -1;
     l->child.pidfd = l->storage.pidfd = -1;
     ha_text_set(l->name, sizeof l->name, name, NULL);
-    local_paths(vmm, l);
+    free_paths(vmm, l);
     l->next = vmm->head;
     vmm->head = l;
     return l;
@@ -94,6 +116,9 @@ void ha_local_free(struct ha_local *l)
     if (l->state_fd >= 0) {
         close(l->state_fd);
     }
+    if (l->came_fd >= 0) {
+        close(l->came_fd);
+    }
     ha_vmmsave_free(l);
     ha_vmmmove_free(l);
     ha_announce_end(l);
@@ -109,6 +134,12 @@ struct ha_local *ha_local_by_id(struct ha_vmm *vmm, uint64_t id)
         }
     }
     return NULL;
+}
+
+/* It is not the VM: nothing is said of it, or by it. */
+static bool is_silent(const struct ha_local *l)
+{
+    return l->discarded || l->superseded || l->predecessor != NULL;
 }
 
 static enum ha_local_state public_state(const struct ha_local *l)
@@ -139,7 +170,7 @@ void ha_local_publish(struct ha_local *l, bool gone)
                              .epoch = l->epoch,
                              .state = public_state(l)};
 
-    if (!l->discarded) {
+    if (!is_silent(l)) {
         l->vmm->ops->local_vm(l->vmm->ctx, &vm, gone);
     }
 }
@@ -153,7 +184,7 @@ void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char 
                              .epoch = l->epoch,
                              .guest_shutdown = l->guest_shutdown};
 
-    if (l->discarded) {
+    if (is_silent(l)) {
         return;
     }
     ha_text_set(r.text, sizeof r.text, text, NULL);
@@ -181,6 +212,7 @@ static void steady_timer_fn(void *data)
 void ha_local_running(struct ha_local *l)
 {
     bool thawed = l->thawing, came = l->moving != NULL && l->moving->incoming;
+    bool upgraded = came && l->moving->upgrade;
     char text[REASON_LEN_MAX + 1];
     const char *moved = ha_vmmmove_thawed(l, text);
 
@@ -200,6 +232,7 @@ void ha_local_running(struct ha_local *l)
     }
     l->vmm->ops->step(l->vmm->ctx, l->name,
                       thawed      ? "guest thawed"
+                      : upgraded  ? "guest entered, in its new gemel-vmm"
                       : came      ? "guest entered, from the other node"
                       : l->resume ? "guest entered, from its suspended state"
                                   : "guest entered");
@@ -208,6 +241,9 @@ void ha_local_running(struct ha_local *l)
                     : thawed      ? "thawed"
                     : l->resume   ? "resumed"
                                   : "started");
+    if (upgraded) {
+        ha_vmmupgrade_running(l);
+    }
     ha_vmmsave_sweep(l);
     if (l->resume && !thawed) {
         ha_vmmsave_forget_state(l);

@@ -213,11 +213,77 @@ static bool report_of_owner(struct ha_agent *agent, struct ha_vm *vm,
     }
 }
 
+/* Upgrade: one node has both ends, and says what became of the VM
+ * ------------------------------- */
+
+static void upgraded(struct ha_agent *agent, struct ha_vm *vm, struct uuid instance,
+                     uint64_t epoch, const char *text)
+{
+    char how[REASON_LEN_MAX + 1];
+
+    ha_text_set(how, sizeof how, "upgraded on ", node_name(agent, vm->owner),
+                text[0] != '\0' ? ": " : "", text, NULL);
+    vm->instance = instance;
+    vm->epoch = epoch;
+    vm->state = HA_VM_RUNNING;
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    ha_move_over(vm, false, how);
+    emit(agent, vm, how);
+}
+
+/* False: its process has ended, which is judged as at any other time. */
+static bool report_of_both(struct ha_agent *agent, struct ha_vm *vm,
+                           const struct ha_vm_report *report)
+{
+    switch (report->outcome) {
+    case HA_OUTCOME_RUNNING:
+        if (!uuid_equal(report->instance, vm->instance) && report->epoch > vm->epoch) {
+            upgraded(agent, vm, report->instance, report->epoch, report->text);
+            return true;
+        }
+        goes_on_here(agent, vm, report);
+        return true;
+    case HA_OUTCOME_FROZEN:
+        vm->instance = report->instance;
+        goes_on_here(agent, vm, report);
+        return true;
+    case HA_OUTCOME_ENDED:
+    case HA_OUTCOME_STOPPED:
+    case HA_OUTCOME_START_FAILED:
+        vm->state = HA_VM_RUNNING;
+        ha_move_over(vm, true, report->text);
+        return false;
+    case HA_OUTCOME_MOVED: /* its successor speaks */
+        return true;
+    case HA_OUTCOME_INVALID:
+    case HA_OUTCOME_SUSPENDED:
+    case HA_OUTCOME_NOT_RESUMED:
+    case HA_OUTCOME_SNAPSHOT:
+    case HA_OUTCOME_REVERTED:
+    case HA_OUTCOME_MOVE_OFFER:
+    case HA_OUTCOME_MOVE_FAILED:
+    case HA_OUTCOME_COUNT:
+    default:
+        return false;
+    }
+}
+
+static bool is_of_this(const struct ha_vm *vm, const struct ha_vm_report *report)
+{
+    return (vm->state == HA_VM_MIGRATING || vm->state == HA_VM_UNKNOWN) &&
+           (uuid_equal(report->attempt, vm->attempt) ||
+            uuid_equal(report->instance, vm->instance));
+}
+
 bool ha_move_report(struct ha_agent *agent, uint32_t from,
                     const struct ha_vm_report *report, struct ha_vm *vm)
 {
     if (vm->move.to == 0) {
         return false;
+    }
+    if (ha_vm_upgrading(vm)) {
+        return from == vm->owner && is_of_this(vm, report) &&
+               report_of_both(agent, vm, report);
     }
     if (from == vm->move.to) {
         if (uuid_equal(report->attempt, vm->attempt)) {
@@ -225,10 +291,7 @@ bool ha_move_report(struct ha_agent *agent, uint32_t from,
         }
         return true;
     }
-    return from == vm->owner &&
-           (vm->state == HA_VM_MIGRATING || vm->state == HA_VM_UNKNOWN) &&
-           (uuid_equal(report->attempt, vm->attempt) ||
-            uuid_equal(report->instance, vm->instance)) &&
+    return from == vm->owner && is_of_this(vm, report) &&
            report_of_owner(agent, vm, report);
 }
 
@@ -263,6 +326,21 @@ static bool went_on(struct ha_agent *agent, const struct ha_vm *vm)
            (vm->move.called_off || uuid_equal(local->attempt, vm->attempt));
 }
 
+/* That it was done may not have been heard. All else is judged as of any VM there. */
+static bool review_upgrade(struct ha_agent *agent, struct ha_vm *vm)
+{
+    const struct ha_member *m = ha_agent_member(agent, vm->owner);
+    const struct ha_local_vm *local = m != NULL ? ha_member_vm(m, vm->uuid) : NULL;
+
+    if (local == NULL || local->state != HA_LOCAL_RUNNING || local->epoch <= vm->epoch ||
+        uuid_equal(local->instance, vm->instance) ||
+        end_of(agent, vm->owner, &vm->owner_incarnation, vm) != END_HAS_IT) {
+        return false;
+    }
+    upgraded(agent, vm, local->instance, local->epoch, "");
+    return true;
+}
+
 bool ha_move_review(struct ha_agent *agent, const struct ha_vm *record)
 {
     struct ha_vm vm = *record;
@@ -270,6 +348,9 @@ bool ha_move_review(struct ha_agent *agent, const struct ha_vm *record)
 
     if (vm.move.to == 0) {
         return false;
+    }
+    if (ha_vm_upgrading(&vm)) {
+        return review_upgrade(agent, &vm);
     }
     owner = end_of(agent, vm.owner, &vm.owner_incarnation, &vm);
     dest = end_of(agent, vm.move.to, &vm.move.to_incarnation, &vm);

@@ -7,6 +7,10 @@
  *
  * As long as `move.to` is set and that node can be asked, nobody else starts the VM: the
  * destination says RUNNING or MOVE_FAILED first, whatever has become of the owner.
+ *
+ * A live upgrade is such a record whose `move.to` is the owner: one node has both ends
+ * and speaks for them (ha_vmmupgrade.c), so nothing goes through the record but the
+ * order.
  */
 #pragma once
 

@@ -187,13 +187,14 @@ static void busy_moving(struct op_run *run, const struct ha_vm *vm)
 
 void ha_op_busy(struct op_run *run, const struct ha_vm *vm)
 {
-    if (vm->move.to != 0) {
+    if (vm->move.to != 0 && !ha_vm_upgrading(vm)) {
         busy_moving(run, vm);
         return;
     }
     ha_op_answer(run, EXIT_REFUSED, vm->name, ": is ",
                  vm->task == HA_TASK_REVERT     ? "being reverted to a snapshot"
                  : vm->task == HA_TASK_SNAPSHOT ? "being saved to a snapshot"
+                 : ha_vm_upgrading(vm)          ? "being upgraded"
                                                 : ha_vm_state_str(vm->state));
     ha_text_add(run->result.text, sizeof run->result.text,
                 "; wait until that is done: gemel explain ");
@@ -578,6 +579,7 @@ static const struct {
     {"vm retry", op_vm_start},
     {"vm suspend", op_vm_suspend},
     {"vm migrate", ha_op_vm_migrate},
+    {"vm upgrade", ha_op_vm_upgrade},
     {"vm resume", op_vm_resume},
     {"vm snapshot", op_vm_snapshot},
     {"vm revert", op_vm_revert},

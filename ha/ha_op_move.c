@@ -277,6 +277,31 @@ static void say_drain(struct op_run *run, const struct ha_node *node)
     }
 }
 
+/* The same, and nowhere else. */
+void ha_op_vm_upgrade(struct op_run *run)
+{
+    const struct ha_vm *record = ha_op_find_vm(run);
+    struct wish wish;
+    struct ha_vm vm;
+
+    if (record == NULL || !read_wish(run, &wish) ||
+        !ha_op_runs(run, record, "upgraded")) {
+        return;
+    }
+    vm = *record;
+    vm.state = HA_VM_MIGRATING;
+    vm.attempt = run->agent->ops->new_uuid(run->agent->ctx);
+    memset(&vm.move, 0, sizeof vm.move);
+    vm.move.verify = wish.move.verify;
+    vm.move.timeout_ms = wish.move.timeout_ms;
+    vm.move.to = vm.owner;
+    vm.move.to_incarnation = vm.owner_incarnation;
+    vm.last[0] = '\0';
+    ha_op_by(run, vm.reason, sizeof vm.reason, "its gemel-vmm is being upgraded");
+    ha_op_emit_vm(run, &vm, vm.reason);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": its gemel-vmm is being upgraded", "");
+}
+
 void ha_op_node_maintenance(struct op_run *run)
 {
     const struct ha_node *record =

@@ -41,4 +41,5 @@ bool ha_op_fits(struct op_run *run, const struct ha_place *place, const struct h
 void ha_op_cluster_apply(struct op_run *run);
 void ha_op_vm_apply(struct op_run *run);
 void ha_op_vm_migrate(struct op_run *run);
+void ha_op_vm_upgrade(struct op_run *run);
 void ha_op_node_maintenance(struct op_run *run);

@@ -141,7 +141,7 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
         place->any_anti_affinity |= conf != NULL && conf->anti_affinity_count != 0;
         if (occupies(state->vm[i])) {
             take_memory(place, state->vm[i]->owner, state->vm[i]);
-            if (state->vm[i]->move.to != 0) {
+            if (state->vm[i]->move.to != 0 && !ha_vm_upgrading(state->vm[i])) {
                 take_memory(place, state->vm[i]->move.to, state->vm[i]);
             }
         }

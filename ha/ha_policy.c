@@ -166,8 +166,9 @@ static bool dest_decides(struct decision *d, unsigned index)
     char reason[REASON_LEN_MAX + 1];
     struct proof_answer answer;
 
-    if (vm->move.to == 0 || proof_is_dead(&d->in->state->proofs, vm->move.to,
-                                          &vm->move.to_incarnation, &answer)) {
+    if (vm->move.to == 0 || ha_vm_upgrading(vm) ||
+        proof_is_dead(&d->in->state->proofs, vm->move.to, &vm->move.to_incarnation,
+                      &answer)) {
         return false;
     }
     if (participates(d->in, vm->move.to)) {

@@ -92,7 +92,7 @@ struct ha_move_progress {
 /* A live migration. `to` 0: none; it outlives its state only until the destination has
  * said what became of it. */
 struct ha_move {
-    uint32_t to;
+    uint32_t to; /* the owner itself: a live upgrade of its gemel-vmm */
     struct incarnation to_incarnation;
     struct uuid instance; /* the destination's gemel-vmm */
     struct ha_move_end source, dest;
@@ -210,6 +210,9 @@ struct ha_view {
 };
 
 const char *ha_vm_state_str(enum ha_vm_state state);
+/* It goes on in a new gemel-vmm of the same node, or is about to: a move that leads
+ * nowhere else. */
+bool ha_vm_upgrading(const struct ha_vm *vm);
 /* No process of it is anywhere, and no node is needed to know that. */
 bool ha_vm_rests(const struct ha_vm *vm);
 

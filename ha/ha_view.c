@@ -3,6 +3,11 @@
 
 #include <string.h>
 
+bool ha_vm_upgrading(const struct ha_vm *vm)
+{
+    return vm->move.to != 0 && vm->move.to == vm->owner;
+}
+
 bool ha_vm_rests(const struct ha_vm *vm)
 {
     return vm->state == HA_VM_STOPPED || vm->state == HA_VM_FAILED ||

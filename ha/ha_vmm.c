@@ -107,7 +107,8 @@ void ha_local_linked(struct ha_local *l)
     }
 }
 
-struct ha_local *ha_local_create(struct ha_vmm *vmm, const struct ha_vm *vm)
+struct ha_local *ha_local_create(struct ha_vmm *vmm, const struct ha_vm *vm,
+                                 struct ha_local *beside)
 {
     struct ha_local *l = ha_local_new(vmm, vm->uuid, vm->name);
 
@@ -116,7 +117,11 @@ struct ha_local *ha_local_create(struct ha_vmm *vmm, const struct ha_vm *vm)
     }
     l->attempt = vm->attempt;
     l->instance = uuid_random();
-    l->uid = ha_vmmfiles_uid(vmm);
+    l->uid = beside != NULL ? beside->uid : ha_vmmfiles_uid(vmm); /* a VM's own */
+    l->predecessor = beside;
+    if (beside != NULL) {
+        beside->successor = l;
+    }
     l->phase = LOCAL_STARTING;
     l->conf = malloc(sizeof *l->conf);
     if (l->conf == NULL || vm->conf == NULL) {
@@ -169,7 +174,7 @@ bool ha_local_launch(struct ha_local *l)
 
 static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
 {
-    struct ha_local *l = ha_local_create(vmm, vm);
+    struct ha_local *l = ha_local_create(vmm, vm, NULL);
 
     if (l == NULL) {
         return; /* reported; or not, and the coordinator's start timeout moves it */
@@ -294,6 +299,7 @@ void ha_vmm_stop(struct ha_vmm *vmm, const struct ha_vm *vm)
     ha_local_save(l);
     loop_timer_del(vmm->loop, &l->timer);
     ha_vmmsave_cancel(l);
+    ha_vmmupgrade_stop(l);
     if (l->save != NULL && l->task == LOCAL_REVERT) {
         return; /* goes on when its copies have ended */
     }
@@ -332,6 +338,7 @@ void ha_vmm_discard(struct ha_vmm *vmm, struct uuid vm, const char *why)
     l->stopping = true;
     ha_text_set(l->outcome_text, sizeof l->outcome_text, "discarded: ", why, NULL);
     ha_vmmsave_cancel(l);
+    ha_vmmupgrade_discard(l);
     ha_local_kill(l);
 }
 

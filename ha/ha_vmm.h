@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "base/elf_build_id.h"
 #include "base/loop.h"
 #include "ha/ha_agent.h"
 
@@ -71,5 +72,16 @@ bool ha_vmm_balloon(const struct ha_vmm *vmm, struct uuid vm, uint64_t *ret_targ
                     uint64_t *ret_actual);
 /* NULL: the VMM was told; else why not. */
 const char *ha_vmm_balloon_set(struct ha_vmm *vmm, struct uuid vm, uint64_t bytes);
+/* Which gemel-vmm runs a VM of this node, and which one is installed. */
+struct ha_vmm_build {
+    char version[32];
+    char running[BUILD_ID_LEN + 1], installed[BUILD_ID_LEN + 1]; /* "": not known */
+    bool outdated; /* both are known, and differ: `gemel vm upgrade` */
+};
+/* False: it is not here. */
+bool ha_vmm_build(const struct ha_vmm *vmm, struct uuid vm,
+                  struct ha_vmm_build *ret_build);
+/* How many VMs of this node run in another gemel-vmm than the one that is installed. */
+unsigned ha_vmm_outdated(const struct ha_vmm *vmm);
 /* Path of the console socket; false when the VM is not here. */
 bool ha_vmm_console(const struct ha_vmm *vmm, struct uuid vm, char *ret_path, size_t cap);

@@ -5,6 +5,7 @@
 
 #include <json-c/json.h>
 
+#include "base/limits.h"
 #include "base/os.h"
 #include "base/proto_ctl.h"
 #include "base/worker.h"
@@ -48,6 +49,8 @@ struct ha_moving {
     struct ha_move_end offer; /* ours */
     struct tcp_dial *dial;
     int listen_fd; /* -1 */
+    bool upgrade;  /* both ends are here (ha_vmmupgrade.c) */
+    int memory_fd; /* its destination, until that has it; -1 */
     uint64_t seq;  /* of the request that must not be refused */
     bool cancelled, busy;
     uint64_t began_ns, orphan_ns;
@@ -92,9 +95,10 @@ struct ha_local {
     struct claim_halt halts[1];
     uint32_t halt_count;
     bool claim_pending, claim_won;
-    bool linked;   /* hello exchanged */
-    bool entered;  /* START or THAW sent */
-    bool freezing; /* FREEZE sent, not answered */
+    bool claim_unsure; /* won, or not made: its storage did not say */
+    bool linked;       /* hello exchanged */
+    bool entered;      /* START or THAW sent */
+    bool freezing;     /* FREEZE sent, not answered */
     bool restart, thawing, stopping, discarded, adopted, ended, guest_shutdown;
     char
         guest_agent[16]; /* as the VMM last said; empty: its machine has no port for it */
@@ -103,6 +107,12 @@ struct ha_local {
     bool balloon; /* its machine has one; bytes, as the VMM last said */
     uint64_t balloon_target, balloon_actual;
     struct ha_moving *moving; /* NULL: not */
+    /* A live upgrade: the instance that is to take over from this one, and the other way
+     * round until that has the claim. Who has a predecessor is not the VM yet, who is
+     * superseded is it no more: neither is published, reports, or is found. */
+    struct ha_local *successor, *predecessor;
+    bool superseded;
+    int came_fd; /* with the message that is being looked at; -1 */
     enum local_task task;
     enum save_step save_step;
     struct save_job *save;
@@ -143,6 +153,8 @@ struct ha_local {
         socket_path[PATH_LEN_MAX * 2];
     char console_path[PATH_LEN_MAX * 2], exit_path[PATH_LEN_MAX * 2];
     char storage_path[PATH_LEN_MAX * 2]; /* socket */
+    char stem[UUID_STR_LEN + 16];        /* of the names of all these */
+    char version[32];                    /* of its gemel-vmm; "": not heard yet */
     char log_dir[PATH_LEN_MAX * 2];
 };
 
@@ -160,6 +172,8 @@ struct ha_vmm {
 };
 
 struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *name);
+/* What its files in run_dir/vm are called. */
+void ha_local_paths(struct ha_local *l, const char *stem);
 struct ha_local *ha_local_find(struct ha_vmm *vmm, struct uuid vm);
 struct ha_local *ha_local_by_id(struct ha_vmm *vmm, uint64_t id); /* NULL: gone */
 void ha_local_disk_path(const struct ha_local *l, const struct conf_disk *disk,
@@ -226,8 +240,10 @@ void ha_vmmlink_hear(struct ha_local *l);
 void ha_vmmlink_send(struct ha_local *l, Gemel__VmmRequest *m, const int *fds,
                      size_t count);
 
-/* A process without a claim: NULL, or false (failed and reported). */
-struct ha_local *ha_local_create(struct ha_vmm *vmm, const struct ha_vm *vm);
+/* A process without a claim: NULL, or false (failed and reported). beside: the instance
+ * that it is to take over from; NULL: none. */
+struct ha_local *ha_local_create(struct ha_vmm *vmm, const struct ha_vm *vm,
+                                 struct ha_local *beside);
 bool ha_local_launch(struct ha_local *l);
 
 /* A migration: hello exchanged; a report of the VMM; its daemon has ended. */
@@ -240,6 +256,21 @@ bool ha_vmmmove_not_yet(struct ha_local *l, enum claim_reason reason);
  * no migration. */
 const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1]);
 void ha_vmmmove_free(struct ha_local *l);
+
+/* Live upgrade (ha_vmmupgrade.c). It has the claim: what it takes over from is the VM no
+ * more, or what was to take over from it comes to nothing; its guest runs; its process
+ * has ended, and no claim of its own is pending. */
+void ha_vmmupgrade_won(struct ha_local *l);
+void ha_vmmupgrade_running(struct ha_local *l);
+void ha_vmmupgrade_ended(struct ha_local *l);
+/* It is about to be forgotten. */
+void ha_vmmupgrade_forget(struct ha_local *l);
+/* The VM is to be ended: so is its successor, unless that may have the claim. */
+void ha_vmmupgrade_stop(struct ha_local *l);
+void ha_vmmupgrade_discard(struct ha_local *l);
+/* All that an earlier agent left is on the list: of two instances of a VM, one goes on.
+ */
+void ha_vmmupgrade_adopted(struct ha_vmm *vmm);
 
 /* Its VMM said FROZEN, answered SAVE (error NULL: done), or the connection is gone. */
 void ha_vmmsave_frozen(struct ha_local *l);

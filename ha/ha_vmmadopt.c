@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 
 /* Who is not found again would be held for ended, and started a second time: so what
  * cannot be read, or looked at, stops the agent. */
-static int adopt_one(struct ha_vmm *vmm, json_object *doc)
+static int adopt_one(struct ha_vmm *vmm, const char *stem, json_object *doc)
 {
     json_object *name;
     struct uuid vm, instance, attempt;
@@ -41,6 +42,9 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
     if (l == NULL) {
         return -ENOMEM; /* child.pidfd goes with the process */
     }
+    ha_local_paths(l, stem);
+    /* It was to take over from another instance, and has no claim. */
+    l->superseded = l->discarded = ha_record_number(doc, "beside") != 0;
     l->instance = instance;
     l->attempt = attempt;
     l->epoch = ha_record_number(doc, "epoch");
@@ -72,7 +76,9 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
     l->child = child;
     log_info("vm %s: found again, pid %d, epoch %" PRIu64, l->name, (int)pid, l->epoch);
     r = ha_local_watch(l);
-    if (r == 0) {
+    if (l->discarded) {
+        ha_local_kill(l);
+    } else if (r == 0) {
         ha_vmmlink_connect(l);
     }
     return r;
@@ -80,7 +86,7 @@ static int adopt_one(struct ha_vmm *vmm, json_object *doc)
 
 int ha_vmm_adopt(struct ha_vmm *vmm)
 {
-    char path[PATH_LEN_MAX * 2], *text = malloc(LOCAL_JSON_MAX);
+    char path[PATH_LEN_MAX * 2], stem[NAME_MAX + 1], *text = malloc(LOCAL_JSON_MAX);
     struct dirent *entry;
     int r = 0;
     DIR *dir;
@@ -108,7 +114,9 @@ int ha_vmm_adopt(struct ha_vmm *vmm)
         r = os_file_read(path, text, LOCAL_JSON_MAX - 1, &len);
         if (r == 0) {
             doc = json_tokener_parse(text);
-            r = doc != NULL ? adopt_one(vmm, doc) : -EBADMSG;
+            ha_text_set(stem, sizeof stem, entry->d_name, NULL);
+            stem[strlen(stem) > 5 ? strlen(stem) - 5 : 0] = '\0'; /* .json */
+            r = doc != NULL ? adopt_one(vmm, stem, doc) : -EBADMSG;
             json_object_put(doc);
         }
         if (r < 0) {
@@ -121,5 +129,6 @@ int ha_vmm_adopt(struct ha_vmm *vmm)
     }
     closedir(dir);
     free(text);
+    ha_vmmupgrade_adopted(vmm);
     return r;
 }

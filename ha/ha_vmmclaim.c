@@ -92,9 +92,11 @@ static void link_done(void *data)
         l->claim_pending = false;
         if (job->r == 0 && job->outcome == CLAIM_OUTCOME_WON) {
             l->claim_won = true;
+            l->claim_unsure = false;
             l->claim = job->claim;
             l->take_back = false;
             l->epoch = job->claim.epoch;
+            ha_vmmupgrade_won(l);
             if (!l->paused) {
                 l->vmm->ops->step(l->vmm->ctx, l->name, "claim taken");
             }
@@ -107,13 +109,16 @@ static void link_done(void *data)
         } else {
             /* Not known: the link may still appear, so it is treated as won when it comes
              * to releasing it. */
-            l->claim_won = true;
+            l->claim_won = l->claim_unsure = true;
             l->epoch = job->claim.epoch;
             ha_text_set(l->outcome_text, sizeof l->outcome_text,
                         "claim not made: ", job->text, NULL);
         }
         if (l->ended) {
+            ha_vmmupgrade_ended(l);
             ha_local_gone(l);
+        } else if (l->stopping && l->moving != NULL && l->moving->upgrade) {
+            ha_local_kill(l); /* told before it had the claim: now it releases it */
         } else if (job->r < 0 || job->outcome != CLAIM_OUTCOME_WON) {
             if (l->thawing && job->r == 0) {
                 lost(l);
@@ -131,15 +136,27 @@ static void link_done(void *data)
     }
 }
 
-/* This node's own earlier instances are known to be gone: every process of theirs is in
- * the local table until it ended. */
+static bool is_here(const struct ha_vmm *vmm, struct uuid instance)
+{
+    for (const struct ha_local *l = vmm->head; l != NULL; l = l->next) {
+        if (uuid_equal(l->instance, instance)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* This node's own earlier instances are known to be gone when they are no more in the
+ * local table: every process of theirs is there until it ended. */
 static void note_own_halt(struct ha_local *l, const struct claim *highest)
 {
     const struct ha_agent_self *self = &l->vmm->self;
 
     l->halt_count = 0;
     if (highest == NULL || highest->owner.node_id != self->nodeid ||
-        !incarnation_equal(&highest->owner.inc, &self->incarnation)) {
+        !incarnation_equal(&highest->owner.inc, &self->incarnation) ||
+        (!uuid_equal(highest->owner.instance, l->instance) &&
+         is_here(l->vmm, highest->owner.instance))) {
         return;
     }
     l->halts[l->halt_count++] = (struct claim_halt){
@@ -237,6 +254,24 @@ static void judge_inherited(struct ha_local *l, const struct claim_job *job,
     }
 }
 
+/* A live upgrade had come so far when the agent was restarted that the new instance had
+ * the claim; that was ended since, and this one's memory is not the VM's any more. */
+static bool is_nobodys(const struct ha_local *l, const struct claim *highest)
+{
+    const struct ha_agent_self *self = &l->vmm->self;
+
+    if (highest == NULL || highest->owner.node_id != self->nodeid ||
+        !incarnation_equal(&highest->owner.inc, &self->incarnation)) {
+        return false;
+    }
+    for (const struct ha_local *o = l->vmm->head; o != NULL; o = o->next) {
+        if (uuid_equal(o->instance, highest->owner.instance)) {
+            return o->superseded;
+        }
+    }
+    return true;
+}
+
 static void take_claim(struct ha_local *l, struct claim_job *job)
 {
     struct ha_vmm *vmm = l->vmm;
@@ -291,7 +326,10 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
             }
         }
         l->claim_pending = false;
-        if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER) {
+        if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER &&
+            is_nobodys(l, view.highest)) {
+            l->phase = LOCAL_FROZEN; /* it ends, which is reported */
+        } else if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER) {
             lost(l);
         } else if (l->thawing) {
             l->claim_won = true; /* the one it was frozen under, to be released */
@@ -302,6 +340,7 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
             return;
         }
         if (l->ended) {
+            ha_vmmupgrade_ended(l);
             ha_local_gone(l);
         } else if (l->thawing && verdict.reason == CLAIM_NO_QUORUM) {
             refreeze(l, "frozen: quorum was lost before it could be thawed");
@@ -338,6 +377,7 @@ static void read_done(void *data)
                     job->r < 0 ? job->text : l->outcome_text, NULL);
         claim_job_free(job, NULL);
         if (l->ended) {
+            ha_vmmupgrade_ended(l);
             ha_local_gone(l);
         } else if (l->thawing && !l->stopping) {
             char text[REASON_LEN_MAX + 1];

@@ -31,6 +31,7 @@ struct release_job {
     struct ha_disk_list disks;
     struct claim_release release;
     enum claim_outcome outcome;
+    bool unsure;
     char text[REASON_LEN_MAX + 1];
     int r;
 };
@@ -58,6 +59,7 @@ static void finish(struct ha_local *l)
     ha_local_publish(l, true);
     ha_local_report(l, l->outcome, l->outcome_text);
     log_info("vm %s: %s", l->name, l->outcome_text);
+    ha_vmmupgrade_forget(l);
     ha_local_free(l);
     comes_again(vmm, vm, attempt);
 }
@@ -90,11 +92,30 @@ int ha_disks_drain(const struct ha_disk_list *disks, char *text, size_t cap)
     return 0;
 }
 
+/* The release of a claim that is not there would stop every start: an operator would have
+ * to look. 1: it is; 0: it is not; or -errno. */
+static int is_made(struct release_job *job)
+{
+    struct claim_found found;
+    int r =
+        claim_store_read(job->dir, job->release.vm, &found, job->text, sizeof job->text);
+
+    return r < 0 ? r
+                 : found.have_claim && found.claim.epoch == job->release.epoch &&
+                       uuid_equal(found.claim.owner.instance, job->release.instance);
+}
+
 static void release_work(void *data)
 {
     struct release_job *job = data;
 
     job->r = ha_disks_drain(&job->disks, job->text, sizeof job->text);
+    if (job->r == 0 && job->unsure) {
+        job->r = is_made(job);
+        if (job->r <= 0) {
+            return;
+        }
+    }
     if (job->r < 0) {
         return;
     }
@@ -189,6 +210,7 @@ void ha_local_gone(struct ha_local *l)
     ha_local_disks(l, &job->disks);
     job->release =
         (struct claim_release){.vm = l->vm, .epoch = l->epoch, .instance = l->instance};
+    job->unsure = l->claim_unsure;
     if (state_is_left(l)) {
         job->release.suspended = true;
         memcpy(job->release.digest, l->digest, sizeof l->digest);
@@ -272,12 +294,13 @@ static int on_child_end(int fd, int revents, void *data)
     if (l->released) {
         l->outcome = HA_OUTCOME_SUSPENDED;
     } else if (l->task == LOCAL_MIGRATE && l->take_back) {
-        l->outcome = HA_OUTCOME_MOVED;
+        l->outcome = HA_OUTCOME_MOVED; /* an upgrade's: its successor speaks */
     } else if (l->stopping) {
         l->outcome = HA_OUTCOME_STOPPED;
     } else if (l->resume_refused) {
         l->outcome = HA_OUTCOME_NOT_RESUMED;
-    } else if (l->phase == LOCAL_STARTING) {
+    } else if (l->phase == LOCAL_STARTING &&
+               !(l->moving != NULL && l->moving->incoming && l->moving->upgrade)) {
         l->outcome = HA_OUTCOME_START_FAILED;
     } else {
         l->outcome = HA_OUTCOME_ENDED;
@@ -286,6 +309,7 @@ static int on_child_end(int fd, int revents, void *data)
         (l->moving != NULL && l->moving->busy)) {
         l->ended = true; /* the claim's outcome comes first: it may have to be released */
     } else {
+        ha_vmmupgrade_ended(l);
         ha_local_gone(l);
     }
     return 0;

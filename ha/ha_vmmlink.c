@@ -274,7 +274,7 @@ static void put_boot(struct command *c, struct ha_local *l)
 }
 
 static bool build(struct command *c, struct ha_local *l, const char *cpu, int listen_fd,
-                  const int *taps, int uffd)
+                  const int *taps, int uffd, int memory_fd)
 {
     char id[UUID_STR_LEN + 1];
 
@@ -315,6 +315,9 @@ static bool build(struct command *c, struct ha_local *l, const char *cpu, int li
     if (uffd >= 0) {
         option(c, "--uffd-fd", "%d", uffd);
     }
+    if (memory_fd >= 0) {
+        option(c, "--memory-fd", "%d", memory_fd);
+    }
     if (l->vmm->node.insecure_lab) {
         arg(c, "--insecure-lab");
     } else if (l->uid != 0) {
@@ -330,8 +333,9 @@ static bool build(struct command *c, struct ha_local *l, const char *cpu, int li
 
 int ha_vmmlink_spawn(struct ha_local *l, char *why)
 {
-    int taps[CONF_NIC_QUEUES_MAX], pass[CONF_NIC_QUEUES_MAX + 2], listen_fd = -1,
+    int taps[CONF_NIC_QUEUES_MAX], pass[CONF_NIC_QUEUES_MAX + 3], listen_fd = -1,
                                                                   uffd = -1, r;
+    int memory_fd = l->moving != NULL ? l->moving->memory_fd : -1;
     static const int stdio[3] = {-1, -1, -1};
     const char *cpu = l->conf->cpu[0] != '\0' ? l->conf->cpu : "host";
     struct command *c = calloc(1, sizeof *c);
@@ -371,7 +375,10 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
     if (uffd >= 0) {
         pass[pass_count++] = uffd;
     }
-    if (!build(c, l, cpu, listen_fd, taps, uffd)) {
+    if (memory_fd >= 0) {
+        pass[pass_count++] = memory_fd;
+    }
+    if (!build(c, l, cpu, listen_fd, taps, uffd, memory_fd)) {
         ha_text_set(why, REASON_LEN_MAX + 1, "its command line is too long", NULL);
         r = -E2BIG;
         goto out;
@@ -392,6 +399,10 @@ out:
     }
     if (uffd >= 0) {
         close(uffd);
+    }
+    if (memory_fd >= 0) {
+        close(memory_fd);
+        l->moving->memory_fd = -1;
     }
     free(c);
     return r;
@@ -584,6 +595,9 @@ static void on_guest_event(struct ha_local *l, const Gemel__VmmReport *m)
 
 static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
 {
+    if (l->superseded) {
+        return;
+    }
     if (m->instance.len == sizeof l->instance.b &&
         memcmp(m->instance.data, l->instance.b, sizeof l->instance.b) != 0) {
         log_err("vm %s: another instance answers on its control socket", l->name);
@@ -624,13 +638,25 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
 static int hear_one(struct ha_local *l)
 {
     enum ctl_reason reason;
+    int fds[CTL_FDS_MAX];
     struct ctl_msg msg;
-    int r = ctl_recv(l->fd, &msg, &reason);
+    size_t count = 0;
+    int r;
 
+    if (l->came_fd >= 0) {
+        close(l->came_fd); /* nobody wanted it */
+    }
+    l->came_fd = -1;
+    r = ctl_recv_fds(l->fd, &msg, &reason, fds, &count);
+    while (count > (r == 0 ? 1 : 0)) {
+        close(fds[--count]);
+    }
     if (r < 0) {
         return r;
     }
+    l->came_fd = count > 0 ? fds[0] : -1;
     if (msg.kind == CTL_HELLO) {
+        ha_text_set(l->version, sizeof l->version, msg.hello->build, NULL);
         ha_local_linked(l);
         if (l->adopted) {
             ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__STATUS);

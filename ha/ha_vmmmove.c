@@ -28,7 +28,7 @@
 #include "ha/ha_pending.h"
 #include "ha/ha_storage.h"
 #include "ha/ha_text.h"
-#include "ha/ha_vmm_priv.h"
+#include "ha/ha_vmmmove_priv.h"
 
 #define OFFER_NS    (20 * NSEC_PER_SEC)
 #define HANDOVER_NS (10 * NSEC_PER_SEC) /* released, and nobody says that it runs */
@@ -68,25 +68,26 @@ static bool plaintext(const struct ha_vmm *vmm)
     return conf != NULL && conf->insecure_lab;
 }
 
-static void stop_timer(struct ha_local *l)
+void ha_vmmmove_stop_timer(struct ha_local *l)
 {
     loop_timer_del(l->vmm->loop, &l->moving->timer);
 }
 
 static void start_timer(struct ha_local *l, uint64_t ns, void (*fn)(void *data))
 {
-    stop_timer(l);
+    ha_vmmmove_stop_timer(l);
     (void)loop_timer_add(l->vmm->loop, ns, fn, l, &l->moving->timer);
 }
 
-static struct ha_moving *moving_new(struct ha_local *l, const struct ha_vm *vm,
-                                    bool incoming)
+struct ha_moving *ha_vmmmove_new(struct ha_local *l, const struct ha_vm *vm,
+                                 bool incoming)
 {
     l->moving = calloc(1, sizeof *l->moving);
     if (l->moving != NULL) {
         l->moving->incoming = incoming;
         l->moving->move = vm->move;
-        l->moving->listen_fd = -1;
+        l->moving->listen_fd = l->moving->memory_fd = -1;
+        l->moving->upgrade = vm->move.to == vm->owner;
         l->moving->began_ns = loop_now_ns();
     }
     return l->moving;
@@ -99,10 +100,13 @@ void ha_vmmmove_free(struct ha_local *l)
     if (m == NULL) {
         return;
     }
-    stop_timer(l);
+    ha_vmmmove_stop_timer(l);
     tcp_dial_cancel(m->dial);
     if (m->listen_fd >= 0) {
         close(m->listen_fd);
+    }
+    if (m->memory_fd >= 0) {
+        close(m->memory_fd);
     }
     free(m);
     l->moving = NULL;
@@ -130,8 +134,18 @@ static void ask(struct ha_local *l, Gemel__VmmRequest__Kind kind)
     ha_vmmlink_request(l, kind);
 }
 
-static void hand_sockets(struct ha_local *l, const int *fds, size_t count,
-                         const struct ha_move_end *peer)
+static void ask_prepare(struct ha_local *l)
+{
+    Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+
+    m.kind = GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE;
+    m.mig_memory = l->moving->upgrade && !l->moving->incoming;
+    l->moving->seq = l->seq + 1;
+    ha_vmmlink_send(l, &m, NULL, 0);
+}
+
+void ha_vmmmove_hand_sockets(struct ha_local *l, const int *fds, size_t count,
+                             const struct ha_move_end *peer)
 {
     struct ha_move *move = &l->moving->move;
     Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
@@ -145,7 +159,8 @@ static void hand_sockets(struct ha_local *l, const int *fds, size_t count,
     if (l->moving->incoming) {
         m.mig_token.data = l->moving->offer.token;
     }
-    if (!plaintext(l->vmm)) {
+    m.mig_memory = l->moving->upgrade && !l->moving->incoming;
+    if (peer != NULL && !plaintext(l->vmm)) {
         m.mig_peer_key.data = (uint8_t *)peer->key;
         m.mig_peer_key.len = sizeof peer->key;
     }
@@ -163,19 +178,23 @@ static void hand_sockets(struct ha_local *l, const int *fds, size_t count,
  * ---------------------------------------------------------------------------------- */
 
 /* As it is, or by the next claim. `why` may be l's own. */
-static void go_on(struct ha_local *l, const char *why)
+void ha_vmmmove_go_on(struct ha_local *l, const char *why)
 {
     struct ha_moving *m = l->moving;
+    char because[REASON_LEN_MAX + 1];
 
     if (m->step == MOVE_BACK) {
         return;
     }
-    ha_text_set(m->why, sizeof m->why, "not migrated: ", why, NULL);
+    ha_text_set(because, sizeof because, why, NULL);
+    ha_text_set(m->why, sizeof m->why,
+                m->upgrade ? "not upgraded: " : "not migrated: ", because, NULL);
     log_warn("vm %s: %s", l->name, m->why);
-    stop_timer(l);
+    ha_vmmmove_stop_timer(l);
     tcp_dial_cancel(m->dial);
     m->dial = NULL;
     m->step = MOVE_BACK;
+    ha_vmmupgrade_drop(l, m->why);
     if (l->phase == LOCAL_RUNNING) {
         char text[REASON_LEN_MAX + 1];
 
@@ -222,11 +241,11 @@ static void cancel_timer_fn(void *data)
 
     l->moving->timer = 0;
     ha_text_set(why, sizeof why, l->moving->why, "; its gemel-vmm does not answer", NULL);
-    go_on(l, why);
+    ha_vmmmove_go_on(l, why);
 }
 
 /* Called off by the agent: the VMM says what that led to. */
-static void cancel(struct ha_local *l, const char *why)
+void ha_vmmmove_cancel(struct ha_local *l, const char *why)
 {
     struct ha_moving *m = l->moving;
 
@@ -243,16 +262,17 @@ static void cancel(struct ha_local *l, const char *why)
     case MOVE_STORAGE:
     case MOVE_RELEASE:
         m->cancelled = true; /* when the worker is done: the claim decides */
+        ha_text_set(m->why, sizeof m->why, why, NULL);
         break;
     case MOVE_HANDED_OVER:
-        go_on(l, why);
+        ha_vmmmove_go_on(l, why);
         break;
     case MOVE_PREPARE:
     case MOVE_OFFERED:
     case MOVE_DIAL:
     case MOVE_RECEIVING:
     case MOVE_READY:
-        go_on(l, why);
+        ha_vmmmove_go_on(l, why);
         break;
     case MOVE_BACK:
     default:
@@ -265,7 +285,7 @@ static void offer_timer_fn(void *data)
     struct ha_local *l = data;
 
     l->moving->timer = 0;
-    cancel(l, "the other node did not answer in time");
+    ha_vmmmove_cancel(l, "the other node did not answer in time");
 }
 
 static void handover_timer_fn(void *data)
@@ -273,7 +293,7 @@ static void handover_timer_fn(void *data)
     struct ha_local *l = data;
 
     l->moving->timer = 0;
-    go_on(l, "the destination did not take it over in time");
+    ha_vmmmove_go_on(l, "the destination did not take it over in time");
 }
 
 /* Release
@@ -319,14 +339,18 @@ static void handover_done(void *data)
         l->moving->busy = false;
         if (l->ended) {
             l->outcome = l->take_back ? HA_OUTCOME_MOVED : l->outcome;
+            ha_vmmupgrade_ended(l);
             ha_local_gone(l);
         } else if (job->r < 0) {
-            go_on(l, job->why);
+            ha_vmmmove_go_on(l, job->why);
         } else if (l->moving->cancelled) {
-            go_on(l, l->moving->why);
+            ha_vmmmove_go_on(l, l->moving->why);
         } else {
             l->vmm->ops->step(l->vmm->ctx, l->name, "released to the destination");
             start_timer(l, HANDOVER_NS, handover_timer_fn);
+            if (l->successor != NULL) {
+                ha_vmmmove_look(l->successor);
+            }
         }
     }
     free(job);
@@ -350,7 +374,7 @@ static void release(struct ha_local *l)
     if (job == NULL ||
         worker_submit(l->vmm->worker, l->id, handover_work, handover_done, job) < 0) {
         free(job);
-        go_on(l, "out of memory");
+        ha_vmmmove_go_on(l, "out of memory");
         return;
     }
     l->moving->busy = true;
@@ -365,7 +389,7 @@ void ha_vmmmove_storage_gone(struct ha_local *l)
 static void let_go(struct ha_local *l)
 {
     if (l->moving->cancelled) {
-        go_on(l, l->moving->why);
+        ha_vmmmove_go_on(l, l->moving->why);
     } else if (ha_storage_up(l)) {
         l->moving->step = MOVE_STORAGE;
         ha_storage_quit(l); /* a thaw brings another one */
@@ -386,11 +410,11 @@ static void dialled(int error, const int *fds, size_t count, void *data)
     if (error < 0) {
         ha_text_set(why, sizeof why, "no connection to ", l->moving->move.dest.address,
                     ": ", strerror(-error), NULL);
-        go_on(l, why);
+        ha_vmmmove_go_on(l, why);
         return;
     }
     l->moving->step = MOVE_SENDING;
-    hand_sockets(l, fds, count, &l->moving->move.dest);
+    ha_vmmmove_hand_sockets(l, fds, count, &l->moving->move.dest);
     for (size_t i = 0; i < count; i++) {
         close(fds[i]);
     }
@@ -410,12 +434,12 @@ static void dial(struct ha_local *l)
     const struct ha_move_end *dest = &l->moving->move.dest;
     int r;
 
-    stop_timer(l);
+    ha_vmmmove_stop_timer(l);
     l->moving->step = MOVE_DIAL;
     r = tcp_dial_start(l->vmm->loop, dest->address, dest->port, 1 + data_streams(),
                        &tcp_opts, DIAL_MS, dialled, l, &l->moving->dial);
     if (r < 0) {
-        go_on(l, strerror(-r));
+        ha_vmmmove_go_on(l, strerror(-r));
     }
 }
 
@@ -426,17 +450,23 @@ static void source_told(struct ha_local *l, const struct ha_vm *vm)
     struct ha_moving *m = l->moving;
 
     if (!uuid_equal(vm->attempt, l->attempt)) {
-        cancel(l, "another order came");
+        ha_vmmmove_cancel(l, "another order came");
         return;
     }
-    m->move = vm->move;
+    if (!m->upgrade) {
+        m->move = vm->move;
+    }
     if (vm->state != HA_VM_MIGRATING && vm->move.to == 0) {
         return; /* over: it runs there, and this one is superseded; or here, as reported
                  */
     }
+    if (vm->move.called_off && m->upgrade && m->step >= MOVE_STORAGE) {
+        return; /* too late: the other one is about to take the claim */
+    }
     if (vm->move.called_off) {
-        cancel(l, strncmp(vm->reason, "not migrated: ", 14) == 0 ? vm->reason + 14
-                                                                 : vm->reason);
+        ha_vmmmove_cancel(l, strncmp(vm->reason, "not migrated: ", 14) == 0
+                                 ? vm->reason + 14
+                                 : vm->reason);
     } else if (m->step == MOVE_OFFERED && have_key(&m->move.dest)) {
         dial(l);
     }
@@ -478,26 +508,32 @@ static void source_begin(struct ha_local *l, const struct ha_vm *vm)
     char why[REASON_LEN_MAX + 1];
 
     l->attempt = vm->attempt;
-    if (vm->conf != NULL && !same_machine(l, vm->conf, why)) {
+    /* The new process of an upgrade is made of what this one was made of. */
+    if ((vm->move.to != vm->owner || l->conf == NULL) && vm->conf != NULL &&
+        !same_machine(l, vm->conf, why)) {
         stays(l, why);
         return;
     }
     if (l->phase != LOCAL_RUNNING || l->stopping || !l->linked ||
-        l->task != LOCAL_TASK_NONE || moving_new(l, vm, false) == NULL) {
-        stays(l, l->phase == LOCAL_FROZEN
-                     ? "not migrated: " HA_REFUSED "it is frozen"
-                     : "not migrated: its gemel-vmm cannot be reached now");
+        l->task != LOCAL_TASK_NONE || l->successor != NULL ||
+        ha_vmmmove_new(l, vm, false) == NULL) {
+        ha_text_set(why, sizeof why,
+                    vm->move.to == vm->owner ? "not upgraded: " : "not migrated: ",
+                    l->phase == LOCAL_FROZEN ? HA_REFUSED "it is frozen"
+                                             : "its gemel-vmm cannot be reached now",
+                    NULL);
+        stays(l, why);
         return;
     }
     l->task = LOCAL_MIGRATE;
     ha_announce_end(l); /* soon it is to be heard of elsewhere */
     ha_local_publish(l, false);
     if (ha_local_save(l) < 0) {
-        go_on(l, HA_NOT_ON_RECORD);
+        ha_vmmmove_go_on(l, HA_NOT_ON_RECORD);
         return;
     }
     start_timer(l, OFFER_NS, offer_timer_fn);
-    ask(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE);
+    ask_prepare(l);
 }
 
 static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
@@ -508,6 +544,10 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
     case GEMEL__MIG_STATE__MIG_PREPARED:
         if (m->step == MOVE_PREPARE) {
             memcpy(m->offer.key, r->mig_key.data, r->mig_key.len);
+            if (m->upgrade) {
+                ha_vmmupgrade_prepared(l);
+                break;
+            }
             send_offer(l);
             if (have_key(&m->move.dest)) {
                 dial(l);
@@ -517,6 +557,8 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
     case GEMEL__MIG_STATE__MIG_READY:
         if (m->step == MOVE_SENDING) {
             ha_text_set(m->summary, sizeof m->summary, r->mig_text, NULL);
+            m->ready_ns = loop_now_ns();
+            m->frozen_ms = r->mig_frozen_ms;
             m->step = MOVE_RELEASING;
             ask(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING);
         }
@@ -529,7 +571,7 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
     case GEMEL__MIG_STATE__MIG_FAILED:
         if (m->step == MOVE_SENDING || m->step == MOVE_RELEASING ||
             m->step == MOVE_HANDED_OVER) {
-            go_on(l, m->cancelled ? m->why : r->mig_text);
+            ha_vmmmove_go_on(l, m->cancelled ? m->why : r->mig_text);
         } else if (m->step == MOVE_STORAGE || m->step == MOVE_RELEASE) {
             m->cancelled = true; /* when the worker is done: the claim decides */
             ha_text_set(m->why, sizeof m->why, r->mig_text, NULL);
@@ -551,10 +593,10 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
 /* Destination
  * ---------------------------------------------------------------------------------- */
 
-static void dest_fail(struct ha_local *l, const char *why)
+void ha_vmmmove_dest_fail(struct ha_local *l, const char *why)
 {
     ha_text_set(l->outcome_text, sizeof l->outcome_text, why, NULL);
-    stop_timer(l);
+    ha_vmmmove_stop_timer(l);
     ha_local_fail(l, why);
 }
 
@@ -563,7 +605,7 @@ static void answer_timer_fn(void *data)
     struct ha_local *l = data;
 
     l->moving->timer = 0;
-    dest_fail(l, "its source did not answer in time");
+    ha_vmmmove_dest_fail(l, "its source did not answer in time");
 }
 
 static void look_timer_fn(void *data)
@@ -572,9 +614,9 @@ static void look_timer_fn(void *data)
 
     l->moving->timer = 0;
     if (l->moving->orphan_ns != 0 && loop_now_ns() > l->moving->orphan_ns) {
-        dest_fail(l, "its source is gone and has not released it");
+        ha_vmmmove_dest_fail(l, "its source is gone and has not released it");
     } else if (ha_local_begin_claim(l) < 0) {
-        dest_fail(l, "out of memory");
+        ha_vmmmove_dest_fail(l, "out of memory");
     }
 }
 
@@ -592,7 +634,7 @@ bool ha_vmmmove_not_yet(struct ha_local *l, enum claim_reason reason)
 static void hurry(struct ha_local *l)
 {
     if (l->moving->step != MOVE_READY && !l->claim_won) {
-        dest_fail(l, "its source left before all of it was here");
+        ha_vmmmove_dest_fail(l, "its source left before all of it was here");
     } else if (l->moving->orphan_ns == 0) {
         l->moving->orphan_ns = loop_now_ns() + ORPHAN_NS;
     }
@@ -603,8 +645,8 @@ static void listen_to_source(struct ha_local *l)
     struct ha_moving *m = l->moving;
 
     m->step = MOVE_RECEIVING;
-    stop_timer(l);
-    hand_sockets(l, &m->listen_fd, 1, &m->move.source);
+    ha_vmmmove_stop_timer(l);
+    ha_vmmmove_hand_sockets(l, &m->listen_fd, 1, &m->move.source);
     close(m->listen_fd);
     m->listen_fd = -1;
 }
@@ -616,7 +658,7 @@ static void dest_told(struct ha_local *l, const struct ha_vm *vm)
         !uuid_equal(vm->attempt, l->attempt) || vm->move.to == 0 || vm->move.called_off;
 
     if (over && !l->claim_pending && !l->claim_won) {
-        dest_fail(l, "the migration was given up");
+        ha_vmmmove_dest_fail(l, "the migration was given up");
         return;
     }
     if (over) {
@@ -630,6 +672,24 @@ static void dest_told(struct ha_local *l, const struct ha_vm *vm)
     }
 }
 
+void ha_vmmmove_look(struct ha_local *l)
+{
+    if (l->moving->step == MOVE_READY && !l->claim_pending && !l->claim_won) {
+        ha_vmmmove_stop_timer(l);
+        look_timer_fn(l);
+    }
+}
+
+void ha_vmmmove_orphan(struct ha_local *l)
+{
+    if (l->moving->orphan_ns == 0) {
+        l->moving->orphan_ns = loop_now_ns() + ORPHAN_NS;
+    }
+    if (l->moving->step != MOVE_READY) {
+        start_timer(l, ORPHAN_NS, answer_timer_fn);
+    }
+}
+
 static void offer_port(struct ha_local *l, const Gemel__VmmReport *r)
 {
     struct ha_moving *m = l->moving;
@@ -639,8 +699,12 @@ static void offer_port(struct ha_local *l, const Gemel__VmmReport *r)
 
     memcpy(m->offer.key, r->mig_key.data, r->mig_key.len);
     memcpy(m->offer.token, r->mig_token.data, r->mig_token.len);
+    if (m->upgrade) {
+        ha_vmmupgrade_connect(l);
+        return;
+    }
     if (address == NULL) {
-        dest_fail(l, "this node has no address in the cluster definition");
+        ha_vmmmove_dest_fail(l, "this node has no address in the cluster definition");
         return;
     }
     ha_text_set(m->offer.address, sizeof m->offer.address, address, NULL);
@@ -649,7 +713,7 @@ static void offer_port(struct ha_local *l, const Gemel__VmmReport *r)
     if (error < 0) {
         ha_text_set(why, sizeof why, "cannot listen on ", address, ": ", strerror(-error),
                     NULL);
-        dest_fail(l, why);
+        ha_vmmmove_dest_fail(l, why);
         return;
     }
     send_offer(l);
@@ -670,6 +734,7 @@ static void dest_report(struct ha_local *l, const Gemel__VmmReport *r)
         break;
     case GEMEL__MIG_STATE__MIG_READY:
         if (m->step == MOVE_RECEIVING) {
+            ha_vmmmove_stop_timer(l);
             m->step = MOVE_READY;
             m->ready_ns = loop_now_ns();
             m->frozen_ms = r->mig_frozen_ms;
@@ -679,7 +744,7 @@ static void dest_report(struct ha_local *l, const Gemel__VmmReport *r)
         break;
     case GEMEL__MIG_STATE__MIG_FAILED:
         if (!l->claim_won) {
-            dest_fail(l, r->mig_text);
+            ha_vmmmove_dest_fail(l, r->mig_text);
         }
         break;
     case GEMEL__MIG_STATE__MIG_CONNECTING:
@@ -706,11 +771,11 @@ static void dest_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
         vmm->ops->report(vmm->ctx, &r);
         return;
     }
-    l = ha_local_create(vmm, vm);
+    l = ha_local_create(vmm, vm, NULL);
     if (l == NULL) {
         return; /* the source waits for an offer */
     }
-    if (moving_new(l, vm, true) == NULL) {
+    if (ha_vmmmove_new(l, vm, true) == NULL) {
         ha_local_fail(l, "out of memory");
         return;
     }
@@ -725,7 +790,7 @@ static void dest_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
 void ha_vmmmove_linked(struct ha_local *l)
 {
     if (l->moving->step == MOVE_PREPARE) {
-        ask(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE);
+        ask_prepare(l);
     } else {
         ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__STATUS);
     }
@@ -759,9 +824,9 @@ void ha_vmmmove_report(struct ha_local *l, const Gemel__VmmReport *r)
     }
     if (r->seq != 0 && r->seq == m->seq && !r->ok) {
         if (m->incoming) {
-            dest_fail(l, r->error);
+            ha_vmmmove_dest_fail(l, r->error);
         } else {
-            go_on(l, r->error);
+            ha_vmmmove_go_on(l, r->error);
         }
     } else if (m->incoming) {
         dest_report(l, r);
@@ -791,7 +856,7 @@ void ha_vmm_move(struct ha_vmm *vmm, const struct ha_vm *vm)
         gone.epoch = 0;
         ha_text_set(gone.text, sizeof gone.text, "nothing of it is there", NULL);
         vmm->ops->report(vmm->ctx, &gone);
-    } else if (begin && vm->move.to == vmm->self.nodeid) {
+    } else if (begin && vm->move.to == vmm->self.nodeid && vm->move.to != vm->owner) {
         if (l == NULL || !uuid_equal(l->attempt, vm->attempt)) {
             dest_begin(vmm, vm);
         }

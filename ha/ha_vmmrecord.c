@@ -80,6 +80,7 @@ int ha_local_save(struct ha_local *l)
     put_number(doc, "epoch", l->epoch);
     put_process(doc, "pid", "start_time", &l->child);
     put_number(doc, "uid", l->uid);
+    put_number(doc, "beside", l->predecessor != NULL);
     put_process(doc, "storage_pid", "storage_start_time", &l->storage);
     put_number(doc, "storage_uid", l->storage_uid);
     json_object_object_add(doc, "disks", disks_doc(l));

@@ -129,7 +129,7 @@ tests_bench_bench_mig_chan_LDADD = libmigrate_io.la
 # What ties them together, for programs/gemel_vmm ----------------------------------------------------------------------
 libmigrate_io_la_SOURCES += \
 	migrate/mig_describe.c \
-	migrate/mig_in.c migrate/mig_out.c migrate/mig_out_data.c migrate/mig_out_priv.h \
+	migrate/mig_in.c migrate/mig_out.c migrate/mig_out_data.c migrate/mig_memfd.c migrate/mig_memfd.h migrate/mig_out_priv.h \
 	migrate/mig_pool.c migrate/mig_pool.h \
 	migrate/mig_transfer.c migrate/mig_transfer.h migrate/mig_transfer_priv.h \
 	migrate/mig_verify.c migrate/mig_verify.h \

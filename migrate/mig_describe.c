@@ -5,6 +5,7 @@
 
 #include "base/cpu_model.h"
 #include "base/text.h"
+#include "migrate/mig_memfd.h"
 #include "migrate/mig_transfer_priv.h"
 #include "vmm/engine_shape.h"
 
@@ -92,6 +93,7 @@ void mig_describe(const struct mig_transfer *t, struct mig_hello *ret_hello)
     nics_of(&shape, ret_hello->nic);
     ret_hello->verify = t->params.verify;
     ret_hello->downtime_ms = t->params.downtime_ms;
+    ret_hello->ram_file = t->params.memory_there ? mig_memfd_id(&t->ram) : 0;
 }
 
 void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
@@ -120,6 +122,7 @@ void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
     here->ram_len = shape.ram_len;
     here->ram_low_len = shape.ram_low_len;
     here->hugepages = shape.hugepages;
+    here->ram_file = t->ram.kept ? mig_memfd_id(&t->ram) : 0;
     here->hugepages_free = shape.ram_len; /* a VMM without its huge pages did not begin */
     here->memory_free = UINT64_MAX; /* the agent has counted it; populate says the rest */
     here->device_count = devices_of(t, local->device);

@@ -223,6 +223,14 @@ static void fit_memory(struct fit *f)
                      "nodes to the same release",
                      h->ram_low_len, here->ram_low_len);
     }
+    if (h->ram_file != here->ram_file) {
+        t = block(f, MIG_NO_RAM, "memory");
+        mig_text_add(&t, h->ram_file == 0
+                             ? "the source sends its memory, but this instance was "
+                               "started with one: start the upgrade again"
+                             : "the memory that the source has handed over is not the "
+                               "one that is here: start the upgrade again");
+    }
     if (here->ram_populated) {
         return;
     }

@@ -35,6 +35,8 @@ struct mig_here {
     uint32_t tsc_khz;            /* 0: not known */
     bool tsc_scaling;
     uint64_t ram_len, ram_low_len;
+    uint64_t
+        ram_file; /* as mig_hello's: it was started with this memory; 0: it was not */
     bool ram_populated; /* the memory is already taken: memory_free does not count it */
     bool hugepages;     /* its memory shall be of them */
     uint64_t hugepages_free, memory_free; /* bytes */

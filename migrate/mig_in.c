@@ -16,6 +16,7 @@
 #include "migrate/mig_bitmap.h"
 #include "migrate/mig_dst.h"
 #include "migrate/mig_fit.h"
+#include "migrate/mig_memfd.h"
 #include "migrate/mig_ram.h"
 #include "migrate/mig_transfer_priv.h"
 #include "migrate/mig_verify.h"
@@ -297,7 +298,9 @@ static void data_main(void *data)
     bool good = true;
 
     while (good && mig_conn_recv_head(conn, -1, &head, &err) == 0) {
-        if (head.type == MIG_FRAME_RAM) {
+        if (head.type == MIG_FRAME_RAM && d->in->t->ram.kept) {
+            good = bad_frame(d, "a page of memory that is here already", &err);
+        } else if (head.type == MIG_FRAME_RAM) {
             good = take_ram(d, head.body_len, &err);
         } else if (head.type == MIG_FRAME_ROUND_END) {
             good = take_round_end(d, &err);
@@ -597,13 +600,17 @@ static void send_ready(struct in *in)
 
 static void tell_ready(struct in *in)
 {
-    char text[MIG_TEXT_MAX + 1];
+    char text[MIG_TEXT_MAX + 1], what[80];
     uint64_t last_ns;
 
-    snprintf(text, sizeof text,
-             "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64 " ms%s",
-             (uint64_t)in->bytes >> 20, in->finish.rounds,
-             (loop_now_ns() - in->began_ns) / NSEC_PER_MSEC,
+    if (in->t->ram.kept) {
+        (void)mig_memfd_text(&in->t->ram, what, sizeof what);
+    } else {
+        snprintf(what, sizeof what, "%" PRIu64 " MiB in %" PRIu32 " rounds and",
+                 (uint64_t)in->bytes >> 20, in->finish.rounds);
+    }
+    snprintf(text, sizeof text, "%s%s %" PRIu64 " ms%s", what,
+             in->t->ram.kept ? " in" : "", (loop_now_ns() - in->began_ns) / NSEC_PER_MSEC,
              in->hash_count > 0 ? ", memory compared" : "");
     pthread_mutex_lock(&in->lock);
     last_ns = in->last_ns;

@@ -125,7 +125,8 @@ static const struct class hello_class = {
      LIST(mig_hello, disk, disk_count, VM_DISKS_MAX, &disk_class),
      LIST(mig_hello, nic, nic_count, VM_NICS_MAX, &nic_class),
      BOOL(mig_hello, verify),
-     U64(mig_hello, downtime_ms)}};
+     U64(mig_hello, downtime_ms),
+     U64(mig_hello, ram_file)}};
 
 static bool blocker_sensible(const void *plain)
 {

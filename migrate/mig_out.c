@@ -13,6 +13,7 @@
 
 #include "base/loop.h"
 #include "base/text.h"
+#include "migrate/mig_memfd.h"
 #include "migrate/mig_out_priv.h"
 #include "migrate/mig_verify.h"
 
@@ -294,6 +295,11 @@ static void track(struct out *o)
     char text[MIG_TEXT_MAX + 1];
 
     mig_policy_init(&o->policy, &conf, loop_now_ns());
+    if (o->t->params.memory_there) {
+        mig_tell(o->t, MIG_PHASE_COPYING, "");
+        mig_note_post(o->t, MIG_SRC_ROUND_SWITCH, MIG_OK, NULL);
+        return;
+    }
     if (mig_policy_hopeless(&conf, text)) {
         mig_note_post(o->t, MIG_SRC_ROUND_GIVE_UP, MIG_END_CONVERGE, text);
         return;
@@ -332,7 +338,7 @@ static void look_frozen(struct out *o)
     if (r == -ETIMEDOUT) {
         if (loop_now_ns() - o->told_ns >= ALIVE_NS) {
             o->told_ns = loop_now_ns();
-            (void)tell_round(o, o->round, false);
+            (void)tell_round(o, o->round > 0 ? o->round : 1, false);
         }
         return;
     }
@@ -372,7 +378,8 @@ static void send_last(struct out *o)
         host_error(o);
         return;
     }
-    if (engine_dirty_collect(o->t->conf.engine, o->bitmap.word, &pages) < 0) {
+    if (o->tracking &&
+        engine_dirty_collect(o->t->conf.engine, o->bitmap.word, &pages) < 0) {
         (void)vmm_fail(&o->err, -EIO, "KVM's dirty log cannot be read");
         host_error(o);
         return;
@@ -447,20 +454,25 @@ static double ms_between(uint64_t from_ns, uint64_t to_ns)
 static void tell_ready(struct out *o)
 {
     uint64_t now = loop_now_ns();
-    char packed[64] = "";
+    char packed[64] = "", what[80];
 
     if (o->page_bytes > o->bytes) {
         snprintf(packed, sizeof packed, ", compressed from %" PRIu64 " MiB",
                  (uint64_t)o->page_bytes >> 20);
     }
+    if (o->t->params.memory_there) {
+        (void)mig_memfd_text(&o->t->ram, what, sizeof what);
+    } else {
+        snprintf(what, sizeof what, "%" PRIu64 " MiB in %" PRIu32 " rounds",
+                 (uint64_t)o->bytes >> 20, o->round);
+    }
     snprintf(
         o->summary, sizeof o->summary,
-        "%" PRIu64 " MiB in %" PRIu32 " rounds and %" PRIu64 " ms, frozen for %" PRIu64
+        "%s and %" PRIu64 " ms, frozen for %" PRIu64
         " ms so far (stop %.1f, pages %.1f, state %.1f, check %.1f)%s%s",
-        (uint64_t)o->bytes >> 20, o->round, (now - o->began_ns) / NSEC_PER_MSEC,
-        (now - o->frozen_ns) / NSEC_PER_MSEC, ms_between(o->frozen_ns, o->stopped_ns),
-        ms_between(o->stopped_ns, o->last_ns), ms_between(o->last_ns, o->state_ns),
-        ms_between(o->state_ns, now), packed,
+        what, (now - o->began_ns) / NSEC_PER_MSEC, (now - o->frozen_ns) / NSEC_PER_MSEC,
+        ms_between(o->frozen_ns, o->stopped_ns), ms_between(o->stopped_ns, o->last_ns),
+        ms_between(o->last_ns, o->state_ns), ms_between(o->state_ns, now), packed,
         (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
     mig_tell_ready(o->t, o->summary, (now - o->frozen_ns) / NSEC_PER_MSEC);
 }
@@ -512,7 +524,7 @@ static void act(struct out *o, const struct mig_acts *acts)
         mig_out_compress(o);
         track(o);
     }
-    if (bits & MIG_SRC_DO_MARK_ALL) {
+    if (bits & MIG_SRC_DO_MARK_ALL && o->tracking) {
         mig_bitmap_set_all(&o->bitmap);
     }
     if (bits & MIG_SRC_DO_NEXT_ROUND) {
@@ -583,6 +595,10 @@ static void round_done(struct out *o)
         return;
     }
     if (o->src.state != MIG_SRC_PRECOPY || is_behind(o)) {
+        return;
+    }
+    if (!o->tracking) {
+        step(o, MIG_SRC_ROUND_SWITCH, NULL); /* nothing is left to be sent */
         return;
     }
     if (engine_dirty_collect(o->t->conf.engine, o->bitmap.word, &pages) < 0) {

@@ -40,6 +40,7 @@ struct mig_params {
     uint32_t downtime_ms; /* 0: the default */
     uint32_t slowdown;    /* percent */
     uint64_t rate_bps;    /* 0: no limit */
+    bool memory_there;    /* source: the destination has its memory (mig_memfd.h) */
 };
 
 enum mig_phase {

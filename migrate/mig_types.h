@@ -140,6 +140,7 @@ struct mig_hello {
     struct mig_nic nic[VM_NICS_MAX];
     bool verify;
     uint64_t downtime_ms;
+    uint64_t ram_file; /* mig_memfd_id of memory that both have; 0: pages are sent */
 };
 
 struct mig_blocker {

@@ -368,6 +368,25 @@ static void print_time(const char *label, struct json_object *object, const char
     fprintf(out, "%-12s %s\n", label, when);
 }
 
+/* "0.1.0, build 0123456789ab; another one is installed: ..." */
+static void print_vmm(struct json_object *object, FILE *out)
+{
+    const char *build = text_of(object, "vmm_build");
+    const char *upgrade = text_of(object, "vmm_upgrade");
+    bool current = strcmp(build, text_of(object, "vmm_installed_build")) == 0;
+
+    fprintf(out, "%-12s ", "gemel-vmm:");
+    cli_print_clean(text_of(object, "vmm_version"), out);
+    fprintf(out, ", build %.12s", build);
+    if (strcmp(upgrade, "-") != 0) {
+        fputs("; ", out);
+        cli_print_clean(upgrade, out);
+    } else if (current) {
+        fputs(", as installed", out);
+    }
+    fputc('\n', out);
+}
+
 /* "key: value" lines for every key that is not shown otherwise; nested values as JSON. */
 static void render_pairs(struct json_object *object, const char *const *left_out,
                          FILE *out)
@@ -401,6 +420,13 @@ static void render_pairs(struct json_object *object, const char *const *left_out
             }
             fputc('\n', out);
             continue;
+        }
+        if (strcmp(key, "vmm_version") == 0) {
+            print_vmm(object, out);
+            continue;
+        }
+        if (strncmp(key, "vmm_", 4) == 0) {
+            continue; /* with the version */
         }
         if (strcmp(key, "next_try_ms") == 0) {
             fprintf(out, "%-12s in %s\n",

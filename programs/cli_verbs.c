@@ -301,6 +301,21 @@ const struct cli_verb cli_verbs[] = {
         .example = "gemel vm migrate web1 n2",
     },
     {
+        .name = "vm upgrade",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .options = CLI_BIT(CLI_OPT_VERIFY),
+        .timeout_ms = MINUTE,
+        .summary = "let a running VM go on in the gemel-vmm that is installed now",
+        .details =
+            "After an upgrade of Gemel, without a restart of the guest and without "
+            "another node: its memory stays where it is, and it stands still for "
+            "a moment. Whatever fails, it goes on as it was, or is restarted. vm "
+            "show tells whether another gemel-vmm than its own is installed. With "
+            "--timeout the upgrade itself is given up after that time.",
+        .example = "gemel vm upgrade web1",
+    },
+    {
         .name = "vm snapshot",
         .object = CLI_OBJECT_ONE,
         .object_name = "VM",

@@ -260,7 +260,8 @@ static enum cli_exit ask_and_show(const struct cli_call *call)
         enum cli_opt opt = passed_on[i].opt;
 
         /* How long to wait is the caller's business; of a migration it is more. */
-        if (opt == CLI_OPT_TIMEOUT && strcmp(call->verb->name, "vm migrate") != 0) {
+        if (opt == CLI_OPT_TIMEOUT && strcmp(call->verb->name, "vm migrate") != 0 &&
+            strcmp(call->verb->name, "vm upgrade") != 0) {
             continue;
         }
         if (call->is_set[opt]) {

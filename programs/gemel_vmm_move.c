@@ -61,7 +61,8 @@ static void params_of(const Gemel__VmmRequest *rq, struct mig_params *ret)
                                .timeout_ms = rq->mig_timeout_ms,
                                .downtime_ms = rq->mig_downtime_ms,
                                .slowdown = rq->mig_slowdown,
-                               .rate_bps = rq->mig_rate};
+                               .rate_bps = rq->mig_rate,
+                               .memory_there = rq->mig_memory};
     if (rq->mig_transfer.len == sizeof ret->transfer.b) {
         memcpy(ret->transfer.b, rq->mig_transfer.data, sizeof ret->transfer.b);
     }

@@ -44,6 +44,7 @@ enum {
     OPT_GID,
     OPT_MEMLOCK,
     OPT_UFFD_FD,
+    OPT_MEMORY_FD,
     OPT_INSECURE_LAB,
     OPT_RUN,
     OPT_RESTORE,
@@ -112,6 +113,8 @@ static const struct {
     {"gid", OPT_GID, "N", "group; default: the number of the user"},
     {"memlock", OPT_MEMLOCK, "SIZE", "how much memory it may lock"},
     {"uffd-fd", OPT_UFFD_FD, "N", "inherited /dev/userfaultfd"},
+    {"memory-fd", OPT_MEMORY_FD, "N",
+     "inherited guest memory of another instance of this VM, which it goes on with"},
     {"insecure-lab", OPT_INSECURE_LAB, NULL,
      "no sandbox: a guest that breaks out is this user"},
     {"run", OPT_RUN, NULL, "start at once at epoch 0, without an agent (no ownership!)"},
@@ -554,6 +557,9 @@ static int take(struct vmm_opts *o, int value, char *arg)
         return parse_size("memlock", arg, &o->memlock_bytes);
     case OPT_UFFD_FD:
         return parse_fd("uffd-fd", arg, &o->uffd_fd);
+    case OPT_MEMORY_FD:
+        o->engine.ram_given = true;
+        return parse_fd("memory-fd", arg, &o->engine.ram_fd);
     case OPT_INSECURE_LAB:
         o->insecure_lab = true;
         return 0;
@@ -659,6 +665,10 @@ static int check(const struct vmm_opts *o)
     }
     if (o->engine.ram_len == 0) {
         return wrong("--memory is missing");
+    }
+    if (o->engine.ram_given && (o->run || o->restore_path)) {
+        return wrong("--memory-fd: its state comes from that instance: without --run and "
+                     "--restore");
     }
     if (o->engine.hugepages && o->engine.ram_len % (UINT64_C(2) << 20) != 0) {
         return wrong("--hugepages: --memory must be a multiple of 2M");

@@ -588,6 +588,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     e->conf = *conf;
     e->conf.cpu_count = conf->cpu_count > 0 ? conf->cpu_count : 1;
     e->smp = conf->machine == MACHINE_STANDARD;
+    e->receiving = conf->ram_given; /* it is not booted over */
     e->event_fd = e->wake_fd = e->lease_fd = e->epoll_fd = e->io_timer_fd = -1;
     e->work.fd = e->restore_fd = e->state_fd = -1;
     e->vm.vm_fd = e->vm.sys_fd = e->vcpu.fd = -1;
@@ -629,6 +630,8 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
                              .standard = e->smp,
                              .ram_len = conf->ram_len,
                              .huge = conf->hugepages,
+                             .ram_given = conf->ram_given,
+                             .ram_fd = conf->ram_fd,
                              .rom_path = conf->rom_path};
 
         r = vm_open(conf->kvm, &vc, &e->vm, err);

@@ -72,6 +72,8 @@ struct engine_conf {
     const struct cpu_model *cpu; /* of standard; NULL: the host's */
     uint64_t ram_len;
     bool hugepages; /* for RAM; a multiple of 2 MiB then */
+    bool ram_given; /* RAM is another instance's, with its contents: see engine_receive */
+    int ram_fd;     /* its memfd; the engine takes it */
     unsigned disk_count, nic_count;
     struct engine_disk_conf disk[VM_DISKS_MAX];
     struct engine_nic_conf nic[VM_NICS_MAX];

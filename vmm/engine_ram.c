@@ -26,7 +26,8 @@ void engine_ram(const struct engine *e, struct engine_ram *ret_ram)
                                    .len = e->vm.ram_len,
                                    .page_count = e->vm.ram_len >> GMEM_PAGE_SHIFT,
                                    .fd = e->vm.ram_fd,
-                                   .huge = e->vm.huge};
+                                   .huge = e->vm.huge,
+                                   .kept = e->vm.ram_kept};
 }
 
 /* The file's offset moves; nobody uses it. */
@@ -91,7 +92,9 @@ int engine_receive(struct engine *e, struct vmm_error *err)
                      run_state_str(e->run.state));
     } else {
         e->receiving = true;
-        vm_rom_low_clear(&e->vm);
+        if (!e->vm.ram_kept) {
+            vm_rom_low_clear(&e->vm);
+        }
     }
     pthread_mutex_unlock(&e->lock);
     return r;

@@ -18,6 +18,7 @@ struct engine_ram {
     uint64_t len, page_count;
     int fd;    /* the file behind it (a memfd); not to be closed */
     bool huge; /* in huge pages of 2 MiB (hugetlb): no page goes back to the host */
+    bool kept; /* it came with its contents, and cannot be written to before START */
 };
 
 void engine_ram(const struct engine *e, struct engine_ram *ret_ram);
@@ -33,8 +34,9 @@ int engine_dirty_collect(struct engine *e, uint64_t *bitmap, uint64_t *ret_pages
 int engine_dirty_protect(struct engine *e, uint64_t first, uint64_t count);
 void engine_dirty_end(struct engine *e);
 
-/* Destination. In CREATED: RAM is all zeros from now on and the caller's to fill, and a
- * START succeeds only after engine_state_check. 0; -EINVAL with a text: not CREATED. */
+/* Destination. In CREATED: RAM is all zeros from now on and the caller's to fill (unless
+ * it is kept), and a START succeeds only after engine_state_check. 0; -EINVAL with a
+ * text: not CREATED. */
 int engine_receive(struct engine *e, struct vmm_error *err);
 /* Has these pages allocated, zeroed and mapped before they are written to, in pieces of
  * at most 8 MiB (some ms each), between which *cancel is looked at (NULL: not). In huge

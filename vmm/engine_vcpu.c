@@ -684,11 +684,12 @@ static bool prepare_guest(struct engine *e)
                      "a VM that goes on from a saved state cannot be recorded or "
                      "replayed: a recording begins with a boot");
     } else if (engine_state_decoded(e)) {
-        r = engine_state_apply(e, &err);
+        r = vm_ram_take(&e->vm, &err); /* what KVM then writes to it, it may */
+        r = r < 0 ? r : engine_state_apply(e, &err);
         engine_state_forget(e);
     } else if (receiving) {
         r = vmm_fail(&err, -EINVAL,
-                     "this VM waits for its memory from another host; nothing has come");
+                     "this VM waits for what it goes on from; nothing has come");
     } else if (fd >= 0) {
         r = engine_state_load(e, fd, e->restore_name, place, &err);
     } else {

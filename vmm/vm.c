@@ -22,7 +22,7 @@
  * not in another mapping. RAM begins at a multiple of 2 MiB. Huge pages are set aside in
  * the host: without that, a page that is not there when it is touched ends the
  * process. */
-static int map_guarded(int fd, uint64_t len, bool huge, uint8_t **ret_p)
+static int map_guarded(int fd, uint64_t len, bool huge, int prot, uint8_t **ret_p)
 {
     bool align = fd >= 0; /* RAM: where the kernel may map it in huge pages */
     size_t slack = align ? HUGE_PAGE_SIZE : GMEM_PAGE_SIZE;
@@ -36,8 +36,8 @@ static int map_guarded(int fd, uint64_t len, bool huge, uint8_t **ret_p)
     }
     begin = p + slack - (align ? (uintptr_t)p % HUGE_PAGE_SIZE : 0);
     end = begin + len + GMEM_PAGE_SIZE;
-    if (mmap(begin, len, PROT_READ | PROT_WRITE,
-             flags | MAP_FIXED | (huge ? 0 : MAP_NORESERVE), fd, 0) == MAP_FAILED) {
+    if (mmap(begin, len, prot, flags | MAP_FIXED | (huge ? 0 : MAP_NORESERVE), fd, 0) ==
+        MAP_FAILED) {
         int r = -errno;
 
         munmap(p, whole);
@@ -68,6 +68,53 @@ uint64_t vm_ram_low(bool standard, uint64_t ram_len)
     return ram_len < max ? ram_len : max;
 }
 
+/* Whoever made it may not cut it under us, and it is of the kind that is configured. */
+static int ram_check_given(const struct vm_conf *conf, struct vmm_error *err)
+{
+    int seals = fcntl(conf->ram_fd, F_GET_SEALS);
+    struct stat st;
+
+    if (seals < 0 || fstat(conf->ram_fd, &st) < 0 ||
+        (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW)) {
+        return vmm_fail(err, -EBADF,
+                        "memory fd %d is not the sealed memory of another gemel-vmm",
+                        conf->ram_fd);
+    }
+    if ((uint64_t)st.st_size != conf->ram_len ||
+        (st.st_blksize == HUGE_PAGE_SIZE) != conf->huge) {
+        return vmm_fail(err, -EINVAL,
+                        "memory fd %d has %llu KiB in pages of %llu KiB; this VM has "
+                        "%llu KiB%s",
+                        conf->ram_fd, (unsigned long long)st.st_size >> 10,
+                        (unsigned long long)st.st_blksize >> 10,
+                        (unsigned long long)conf->ram_len >> 10,
+                        conf->huge ? " in huge pages" : "");
+    }
+    return 0;
+}
+
+static int ram_make(struct vm *vm, const struct vm_conf *conf, struct vmm_error *err)
+{
+    uint64_t len = conf->ram_len;
+    int r;
+
+    vm->ram_fd =
+        memfd_create("gemel-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING |
+                                      (conf->huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+    if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, (off_t)len) < 0) {
+        r = -errno;
+        if (conf->huge) {
+            return huge_pages_fail(HUGE_PAGES_DIR, len, -r, err);
+        }
+        return vmm_fail(err, r, "cannot allocate %llu MiB of guest memory: %s",
+                        (unsigned long long)(len >> 20), strerror(-r));
+    }
+    /* Nobody who is handed this fd later may shrink it under us: that would be a SIGBUS.
+     */
+    (void)fcntl(vm->ram_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    return 0;
+}
+
 static int ram_open(struct vm *vm, const struct vm_conf *conf, struct vmm_error *err)
 {
     uint64_t len = conf->ram_len;
@@ -85,21 +132,12 @@ static int ram_open(struct vm *vm, const struct vm_conf *conf, struct vmm_error 
                         "memory of %llu KiB in huge pages: must be a multiple of 2 MiB",
                         (unsigned long long)(len >> 10));
     }
-    vm->ram_fd =
-        memfd_create("gemel-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING |
-                                      (conf->huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
-    if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, (off_t)len) < 0) {
-        r = -errno;
-        if (conf->huge) {
-            return huge_pages_fail(HUGE_PAGES_DIR, len, -r, err);
-        }
-        return vmm_fail(err, r, "cannot allocate %llu MiB of guest memory: %s",
-                        (unsigned long long)(len >> 20), strerror(-r));
+    r = conf->ram_given ? ram_check_given(conf, err) : ram_make(vm, conf, err);
+    if (r < 0) {
+        return r;
     }
-    /* Nobody who is handed this fd later may shrink it under us: that would be a SIGBUS.
-     */
-    (void)fcntl(vm->ram_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-    r = map_guarded(vm->ram_fd, len, conf->huge, &vm->ram);
+    r = map_guarded(vm->ram_fd, len, conf->huge,
+                    PROT_READ | (conf->ram_given ? 0 : PROT_WRITE), &vm->ram);
     if (r < 0 && conf->huge) {
         return huge_pages_fail(HUGE_PAGES_DIR, len, -r, err);
     }
@@ -129,7 +167,7 @@ static int rom_alloc(struct vm *vm, size_t len, const char *name, struct vmm_err
                         "16 MiB; name another file",
                         name, len);
     }
-    r = map_guarded(-1, whole, false, &vm->rom);
+    r = map_guarded(-1, whole, false, PROT_READ | PROT_WRITE, &vm->rom);
     if (r < 0) {
         return vmm_fail(err, r, "cannot map the firmware: %s", strerror(-r));
     }
@@ -199,6 +237,15 @@ static int rom_open(struct vm *vm, const struct vm_conf *conf, struct vmm_error 
         return r;
     }
     memcpy(dst, conf->rom, conf->rom_len);
+    return 0;
+}
+
+int vm_ram_take(struct vm *vm, struct vmm_error *err)
+{
+    if (vm->ram_kept && mprotect(vm->ram, vm->ram_len, PROT_READ | PROT_WRITE) < 0) {
+        return vmm_fail(err, -errno, "guest memory cannot be made writable: %s",
+                        strerror(errno));
+    }
     return 0;
 }
 
@@ -333,6 +380,8 @@ int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *re
     struct vm vm = {.ops = ops, .sys_fd = -1, .vm_fd = -1, .ram_fd = -1};
     int r;
 
+    vm.ram_fd = conf->ram_given ? conf->ram_fd : -1;
+    vm.ram_kept = conf->ram_given;
     r = kvm_open(&vm, conf->kvm_path, err);
     if (r < 0) {
         goto out;
@@ -353,7 +402,9 @@ int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *re
     if (r < 0) {
         goto out;
     }
-    vm_rom_recopy(&vm);
+    if (!vm.ram_kept) {
+        vm_rom_recopy(&vm);
+    }
     *ret_vm = vm;
     return 0;
 out:

@@ -31,6 +31,8 @@ struct vm_conf {
     bool standard;        /* in-kernel interrupt controllers; RAM above 4 GiB */
     uint64_t ram_len;     /* multiple of the page size */
     bool huge;            /* RAM in huge pages of 2 MiB, and a multiple of that */
+    bool ram_given;       /* RAM is this memfd, with what is in it; vm_open takes it */
+    int ram_fd;
     const char *rom_path; /* NULL: none (tests bring their own bytes) */
     const uint8_t *rom;   /* used when rom_path is NULL */
     size_t rom_len;       /* 0 as well: no ROM, a kernel is loaded directly */
@@ -41,6 +43,7 @@ struct vm {
     int sys_fd, vm_fd, ram_fd;
     int run_size;
     bool huge;                        /* RAM is in huge pages */
+    bool ram_kept;                    /* RAM came with its contents, of another process */
     bool dirty_manual, dirty_all_set; /* vmm/dirty_log: what KVM of this host does */
     uint8_t *ram, *rom;
     uint64_t ram_len; /* all of it; `ram` holds the low part and then the high one */
@@ -52,6 +55,9 @@ struct vm {
 int vm_open(const struct kvm_ops *ops, const struct vm_conf *conf, struct vm *ret_vm,
             struct vmm_error *err);
 void vm_close(struct vm *vm);
+/* RAM that was given is another process's until its VM is this one's: it is mapped to be
+ * read only, and nothing writes to it, before this. 0 or -errno with `err`. */
+int vm_ram_take(struct vm *vm, struct vmm_error *err);
 /* RAM below the devices of a machine with so much of it. */
 uint64_t vm_ram_low(bool standard, uint64_t ram_len);
 /* The guest does without these whole pages of RAM: they read as zeros from now on, and

@@ -16,6 +16,7 @@
 #include "base/os.h"
 #include "base/proto_ctl.h"
 #include "base/version.h"
+#include "vmm/engine_ram.h"
 
 #define PENDING_MAX 8  /* connections that have not said Hello */
 #define BATCH_MAX   32 /* requests served before others get their turn */
@@ -141,9 +142,9 @@ static void report_guest(const struct vmm_ctl *ctl, Gemel__VmmReport *report)
 }
 
 /* False: the connection is gone (an agent that does not read loses it, and comes back).
- */
-static bool send_report(struct conn *c, const struct engine_status *s, uint64_t seq,
-                        const char *error)
+ * file: rides along; -1: none. */
+static bool send_report_file(struct conn *c, const struct engine_status *s, uint64_t seq,
+                             const char *error, int file)
 {
     Gemel__VmmReport report = GEMEL__VMM_REPORT__INIT;
     struct engine_status copy = *s;
@@ -167,12 +168,18 @@ static bool send_report(struct conn *c, const struct engine_status *s, uint64_t 
     report.disk_failed = s->disk_failed;
     report.saved_bytes = s->saved_bytes;
     report_guest(c->ctl, &report);
-    r = ctl_send(c->fd, CTL_VMM_REPORT, &report);
+    r = ctl_send_fds(c->fd, CTL_VMM_REPORT, &report, &file, file >= 0 ? 1 : 0);
     if (r < 0) {
         conn_drop(c, r == -EAGAIN ? "it does not read its reports" : strerror(-r));
         return false;
     }
     return true;
+}
+
+static bool send_report(struct conn *c, const struct engine_status *s, uint64_t seq,
+                        const char *error)
+{
+    return send_report_file(c, s, seq, error, -1);
 }
 
 static bool send_reply(struct conn *c, uint64_t seq, const char *error)
@@ -474,12 +481,22 @@ static bool do_move(struct conn *c, const Gemel__VmmRequest *rq, const int *fds,
                     size_t count)
 {
     const struct vmm_ctl_move *move = &c->ctl->conf.move;
+    struct engine_status now;
+    struct engine_ram ram;
+    const char *error;
 
     if (!move->request) {
         close_all(fds, count);
         return send_reply(c, rq->seq, "this gemel-vmm does not migrate");
     }
-    return send_reply(c, rq->seq, move->request(move->ctx, rq, fds, count));
+    error = move->request(move->ctx, rq, fds, count);
+    engine_status(c->ctl->conf.engine, &now);
+    engine_ram(c->ctl->conf.engine, &ram);
+    return send_report_file(c, &now, rq->seq, error,
+                            rq->mig_memory && error == NULL &&
+                                    rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE
+                                ? ram.fd
+                                : -1);
 }
 
 /* Takes the files. */

@@ -7,10 +7,15 @@
  *             [--slowdown PERCENT] [--rate BYTES] [--timeout MS] [--epoch N] [--disk
  * FILE]...
  *             [--address A] [--source-net FILE] [--dest-net FILE] [--no-compress]
+ *     vmmmove SOURCE DEST --upgrade [OPTIONS] -- GEMEL-VMM ARGUMENT...
+ *
+ * --upgrade: a live upgrade. The destination is started here, with the source's memory
+ * (--memory-fd), and makes its control socket at DEST; it goes on when this program ends.
  *
  * The destination listens on A (127.0.0.1). The sockets are made in the network
  * namespaces of those files, if given. --epoch: of its START (the source's + 1). One
- * JSON line: total_ms (from the sockets to RUNNING there), ready_ms, gap_ms (READY of the
+ * JSON line: pid (of --upgrade), total_ms (from the sockets to RUNNING there), ready_ms,
+ * gap_ms (READY of the
  * source to RUNNING there), sent, rounds, text. Exit: 0 it runs there, and the source has
  * been killed; 1 it does not, and the source runs or stands frozen.
  */
@@ -45,10 +50,12 @@ struct end {
     char text[512];
     uint64_t sent;
     uint32_t round;
+    int memory_fd;
 };
 
 static struct {
-    bool plain, verify, no_compress;
+    bool plain, verify, no_compress, upgrade;
+    char **command;
     unsigned streams;
     uint32_t downtime_ms, slowdown, timeout_ms;
     uint64_t rate, epoch;
@@ -88,9 +95,14 @@ static void hear(struct end *e)
 {
     for (;;) {
         enum ctl_reason reason = CTL_OK;
+        int fds[CTL_FDS_MAX];
+        size_t count = 0;
         struct ctl_msg msg;
-        int r = ctl_recv(e->fd, &msg, &reason);
+        int r = ctl_recv_fds(e->fd, &msg, &reason, fds, &count);
 
+        if (count > 0) {
+            e->memory_fd = fds[0];
+        }
         if (r == -EAGAIN) {
             return;
         }
@@ -154,6 +166,15 @@ static void simple(struct end *e, Gemel__VmmRequest__Kind kind)
     ask(e, &rq, NULL, 0);
 }
 
+static void prepare(struct end *e, bool memory)
+{
+    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
+
+    rq.kind = GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE;
+    rq.mig_memory = memory;
+    ask(e, &rq, NULL, 0);
+}
+
 static void begin(struct end *e, Gemel__VmmRequest__Kind kind, struct end *peer,
                   uint8_t transfer[16], uint8_t token[16], const int *fds, size_t count)
 {
@@ -165,6 +186,7 @@ static void begin(struct end *e, Gemel__VmmRequest__Kind kind, struct end *peer,
     if (!opt.plain) {
         rq.mig_peer_key = (ProtobufCBinaryData){sizeof peer->key, peer->key};
     }
+    rq.mig_memory = opt.upgrade && kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT;
     rq.mig_verify = opt.verify;
     rq.mig_no_compress = opt.no_compress;
     rq.mig_timeout_ms = opt.timeout_ms;
@@ -201,6 +223,7 @@ static void parse(int argc, char **argv)
                                             {"no-compress", no_argument, NULL, 'n'},
                                             {"source-net", required_argument, NULL, 'S'},
                                             {"dest-net", required_argument, NULL, 'N'},
+                                            {"upgrade", no_argument, NULL, 'u'},
                                             {"streams", required_argument, NULL, 's'},
                                             {"downtime", required_argument, NULL, 'd'},
                                             {"slowdown", required_argument, NULL, 'l'},
@@ -219,6 +242,9 @@ static void parse(int argc, char **argv)
             break;
         case 'v':
             opt.verify = true;
+            break;
+        case 'u':
+            opt.upgrade = true;
             break;
         case 's':
             opt.streams = (unsigned)number(optarg);
@@ -260,7 +286,9 @@ static void parse(int argc, char **argv)
             die("vmmmove", "an option is not known; see its first lines");
         }
     }
-    if (optind + 2 != argc || opt.streams == 0 || opt.streams > STREAMS_MAX) {
+    opt.command = opt.upgrade ? argv + optind + 2 : NULL;
+    if ((opt.upgrade ? optind + 3 > argc : optind + 2 != argc) || opt.streams == 0 ||
+        opt.streams > STREAMS_MAX) {
         die("vmmmove", "SOURCE and DEST, and at most 4 data streams");
     }
 }
@@ -310,6 +338,37 @@ static void join(struct end *source, struct end *dest, uint8_t transfer[16])
     }
 }
 
+/* The destination, with the memory that the source has handed over. */
+static pid_t launch(struct end *source, struct end *dest, const char *path)
+{
+    static const int stdio[3] = {-1, -1, -1};
+    const char *argv[96];
+    struct os_child child;
+    unsigned argc = 0;
+    char number_text[16];
+    int r;
+
+    while (argc < 90 && opt.command[argc] != NULL) {
+        argv[argc] = opt.command[argc];
+        argc++;
+    }
+    snprintf(number_text, sizeof number_text, "%d", source->memory_fd);
+    argv[argc++] = "--memory-fd";
+    argv[argc++] = number_text;
+    argv[argc] = NULL;
+    r = os_spawn(argv, NULL, stdio, &source->memory_fd, 1, &child);
+    if (r < 0) {
+        die(argv[0], strerror(-r));
+    }
+    close(source->memory_fd);
+    for (int i = 0; i < 500 && os_unix_connect(path, &dest->fd) < 0; i++) {
+        usleep(10000);
+    }
+    close(dest->fd);
+    connect_to(dest, path);
+    return child.pid;
+}
+
 static double ms(uint64_t ns)
 {
     return (double)ns / (double)NSEC_PER_MSEC;
@@ -317,7 +376,9 @@ static double ms(uint64_t ns)
 
 int main(int argc, char **argv)
 {
-    struct end source = {.name = "source"}, dest = {.name = "destination"};
+    struct end source = {.name = "source", .memory_fd = -1};
+    struct end dest = {.name = "destination", .memory_fd = -1};
+    pid_t pid = 0;
     uint64_t began, ready = 0, end;
     bool releasing = false, started = false;
     struct uuid transfer = uuid_random();
@@ -325,10 +386,20 @@ int main(int argc, char **argv)
 
     parse(argc, argv);
     connect_to(&source, argv[optind]);
-    connect_to(&dest, argv[optind + 1]);
-    simple(&source, GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE);
-    simple(&dest, GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE);
     end = loop_now_ns() + WAIT_NS;
+    prepare(&source, opt.upgrade);
+    if (opt.upgrade) {
+        while (!source.have_key && loop_now_ns() < end) {
+            wait_both(&source, &source);
+        }
+        if (source.memory_fd < 0) {
+            die("source", "does not hand its memory over");
+        }
+        pid = launch(&source, &dest, argv[optind + 1]);
+    } else {
+        connect_to(&dest, argv[optind + 1]);
+    }
+    prepare(&dest, false);
     while (!source.have_key || !dest.have_key) {
         wait_both(&source, &dest);
     }
@@ -359,10 +430,10 @@ int main(int argc, char **argv)
     }
     end = loop_now_ns();
     simple(&source, GEMEL__VMM_REQUEST__KIND__KILL);
-    printf(
-        "{\"ok\":true,\"total_ms\":%.2f,\"ready_ms\":%.2f,\"gap_ms\":%.2f,\"sent\":%llu,"
-        "\"rounds\":%u,\"text\":\"%s\"}\n",
-        ms(end - began), ms(ready - began), ms(end - ready),
-        (unsigned long long)source.sent, source.round, text);
+    printf("{\"ok\":true,\"pid\":%d,\"total_ms\":%.2f,\"ready_ms\":%.2f,\"gap_ms\":%.2f,"
+           "\"sent\":%llu,"
+           "\"rounds\":%u,\"text\":\"%s\"}\n",
+           (int)pid, ms(end - began), ms(ready - began), ms(end - ready),
+           (unsigned long long)source.sent, source.round, text);
     return EXIT_SUCCESS;
 }

@@ -7,6 +7,7 @@ all="probe:60 pulse:60 copy-ram:150 standard-bzimage:120 standard-smp:120 standa
 lockstep-bzimage:150 lockstep-pvh:150 lockstep-replay:300
 standard-suspend:150 lockstep-suspend:180
 standard-migrate:150 lockstep-migrate:180
+standard-upgrade:150 lockstep-upgrade:180
 standard-reboot:200 lockstep-reboot:250"
 
 # Run by name only: what they show is a part of the others.
@@ -349,6 +350,49 @@ case_standard_migrate() {
 case_lockstep_migrate() {
     # shellcheck disable=SC2086
     migrated --machine lockstep $bz --append "$append guest.count=10"
+}
+
+# From one gemel-vmm to the next one with the same memory, three times, while it counts, a number a second on its disk. vmmmove plays
+# the agent.
+upgraded() { # OPTION...
+    truncate -s 16M disk.img
+    vmm='' fixed="--uuid 33333333-3333-3333-3333-333333333333 --memory 256M --disk path=disk.img"
+    for life in 1 2 3 4; do
+        paths="--console-log console$life.log --log vmm$life.log --exit-file exit$life.json --control $PWD/c$life"
+        if [ $life = 1 ]; then
+            # shellcheck disable=SC2086
+            gemel-vmm "$@" $fixed $paths 2>error1.log &
+            vmm=$!
+            while [ ! -S c1 ] && kill -0 $vmm 2>/dev/null; do sleep 0.1; done
+            vmmtalk "$PWD/c1" 1 1 disk disk.img start 1 >talk1.log || fail "it does not start"
+        else
+            # shellcheck disable=SC2086
+            vmmmove "$PWD/c$((life - 1))" "$PWD/c$life" --upgrade --verify --disk disk.img -- gemel-vmm "$@" $fixed $paths >move.json ||
+                fail "upgrade $((life - 1)): $(cat move.json)"
+            note move.json
+            grep -q '256 MiB of memory handed over.*memory compared' move.json || fail "its memory was not handed over and compared"
+            vmm=$(sed -n 's/.*"pid":\([0-9]*\),.*/\1/p' move.json)
+        fi
+        count=$((life * 2 + 1))
+        while ! cat console?.log | grep -q "count $count," && kill -0 "${vmm:-0}" 2>/dev/null; do sleep 0.2; done
+    done
+    until [ -s exit4.json ] || ! kill -0 "${vmm:-0}" 2>/dev/null; do sleep 0.2; done
+    cat console?.log | tr -d '\r' | grep -E '^guest: |^GUEST-OK' >guest.log
+    note guest.log
+    grep -q '^GUEST-OK disk' guest.log || fail "the guest did not say GUEST-OK disk"
+    [ "$(grep -c '^guest: count' guest.log)" = 12 ] || fail "the guest did not count to 12, each once"
+    grep -q '"reason":"guest-shutdown"' exit4.json 2>/dev/null || fail "exit file: $(cat exit4.json 2>&1)"
+    [ ! -s exit1.json ] || grep -q killed exit1.json || fail "the first one ended: $(cat exit1.json)"
+}
+
+case_standard_upgrade() {
+    # shellcheck disable=SC2086
+    upgraded --machine standard --cpus 2 $bz --append "console=ttyS0 quiet panic=-1 guest.count=12 $(cat /append)"
+}
+
+case_lockstep_upgrade() {
+    # shellcheck disable=SC2086
+    upgraded --machine lockstep $bz --append "console=ttyS0 quiet panic=-1 guest.count=12 $(cat /append)"
 }
 
 case_standard_suspend() { # after 20 s the guest's time of day is right

@@ -87,6 +87,34 @@ START_TEST(bad_names_are_refused)
 }
 END_TEST
 
+START_TEST(streams_that_nobody_else_can_join)
+{
+    const char *path = scratch_path("move");
+    int l, c[3], s[3], other;
+    struct stat st;
+    char buf[8];
+
+    ck_assert_int_eq(os_unix_streams(path, &l, c, 3), 0);
+    ck_assert_int_lt(stat(path, &st), 0);
+    ck_assert_int_eq(os_unix_connect(path, &other), -ENOENT);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq(fcntl(c[i], F_GETFD), FD_CLOEXEC);
+        ck_assert_int_eq(os_unix_accept(l, &s[i]), 0);
+    }
+    ck_assert_int_eq(os_unix_accept(l, &other), -EAGAIN);
+    /* In the order in which they were made; bytes, not messages. */
+    ck_assert_int_eq(send(c[1], "on", 2, 0), 2);
+    ck_assert_int_eq(send(c[1], "e", 1, 0), 1);
+    ck_assert_int_eq(recv(s[1], buf, sizeof buf, 0), 3);
+    for (unsigned i = 0; i < 3; i++) {
+        close(c[i]);
+        close(s[i]);
+    }
+    close(l);
+    ck_assert_int_eq(os_unix_streams(scratch_path("no/dir/move"), &l, c, 3), -ENOENT);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("os_sock");
@@ -97,6 +125,7 @@ static Suite *suite(void)
     tcase_add_test(tc, only_a_stale_socket_is_removed);
     tcase_add_test(tc, the_mode_is_exact_whatever_the_umask);
     tcase_add_test(tc, bad_names_are_refused);
+    tcase_add_test(tc, streams_that_nobody_else_can_join);
     suite_add_tcase(s, tc);
     return s;
 }

@@ -125,6 +125,9 @@ START_TEST(each_blocker_is_named)
     BLOCKS(here.tsc_khz = 0, MIG_NO_TSC, "clock", "0 kHz");
     BLOCKS(hello.ram_len -= MIG_PAGE, MIG_NO_RAM, "memory", "definition here 5 GiB");
     BLOCKS(here.ram_low_len -= MIG_PAGE, MIG_NO_RAM, "memory", "below 4 GiB");
+    BLOCKS(hello.ram_file = 7, MIG_NO_RAM, "memory", "not the one that is here");
+    BLOCKS(here.ram_file = 7, MIG_NO_RAM, "memory", "sends its memory");
+    BLOCKS((hello.ram_file = 7, here.ram_file = 8), MIG_NO_RAM, "memory", "not the one");
     BLOCKS(here.memory_free = UINT64_C(3) << 29, MIG_NO_MEMORY, "memory",
            "5 GiB are needed, 1.5 GiB are free");
     BLOCKS((here.hugepages = true, here.hugepages_free = 1 << 21), MIG_NO_HUGEPAGES,

@@ -45,6 +45,7 @@ static void make_hello(struct mig_hello *h)
     h->nic[0] = (struct mig_nic){{0x52, 0x54, 0x00, 0x12, 0x34, 0x56}, 2, true};
     h->verify = true;
     h->downtime_ms = 300;
+    h->ram_file = 0; /* as before there was one: the golden bytes */
 }
 
 /* The values of tests/golden/wire/v1/mig_*.bin. */
