@@ -190,6 +190,10 @@ void ft_primary_step(struct ft_primary *p, const struct ft_input *in, struct ft_
     BUG_ON(in->event >= FT_PRI_EVENTS);
     cell = &table[in->event][p->state];
     *ret = (struct ft_acts){.bits = cell->bits};
+    if (in->event == FT_PRI_HEARD && p->broken) {
+        ret->bits = 0; /* what was on its way when the channel broke */
+        return;
+    }
     if (refused(p, in, cell)) {
         ret->bits = FT_PRI_DO_REFUSE;
         text_copy(ret->text, sizeof ret->text, refusal(p, in->event));

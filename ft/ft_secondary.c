@@ -176,6 +176,10 @@ void ft_secondary_step(struct ft_secondary *s, const struct ft_input *in,
     BUG_ON(in->event >= FT_SEC_EVENTS);
     cell = &table[in->event][s->state];
     *ret = (struct ft_acts){.bits = cell->bits};
+    if (in->event == FT_SEC_HEARD && s->broken) {
+        ret->bits = 0; /* what was on its way when the channel broke */
+        return;
+    }
     if (refused(s, in, cell)) {
         ret->bits = FT_SEC_DO_REFUSE;
         text_copy(ret->text, sizeof ret->text, refusal(s, in->event));

@@ -28,9 +28,10 @@
 #include "vmm/machine.h"
 
 #define TICKS        600
+#define LONGER       300
 #define CALM         400 /* no disaster later, so that it comes to an end */
 #define PAGES        4   /* of the guest's memory: one number each */
-#define OUTPUTS_MAX  (TICKS * 2)
+#define OUTPUTS_MAX  ((TICKS + LONGER) * 3)
 #define CHANNEL_MAX  (64u * 1024)
 #define RECORD_ROOM  512u
 #define QUEUE_MAX    2048u /* records that wait for their replay */
@@ -131,6 +132,11 @@ struct sim {
     bool differs;
     uint64_t out_sec[OUTPUTS_MAX]; /* as it made them */
 
+    /* A negative control: what is done to which input, where, and when that was seen. */
+    unsigned spoil;
+    uint64_t spoil_at, inputs, spoilt_exits, noticed_exits;
+    bool spoilt, noticed;
+
     /* The world's. */
     uint64_t out_pri[OUTPUTS_MAX], seen[OUTPUTS_MAX], seen_count;
     enum owner owner;
@@ -206,15 +212,30 @@ static void put_u64(struct sim *sim, enum ft_type type, uint64_t a, uint64_t b)
     put_record(sim, &wr, buf);
 }
 
+enum { SPOIL_NOTHING = 0, SPOIL_DROP, SPOIL_TWICE, SPOIL_SHIFT, SPOIL_ALTER, SPOILS };
+
 static void put_input(struct sim *sim, uint64_t value)
 {
     struct dev_input in = {.type = INPUT_CLOCK, .now_ns = value};
     uint8_t buf[RECORD_ROOM];
     struct bytes_wr wr;
+    unsigned spoil = ++sim->inputs == sim->spoil_at ? sim->spoil : SPOIL_NOTHING;
 
-    ft_begin(&wr, buf, sizeof buf, FT_INPUT, 0, sim->at_pri.exits, MACHINE_DEV_PM);
-    ft_put_input(&wr, &in);
-    put_record(sim, &wr, buf);
+    if (spoil != SPOIL_NOTHING) {
+        sim->spoilt = true;
+        sim->spoilt_exits = sim->at_pri.exits;
+    }
+    if (spoil == SPOIL_DROP) {
+        return; /* and nobody counts it */
+    }
+    in.now_ns ^= spoil == SPOIL_ALTER;
+
+    for (unsigned i = 0; i < (spoil == SPOIL_TWICE ? 2u : 1u); i++) {
+        ft_begin(&wr, buf, sizeof buf, FT_INPUT, 0,
+                 sim->at_pri.exits + (spoil == SPOIL_SHIFT), MACHINE_DEV_PM);
+        ft_put_input(&wr, &in);
+        put_record(sim, &wr, buf);
+    }
 }
 
 static void put_output(struct sim *sim, uint64_t ordinal, uint64_t value)
@@ -395,7 +416,8 @@ static void primary_turn(struct sim *sim)
             pri_event(sim, FT_PRI_SILENT, 0);
         }
     }
-    if (sim->pri.state == FT_PRI_ON && below(sim, 25) == 0) {
+    if (sim->pri.state == FT_PRI_ON && sim->spoil == SPOIL_NOTHING &&
+        below(sim, 25) == 0) {
         pri_event(sim, FT_PRI_BARRIER_DUE, 0);
     }
     if (sim->pri.state == FT_PRI_ON && sim->switching && below(sim, 40) == 0) {
@@ -498,6 +520,14 @@ static void sec_event(struct sim *sim, enum ft_secondary_event event, uint64_t e
     sec_does(sim, &acts);
 }
 
+static void notice(struct sim *sim)
+{
+    if (sim->spoilt && !sim->noticed) {
+        sim->noticed = true;
+        sim->noticed_exits = sim->at_sec.exits;
+    }
+}
+
 /* Bytes become whole records, or the channel is broken. */
 static void take_bytes(struct sim *sim)
 {
@@ -514,6 +544,7 @@ static void take_bytes(struct sim *sim)
             TELL(sim, "a record is refused: %s", ft_reason_str(reason));
             sim->closed = true;
             sim->head = sim->tail;
+            notice(sim);
             return;
         }
         EXPECT(record.len <= RECORD_ROOM, "%s", "record.len");
@@ -554,6 +585,7 @@ static void replay_one(struct sim *sim)
         sec_event(sim, FT_SEC_START, sim->epoch);
     }
     if (!replay_to(sim, record.exits)) {
+        notice(sim);
         sec_event(sim, FT_SEC_DIFFERS, 0);
         return;
     }
@@ -564,7 +596,8 @@ static void replay_one(struct sim *sim)
         EXPECT(ft_get_input(&record, &in) == FT_OK,
                "seed %" PRIu64 ": a record cannot be read", sim->number);
         guest_mix(&sim->at_sec, in.now_ns);
-        if (below(sim, 150) == 0) { /* it goes another way */
+        if (sim->spoil == SPOIL_NOTHING && sim->rule == FT_COMMIT_VERIFIED &&
+            below(sim, 150) == 0) { /* it goes another way */
             guest_mix(&sim->at_sec, 1);
             TELL(sim, "the secondary goes another way at %" PRIu64, sim->at_sec.exits);
         }
@@ -574,6 +607,7 @@ static void replay_one(struct sim *sim)
                "seed %" PRIu64 ": a record cannot be read", sim->number);
         if (x.chain != sim->at_sec.chain) {
             sim->differs = true;
+            notice(sim);
             sec_event(sim, FT_SEC_DIFFERS, 0);
         }
         break;
@@ -590,6 +624,7 @@ static void replay_one(struct sim *sim)
                 break;
             }
         }
+        notice(sim);
         sec_event(sim, FT_SEC_DIFFERS, 0);
         break;
     case FT_BARRIER:
@@ -643,7 +678,9 @@ static void secondary_turn(struct sim *sim)
     if (sim->next == sim->queued) {
         sim->next = sim->queued = 0;
     }
-    take_bytes(sim);
+    if (sim->now >= sim->slow_until && !sim->sec.broken) {
+        take_bytes(sim);
+    }
     if (sim->head == sim->tail) {
         sim->head = sim->tail = 0;
     }
@@ -805,16 +842,28 @@ static void disaster(struct sim *sim)
         break;
     default: /* one and then the other */
         sim->cut = true;
-        sim->p.dead = below(sim, 2);
-        sim->closed = sim->p.dead;
+        sim->p.dead = sim->p.dead || below(sim, 2);
+        sim->closed = sim->closed || sim->p.dead;
         break;
     }
 }
 
-static void run(struct sim *sim, uint64_t number)
+static bool goes_on(const struct sim *sim)
+{
+    bool pair = !sim->cut && !sim->closed && sim->now - sim->ran_at < 100;
+
+    return (!sim->p.dead && (sim->alone || pair)) || (!sim->s.dead && sim->live);
+}
+
+/* A twin that died with the claim is HA's matter, as any VM that runs alone. */
+static bool is_for_ha(const struct sim *sim)
+{
+    return sim->s.dead && (sim->p.dead || sim->owner == TWIN);
+}
+
+static void run(struct sim *sim, uint64_t number, unsigned spoil)
 {
     uint32_t at[3];
-    bool running, nobody;
 
     memset(sim, 0, offsetof(struct sim, bytes));
     memset(&sim->head, 0, offsetof(struct sim, queue) - offsetof(struct sim, head));
@@ -822,7 +871,10 @@ static void run(struct sim *sim, uint64_t number)
     memset(&sim->seen_count, 0, sizeof *sim - offsetof(struct sim, seen_count));
     sim->number = sim->seed = number;
     sim->told = getenv("FT_SIM_SEED") != NULL;
-    sim->rule = FT_COMMIT_VERIFIED;
+    sim->spoil = spoil;
+    sim->spoil_at = 1 + below(sim, 60);
+    /* `received` only where nothing differs: else it is the window of README.md. */
+    sim->rule = below(sim, 3) == 0 ? FT_COMMIT_RECEIVED : FT_COMMIT_VERIFIED;
     sim->switching = below(sim, 3) == 0;
     sim->epoch = 1;
     for (unsigned i = 0; i < PAGES; i++) {
@@ -833,11 +885,16 @@ static void run(struct sim *sim, uint64_t number)
     ft_primary_init(&sim->pri, 1);
     ft_secondary_init(&sim->sec);
     for (unsigned i = 0; i < 3; i++) {
-        at[i] = i == 0 || below(sim, 3) == 0 ? 5 + (uint32_t)below(sim, CALM) : 0;
+        at[i] = spoil == SPOIL_NOTHING && (i == 0 || below(sim, 3) == 0)
+                    ? 5 + (uint32_t)below(sim, CALM)
+                    : 0;
     }
     sec_event(sim, FT_SEC_SYNCED, 0);
     pri_event(sim, FT_PRI_SYNCED, 0);
-    for (sim->now = 1; sim->now < TICKS; sim->now++) {
+    /* A little longer where something is under way at the end. */
+    for (sim->now = 1; sim->now < TICKS ||
+                       (!goes_on(sim) && !is_for_ha(sim) && sim->now < TICKS + LONGER);
+         sim->now++) {
         for (unsigned i = 0; i < 3; i++) {
             if (at[i] == sim->now) {
                 disaster(sim);
@@ -847,25 +904,17 @@ static void run(struct sim *sim, uint64_t number)
             sim->tail = sim->head; /* nothing arrives; what was on its way is gone */
         }
         primary_turn(sim);
-        if (sim->now >= sim->slow_until) {
-            secondary_turn(sim);
-        }
+        secondary_turn(sim);
         channel_turn(sim);
         agents_turn(sim);
     }
-    running =
-        (!sim->p.dead &&
-         (sim->alone || (!sim->cut && !sim->closed && sim->now - sim->ran_at < 100))) ||
-        (!sim->s.dead && sim->live);
-    /* A twin that died with the claim is HA's matter, as any VM that runs alone. */
-    nobody = sim->s.dead && (sim->p.dead || sim->owner == TWIN);
-    EXPECT(running || nobody,
+    EXPECT(goes_on(sim) || is_for_ha(sim),
            "seed %" PRIu64 ": nobody goes on: primary %s%s, secondary %s%s", number,
            ft_primary_state_str(sim->pri.state), sim->p.dead ? " (dead)" : "",
            ft_secondary_state_str(sim->sec.state), sim->s.dead ? " (dead)" : "");
     stat_live += sim->live;
     stat_alone += sim->alone;
-    stat_both_dead += nobody;
+    stat_both_dead += is_for_ha(sim);
     stat_switched += sim->live && !sim->p.dead && sim->pri.state >= FT_PRI_SWITCH;
 }
 
@@ -877,10 +926,10 @@ START_TEST(seeds)
 
     ck_assert_ptr_nonnull(sim);
     if (one != NULL) {
-        run(sim, strtoull(one, NULL, 10));
+        run(sim, strtoull(one, NULL, 10), SPOIL_NOTHING);
     } else {
         for (uint64_t i = 1; i <= n; i++) {
-            run(sim, i);
+            run(sim, i, SPOIL_NOTHING);
         }
         fprintf(stderr,
                 "# %" PRIu64 " seeds: twin live %" PRIu64 ", primary alone %" PRIu64
@@ -891,9 +940,32 @@ START_TEST(seeds)
                 stat_switched, stat_torn, stat_cut_set);
         /* It is no proof if it did not happen. */
         ck_assert(stat_live > n / 10 && stat_alone > n / 20 && stat_repaired > n / 10);
-        ck_assert(stat_diverged > n / 20 && stat_switched > 0 && stat_torn > n / 1000);
+        ck_assert(stat_diverged > n / 20 && stat_switched > 0 && stat_torn > n / 5000);
         ck_assert(stat_cut_set > n / 1000);
     }
+    free(sim);
+}
+END_TEST
+
+/* An input that is lost, twice, elsewhere or another is noticed by the next EXIT record,
+ * an output at the latest: before the outside sees what it led to. */
+START_TEST(negative_controls)
+{
+    struct sim *sim = calloc(1, sizeof *sim);
+    unsigned spoilt = 0;
+
+    ck_assert_ptr_nonnull(sim);
+    for (uint64_t i = 1; i <= 500; i++) {
+        run(sim, i, (unsigned)_i);
+        spoilt += sim->spoilt;
+        ck_assert_msg(!sim->spoilt || sim->noticed,
+                      "seed %" PRIu64 ": an input was spoilt, nobody noticed", i);
+        ck_assert_msg(!sim->spoilt ||
+                          sim->noticed_exits <= sim->spoilt_exits + EXITS_A_SUM + 1,
+                      "seed %" PRIu64 ": spoilt at %" PRIu64 ", noticed at %" PRIu64, i,
+                      sim->spoilt_exits, sim->noticed_exits);
+    }
+    ck_assert_uint_gt(spoilt, 450);
     free(sim);
 }
 END_TEST
@@ -905,6 +977,7 @@ static Suite *suite(void)
 
     tcase_set_timeout(tc, 600);
     tcase_add_test(tc, seeds);
+    tcase_add_loop_test(tc, negative_controls, SPOIL_DROP, SPOILS);
     suite_add_tcase(s, tc);
     return s;
 }

@@ -157,11 +157,15 @@ START_TEST(a_broken_channel_has_no_way_back)
     ft_primary_step(&p, &(struct ft_input){.event = FT_PRI_GO_ON}, &acts);
     ck_assert_uint_eq(acts.bits, FT_PRI_DO_REFUSE);
     ck_assert_int_eq(p.state, FT_PRI_HOLD);
+    ft_primary_step(&p, &(struct ft_input){.event = FT_PRI_HEARD}, &acts);
+    ck_assert_uint_eq(acts.bits, 0);
     ft_secondary_step(&s, &(struct ft_input){.event = FT_SEC_BROKEN}, &acts);
     ft_secondary_step(&s, &(struct ft_input){.event = FT_SEC_CAUGHT_UP}, &acts);
     ft_secondary_step(&s, &(struct ft_input){.event = FT_SEC_GO_ON}, &acts);
     ck_assert_uint_eq(acts.bits, FT_SEC_DO_REFUSE);
     ck_assert_int_eq(s.state, FT_SEC_DRAINED);
+    ft_secondary_step(&s, &(struct ft_input){.event = FT_SEC_HEARD}, &acts);
+    ck_assert_uint_eq(acts.bits, 0);
     /* Armed while the channel broke: it runs, held, and asks at once. */
     p = (struct ft_primary){.state = FT_PRI_ARM, .epoch = 17};
     ft_primary_step(&p, &(struct ft_input){.event = FT_PRI_BROKEN}, &acts);
