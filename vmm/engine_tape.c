@@ -12,8 +12,10 @@
 #include "vmm/engine_ram.h"
 #include "vmm/engine_tape_priv.h"
 
-/* A guest that takes no interrupts: a barrier as seldom as this. */
-#define GAP_MAX_NS NSEC_PER_SEC
+/* A guest that takes no interrupts now: looked at again after so long, twice as long, ...
+ */
+#define TRY_AGAIN_NS (NSEC_PER_MSEC / 4)
+#define TRIES_MAX    6
 
 _Static_assert(sizeof(struct kvm_regs) == TAPE_REGS * sizeof(uint64_t),
                "reg[] is struct kvm_regs");
@@ -232,7 +234,9 @@ void tape_take_regs(struct engine *e)
     struct tape_exit *x = &e->tape->x;
 
     x->boundary = true;
-    if (e->vcpu.ops->vcpu_get(e->vcpu.fd, KVM_PART_REGS, x->reg) < 0) {
+    if (e->vcpu.run->kvm_valid_regs & KVM_SYNC_X86_REGS) {
+        memcpy(x->reg, &e->vcpu.run->s.regs.regs, sizeof x->reg);
+    } else if (e->vcpu.ops->vcpu_get(e->vcpu.fd, KVM_PART_REGS, x->reg) < 0) {
         tape_trouble(e, "KVM does not tell the vCPU's registers");
     }
     x->reg[TAPE_REG_RFLAGS] &= ~TAPE_RFLAGS_RF;
@@ -340,13 +344,17 @@ static void take_inputs(struct engine *e)
     machine_wake(e->machine, engine_machine_now_ns(e));
 }
 
-static bool something_waits(struct engine *e)
+static bool input_waits(struct engine *e)
 {
     struct tape_run *t = e->tape;
 
     t->kicked |= engine_inputs_due(e);
-    return t->kicked || t->kept_count > 0 || atomic_load(&e->reset_request) ||
-           machine_irq_pending(e->machine);
+    return t->kicked || t->kept_count > 0 || atomic_load(&e->reset_request);
+}
+
+static bool something_waits(struct engine *e)
+{
+    return input_waits(e) || machine_irq_pending(e->machine);
 }
 
 static bool reset(struct engine *e)
@@ -401,30 +409,34 @@ static bool stop(struct engine *e)
                           verdict.text);
 }
 
-/* A barrier is due: something waits, and the guest has come to no position, or to none
- * where it takes interrupts, for too long. */
+/* Something waits, and the guest has come to no position, or to none where it takes
+ * interrupts, for too long: a barrier, where it takes one. A guest that takes none now is
+ * asked again soon, then more seldom; only what is not an interrupt does without. */
 static bool gap_is_over(struct engine *e)
 {
     struct tape_run *t = e->tape;
     uint64_t now = engine_machine_now_ns(e);
 
     if (t->at_position && !machine_irq_pending(e->machine)) {
-        t->served_ns = now;
-        t->gap_ns = t->tape->exit_gap_ms * NSEC_PER_MSEC;
+        t->over_ns = now + t->tape->exit_gap_ms * NSEC_PER_MSEC;
+        t->tries = 0;
     }
-    if (t->at_position || now < t->served_ns + t->gap_ns || !something_waits(e)) {
+    if (t->at_position || now < t->over_ns || !something_waits(e)) {
         return false;
     }
-    t->served_ns = now; /* a guest that takes no interrupts is asked ever more seldom */
-    t->gap_ns = t->gap_ns < GAP_MAX_NS ? 2 * t->gap_ns : t->gap_ns;
+    if (!vcpu_ready(&e->vcpu) && (t->tries < TRIES_MAX || !input_waits(e))) {
+        t->over_ns = now + (TRY_AGAIN_NS << t->tries);
+        t->tries += t->tries < TRIES_MAX;
+        return false;
+    }
+    t->over_ns = now + t->tape->exit_gap_ms * NSEC_PER_MSEC;
     return true;
 }
 
 /* The timer that ends KVM_RUN when the above may have come true. */
 static void arm_gap(struct engine *e)
 {
-    const struct tape_run *t = e->tape;
-    uint64_t over = t->served_ns + t->gap_ns;
+    uint64_t over = e->tape->over_ns;
     uint64_t wake = something_waits(e) ? over : machine_next_wake_ns(e->machine);
 
     engine_arm_wake(e, wake > over ? wake : over);
@@ -601,6 +613,12 @@ int engine_tape_open(struct engine *e, struct vmm_error *err)
 
 int engine_tape_begin(struct engine *e, struct vmm_error *err)
 {
+    int sync = e->vcpu.ops->check(e->vm.vm_fd, KVM_CAP_SYNC_REGS);
+
+    /* Each KVM_RUN leaves the general registers in the run page. */
+    if (sync > 0 && (sync & KVM_SYNC_X86_REGS)) {
+        e->vcpu.run->kvm_valid_regs = KVM_SYNC_X86_REGS;
+    }
     return e->tape->tape->replay ? 0 : engine_dirty_begin(e, DIRTY_AUTO, err);
 }
 
