@@ -264,3 +264,28 @@ case_replay_steps() { # the oracle: payloads run free, under kicks and in single
     "$steps" --wrong >wrong.log
     grep -q '^not ok .* - halts' wrong.log || fail "interrupts at kicks were not noticed"
 }
+
+case_replay_net() { # a guest that is asked over the network; replayed where there is none
+    need_root "a network namespace" || return
+    unshare -n "$self" "$build" --inside replay_net >inside.log 2>&1 || fail "$(grep -v '^#' inside.log | tail -3)"
+    grep '^#' inside.log
+}
+inside_replay_net() {
+    local options=(--firmware "$pulse" --append "ip=10.99.0.5 rate=100" --disk path=d.img --nic tap=gml0,mac=52:54:00:aa:bb:cc)
+    truncate -s 4M d.img
+    ip tuntap add dev gml0 mode tap
+    ip addr add 10.99.0.1/24 dev gml0
+    ip link set gml0 up
+    vmm "${options[@]}" --run --record n.ft
+    until_true 5 console_has ready || fail "pulse: $(tail -1 console.log)"
+    ping -q -c 20 -i 0.05 -W 1 10.99.0.5 >ping.log || fail "ping: $(tail -3 ping.log | tr '\n' ' ')"
+    sed -n 's/^rtt/# recorded: ping rtt/p' ping.log
+    "$witness" --target 10.99.0.5 --seconds 1 >witness.json || fail "witness: $(cat witness.json)"
+    power_off
+    ip link del gml0
+    expect_equal net n.ft "${options[@]}"
+    same_console net
+    sed -n 's/^replay: /# /p' replay.out
+    "$taped" n.ft alter $ft_input 3 12 bad.ft >/dev/null || fail "taped" # a frame
+    expect_difference "an altered frame" bad.ft "${options[@]}"
+}

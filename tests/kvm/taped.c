@@ -4,7 +4,7 @@
  * want it. usage:
  *   taped FILE count TYPE [INPUT]          how many records; of inputs: of this type
  *   taped FILE drop|alter|shift TYPE [INPUT] N OUT
- *       the Nth of them (from 0): left out; one bit of what it brings is another, or a
+ *       the Nth of them (from 0): left out; one bit of its last byte is another, or a
  *       clock a second later; one position later (of those that come where the guest
  *       sleeps). Checksums and numbers are mended.
  */
@@ -95,7 +95,7 @@ static void alter(struct ft_record *r)
     uint64_t v;
 
     if (r->type == FT_INPUT && ft_get_input(r, &in) == FT_OK && in.len > 0) {
-        body[in.data - r->body] ^= 1;
+        body[in.data - r->body + in.len - 1] ^= 1;
     } else {
         v = r->type == FT_INPUT ? 8 : 0; /* where its clock is */
         uint64_t ns;
