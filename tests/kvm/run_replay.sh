@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash disable=SC2154 # read by tests/kvm/run, whose variables and functions these are
+# shellcheck shell=bash disable=SC2034,SC2054,SC2154 # read by tests/kvm/run, whose variables and functions these are
 # Cases of --record and --replay.
 
 # Types of records (ft/ft_log.h) and of inputs (vmm/dev.h).
