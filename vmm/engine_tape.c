@@ -335,21 +335,25 @@ static void take_inputs(struct engine *e)
 {
     struct tape_run *t = e->tape;
 
-    t->kicked = false;
     give_kept(e);
-    engine_tell_epoch(e);
+    if (t->fresh) {
+        engine_tell_epoch(e);
+    }
+    t->fresh = false;
     (void)disks_reap(e->disks, engine_on_blk_done, e);
     engine_take_queue(e);
     engine_take_keys(e);
     machine_wake(e->machine, engine_machine_now_ns(e));
 }
 
+/* Where the guest is at no position: a kick alone says nothing, and is left for the next
+ * one. */
 static bool input_waits(struct engine *e)
 {
-    struct tape_run *t = e->tape;
-
-    t->kicked |= engine_inputs_due(e);
-    return t->kicked || t->kept_count > 0 || atomic_load(&e->reset_request);
+    return e->tape->kept_count > 0 || atomic_load(&e->reset_request) ||
+           !input_queue_empty(&e->inputs) || disks_reapable(e->disks) ||
+           engine_keys_wanted(e) ||
+           machine_next_wake_ns(e->machine) <= engine_machine_now_ns(e);
 }
 
 static bool something_waits(struct engine *e)
@@ -457,7 +461,7 @@ static bool record_turn(struct engine *e)
         if (e->reset_wanted || atomic_load(&e->reset_request)) {
             return reset(e);
         }
-        if (t->kicked || t->kept_count > 0 || engine_inputs_due(e)) {
+        if (engine_inputs_due(e) || t->fresh || t->kept_count > 0) {
             take_inputs(e);
             if (e->shutdown_wanted || e->reset_wanted) {
                 return true;
@@ -517,6 +521,13 @@ static bool take_item(struct engine *e, enum tape_next next, const struct tape_i
     return !t->stopped;
 }
 
+static bool is_barrier(const struct tape_run *t, enum tape_next next,
+                       const struct tape_item *item)
+{
+    return (next == TAPE_NEXT_PAGES || next == TAPE_NEXT_STATE) &&
+           item->position != t->exits;
+}
+
 /* The records of this position, then the next exit. */
 static bool replay_turn(struct engine *e)
 {
@@ -529,6 +540,11 @@ static bool replay_turn(struct engine *e)
     if (t->at_position) {
         enum tape_next next = TAPE_CALL(t, next, t->exits, &item);
 
+        if (is_barrier(t, next, &item) && !t->left) {
+            /* The guest was entered before it: with the interrupt that waited. */
+            t->left = true;
+            (void)leave_position(e);
+        }
         if (next != TAPE_NEXT_RUN) {
             (void)take_item(e, next, &item);
             return true;
@@ -561,7 +577,7 @@ void engine_tape_run(struct engine *e)
         engine_clock_start(e);
     } else {
         engine_run_begins(e);
-        e->tape->kicked = true; /* a new epoch, and what came before it may run */
+        e->tape->fresh = true;
         if (!e->tape->at_position && engine_epoch_is_new(e)) {
             tape_barrier(e); /* the guest must not be told the old one */
         }

@@ -137,7 +137,7 @@ case_replay_kicks() { # kicks are no positions: the same while signals rain on t
     truncate -s 4M d.img
     local options=(--firmware "$pulse" --append "nonet rate=100 compute=20 dirty=2000:2" --disk path=d.img)
     vmm "${options[@]}" --run --record p.ft
-    until_true 10 seqs_reach 120 || fail "only $(seqs) records"
+    until_true 20 seqs_reach 60 || fail "only $(seqs) records"
     power_off
     "$vmm_bin" --memory 16M --log replay.log --console-log replayed.log "${options[@]}" --replay p.ft --insecure-lab >replay.out 2>&1 &
     pids+=($!)
