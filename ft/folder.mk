@@ -26,6 +26,7 @@ tests_unit_ft_check_ft_commit_LDADD = $(FT_UNIT_LIBS)
 # The log and its sums; a recording as a file.
 libft_core_la_SOURCES += \
 	ft/ft_log.c ft/ft_log.h \
+	ft/ft_pos.h \
 	ft/ft_sum.c ft/ft_sum.h
 noinst_LTLIBRARIES += libft_io.la
 libft_io_la_CFLAGS = $(AM_CFLAGS)
@@ -52,3 +53,7 @@ UNIT_TESTS += tests/unit/ft/check_ft_sim
 tests_unit_ft_check_ft_sim_SOURCES = tests/unit/ft/check_ft_sim.c tests/unit/unit.h tests/unit/migrate/mig_rand.h
 tests_unit_ft_check_ft_sim_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_sim_LDADD = $(FT_UNIT_LIBS)
+UNIT_TESTS += tests/unit/ft/check_ft_tape
+tests_unit_ft_check_ft_tape_SOURCES = tests/unit/ft/check_ft_tape.c tests/unit/unit.h tests/unit/temp_path.h
+tests_unit_ft_check_ft_tape_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_tape_LDADD = libft_io.la libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)

@@ -11,10 +11,6 @@
 
 #define BUF_BYTES (2 * (size_t)FT_RECORD_MAX)
 
-static const char *const reg_name[TAPE_REGS] = {
-    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8",
-    "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags"};
-
 /* Verdicts
  * -------------------------------------------------------------------------------- */
 
@@ -193,10 +189,10 @@ static bool other_reg(struct ft_tape *t, const struct tape_exit *x, unsigned i)
     char text[128];
 
     say_exit(text, sizeof text, (uint32_t)x->kind, x->address, x->size, x->data, x->len);
-    return differs(t, x->number,
-                   "after %s at rip %#" PRIx64 ": recorded %s %#" PRIx64
-                   ", here %#" PRIx64,
-                   text, x->reg[TAPE_REG_RIP], reg_name[i], t->reg_there[i], x->reg[i]);
+    return differs(
+        t, x->number,
+        "after %s at rip %#" PRIx64 ": recorded %s %#" PRIx64 ", here %#" PRIx64, text,
+        x->reg[TAPE_REG_RIP], tape_reg_name[i], t->reg_there[i], x->reg[i]);
 }
 
 static bool compare_exit(struct ft_tape *t, const struct ft_exit *there,
@@ -643,10 +639,10 @@ static void print_regs(const struct ft_tape *t, FILE *out, bool json)
 {
     for (unsigned i = 0; i < TAPE_REGS; i++) {
         if (json) {
-            fprintf(out, "%s\"%s\":\"%#" PRIx64 "\"", i == 0 ? "" : ",", reg_name[i],
+            fprintf(out, "%s\"%s\":\"%#" PRIx64 "\"", i == 0 ? "" : ",", tape_reg_name[i],
                     t->reg[i]);
         } else {
-            fprintf(out, "%s=%016" PRIx64 "%c", reg_name[i], t->reg[i],
+            fprintf(out, "%s=%016" PRIx64 "%c", tape_reg_name[i], t->reg[i],
                     i % 4 == 3 || i == TAPE_REGS - 1 ? '\n' : ' ');
         }
     }

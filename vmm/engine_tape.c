@@ -12,8 +12,10 @@
 #include "vmm/engine_ram.h"
 #include "vmm/engine_tape_priv.h"
 
-/* A guest that takes no interrupts: a barrier as seldom as this. */
-#define GAP_MAX_NS NSEC_PER_SEC
+/* A guest that takes no interrupts now: looked at again after so long, twice as long, ...
+ */
+#define TRY_AGAIN_NS (NSEC_PER_MSEC / 4)
+#define TRIES_MAX    6
 
 _Static_assert(sizeof(struct kvm_regs) == TAPE_REGS * sizeof(uint64_t),
                "reg[] is struct kvm_regs");
@@ -232,7 +234,9 @@ void tape_take_regs(struct engine *e)
     struct tape_exit *x = &e->tape->x;
 
     x->boundary = true;
-    if (e->vcpu.ops->vcpu_get(e->vcpu.fd, KVM_PART_REGS, x->reg) < 0) {
+    if (e->vcpu.run->kvm_valid_regs & KVM_SYNC_X86_REGS) {
+        memcpy(x->reg, &e->vcpu.run->s.regs.regs, sizeof x->reg);
+    } else if (e->vcpu.ops->vcpu_get(e->vcpu.fd, KVM_PART_REGS, x->reg) < 0) {
         tape_trouble(e, "KVM does not tell the vCPU's registers");
     }
     x->reg[TAPE_REG_RFLAGS] &= ~TAPE_RFLAGS_RF;
@@ -331,22 +335,30 @@ static void take_inputs(struct engine *e)
 {
     struct tape_run *t = e->tape;
 
-    t->kicked = false;
     give_kept(e);
-    engine_tell_epoch(e);
+    if (t->fresh) {
+        engine_tell_epoch(e);
+    }
+    t->fresh = false;
     (void)disks_reap(e->disks, engine_on_blk_done, e);
     engine_take_queue(e);
     engine_take_keys(e);
     machine_wake(e->machine, engine_machine_now_ns(e));
 }
 
+/* Where the guest is at no position: a kick alone says nothing, and is left for the next
+ * one. */
+static bool input_waits(struct engine *e)
+{
+    return e->tape->kept_count > 0 || atomic_load(&e->reset_request) ||
+           !input_queue_empty(&e->inputs) || disks_reapable(e->disks) ||
+           engine_keys_wanted(e) ||
+           machine_next_wake_ns(e->machine) <= engine_machine_now_ns(e);
+}
+
 static bool something_waits(struct engine *e)
 {
-    struct tape_run *t = e->tape;
-
-    t->kicked |= engine_inputs_due(e);
-    return t->kicked || t->kept_count > 0 || atomic_load(&e->reset_request) ||
-           machine_irq_pending(e->machine);
+    return input_waits(e) || machine_irq_pending(e->machine);
 }
 
 static bool reset(struct engine *e)
@@ -401,30 +413,34 @@ static bool stop(struct engine *e)
                           verdict.text);
 }
 
-/* A barrier is due: something waits, and the guest has come to no position, or to none
- * where it takes interrupts, for too long. */
+/* Something waits, and the guest has come to no position, or to none where it takes
+ * interrupts, for too long: a barrier, where it takes one. A guest that takes none now is
+ * asked again soon, then more seldom; only what is not an interrupt does without. */
 static bool gap_is_over(struct engine *e)
 {
     struct tape_run *t = e->tape;
     uint64_t now = engine_machine_now_ns(e);
 
     if (t->at_position && !machine_irq_pending(e->machine)) {
-        t->served_ns = now;
-        t->gap_ns = t->tape->exit_gap_ms * NSEC_PER_MSEC;
+        t->over_ns = now + t->tape->exit_gap_ms * NSEC_PER_MSEC;
+        t->tries = 0;
     }
-    if (t->at_position || now < t->served_ns + t->gap_ns || !something_waits(e)) {
+    if (t->at_position || now < t->over_ns || !something_waits(e)) {
         return false;
     }
-    t->served_ns = now; /* a guest that takes no interrupts is asked ever more seldom */
-    t->gap_ns = t->gap_ns < GAP_MAX_NS ? 2 * t->gap_ns : t->gap_ns;
+    if (!vcpu_ready(&e->vcpu) && (t->tries < TRIES_MAX || !input_waits(e))) {
+        t->over_ns = now + (TRY_AGAIN_NS << t->tries);
+        t->tries += t->tries < TRIES_MAX;
+        return false;
+    }
+    t->over_ns = now + t->tape->exit_gap_ms * NSEC_PER_MSEC;
     return true;
 }
 
 /* The timer that ends KVM_RUN when the above may have come true. */
 static void arm_gap(struct engine *e)
 {
-    const struct tape_run *t = e->tape;
-    uint64_t over = t->served_ns + t->gap_ns;
+    uint64_t over = e->tape->over_ns;
     uint64_t wake = something_waits(e) ? over : machine_next_wake_ns(e->machine);
 
     engine_arm_wake(e, wake > over ? wake : over);
@@ -445,7 +461,7 @@ static bool record_turn(struct engine *e)
         if (e->reset_wanted || atomic_load(&e->reset_request)) {
             return reset(e);
         }
-        if (t->kicked || t->kept_count > 0 || engine_inputs_due(e)) {
+        if (engine_inputs_due(e) || t->fresh || t->kept_count > 0) {
             take_inputs(e);
             if (e->shutdown_wanted || e->reset_wanted) {
                 return true;
@@ -505,6 +521,13 @@ static bool take_item(struct engine *e, enum tape_next next, const struct tape_i
     return !t->stopped;
 }
 
+static bool is_barrier(const struct tape_run *t, enum tape_next next,
+                       const struct tape_item *item)
+{
+    return (next == TAPE_NEXT_PAGES || next == TAPE_NEXT_STATE) &&
+           item->position != t->exits;
+}
+
 /* The records of this position, then the next exit. */
 static bool replay_turn(struct engine *e)
 {
@@ -517,6 +540,11 @@ static bool replay_turn(struct engine *e)
     if (t->at_position) {
         enum tape_next next = TAPE_CALL(t, next, t->exits, &item);
 
+        if (is_barrier(t, next, &item) && !t->left) {
+            /* The guest was entered before it: with the interrupt that waited. */
+            t->left = true;
+            (void)leave_position(e);
+        }
         if (next != TAPE_NEXT_RUN) {
             (void)take_item(e, next, &item);
             return true;
@@ -549,7 +577,7 @@ void engine_tape_run(struct engine *e)
         engine_clock_start(e);
     } else {
         engine_run_begins(e);
-        e->tape->kicked = true; /* a new epoch, and what came before it may run */
+        e->tape->fresh = true;
         if (!e->tape->at_position && engine_epoch_is_new(e)) {
             tape_barrier(e); /* the guest must not be told the old one */
         }
@@ -601,6 +629,12 @@ int engine_tape_open(struct engine *e, struct vmm_error *err)
 
 int engine_tape_begin(struct engine *e, struct vmm_error *err)
 {
+    int sync = e->vcpu.ops->check(e->vm.vm_fd, KVM_CAP_SYNC_REGS);
+
+    /* Each KVM_RUN leaves the general registers in the run page. */
+    if (sync > 0 && (sync & KVM_SYNC_X86_REGS)) {
+        e->vcpu.run->kvm_valid_regs = KVM_SYNC_X86_REGS;
+    }
     return e->tape->tape->replay ? 0 : engine_dirty_begin(e, DIRTY_AUTO, err);
 }
 

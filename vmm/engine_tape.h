@@ -36,6 +36,8 @@ enum tape_exit_kind {
     TAPE_EXIT_KINDS,
 };
 
+extern const char *const tape_reg_name[TAPE_REGS];
+
 struct tape_exit {
     uint64_t number;
     enum tape_exit_kind kind;

@@ -19,11 +19,11 @@ struct tape_run {
     bool stopped;     /* the tape has said so */
     bool broken;      /* the vCPU is of no use any more */
     bool clock_asked; /* the input that comes is the clock that was just told */
-    bool kicked;      /* something waits, and the guest is at no position */
+    bool left;        /* replay: of this position the interrupt was injected */
+    bool fresh;       /* it runs on, perhaps at another epoch */
     bool begun;
-    uint64_t served_ns; /* machine time at which the guest last was at a position and no
-                           interrupt waited there, or of the last barrier */
-    uint64_t gap_ns;
+    uint64_t over_ns; /* machine time from which on what waits gets a barrier */
+    unsigned tries;   /* since then: where the vCPU took no interrupt */
     struct tape_exit x;
     uint8_t data[FT_EXIT_DATA];
     struct kept_answer kept[VM_DISKS_MAX * 32];

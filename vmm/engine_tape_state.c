@@ -11,7 +11,7 @@
 
 #define CPU_SECTION "vcpu"
 
-static const char *const reg_name[TAPE_REGS] = {
+const char *const tape_reg_name[TAPE_REGS] = {
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8",
     "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags"};
 
@@ -123,6 +123,7 @@ void tape_at_barrier(struct engine *e)
     t->x = (struct tape_exit){.number = t->exits, .kind = TAPE_EXIT_BARRIER};
     tape_take_regs(e);
     t->at_position = true;
+    t->left = false;
     e->halted = false;
     (void)tape_tell_exit(e);
 }
@@ -206,7 +207,7 @@ static void compare_cpu(struct engine *e, const struct vcpu_state *there,
         uint64_t no = i == TAPE_REG_RFLAGS ? TAPE_RFLAGS_RF : 0;
 
         if (((a[i] ^ b[i]) & ~no) != 0) {
-            tape_trouble(e, "register %s: recorded %#llx, here %#llx", reg_name[i],
+            tape_trouble(e, "register %s: recorded %#llx, here %#llx", tape_reg_name[i],
                          (unsigned long long)a[i], (unsigned long long)b[i]);
             return;
         }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash disable=SC2154 # read by tests/kvm/run, whose variables and functions these are
+# shellcheck shell=bash disable=SC2034,SC2054,SC2154 # read by tests/kvm/run, whose variables and functions these are
 # Cases of --record and --replay.
 
 # Types of records (ft/ft_log.h) and of inputs (vmm/dev.h).
@@ -81,7 +81,7 @@ case_replay_compute() { # a guest that makes no exit: barriers
     until_true 10 seqs_reach 40 || fail "only $(seqs) records"
     kill -TERM "$vmm_pid"
     sleep 0.05
-    kill -TERM "$vmm_pid" # in the middle of it
+    kill -TERM "$vmm_pid" 2>/dev/null # in the middle of it
     until_true 10 ended || fail "it does not end"
     wait "$vmm_pid"
     [ "$("$taped" p.ft count 8)" -gt 10 ] || fail "no pages of barriers"
@@ -137,7 +137,7 @@ case_replay_kicks() { # kicks are no positions: the same while signals rain on t
     truncate -s 4M d.img
     local options=(--firmware "$pulse" --append "nonet rate=100 compute=20 dirty=2000:2" --disk path=d.img)
     vmm "${options[@]}" --run --record p.ft
-    until_true 10 seqs_reach 120 || fail "only $(seqs) records"
+    until_true 20 seqs_reach 60 || fail "only $(seqs) records"
     power_off
     "$vmm_bin" --memory 16M --log replay.log --console-log replayed.log "${options[@]}" --replay p.ft --insecure-lab >replay.out 2>&1 &
     pids+=($!)
@@ -263,4 +263,29 @@ case_replay_steps() { # the oracle: payloads run free, under kicks and in single
     grep '^# ' steps.log
     "$steps" --wrong >wrong.log
     grep -q '^not ok .* - halts' wrong.log || fail "interrupts at kicks were not noticed"
+}
+
+case_replay_net() { # a guest that is asked over the network; replayed where there is none
+    need_root "a network namespace" || return
+    unshare -n "$self" "$build" --inside replay_net >inside.log 2>&1 || fail "$(grep -v '^#' inside.log | tail -3)"
+    grep '^#' inside.log
+}
+inside_replay_net() {
+    local options=(--firmware "$pulse" --append "ip=10.99.0.5 rate=100" --disk path=d.img --nic tap=gml0,mac=52:54:00:aa:bb:cc)
+    truncate -s 4M d.img
+    ip tuntap add dev gml0 mode tap
+    ip addr add 10.99.0.1/24 dev gml0
+    ip link set gml0 up
+    vmm "${options[@]}" --run --record n.ft
+    until_true 5 console_has ready || fail "pulse: $(tail -1 console.log)"
+    ping -q -c 20 -i 0.05 -W 1 10.99.0.5 >ping.log || fail "ping: $(tail -3 ping.log | tr '\n' ' ')"
+    sed -n 's/^rtt/# recorded: ping rtt/p' ping.log
+    "$witness" --target 10.99.0.5 --seconds 1 >witness.json || fail "witness: $(cat witness.json)"
+    power_off
+    ip link del gml0
+    expect_equal net n.ft "${options[@]}"
+    same_console net
+    sed -n 's/^replay: /# /p' replay.out
+    "$taped" n.ft alter $ft_input 3 12 bad.ft >/dev/null || fail "taped" # a frame
+    expect_difference "an altered frame" bad.ft "${options[@]}"
 }

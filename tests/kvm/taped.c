@@ -4,9 +4,9 @@
  * want it. usage:
  *   taped FILE count TYPE [INPUT]          how many records; of inputs: of this type
  *   taped FILE drop|alter|shift TYPE [INPUT] N OUT
- *       the Nth of them (from 0): left out; one bit of what it brings is another, or a
- *       clock a second later; one position later (of those that come where the guest
- *       sleeps). Checksums and numbers are mended.
+ *       the Nth of them (from 0): left out; one bit of its last byte is another, or a
+ *       clock a second later; one position later (of those that wake a guest, and
+ *       come alone). Checksums and numbers are mended.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -67,6 +67,15 @@ static bool is_halt(const struct ft_record *r)
     return ft_get_exit(r, &x) == FT_OK && x.kind == TAPE_EXIT_HALT;
 }
 
+/* No other input comes at its position. */
+static bool is_alone(const struct tape *t, size_t i)
+{
+    const struct ft_record *r = &t->record[i];
+
+    return (i == 0 || r[-1].type != FT_INPUT || r[-1].exits != r->exits) &&
+           (i + 1 == t->count || r[1].type != FT_INPUT || r[1].exits != r->exits);
+}
+
 /* The place of the nth, or `count`. */
 static size_t find(const struct tape *t, unsigned type, unsigned input, bool asleep,
                    uint64_t n)
@@ -77,7 +86,7 @@ static size_t find(const struct tape *t, unsigned type, unsigned input, bool asl
         if (t->record[i].type == FT_EXIT) {
             sleeps = is_halt(&t->record[i]);
         }
-        if (asleep && !sleeps) {
+        if (asleep && (!sleeps || !is_alone(t, i))) {
             continue;
         }
         if (is_wanted(&t->record[i], type, input) && n-- == 0) {
@@ -95,7 +104,7 @@ static void alter(struct ft_record *r)
     uint64_t v;
 
     if (r->type == FT_INPUT && ft_get_input(r, &in) == FT_OK && in.len > 0) {
-        body[in.data - r->body] ^= 1;
+        body[in.data - r->body + in.len - 1] ^= 1;
     } else {
         v = r->type == FT_INPUT ? 8 : 0; /* where its clock is */
         uint64_t ns;

@@ -4,7 +4,7 @@
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
 all="probe:60 pulse:60 copy-ram:150 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150 standard-nbd:150
-lockstep-bzimage:150 lockstep-pvh:150 lockstep-replay:300
+lockstep-bzimage:150 lockstep-pvh:150 lockstep-replay:600
 standard-suspend:150 lockstep-suspend:180
 standard-migrate:150 lockstep-migrate:180
 standard-upgrade:150 lockstep-upgrade:180

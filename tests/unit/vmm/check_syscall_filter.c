@@ -179,8 +179,9 @@ START_TEST(arguments)
                       _i == SANDBOX_TRANSFER ? SECCOMP_RET_ALLOW
                                              : SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_ioctl, 1, KVM_CLEAR_DIRTY_LOG),
-                      _i == SANDBOX_TRANSFER ? SECCOMP_RET_ALLOW
-                                             : SECCOMP_RET_KILL_PROCESS);
+                      _i == SANDBOX_TRANSFER || _i == SANDBOX_VCPU
+                          ? SECCOMP_RET_ALLOW
+                          : SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_ioctl, 1, TIOCSTI), SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_io_uring_register, 1, IORING_REGISTER_BUFFERS),
                       SECCOMP_RET_KILL_PROCESS);
