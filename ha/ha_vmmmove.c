@@ -604,7 +604,7 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
         break;
     case GEMEL__MIG_STATE__MIG_SERVING:
         if (m->step == MOVE_HANDED_OVER) {
-            stop_timer(l); /* it runs there: never again here */
+            ha_vmmmove_stop_timer(l); /* it runs there: never again here */
         }
         break;
     case GEMEL__MIG_STATE__MIG_CONNECTING:
@@ -851,7 +851,7 @@ bool ha_vmmmove_serves(struct ha_local *l)
         return false;
     }
     if (l->moving != NULL) {
-        stop_timer(l);
+        ha_vmmmove_stop_timer(l);
     }
     loop_timer_del(l->vmm->loop, &l->timer);
     (void)loop_timer_add(l->vmm->loop, SERVE_LOOK_NS, serve_timer_fn, l, &l->timer);
