@@ -48,6 +48,8 @@ struct os_tcp_opts {
                     the host is gone (TCP_USER_TIMEOUT, keepalive). 0: the kernel's hours
                   */
     int send_buf, recv_buf; /* bytes; 0: the kernel sizes them */
+    int unsent; /* so much may wait in the kernel to be sent (TCP_NOTSENT_LOWAT);
+                   0: what the buffer holds */
 };
 /* Binds the first free port of [port_min, port_max]; both 0: any. Accepted sockets
  * inherit the options. -EADDRNOTAVAIL: no address of this host; -EADDRINUSE: no port is

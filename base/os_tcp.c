@@ -63,6 +63,9 @@ static int tune(int fd, const struct os_tcp_opts *opts)
     if (opts->send_buf > 0) {
         r = r < 0 ? r : set(fd, SOL_SOCKET, SO_SNDBUF, opts->send_buf);
     }
+    if (opts->unsent > 0) {
+        r = r < 0 ? r : set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, opts->unsent);
+    }
     if (opts->recv_buf > 0) {
         r = r < 0 ? r : set(fd, SOL_SOCKET, SO_RCVBUF, opts->recv_buf);
     }

@@ -460,7 +460,8 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
             task_failed(agent, &vm, HA_VM_RUNNING, report->text);
             return;
         }
-        if (!current || (vm.state != HA_VM_STARTING && vm.state != HA_VM_UNKNOWN)) {
+        if (ha_move_filled(agent, report, &vm) || !current ||
+            (vm.state != HA_VM_STARTING && vm.state != HA_VM_UNKNOWN)) {
             return;
         }
         vm.state = HA_VM_RUNNING;

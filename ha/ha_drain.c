@@ -71,6 +71,9 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
     if (!leaves && (to == 0 || to == vm->owner || !ha_place_may(place, vm, to))) {
         return HA_DRAIN_STAY;
     }
+    if (vm->memory_from != 0) {
+        return HA_DRAIN_LATER; /* when all of it is here */
+    }
     if (leaves && vm->runs_conf != NULL &&
         ha_pending_machine(vm->runs_conf, vm->conf, changes, sizeof changes)) {
         ha_pending_refusal(vm->name, changes, why, REASON_LEN_MAX + 1);
@@ -135,6 +138,11 @@ void ha_drain_forget(struct ha_vm *vm, bool starts_anew)
         vm->move_avoid = 0;
         vm->runs = NULL; /* from now on, or when it starts: its definition */
         vm->runs_len = 0;
+    }
+    if (anew && vm->memory_from != 0) {
+        vm->memory_from = 0;
+        vm->last_failed = true;
+        ha_text_set(vm->last, sizeof vm->last, vm->reason, NULL);
     }
     if (anew || (vm->move.to == 0 && vm->home == vm->owner)) {
         vm->home = 0;

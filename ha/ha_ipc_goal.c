@@ -150,7 +150,7 @@ static bool task_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
         return vm_goal(ipc, w);
     }
     if (w->goal == GOAL_VM_MIGRATED || w->goal == GOAL_VM_STAYS) {
-        ended = vm->move.to == 0;
+        ended = vm->move.to == 0 && vm->memory_from == 0;
         good = ended && vm->last_failed == (w->goal == GOAL_VM_STAYS);
     } else if (w->goal == GOAL_VM_SUSPENDED) {
         good = vm->state == HA_VM_SUSPENDED;

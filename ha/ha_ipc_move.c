@@ -122,6 +122,26 @@ static void move_text(struct ha_ipc *ipc, const struct ha_vm *vm, char *text, si
     ha_text_add(text, cap, how);
 }
 
+/* "99 % web1: n1 -> n2, post-copy: 42 MiB to come, 310 faults" */
+static void fill_text(struct ha_ipc *ipc, const struct ha_vm *vm, char *text, size_t cap)
+{
+    struct ha_daemon *d = ipc->daemon;
+    const struct ha_move_progress *p =
+        ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
+    const struct ha_node *from = ha_state_node(&d->agent.state, vm->memory_from);
+    const struct ha_node *to = ha_state_node(&d->agent.state, vm->owner);
+
+    ha_text_set(text, cap, "99 % ", vm->name, ": ", from != NULL ? from->name : "?",
+                " -> ", to != NULL ? to->name : "?", ", post-copy", NULL);
+    if (p != NULL && p->missing != 0) {
+        ha_text_add(text, cap, ": ");
+        ha_text_add_u64(text, cap, (p->missing + (1u << 20) - 1) >> 20);
+        ha_text_add(text, cap, " MiB to come, ");
+        ha_text_add_u64(text, cap, p->faults);
+        ha_text_add(text, cap, " faults");
+    }
+}
+
 /* Of all that has to move, in percent: those that moved, and a part of those that do. */
 static unsigned drain_percent(struct ha_ipc *ipc, const struct ha_ipc_waiting *w,
                               uint32_t nodeid, unsigned left)
@@ -208,6 +228,8 @@ void ha_ipc_tell_progress(struct ha_ipc *ipc, struct ha_ipc_waiting *w, uint64_t
     w->told_ns = now_ns;
     if (w->goal == GOAL_DRAINED) {
         drain_progress(ipc, w, text, sizeof text);
+    } else if (w->goal == GOAL_VM_MIGRATED && vm != NULL && vm->memory_from != 0) {
+        fill_text(ipc, vm, text, sizeof text);
     } else if (w->goal == GOAL_VM_MIGRATED && vm != NULL && vm->move.to != 0) {
         move_text(ipc, vm, text, sizeof text);
     }

@@ -271,6 +271,20 @@ static void put_move(struct ha_daemon *d, json_object *o, const struct ha_vm *vm
     json_object_object_add(o, "migration", m);
 }
 
+static void put_memory(struct ha_daemon *d, json_object *o, const struct ha_vm *vm)
+{
+    json_object *m = json_object_new_object();
+    const struct ha_move_progress *p =
+        ha_agent_progress_of(&d->agent, vm->uuid, loop_now_ns());
+
+    ha_json_put_str(m, "from", ha_json_node_name(d, vm->memory_from));
+    if (p != NULL && p->missing != 0) {
+        put_u64(m, "missing_bytes", p->missing);
+        put_u64(m, "faults", p->faults);
+    }
+    json_object_object_add(o, "post_copy", m);
+}
+
 static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
 {
     json_object *o = json_object_new_object();
@@ -299,6 +313,9 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     }
     if (vm->move.to != 0 && !ha_vm_upgrading(vm)) {
         put_move(d, o, vm);
+    }
+    if (vm->memory_from != 0) {
+        put_memory(d, o, vm);
     }
     return o;
 }

@@ -182,7 +182,8 @@ void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char 
                              .instance = l->instance,
                              .outcome = outcome,
                              .epoch = l->epoch,
-                             .guest_shutdown = l->guest_shutdown};
+                             .guest_shutdown = l->guest_shutdown,
+                             .filling = l->filling};
 
     if (is_silent(l)) {
         return;

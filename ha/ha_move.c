@@ -61,6 +61,10 @@ static void runs_there(struct ha_agent *agent, struct ha_vm *vm,
         ha_text_add(how, sizeof how, ": ");
         ha_text_add(how, sizeof how, report->text);
     }
+    vm->memory_from = report->filling ? vm->owner : 0;
+    ha_text_set(vm->reason, sizeof vm->reason, how,
+                report->filling ? "; a part of its memory is still coming from " : "",
+                report->filling ? node_name(agent, vm->owner) : "", NULL);
     vm->owner = vm->move.to;
     vm->home = vm->home == vm->owner ? 0 : vm->home;
     vm->owner_incarnation = vm->move.to_incarnation;
@@ -69,9 +73,8 @@ static void runs_there(struct ha_agent *agent, struct ha_vm *vm,
     vm->state = HA_VM_RUNNING;
     vm->failures = vm->restarts = 0;
     vm->avoid = 0;
-    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     ha_move_over(vm, false, how);
-    emit(agent, vm, how);
+    emit(agent, vm, vm->reason);
 }
 
 /* Its process there had the claim, and is no more: the owner's memory is void. */
@@ -293,6 +296,23 @@ bool ha_move_report(struct ha_agent *agent, uint32_t from,
     }
     return from == vm->owner && is_of_this(vm, report) &&
            report_of_owner(agent, vm, report);
+}
+
+bool ha_move_filled(struct ha_agent *agent, const struct ha_vm_report *report,
+                    struct ha_vm *vm)
+{
+    char how[REASON_LEN_MAX + 1];
+
+    if (vm->memory_from == 0 || report->filling || vm->state != HA_VM_RUNNING ||
+        !uuid_equal(report->instance, vm->instance)) {
+        return false;
+    }
+    ha_text_set(how, sizeof how, vm->last, "; ", report->text, NULL);
+    vm->memory_from = 0;
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    ha_move_over(vm, false, how);
+    emit(agent, vm, report->text);
+    return true;
 }
 
 /* A new term

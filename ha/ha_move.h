@@ -19,6 +19,9 @@
 /* A report of the owner, or of the destination, of a VM that has a `move`; `vm` is a copy
  * of its record. True: it was about the migration, and is done with. False: judge it as
  * at any other time, with `vm` as it is now. */
+/* Post-copy: all of its memory is where it runs. False: that was known. */
+bool ha_move_filled(struct ha_agent *agent, const struct ha_vm_report *report,
+                    struct ha_vm *vm);
 bool ha_move_report(struct ha_agent *agent, uint32_t from,
                     const struct ha_vm_report *report, struct ha_vm *vm);
 /* A new term: an end that is gone, or has forgotten, ends it. True: the record was

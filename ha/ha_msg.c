@@ -143,7 +143,7 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     bytes_wr_uuid(wr, r->instance);
     bytes_wr_u8(wr, (uint8_t)r->outcome);
     bytes_wr_u64(wr, r->epoch);
-    bytes_wr_u8(wr, r->guest_shutdown);
+    bytes_wr_u8(wr, (uint8_t)(r->guest_shutdown | r->filling << 1));
     bytes_wr_str(wr, r->text);
     if (r->outcome == HA_OUTCOME_MOVE_OFFER) {
         ha_put_move_end(wr, &r->offer);
@@ -152,12 +152,16 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
 
 static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
 {
+    uint8_t flags;
+
     r->vm = bytes_rd_uuid(rd);
     r->attempt = bytes_rd_uuid(rd);
     r->instance = bytes_rd_uuid(rd);
     r->outcome = (enum ha_vm_outcome)bytes_rd_u8(rd);
     r->epoch = bytes_rd_u64(rd);
-    r->guest_shutdown = bytes_rd_u8(rd) != 0;
+    flags = bytes_rd_u8(rd);
+    r->guest_shutdown = (flags & 1) != 0;
+    r->filling = (flags & 2) != 0;
     bytes_rd_str(rd, r->text, sizeof r->text);
     if (r->outcome == HA_OUTCOME_INVALID || r->outcome >= HA_OUTCOME_COUNT) {
         return "vm report: bad outcome";
@@ -232,6 +236,10 @@ static void put_progress(struct bytes_wr *wr, const struct ha_msg *msg)
     bytes_wr_u64(wr, p->dirty_bps);
     bytes_wr_u64(wr, p->sent);
     bytes_wr_u64(wr, p->eta_ms);
+    if (p->missing != 0) { /* came later: others are as they always were */
+        bytes_wr_u64(wr, p->missing);
+        bytes_wr_u64(wr, p->faults);
+    }
 }
 
 static const char *get_progress(struct bytes_rd *rd, struct ha_msg *msg)
@@ -246,6 +254,10 @@ static const char *get_progress(struct bytes_rd *rd, struct ha_msg *msg)
     p->dirty_bps = bytes_rd_u64(rd);
     p->sent = bytes_rd_u64(rd);
     p->eta_ms = bytes_rd_u64(rd);
+    if (!rd->failed && rd->pos < rd->len) {
+        p->missing = bytes_rd_u64(rd);
+        p->faults = bytes_rd_u64(rd);
+    }
     return p->percent > 100 || p->throttle > 1000 ? "progress: out of range" : NULL;
 }
 

@@ -120,6 +120,7 @@ struct ha_vm_report {
     enum ha_vm_outcome outcome;
     uint64_t epoch;
     bool guest_shutdown;      /* ENDED: by the guest's own wish */
+    bool filling;             /* RUNNING: a part of its memory is still at the source */
     struct ha_move_end offer; /* MOVE_OFFER */
     char text[REASON_LEN_MAX + 1];
 };

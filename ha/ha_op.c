@@ -209,6 +209,16 @@ bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what)
         ha_op_busy(run, vm);
         return false;
     }
+    if (vm->memory_from != 0) {
+        const struct ha_node *from = ha_state_node(&run->agent->state, vm->memory_from);
+
+        ha_op_answer(run, EXIT_REFUSED, vm->name,
+                     ": a part of its memory is still coming (post-copy) from ",
+                     from != NULL ? from->name : "its last node");
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    "; try again when that is over, see gemel vm show");
+        return false;
+    }
     if (vm->state != HA_VM_RUNNING || vm->desired != HA_DESIRED_RUNNING) {
         ha_op_answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
         ha_text_add(run->result.text, sizeof run->result.text,

@@ -41,6 +41,9 @@ static const char *read_line(struct wish *wish, const char *key, const char *val
         return conf_scalar_bool(value, &move->no_compress) == CONF_SCALAR_OK ? NULL
                                                                              : "true";
     }
+    if (strcmp(key, "allow-postcopy") == 0) {
+        return conf_scalar_bool(value, &move->postcopy) == CONF_SCALAR_OK ? NULL : "true";
+    }
     if (strcmp(key, "timeout") == 0) {
         return conf_scalar_duration(value, &move->timeout_ms) == CONF_SCALAR_OK
                    ? NULL
@@ -200,6 +203,34 @@ static void say_migrating(struct op_run *run, const struct ha_vm *vm,
     ha_text_add(text, cap, " ms)");
 }
 
+/* Its price is not taken from those whom HA protects without their word. */
+static bool may_postcopy(struct op_run *run, const struct ha_vm *vm,
+                         const struct ha_move *move)
+{
+    if (move->verify) {
+        ha_op_answer(run, EXIT_USAGE, "vm migrate: --verify compares memory before it ",
+                     "runs there, --allow-postcopy lets it run before its memory is "
+                     "there: ",
+                     "choose one of them");
+        return false;
+    }
+    if (vm->conf->hugepages) {
+        ha_op_answer(run, EXIT_REFUSED, vm->name,
+                     ": post-copy is not possible with hugepages: true; migrate without ",
+                     "--allow-postcopy");
+        return false;
+    }
+    if (vm->conf->protect && run->op->reason[0] == '\0') {
+        ha_op_answer(run, EXIT_REFUSED, vm->name,
+                     ": is protected by HA (ha.protect), and with post-copy the loss of "
+                     "either node or of the link between them costs a restart from its "
+                     "disks; to allow that, say why: ",
+                     "--allow-postcopy --reason TEXT");
+        return false;
+    }
+    return true;
+}
+
 void ha_op_vm_migrate(struct op_run *run)
 {
     const struct ha_vm *record = ha_op_find_vm(run);
@@ -219,6 +250,9 @@ void ha_op_vm_migrate(struct op_run *run)
         return;
     }
     if (!as_defined(run, record)) {
+        return;
+    }
+    if (wish.move.postcopy && !may_postcopy(run, record, &wish.move)) {
         return;
     }
     node = destination(run, record, &wish);

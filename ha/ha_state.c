@@ -209,8 +209,8 @@ static void put_move(struct bytes_wr *wr, const struct ha_move *move)
     bytes_wr_uuid(wr, move->instance);
     ha_put_move_end(wr, &move->source);
     ha_put_move_end(wr, &move->dest);
-    bytes_wr_u8(wr,
-                (uint8_t)(move->called_off | move->verify << 1 | move->no_compress << 2));
+    bytes_wr_u8(wr, (uint8_t)(move->called_off | move->verify << 1 |
+                              move->no_compress << 2 | move->postcopy << 3));
     bytes_wr_u32(wr, move->timeout_ms);
     bytes_wr_u32(wr, move->downtime_ms);
     bytes_wr_u32(wr, move->slowdown);
@@ -230,15 +230,22 @@ static bool get_move(struct bytes_rd *rd, struct ha_move *move)
     move->called_off = (flags & 1) != 0;
     move->verify = (flags & 2) != 0;
     move->no_compress = (flags & 4) != 0;
+    move->postcopy = (flags & 8) != 0;
     move->timeout_ms = bytes_rd_u32(rd);
     move->downtime_ms = bytes_rd_u32(rd);
     move->slowdown = bytes_rd_u32(rd);
     move->rate_bps = bytes_rd_u64(rd);
-    return move->to != 0 && (flags & ~7) == 0 && move->slowdown <= 100;
+    return move->to != 0 && (flags & ~15) == 0 && move->slowdown <= 100;
 }
 
 /* What else a record may have behind its task fields, each with its number. */
-enum { EXTRA_MOVE = 1, EXTRA_HOME = 2, EXTRA_MOVE_AVOID = 3, EXTRA_RUNS = 4 };
+enum {
+    EXTRA_MOVE = 1,
+    EXTRA_HOME = 2,
+    EXTRA_MOVE_AVOID = 3,
+    EXTRA_RUNS = 4,
+    EXTRA_MEMORY_FROM = 5
+};
 
 static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_runs)
 {
@@ -257,6 +264,8 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **re
         } else if (kind == EXTRA_RUNS && *ret_runs == NULL) {
             vm->runs_len = bytes_rd_u32(rd);
             *ret_runs = bytes_rd_view(rd, vm->runs_len);
+        } else if (kind == EXTRA_MEMORY_FROM && vm->memory_from == 0) {
+            vm->memory_from = bytes_rd_u32(rd);
         } else {
             return false; /* of a later version, or twice */
         }
@@ -269,7 +278,7 @@ static bool has_task_fields(const struct ha_vm *vm)
 {
     return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
            (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0 || vm->home != 0 ||
-           vm->move_avoid != 0 || vm->runs != NULL;
+           vm->move_avoid != 0 || vm->runs != NULL || vm->memory_from != 0;
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
@@ -314,6 +323,10 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
         bytes_wr_u8(&wr, EXTRA_RUNS);
         bytes_wr_u32(&wr, vm->runs_len);
         bytes_wr_copy(&wr, vm->runs, vm->runs_len);
+    }
+    if (vm->memory_from != 0) {
+        bytes_wr_u8(&wr, EXTRA_MEMORY_FROM);
+        bytes_wr_u32(&wr, vm->memory_from);
     }
     return finish(&wr);
 }

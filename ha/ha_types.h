@@ -86,7 +86,9 @@ struct ha_move_end {
 struct ha_move_progress {
     uint32_t percent, round, throttle; /* throttle: permille */
     uint64_t bps, dirty_bps, sent;     /* bytes */
-    uint64_t eta_ms; /* UINT64_MAX: it does not converge as things are */
+    uint64_t eta_ms;          /* UINT64_MAX: it does not converge as things are */
+    uint64_t missing, faults; /* post-copy: bytes still at the source (0: it is none), and
+                                 how often the guest waited for some */
 };
 
 /* A live migration. `to` 0: none; it outlives its state only until the destination has
@@ -97,6 +99,7 @@ struct ha_move {
     struct uuid instance; /* the destination's gemel-vmm */
     struct ha_move_end source, dest;
     bool called_off;      /* by an operator, or by the destination: `why` */
+    bool postcopy;        /* rather than give up */
     bool verify;          /* compare all of its memory before it runs there */
     bool no_compress;     /* pages go as they are, also over a slow link */
     uint32_t timeout_ms;  /* of all of it; 0: none */
@@ -130,6 +133,8 @@ struct ha_vm {
     enum ha_task task;
     char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */
     struct ha_move move;
+    uint32_t memory_from; /* node where a part of its memory still is (post-copy); 0: all
+                             of it is where it runs */
     uint32_t home; /* node that it left for maintenance, and goes back to; 0: none */
     uint32_t move_avoid; /* where its last move for maintenance came to nothing: others
                             first; 0: none */

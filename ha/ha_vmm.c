@@ -220,6 +220,10 @@ void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
         start_new(vmm, vm);
         return;
     }
+    if (l->discarded && l->owes) {
+        ha_local_kill(l); /* whom it served is gone */
+        return;
+    }
     if (l->task != LOCAL_TASK_NONE || l->released) {
         log_warn("vm %s: told to start, but it is not done with what it does", vm->name);
         return;
@@ -339,7 +343,9 @@ void ha_vmm_discard(struct ha_vmm *vmm, struct uuid vm, const char *why)
     ha_text_set(l->outcome_text, sizeof l->outcome_text, "discarded: ", why, NULL);
     ha_vmmsave_cancel(l);
     ha_vmmupgrade_discard(l);
-    ha_local_kill(l);
+    if (!ha_vmmmove_serves(l)) {
+        ha_local_kill(l);
+    }
 }
 
 void ha_vmm_freeze(struct ha_vmm *vmm, struct uuid vm, const char *why)

@@ -113,6 +113,10 @@ struct ha_local {
     struct ha_local *successor, *predecessor;
     bool superseded;
     int came_fd; /* with the message that is being looked at; -1 */
+    /* Post-copy. filling: it runs here, and a part of its memory is at its source. owes:
+     * that source: it may run there, and is not ended as long as it serves. */
+    bool filling, owes;
+    unsigned unneeded; /* how often in a row nobody wanted what it owes */
     enum local_task task;
     enum save_step save_step;
     struct save_job *save;
@@ -254,6 +258,9 @@ void ha_vmmmove_storage_gone(struct ha_local *l);
 bool ha_vmmmove_not_yet(struct ha_local *l, enum claim_reason reason);
 /* It runs here, entered or thawed: ends it, with the words for the report. NULL: it was
  * no migration. */
+/* It runs elsewhere, and needs what is here: true if its process lives on for that, until
+ * it says that it is done. */
+bool ha_vmmmove_serves(struct ha_local *l);
 const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1]);
 void ha_vmmmove_free(struct ha_local *l);
 

@@ -50,6 +50,7 @@ static int adopt_one(struct ha_vmm *vmm, const char *stem, json_object *doc)
     l->epoch = ha_record_number(doc, "epoch");
     l->uid = (uint32_t)ha_record_number(doc, "uid");
     l->storage_uid = (uint32_t)ha_record_number(doc, "storage_uid");
+    l->owes = ha_record_number(doc, "owes") != 0;
     ha_record_disks(l, doc);
     ha_record_definition(l, doc);
     storage = ha_storage_adopt(l, (int)ha_record_number(doc, "storage_pid"),

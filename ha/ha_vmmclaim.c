@@ -123,7 +123,9 @@ static void link_done(void *data)
             if (l->thawing && job->r == 0) {
                 lost(l);
             }
-            ha_local_fail(l, l->outcome_text);
+            if (!l->discarded || !ha_vmmmove_serves(l)) {
+                ha_local_fail(l, l->outcome_text);
+            }
         } else if (saved < 0) {
             ha_local_fail(l, HA_NOT_ON_RECORD);
         } else {

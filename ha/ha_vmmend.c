@@ -41,9 +41,13 @@ static void comes_again(struct ha_vmm *vmm, struct uuid id, struct uuid attempt)
 {
     const struct ha_vm *vm = vmm->ops->record(vmm->ctx, id);
 
-    if (vm != NULL && vm->state == HA_VM_MIGRATING && vm->move.to == vmm->self.nodeid &&
-        !uuid_equal(vm->attempt, attempt)) {
+    if (vm == NULL || uuid_equal(vm->attempt, attempt)) {
+        return;
+    }
+    if (vm->state == HA_VM_MIGRATING && vm->move.to == vmm->self.nodeid) {
         ha_vmm_move(vmm, vm);
+    } else if (vm->state == HA_VM_STARTING && vm->owner == vmm->self.nodeid) {
+        ha_vmm_start(vmm, vm);
     }
 }
 

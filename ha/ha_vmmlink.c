@@ -273,6 +273,11 @@ static void put_boot(struct command *c, struct ha_local *l)
     }
 }
 
+static bool takes_holes(const struct ha_local *l)
+{
+    return l->moving != NULL && l->moving->incoming && l->moving->move.postcopy;
+}
+
 static bool build(struct command *c, struct ha_local *l, const char *cpu, int listen_fd,
                   const int *taps, int uffd, int memory_fd)
 {
@@ -311,6 +316,9 @@ static bool build(struct command *c, struct ha_local *l, const char *cpu, int li
     option(c, "--log", "%s/vmm.log", l->log_dir);
     if (l->uid != 0) {
         option(c, "--uid", "%u", (unsigned)l->uid);
+    }
+    if (takes_holes(l)) {
+        arg(c, "--post-copy");
     }
     if (uffd >= 0) {
         option(c, "--uffd-fd", "%d", uffd);
@@ -371,7 +379,9 @@ int ha_vmmlink_spawn(struct ha_local *l, char *why)
     for (unsigned i = 0; i < tap_count; i++) {
         pass[pass_count++] = taps[i];
     }
-    uffd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC); /* not every kernel has it */
+    if (takes_holes(l)) { /* without the device, root's VMM asks the kernel */
+        uffd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+    }
     if (uffd >= 0) {
         pass[pass_count++] = uffd;
     }
@@ -607,6 +617,7 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
     snprintf(l->guest_agent, sizeof l->guest_agent, "%s",
              m->guest_agent != NULL ? m->guest_agent : "");
     on_guest_event(l, m);
+    l->filling = l->filling || m->mig_state == GEMEL__MIG_STATE__MIG_FILLING;
     l->balloon = m->balloon;
     l->balloon_target = m->balloon_target;
     l->balloon_actual = m->balloon_actual;

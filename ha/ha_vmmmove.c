@@ -40,7 +40,21 @@
 #define BACKLOG     32
 #define STREAMS_MAX 4
 
+/* Post-copy: a page that is waited for must not queue behind many that are not; and a
+ * link that comes back is worth more than to know soon that it is gone. */
+#define HOLES_LOST_MS 10000
+#define HOLES_UNSENT  (128 * 1024)
+#define HOLES_RECV    (256 * 1024)
+#define SERVE_LOOK_NS (5 * NSEC_PER_SEC)
+
 static const struct os_tcp_opts tcp_opts = {.lost_ms = LOST_MS};
+static const struct os_tcp_opts holes_opts = {
+    .lost_ms = HOLES_LOST_MS, .recv_buf = HOLES_RECV, .unsent = HOLES_UNSENT};
+
+static const struct os_tcp_opts *opts_of(const struct ha_local *l)
+{
+    return l->moving->move.postcopy ? &holes_opts : &tcp_opts;
+}
 
 static bool have_key(const struct ha_move_end *end)
 {
@@ -166,6 +180,7 @@ void ha_vmmmove_hand_sockets(struct ha_local *l, const int *fds, size_t count,
     }
     m.mig_verify = move->verify;
     m.mig_no_compress = move->no_compress;
+    m.mig_postcopy = move->postcopy;
     m.mig_timeout_ms = move->timeout_ms;
     m.mig_downtime_ms = move->downtime_ms;
     m.mig_slowdown = move->slowdown;
@@ -228,6 +243,7 @@ const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1])
         ha_text_add(text, REASON_LEN_MAX + 1, " ms");
     } else {
         ha_text_set(text, REASON_LEN_MAX + 1, l->moving->why, NULL);
+        l->owes = false; /* its guest runs here */
     }
     ha_vmmmove_free(l);
     return text;
@@ -437,7 +453,7 @@ static void dial(struct ha_local *l)
     ha_vmmmove_stop_timer(l);
     l->moving->step = MOVE_DIAL;
     r = tcp_dial_start(l->vmm->loop, dest->address, dest->port, 1 + data_streams(),
-                       &tcp_opts, DIAL_MS, dialled, l, &l->moving->dial);
+                       opts_of(l), DIAL_MS, dialled, l, &l->moving->dial);
     if (r < 0) {
         ha_vmmmove_go_on(l, strerror(-r));
     }
@@ -560,6 +576,8 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
             m->ready_ns = loop_now_ns();
             m->frozen_ms = r->mig_frozen_ms;
             m->step = MOVE_RELEASING;
+            l->owes = r->mig_missing != 0;
+            ha_local_save(l); /* also an agent that is restarted lets it serve */
             ask(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING);
         }
         break;
@@ -569,6 +587,7 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
         }
         break;
     case GEMEL__MIG_STATE__MIG_FAILED:
+        l->owes = false; /* to nobody any more */
         if (m->step == MOVE_SENDING || m->step == MOVE_RELEASING ||
             m->step == MOVE_HANDED_OVER) {
             ha_vmmmove_go_on(l, m->cancelled ? m->why : r->mig_text);
@@ -583,7 +602,14 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
             l->vmm->ops->step(l->vmm->ctx, l->name, m->summary); /* a prediction */
         }
         break;
+    case GEMEL__MIG_STATE__MIG_SERVING:
+        if (m->step == MOVE_HANDED_OVER) {
+            ha_vmmmove_stop_timer(l); /* it runs there: never again here */
+        }
+        break;
     case GEMEL__MIG_STATE__MIG_CONNECTING:
+    case GEMEL__MIG_STATE__MIG_FILLING:
+    case GEMEL__MIG_STATE__MIG_DONE:
     case GEMEL__MIG_STATE__MIG_NONE:
     default:
         break;
@@ -709,7 +735,7 @@ static void offer_port(struct ha_local *l, const Gemel__VmmReport *r)
     }
     ha_text_set(m->offer.address, sizeof m->offer.address, address, NULL);
     error =
-        os_tcp_listen(address, 0, 0, BACKLOG, &tcp_opts, &m->listen_fd, &m->offer.port);
+        os_tcp_listen(address, 0, 0, BACKLOG, opts_of(l), &m->listen_fd, &m->offer.port);
     if (error < 0) {
         ha_text_set(why, sizeof why, "cannot listen on ", address, ": ", strerror(-error),
                     NULL);
@@ -738,6 +764,7 @@ static void dest_report(struct ha_local *l, const Gemel__VmmReport *r)
             m->step = MOVE_READY;
             m->ready_ns = loop_now_ns();
             m->frozen_ms = r->mig_frozen_ms;
+            l->filling = r->mig_missing != 0;
             ha_text_set(m->summary, sizeof m->summary, r->mig_text, NULL);
             look_timer_fn(l);
         }
@@ -750,6 +777,9 @@ static void dest_report(struct ha_local *l, const Gemel__VmmReport *r)
     case GEMEL__MIG_STATE__MIG_CONNECTING:
     case GEMEL__MIG_STATE__MIG_COPYING:
     case GEMEL__MIG_STATE__MIG_RELEASED:
+    case GEMEL__MIG_STATE__MIG_FILLING:
+    case GEMEL__MIG_STATE__MIG_SERVING:
+    case GEMEL__MIG_STATE__MIG_DONE:
     case GEMEL__MIG_STATE__MIG_NONE:
     default:
         break;
@@ -796,10 +826,70 @@ void ha_vmmmove_linked(struct ha_local *l)
     }
 }
 
+/* It ends by itself when all is there, or who runs is lost; unless it hangs. */
+static void serve_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+    const struct ha_vm *vm = l->vmm->ops->record(l->vmm->ctx, l->vm);
+    bool needed = vm != NULL && vm->memory_from == l->vmm->self.nodeid;
+
+    l->timer = 0;
+    l->unneeded = needed ? 0 : l->unneeded + 1;
+    if (l->unneeded >= 2) {
+        log_warn("vm %s: nobody needs its memory any more, and its gemel-vmm does not "
+                 "end; killed",
+                 l->name);
+        ha_local_kill(l);
+        return;
+    }
+    (void)loop_timer_add(l->vmm->loop, SERVE_LOOK_NS, serve_timer_fn, l, &l->timer);
+}
+
+bool ha_vmmmove_serves(struct ha_local *l)
+{
+    if (!l->owes || l->child.pidfd < 0) {
+        return false;
+    }
+    if (l->moving != NULL) {
+        ha_vmmmove_stop_timer(l);
+    }
+    loop_timer_del(l->vmm->loop, &l->timer);
+    (void)loop_timer_add(l->vmm->loop, SERVE_LOOK_NS, serve_timer_fn, l, &l->timer);
+    log_info("vm %s: it runs elsewhere, and a part of its memory is still here", l->name);
+    return true;
+}
+
+/* Post-copy, after it was entered at the one end and discarded at the other. */
+static void report_of_holes(struct ha_local *l, const Gemel__VmmReport *r)
+{
+    struct ha_move_progress p = {
+        .percent = 99, .missing = r->mig_missing, .faults = r->mig_faults};
+
+    if (l->owes && (r->mig_state == GEMEL__MIG_STATE__MIG_DONE ||
+                    r->mig_state == GEMEL__MIG_STATE__MIG_FAILED)) {
+        l->owes = false;
+        if (l->discarded) {
+            ha_local_kill(l); /* it ends by itself, and this is sooner */
+        }
+    } else if (r->mig_state == GEMEL__MIG_STATE__MIG_FILLING) {
+        l->filling = true; /* also when this agent was restarted */
+        l->vmm->ops->progress(l->vmm->ctx, l->vm, &p);
+    } else if (r->mig_state == GEMEL__MIG_STATE__MIG_DONE && l->filling) {
+        l->filling = false;
+        ha_local_report(l, HA_OUTCOME_RUNNING, r->mig_text);
+    }
+}
+
 void ha_vmmmove_report(struct ha_local *l, const Gemel__VmmReport *r)
 {
     struct ha_moving *m = l->moving;
 
+    if (l->discarded || m == NULL) {
+        report_of_holes(l, r);
+    }
+    if (l->discarded) {
+        return;
+    }
     if (m == NULL) {
         /* An agent that was restarted does not know of it, or it was slow to answer. */
         if (r->seq == 0 && (r->mig_state == GEMEL__MIG_STATE__MIG_COPYING ||

@@ -83,6 +83,7 @@ int ha_local_save(struct ha_local *l)
     put_number(doc, "beside", l->predecessor != NULL);
     put_process(doc, "storage_pid", "storage_start_time", &l->storage);
     put_number(doc, "storage_uid", l->storage_uid);
+    put_number(doc, "owes", l->owes);
     json_object_object_add(doc, "disks", disks_doc(l));
     put_definition(l, doc);
     text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);

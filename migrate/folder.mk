@@ -8,6 +8,7 @@ libmigrate_core_la_SOURCES = \
 	migrate/mig_bitmap.c migrate/mig_bitmap.h \
 	migrate/mig_fit.c migrate/mig_fit.h \
 	migrate/mig_dst.c migrate/mig_dst.h \
+	migrate/mig_holes.c migrate/mig_holes.h \
 	migrate/mig_policy.c migrate/mig_policy.h migrate/mig_remedy.c migrate/mig_remedy.h \
 	migrate/mig_ram.c migrate/mig_ram.h \
 	migrate/mig_squeeze.c migrate/mig_squeeze.h \
@@ -35,7 +36,8 @@ migrate/proto_mig.pb-c.h: migrate/proto_mig.pb-c.c
 $(libmigrate_io_la_OBJECTS) $(libmigrate_pb_la_OBJECTS): migrate/proto_mig.pb-c.h
 
 EXTRA_DIST += tests/golden/wire/v1/mig_ram.bin tests/golden/wire/v1/mig_hello.bin tests/golden/wire/v1/mig_hello_ack.bin tests/golden/wire/v1/mig_round.bin tests/golden/wire/v1/mig_stats.bin \
-	tests/golden/wire/v1/mig_verify.bin tests/golden/wire/v1/mig_finish.bin tests/golden/wire/v1/mig_ready.bin tests/golden/wire/v1/mig_abort.bin
+	tests/golden/wire/v1/mig_verify.bin tests/golden/wire/v1/mig_finish.bin tests/golden/wire/v1/mig_ready.bin tests/golden/wire/v1/mig_abort.bin \
+	tests/golden/wire/v1/mig_want.bin tests/golden/wire/v1/mig_runs.bin tests/golden/wire/v1/mig_all.bin tests/golden/wire/v1/mig_missing.bin
 MIGRATE_UNIT_COMMON = tests/unit/unit.h tests/unit/golden.h tests/unit/migrate/mig_rand.h tests/unit/table_doc.h
 MIGRATE_UNIT_LIBS = libmigrate_io.la libmigrate_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 
@@ -48,6 +50,11 @@ UNIT_TESTS += tests/unit/migrate/check_mig_ram
 tests_unit_migrate_check_mig_ram_SOURCES = tests/unit/migrate/check_mig_ram.c $(MIGRATE_UNIT_COMMON)
 tests_unit_migrate_check_mig_ram_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_migrate_check_mig_ram_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_holes
+tests_unit_migrate_check_mig_holes_SOURCES = tests/unit/migrate/check_mig_holes.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_holes_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_holes_LDADD = $(MIGRATE_UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/migrate/check_mig_zero
 tests_unit_migrate_check_mig_zero_SOURCES = tests/unit/migrate/check_mig_zero.c $(MIGRATE_UNIT_COMMON)
@@ -129,7 +136,8 @@ tests_bench_bench_mig_chan_LDADD = libmigrate_io.la
 # What ties them together, for programs/gemel_vmm ----------------------------------------------------------------------
 libmigrate_io_la_SOURCES += \
 	migrate/mig_describe.c \
-	migrate/mig_in.c migrate/mig_out.c migrate/mig_out_data.c migrate/mig_memfd.c migrate/mig_memfd.h migrate/mig_out_priv.h \
+	migrate/mig_in.c migrate/mig_in_priv.h migrate/mig_in_holes.c migrate/mig_memfd.c migrate/mig_memfd.h \
+	migrate/mig_out.c migrate/mig_out_data.c migrate/mig_out_holes.c migrate/mig_out_priv.h \
 	migrate/mig_pool.c migrate/mig_pool.h \
 	migrate/mig_transfer.c migrate/mig_transfer.h migrate/mig_transfer_priv.h \
 	migrate/mig_verify.c migrate/mig_verify.h \

@@ -14,11 +14,13 @@ struct mig_times {
     uint64_t
         handover_ns;     /* source, each: freeze, last round, Ready. Destination: check */
     uint64_t timeout_ns; /* the whole of it, up to Ready; 0: no limit */
+    uint64_t holes_ns;   /* as silence_ns, while a guest runs whose memory still comes */
 };
 #define MIG_TIMES_DEFAULT                                                                \
     {                                                                                    \
         .handshake_ns = MIG_HANDSHAKE_MS * NSEC_PER_MSEC,                                \
         .silence_ns = 5 * NSEC_PER_SEC, .handover_ns = 5 * NSEC_PER_SEC,                 \
+        .holes_ns = MIG_HOLES_SILENCE_MS * NSEC_PER_MSEC,                                \
     }
 
 /* What a machine wants done, in the order of the bits. */

@@ -75,6 +75,15 @@ void mig_bitmap_clear(struct mig_bitmap *bm, uint64_t first, uint64_t count)
     for_range(bm, first, count, unmark);
 }
 
+bool mig_bitmap_claim(struct mig_bitmap *bm, uint64_t page)
+{
+    uint64_t mask = UINT64_C(1) << page % WORD_BITS;
+
+    check_range(bm, page, 1);
+    return (__atomic_fetch_and(&bm->word[page / WORD_BITS], ~mask, __ATOMIC_ACQ_REL) &
+            mask) != 0;
+}
+
 void mig_bitmap_set_all(struct mig_bitmap *bm)
 {
     mig_bitmap_set(bm, 0, bm->page_count);

@@ -39,6 +39,8 @@ bool mig_bitmap_test(const struct mig_bitmap *bm, uint64_t page);
 /* Ranges must lie in the bitmap. */
 void mig_bitmap_set(struct mig_bitmap *bm, uint64_t first, uint64_t count);
 void mig_bitmap_clear(struct mig_bitmap *bm, uint64_t first, uint64_t count);
+/* Clears one; whether it was set. Of several threads one gets true. */
+bool mig_bitmap_claim(struct mig_bitmap *bm, uint64_t page);
 void mig_bitmap_set_all(struct mig_bitmap *bm);
 /* Or-s `count` bits of `src` into the pages from `first`: the log of a memory slot. */
 void mig_bitmap_merge(struct mig_bitmap *bm, uint64_t first, const uint64_t *src,

@@ -66,6 +66,10 @@ void mig_describe(const struct mig_transfer *t, struct mig_hello *ret_hello)
     ret_hello->version_min = MIG_VERSION_MIN;
     ret_hello->features =
         FEATURES & ~(t->params.no_compress ? MIG_FEATURE_ZSTD : UINT64_C(0));
+    if (t->params.postcopy) {
+        ret_hello->features |= MIG_FEATURE_POSTCOPY;
+        ret_hello->features_required |= MIG_FEATURE_POSTCOPY;
+    }
     ret_hello->vm = t->conf.vm;
     ret_hello->transfer = t->params.transfer;
     text_copy(ret_hello->vm_name, sizeof ret_hello->vm_name, t->conf.vm_name);
@@ -105,7 +109,11 @@ void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
     memset(local, 0, sizeof *local);
     here->version = MIG_VERSION;
     here->version_min = MIG_VERSION_MIN;
+    here->no_postcopy = shape.hugepages ? "its memory is of huge pages"
+                        : t->uffd < 0   ? t->conf.no_uffd
+                                        : NULL;
     here->features = FEATURES & (t->params.verify ? UINT64_MAX : ~MIG_FEATURE_VERIFY);
+    here->features |= here->no_postcopy == NULL ? MIG_FEATURE_POSTCOPY : 0;
     here->vm = t->conf.vm;
     here->transfer = t->params.transfer;
     text_copy(here->build, sizeof here->build, t->conf.build);

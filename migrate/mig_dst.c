@@ -22,10 +22,12 @@
 #define IN(state, also) [MIG_DST_##state] = TO(FAILED, QUIT | (also))
 /* While somebody is connected and nobody was promised anything. */
 #define ENDS(also) IN(HELLO, also), IN(RECEIVING, also), IN(CHECKING, also)
+/* While pages are missing. */
+#define OWED(also) IN(HOLES, also), IN(FILLING, also)
 
 static const struct mig_cell table[MIG_DST_EVENTS][MIG_DST_STATES] = {
     [MIG_DST_CONNECTED] = {[MIG_DST_LISTENING] = TO(HELLO, 0)},
-    [MIG_DST_LOST] = {ENDS(0)},
+    [MIG_DST_LOST] = {ENDS(0), OWED(0)},
     [MIG_DST_HELLO_FITS] = {[MIG_DST_HELLO] =
                                 TO(RECEIVING, MIG_DST_DO_SEND_ACK | MIG_DST_DO_RECEIVE),
                             IN(RECEIVING, ABORT),
@@ -37,9 +39,14 @@ static const struct mig_cell table[MIG_DST_EVENTS][MIG_DST_STATES] = {
          IN(CHECKING, ABORT)},
     [MIG_DST_CHECK_OK] = {[MIG_DST_CHECKING] =
                               TO(READY, MIG_DST_DO_SEND_READY | MIG_DST_DO_TELL_READY)},
+    [MIG_DST_CHECK_HOLES] = {[MIG_DST_CHECKING] = TO(HOLES, MIG_DST_DO_SEND_READY |
+                                                                MIG_DST_DO_TELL_READY)},
+    [MIG_DST_ALL_HERE] = {[MIG_DST_FILLING] =
+                              TO(RUNNING, MIG_DST_DO_SEND_ALL | MIG_DST_DO_TELL_ALL |
+                                              MIG_DST_DO_CLOSE)},
     [MIG_DST_CHECK_BAD] = {IN(CHECKING, ABORT)},
     /* READY: the source aborts only while it may run the guest itself. */
-    [MIG_DST_GOT_ABORT] = {ENDS(0), IN(READY, 0)},
+    [MIG_DST_GOT_ABORT] = {ENDS(0), IN(READY, 0), OWED(0)},
     /* With an epoch; else refused (mig_dst_step). */
     [MIG_DST_START] = {[MIG_DST_LISTENING] = REFUSE,
                        [MIG_DST_HELLO] = REFUSE,
@@ -48,17 +55,23 @@ static const struct mig_cell table[MIG_DST_EVENTS][MIG_DST_STATES] = {
                        [MIG_DST_READY] =
                            TO(RUNNING, MIG_DST_DO_RUN | MIG_DST_DO_ANNOUNCE |
                                            MIG_DST_DO_CLOSE | MIG_DST_DO_ACCEPT),
+                       [MIG_DST_HOLES] =
+                           TO(FILLING, MIG_DST_DO_RUN | MIG_DST_DO_ANNOUNCE |
+                                           MIG_DST_DO_SEND_RUNS | MIG_DST_DO_ACCEPT),
+                       [MIG_DST_FILLING] = REFUSE,
                        [MIG_DST_RUNNING] = REFUSE,
                        [MIG_DST_FAILED] = REFUSE},
     [MIG_DST_CANCEL] = {IN(LISTENING, MIG_DST_DO_ACCEPT), ENDS(ABORT | MIG_DST_DO_ACCEPT),
-                        IN(READY, ABORT | MIG_DST_DO_ACCEPT), [MIG_DST_RUNNING] = REFUSE,
-                        [MIG_DST_FAILED] = ACCEPT},
+                        IN(READY, ABORT | MIG_DST_DO_ACCEPT),
+                        IN(HOLES, ABORT | MIG_DST_DO_ACCEPT), [MIG_DST_FILLING] = REFUSE,
+                        [MIG_DST_RUNNING] = REFUSE, [MIG_DST_FAILED] = ACCEPT},
+    [MIG_DST_GUEST_OFF] = {IN(LISTENING, 0), ENDS(ABORT), IN(READY, ABORT), OWED(ABORT)},
     [MIG_DST_HANDSHAKE_OVER] = {IN(LISTENING, 0), IN(HELLO, ABORT)},
-    [MIG_DST_SILENT] = {IN(RECEIVING, ABORT)},
+    [MIG_DST_SILENT] = {IN(RECEIVING, ABORT), IN(FILLING, ABORT)},
     [MIG_DST_HANDOVER_OVER] = {IN(CHECKING, ABORT)},
     [MIG_DST_TIME_OVER] = {IN(LISTENING, 0), ENDS(ABORT)},
-    [MIG_DST_BAD_PEER] = {ENDS(ABORT)},
-    [MIG_DST_HOST_ERROR] = {IN(LISTENING, 0), ENDS(ABORT)},
+    [MIG_DST_BAD_PEER] = {ENDS(ABORT), OWED(ABORT)},
+    [MIG_DST_HOST_ERROR] = {IN(LISTENING, 0), ENDS(ABORT), OWED(ABORT)},
 };
 
 static const enum mig_code event_code[MIG_DST_EVENTS] = {
@@ -69,6 +82,7 @@ static const enum mig_code event_code[MIG_DST_EVENTS] = {
     [MIG_DST_CHECK_BAD] = MIG_END_STATE,
     [MIG_DST_GOT_ABORT] = MIG_END_PEER,
     [MIG_DST_CANCEL] = MIG_END_AGENT,
+    [MIG_DST_GUEST_OFF] = MIG_END_GUEST_OFF,
     [MIG_DST_HANDSHAKE_OVER] = MIG_END_HANDSHAKE,
     [MIG_DST_SILENT] = MIG_END_SILENCE,
     [MIG_DST_HANDOVER_OVER] = MIG_END_HANDOVER,
@@ -78,20 +92,21 @@ static const enum mig_code event_code[MIG_DST_EVENTS] = {
 };
 
 static const char *const state_name[MIG_DST_STATES] = {
-    "listening", "hello", "receiving", "checking", "ready", "running", "failed",
+    "listening", "hello",   "receiving", "checking", "ready",
+    "holes",     "filling", "running",   "failed",
 };
 
 static const char *const event_name[MIG_DST_EVENTS] = {
-    "connected",     "lost",      "hello-fits",     "hello-blocked",
-    "got-finish",    "check-ok",  "check-bad",      "got-abort",
-    "start",         "cancel",    "handshake-over", "silent",
-    "handover-over", "time-over", "bad-peer",       "host-error",
+    "connected",     "lost",        "hello-fits", "hello-blocked",  "got-finish",
+    "check-ok",      "check-holes", "all-here",   "check-bad",      "got-abort",
+    "start",         "cancel",      "guest-off",  "handshake-over", "silent",
+    "handover-over", "time-over",   "bad-peer",   "host-error",
 };
 
 static const char *const verb[MIG_DST_DO_COUNT] = {
-    "send HelloAck", "receive",  "check",      "tell ready", "send Ready",
-    "run",           "announce", "send Abort", "close",      "accept",
-    "refuse",        "tell end", "discard",
+    "send HelloAck", "receive",   "check",    "tell ready",    "send Ready", "run",
+    "announce",      "send Runs", "send All", "tell all here", "send Abort", "close",
+    "accept",        "refuse",    "tell end", "discard",
 };
 
 void mig_dst_init(struct mig_dst *dst, const struct mig_times *times, uint64_t now_ns)
@@ -105,11 +120,13 @@ static void refuse(const struct mig_dst *dst, struct mig_acts *ret)
     ret->bits = MIG_DST_DO_REFUSE;
     ret->code = dst->code;
     text_copy(ret->text, sizeof ret->text,
-              dst->state == MIG_DST_RUNNING  ? "the guest runs here already"
+              dst->state == MIG_DST_RUNNING || dst->state == MIG_DST_FILLING
+                  ? "the guest runs here already"
               : dst->state == MIG_DST_FAILED ? "the migration failed: this instance has "
                                                "no guest and never will"
-              : dst->state == MIG_DST_READY  ? "START must name a claim"
-                                             : "the guest is not here yet");
+              : dst->state == MIG_DST_READY || dst->state == MIG_DST_HOLES
+                  ? "START must name a claim"
+                  : "the guest is not here yet");
 }
 
 void mig_dst_step(struct mig_dst *dst, const struct mig_input *in, struct mig_acts *ret)
@@ -162,6 +179,11 @@ enum mig_dst_event mig_dst_due(const struct mig_dst *dst, uint64_t now_ns,
         break;
     case MIG_DST_CHECKING:
         mig_deadline_add(&d, dst->state_ns, t->handover_ns, MIG_DST_HANDOVER_OVER);
+        break;
+    case MIG_DST_FILLING:
+        mig_deadline_add(&d,
+                         dst->heard_ns > dst->state_ns ? dst->heard_ns : dst->state_ns,
+                         t->holes_ns, MIG_DST_SILENT);
         break;
     default:
         break;

@@ -5,6 +5,9 @@
  *
  * It enters the guest only by its agent's START, whose claim names this instance, and
  * only from READY. After Ready a lost connection changes nothing.
+ *
+ * Post-copy: with pages still at the source (HOLES, FILLING), to lose the source is to
+ * lose the guest's memory: this instance ends, and HA starts the VM from its disks.
  */
 #pragma once
 
@@ -16,7 +19,9 @@ enum mig_dst_state {
     MIG_DST_RECEIVING,
     MIG_DST_CHECKING, /* Finish came: counts, hashes, the state decoded and judged */
     MIG_DST_READY,    /* the agent's turn */
-    MIG_DST_RUNNING,
+    MIG_DST_HOLES,    /* post-copy: as READY, and pages are to come from the source */
+    MIG_DST_FILLING,  /* it runs, and they come */
+    MIG_DST_RUNNING,  /* all of it is here */
     MIG_DST_FAILED,
     MIG_DST_STATES,
 };
@@ -28,10 +33,13 @@ enum mig_dst_event {
     MIG_DST_HELLO_BLOCKED,
     MIG_DST_GOT_FINISH, /* and every stream's last ROUND_END, and STATE */
     MIG_DST_CHECK_OK,
-    MIG_DST_CHECK_BAD, /* input->code: MIG_END_STATE or MIG_END_VERIFY */
+    MIG_DST_CHECK_HOLES, /* as OK, for post-copy */
+    MIG_DST_ALL_HERE,    /* no page is missing any more */
+    MIG_DST_CHECK_BAD,   /* input->code: MIG_END_STATE or MIG_END_VERIFY */
     MIG_DST_GOT_ABORT,
-    MIG_DST_START,  /* the agent's: the claim of input->epoch names this instance */
-    MIG_DST_CANCEL, /* the agent's: this instance is not wanted */
+    MIG_DST_START,     /* the agent's: the claim of input->epoch names this instance */
+    MIG_DST_CANCEL,    /* the agent's: this instance is not wanted */
+    MIG_DST_GUEST_OFF, /* or its VMM ends for another reason */
     MIG_DST_HANDSHAKE_OVER,
     MIG_DST_SILENT,
     MIG_DST_HANDOVER_OVER, /* checking took too long */
@@ -49,13 +57,16 @@ enum mig_dst_event {
 #define MIG_DST_DO_SEND_READY (1u << 4)
 #define MIG_DST_DO_RUN        (1u << 5) /* enter the guest under acts->epoch */
 #define MIG_DST_DO_ANNOUNCE   (1u << 6)
-#define MIG_DST_DO_SEND_ABORT (1u << 7)
-#define MIG_DST_DO_CLOSE      (1u << 8)
-#define MIG_DST_DO_ACCEPT     (1u << 9)
-#define MIG_DST_DO_REFUSE     (1u << 10)
-#define MIG_DST_DO_TELL_END   (1u << 11)
-#define MIG_DST_DO_DISCARD    (1u << 12) /* memory; the process ends */
-#define MIG_DST_DO_COUNT      13
+#define MIG_DST_DO_SEND_RUNS  (1u << 7) /* post-copy: the source is to serve */
+#define MIG_DST_DO_SEND_ALL   (1u << 8) /* and is needed no more */
+#define MIG_DST_DO_TELL_ALL   (1u << 9) /* the agent */
+#define MIG_DST_DO_SEND_ABORT (1u << 10)
+#define MIG_DST_DO_CLOSE      (1u << 11)
+#define MIG_DST_DO_ACCEPT     (1u << 12)
+#define MIG_DST_DO_REFUSE     (1u << 13)
+#define MIG_DST_DO_TELL_END   (1u << 14)
+#define MIG_DST_DO_DISCARD    (1u << 15) /* memory; the process ends */
+#define MIG_DST_DO_COUNT      16
 
 struct mig_dst {
     struct mig_times times;

@@ -40,7 +40,7 @@ static void fit_protocol(struct fit *f)
 {
     const struct mig_hello *h = f->hello;
     const struct mig_here *here = f->here;
-    uint64_t missing = h->features_required & ~here->features;
+    uint64_t missing = h->features_required & ~here->features & ~MIG_FEATURE_POSTCOPY;
     struct mig_text t;
 
     f->ack->version = smaller(h->version, here->version);
@@ -64,6 +64,20 @@ static void fit_protocol(struct fit *f)
                          "have: upgrade it, or migrate without",
                          bit, bit == 0 ? " (verify)" : "", here->build);
         }
+    }
+}
+
+static void fit_postcopy(struct fit *f)
+{
+    const struct mig_here *here = f->here;
+
+    if ((f->hello->features_required & ~here->features & MIG_FEATURE_POSTCOPY) != 0) {
+        struct mig_text t = block(f, MIG_NO_POSTCOPY, "post-copy");
+
+        mig_text_add(
+            &t, "post-copy cannot be done here: %s; migrate without --allow-postcopy",
+            here->no_postcopy != NULL ? here->no_postcopy
+                                      : "this node's version has it not");
     }
 }
 
@@ -405,6 +419,7 @@ bool mig_fit(const struct mig_hello *hello, const struct mig_here *here,
     text_copy(ret_ack->build, sizeof ret_ack->build, here->build);
     ret_ack->memory_free = here->memory_free;
     fit_protocol(&f);
+    fit_postcopy(&f);
     fit_connection(&f);
     fit_machine(&f);
     fit_cpu(&f);

@@ -40,6 +40,7 @@ struct mig_here {
     bool ram_populated; /* the memory is already taken: memory_free does not count it */
     bool hugepages;     /* its memory shall be of them */
     uint64_t hugepages_free, memory_free; /* bytes */
+    const char *no_postcopy;              /* why it cannot; NULL: it can */
     bool busy; /* another transfer runs in this instance, or it was entered */
     uint32_t device_count, disk_count, nic_count;
     const struct mig_device *device; /* what can be read */

@@ -13,12 +13,9 @@
 
 #include "base/loop.h"
 #include "base/text.h"
-#include "migrate/mig_bitmap.h"
-#include "migrate/mig_dst.h"
-#include "migrate/mig_fit.h"
+#include "migrate/mig_holes.h"
+#include "migrate/mig_in_priv.h"
 #include "migrate/mig_memfd.h"
-#include "migrate/mig_ram.h"
-#include "migrate/mig_transfer_priv.h"
 #include "migrate/mig_verify.h"
 #include "migrate/mig_zstd.h"
 
@@ -27,54 +24,11 @@
 #define BLOCK_SLOW_NS     (5 * NSEC_PER_MSEC / 2)
 #define BLOCKS_TRIED_MIN  16
 #define BLOCKS_FAILED_MAX 8
-/* Notes of this file, beyond those of mig_dst. */
-enum { NOTE_HELLO = MIG_DST_EVENTS, NOTE_FINISH, NOTE_ROUND_END };
-
-struct in;
-
-struct in_data {
-    struct in *in;
-    unsigned index;
-    uint32_t round;         /* that ended last on this stream, under lock */
-    uint64_t frames, pages; /* all; of the round under way */
-    uint64_t round_frames, round_pages;
-    struct mig_ram ram;
-    struct mig_zstd *zstd; /* when the first compressed frame comes */
-    struct iovec iov[MIG_RAM_RUNS_MAX];
-    uint8_t head[MIG_RAM_HEAD_MAX];
-};
-
-struct in {
-    struct mig_transfer *t;
-    struct mig_dst dst;
-    struct mig_bitmap filled;      /* pages that may hold something */
-    struct mig_bitmap whole;       /* blocks that are there as a whole */
-    _Atomic unsigned made, failed; /* blocks made in one piece, and not */
-    _Atomic uint64_t made_ns;
-    struct mig_hello hello;
-    struct mig_local local;
-    struct mig_hello_ack ack;
-    struct mig_finish finish;
-    bool have_finish, receiving, hearing;
-    uint64_t began_ns, told_ns, ready_ns;
-    struct vmm_error err;
-    unsigned data_count;
-    struct in_data *data[MIG_DATA_MAX];
-    pthread_mutex_t lock;
-    _Atomic uint64_t bytes, pages, heard_ns;
-    uint64_t state_bytes; /* under lock, as what follows */
-    bool have_state;
-    struct mig_round round; /* as the source told it */
-    uint64_t last_ns;       /* when it said that the guest is frozen */
-    uint64_t *hash;         /* of its blocks, as they come */
-    uint64_t hash_count;
-    uint64_t *mine; /* the same of what is here: the control thread's */
-};
-
 static const struct mig_conn_rule rules[] = {
     {MIG_FRAME_RAM, 1, 1, MIG_RAM_FIXED_LEN, MIG_RAM_BODY_MAX},
     {MIG_FRAME_ROUND_END, 1, 1, MIG_ROUND_END_LEN, MIG_ROUND_END_LEN},
     {MIG_FRAME_STATE, 1, 1, 1, MIG_CONN_BODY_MAX},
+    {MIG_FRAME_MISSING, 1, 1, MIG_HOLES_FIXED_LEN, MIG_HOLES_LEN_MAX},
     {MIG_FRAME_CONTROL + MIG_HELLO, 1, 1, 0, MIG_CONTROL_MAX},
     {MIG_FRAME_CONTROL + MIG_ROUND, 1, 1, 0, MIG_CONTROL_MAX},
     {MIG_FRAME_CONTROL + MIG_VERIFY, 1, 1, 0, MIG_CONTROL_MAX},
@@ -91,9 +45,9 @@ static uint64_t block_count(const struct in *in)
  * --------------------------------------------------------------------------------------
  */
 
-static bool bad_frame(struct in_data *d, const char *why, struct vmm_error *err)
+bool mig_in_bad_frame(struct in_data *d, const char *why, struct vmm_error *err)
 {
-    (void)vmm_fail(err, -EPROTO, "data stream %u: %s", d->index + 1, why);
+    (void)vmm_fail(err, -EPROTO, "stream %u: %s", d->index + 1, why);
     return false;
 }
 
@@ -196,7 +150,8 @@ static bool take_runs(struct in_data *d, struct vmm_error *err)
 }
 
 /* Compressed pages, into what d->iov says. */
-static bool take_packed(struct in_data *d, size_t runs, struct vmm_error *err)
+bool mig_in_packed(struct in_data *d, struct mig_conn *conn, size_t runs,
+                   struct vmm_error *err)
 {
     struct iovec room = {.iov_len = d->ram.packed};
     const char *why;
@@ -207,11 +162,35 @@ static bool take_packed(struct in_data *d, size_t runs, struct vmm_error *err)
         return false;
     }
     room.iov_base = mig_zstd_room(d->zstd);
-    if (mig_conn_recv_body(d->in->t->streams.conn[1 + d->index], &room, 1, err) < 0) {
+    if (mig_conn_recv_body(conn, &room, 1, err) < 0) {
         return false;
     }
     why = mig_zstd_unpack(d->zstd, d->ram.packed, d->iov, runs);
-    return why == NULL || bad_frame(d, why, err);
+    return why == NULL || mig_in_bad_frame(d, why, err);
+}
+
+bool mig_in_ram_head(struct in_data *d, struct mig_conn *conn,
+                     const struct mig_ram_conf *conf, uint32_t body_len,
+                     struct vmm_error *err)
+{
+    struct iovec head = {.iov_base = d->head, .iov_len = MIG_RAM_FIXED_LEN};
+    enum mig_ram_reason reason = MIG_RAM_OK;
+    size_t len;
+
+    if (mig_conn_recv_body(conn, &head, 1, err) < 0) {
+        return false;
+    }
+    len = mig_ram_head_len(d->head, body_len, &reason);
+    if (len == 0) {
+        return mig_in_bad_frame(d, mig_ram_reason_str(reason), err);
+    }
+    head = (struct iovec){.iov_base = d->head + MIG_RAM_FIXED_LEN,
+                          .iov_len = len - MIG_RAM_FIXED_LEN};
+    if (mig_conn_recv_body(conn, &head, 1, err) < 0) {
+        return false;
+    }
+    reason = mig_ram_decode(conf, d->head, len, body_len, &d->ram);
+    return reason == MIG_RAM_OK || mig_in_bad_frame(d, mig_ram_reason_str(reason), err);
 }
 
 static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err)
@@ -223,35 +202,20 @@ static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err
                                 .n_streams = in->data_count,
                                 .discard = (in->ack.features & MIG_FEATURE_DISCARD) != 0,
                                 .zstd = (in->ack.features & MIG_FEATURE_ZSTD) != 0};
-    struct iovec head = {.iov_base = d->head, .iov_len = MIG_RAM_FIXED_LEN};
-    enum mig_ram_reason reason = MIG_RAM_OK;
-    size_t len, runs;
+    size_t runs;
 
-    if (mig_conn_recv_body(conn, &head, 1, err) < 0) {
+    if (!mig_in_ram_head(d, conn, &conf, body_len, err)) {
         return false;
-    }
-    len = mig_ram_head_len(d->head, body_len, &reason);
-    if (len == 0) {
-        return bad_frame(d, mig_ram_reason_str(reason), err);
-    }
-    head = (struct iovec){.iov_base = d->head + MIG_RAM_FIXED_LEN,
-                          .iov_len = len - MIG_RAM_FIXED_LEN};
-    if (mig_conn_recv_body(conn, &head, 1, err) < 0) {
-        return false;
-    }
-    reason = mig_ram_decode(&conf, d->head, len, body_len, &d->ram);
-    if (reason != MIG_RAM_OK) {
-        return bad_frame(d, mig_ram_reason_str(reason), err);
     }
     if (d->ram.round != d->round + 1) {
-        return bad_frame(d, "a page of another round", err);
+        return mig_in_bad_frame(d, "a page of another round", err);
     }
     if (!take_runs(d, err)) {
         return false;
     }
     runs = mig_ram_iov(&d->ram, in->t->ram.host, d->iov);
     if (d->ram.packed != 0) {
-        if (!take_packed(d, runs, err)) {
+        if (!mig_in_packed(d, conn, runs, err)) {
             return false;
         }
     } else if (runs > 0 && mig_conn_recv_body(conn, d->iov, runs, err) < 0) {
@@ -277,7 +241,7 @@ static bool take_round_end(struct in_data *d, struct vmm_error *err)
     }
     if (!mig_round_end_decode(body, sizeof body, &end) || end.round != d->round + 1 ||
         end.frames != d->round_frames || end.pages != d->round_pages) {
-        return bad_frame(d, "a round ended with other counts than came", err);
+        return mig_in_bad_frame(d, "a round ended with other counts than came", err);
     }
     pthread_mutex_lock(&in->lock);
     d->round = end.round;
@@ -285,7 +249,7 @@ static bool take_round_end(struct in_data *d, struct vmm_error *err)
     d->pages += d->round_pages;
     pthread_mutex_unlock(&in->lock);
     d->round_frames = d->round_pages = 0;
-    mig_note_post(in->t, NOTE_ROUND_END, MIG_OK, NULL);
+    mig_note_post(in->t, MIG_NOTE_ROUND_END, MIG_OK, NULL);
     return true;
 }
 
@@ -299,13 +263,16 @@ static void data_main(void *data)
 
     while (good && mig_conn_recv_head(conn, -1, &head, &err) == 0) {
         if (head.type == MIG_FRAME_RAM && d->in->t->ram.kept) {
-            good = bad_frame(d, "a page of memory that is here already", &err);
+            good = mig_in_bad_frame(d, "a page of memory that is here already", &err);
+        } else if (head.type == MIG_FRAME_RAM && d->in->holes.on) {
+            good = mig_in_holes_pages(d, conn, false, head.body_len, &err);
         } else if (head.type == MIG_FRAME_RAM) {
             good = take_ram(d, head.body_len, &err);
         } else if (head.type == MIG_FRAME_ROUND_END) {
             good = take_round_end(d, &err);
         } else {
-            good = bad_frame(d, "a message that belongs on the control stream", &err);
+            good =
+                mig_in_bad_frame(d, "a message that belongs on the control stream", &err);
         }
     }
     mig_note_post(d->in->t, good ? MIG_DST_LOST : MIG_DST_BAD_PEER,
@@ -368,7 +335,7 @@ static bool heard(struct in *in, const struct mig_msg *msg, struct vmm_error *er
             return false;
         }
         in->hello = msg->hello;
-        mig_note_post(in->t, NOTE_HELLO, MIG_OK, NULL);
+        mig_note_post(in->t, MIG_NOTE_HELLO, MIG_OK, NULL);
         return true;
     case MIG_ROUND:
         pthread_mutex_lock(&in->lock);
@@ -384,11 +351,14 @@ static bool heard(struct in *in, const struct mig_msg *msg, struct vmm_error *er
         return true;
     case MIG_FINISH:
         in->finish = msg->finish;
-        mig_note_post(in->t, NOTE_FINISH, MIG_OK, NULL);
+        mig_note_post(in->t, MIG_NOTE_FINISH, MIG_OK, NULL);
         return true;
     case MIG_ABORT:
         mig_note_post(in->t, MIG_DST_GOT_ABORT, MIG_END_PEER, msg->abort.text);
         return true;
+    case MIG_WANT:
+    case MIG_RUNS:
+    case MIG_ALL:
     case MIG_KIND_INVALID:
     case MIG_HELLO_ACK:
     case MIG_STATS:
@@ -408,6 +378,13 @@ static bool take_control(struct in *in, const struct mig_conn_head *head, uint8_
 
     if (head->type == MIG_FRAME_STATE) {
         return take_state(in, head->body_len, err);
+    }
+    if (head->type == MIG_FRAME_MISSING) {
+        return mig_in_holes_take(in, head->body_len, err);
+    }
+    if (head->type == MIG_FRAME_RAM && in->holes.on) {
+        return mig_in_holes_pages(in->holes.urgent, in->t->streams.conn[0], true,
+                                  head->body_len, err);
     }
     if (head->type < MIG_FRAME_CONTROL) {
         (void)vmm_fail(err, -EPROTO, "pages came on the control stream");
@@ -508,6 +485,16 @@ static bool all_here(struct in *in)
     return here;
 }
 
+/* All of the list has come, or none. */
+static uint64_t missing_of(const struct in *in)
+{
+    const struct in_holes *h = &in->holes;
+
+    return h->missing.word == NULL         ? 0
+           : h->at < in->t->ram.page_count ? UINT64_MAX
+                                           : mig_bitmap_count(&h->missing);
+}
+
 static const char *counts_differ(struct in *in)
 {
     uint64_t frames = 0, pages = 0;
@@ -521,7 +508,8 @@ static const char *counts_differ(struct in *in)
            : in->state_bytes != in->finish.state_bytes ? "the VM's state was cut"
            : in->hash_count != in->finish.verify_blocks
                ? "hashes of its memory are missing"
-               : NULL;
+           : missing_of(in) != in->finish.missing ? "the list of missing pages was cut"
+                                                  : NULL;
 }
 
 /* All pages are here: hashed while the source hashes its own. */
@@ -578,13 +566,16 @@ static void check(struct in *in)
 
     if (wrong != NULL) {
         mig_note_post(in->t, MIG_DST_CHECK_BAD, MIG_END_PROTOCOL, wrong);
+    } else if (in->holes.missing.word != NULL && mig_in_holes_begin(in) < 0) {
+        mig_note_post(in->t, MIG_DST_CHECK_BAD, MIG_END_HOST, in->err.text);
     } else if (memory_differs(in, text, sizeof text)) {
         mig_note_post(in->t, MIG_DST_CHECK_BAD, MIG_END_VERIFY, text);
     } else if (engine_state_check(in->t->conf.engine, engine_state_fd(in->t->conf.engine),
                                   "of the migration", ENGINE_RAM_APART, &in->err) < 0) {
         mig_note_post(in->t, MIG_DST_CHECK_BAD, MIG_END_STATE, in->err.text);
     } else {
-        mig_note_post(in->t, MIG_DST_CHECK_OK, MIG_OK, NULL);
+        mig_note_post(in->t, in->holes.on ? MIG_DST_CHECK_HOLES : MIG_DST_CHECK_OK,
+                      MIG_OK, NULL);
     }
 }
 
@@ -615,6 +606,9 @@ static void tell_ready(struct in *in)
     pthread_mutex_lock(&in->lock);
     last_ns = in->last_ns;
     pthread_mutex_unlock(&in->lock);
+    if (in->holes.on) {
+        mig_tell_missing(in->t, in->holes.left * MIG_PAGE, 0);
+    }
     mig_tell_ready(in->t, text,
                    last_ns != 0 ? (loop_now_ns() - last_ns) / NSEC_PER_MSEC : 0);
 }
@@ -627,6 +621,9 @@ static void close_streams(struct in *in)
     }
     if (in->hearing) {
         mig_pool_wait(in->t->pool, MIG_THREAD_HEAR);
+    }
+    if (in->holes.on) {
+        mig_pool_wait(in->t->pool, MIG_THREAD_FAULT);
     }
     in->hearing = in->receiving = false;
     mig_streams_close(&in->t->streams);
@@ -651,13 +648,24 @@ static void act(struct in *in, const struct mig_acts *acts)
     if (bits & MIG_DST_DO_TELL_READY) {
         tell_ready(in);
     }
+    if (bits & MIG_DST_DO_SEND_RUNS) {
+        mig_in_holes_runs(in, acts->epoch);
+    }
+    if (bits & MIG_DST_DO_SEND_ALL) {
+        mig_in_holes_end(in);
+    }
     if (bits & MIG_DST_DO_SEND_ABORT) {
         mig_send_abort(in->t, acts);
     }
     if (bits & MIG_DST_DO_CLOSE) {
         close_streams(in);
     }
-    if (bits & MIG_DST_DO_TELL_END) {
+    if (bits & MIG_DST_DO_TELL_ALL) {
+        mig_in_holes_tell(in);
+    }
+    if (bits & MIG_DST_DO_TELL_END && in->holes.on) {
+        mig_in_holes_lost(in, acts->text);
+    } else if (bits & MIG_DST_DO_TELL_END) {
         mig_tell(in->t, MIG_PHASE_FAILED, acts->text);
     }
     /* ACCEPT, REFUSE, RUN and DISCARD are the engine's own answers and the agent's work.
@@ -706,6 +714,9 @@ static void send_stats(struct in *in)
     s.eta_ms = in->round.eta_ms;
     pthread_mutex_unlock(&in->lock);
     s.sent = in->bytes;
+    if (in->dst.state == MIG_DST_FILLING) {
+        mig_tell_missing(in->t, in->holes.left * MIG_PAGE, in->holes.faults);
+    }
     mig_tell_progress(in->t, &s);
     if (!mig_send_msg(in->t, &msg, &in->err)) {
         mig_note_post(in->t, MIG_DST_LOST, MIG_END_LOST, in->err.text);
@@ -716,13 +727,13 @@ static void send_stats(struct in *in)
 static void take_note(struct in *in, const struct mig_note *note)
 {
     switch (note->event) {
-    case NOTE_HELLO:
+    case MIG_NOTE_HELLO:
         judge_hello(in);
         break;
-    case NOTE_FINISH:
+    case MIG_NOTE_FINISH:
         in->have_finish = true;
         break;
-    case NOTE_ROUND_END:
+    case MIG_NOTE_ROUND_END:
         if (in->dst.state == MIG_DST_RECEIVING && in->bytes < in->pages * MIG_PAGE) {
             send_stats(in); /* of compressed rounds the source waits for that */
         }
@@ -746,8 +757,9 @@ static void follow(struct in *in)
 
     while (!mig_dst_over(&in->dst)) {
         uint64_t now = loop_now_ns(), next = UINT64_MAX, heard_ns = in->heard_ns;
-        bool tells =
-            in->dst.state == MIG_DST_RECEIVING || in->dst.state == MIG_DST_CHECKING;
+        bool tells = in->dst.state == MIG_DST_RECEIVING ||
+                     in->dst.state == MIG_DST_CHECKING ||
+                     in->dst.state == MIG_DST_HOLES || in->dst.state == MIG_DST_FILLING;
         enum mig_dst_event due;
 
         if (heard_ns != 0) {
@@ -825,7 +837,9 @@ void mig_in_main(void *transfer)
         pthread_mutex_init(&in->lock, NULL);
         mig_bitmap_init(&in->filled, word, t->ram.page_count);
         mig_bitmap_init(&in->whole, whole, blocks);
-        times.timeout_ns = t->params.timeout_ms * NSEC_PER_MSEC;
+        if (!t->params.postcopy) {
+            times.timeout_ns = t->params.timeout_ms * NSEC_PER_MSEC;
+        }
         mig_dst_init(&in->dst, &times, in->began_ns);
         join(in);
         follow(in);
@@ -835,9 +849,11 @@ void mig_in_main(void *transfer)
         for (unsigned i = 0; i < MIG_DATA_MAX; i++) {
             if (in->data[i] != NULL) {
                 mig_zstd_free(in->data[i]->zstd);
+                free(in->data[i]->bounce);
             }
             free(in->data[i]);
         }
+        mig_in_holes_free(in);
         free(in->hash);
         free(in->mine);
         pthread_mutex_destroy(&in->lock);

@@ -198,13 +198,41 @@ static const struct class finish_class = {
     sizeof(struct mig_finish),
     NULL,
     {U32(mig_finish, rounds), U64(mig_finish, ram_frames), U64(mig_finish, pages),
-     U64(mig_finish, state_bytes), U64(mig_finish, verify_blocks)}};
+     U64(mig_finish, state_bytes), U64(mig_finish, verify_blocks),
+     U64(mig_finish, missing)}};
 
 static const struct class ready_class = {
     &gemel__mig__ready__descriptor,
     sizeof(struct mig_ready),
     NULL,
     {U64(mig_ready, pages), U64(mig_ready, check_us)}};
+
+static bool want_sensible(const void *plain)
+{
+    return ((const struct mig_want *)plain)->count > 0;
+}
+
+static const struct class want_class = {
+    &gemel__mig__want__descriptor,
+    sizeof(struct mig_want),
+    want_sensible,
+    {{"page", F_U64S, offsetof(struct mig_want, page), MIG_WANT_MAX,
+      offsetof(struct mig_want, count), NULL}}};
+
+static bool runs_sensible(const void *plain)
+{
+    return ((const struct mig_runs *)plain)->epoch > 0;
+}
+
+static const struct class runs_class = {&gemel__mig__runs__descriptor,
+                                        sizeof(struct mig_runs),
+                                        runs_sensible,
+                                        {U64(mig_runs, epoch)}};
+
+static const struct class all_class = {&gemel__mig__all__descriptor,
+                                       sizeof(struct mig_all),
+                                       NULL,
+                                       {U64(mig_all, pages), U64(mig_all, faults)}};
 
 static bool abort_sensible(const void *plain)
 {
@@ -222,6 +250,8 @@ static const struct class *const class_of[MIG_KIND_COUNT] = {
     [MIG_ROUND] = &round_class,   [MIG_STATS] = &stats_class,
     [MIG_VERIFY] = &verify_class, [MIG_FINISH] = &finish_class,
     [MIG_READY] = &ready_class,   [MIG_ABORT] = &abort_class,
+    [MIG_WANT] = &want_class,     [MIG_RUNS] = &runs_class,
+    [MIG_ALL] = &all_class,
 };
 #define VALUE_OFFSET offsetof(struct mig_msg, hello)
 

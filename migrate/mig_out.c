@@ -35,6 +35,9 @@ static const struct mig_conn_rule rules[] = {
     {MIG_FRAME_CONTROL + MIG_STATS, 1, 1, 0, MIG_CONTROL_MAX},
     {MIG_FRAME_CONTROL + MIG_READY, 1, 1, 0, MIG_CONTROL_MAX},
     {MIG_FRAME_CONTROL + MIG_ABORT, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_WANT, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_RUNS, 1, 1, 0, MIG_CONTROL_MAX},
+    {MIG_FRAME_CONTROL + MIG_ALL, 1, 1, 0, MIG_CONTROL_MAX},
 };
 
 /* Hearing
@@ -89,6 +92,15 @@ static void heard(struct out *o, const struct mig_msg *msg)
         break;
     case MIG_ABORT:
         mig_note_post(o->t, MIG_SRC_GOT_ABORT, MIG_END_PEER, msg->abort.text);
+        break;
+    case MIG_WANT:
+        mig_out_holes_wanted(o, &msg->want);
+        break;
+    case MIG_RUNS:
+        mig_note_post(o->t, MIG_SRC_GOT_RUNS, MIG_OK, NULL);
+        break;
+    case MIG_ALL:
+        mig_note_post(o->t, MIG_SRC_GOT_ALL, MIG_OK, NULL);
         break;
     case MIG_KIND_INVALID:
     case MIG_HELLO:
@@ -278,6 +290,11 @@ static void predict_late(struct out *o, const struct mig_round_done *done)
     }
 }
 
+static bool allows_holes(const struct out *o)
+{
+    return (o->features & MIG_FEATURE_POSTCOPY) != 0;
+}
+
 static void track(struct out *o)
 {
     struct mig_policy_conf conf = {
@@ -300,7 +317,7 @@ static void track(struct out *o)
         mig_note_post(o->t, MIG_SRC_ROUND_SWITCH, MIG_OK, NULL);
         return;
     }
-    if (mig_policy_hopeless(&conf, text)) {
+    if (mig_policy_hopeless(&conf, text) && !allows_holes(o)) {
         mig_note_post(o->t, MIG_SRC_ROUND_GIVE_UP, MIG_END_CONVERGE, text);
         return;
     }
@@ -384,6 +401,11 @@ static void send_last(struct out *o)
         host_error(o);
         return;
     }
+    o->cut = false;
+    if (o->src.holes && !mig_out_holes_begin(o)) {
+        host_error(o);
+        return;
+    }
     send_round(o, true);
 }
 
@@ -436,6 +458,10 @@ static void send_state(struct out *o)
     if (good && (o->features & MIG_FEATURE_VERIFY) != 0) {
         good = send_hashes(o, &finish.finish.verify_blocks);
     }
+    if (good && o->src.holes) {
+        good = mig_out_holes_tell(o);
+        finish.finish.missing = mig_bitmap_count(&o->owed);
+    }
     finish.finish.rounds = o->round;
     finish.finish.ram_frames = o->frames;
     finish.finish.pages = o->pages;
@@ -474,6 +500,10 @@ static void tell_ready(struct out *o)
         ms_between(o->frozen_ns, o->stopped_ns), ms_between(o->stopped_ns, o->last_ns),
         ms_between(o->last_ns, o->state_ns), ms_between(o->state_ns, now), packed,
         (o->features & MIG_FEATURE_VERIFY) != 0 ? ", memory compared" : "");
+    if (o->src.holes) {
+        mig_tell_missing(o->t, mig_bitmap_count(&o->owed) * MIG_PAGE, 0);
+        mig_out_holes_serve(o);
+    }
     mig_tell_ready(o->t, o->summary, (now - o->frozen_ns) / NSEC_PER_MSEC);
 }
 
@@ -545,6 +575,10 @@ static void act(struct out *o, const struct mig_acts *acts)
     if (bits & MIG_SRC_DO_THAW) {
         thaw(o);
     }
+    if (bits & MIG_SRC_DO_TELL_SERVING) {
+        engine_give_away(o->t->conf.engine);
+        mig_tell(o->t, MIG_PHASE_SERVING, "");
+    }
     if (bits & MIG_SRC_DO_TELL_ABORT) {
         mig_tell(o->t, MIG_PHASE_FAILED, acts->text); /* its turn all the same */
     }
@@ -561,7 +595,14 @@ static void act(struct out *o, const struct mig_acts *acts)
         untrack(o);
     }
     if (bits & MIG_SRC_DO_TELL_END) {
-        mig_tell(o->t, MIG_PHASE_FAILED, acts->text);
+        mig_tell(o->t, o->src.state == MIG_SRC_DONE ? MIG_PHASE_DONE : MIG_PHASE_FAILED,
+                 acts->text);
+    }
+    if (bits & MIG_SRC_DO_DISCARD && !(bits & MIG_SRC_DO_ACCEPT)) {
+        (void)engine_end(o->t->conf.engine, RUN_END_KILLED,
+                         o->src.state == MIG_SRC_DONE
+                             ? "all of its memory is where it runs"
+                             : acts->text);
     }
     /* ACCEPT and REFUSE of THAW and END are the engine's own answers; RUN, ANNOUNCE and
      * DISCARD its and the agent's work. */
@@ -610,6 +651,10 @@ static void round_done(struct out *o)
     done.dirtied_bytes = pages * MIG_PAGE;
     done.left_bytes = mig_bitmap_count(&o->bitmap) * MIG_PAGE;
     count_sent(o, done.now_ns);
+    if (o->cut) {
+        step(o, MIG_SRC_ROUND_HOLES, NULL);
+        return;
+    }
     mig_policy_round(&o->policy, &done, &decision);
     engine_throttle(o->t->conf.engine, decision.throttle);
     tell_progress(o, done.left_bytes);
@@ -618,6 +663,9 @@ static void round_done(struct out *o)
     }
     if (decision.verdict == MIG_SWITCH) {
         note.event = MIG_SRC_ROUND_SWITCH;
+    } else if (decision.verdict == MIG_GIVE_UP && allows_holes(o)) {
+        mig_tell(o->t, MIG_PHASE_COPYING, decision.text);
+        note.event = MIG_SRC_ROUND_HOLES;
     } else if (decision.verdict == MIG_GIVE_UP) {
         note.event = MIG_SRC_ROUND_GIVE_UP;
         note.code = decision.code;
@@ -648,7 +696,7 @@ static void follow(struct out *o)
             step(o, due, NULL);
             continue;
         }
-        if (o->src.state == MIG_SRC_PRECOPY) {
+        if (o->src.state == MIG_SRC_PRECOPY || o->src.holes) {
             next = earlier(next, now + TELL_NS);
         }
         if (o->freezing) {
@@ -656,7 +704,11 @@ static void follow(struct out *o)
             next = now;
         }
         if (!mig_note_wait(o->t, next, &note)) {
-            if (o->src.state == MIG_SRC_PRECOPY && now - o->told_ns >= TELL_NS) {
+            if (o->src.holes && o->src.state >= MIG_SRC_READY) {
+                (void)tell_round(o, o->round, true);
+                mig_out_holes_answer(o);
+            } else if (o->src.state == MIG_SRC_PRECOPY && now - o->told_ns >= TELL_NS) {
+                o->cut = o->cut || (allows_holes(o) && mig_policy_over(&o->policy, now));
                 count_sent(o, now);
                 tell_progress(o, mig_bitmap_count(&o->bitmap) * MIG_PAGE);
                 predict(o);
@@ -666,6 +718,8 @@ static void follow(struct out *o)
         }
         if (note.event == MIG_NOTE_ROUND_DONE || note.event == MIG_NOTE_CAUGHT_UP) {
             round_done(o);
+        } else if (note.event == MIG_NOTE_WANT) {
+            mig_out_holes_answer(o);
         } else {
             step(o, note.event, &note);
         }
@@ -731,7 +785,9 @@ void mig_out_main(void *transfer)
         pthread_cond_init(&o->cond, &attr);
         pthread_condattr_destroy(&attr);
         mig_bitmap_init(&o->bitmap, word, t->ram.page_count);
-        times.timeout_ns = t->params.timeout_ms * NSEC_PER_MSEC;
+        if (!t->params.postcopy) { /* else the end of pre-copy (mig_policy_over) */
+            times.timeout_ns = t->params.timeout_ms * NSEC_PER_MSEC;
+        }
         mig_src_init(&o->src, &times, now.epoch, o->began_ns);
         connect_streams(o);
         follow(o);
@@ -741,6 +797,7 @@ void mig_out_main(void *transfer)
         for (unsigned i = 0; i < MIG_DATA_MAX; i++) {
             mig_out_data_free(o->data[i]);
         }
+        mig_out_holes_free(o);
         pthread_cond_destroy(&o->cond);
         pthread_mutex_destroy(&o->lock);
     }

@@ -13,10 +13,13 @@
 #include "migrate/mig_zero.h"
 
 /* The cap of the operator: waits until the bucket allows more. */
-static void wait_for_cap(struct out *o)
+void mig_out_wait_for_cap(struct out *o)
 {
     uint64_t at_ns;
 
+    if (o->policy.conf.cap_bps == 0) {
+        return;
+    }
     pthread_mutex_lock(&o->lock);
     while (!o->over && !mig_policy_may_send(&o->policy, loop_now_ns(), &at_ns)) {
         struct timespec until = {.tv_sec = (time_t)(at_ns / NSEC_PER_SEC),
@@ -27,8 +30,7 @@ static void wait_for_cap(struct out *o)
     pthread_mutex_unlock(&o->lock);
 }
 
-/* The frame's payload in d->iov from 1 on: the pages where they are, or compressed. */
-static size_t payload(struct out_data *d)
+size_t mig_out_payload(struct out_data *d)
 {
     size_t count = mig_ram_iov(&d->ram, d->out->t->ram.host, d->iov + 1);
 
@@ -49,31 +51,17 @@ static size_t payload(struct out_data *d)
     return count;
 }
 
-/* Sends the frame that is built; its runs go back into the bitmap if that fails. */
-static bool send_frame(struct out_data *d, struct vmm_error *err)
+bool mig_out_frame(struct out_data *d, struct mig_conn *conn, size_t count,
+                   uint64_t began_ns, struct vmm_error *err)
 {
     struct out *o = d->out;
-    struct mig_conn *conn = o->t->streams.conn[1 + d->index];
-    uint64_t began_ns;
-    size_t count, len;
-    int r;
+    size_t len;
 
-    if (d->ram.run_count == 0) {
-        return true;
-    }
-    count = payload(d);
-    began_ns = loop_now_ns();
-    if (o->policy.conf.cap_bps != 0) {
-        wait_for_cap(o);
-    }
     d->ram.has_crc = false;
     len = mig_ram_encode(&d->ram, d->head);
     d->iov[0] = (struct iovec){.iov_base = d->head, .iov_len = len};
-    r = mig_conn_send(conn, MIG_FRAME_RAM, 1, MIG_SEND_BARE, d->iov, count + 1, err);
-    if (r < 0) {
-        for (uint32_t i = 0; i < d->ram.run_count; i++) {
-            mig_bitmap_set(&o->bitmap, d->ram.run[i].first, d->ram.run[i].count);
-        }
+    if (mig_conn_send(conn, MIG_FRAME_RAM, 1, MIG_SEND_BARE, d->iov, count + 1, err) <
+        0) {
         return false;
     }
     len += mig_ram_payload(&d->ram);
@@ -94,6 +82,28 @@ static bool send_frame(struct out_data *d, struct vmm_error *err)
         pthread_mutex_unlock(&o->lock);
     }
     return true;
+}
+
+/* Sends the frame that is built; its runs go back into the bitmap if that fails. */
+static bool send_frame(struct out_data *d, struct vmm_error *err)
+{
+    struct out *o = d->out;
+    uint64_t began_ns;
+    size_t count;
+
+    if (d->ram.run_count == 0) {
+        return true;
+    }
+    count = mig_out_payload(d);
+    began_ns = loop_now_ns();
+    mig_out_wait_for_cap(o);
+    if (mig_out_frame(d, o->t->streams.conn[1 + d->index], count, began_ns, err)) {
+        return true;
+    }
+    for (uint32_t i = 0; i < d->ram.run_count; i++) {
+        mig_bitmap_set(&o->bitmap, d->ram.run[i].first, d->ram.run[i].count);
+    }
+    return false;
 }
 
 /* In the first round: pages that do not exist are not looked at, which would make them.
@@ -174,7 +184,7 @@ static bool send_pages(struct out_data *d, struct vmm_error *err)
             }
             continue;
         }
-        if (mig_stop_raised(&o->t->stop) ||
+        if (mig_stop_raised(&o->t->stop) || o->cut ||
             mig_bitmap_take(&o->bitmap, &cursor, &run, 1, room) == 0) {
             return send_frame(d, err);
         }
@@ -212,11 +222,20 @@ static void data_main(void *data)
 
     pthread_mutex_lock(&o->lock);
     for (;;) {
-        while (d->round_seen == o->round && !o->over) {
+        while (d->round_seen == o->round && !o->over && (!o->serving || d->served)) {
             pthread_cond_wait(&o->cond, &o->lock);
         }
         if (o->over) {
             break;
+        }
+        if (d->round_seen == o->round) {
+            pthread_mutex_unlock(&o->lock);
+            if (!mig_out_holes_push(d, &err)) {
+                mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, err.text);
+            }
+            pthread_mutex_lock(&o->lock);
+            d->served = true;
+            continue;
         }
         d->round_seen = o->round;
         pthread_mutex_unlock(&o->lock);

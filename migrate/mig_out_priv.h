@@ -20,7 +20,9 @@
 #include "migrate/mig_zstd.h"
 
 /* Notes of the source, beyond those of mig_src. */
-enum { MIG_NOTE_ROUND_DONE = MIG_SRC_EVENTS, MIG_NOTE_CAUGHT_UP };
+enum { MIG_NOTE_ROUND_DONE = MIG_SRC_EVENTS, MIG_NOTE_CAUGHT_UP, MIG_NOTE_WANT };
+
+#define WANT_QUEUE 1024u /* pages that the destination waits for */
 
 struct out;
 
@@ -28,6 +30,7 @@ struct out_data {
     struct out *out;
     unsigned index; /* data stream, 0.. */
     uint32_t round_seen;
+    bool served;            /* post-copy: all of its pages */
     uint64_t frames, pages; /* of this round */
     uint64_t data_begin, data_end;
     struct mig_ram ram;
@@ -60,11 +63,18 @@ struct out {
     pthread_cond_t cond;
     uint32_t round; /* 0: none was begun */
     bool last, first, over;
+    bool serving;     /* post-copy: the data threads send what is owed */
+    _Atomic bool cut; /* the round ends early: time is over, and post-copy follows */
+    uint64_t want[WANT_QUEUE];
+    unsigned want_head, want_count;
     unsigned active;
     uint64_t round_began_ns;
     _Atomic uint64_t bytes, pages, frames; /* all rounds; bytes of the streams */
     _Atomic uint64_t page_bytes; /* of guest memory: compressed ones count as they were */
     uint64_t counted_bytes, counted_ns; /* page bytes, for the bandwidth */
+
+    struct mig_bitmap owed; /* post-copy: what goes after Ready; no words: it is none */
+    struct out_data *urgent;
 
     struct mig_hello_ack ack; /* the hearing thread's, until its note */
     struct mig_stats stats;   /* under t->lock */
@@ -75,6 +85,14 @@ struct out {
 /* Starts a thread for each data stream; they rest until a round begins. False: no memory.
  */
 bool mig_out_data_start(struct out *o);
+/* The cap of the operator: waits until it allows more, if there is one. */
+void mig_out_wait_for_cap(struct out *o);
+/* The payload of d->ram in d->iov from 1 on: the pages where they are, or compressed. How
+ * many parts. */
+size_t mig_out_payload(struct out_data *d);
+/* Sends the frame that d->ram and those parts are; `began_ns`: since when it wants to. */
+bool mig_out_frame(struct out_data *d, struct mig_conn *conn, size_t count,
+                   uint64_t began_ns, struct vmm_error *err);
 /* A round: what the bitmap has is sent, then MIG_NOTE_ROUND_DONE is posted. Control
  * thread, while no round is under way. */
 void mig_out_round_begin(struct out *o, bool last);
@@ -82,3 +100,13 @@ void mig_out_round_begin(struct out *o, bool last);
 void mig_out_compress(struct out *o);
 /* Its thread has ended, or never ran. Takes NULL. */
 void mig_out_data_free(struct out_data *d);
+
+/* Post-copy (mig_out_holes.c): what the bitmap has is owed from now on. False: no memory.
+ */
+bool mig_out_holes_begin(struct out *o);
+bool mig_out_holes_tell(struct out *o); /* MISSING frames; false: the connection broke */
+void mig_out_holes_serve(struct out *o);
+bool mig_out_holes_push(struct out_data *d, struct vmm_error *err); /* data threads */
+void mig_out_holes_wanted(struct out *o, const struct mig_want *want);
+void mig_out_holes_answer(struct out *o);
+void mig_out_holes_free(struct out *o);

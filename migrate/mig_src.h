@@ -8,6 +8,9 @@
  * transfer and thaws. With READY the agent is told that the guest is frozen, and may
  * release the claim to the destination (design 5, R4). From then on nothing but the
  * agent's word moves it: THAW with a later claim (R1), or END.
+ *
+ * Post-copy: some of its memory goes only when the guest runs at the destination. From
+ * its word that it does (SERVING), this one never runs again, whatever is lost.
  */
 #pragma once
 
@@ -23,10 +26,12 @@ enum mig_src_state {
     MIG_SRC_STATE_SENT, /* and the state, Finish: the destination checks */
     MIG_SRC_READY,      /* the agent's turn; the guest is frozen */
     MIG_SRC_RELEASED,   /* as READY; the agent said that it submits the release */
+    MIG_SRC_SERVING,    /* post-copy: it runs there, and its last pages are here */
     MIG_SRC_DONE,       /* the guest runs elsewhere: memory is discarded */
     MIG_SRC_TAKEN_BACK, /* the guest runs here, under a later claim */
     MIG_SRC_FAILED,     /* the guest runs here, under the claim it had */
-    MIG_SRC_ENDED,      /* the agent ended the instance, or the guest ended itself */
+    MIG_SRC_ENDED,      /* the agent ended the instance, the guest ended itself, or who
+                           runs it was lost before its last pages were there */
     MIG_SRC_STATES,
 };
 
@@ -38,11 +43,14 @@ enum mig_src_event {
     MIG_SRC_ROUND_AGAIN, /* a round is over; mig_policy says: another */
     MIG_SRC_ROUND_SWITCH,
     MIG_SRC_ROUND_GIVE_UP,
+    MIG_SRC_ROUND_HOLES, /* instead of giving up: post-copy */
     MIG_SRC_FROZEN, /* as DO_FREEZE asked: vCPUs stopped, no I/O in flight, flushed, log
                        merged */
     MIG_SRC_FREEZE_REFUSED,
     MIG_SRC_LAST_SENT, /* the last round is out, with its ROUND_ENDs */
     MIG_SRC_GOT_READY,
+    MIG_SRC_GOT_RUNS, /* post-copy: it runs there */
+    MIG_SRC_GOT_ALL,  /* and has all of its memory */
     MIG_SRC_GOT_ABORT,
     MIG_SRC_GUEST_RESET,
     MIG_SRC_GUEST_OFF,
@@ -68,23 +76,27 @@ enum mig_src_event {
 #define MIG_SRC_DO_SEND_STATE (1u << 5) /* STATE, Verify if wanted, Finish */
 #define MIG_SRC_DO_TELL_READY (1u << 6) /* the agent: frozen, its turn */
 #define MIG_SRC_DO_TELL_ABORT                                                            \
-    (1u << 7) /* the agent: the destination gave up; still its turn */
-#define MIG_SRC_DO_THAW       (1u << 8)  /* the guest goes on; nothing if it runs */
-#define MIG_SRC_DO_RUN        (1u << 9)  /* the guest goes on under acts->epoch */
-#define MIG_SRC_DO_ANNOUNCE   (1u << 10) /* the guest's addresses, from here */
-#define MIG_SRC_DO_NEXT_ROUND (1u << 11)
-#define MIG_SRC_DO_SEND_ABORT (1u << 12)
-#define MIG_SRC_DO_CLOSE      (1u << 13) /* connections, after what is queued */
-#define MIG_SRC_DO_UNTRACK    (1u << 14) /* dirty log and throttle off */
-#define MIG_SRC_DO_ACCEPT     (1u << 15) /* answer the agent: done */
-#define MIG_SRC_DO_REFUSE     (1u << 16) /* answer the agent: not now, and why */
-#define MIG_SRC_DO_TELL_END   (1u << 17) /* the agent: code and text */
-#define MIG_SRC_DO_DISCARD    (1u << 18) /* memory; the process ends */
-#define MIG_SRC_DO_COUNT      19
+    (1u << 7) /* the agent: the destination gave up, or is lost and owed pages; still    \
+                 its turn */
+#define MIG_SRC_DO_TELL_SERVING                                                          \
+    (1u << 8) /* the agent: it runs there, and is not to be ended yet */
+#define MIG_SRC_DO_THAW       (1u << 9)  /* the guest goes on; nothing if it runs */
+#define MIG_SRC_DO_RUN        (1u << 10) /* the guest goes on under acts->epoch */
+#define MIG_SRC_DO_ANNOUNCE   (1u << 11) /* the guest's addresses, from here */
+#define MIG_SRC_DO_NEXT_ROUND (1u << 12)
+#define MIG_SRC_DO_SEND_ABORT (1u << 13)
+#define MIG_SRC_DO_CLOSE      (1u << 14) /* connections, after what is queued */
+#define MIG_SRC_DO_UNTRACK    (1u << 15) /* dirty log and throttle off */
+#define MIG_SRC_DO_ACCEPT     (1u << 16) /* answer the agent: done */
+#define MIG_SRC_DO_REFUSE     (1u << 17) /* answer the agent: not now, and why */
+#define MIG_SRC_DO_TELL_END   (1u << 18) /* the agent: code and text */
+#define MIG_SRC_DO_DISCARD    (1u << 19) /* memory; the process ends */
+#define MIG_SRC_DO_COUNT      20
 
 struct mig_src {
     struct mig_times times;
     enum mig_src_state state;
+    bool holes;                            /* post-copy: pages are owed after Ready */
     uint64_t epoch;                        /* of the claim under which the guest ran */
     uint64_t start_ns, state_ns, heard_ns; /* of the last heartbeat of the other side */
     enum mig_code code;                    /* how it ended */

@@ -46,6 +46,15 @@ void mig_tell_ready(struct mig_transfer *t, const char *text, uint64_t frozen_ms
     mig_tell(t, MIG_PHASE_READY, text);
 }
 
+void mig_tell_missing(struct mig_transfer *t, uint64_t bytes, uint64_t faults)
+{
+    pthread_mutex_lock(&t->lock);
+    t->status.missing = bytes;
+    t->status.faults = faults;
+    pthread_mutex_unlock(&t->lock);
+    wake_loop(t);
+}
+
 void mig_tell_progress(struct mig_transfer *t, const struct mig_status *progress)
 {
     pthread_mutex_lock(&t->lock);
@@ -70,6 +79,16 @@ void mig_transfer_clear(struct mig_transfer *t)
     uint64_t count;
 
     (void)!read(t->event_fd, &count, sizeof count);
+}
+
+bool mig_transfer_has_holes(struct mig_transfer *t)
+{
+    bool holes;
+
+    pthread_mutex_lock(&t->lock);
+    holes = t->incoming && t->status.missing > 0;
+    pthread_mutex_unlock(&t->lock);
+    return holes;
 }
 
 void mig_transfer_status(struct mig_transfer *t, struct mig_status *ret_status)
@@ -144,11 +163,13 @@ bool mig_send_msg(struct mig_transfer *t, const struct mig_msg *msg,
         ssize_t len = mig_msg_pack(msg, body, MIG_CONTROL_MAX);
 
         iov.iov_len = len < 0 ? 0 : (size_t)len;
+        pthread_mutex_lock(&t->send_lock);
         r = len < 0 ? vmm_fail(err, -EINVAL, "a %s message has values out of range",
                                mig_kind_str(msg->kind))
                     : mig_conn_send(t->streams.conn[0],
                                     (uint16_t)(MIG_FRAME_CONTROL + msg->kind), 1, 0, &iov,
                                     1, err);
+        pthread_mutex_unlock(&t->send_lock);
     } else {
         (void)vmm_fail(err, r, "no memory for a message");
     }
@@ -188,7 +209,9 @@ int mig_transfer_new(const struct mig_transfer_conf *conf, struct mig_transfer *
         return vmm_fail(err, -ENOMEM, "no memory for migrations");
     }
     t->conf = *conf;
+    t->uffd = conf->uffd;
     pthread_mutex_init(&t->lock, NULL);
+    pthread_mutex_init(&t->send_lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&t->cond, &attr);
@@ -236,8 +259,12 @@ void mig_transfer_free(struct mig_transfer *t)
     if (t->event_fd >= 0) {
         close(t->event_fd);
     }
+    if (t->uffd >= 0) {
+        close(t->uffd);
+    }
     pthread_cond_destroy(&t->cond);
     pthread_mutex_destroy(&t->lock);
+    pthread_mutex_destroy(&t->send_lock);
     free(t);
 }
 
@@ -388,10 +415,10 @@ void mig_transfer_engine(struct mig_transfer *t, const struct engine_status *sta
     if (over) {
         t->cancelled = true;
         mig_note_post(
-            t, t->incoming ? (unsigned)MIG_DST_CANCEL : (unsigned)MIG_SRC_GUEST_OFF,
+            t, t->incoming ? (unsigned)MIG_DST_GUEST_OFF : (unsigned)MIG_SRC_GUEST_OFF,
             MIG_END_GUEST_OFF, status->reason);
     } else if (status->state == RUN_RUNNING) {
-        if (t->incoming) {
+        if (t->incoming && !mig_transfer_has_holes(t)) {
             mig_transfer_ending(t);
         }
         mig_note_post_epoch(

@@ -25,6 +25,10 @@ struct mig_transfer_conf {
     struct uuid vm;
     const char *vm_name;
     const char *build;
+    /* Post-copy, destination: a userfaultfd (vmm/uffd), which it takes; or -1 and why
+     * there is none. */
+    int uffd;
+    const char *no_uffd;
 };
 
 #define MIG_TRANSFER_STREAMS_MAX 5 /* control and four of data */
@@ -36,6 +40,7 @@ struct mig_params {
     struct mig_fingerprint peer; /* else: of its key */
     bool verify;
     bool no_compress;
+    bool postcopy;        /* rather than give up */
     uint32_t timeout_ms;  /* of all of it; 0: none */
     uint32_t downtime_ms; /* 0: the default */
     uint32_t slowdown;    /* percent */
@@ -51,7 +56,10 @@ enum mig_phase {
     MIG_PHASE_READY, /* source: frozen, all sent and accepted. Destination: START may come
                       */
     MIG_PHASE_RELEASED,
-    MIG_PHASE_FAILED, /* text */
+    MIG_PHASE_FAILED,  /* text */
+    MIG_PHASE_FILLING, /* destination, post-copy: it runs, and its memory still comes */
+    MIG_PHASE_SERVING, /* source, post-copy: it runs there, and pages go */
+    MIG_PHASE_DONE,    /* post-copy: all of it is there */
 };
 
 struct mig_status {
@@ -61,6 +69,7 @@ struct mig_status {
     uint32_t percent, round, throttle; /* throttle: permille */
     uint64_t bps, dirty_bps, sent;     /* bytes */
     uint64_t eta_ms;                   /* UINT64_MAX: does not converge as things are */
+    uint64_t missing, faults; /* post-copy: bytes that are not there; waits for some */
     uint64_t frozen_ms; /* READY: how long the guest has stood still, as this end knows */
 };
 
@@ -91,4 +100,7 @@ void mig_transfer_guest_reset(struct mig_transfer *t);
 /* Readable when the status has changed; mig_transfer_clear before looking. */
 int mig_transfer_fd(const struct mig_transfer *t);
 void mig_transfer_clear(struct mig_transfer *t);
+/* Post-copy: a guest whose memory is not all here. Nothing may let it go on without: the
+ * process has to end. */
+bool mig_transfer_has_holes(struct mig_transfer *t);
 void mig_transfer_status(struct mig_transfer *t, struct mig_status *ret_status);

@@ -17,7 +17,7 @@
 #include "vmm/engine_ram.h"
 
 /* Threads of the pool. */
-enum { MIG_THREAD_CONTROL = 0, MIG_THREAD_HEAR, MIG_THREAD_DATA0 };
+enum { MIG_THREAD_CONTROL = 0, MIG_THREAD_HEAR, MIG_THREAD_FAULT, MIG_THREAD_DATA0 };
 #define MIG_DATA_MAX  (MIG_TRANSFER_STREAMS_MAX - 1)
 
 #define MIG_NOTES_MAX 64
@@ -54,7 +54,9 @@ struct mig_transfer {
     struct mig_conn_conf conn;
     struct mig_streams streams;
     struct engine_ram ram;
-    _Atomic bool cancelled; /* what waits for the host gives up */
+    _Atomic bool cancelled;    /* what waits for the host gives up */
+    pthread_mutex_t send_lock; /* of the control stream: mig_send_msg */
+    int uffd;                  /* destination, post-copy; -1: it cannot */
 };
 
 /* Any thread. Dropped when there are far too many. */
@@ -66,10 +68,12 @@ bool mig_note_wait(struct mig_transfer *t, uint64_t until_ns, struct mig_note *r
 /* The control thread. */
 void mig_tell(struct mig_transfer *t, enum mig_phase phase, const char *text);
 void mig_tell_ready(struct mig_transfer *t, const char *text, uint64_t frozen_ms);
+/* Post-copy: bytes that are not there yet, and how often somebody waited for some. */
+void mig_tell_missing(struct mig_transfer *t, uint64_t bytes, uint64_t faults);
 void mig_tell_progress(struct mig_transfer *t, const struct mig_status *progress);
 
-/* Sends a control message; false: the connection is of no more use. One thread at a time
- * for each direction. */
+/* Sends a control message; false: the connection is of no more use. Any thread; frames
+ * of another kind only the control thread of a source sends on that stream. */
 bool mig_send_msg(struct mig_transfer *t, const struct mig_msg *msg,
                   struct vmm_error *err);
 

@@ -36,6 +36,7 @@ const char *mig_code_str(enum mig_code code)
         [MIG_NO_BOOT] = "boot",
         [MIG_NO_BUSY] = "busy",
         [MIG_NO_MORE] = "more",
+        [MIG_NO_POSTCOPY] = "post-copy",
         [MIG_END_BLOCKED] = "blocked",
         [MIG_END_CANCELLED] = "cancelled",
         [MIG_END_HANDSHAKE] = "handshake",
@@ -84,6 +85,9 @@ const char *mig_kind_str(enum mig_kind kind)
         [MIG_FINISH] = "Finish",
         [MIG_READY] = "Ready",
         [MIG_ABORT] = "Abort",
+        [MIG_WANT] = "Want",
+        [MIG_RUNS] = "Runs",
+        [MIG_ALL] = "All",
     };
 
     return (size_t)kind < MIG_KIND_COUNT ? name[kind] : "unknown message";

@@ -19,6 +19,7 @@
 #define MIG_DEVICES_MAX  STATE_SECTIONS_MAX
 #define MIG_BLOCKERS_MAX 32
 #define MIG_HASHES_MAX   1024 /* of one Verify */
+#define MIG_WANT_MAX     64   /* pages of one Want */
 
 /* Why a transfer cannot begin (below 64), or how it ended. */
 enum mig_code {
@@ -53,6 +54,7 @@ enum mig_code {
     MIG_NO_BOOT = 27,
     MIG_NO_BUSY = 28,
     MIG_NO_MORE = 29, /* the list is full: there are more */
+    MIG_NO_POSTCOPY = 30,
     /* Ends */
     MIG_END_BLOCKED = 64,
     MIG_END_CANCELLED = 65,
@@ -87,12 +89,14 @@ enum mig_kvm_cap {
 const char *mig_kvm_cap_str(enum mig_kvm_cap cap);
 
 /* Features that both ends must have to be used; bits. */
-#define MIG_FEATURE_VERIFY  (UINT64_C(1) << 0)
-#define MIG_FEATURE_DISCARD (UINT64_C(1) << 1)
-#define MIG_FEATURE_RAM_CRC (UINT64_C(1) << 2) /* crc32c of page bytes, see mig_ram */
-#define MIG_FEATURE_ZSTD    (UINT64_C(1) << 3) /* RAM payloads may be compressed */
+#define MIG_FEATURE_VERIFY   (UINT64_C(1) << 0)
+#define MIG_FEATURE_DISCARD  (UINT64_C(1) << 1)
+#define MIG_FEATURE_RAM_CRC  (UINT64_C(1) << 2) /* crc32c of page bytes, see mig_ram */
+#define MIG_FEATURE_ZSTD     (UINT64_C(1) << 3) /* RAM payloads may be compressed */
+#define MIG_FEATURE_POSTCOPY (UINT64_C(1) << 4) /* if pre-copy comes to no end */
 #define MIG_FEATURES_KNOWN                                                               \
-    (MIG_FEATURE_VERIFY | MIG_FEATURE_DISCARD | MIG_FEATURE_RAM_CRC | MIG_FEATURE_ZSTD)
+    (MIG_FEATURE_VERIFY | MIG_FEATURE_DISCARD | MIG_FEATURE_RAM_CRC | MIG_FEATURE_ZSTD | \
+     MIG_FEATURE_POSTCOPY)
 
 /* A section of the state stream: what will be sent (source), or can be read here. */
 struct mig_device {
@@ -186,11 +190,28 @@ struct mig_verify {
 struct mig_finish {
     uint32_t rounds;
     uint64_t ram_frames, pages, state_bytes, verify_blocks;
+    uint64_t missing; /* post-copy: pages that come after Ready (mig_holes) */
 };
 
 /* Destination: everything received, checked, decoded and valid. */
 struct mig_ready {
     uint64_t pages, check_us;
+};
+
+/* Post-copy, destination: somebody waits for these pages. */
+struct mig_want {
+    uint32_t count;
+    uint64_t page[MIG_WANT_MAX];
+};
+
+/* Post-copy, destination: the guest runs there. */
+struct mig_runs {
+    uint64_t epoch;
+};
+
+/* Post-copy, destination: no page is missing any more. */
+struct mig_all {
+    uint64_t pages, faults;
 };
 
 struct mig_abort {
@@ -208,6 +229,9 @@ enum mig_kind {
     MIG_FINISH,
     MIG_READY,
     MIG_ABORT,
+    MIG_WANT,
+    MIG_RUNS,
+    MIG_ALL,
     MIG_KIND_COUNT,
 };
 const char *mig_kind_str(enum mig_kind kind);
@@ -223,5 +247,8 @@ struct mig_msg {
         struct mig_finish finish;
         struct mig_ready ready;
         struct mig_abort abort;
+        struct mig_want want;
+        struct mig_runs runs;
+        struct mig_all all;
     };
 };

@@ -59,6 +59,9 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
                         "compare all of its memory before it goes on there"},
     [CLI_OPT_NO_COMPRESS] = {"--no-compress", 0, NULL,
                              "send its memory as it is, also over a slow link"},
+    [CLI_OPT_ALLOW_POSTCOPY] = {"--allow-postcopy", 0, NULL,
+                                "rather than give up, let it run there with a part of "
+                                "its memory still here"},
     [CLI_OPT_CANCEL] = {"--cancel", 0, NULL, "give up the migration under way"},
     [CLI_OPT_RENDER] = {"--render", 0, "FILE", NULL},
     [CLI_OPT_MAN] = {"--man-verbs", 0, NULL, NULL},
@@ -289,15 +292,20 @@ const struct cli_verb cli_verbs[] = {
         .second = "node",
         .options = CLI_BIT(CLI_OPT_DOWNTIME) | CLI_BIT(CLI_OPT_MAX_SLOWDOWN) |
                    CLI_BIT(CLI_OPT_RATE) | CLI_BIT(CLI_OPT_VERIFY) |
-                   CLI_BIT(CLI_OPT_NO_COMPRESS) | CLI_BIT(CLI_OPT_CANCEL) |
-                   CLI_BIT(CLI_OPT_FORCE),
+                   CLI_BIT(CLI_OPT_NO_COMPRESS) | CLI_BIT(CLI_OPT_ALLOW_POSTCOPY) |
+                   CLI_BIT(CLI_OPT_CANCEL) | CLI_BIT(CLI_OPT_FORCE),
         .timeout_ms = 30 * MINUTE,
         .summary = "move a running VM to another node",
         .details = "Without NODE, to the one that placement prefers. The guest runs on "
                    "while its memory is copied, and stands still only for the last of "
                    "it. Whatever fails, the VM runs on at one of the two nodes. With "
                    "--timeout the migration itself is given up after that time. "
-                   "--dry-run says where it would go, or what stands in the way.",
+                   "--dry-run says where it would go, or what stands in the way. With "
+                   "--allow-postcopy a guest that writes faster than its memory can be "
+                   "copied goes on there all the same, and waits for each page that it "
+                   "touches and that has not come: until all are there, the loss of "
+                   "either node or of the link costs a restart from its disks. A VM "
+                   "that HA protects needs a --reason for that.",
         .example = "gemel vm migrate web1 n2",
     },
     {

@@ -101,6 +101,13 @@ static enum cli_exit cluster_name(const struct cli_call *call, char *name, size_
     return r;
 }
 
+static const char postcopy_danger[] =
+    "If its memory cannot be copied as fast as the guest writes, it goes on at the\n"
+    "destination before all of it is there. Until it is, the loss of either node, or of\n"
+    "the link between them for 10 s, is the end of the running guest: HA starts it "
+    "again\n"
+    "from its disks, as after a crash.";
+
 enum cli_exit cli_confirm(const struct cli_call *call)
 {
     bool is_node =
@@ -108,8 +115,10 @@ enum cli_exit cli_confirm(const struct cli_call *call)
     char wanted[NODE_NAME_MAX + 1], typed[NODE_NAME_MAX + 16];
     enum cli_exit r = CLI_DONE;
 
-    if (call->verb->danger == NULL || call->is_set[CLI_OPT_YES] ||
-        call->is_set[CLI_OPT_DRY_RUN]) {
+    const char *danger =
+        call->is_set[CLI_OPT_ALLOW_POSTCOPY] ? postcopy_danger : call->verb->danger;
+
+    if (danger == NULL || call->is_set[CLI_OPT_YES] || call->is_set[CLI_OPT_DRY_RUN]) {
         return CLI_DONE;
     }
     if (call->object_count > 0) {
@@ -120,7 +129,7 @@ enum cli_exit cli_confirm(const struct cli_call *call)
     if (r != CLI_DONE) {
         return r;
     }
-    fprintf(stderr, "%s\n", call->verb->danger);
+    fprintf(stderr, "%s\n", danger);
     if (is_node) {
         show_affected(call->object[0]);
     }
@@ -226,10 +235,15 @@ static const struct {
     enum cli_opt opt;
     const char *key;
 } passed_on[] = {
-    {CLI_OPT_NODE, "node"},     {CLI_OPT_DOWNTIME, "downtime"},
-    {CLI_OPT_RATE, "rate"},     {CLI_OPT_MAX_SLOWDOWN, "max-slowdown"},
-    {CLI_OPT_VERIFY, "verify"}, {CLI_OPT_NO_COMPRESS, "no-compress"},
-    {CLI_OPT_CANCEL, "cancel"}, {CLI_OPT_TIMEOUT, "timeout"},
+    {CLI_OPT_NODE, "node"},
+    {CLI_OPT_DOWNTIME, "downtime"},
+    {CLI_OPT_RATE, "rate"},
+    {CLI_OPT_MAX_SLOWDOWN, "max-slowdown"},
+    {CLI_OPT_VERIFY, "verify"},
+    {CLI_OPT_NO_COMPRESS, "no-compress"},
+    {CLI_OPT_CANCEL, "cancel"},
+    {CLI_OPT_TIMEOUT, "timeout"},
+    {CLI_OPT_ALLOW_POSTCOPY, "allow-postcopy"},
 };
 
 static enum cli_exit ask_and_show(const struct cli_call *call)
@@ -240,6 +254,9 @@ static enum cli_exit ask_and_show(const struct cli_call *call)
     enum cli_exit r;
 
     cli_question_of(call, &question);
+    if (call->is_set[CLI_OPT_ALLOW_POSTCOPY]) { /* --timeout: of what comes before */
+        question.timeout_ms = call->verb->timeout_ms;
+    }
     if (call->object_count == 2 && call->verb->second != NULL) {
         snprintf(second, sizeof second, "%s=%s", call->verb->second, call->object[1]);
         question.options[question.option_count++] = second;

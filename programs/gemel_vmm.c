@@ -28,10 +28,12 @@
 #include "vmm/net_tap.h"
 #include "vmm/rot_file.h"
 #include "vmm/sandbox.h"
+#include "vmm/uffd.h"
 #include "vmm/vmm_ctl.h"
 
 #define TAPE_LOOK_NS       NSEC_PER_SEC /* is it being recorded still? */
 #define POWERDOWN_GRACE_NS (5 * NSEC_PER_SEC)
+#define HOLES_GRACE_NS     (500 * NSEC_PER_MSEC)
 #define NET_BATCH_MAX      64 /* frames taken from one tap before others get their turn */
 
 struct program {
@@ -51,7 +53,8 @@ struct program {
     loop_timer event_timer; /* as news_timer */
     struct rot_file debug_log;
     int exit_fd;
-    loop_timer kill_timer;
+    loop_timer kill_timer, holes_timer;
+    struct vmm_error no_uffd; /* why there is none */
     bool kill_armed;
     struct engine_status last;
 };
@@ -83,6 +86,15 @@ static void pump_debug(struct program *p)
     }
 }
 
+/* Who waits for a page that will not come, does not end by itself. */
+static void on_holes_timer(void *data)
+{
+    struct program *p = data;
+
+    p->holes_timer = 0;
+    loop_stop(p->loop);
+}
+
 static void take_notices(struct program *p)
 {
     const char *reset = engine_take_reset(p->engine);
@@ -104,6 +116,9 @@ static void take_notices(struct program *p)
         }
         if (s.state == RUN_ENDED) {
             loop_stop(p->loop);
+        } else if (s.state == RUN_ENDING && !p->holes_timer && vmm_move_holes(&p->move)) {
+            (void)loop_timer_add(p->loop, HOLES_GRACE_NS, on_holes_timer, p,
+                                 &p->holes_timer);
         }
     }
 }
@@ -466,6 +481,19 @@ static int open_outputs(struct program *p, struct vmm_error *err)
     return r;
 }
 
+/* Only for a migration to here that may need it; without, that is told to its source. */
+static int open_uffd(struct program *p)
+{
+    int fd = -1;
+
+    if (!p->opts.postcopy) {
+        (void)vmm_fail(&p->no_uffd, -ENOENT, "its gemel-vmm was started without");
+    } else if (uffd_open(p->opts.uffd_fd, &fd, &p->no_uffd) < 0) {
+        log_warn("vm %s: post-copy: %s", p->opts.name, p->no_uffd.text);
+    }
+    return fd;
+}
+
 static int open_control(struct program *p, struct vmm_error *err)
 {
     struct vmm_ctl_conf cc = {.listen_fd = p->opts.control_fd,
@@ -491,7 +519,9 @@ static int open_control(struct program *p, struct vmm_error *err)
                       &(struct mig_transfer_conf){.engine = p->engine,
                                                   .vm = p->opts.uuid,
                                                   .vm_name = p->opts.name,
-                                                  .build = PACKAGE_VERSION},
+                                                  .build = PACKAGE_VERSION,
+                                                  .uffd = open_uffd(p),
+                                                  .no_uffd = p->no_uffd.text},
                       err);
     if (r >= 0) {
         r = vmm_ctl_open(p->loop, &cc, &p->ctl, err);
@@ -684,6 +714,12 @@ static int run(struct program *p)
         log_err("vm %s: %s: %s", p->opts.name, run_end_str(p->last.end), p->last.reason);
     }
     write_exit_file(p, run_end_str(p->last.end), p->last.reason);
+    if (vmm_move_holes(&p->move)) {
+        /* Threads that wait for its memory are not to go on, nor to be waited for. */
+        console_pump(p->console);
+        log_close();
+        _exit(good ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
     teardown(p);
     good = close_tape(p) && good;
     return good ? EXIT_SUCCESS : EXIT_FAILURE;

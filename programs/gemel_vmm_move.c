@@ -20,6 +20,9 @@ static Gemel__MigState state_of(enum mig_phase phase)
         [MIG_PHASE_READY] = GEMEL__MIG_STATE__MIG_READY,
         [MIG_PHASE_RELEASED] = GEMEL__MIG_STATE__MIG_RELEASED,
         [MIG_PHASE_FAILED] = GEMEL__MIG_STATE__MIG_FAILED,
+        [MIG_PHASE_FILLING] = GEMEL__MIG_STATE__MIG_FILLING,
+        [MIG_PHASE_SERVING] = GEMEL__MIG_STATE__MIG_SERVING,
+        [MIG_PHASE_DONE] = GEMEL__MIG_STATE__MIG_DONE,
     };
 
     return state[phase];
@@ -51,6 +54,8 @@ static void fill_report(void *ctx, Gemel__VmmReport *report)
     report->mig_sent = s->sent;
     report->mig_throttle = s->throttle;
     report->mig_frozen_ms = s->frozen_ms;
+    report->mig_missing = s->missing;
+    report->mig_faults = s->faults;
 }
 
 static void params_of(const Gemel__VmmRequest *rq, struct mig_params *ret)
@@ -58,6 +63,7 @@ static void params_of(const Gemel__VmmRequest *rq, struct mig_params *ret)
     *ret = (struct mig_params){.plaintext = rq->mig_peer_key.len == 0,
                                .verify = rq->mig_verify,
                                .no_compress = rq->mig_no_compress,
+                               .postcopy = rq->mig_postcopy,
                                .timeout_ms = rq->mig_timeout_ms,
                                .downtime_ms = rq->mig_downtime_ms,
                                .slowdown = rq->mig_slowdown,
@@ -169,6 +175,11 @@ int vmm_move_open(struct vmm_move *move, struct loop *loop,
 int vmm_move_go(struct vmm_move *move, struct vmm_error *err)
 {
     return move->transfer ? mig_transfer_go(move->transfer, err) : 0;
+}
+
+bool vmm_move_holes(struct vmm_move *move)
+{
+    return move->transfer && mig_transfer_has_holes(move->transfer);
 }
 
 void vmm_move_close(struct vmm_move *move)

@@ -23,6 +23,8 @@ int vmm_move_open(struct vmm_move *move, struct loop *loop,
                   const struct mig_transfer_conf *conf, struct vmm_error *err);
 /* Behind it. */
 int vmm_move_go(struct vmm_move *move, struct vmm_error *err);
+/* Post-copy: memory is missing here. */
+bool vmm_move_holes(struct vmm_move *move);
 void vmm_move_close(struct vmm_move *move);
 struct vmm_ctl_move vmm_move_hooks(struct vmm_move *move);
 void vmm_move_engine(struct vmm_move *move, const struct engine_status *status);

@@ -45,6 +45,7 @@ enum {
     OPT_MEMLOCK,
     OPT_UFFD_FD,
     OPT_MEMORY_FD,
+    OPT_POST_COPY,
     OPT_INSECURE_LAB,
     OPT_RUN,
     OPT_RESTORE,
@@ -112,7 +113,10 @@ static const struct {
      "user of its own for this VM; default for root: one that nobody has"},
     {"gid", OPT_GID, "N", "group; default: the number of the user"},
     {"memlock", OPT_MEMLOCK, "SIZE", "how much memory it may lock"},
-    {"uffd-fd", OPT_UFFD_FD, "N", "inherited /dev/userfaultfd"},
+    {"uffd-fd", OPT_UFFD_FD, "N", "with --post-copy: inherited /dev/userfaultfd"},
+    {"post-copy", OPT_POST_COPY, NULL,
+     "a migration to here may go on with memory still at its source (needs a "
+     "userfaultfd)"},
     {"memory-fd", OPT_MEMORY_FD, "N",
      "inherited guest memory of another instance of this VM, which it goes on with"},
     {"insecure-lab", OPT_INSECURE_LAB, NULL,
@@ -560,6 +564,9 @@ static int take(struct vmm_opts *o, int value, char *arg)
     case OPT_MEMORY_FD:
         o->engine.ram_given = true;
         return parse_fd("memory-fd", arg, &o->engine.ram_fd);
+    case OPT_POST_COPY:
+        o->postcopy = true;
+        return 0;
     case OPT_INSECURE_LAB:
         o->insecure_lab = true;
         return 0;

@@ -25,6 +25,7 @@ struct vmm_opts {
     bool user_given;   /* uid and gid are to be used */
     uint32_t uid, gid;
     uint64_t memlock_bytes;   /* UINT64_MAX: as it is */
+    bool postcopy;            /* a userfaultfd is wanted */
     int uffd_fd;              /* /dev/userfaultfd, opened by the starter; -1: none */
     const char *restore_path; /* with run: a saved state to go on from */
     const char *record_path, *replay_path;

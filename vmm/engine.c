@@ -172,9 +172,17 @@ enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reaso
     return answer;
 }
 
+void engine_give_away(struct engine *e)
+{
+    atomic_store(&e->given_away, true);
+}
+
 enum run_answer engine_thaw(struct engine *e, uint64_t epoch, const char *reason)
 {
-    enum run_answer answer = engine_step(e, RUN_EV_THAW, epoch, RUN_END_NONE, reason);
+    enum run_answer answer =
+        atomic_load(&e->given_away)
+            ? RUN_BAD_STATE
+            : engine_step(e, RUN_EV_THAW, epoch, RUN_END_NONE, reason);
 
     if (answer != RUN_DONE) {
         pthread_mutex_lock(&e->lock);

@@ -139,6 +139,9 @@ void engine_disks(struct engine *e, const int *fd, unsigned count);
 /* Requests; answers are about the request, the state follows by notice. */
 enum run_answer engine_start(struct engine *e, uint64_t epoch, const char *reason);
 enum run_answer engine_thaw(struct engine *e, uint64_t epoch, const char *reason);
+/* FROZEN, and it runs elsewhere with a part of its memory still here: whatever epoch a
+ * THAW may name, it never runs here again. Any thread. */
+void engine_give_away(struct engine *e);
 enum run_answer engine_freeze(struct engine *e, const char *reason);
 enum run_answer engine_end(struct engine *e, enum run_end end, const char *reason);
 /* A freeze that its asker may take back as long as it is not FROZEN (a disk that hangs,

@@ -86,7 +86,8 @@ struct engine {
     struct engine_saved saved;
     struct engine_decoded *decoded; /* engine_state.c; the owner's of the machine */
 
-    bool receiving; /* under lock: no boot, memory comes from another host */
+    _Atomic bool given_away; /* engine_give_away */
+    bool receiving;          /* under lock: no boot, memory comes from another host */
     pthread_mutex_t dirty_lock;
     struct dirty_log dirty; /* under dirty_lock, but for dirty_log_protect */
 

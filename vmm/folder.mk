@@ -187,7 +187,7 @@ libvmm_io_la_SOURCES = \
 	vmm/sandbox_root.c vmm/sandbox_root.h \
 	vmm/syscall_filter.c vmm/syscall_filter.h \
 	vmm/throttle.c vmm/throttle.h vmm/vcpu.c vmm/vcpu.h \
-	vmm/huge_pages.c vmm/huge_pages.h vmm/vm.c vmm/vm.h \
+	vmm/huge_pages.c vmm/huge_pages.h vmm/uffd.c vmm/uffd.h vmm/vm.c vmm/vm.h \
 	vmm/vmm_ctl.c vmm/vmm_ctl.h \
 	vmm/vmm_error.c vmm/vmm_error.h
 libvmm_io_la_LIBADD = libvmm_core.la libbase_io.la $(URING_LIBS) $(JSONC_LIBS)
@@ -285,6 +285,10 @@ UNIT_TESTS += tests/unit/vmm/check_vm
 tests_unit_vmm_check_vm_SOURCES = tests/unit/vmm/check_vm.c $(FAKE_KVM)
 tests_unit_vmm_check_vm_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_vm_LDADD = libvmm_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_uffd
+tests_unit_vmm_check_uffd_SOURCES = tests/unit/vmm/check_uffd.c tests/unit/unit.h
+tests_unit_vmm_check_uffd_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_uffd_LDADD = libvmm_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_huge_pages
 tests_unit_vmm_check_huge_pages_SOURCES = tests/unit/vmm/check_huge_pages.c tests/unit/scratch.h $(FAKE_KVM)
 tests_unit_vmm_check_huge_pages_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)

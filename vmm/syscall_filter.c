@@ -9,6 +9,7 @@
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -77,6 +78,12 @@ static const struct value ioctl_requests[] = {
     {KVM_GET_DIRTY_LOG, TRANSFER | VCPU}, /* VCPU: a barrier of a recording */
     {KVM_CLEAR_DIRTY_LOG, TRANSFER | VCPU},
     {KVM_SET_USER_MEMORY_REGION, TRANSFER},
+    /* post-copy (vmm/uffd) */
+    {UFFDIO_COPY, TRANSFER},
+    {UFFDIO_ZEROPAGE, TRANSFER},
+    {UFFDIO_WAKE, TRANSFER},
+    {UFFDIO_REGISTER, TRANSFER},
+    {UFFDIO_UNREGISTER, TRANSFER},
     /* disks and taps */
     {BLKGETSIZE64, WORK},
     {TUNSETCARRIER, WORK | LOOP},

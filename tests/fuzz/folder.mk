@@ -110,6 +110,11 @@ tests_fuzz_fuzz_ft_log_SOURCES = tests/fuzz/fuzz_ft_log.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_ft_log_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_ft_log_LDADD = libft_core.la libvmm_core.la libbase_io.la
 
+FUZZ_TARGETS += tests/fuzz/fuzz_mig_holes
+tests_fuzz_fuzz_mig_holes_SOURCES = tests/fuzz/fuzz_mig_holes.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_mig_holes_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_mig_holes_LDADD = libmigrate_core.la libbase_io.la
+
 FUZZ_TARGETS += tests/fuzz/fuzz_mig_ram
 tests_fuzz_fuzz_mig_ram_SOURCES = tests/fuzz/fuzz_mig_ram.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_mig_ram_LDFLAGS = $(FUZZ_LINK)

@@ -8,7 +8,7 @@
 #include "tests/fuzz/fuzz.h"
 
 FUZZ_GOALS("Hello", "HelloAck", "Round", "Stats", "Verify", "Finish", "Ready", "Abort",
-           "Hello that fits", "Hello that does not")
+           "Want", "Runs", "All", "Hello that fits", "Hello that does not")
 
 static void answer(const struct mig_hello *hello)
 {
@@ -53,8 +53,8 @@ static void answer(const struct mig_hello *hello)
     fits = mig_fit(hello, &here, &reply.hello_ack);
     BUG_ON(fits != (reply.hello_ack.blocker_count == 0));
     BUG_ON(mig_msg_pack(&reply, packed, sizeof packed) < 0);
-    fuzz_reach(8, fits);
-    fuzz_reach(9, !fits);
+    fuzz_reach(11, fits);
+    fuzz_reach(12, !fits);
 }
 
 FUZZ_ONE(data, len)

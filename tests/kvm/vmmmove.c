@@ -7,6 +7,7 @@
  *             [--slowdown PERCENT] [--rate BYTES] [--timeout MS] [--epoch N] [--disk
  * FILE]...
  *             [--address A] [--source-net FILE] [--dest-net FILE] [--no-compress]
+ *             [--post-copy]
  *     vmmmove SOURCE DEST --upgrade [OPTIONS] -- GEMEL-VMM ARGUMENT...
  *
  * --upgrade: a live upgrade. The destination is started here, with the source's memory
@@ -17,7 +18,9 @@
  * JSON line: pid (of --upgrade), total_ms (from the sockets to RUNNING there), ready_ms,
  * gap_ms (READY of the
  * source to RUNNING there), sent, rounds, text. Exit: 0 it runs there, and the source has
- * been killed; 1 it does not, and the source runs or stands frozen.
+ * been killed, or has ended by itself when post-copy was done (then missing: bytes that
+ * came after START, and filled_ms: until all were there); 1 it does not, and the source
+ * runs or stands frozen.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,13 +51,15 @@ struct end {
     uint8_t key[32], token[16];
     bool have_key;
     char text[512];
-    uint64_t sent;
+    uint64_t sent, missing;
     uint32_t round;
     int memory_fd;
+    bool gone; /* closed its socket, as it may */
+    bool may_go;
 };
 
 static struct {
-    bool plain, verify, no_compress, upgrade;
+    bool plain, verify, no_compress, post_copy, upgrade;
     char **command;
     unsigned streams;
     uint32_t downtime_ms, slowdown, timeout_ms;
@@ -75,6 +80,7 @@ static void take_report(struct end *e, const Gemel__VmmReport *r)
     e->state = r->state;
     e->epoch = r->epoch;
     e->move = r->mig_state;
+    e->missing = r->mig_missing;
     if (r->mig_key.len == sizeof e->key) {
         memcpy(e->key, r->mig_key.data, sizeof e->key);
         memcpy(e->token, r->mig_token.data, sizeof e->token);
@@ -93,7 +99,7 @@ static void take_report(struct end *e, const Gemel__VmmReport *r)
 /* What has come, without waiting. */
 static void hear(struct end *e)
 {
-    for (;;) {
+    while (!e->gone) {
         enum ctl_reason reason = CTL_OK;
         int fds[CTL_FDS_MAX];
         size_t count = 0;
@@ -104,6 +110,12 @@ static void hear(struct end *e)
             e->memory_fd = fds[0];
         }
         if (r == -EAGAIN) {
+            return;
+        }
+        if (r < 0 && e->may_go) {
+            e->gone = true;
+            close(e->fd);
+            e->fd = -1;
             return;
         }
         if (r < 0) {
@@ -189,6 +201,7 @@ static void begin(struct end *e, Gemel__VmmRequest__Kind kind, struct end *peer,
     rq.mig_memory = opt.upgrade && kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT;
     rq.mig_verify = opt.verify;
     rq.mig_no_compress = opt.no_compress;
+    rq.mig_postcopy = opt.post_copy;
     rq.mig_timeout_ms = opt.timeout_ms;
     rq.mig_downtime_ms = opt.downtime_ms;
     rq.mig_slowdown = opt.slowdown;
@@ -221,6 +234,7 @@ static void parse(int argc, char **argv)
     static const struct option options[] = {{"plain", no_argument, NULL, 'p'},
                                             {"verify", no_argument, NULL, 'v'},
                                             {"no-compress", no_argument, NULL, 'n'},
+                                            {"post-copy", no_argument, NULL, 'P'},
                                             {"source-net", required_argument, NULL, 'S'},
                                             {"dest-net", required_argument, NULL, 'N'},
                                             {"upgrade", no_argument, NULL, 'u'},
@@ -263,6 +277,9 @@ static void parse(int argc, char **argv)
             break;
         case 'e':
             opt.epoch = number(optarg);
+            break;
+        case 'P':
+            opt.post_copy = true;
             break;
         case 'n':
             opt.no_compress = true;
@@ -311,7 +328,9 @@ static void enter(const char *net)
 /* Sockets to a listener of the destination. */
 static void join(struct end *source, struct end *dest, uint8_t transfer[16])
 {
-    static const struct os_tcp_opts tcp = {.lost_ms = 5000};
+    const struct os_tcp_opts tcp = {.lost_ms = opt.post_copy ? 10000 : 5000,
+                                    .recv_buf = opt.post_copy ? 256 * 1024 : 0,
+                                    .unsent = opt.post_copy ? 128 * 1024 : 0};
     int listen_fd, fd[STREAMS_MAX + 1], r;
     uint16_t port;
 
@@ -369,6 +388,21 @@ static pid_t launch(struct end *source, struct end *dest, const char *path)
     return child.pid;
 }
 
+/* Post-copy: until all is there, and the source has ended. */
+static void fill(struct end *source, struct end *dest, uint64_t until_ns)
+{
+    source->may_go = true;
+    while (dest->move != GEMEL__MIG_STATE__MIG_DONE || !source->gone) {
+        wait_both(source, dest);
+        if (loop_now_ns() > until_ns) {
+            die("vmmmove", "its memory did not come in time");
+        }
+        if (dest->move == GEMEL__MIG_STATE__MIG_FAILED) {
+            die("destination", dest->text);
+        }
+    }
+}
+
 static double ms(uint64_t ns)
 {
     return (double)ns / (double)NSEC_PER_MSEC;
@@ -379,7 +413,7 @@ int main(int argc, char **argv)
     struct end source = {.name = "source", .memory_fd = -1};
     struct end dest = {.name = "destination", .memory_fd = -1};
     pid_t pid = 0;
-    uint64_t began, ready = 0, end;
+    uint64_t began, ready = 0, end, missing = 0, filled;
     bool releasing = false, started = false;
     struct uuid transfer = uuid_random();
     char text[512] = "";
@@ -425,15 +459,23 @@ int main(int argc, char **argv)
         if (source.move == GEMEL__MIG_STATE__MIG_RELEASED &&
             dest.move == GEMEL__MIG_STATE__MIG_READY && !started) {
             started = true;
+            missing = dest.missing;
             start(&dest, opt.epoch != 0 ? opt.epoch : source.epoch + 1);
         }
     }
-    end = loop_now_ns();
-    simple(&source, GEMEL__VMM_REQUEST__KIND__KILL);
+    end = filled = loop_now_ns();
+    if (missing > 0) {
+        fill(&source, &dest, end + WAIT_NS);
+        filled = loop_now_ns();
+        text_copy(text, sizeof text, dest.text);
+    } else {
+        simple(&source, GEMEL__VMM_REQUEST__KIND__KILL);
+    }
     printf("{\"ok\":true,\"pid\":%d,\"total_ms\":%.2f,\"ready_ms\":%.2f,\"gap_ms\":%.2f,"
            "\"sent\":%llu,"
-           "\"rounds\":%u,\"text\":\"%s\"}\n",
+           "\"rounds\":%u,\"missing\":%llu,\"filled_ms\":%.2f,\"text\":\"%s\"}\n",
            (int)pid, ms(end - began), ms(ready - began), ms(end - ready),
-           (unsigned long long)source.sent, source.round, text);
+           (unsigned long long)source.sent, source.round, (unsigned long long)missing,
+           ms(filled - end), text);
     return EXIT_SUCCESS;
 }

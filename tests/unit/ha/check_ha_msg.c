@@ -38,6 +38,7 @@ static struct ha_msg sample(enum ha_msg_type type)
     case HA_MSG_VM_REPORT:
         m.vm_report.outcome = HA_OUTCOME_ENDED;
         m.vm_report.guest_shutdown = true;
+        m.vm_report.filling = true;
         snprintf(m.vm_report.text, sizeof m.vm_report.text, "%s",
                  "the guest powered off");
         break;
@@ -53,6 +54,11 @@ static struct ha_msg sample(enum ha_msg_type type)
     case HA_MSG_OP_RESULT:
         m.op_result.exit_code = 4;
         snprintf(m.op_result.text, sizeof m.op_result.text, "%s", "no");
+        break;
+    case HA_MSG_PROGRESS:
+        m.progress.move.percent = 99;
+        m.progress.move.missing = 15 << 20;
+        m.progress.move.faults = 300;
         break;
     case HA_MSG_NODE_CPU:
         m.cpu.text = "vendor=X features=fpu";

@@ -6,7 +6,8 @@
  * (at most `faults` of them). In every state at most one guest runs, by its claim, and
  * none was thrown away while nothing failed; from every state there is a way to one that
  * runs, with nothing left over. Mutants show that this notices: each must break one of
- * the two.
+ * the two. The source may switch to post-copy: then pages are owed until the destination
+ * says that it has all, and who loses the other meanwhile is of no use any more.
  *
  * Agents remember nothing here: all they do follows from the store and from what the VMM
  * says, so an agent's crash is a pause, which is in every interleaving.
@@ -28,12 +29,15 @@ enum mutant {
     M_RELEASE_BEFORE_READY,   /* released as soon as it is frozen */
     M_END_BEFORE_CLAIM,       /* the source is discarded once the release is there */
     M_ABORT_IGNORED,          /* a destination in READY that is not wanted stays */
+    M_OWED_SRC_RESUMES,       /* post-copy: the source goes on when it loses who runs */
+    M_OWED_SRC_ENDED,         /* post-copy: the source is discarded as after pre-copy */
+    M_HOLES_STAY,             /* post-copy: a guest whose source is lost waits for ever */
     M_COUNT,
 };
 
 enum who { NOBODY = 0, SRC, DST, HA };
 enum request { NOT_SENT = 0, PENDING, IN_EFFECT, NEVER };
-enum message { NO_MESSAGE = 0, HELLO, FINISH, ABORT, ACK, READY };
+enum message { NO_MESSAGE = 0, HELLO, FINISH, ABORT, ACK, READY, IT_RUNS, HAS_ALL };
 enum guest { GONE = 0, RUNS, FREEZES, FROZEN };
 
 /* Only bytes: states are compared and hashed as memory. */
@@ -47,9 +51,12 @@ struct world {
     uint8_t off;                      /* the guest powered off: nothing has to run */
     uint8_t link, src_told, dst_told; /* connection: 0 not yet, 1 up, 2 lost; LOST told */
     uint8_t to_dst[3], to_src[3];     /* messages on their way, first first */
-    uint8_t release;                  /* of claim 1, to the destination */
-    uint8_t claim2, claim3;           /* who */
-    uint8_t src_link, dst_link;       /* requests for claim 2 */
+    uint8_t
+        holes; /* post-copy: 1 the source says so, 2 the destination knows, 3 it has all
+                */
+    uint8_t release;            /* of claim 1, to the destination */
+    uint8_t claim2, claim3;     /* who */
+    uint8_t src_link, dst_link; /* requests for claim 2 */
     uint8_t faults;
 };
 
@@ -81,11 +88,16 @@ static uint32_t hash_of(const struct world *w)
     return (uint32_t)(h ^ h >> 32);
 }
 
+static bool dst_runs(const struct world *w)
+{
+    return !w->dst_dead && (w->dst == MIG_DST_RUNNING || w->dst == MIG_DST_FILLING);
+}
+
 /* Safety: what may never be. */
 static void check(const struct world *w)
 {
     bool src = !w->src_dead && (w->guest == RUNS || w->guest == FREEZES);
-    bool dst = !w->dst_dead && w->dst == MIG_DST_RUNNING;
+    bool dst = dst_runs(w);
     enum who owner = w->claim3 != NOBODY   ? (enum who)w->claim3
                      : w->claim2 != NOBODY ? (enum who)w->claim2
                                            : SRC;
@@ -169,6 +181,9 @@ static void src_does(struct world *w, uint32_t bits)
     if ((bits & MIG_SRC_DO_SEND_ABORT) != 0) {
         post(w, w->to_dst, ABORT);
     }
+    if ((bits & MIG_SRC_DO_CLOSE) != 0 && w->holes > 0 && w->link == 1) {
+        w->link = 2; /* who waits for pages sees it */
+    }
     if ((bits & MIG_SRC_DO_DISCARD) != 0) {
         w->guest = GONE;
         w->src_dead = 1;
@@ -182,6 +197,12 @@ static uint32_t src_step(struct world *w, enum mig_src_event event, uint64_t epo
     struct mig_acts acts;
     bool turn = w->src == MIG_SRC_READY || w->src == MIG_SRC_RELEASED;
 
+    if (mutant == M_OWED_SRC_RESUMES && w->src == MIG_SRC_SERVING &&
+        event == MIG_SRC_LOST) {
+        w->src = MIG_SRC_FAILED;
+        src_does(w, MIG_SRC_DO_RUN);
+        return 0;
+    }
     if (turn && ((mutant == M_SRC_RESUMES_WHEN_LOST && event == MIG_SRC_LOST) ||
                  (mutant == M_SRC_CANCEL_AFTER_READY && event == MIG_SRC_CANCEL))) {
         w->src = MIG_SRC_FAILED;
@@ -190,8 +211,12 @@ static uint32_t src_step(struct world *w, enum mig_src_event event, uint64_t epo
     }
     mig_src_init(&src, &times, w->src_epoch, 0);
     src.state = (enum mig_src_state)w->src;
+    src.holes = w->holes > 0;
     mig_src_step(&src, &(struct mig_input){.event = event, .epoch = epoch}, &acts);
     w->src = (uint8_t)src.state;
+    w->holes = src.holes                ? (w->holes > 0 ? w->holes : 1)
+               : w->src < MIG_SRC_READY ? 0
+                                        : w->holes;
     w->src_epoch = (uint8_t)src.epoch;
     src_does(w, acts.bits);
     return acts.bits;
@@ -207,6 +232,10 @@ static void dst_step(struct world *w, enum mig_dst_event event, uint64_t epoch)
         (event == MIG_DST_GOT_ABORT || event == MIG_DST_CANCEL)) {
         return;
     }
+    if (mutant == M_HOLES_STAY && (event == MIG_DST_LOST || event == MIG_DST_SILENT) &&
+        (w->dst == MIG_DST_HOLES || w->dst == MIG_DST_FILLING)) {
+        return;
+    }
     mig_dst_init(&dst, &times, 0);
     dst.state = (enum mig_dst_state)w->dst;
     mig_dst_step(&dst, &(struct mig_input){.event = event, .epoch = epoch}, &acts);
@@ -217,8 +246,17 @@ static void dst_step(struct world *w, enum mig_dst_event event, uint64_t epoch)
     if ((acts.bits & MIG_DST_DO_SEND_READY) != 0) {
         post(w, w->to_src, READY);
     }
+    if ((acts.bits & MIG_DST_DO_SEND_RUNS) != 0) {
+        post(w, w->to_src, IT_RUNS);
+    }
+    if ((acts.bits & MIG_DST_DO_SEND_ALL) != 0) {
+        post(w, w->to_src, HAS_ALL);
+    }
     if ((acts.bits & MIG_DST_DO_SEND_ABORT) != 0) {
         post(w, w->to_src, ABORT);
+    }
+    if ((acts.bits & MIG_DST_DO_CLOSE) != 0 && w->holes > 0 && w->link == 1) {
+        w->link = 2;
     }
     if ((acts.bits & MIG_DST_DO_DISCARD) != 0) {
         w->dst_dead = 1;
@@ -252,9 +290,13 @@ static void source_moves(const struct world *w)
     if (w->src == MIG_SRC_PRECOPY) {
         src_event(w, MIG_SRC_ROUND_SWITCH, 0);
         src_event(w, MIG_SRC_ROUND_GIVE_UP, 0);
+        src_event(w, MIG_SRC_ROUND_HOLES, 0);
     }
     if (w->src < MIG_SRC_READY) { /* any deadline, error or operator, any time */
         src_event(w, MIG_SRC_TIME_OVER, 0);
+    }
+    if (w->src == MIG_SRC_SERVING && w->link == 2) { /* without a fault none is over */
+        src_event(w, MIG_SRC_SILENT, 0);
     }
     src_event(w, MIG_SRC_CANCEL, 0);
     if (w->guest == FREEZES || (w->guest == RUNS && w->late_freeze)) {
@@ -289,8 +331,24 @@ static void destination_moves(const struct world *w)
         dst_event(w, MIG_DST_TIME_OVER, 0);
     }
     if (w->dst == MIG_DST_CHECKING) {
-        dst_event(w, MIG_DST_CHECK_OK, 0);
+        dst_event(w, w->holes > 0 ? MIG_DST_CHECK_HOLES : MIG_DST_CHECK_OK, 0);
         dst_event(w, MIG_DST_CHECK_BAD, 0);
+    }
+    /* Pages come while both live, and the last may have come before the link breaks. */
+    if (w->dst == MIG_DST_FILLING && w->link == 1 && !w->src_dead) {
+        dst_event(w, MIG_DST_ALL_HERE, 0);
+    }
+    if (w->dst == MIG_DST_FILLING && w->link == 2) {
+        dst_event(w, MIG_DST_SILENT, 0);
+    }
+    if (w->dst == MIG_DST_FILLING) {
+        struct world n = *w;
+
+        n.off = 1;
+        dst_step(&n, MIG_DST_GUEST_OFF, 0);
+        n.dst_dead = 1;
+        n.link = w->link == 1 ? 2 : w->link;
+        reach(&n);
     }
 }
 
@@ -324,9 +382,11 @@ static void link_moves(const struct world *w)
         n = *w;
         m = take(n.to_src);
         (void)src_step(&n,
-                       m == ACK     ? MIG_SRC_ACK_OK
-                       : m == READY ? MIG_SRC_GOT_READY
-                                    : MIG_SRC_GOT_ABORT,
+                       m == ACK       ? MIG_SRC_ACK_OK
+                       : m == READY   ? MIG_SRC_GOT_READY
+                       : m == IT_RUNS ? MIG_SRC_GOT_RUNS
+                       : m == HAS_ALL ? MIG_SRC_GOT_ALL
+                                      : MIG_SRC_GOT_ABORT,
                        0);
         reach(&n);
     }
@@ -375,8 +435,15 @@ static void source_agent_moves(const struct world *w)
         (w->claim2 == SRC || (mutant == M_THAW_BEFORE_CLAIM && w->src_link == PENDING))) {
         src_event(w, MIG_SRC_THAW, 2);
     }
-    if (turn && (w->claim2 == DST || w->claim2 == HA ||
-                 (mutant == M_END_BEFORE_CLAIM && w->release == IN_EFFECT))) {
+    /* One that owes pages to who runs is left alone, until it is of no use. */
+    if (turn &&
+        (w->claim2 == DST || w->claim2 == HA ||
+         (mutant == M_END_BEFORE_CLAIM && w->release == IN_EFFECT)) &&
+        (w->holes == 0 || w->claim2 != DST || w->src_told || w->claim3 == HA ||
+         mutant == M_OWED_SRC_ENDED)) {
+        src_event(w, MIG_SRC_END, 0);
+    }
+    if (w->src == MIG_SRC_SERVING && mutant == M_OWED_SRC_ENDED) {
         src_event(w, MIG_SRC_END, 0);
     }
 }
@@ -385,7 +452,7 @@ static void destination_agent_moves(const struct world *w)
 {
     struct world n = *w;
 
-    if (w->dst_dead || w->dst != MIG_DST_READY) {
+    if (w->dst_dead || (w->dst != MIG_DST_READY && w->dst != MIG_DST_HOLES)) {
         return;
     }
     if (w->release == IN_EFFECT && w->claim2 == NOBODY && w->dst_link == NOT_SENT) {
@@ -489,7 +556,7 @@ static void fault_moves(const struct world *w)
 static bool is_good(const struct world *w)
 {
     bool src = !w->src_dead && w->guest == RUNS;
-    bool dst = !w->dst_dead && w->dst == MIG_DST_RUNNING;
+    bool dst = dst_runs(w);
 
     return (w->src_dead || w->src >= MIG_SRC_DONE) &&
            (w->dst_dead || w->dst >= MIG_DST_RUNNING) &&
@@ -596,7 +663,8 @@ START_TEST(mutants_are_noticed)
                   world_count);
     /* Those that leave out a claim do what it is there to prevent. */
     ck_assert(two_ran || _i == M_END_BEFORE_CLAIM || _i == M_ABORT_IGNORED ||
-              _i == M_RELEASE_BEFORE_READY);
+              _i == M_RELEASE_BEFORE_READY || _i == M_OWED_SRC_ENDED ||
+              _i == M_HOLES_STAY);
     fprintf(stderr, "# mutant %d: %s%s\n", _i, broken, two_ran ? "; two guests ran" : "");
 }
 END_TEST

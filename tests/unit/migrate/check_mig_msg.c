@@ -81,10 +81,21 @@ static void make(struct mig_msg *m, enum mig_kind kind)
         m->verify.hash[1] = 1;
         break;
     case MIG_FINISH:
-        m->finish = (struct mig_finish){3, 77, 31000, 40000, 2560};
+        m->finish = (struct mig_finish){3, 77, 31000, 40000, 2560, 0};
         break;
     case MIG_READY:
         m->ready = (struct mig_ready){31000, 1500};
+        break;
+    case MIG_WANT:
+        m->want.count = 2;
+        m->want.page[0] = 4711;
+        m->want.page[1] = UINT64_C(0x0123456789);
+        break;
+    case MIG_RUNS:
+        m->runs.epoch = 18;
+        break;
+    case MIG_ALL:
+        m->all = (struct mig_all){35000, 123};
         break;
     default:
         m->abort.code = MIG_END_CANCELLED;
@@ -104,6 +115,9 @@ static const char *golden_name(enum mig_kind kind)
         [MIG_FINISH] = "wire/v1/mig_finish.bin",
         [MIG_READY] = "wire/v1/mig_ready.bin",
         [MIG_ABORT] = "wire/v1/mig_abort.bin",
+        [MIG_WANT] = "wire/v1/mig_want.bin",
+        [MIG_RUNS] = "wire/v1/mig_runs.bin",
+        [MIG_ALL] = "wire/v1/mig_all.bin",
     };
 
     return name[kind];
@@ -229,6 +243,9 @@ START_TEST(what_would_be_refused_is_not_sent)
     REFUSED(MIG_VERIFY, msg.verify.count = 0);
     REFUSED(MIG_VERIFY, msg.verify.count = MIG_HASHES_MAX + 1);
     REFUSED(MIG_VERIFY, msg.verify.first_block = UINT32_MAX);
+    REFUSED(MIG_WANT, msg.want.count = 0);
+    REFUSED(MIG_RUNS, msg.runs.epoch = 0);
+    REFUSED(MIG_WANT, msg.want.count = MIG_WANT_MAX + 1);
     REFUSED(MIG_ABORT, msg.abort.code = (enum mig_code)200);
     REFUSED(MIG_ABORT, msg.abort.code = MIG_NO_MEMORY);
     REFUSED(MIG_ABORT, msg.abort.text[0] = '\xc0');
@@ -330,7 +347,7 @@ START_TEST(flipped_bits_are_refused_or_sane)
         len = (size_t)mig_msg_pack(&msg, buf, sizeof buf);
         buf[mig_rand_below(&seed, len)] ^= (uint8_t)(1u << mig_rand_below(&seed, 8));
         if (mig_msg_unpack(kind, buf, len, &got) == MIG_MSG_OK) {
-            ck_assert_int_gt(mig_msg_pack(&got, buf, sizeof buf), 0);
+            ck_assert_int_ge(mig_msg_pack(&got, buf, sizeof buf), 0);
         }
     }
 }

@@ -47,6 +47,7 @@ START_TEST(source_every_cell)
         struct mig_src src = src_at((enum mig_src_state)state);
         struct mig_input in = {.event = event, .now_ns = 5, .epoch = 18};
         bool turn = state == MIG_SRC_READY || state == MIG_SRC_RELEASED;
+        bool serves = state == MIG_SRC_SERVING;
         bool was_over = mig_src_over(&src);
 
         mig_src_step(&src, &in, &acts);
@@ -67,6 +68,13 @@ START_TEST(source_every_cell)
         if (src.state == MIG_SRC_FAILED && src_frozen_or_on_its_way(state)) {
             ck_assert((acts.bits & MIG_SRC_DO_THAW) != 0);
             ck_assert((acts.bits & MIG_SRC_DO_ANNOUNCE) != 0);
+        }
+        /* It runs there: nothing but an end comes of it, and no guest here. */
+        if (serves) {
+            ck_assert(src.state == MIG_SRC_SERVING || src.state == MIG_SRC_DONE ||
+                      src.state == MIG_SRC_ENDED);
+            ck_assert_uint_eq(acts.bits & (MIG_SRC_DO_THAW | MIG_SRC_DO_RUN), 0);
+            ck_assert(src.state == state || (acts.bits & MIG_SRC_DO_DISCARD) != 0);
         }
         /* An end is told, with a reason, once; nothing is left on. */
         if (!was_over && mig_src_over(&src)) {
@@ -135,10 +143,13 @@ START_TEST(destination_every_cell)
         struct mig_input in = {.event = event, .now_ns = 5, .epoch = 18};
 
         mig_dst_step(&dst, &in, &acts);
+        bool turn = state == MIG_DST_READY || state == MIG_DST_HOLES;
+        bool ran = state == MIG_DST_FILLING || state == MIG_DST_RUNNING;
+        bool runs = dst.state == MIG_DST_FILLING || dst.state == MIG_DST_RUNNING;
+
         ck_assert(((acts.bits & MIG_DST_DO_RUN) != 0) ==
-                  (state == MIG_DST_READY && event == MIG_DST_START));
-        ck_assert((dst.state == MIG_DST_RUNNING && state != MIG_DST_RUNNING) ==
-                  ((acts.bits & MIG_DST_DO_RUN) != 0));
+                  (turn && event == MIG_DST_START));
+        ck_assert((runs && !ran) == ((acts.bits & MIG_DST_DO_RUN) != 0));
         ck_assert_uint_eq(dst.epoch, (acts.bits & MIG_DST_DO_RUN) != 0 ? 18 : 0);
         /* It fails once, with a reason, and is gone. */
         ck_assert((dst.state == MIG_DST_FAILED && state != MIG_DST_FAILED) ==
@@ -150,7 +161,17 @@ START_TEST(destination_every_cell)
         }
         if (state == MIG_DST_READY) { /* a broken connection changes nothing */
             ck_assert(dst.state == MIG_DST_READY || event == MIG_DST_START ||
-                      event == MIG_DST_CANCEL || event == MIG_DST_GOT_ABORT);
+                      event == MIG_DST_CANCEL || event == MIG_DST_GOT_ABORT ||
+                      event == MIG_DST_GUEST_OFF);
+        }
+        /* With memory at the source, its loss is the end, and nothing else goes on. */
+        if (state == MIG_DST_HOLES || state == MIG_DST_FILLING) {
+            ck_assert((dst.state == MIG_DST_FAILED) ==
+                      (event == MIG_DST_LOST || event == MIG_DST_GOT_ABORT ||
+                       event == MIG_DST_BAD_PEER || event == MIG_DST_HOST_ERROR ||
+                       event == MIG_DST_GUEST_OFF ||
+                       (event == MIG_DST_SILENT && state == MIG_DST_FILLING) ||
+                       (event == MIG_DST_CANCEL && state == MIG_DST_HOLES)));
         }
         if (state == MIG_DST_RUNNING || state == MIG_DST_FAILED) {
             ck_assert_uint_eq(dst.state, state);
@@ -173,12 +194,30 @@ START_TEST(destination_start_needs_a_claim)
 }
 END_TEST
 
+struct way {
+    unsigned event;
+    uint32_t bits;
+};
+
+static void src_goes(struct mig_src *src, const struct way *way, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        mig_src_step(src, &(struct mig_input){.event = way[i].event}, &acts);
+        ck_assert_msg(acts.bits == way[i].bits, "step %zu: %x", i, acts.bits);
+    }
+}
+
+static void dst_goes(struct mig_dst *dst, const struct way *way, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        mig_dst_step(dst, &(struct mig_input){.event = way[i].event, .epoch = 18}, &acts);
+        ck_assert_msg(acts.bits == way[i].bits, "step %zu: %x", i, acts.bits);
+    }
+}
+
 START_TEST(the_way_it_should_go)
 {
-    static const struct {
-        unsigned event;
-        uint32_t bits;
-    } way[] = {
+    static const struct way way[] = {
         {MIG_SRC_CONNECTED, MIG_SRC_DO_SEND_HELLO},
         {MIG_SRC_ACK_OK, MIG_SRC_DO_TRACK},
         {MIG_SRC_ROUND_AGAIN, MIG_SRC_DO_NEXT_ROUND},
@@ -191,10 +230,7 @@ START_TEST(the_way_it_should_go)
         {MIG_SRC_END, MIG_SRC_DO_CLOSE | MIG_SRC_DO_UNTRACK | MIG_SRC_DO_ACCEPT |
                           MIG_SRC_DO_TELL_END | MIG_SRC_DO_DISCARD},
     };
-    static const struct {
-        unsigned event;
-        uint32_t bits;
-    } other[] = {
+    static const struct way other[] = {
         {MIG_DST_CONNECTED, 0},
         {MIG_DST_HELLO_FITS, MIG_DST_DO_SEND_ACK | MIG_DST_DO_RECEIVE},
         {MIG_DST_GOT_FINISH, MIG_DST_DO_CHECK},
@@ -206,18 +242,78 @@ START_TEST(the_way_it_should_go)
     struct mig_src src = src_at(MIG_SRC_CONNECTING);
     struct mig_dst dst = dst_at(MIG_DST_LISTENING);
 
-    for (unsigned i = 0; i < sizeof way / sizeof way[0]; i++) {
-        mig_src_step(&src, &(struct mig_input){.event = way[i].event}, &acts);
-        ck_assert_msg(acts.bits == way[i].bits, "step %u: %x", i, acts.bits);
-    }
+    src_goes(&src, way, sizeof way / sizeof way[0]);
     ck_assert_int_eq(src.state, MIG_SRC_DONE);
     ck_assert_int_eq(src.code, MIG_OK);
-    for (unsigned i = 0; i < sizeof other / sizeof other[0]; i++) {
-        mig_dst_step(&dst, &(struct mig_input){.event = other[i].event, .epoch = 18},
-                     &acts);
-        ck_assert_msg(acts.bits == other[i].bits, "step %u: %x", i, acts.bits);
-    }
+    dst_goes(&dst, other, sizeof other / sizeof other[0]);
     ck_assert_int_eq(dst.state, MIG_DST_RUNNING);
+}
+END_TEST
+
+/* Post-copy, both ends. */
+START_TEST(the_way_with_holes)
+{
+    static const struct way way[] = {
+        {MIG_SRC_ROUND_HOLES, MIG_SRC_DO_FREEZE},
+        {MIG_SRC_FROZEN, MIG_SRC_DO_SEND_LAST},
+        {MIG_SRC_LAST_SENT, MIG_SRC_DO_SEND_STATE},
+        {MIG_SRC_GOT_READY, MIG_SRC_DO_TELL_READY},
+        {MIG_SRC_RELEASING, MIG_SRC_DO_ACCEPT},
+        {MIG_SRC_GOT_RUNS, MIG_SRC_DO_TELL_SERVING},
+        {MIG_SRC_GOT_ALL, MIG_SRC_DO_CLOSE | MIG_SRC_DO_UNTRACK | MIG_SRC_DO_TELL_END |
+                              MIG_SRC_DO_DISCARD},
+    };
+    static const struct way other[] = {
+        {MIG_DST_CHECK_HOLES, MIG_DST_DO_TELL_READY | MIG_DST_DO_SEND_READY},
+        {MIG_DST_START,
+         MIG_DST_DO_RUN | MIG_DST_DO_ANNOUNCE | MIG_DST_DO_SEND_RUNS | MIG_DST_DO_ACCEPT},
+        {MIG_DST_CANCEL, MIG_DST_DO_REFUSE},
+        {MIG_DST_ALL_HERE, MIG_DST_DO_SEND_ALL | MIG_DST_DO_TELL_ALL | MIG_DST_DO_CLOSE},
+    };
+    struct mig_src src = src_at(MIG_SRC_PRECOPY);
+    struct mig_dst dst = dst_at(MIG_DST_CHECKING);
+
+    src_goes(&src, way, sizeof way / sizeof way[0]);
+    ck_assert_int_eq(src.state, MIG_SRC_DONE);
+    ck_assert_int_eq(src.code, MIG_OK);
+    dst_goes(&dst, other, sizeof other / sizeof other[0]);
+    ck_assert_int_eq(dst.state, MIG_DST_RUNNING);
+}
+END_TEST
+
+/* What a source that owes nothing does with a lost connection, or with a Runs: nothing.
+ */
+START_TEST(only_who_owes_pages_is_told_that_the_other_is_lost)
+{
+    for (unsigned state = MIG_SRC_READY; state <= MIG_SRC_RELEASED; state++) {
+        struct mig_src src = src_at((enum mig_src_state)state);
+
+        mig_src_step(&src, &(struct mig_input){.event = MIG_SRC_LOST}, &acts);
+        ck_assert_uint_eq(acts.bits, 0);
+        mig_src_step(&src, &(struct mig_input){.event = MIG_SRC_GOT_RUNS}, &acts);
+        ck_assert_uint_eq(acts.bits, 0);
+        ck_assert_int_eq(src.state, state);
+        src.holes = true;
+        mig_src_step(&src, &(struct mig_input){.event = MIG_SRC_LOST}, &acts);
+        ck_assert_uint_eq(acts.bits, MIG_SRC_DO_TELL_ABORT);
+        ck_assert_int_eq(src.state, state);
+    }
+}
+END_TEST
+
+/* A reset makes every page new: pre-copy again, and what follows is another decision. */
+START_TEST(a_reset_forgets_the_holes)
+{
+    struct mig_src src = src_at(MIG_SRC_PRECOPY);
+
+    mig_src_step(&src, &(struct mig_input){.event = MIG_SRC_ROUND_HOLES}, &acts);
+    ck_assert(src.holes);
+    mig_src_step(&src, &(struct mig_input){.event = MIG_SRC_GUEST_RESET}, &acts);
+    mig_src_step(&src, &(struct mig_input){.event = MIG_SRC_FROZEN}, &acts);
+    ck_assert_int_eq(src.state, MIG_SRC_PRECOPY);
+    ck_assert(!src.holes);
+    mig_src_step(&src, &(struct mig_input){.event = MIG_SRC_ROUND_SWITCH}, &acts);
+    ck_assert(!src.holes);
 }
 END_TEST
 
@@ -284,7 +380,7 @@ START_TEST(every_code_has_a_name_and_every_end_a_text)
             ck_assert(its == NULL || strcmp(its, name) != 0);
         }
     }
-    ck_assert_uint_eq(names, 1 + 29 + 16);
+    ck_assert_uint_eq(names, 1 + 30 + 16);
 }
 END_TEST
 
@@ -309,6 +405,12 @@ START_TEST(deadlines)
     src.state = MIG_SRC_LAST;
     src.state_ns = 54000 * MS;
     ck_assert_int_eq(mig_src_due(&src, 59000 * MS, &next), MIG_SRC_HANDOVER_OVER);
+    src.state = MIG_SRC_SERVING; /* 10 s from its begin, or from what was heard */
+    src.state_ns = 80000 * MS;
+    ck_assert_int_eq(mig_src_due(&src, 89999 * MS, &next), MIG_SRC_EVENTS);
+    ck_assert_uint_eq(next, 90000 * MS);
+    mig_src_heard(&src, 85000 * MS);
+    ck_assert_int_eq(mig_src_due(&src, 95000 * MS, &next), MIG_SRC_SILENT);
     src.state = MIG_SRC_READY; /* no deadline of its own */
     ck_assert_int_eq(mig_src_due(&src, UINT64_MAX - 1, &next), MIG_SRC_EVENTS);
     ck_assert_uint_eq(next, UINT64_MAX);
@@ -326,6 +428,12 @@ START_TEST(deadlines)
     ck_assert_int_eq(mig_dst_due(&dst, 60100 * MS, &next), MIG_DST_HANDOVER_OVER);
     dst.state = MIG_DST_READY;
     ck_assert_int_eq(mig_dst_due(&dst, UINT64_MAX - 1, &next), MIG_DST_EVENTS);
+    dst.state = MIG_DST_HOLES;
+    ck_assert_int_eq(mig_dst_due(&dst, UINT64_MAX - 1, &next), MIG_DST_EVENTS);
+    dst.state = MIG_DST_FILLING;
+    dst.state_ns = 80000 * MS;
+    ck_assert_int_eq(mig_dst_due(&dst, 89999 * MS, &next), MIG_DST_EVENTS);
+    ck_assert_int_eq(mig_dst_due(&dst, 90000 * MS, &next), MIG_DST_SILENT);
 }
 END_TEST
 
@@ -379,6 +487,9 @@ static Suite *suite(void)
     tcase_add_test(tc, destination_every_cell);
     tcase_add_test(tc, destination_start_needs_a_claim);
     tcase_add_test(tc, the_way_it_should_go);
+    tcase_add_test(tc, the_way_with_holes);
+    tcase_add_test(tc, only_who_owes_pages_is_told_that_the_other_is_lost);
+    tcase_add_test(tc, a_reset_forgets_the_holes);
     tcase_add_test(tc, a_reset_while_freezing_goes_back_to_copying);
     tcase_add_test(tc, a_ready_destination_obeys_an_abort);
     tcase_add_test(tc, reasons_travel);

@@ -7,6 +7,7 @@
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -182,6 +183,11 @@ START_TEST(arguments)
                       _i == SANDBOX_TRANSFER || _i == SANDBOX_VCPU
                           ? SECCOMP_RET_ALLOW
                           : SECCOMP_RET_KILL_PROCESS);
+    ck_assert_uint_eq(verdict(SYS_ioctl, 1, UFFDIO_COPY), _i == SANDBOX_TRANSFER
+                                                              ? SECCOMP_RET_ALLOW
+                                                              : SECCOMP_RET_KILL_PROCESS);
+    ck_assert_uint_eq(verdict(SYS_ioctl, 1, UFFDIO_WRITEPROTECT),
+                      SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_ioctl, 1, TIOCSTI), SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_io_uring_register, 1, IORING_REGISTER_BUFFERS),
                       SECCOMP_RET_KILL_PROCESS);

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the threads of a destination share: mig_in.c, and mig_in_holes.c for post-copy.
+ * Nobody else includes it.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "migrate/mig_bitmap.h"
+#include "migrate/mig_dst.h"
+#include "migrate/mig_fit.h"
+#include "migrate/mig_ram.h"
+#include "migrate/mig_transfer_priv.h"
+
+/* Notes of the destination, beyond those of mig_dst. */
+enum { MIG_NOTE_HELLO = MIG_DST_EVENTS, MIG_NOTE_FINISH, MIG_NOTE_ROUND_END };
+
+struct in;
+
+struct in_data {
+    struct in *in;
+    unsigned index;
+    uint32_t round;         /* that ended last on this stream, under lock */
+    uint64_t frames, pages; /* all; of the round under way */
+    uint64_t round_frames, round_pages;
+    struct mig_ram ram;
+    struct mig_zstd *zstd; /* when the first compressed frame comes */
+    struct iovec iov[MIG_RAM_RUNS_MAX];
+    uint8_t head[MIG_RAM_HEAD_MAX];
+    uint8_t *bounce; /* post-copy: a frame's pages, before they are put in place */
+};
+
+/* Post-copy: what is still at the source. */
+struct in_holes {
+    struct mig_bitmap missing;     /* no words: no list of them came */
+    struct mig_bitmap unasked;     /* of those, what nobody has asked the source for */
+    uint64_t at;                   /* the list has come up to this page */
+    _Atomic bool on;               /* the userfaultfd watches: pages are put in place */
+    _Atomic uint64_t left, faults; /* faults: pages that somebody waited for */
+    _Atomic uint64_t asked_page, asked_ns; /* for the last of them, and since when */
+    _Atomic uint64_t waited_ns, longest_ns;
+    struct in_data *urgent;     /* of the control stream */
+    uint64_t begun_ns, took_ns; /* the guest runs since; to make the holes */
+    uint64_t rebuilt;           /* huge pages that could not be split */
+};
+
+struct in {
+    struct mig_transfer *t;
+    struct mig_dst dst;
+    struct mig_bitmap filled;      /* pages that may hold something */
+    struct mig_bitmap whole;       /* blocks that are there as a whole */
+    _Atomic unsigned made, failed; /* blocks made in one piece, and not */
+    _Atomic uint64_t made_ns;
+    struct mig_hello hello;
+    struct mig_local local;
+    struct mig_hello_ack ack;
+    struct mig_finish finish;
+    bool have_finish, receiving, hearing;
+    uint64_t began_ns, told_ns, ready_ns;
+    struct vmm_error err;
+    unsigned data_count;
+    struct in_data *data[MIG_DATA_MAX];
+    pthread_mutex_t lock;
+    _Atomic uint64_t bytes, pages, heard_ns;
+    uint64_t state_bytes; /* under lock, as what follows */
+    bool have_state;
+    struct mig_round round; /* as the source told it */
+    uint64_t last_ns;       /* when it said that the guest is frozen */
+    uint64_t *hash;         /* of its blocks, as they come */
+    uint64_t hash_count;
+    uint64_t *mine; /* the same of what is here: the control thread's */
+    struct in_holes holes;
+};
+
+/* The head of a RAM frame, judged, into d->ram; its payload is next. */
+bool mig_in_ram_head(struct in_data *d, struct mig_conn *conn,
+                     const struct mig_ram_conf *conf, uint32_t body_len,
+                     struct vmm_error *err);
+/* Compressed pages, into the `runs` parts of d->iov. */
+bool mig_in_packed(struct in_data *d, struct mig_conn *conn, size_t runs,
+                   struct vmm_error *err);
+/* For people: what was wrong on a data stream. False. */
+bool mig_in_bad_frame(struct in_data *d, const char *why, struct vmm_error *err);
+
+/* Post-copy (mig_in_holes.c) ------------------------------------------------------- */
+/* The hearing thread: a MISSING frame. */
+bool mig_in_holes_take(struct in *in, uint32_t body_len, struct vmm_error *err);
+/* When everything else is here: takes stale pages away, and has the rest waited for. 0,
+ * or -errno with a text. */
+int mig_in_holes_begin(struct in *in);
+/* A RAM frame that came after that: into their places. */
+bool mig_in_holes_pages(struct in_data *d, struct mig_conn *conn, bool urgent,
+                        uint32_t body_len, struct vmm_error *err);
+/* What mig_dst wants done: it runs; all is here, and nobody is watched any more; that is
+ * told; the source is lost. */
+void mig_in_holes_runs(struct in *in, uint64_t epoch);
+void mig_in_holes_end(struct in *in);
+void mig_in_holes_tell(struct in *in);
+void mig_in_holes_lost(struct in *in, const char *why);
+void mig_in_holes_free(struct in *in);
