@@ -131,6 +131,24 @@ case_replay_freezes() { # under an agent: START, freezes in between, a new epoch
     "$talk" c.sock 1 1 kill >/dev/null
     expect_end 0 killed
     expect_equal freezes f.ft --firmware "$rom"
+    # With a disk, and saved in between: what the disk answered while nobody was at a position must be in the file.
+    truncate -s 4M d.img
+    local options=(--firmware "$pulse" --append "nonet rate=100 compute=5" --disk path=d.img)
+    rm -f console.log
+    vmm "${options[@]}" --control c.sock --insecure-lab --record g.ft
+    "$talk" c.sock 1 1 start 3 >/dev/null || fail "start"
+    until_true 5 seqs_reach 5 || fail "only $(seqs) records"
+    for n in 4 5 6 7; do
+        "$talk" c.sock 1 1 freeze save "s.$n" thaw "$n" >talk.log || fail "save: $(cat talk.log)"
+        until_true 5 seqs_reach $((n * 4)) || fail "only $(seqs) records"
+    done
+    "$talk" c.sock 1 1 kill >/dev/null
+    expect_end 0 killed
+    expect_equal saves g.ft "${options[@]}"
+    same_console saves
+    rm -f console.log
+    vmm --firmware "$pulse" --append "nonet rate=100 compute=5" --disk path=d.img --run --restore s.7
+    until_true 5 grep -qs "epoch=0" console.log || fail "what was saved while it was recorded does not run: $(tail -1 vmm.log)"
 }
 
 case_replay_kicks() { # kicks are no positions: the same while signals rain on the vCPU thread
