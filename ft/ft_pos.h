@@ -7,7 +7,8 @@
  * Exits: `steps` is always 0. That is what vmm/engine_tape.c does; any KVM can.
  *
  * Single steps (KVM_GUESTDBG_SINGLESTEP): exact, and some thousand times slower; what it
- * costs and that it agrees with the exits is shown by tests/kvm/steps.c, which lands by it
+ * costs and that it agrees with the exits is shown by tests/kvm/steps.c, which lands by
+ * it
  * ("run free to exit n, then step k"). It counts as KVM reports steps: a REP instruction
  * is one step on kvm_pvm and one per iteration on VMX and SVM; an STI and the instruction
  * behind it can be one. So both sides must be hosts of one kind. PUSHF, SYSCALL and
