@@ -371,7 +371,9 @@ static int open_tape(struct program *p, struct vmm_error *err)
     int r = 0;
 
     if (o->record_path) {
+        sandbox_files_begin(); /* a log like others */
         r = ft_tape_record(o->record_path, &p->tape, err);
+        sandbox_files_end();
     } else if (o->replay_path) {
         r = ft_tape_replay(o->replay_path, o->until, &p->tape, err);
     }
