@@ -45,6 +45,7 @@ struct program {
     struct guest_agent *guest_agent;
     struct vmm_move move;
     struct ft_tape *tape; /* record or replay; NULL: neither */
+    bool ran, tape_good;
     loop_timer tape_timer;
     uint64_t balloon_told;  /* bytes */
     loop_timer guest_timer; /* asks the guest how it is */
@@ -674,6 +675,7 @@ static void teardown(struct program *p)
     rot_file_close(&p->debug_log);
     guest_agent_free(p->guest_agent);
     engine_close(p->engine);
+    p->tape_good = p->ran && close_tape(p); /* before SIGTERM kills again */
     loop_free(p->loop);
     if (p->exit_fd >= 0) {
         close(p->exit_fd);
@@ -711,6 +713,7 @@ static int run(struct program *p)
         (void)engine_start(p->engine, 0, "--run");
     }
     loop_run(p->loop);
+    p->ran = true;
     good = p->last.end == RUN_END_SHUTDOWN || p->last.end == RUN_END_KILLED;
     if (!good) {
         log_err("vm %s: %s: %s", p->opts.name, run_end_str(p->last.end), p->last.reason);
@@ -723,7 +726,7 @@ static int run(struct program *p)
         _exit(good ? EXIT_SUCCESS : EXIT_FAILURE);
     }
     teardown(p);
-    good = close_tape(p) && good;
+    good = p->tape_good && good;
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

@@ -10,6 +10,9 @@
 #include "vmm/engine_tape_priv.h"
 
 #define CPU_SECTION "vcpu"
+/* Which components are not in their initial state: how the host came to save them decides
+ * over it (Intel SDM 1, 13.6), and KVM tells the components in full either way. */
+#define XSTATE_BV_AT 512
 
 const char *const tape_reg_name[TAPE_REGS] = {
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8",
@@ -197,7 +200,9 @@ static void compare_cpu(struct engine *e, const struct vcpu_state *there,
     } part[] = {
         {"special registers", &there->sregs, &here->sregs, sizeof here->sregs},
         {"extended control registers", &there->xcrs, &here->xcrs, sizeof here->xcrs},
-        {"FPU state", there->xsave, here->xsave, sizeof here->xsave},
+        {"FPU state", there->xsave, here->xsave, XSTATE_BV_AT},
+        {"FPU state behind XSTATE_BV", there->xsave + XSTATE_BV_AT + 8,
+         here->xsave + XSTATE_BV_AT + 8, sizeof here->xsave - XSTATE_BV_AT - 8},
         {"debug registers", &there->debugregs, &here->debugregs, sizeof here->debugregs},
         {"MSRs", &there->msrs, &here->msrs, sizeof here->msrs},
         {"pending events", &there->events, &here->events, sizeof here->events},
