@@ -158,6 +158,7 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
         .wait = rq->wait && !rq->dry_run,
         .dry_run = rq->dry_run,
         .goal = change_table[index].goal,
+        .on = strcmp(op.body, "on") == 0,
         .deadline_ns = loop_now_ns() + rq->timeout_ms * NSEC_PER_MSEC,
         .since_version = d->agent.state.version,
     };

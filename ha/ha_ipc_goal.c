@@ -121,9 +121,11 @@ static void move_ended(struct ha_ipc *ipc, struct ha_ipc_waiting *w,
                        const struct ha_vm *vm, bool good)
 {
     char text[512], *doc = NULL;
+    bool late = w->goal == GOAL_VM_STAYS && !good && !vm->last_failed;
 
     ha_text_set(text, sizeof text, vm->name, ": ",
-                good || strncmp(vm->last, "not ", 4) == 0 || vm->last[0] == '\0'
+                late ? "too late, it was "
+                : good || strncmp(vm->last, "not ", 4) == 0 || vm->last[0] == '\0'
                     ? ""
                     : "not migrated: ",
                 vm->last[0] != '\0' ? vm->last : vm->reason, NULL);

@@ -51,6 +51,16 @@ bool ha_ipc_drain_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
     struct ha_drain_left left = {0};
     char text[512];
 
+    if (node != NULL && node->maintenance != w->on) {
+        ha_text_set(text, sizeof text, w->object,
+                    w->on ? ": maintenance was ended by somebody else meanwhile; what "
+                            "has not left stays"
+                          : ": was put into maintenance again by somebody else "
+                            "meanwhile; its VMs leave",
+                    "; gemel events tells who", NULL);
+        ha_ipc_done(ipc, w, EXIT_FAILED, text);
+        return true;
+    }
     if (node != NULL) {
         left_of(ipc, node, &left);
         w->drain_total = left.count > w->drain_total ? left.count : w->drain_total;

@@ -45,6 +45,7 @@ struct ha_ipc_waiting {
     bool wait;
     bool dry_run;
     bool unchanged; /* there was nothing to do */
+    bool on;        /* GOAL_DRAINED: into maintenance, or out of it */
     enum ha_ipc_goal goal;
     char object[VM_NAME_MAX + 1];
     uint64_t deadline_ns;

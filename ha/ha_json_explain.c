@@ -222,9 +222,13 @@ char *ha_json_explain(struct ha_daemon *d, const char *name)
     if (vm != NULL) {
         explain_vm(d, vm, lines);
     } else {
+        const char *state = ha_json_node_state(d, (unsigned)(node - d->agent.state.node));
+
         ha_json_add_line(lines, node->name,
-                         node->maintenance ? " is in maintenance, " : " is ",
-                         ha_json_node_state(d, (unsigned)(node - d->agent.state.node)));
+                         strcmp(state, "maintenance") == 0 ? " is in "
+                         : node->maintenance               ? " is in maintenance, "
+                                                           : " is ",
+                         state);
         if (ha_json_node_reason(d, (unsigned)(node - d->agent.state.node))[0] != '\0') {
             ha_json_add_line(
                 lines,

@@ -9,9 +9,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 
 #include "base/cli_wire.h"
 #include "base/loop.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "base/version.h"
 #include "programs/cli_table.h"
@@ -111,9 +114,43 @@ static int append_json(struct cli_answer *given, const char *part)
 
 /* Into a pipe or a log, a line now and then. */
 #define LINE_NS (5 * NSEC_PER_SEC)
+#define SAME_NS (60 * NSEC_PER_SEC)
 
 static bool bar_shown;
 static uint64_t line_ns; /* when one was printed; 0: none yet */
+
+/* What fits into one line of the terminal: a longer one could not be drawn anew. */
+static void print_cut(const char *text, size_t used)
+{
+    struct winsize size;
+    char line[512];
+
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > used) {
+        size_t room = size.ws_col - used;
+
+        if (strlen(text) >= room && room < sizeof line) {
+            text_copy(line, room, text);
+            text = line;
+        }
+    }
+    cli_print_clean(text, stderr);
+}
+
+/* In a pipe: at once when it is new, then not more often than every LINE_NS, the same
+ * line every SAME_NS. */
+static bool worth_a_line(const char *text)
+{
+    static char last[512];
+    uint64_t now_ns = loop_now_ns();
+    bool same = strncmp(last, text, sizeof last - 1) == 0;
+
+    if (line_ns != 0 && now_ns - line_ns < (same ? SAME_NS : LINE_NS)) {
+        return false;
+    }
+    line_ns = now_ns;
+    text_copy(last, sizeof last, text);
+    return true;
+}
 
 /* "N % ...": a bar, on a terminal, drawn anew each time. Else, and without a percentage,
  * a line. */
@@ -129,10 +166,7 @@ static void show_progress(const char *text)
         return;
     }
     if (!isatty(STDERR_FILENO)) {
-        uint64_t now_ns = loop_now_ns();
-
-        if (line_ns == 0 || now_ns - line_ns >= LINE_NS) {
-            line_ns = now_ns;
+        if (worth_a_line(text)) {
             cli_print_clean(text, stderr);
             fputc('\n', stderr);
         }
@@ -143,7 +177,7 @@ static void show_progress(const char *text)
         fputc(i * 100 < percent * BAR ? '#' : '.', stderr);
     }
     fputs("] ", stderr);
-    cli_print_clean(text, stderr);
+    print_cut(text, BAR + 3);
     fflush(stderr);
     bar_shown = true;
 }

@@ -246,7 +246,8 @@ static const struct {
     {CLI_OPT_ALLOW_POSTCOPY, "allow-postcopy"},
 };
 
-static enum cli_exit ask_and_show(const struct cli_call *call)
+/* `probe`: only whether it would be refused, which is shown. */
+static enum cli_exit ask(const struct cli_call *call, bool probe)
 {
     struct cli_question question;
     struct cli_answer answer;
@@ -287,8 +288,9 @@ static enum cli_exit ask_and_show(const struct cli_call *call)
             question.options[question.option_count++] = text[i];
         }
     }
+    question.dry_run = question.dry_run || probe;
     cli_ask(&question, &answer);
-    r = cli_show_answer(call, &answer);
+    r = probe && answer.exit_code == CLI_DONE ? CLI_DONE : cli_show_answer(call, &answer);
     cli_answer_free(&answer);
     return r;
 }
@@ -317,9 +319,17 @@ int main(int argc, char *argv[])
     if (call.is_set[CLI_OPT_RENDER]) {
         return (int)render_file(&call);
     }
+    /* Before a person has to think about it: would it be refused? */
+    r = call.is_set[CLI_OPT_ALLOW_POSTCOPY] && !call.is_set[CLI_OPT_DRY_RUN] &&
+                !call.is_set[CLI_OPT_YES] && isatty(STDIN_FILENO)
+            ? ask(&call, true)
+            : CLI_DONE;
+    if (r != CLI_DONE) {
+        return (int)r;
+    }
     r = cli_confirm(&call);
     if (r == CLI_DONE) {
-        r = call.verb->run != NULL ? call.verb->run(&call) : ask_and_show(&call);
+        r = call.verb->run != NULL ? call.verb->run(&call) : ask(&call, false);
     }
     if (fflush(stdout) != 0 && r == CLI_DONE) {
         r = CLI_FAILED;

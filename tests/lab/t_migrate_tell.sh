@@ -69,6 +69,14 @@ check "status is degraded by it" says 1 'cannot leave n2' status
 check "nowhere to go, with the reasons" says 4 'n1 is in maintenance; n3 is in maintenance' vm migrate web1
 check "maintenance is over" says 0 'no VM was away' node maintenance n2 off
 check "and status healthy" says 0 healthy status
+# Who waits for a drain hears that somebody else has ended it.
+gemel_at $L n3 node maintenance n2 on --timeout 30s >"$OUT.on" 2>&1 &
+waits=$!
+check "n2 is asked to empty itself" wait_for 5 grep -q '0 of 1' "$OUT.on"
+check "and left alone" says 0 'maintenance is over' node maintenance n2 off
+wait $waits
+check "the first hears of it" equal $? 1
+check "in words" grep -q 'maintenance was ended by somebody else' "$OUT.on"
 check "n1 is back" says 0 'maintenance is over' node maintenance n1 off
 check "n3 is back" says 0 'maintenance is over' node maintenance n3 off
 
@@ -80,7 +88,7 @@ done
 check "it is called off" says 0 cancelled vm migrate web1 --cancel --timeout 20s
 
 # It does not converge, says what would do, and that does
-check "too low a rate" says 1 'does not converge.*--rate allows.*would do: .*--downtime [0-9]+ms.*--rate [0-9]+MiB' vm migrate web1 n1 --rate 4MiB --no-compress --timeout 60s
+check "too low a rate" says 1 'does not converge.*--rate let .*would do: .*--downtime [0-9]+ms.*--rate [0-9]+MiB' vm migrate web1 n1 --rate 4MiB --no-compress --timeout 60s
 few_lines() { [ "$(grep -c 'n2 -> n1' "$OUT")" -ge 2 ] && [ "$(grep -c 'n2 -> n1' "$OUT")" -le 13 ]; }
 check "a line now and then into a pipe" few_lines
 rate=$(grep -Eo -- '--rate [0-9]+MiB' "$OUT" | tail -n 1)
