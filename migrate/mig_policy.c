@@ -483,7 +483,7 @@ static void give_up(const struct mig_policy *p, enum mig_code code, uint64_t now
                  "downtime would be %t (target %t)",
                  code == MIG_END_TIMEOUT ? "out of time" : "does not converge",
                  (uint64_t)p->round, p->dirty_bps,
-                 is_capped(&p->conf, bps) ? "--rate allows" : "the link carries", bps,
+                 is_capped(&p->conf, bps) ? "--rate gave" : "the link carries", bps,
                  ret->downtime_ns, p->conf.downtime_ns);
     propose(p, code, now_ns, bps, &t);
 }

@@ -88,7 +88,7 @@ done
 check "it is called off" says 0 cancelled vm migrate web1 --cancel --timeout 20s
 
 # It does not converge, says what would do, and that does
-check "too low a rate" says 1 'does not converge.*--rate let .*would do: .*--downtime [0-9]+ms.*--rate [0-9]+MiB' vm migrate web1 n1 --rate 4MiB --no-compress --timeout 60s
+check "too low a rate" says 1 'does not converge.*--rate gave .*would do: .*--downtime [0-9]+ms.*--rate [0-9]+MiB' vm migrate web1 n1 --rate 4MiB --no-compress --timeout 60s
 few_lines() { [ "$(grep -c 'n2 -> n1' "$OUT")" -ge 2 ] && [ "$(grep -c 'n2 -> n1' "$OUT")" -le 13 ]; }
 check "a line now and then into a pipe" few_lines
 rate=$(grep -Eo -- '--rate [0-9]+MiB' "$OUT" | tail -n 1)
