@@ -82,6 +82,18 @@ waits() { gemel_at $L n3 vm show web1 --json | jq -r .pending | grep -q 'disk0.i
 has_disk() { gemel_at $L n3 vm show web1 --json | jq -r .disks | grep -q "$1"; }
 is_empty() { cmp -s -n 67108864 /dev/zero "$other"; }
 truncate -s 64M "$other"
+large() { # too large to be kept beside the one that runs
+    { cat "$(vm_shared $L)/other.yaml" && yes '# more'; } | head -c 49100 >"$(vm_shared $L)/large.yaml"
+    gemel_at $L n1 vm apply -f /srv/gemel/large.yaml
+}
+refused() { rc_is 4 gemel_at $L n2 vm migrate web1 --timeout 20s >"$LAB_SCRATCH/out" 2>&1 && grep -q 'definition was changed.*other.img' "$LAB_SCRATCH/out"; }
+sed "s/disk0.img/other.img/" "$(vm_shared $L)/web1.yaml" >"$(vm_shared $L)/other.yaml"
+check "another one, in a large definition" large
+check "it does not move: who would know its disk" refused
+lab $L kill "$here" gemeld
+check "it is found again" wait_for 20 agreed_on "$here"
+check "nor after its agent was restarted" refused
+check "as it was" swap_disk disk0.img
 check "another disk is defined" swap_disk other.img
 to=$(another "$here")
 acked=$(vm_acked $L)
