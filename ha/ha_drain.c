@@ -60,36 +60,33 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
 {
     bool leaves = in_maintenance(place->in->state, vm->owner);
     uint64_t again_ns = vm->changed_ns + HA_MOVE_RETRY_NS;
-    char changes[REASON_LEN_MAX / 2];
+    struct ha_vm runs = *vm; /* as it runs, it moves */
     uint32_t to = vm->home;
+    struct conf_vm conf;
 
     *ret_due_ns = UINT64_MAX;
-    if (vm->conf == NULL || vm->state != HA_VM_RUNNING || vm->task != HA_TASK_NONE ||
-        vm->desired != HA_DESIRED_RUNNING) {
+    if (!ha_pending_goes_on(vm, &conf) || vm->state != HA_VM_RUNNING ||
+        vm->task != HA_TASK_NONE || vm->desired != HA_DESIRED_RUNNING) {
         return HA_DRAIN_STAY;
     }
-    if (!leaves && (to == 0 || to == vm->owner || !ha_place_may(place, vm, to))) {
+    runs.conf = &conf;
+    if (!leaves && (to == 0 || to == vm->owner || !ha_place_may(place, &runs, to))) {
         return HA_DRAIN_STAY;
     }
     if (vm->memory_from != 0) {
         return HA_DRAIN_LATER; /* when all of it is here */
-    }
-    if (leaves && vm->runs_conf != NULL &&
-        ha_pending_machine(vm->runs_conf, vm->conf, changes, sizeof changes)) {
-        ha_pending_refusal(vm->name, changes, why, REASON_LEN_MAX + 1);
-        return HA_DRAIN_NOWHERE;
     }
     if (vm->last_failed && place->in->now_ns < again_ns) {
         *ret_due_ns = again_ns;
         return HA_DRAIN_LATER;
     }
     if (leaves) {
-        to = vm->move_avoid != 0 ? ha_place_next(place, vm, vm->move_avoid, why)
-                                 : ha_place_choose(place, vm, vm->owner, why);
+        to = vm->move_avoid != 0 ? ha_place_next(place, &runs, vm->move_avoid, why)
+                                 : ha_place_choose(place, &runs, vm->owner, why);
         if (to == 0 || to == vm->owner) {
             char others[REASON_LEN_MAX + 1];
 
-            ha_place_others(place, vm, others);
+            ha_place_others(place, &runs, others);
             ha_text_set(why, REASON_LEN_MAX + 1, "no other node takes it: ", others,
                         NULL);
             return HA_DRAIN_NOWHERE;

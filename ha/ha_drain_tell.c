@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ha/ha_drain.h"
+#include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 
 #define NAMED_MAX 4u
@@ -99,8 +100,11 @@ bool ha_drain_stuck(const struct ha_place *place, const struct ha_vm *vm,
     }
     if (home != NULL && home != owner && !home->maintenance) {
         char one[REASON_LEN_MAX + 1];
+        struct ha_vm runs = *vm;
+        struct conf_vm conf;
 
-        if (ha_place_why(place, vm, vm->home, one) != HA_PLACE_FITS) {
+        runs.conf = ha_pending_goes_on(vm, &conf) ? &conf : NULL;
+        if (ha_place_why(place, &runs, vm->home, one) != HA_PLACE_FITS) {
             ha_text_set(why, REASON_LEN_MAX + 1, home->name, " ", one, NULL);
             return true;
         }

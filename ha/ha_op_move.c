@@ -163,21 +163,13 @@ static const struct ha_node *destination(struct op_run *run, const struct ha_vm 
     return ha_op_fits(run, &place, vm, node, wish->force) ? node : NULL;
 }
 
-/* As it runs, it is what its definition describes: the destination makes it from that. */
-static bool as_defined(struct op_run *run, const struct ha_vm *vm)
+/* The destination makes it as it runs. */
+static bool as_it_runs(struct op_run *run, const struct ha_vm *vm, struct conf_vm *ret)
 {
-    char changes[REASON_LEN_MAX + 1], why[sizeof run->result.text];
-
-    if (vm->conf == NULL) {
+    if (!ha_pending_goes_on(vm, ret)) {
         ha_op_answer(run, EXIT_REFUSED, vm->name,
                      ": its definition cannot be read by this version: apply it again",
                      "");
-        return false;
-    }
-    if (vm->runs_conf != NULL &&
-        ha_pending_machine(vm->runs_conf, vm->conf, changes, sizeof changes)) {
-        ha_pending_refusal(vm->name, changes, why, sizeof why);
-        ha_op_answer(run, EXIT_REFUSED, vm->name, ": not migrated: ", why);
         return false;
     }
     return true;
@@ -236,6 +228,7 @@ void ha_op_vm_migrate(struct op_run *run)
     const struct ha_vm *record = ha_op_find_vm(run);
     char what[REASON_LEN_MAX + 1];
     const struct ha_node *node;
+    struct conf_vm conf;
     struct wish wish;
     struct ha_vm vm;
 
@@ -249,17 +242,18 @@ void ha_op_vm_migrate(struct op_run *run)
     if (!ha_op_runs(run, record, "migrated")) {
         return;
     }
-    if (!as_defined(run, record)) {
-        return;
-    }
-    if (wish.move.postcopy && !may_postcopy(run, record, &wish.move)) {
-        return;
-    }
-    node = destination(run, record, &wish);
-    if (node == NULL) {
+    if (!as_it_runs(run, record, &conf)) {
         return;
     }
     vm = *record;
+    vm.conf = &conf;
+    if (wish.move.postcopy && !may_postcopy(run, &vm, &wish.move)) {
+        return;
+    }
+    node = destination(run, &vm, &wish);
+    if (node == NULL) {
+        return;
+    }
     vm.state = HA_VM_MIGRATING;
     vm.attempt = run->agent->ops->new_uuid(run->agent->ctx);
     vm.home = 0; /* where an operator wants it, it stays */
@@ -287,20 +281,20 @@ static void say_drain(struct op_run *run, const struct ha_node *node)
     ha_place_now(run->agent, run->now_ns, &in, participant, &place);
     for (unsigned i = 0; i < state->vm_count; i++) {
         const struct ha_vm *vm = state->vm[i];
+        struct ha_vm runs = *vm;
         const struct ha_node *to;
+        struct conf_vm conf;
 
-        if (vm->owner != node->nodeid || ha_vm_rests(vm) || vm->conf == NULL) {
+        if (vm->owner != node->nodeid || ha_vm_rests(vm) ||
+            !ha_pending_goes_on(vm, &conf)) {
             continue;
         }
+        runs.conf = &conf;
         ha_text_add(text, cap, count++ == 0 ? ": " : "; ");
         ha_text_add(text, cap, vm->name);
-        to = ha_state_node(state, ha_place_choose(&place, vm, vm->owner, why));
-        if (vm->runs_conf != NULL &&
-            ha_pending_machine(vm->runs_conf, vm->conf, why, sizeof why)) {
-            ha_text_add(text, cap, " cannot, its definition was changed: ");
-            ha_text_add(text, cap, why);
-        } else if (to == NULL || to == node) {
-            ha_place_others(&place, vm, why);
+        to = ha_state_node(state, ha_place_choose(&place, &runs, vm->owner, why));
+        if (to == NULL || to == node) {
+            ha_place_others(&place, &runs, why);
             ha_text_add(text, cap, " cannot: ");
             ha_text_add(text, cap, why);
         } else {

@@ -58,24 +58,34 @@ bool ha_pending_machine(const struct conf_vm *runs, const struct conf_vm *now, c
     return differs(&then, now, text, cap);
 }
 
+bool ha_pending_goes_on(const struct ha_vm *vm, struct conf_vm *ret)
+{
+    if (vm->conf == NULL || (vm->runs != NULL && vm->runs_conf == NULL)) {
+        return false;
+    }
+    *ret = *vm->conf;
+    if (vm->runs_conf != NULL) {
+        take_machine(ret, vm->runs_conf);
+        take_boot(ret, vm->runs_conf);
+    }
+    return true;
+}
+
 bool ha_pending(const struct ha_vm *vm, char *text, size_t cap)
 {
     struct conf_vm then;
 
     text[0] = '\0';
-    if (vm->runs_conf == NULL || vm->conf == NULL) {
+    if (!ha_pending_goes_on(vm, &then)) {
         return false;
     }
-    then = *vm->conf;
-    take_machine(&then, vm->runs_conf);
-    take_boot(&then, vm->runs_conf);
     return differs(&then, vm->conf, text, cap);
 }
 
-void ha_pending_refusal(const char *name, const char *changes, char *text, size_t cap)
+void ha_pending_refusal(const char *changes, char *text, size_t cap)
 {
     ha_text_set(text, cap, "its definition was changed since it was started (", changes,
-                "), and holds from the next start: stop and start it, or apply what it "
-                "runs with (gemel vm show ",
-                name, " has both)", NULL);
+                "), and the cluster's record does not have what it runs with: stop and "
+                "start it, or apply what it runs with",
+                NULL);
 }

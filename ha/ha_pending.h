@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A definition that was applied while its VM runs: what of it holds from the next start
- * only, and what of that stands in the way of a migration. The destination makes the
- * machine that the definition describes now; what would be another machine must not go on
- * with this one's memory: above all, other disks. Pure.
+ * only. Until then it is the machine that it was started as, also where a migration takes
+ * it: another machine must not go on with this one's memory, above all not with other
+ * disks. Pure.
  */
 #pragma once
 
@@ -16,5 +16,9 @@ bool ha_pending_machine(const struct conf_vm *runs, const struct conf_vm *now, c
 /* True: something of the VM's definition is not in force yet; text: what, as above. That
  * which does not concern its machine (`ha`, above all) is in force at once. */
 bool ha_pending(const struct ha_vm *vm, char *text, size_t cap);
-/* The sentence with which a migration of such a VM is refused. */
-void ha_pending_refusal(const char *name, const char *changes, char *text, size_t cap);
+/* What its next instance is made of if it goes on there: the machine that runs, as the
+ * record has it; the rest as it is defined now. False: one of them cannot be read here;
+ * ret is not to be used. */
+bool ha_pending_goes_on(const struct ha_vm *vm, struct conf_vm *ret);
+/* The sentence with which a migration is refused whose record does not have what runs. */
+void ha_pending_refusal(const char *changes, char *text, size_t cap);

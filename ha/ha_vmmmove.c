@@ -488,13 +488,16 @@ static void source_told(struct ha_local *l, const struct ha_vm *vm)
     }
 }
 
-/* Looked at before as well, when it was asked for, as far as the record knows what runs;
- * this node does. */
-static bool same_machine(const struct ha_local *l, const struct conf_vm *now, char *why)
+/* The other end makes it of what the record says that runs; this node knows. */
+static bool same_machine(const struct ha_local *l, const struct ha_vm *vm, char *why)
 {
+    struct conf_vm made, *now = &made;
     char changes[REASON_LEN_MAX / 2] = "disks";
     bool same = true;
 
+    if (!ha_pending_goes_on(vm, &made)) {
+        return true; /* nothing is made of it */
+    }
     if (l->conf != NULL) {
         same = !ha_pending_machine(l->conf, now, changes, sizeof changes);
     } else {
@@ -507,7 +510,7 @@ static bool same_machine(const struct ha_local *l, const struct conf_vm *now, ch
     if (!same) {
         char text[REASON_LEN_MAX + 1];
 
-        ha_pending_refusal(l->name, changes, text, sizeof text);
+        ha_pending_refusal(changes, text, sizeof text);
         ha_text_set(why, REASON_LEN_MAX + 1, "not migrated: " HA_REFUSED, text, NULL);
     }
     return same;
@@ -525,8 +528,7 @@ static void source_begin(struct ha_local *l, const struct ha_vm *vm)
 
     l->attempt = vm->attempt;
     /* The new process of an upgrade is made of what this one was made of. */
-    if ((vm->move.to != vm->owner || l->conf == NULL) && vm->conf != NULL &&
-        !same_machine(l, vm->conf, why)) {
+    if ((vm->move.to != vm->owner || l->conf == NULL) && !same_machine(l, vm, why)) {
         stays(l, why);
         return;
     }
@@ -791,6 +793,8 @@ static void dest_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
     struct ha_vm_report r = {
         .vm = vm->uuid, .attempt = vm->attempt, .outcome = HA_OUTCOME_MOVE_FAILED};
     struct ha_local *l = ha_local_find(vmm, vm->uuid);
+    struct ha_vm runs = *vm; /* never what its next start is made of */
+    struct conf_vm conf;
 
     if (l != NULL && (l->phase == LOCAL_ENDING || l->discarded || l->ended)) {
         return; /* when that one is gone */
@@ -801,7 +805,8 @@ static void dest_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
         vmm->ops->report(vmm->ctx, &r);
         return;
     }
-    l = ha_local_create(vmm, vm, NULL);
+    runs.conf = ha_pending_goes_on(vm, &conf) ? &conf : NULL;
+    l = ha_local_create(vmm, &runs, NULL);
     if (l == NULL) {
         return; /* the source waits for an offer */
     }

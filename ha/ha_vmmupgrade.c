@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "base/uuid.h"
+#include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmmmove_priv.h"
 
@@ -43,6 +44,7 @@ void ha_vmmupgrade_prepared(struct ha_local *l)
                        .conf = l->conf};
     const struct ha_vm *record = l->vmm->ops->record(l->vmm->ctx, l->vm);
     struct ha_local *new;
+    struct conf_vm conf;
     int memory_fd = l->came_fd;
 
     l->came_fd = -1;
@@ -52,8 +54,8 @@ void ha_vmmupgrade_prepared(struct ha_local *l)
                             "it, or stop and start it");
         return;
     }
-    if (vm.conf == NULL && record != NULL) {
-        vm.conf = record->conf; /* looked at: it is the same machine */
+    if (vm.conf == NULL && record != NULL && ha_pending_goes_on(record, &conf)) {
+        vm.conf = &conf; /* looked at: it is the same machine */
     }
     ha_text_set(vm.name, sizeof vm.name, l->name, NULL);
     new = ha_local_create(l->vmm, &vm, l);

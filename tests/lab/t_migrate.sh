@@ -74,19 +74,42 @@ check "not if it is told not to" gemel_at $L n1 vm migrate web1 "$here" --rate 8
 check "then they go as they are" not was_compressed $to
 check "and all of them are right" test -n "$(log_of $to)"
 
-# What it runs with is not what is defined now: other disks for the same memory would be the end of its data.
+# What is defined anew waits for its next start. Until then it moves with what it has: other disks for the same memory would be the
+# end of its data.
 swap_disk() { sed "s/disk0.img/$1/" "$(vm_shared $L)/web1.yaml" >"$(vm_shared $L)/other.yaml" && gemel_at $L n1 vm apply -f /srv/gemel/other.yaml; }
-refused_for() { rc_is 4 gemel_at $L n2 vm migrate web1 --timeout 20s >"$LAB_SCRATCH/out" 2>&1 && grep -q "$1" "$LAB_SCRATCH/out"; }
-truncate -s 64M "$(vm_shared $L)/web1/other.img"
-check "another disk is defined" swap_disk other.img
-check "it does not move with it" refused_for 'definition was changed.*other.img'
+other=$(vm_shared $L)/web1/other.img
+waits() { gemel_at $L n3 vm show web1 --json | jq -r .pending | grep -q 'disk0.img.*other.img'; }
+has_disk() { gemel_at $L n3 vm show web1 --json | jq -r .disks | grep -q "$1"; }
+is_empty() { cmp -s -n 67108864 /dev/zero "$other"; }
+truncate -s 64M "$other"
+large() { # too large to be kept beside the one that runs
+    { cat "$(vm_shared $L)/other.yaml" && yes '# more'; } | head -c 49100 >"$(vm_shared $L)/large.yaml"
+    gemel_at $L n1 vm apply -f /srv/gemel/large.yaml
+}
+refused() { rc_is 4 gemel_at $L n2 vm migrate web1 --timeout 20s >"$LAB_SCRATCH/out" 2>&1 && grep -q 'definition was changed.*other.img' "$LAB_SCRATCH/out"; }
+sed "s/disk0.img/other.img/" "$(vm_shared $L)/web1.yaml" >"$(vm_shared $L)/other.yaml"
+check "another one, in a large definition" large
+check "it does not move: who would know its disk" refused
 lab $L kill "$here" gemeld
 check "it is found again" wait_for 20 agreed_on "$here"
-check "nor after its agent was restarted" refused_for 'definition was changed.*other.img'
-check "the disk is as it was" swap_disk disk0.img
-rm "$(vm_shared $L)/web1/other.img"
+check "nor after its agent was restarted" refused
+check "as it was" swap_disk disk0.img
+check "another disk is defined" swap_disk other.img
+to=$(another "$here")
+acked=$(vm_acked $L)
+check "it moves with the one it has" gemel_at $L n2 vm migrate web1 "$to" --verify --timeout 60s
+check "the guest goes on" wait_for 20 goes_on $L "$acked"
+check "that is shown" has_disk disk0.img
+check "the other one still waits" waits
+lab $L kill "$to" gemeld
+check "it is found again" wait_for 20 agreed_on "$to"
+check "also by an agent that was restarted" waits
+acked=$(vm_acked $L)
+check "it is upgraded with the one it has" gemel_at $L n2 vm upgrade web1 --timeout 60s
+check "and moves back with it" gemel_at $L n2 vm migrate web1 "$here" --verify --timeout 60s
+check "the guest goes on" wait_for 20 goes_on $L "$acked"
 
-# Maintenance: it leaves, nothing comes, it comes back.
+# Maintenance: it leaves, nothing comes, it comes back; all with the disk that it has.
 in_maintenance() { equal "$(gemel_at $L n1 node list --json | jq -r ".nodes[] | select(.name == \"$1\").state")" maintenance; }
 is_home() { vm_runs_on $L n2 "$here"; }
 check "maintenance of $here" gemel_at $L n1 node maintenance "$here" on --timeout 60s
@@ -98,6 +121,8 @@ check "the guest goes on" wait_for 20 goes_on $L "$acked"
 check_rc 4 "it does not go back" gemel_at $L n1 vm migrate web1 "$here"
 check "maintenance is over when it is home, from $there" gemel_at $L n1 node maintenance "$here" off --timeout 20s
 check "it is" is_home
+check "the other disk still waits" waits
+check "and nobody has written to it" is_empty
 check_rc 2 "on or off" gemel_at $L n1 node maintenance "$here" maybe
 
 check "the VM stops" gemel_at $L n1 vm stop web1 --timeout 30s
@@ -105,5 +130,11 @@ check_rc 4 "a stopped one is not migrated" gemel_at $L n1 vm migrate web1
 check "no oracle complains" witness_end $L
 check "every acknowledged record is on the disk" disk_is_whole $L
 jq -c '{verdict, max_acked, outage_ms, outages}' "$LAB_SCRATCH/$L-witness.json" 2>/dev/null | sed 's/^/# /'
+
+check "the next start" gemel_at $L n2 vm start web1 --timeout 30s
+check "is with the other disk" has_disk other.img
+check "nothing waits" not waits
+check "and it writes to that" wait_for 20 not is_empty
+check "it stops" gemel_at $L n1 vm stop web1 --timeout 30s
 check "down leaves nothing" lab $L down
 tap_end

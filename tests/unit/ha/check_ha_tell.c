@@ -95,7 +95,7 @@ static bool stuck(const char *name, char *why)
 /* Definitions
  * ---------------------------------------------------------------------------------- */
 
-START_TEST(a_changed_definition_is_pending_and_stands_in_the_way)
+START_TEST(a_changed_definition_is_pending_until_it_is_taken_back)
 {
     char what[REASON_LEN_MAX + 1];
 
@@ -107,10 +107,8 @@ START_TEST(a_changed_definition_is_pending_and_stands_in_the_way)
     ck_assert_ptr_nonnull(named("e1")->runs_conf);
     ck_assert(ha_pending(named("e1"), what, sizeof what));
     ck_assert_str_eq(what, "memory: 32MiB -> 64MiB");
-    op_at(1, "vm migrate", "e1", "");
-    answered(4, "e1: not migrated: its definition was changed since it was started");
     dry_run("vm migrate", "e1", "node=n2\n");
-    answered(4, "memory: 32MiB -> 64MiB");
+    answered(0, "e1: migrating from n1 to n2 (32 MiB of memory"); /* what it runs with */
     apply("e1", "48MiB", ""); /* as it was started, still */
     ck_assert(ha_pending(named("e1"), what, sizeof what));
     ck_assert_str_eq(what, "memory: 32MiB -> 48MiB");
@@ -133,6 +131,63 @@ START_TEST(what_is_no_machine_holds_at_once)
     ck_assert(!ha_pending(named("e1"), what, sizeof what));
     op_at(1, "vm migrate", "e1", "node=n2\n");
     answered(0, "migrating from n1 to n2");
+}
+END_TEST
+
+/* What the destination is made of: above all, the disks that it runs with. */
+START_TEST(the_machine_that_runs_goes_on)
+{
+    struct conf_vm conf;
+    struct ha_vm vm;
+
+    run_at(1, "e1", "disks: [{path: old.img, serial: d}]\nha: {priority: 3}\n");
+    apply("e1", "64MiB",
+          "disks: [{path: new.img, serial: d}, {path: two.img, serial: e}]\n"
+          "ha: {priority: 1}\n");
+    answered(0, "from the next start hold");
+    ck_assert(ha_pending_goes_on(named("e1"), &conf));
+    ck_assert_uint_eq(conf.memory_bytes, 32u << 20);
+    ck_assert_uint_eq(conf.disk_count, 1);
+    ck_assert_str_eq(conf.disk[0].path, "old.img");
+    ck_assert_uint_eq(conf.priority, 1); /* holds at once */
+    ck_assert_str_eq(conf.name, "e1");
+    vm = *named("e1");
+    vm.runs_conf = NULL; /* this version cannot read it: never made of the other one */
+    ck_assert(!ha_pending_goes_on(&vm, &conf));
+    vm.runs = NULL;
+    ck_assert(ha_pending_goes_on(&vm, &conf));
+    ck_assert_str_eq(conf.disk[0].path, "new.img");
+    vm.conf = NULL;
+    ck_assert(!ha_pending_goes_on(&vm, &conf));
+}
+END_TEST
+
+/* It moves with what it runs with, wherever that fits; what was applied since waits. */
+START_TEST(what_is_pending_moves_along)
+{
+    char what[REASON_LEN_MAX + 1];
+
+    run_at(1, "e1", "");
+    apply("e1", "2GiB", ""); /* more than any node here has */
+    op_at(1, "vm migrate", "e1", "node=n2\n");
+    answered(0, "migrating from n1 to n2 (32 MiB of memory");
+    ck_assert_ptr_nonnull(named("e1")->runs_conf);
+    apply("e1", "48MiB", ""); /* not while it moves: both ends read the same */
+    ck_assert_uint_ne(sim[1].result.exit_code, 0);
+    reports(2, "e1", HA_OUTCOME_RUNNING, named("e1")->epoch + 1, "");
+    ck_assert_uint_eq(named("e1")->owner, 2);
+    ck_assert_int_eq(named("e1")->state, HA_VM_RUNNING);
+    ck_assert(ha_pending(named("e1"), what, sizeof what));
+    ck_assert_str_eq(what, "memory: 32MiB -> 2GiB");
+    op_at(1, "vm upgrade", "e1", "");
+    ck_assert_uint_eq(sim[1].result.exit_code, 0);
+    ck_assert_ptr_nonnull(named("e1")->runs_conf);
+    reports(2, "e1", HA_OUTCOME_RUNNING, named("e1")->epoch, "not upgraded: a test");
+    ck_assert(ha_pending(named("e1"), what, sizeof what));
+    stop("e1");
+    ck_assert(!ha_pending(named("e1"), what, sizeof what));
+    ck_assert_uint_eq(named("e1")->conf->memory_bytes, 2ull << 30);
+    expect_equal_states();
 }
 END_TEST
 
@@ -319,9 +374,9 @@ START_TEST(a_dry_run_of_a_drain_says_who_goes_where)
     answered(0, "its VMs leave: e1 cannot: n2 has e3");
     answered(0, "; e2 to n");
     ck_assert(!ha_state_node(&sim[1].agent.state, 1)->maintenance);
-    apply("e2", "64MiB", "");
+    apply("e2", "2GiB", ""); /* it moves as it runs */
     dry_run("node maintenance", "n1", "on");
-    answered(0, "e2 cannot, its definition was changed: memory: 32MiB -> 64MiB");
+    answered(0, "; e2 to n");
 }
 END_TEST
 
@@ -343,20 +398,28 @@ START_TEST(progress_is_of_this_migration)
 }
 END_TEST
 
-START_TEST(a_pending_definition_holds_up_a_drain)
+START_TEST(a_pending_definition_does_not_hold_up_a_drain)
 {
-    char why[REASON_LEN_MAX + 1];
+    char why[REASON_LEN_MAX + 1], what[REASON_LEN_MAX + 1];
+    uint32_t there;
 
     run_at(1, "e1", "");
-    apply("e1", "64MiB", "");
+    apply("e1", "2GiB", ""); /* more than any node here has */
+    dry_run("node maintenance", "n1", "on");
+    answered(0, "e1 to n");
     maintenance(1, "on");
-    ck_assert_int_eq(named("e1")->state, HA_VM_RUNNING);
-    ck_assert(stuck("e1", why));
-    ck_assert_ptr_nonnull(strstr(why, "its definition was changed"));
-    apply("e1", "32MiB", "");
-    tick_for(NSEC_PER_SEC);
     ck_assert_int_eq(named("e1")->state, HA_VM_MIGRATING);
+    there = named("e1")->move.to;
+    reports(there, "e1", HA_OUTCOME_RUNNING, named("e1")->epoch + 1, "");
+    ck_assert(ha_pending(named("e1"), what, sizeof what));
+    ck_assert_uint_eq(named("e1")->home, 1);
+    maintenance(1, "off");
     ck_assert(!stuck("e1", why));
+    ck_assert_uint_eq(named("e1")->move.to, 1);
+    reports(1, "e1", HA_OUTCOME_RUNNING, named("e1")->epoch + 1, "");
+    ck_assert_uint_eq(named("e1")->owner, 1);
+    ck_assert_str_eq(what, "memory: 32MiB -> 2GiB");
+    ck_assert(ha_pending(named("e1"), what, sizeof what));
 }
 END_TEST
 
@@ -467,9 +530,11 @@ static Suite *suite(void)
     TCase *tc = tcase_create("tell");
 
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, a_changed_definition_is_pending_and_stands_in_the_way);
+    tcase_add_test(tc, a_changed_definition_is_pending_until_it_is_taken_back);
     tcase_add_test(tc, what_is_no_machine_holds_at_once);
     tcase_add_test(tc, a_start_takes_the_definition);
+    tcase_add_test(tc, the_machine_that_runs_goes_on);
+    tcase_add_test(tc, what_is_pending_moves_along);
     tcase_add_test(tc, what_runs_is_on_record);
     tcase_add_test(tc, a_migrating_vm_says_how_to_give_it_up);
     tcase_add_test(tc, a_node_that_cannot_says_why);
@@ -479,7 +544,7 @@ static Suite *suite(void)
     tcase_add_test(tc, a_drain_that_cannot_go_on_says_why);
     tcase_add_test(tc, a_dry_run_of_a_drain_says_who_goes_where);
     tcase_add_test(tc, progress_is_of_this_migration);
-    tcase_add_test(tc, a_pending_definition_holds_up_a_drain);
+    tcase_add_test(tc, a_pending_definition_does_not_hold_up_a_drain);
     tcase_add_test(tc, a_move_that_fails_says_so_and_the_return_is_counted);
     tcase_add_test(tc, home_that_cannot_take_it_says_why);
     tcase_add_test(tc, what_it_was_is_read_back);
