@@ -265,6 +265,28 @@ static void owner_by_claim(struct ha_agent *agent, struct ha_vm *vm, uint32_t no
     ha_coord_emit_vm(agent, vm, no_op, event);
 }
 
+/* Another node took a later claim, and its instance is no more: whatever the record
+ * believed, that was the VM. True: `vm` is its now. */
+static bool ended_with_claim(struct ha_agent *agent, uint32_t nodeid,
+                             const struct ha_vm_report *report, struct ha_vm *vm)
+{
+    const struct ha_member *m = ha_agent_member(agent, nodeid);
+
+    if (m == NULL || report->epoch <= vm->epoch ||
+        (report->outcome != HA_OUTCOME_ENDED && report->outcome != HA_OUTCOME_STOPPED &&
+         report->outcome != HA_OUTCOME_START_FAILED)) {
+        return false;
+    }
+    vm->owner = nodeid;
+    vm->owner_incarnation = m->incarnation;
+    vm->instance = report->instance;
+    vm->epoch = report->epoch;
+    if (vm->move.to != 0) {
+        ha_move_over(vm, true, report->text);
+    }
+    return true;
+}
+
 /* The owner's word in its summary against the record. */
 static void review_vm(struct ha_agent *agent, const struct ha_vm *record, uint64_t now_ns)
 {
@@ -441,13 +463,13 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         owner_by_claim(agent, &vm, from, report->instance, report->epoch);
         return;
     }
-    if (record->owner != from) {
+    if (record->owner != from && !ended_with_claim(agent, from, report, &vm)) {
         ha_agent_trace(agent, "report dropped: not from the VM's owner", "", "");
         return;
     }
     current = uuid_equal(report->attempt, vm.attempt);
     vm.epoch = report->epoch > vm.epoch ? report->epoch : vm.epoch;
-    switch (report->outcome) {
+    switch (record->owner != from ? HA_OUTCOME_ENDED : report->outcome) {
     case HA_OUTCOME_RUNNING:
         if (vm.state == HA_VM_STOPPING && uuid_equal(report->instance, vm.instance)) {
             /* Told to stop, and its agent forgot (it was restarted): told again. */

@@ -361,6 +361,11 @@ static void owner_present(struct decision *d, unsigned index)
     if (vm->state == HA_VM_MIGRATING || owner_has_task(d, index)) {
         return; /* both ends report */
     }
+    /* It left here under a claim of the destination's: that one says first what became of
+     * it, and is stopped then. */
+    if (vm->state == HA_VM_UNKNOWN && vm->move.to != 0) {
+        return;
+    }
     if (!wants_to_run(vm)) {
         if (vm->state != HA_VM_STOPPING) {
             set_vm(d, index, HA_VM_STOPPING, vm->owner, vm->kill, true, vm->reason);

@@ -198,23 +198,73 @@ START_TEST(a_cancelled_one_stays)
 }
 END_TEST
 
-START_TEST(killed_in_the_middle)
+static void kill_it(void)
 {
     struct ha_op kill = {.uid = sim_uuid(NULL), .flags = HA_OP_KILL, .body = ""};
 
-    begin();
-    offer();
     strcpy(kill.verb, "vm stop");
     strcpy(kill.object, "web1");
     strcpy(kill.actor, "root");
     ha_agent_op(&sim[third].agent, &kill, now_ns);
     settle();
+}
+
+START_TEST(killed_in_the_middle)
+{
+    begin();
+    offer();
+    kill_it();
     ck_assert(sim[source].move.called_off);
     ck_assert_uint_eq(sim[source].stops, 0);
     tell(dest, HA_OUTCOME_RUNNING, 2, ""); /* too late: it had the claim */
     ck_assert_uint_eq(vm_at(third)->owner, dest);
     ck_assert_int_eq(vm_at(third)->state, HA_VM_STOPPING);
     ck_assert_uint_eq(sim[dest].stops, 1);
+}
+END_TEST
+
+/* Killed while the claim changes hands: who has it speaks first, and if it ended before
+ * it ran (post-copy: its source is gone), that is the end. */
+START_TEST(killed_between_the_claims)
+{
+    begin();
+    offer();
+    kill_it();
+    tell(source, HA_OUTCOME_MOVED, 1, "the destination has its claim");
+    tick_for(2 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_UNKNOWN);
+    ck_assert_uint_eq(sim[source].stops, 0); /* it may owe memory */
+    if (_i == 0) {
+        tell(dest, HA_OUTCOME_ENDED, 2, "the source was lost");
+    } else if (_i == 1) {
+        tell(dest, HA_OUTCOME_MOVE_FAILED, 0, "no");
+    } else {
+        tell(dest, HA_OUTCOME_RUNNING, 2, "");
+        ck_assert_int_eq(vm_at(third)->state, HA_VM_STOPPING);
+        ck_assert_uint_eq(sim[dest].stops, 1);
+        tell(dest, HA_OUTCOME_STOPPED, 2, "killed as told");
+    }
+    tick_for(2 * NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_STOPPED);
+    ck_assert_uint_eq(vm_at(third)->move.to, 0);
+    ck_assert_uint_eq(sim[1].starts + sim[2].starts + sim[3].starts, 1);
+    expect_equal_states();
+}
+END_TEST
+
+/* The record did not wait for it: a later claim's end is heard all the same. */
+START_TEST(an_end_with_a_later_claim_counts)
+{
+    run_web1();
+    source = vm_at(1)->owner;
+    dest = source % NODES + 1;
+    third = dest % NODES + 1;
+    kill_it();
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_STOPPING);
+    tell(dest, HA_OUTCOME_ENDED, 2, "the source was lost");
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_STOPPED);
+    ck_assert_uint_eq(vm_at(third)->owner, dest);
+    expect_equal_states();
 }
 END_TEST
 
@@ -1052,6 +1102,8 @@ static Suite *suite(void)
     tcase_add_test(tc, a_destination_that_fails_calls_it_off);
     tcase_add_test(tc, a_cancelled_one_stays);
     tcase_add_test(tc, killed_in_the_middle);
+    tcase_add_loop_test(tc, killed_between_the_claims, 0, 3);
+    tcase_add_test(tc, an_end_with_a_later_claim_counts);
     tcase_add_test(tc, the_destination_speaks_first);
     tcase_add_test(tc, the_destination_has_nothing);
     tcase_add_test(tc, the_destination_ended_unheard);
