@@ -109,8 +109,7 @@ START_TEST(hostile_frames_are_refused)
             (uint8_t)(1 + mig_rand_below(&seed, 255));
         refused += mig_zstd_unpack(z, packed, &iov, 1) != NULL;
     }
-    ck_assert_uint_gt(refused,
-                      0); /* others become wrong pages: TCP, crc or TLS see those */
+    ck_assert_uint_gt(refused, 0); /* others become wrong pages: TCP or TLS see those */
     free(good);
 }
 END_TEST
