@@ -293,6 +293,27 @@ static void act_on_node(struct ha_agent *agent, const struct ha_node *node,
     }
 }
 
+/* Post-copy: who runs here and waits for memory of a node that is proven dead, waits for
+ * nothing. Silence proves nothing: that is for the two processes to judge. */
+static void tell_of_dead_holders(struct ha_agent *agent)
+{
+    for (unsigned i = 0; i < agent->state.vm_count; i++) {
+        const struct ha_vm *vm = agent->state.vm[i];
+        const struct ha_node *node;
+        struct proof_answer answer;
+
+        if (vm->memory_from == 0 || vm->owner != agent->self.nodeid ||
+            ha_view_has(&agent->view, vm->memory_from)) {
+            continue;
+        }
+        node = ha_state_node(&agent->state, vm->memory_from);
+        if (node != NULL && proof_is_dead(&agent->state.proofs, node->nodeid,
+                                          &node->incarnation, &answer)) {
+            agent->ops->vm_holder_dead(agent->ctx, vm->uuid, node->name);
+        }
+    }
+}
+
 static struct uuid body_uuid(const struct ha_item_msg *item)
 {
     struct uuid uuid = {{0}};
@@ -372,6 +393,7 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
     } else if (item->kind == HA_ITEM_CLUSTER) {
         times_refresh(agent);
     }
+    tell_of_dead_holders(agent);
 }
 
 static void on_update(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns)

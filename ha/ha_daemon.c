@@ -177,6 +177,11 @@ static void op_vm_move(void *ctx, const struct ha_vm *vm)
     ha_vmm_move(((struct ha_daemon *)ctx)->vmm, vm);
 }
 
+static void op_vm_holder_dead(void *ctx, struct uuid vm, const char *node)
+{
+    ha_vmm_holder_dead(((struct ha_daemon *)ctx)->vmm, vm, node);
+}
+
 static void op_vm_discard(void *ctx, struct uuid vm, const char *why)
 {
     ha_vmm_discard(((struct ha_daemon *)ctx)->vmm, vm, why);
@@ -284,6 +289,7 @@ static const struct ha_agent_ops agent_ops = {
     .vm_stop = op_vm_stop,
     .vm_save = op_vm_save,
     .vm_move = op_vm_move,
+    .vm_holder_dead = op_vm_holder_dead,
     .vm_discard = op_vm_discard,
     .fence_off = op_fence_off,
     .fence_cancel = op_fence_cancel,
@@ -310,12 +316,13 @@ static int node_index(struct ha_daemon *d, uint32_t nodeid)
     return -1;
 }
 
+/* Or has what a VM elsewhere still needs (post-copy). */
 static bool owns_vms(struct ha_daemon *d, uint32_t nodeid)
 {
     for (unsigned i = 0; i < d->agent.state.vm_count; i++) {
         const struct ha_vm *vm = d->agent.state.vm[i];
 
-        if (vm->owner == nodeid && !ha_vm_rests(vm)) {
+        if ((vm->owner == nodeid && !ha_vm_rests(vm)) || vm->memory_from == nodeid) {
             return true;
         }
     }

@@ -47,6 +47,10 @@ void ha_vmm_save(struct ha_vmm *vmm, const struct ha_vm *vm);
 /* This node is an end of a migration of it, or was: the record was changed. */
 void ha_vmm_move(struct ha_vmm *vmm, const struct ha_vm *vm);
 void ha_vmm_stop(struct ha_vmm *vmm, const struct ha_vm *vm);
+/* Post-copy: what of its memory is not here yet was at a node that is proven dead. If its
+ * VMM says that some is missing, it is ended, and reported as one that ended by itself.
+ */
+void ha_vmm_holder_dead(struct ha_vmm *vmm, struct uuid vm, const char *node);
 void ha_vmm_discard(struct ha_vmm *vmm, struct uuid vm, const char *why);
 /* R6: quorum lost (the policy says freeze or stop). Every running VM for which `which`
  * says so. */

@@ -116,6 +116,7 @@ struct ha_local {
     /* Post-copy. filling: it runs here, and a part of its memory is at its source. owes:
      * that source: it may run there, and is not ended as long as it serves. */
     bool filling, owes;
+    char dead_holder[NODE_NAME_MAX + 1]; /* filling: that node is proven dead; or "" */
     unsigned unneeded; /* how often in a row nobody wanted what it owes */
     enum local_task task;
     enum save_step save_step;

@@ -864,6 +864,30 @@ bool ha_vmmmove_serves(struct ha_local *l)
     return true;
 }
 
+void ha_vmm_holder_dead(struct ha_vmm *vmm, struct uuid vm, const char *node)
+{
+    struct ha_local *l = ha_local_find(vmm, vm);
+
+    if (l != NULL && l->filling && !l->discarded && l->dead_holder[0] == '\0') {
+        ha_text_set(l->dead_holder, sizeof l->dead_holder, node, NULL);
+        ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__STATUS);
+    }
+}
+
+/* It has just said that some of its memory is not here, and no more of it will come. */
+static void end_with_holder(struct ha_local *l, uint64_t missing)
+{
+    char *text = l->outcome_text;
+
+    ha_text_set(text, sizeof l->outcome_text, "post-copy: the source was lost while ",
+                NULL);
+    ha_text_add_u64(text, sizeof l->outcome_text, missing >> 20);
+    ha_text_add(text, sizeof l->outcome_text, " MiB were still there: ");
+    ha_text_add(text, sizeof l->outcome_text, l->dead_holder);
+    ha_text_add(text, sizeof l->outcome_text, " is proven dead");
+    ha_local_kill(l);
+}
+
 /* Post-copy, after it was entered at the one end and discarded at the other. */
 static void report_of_holes(struct ha_local *l, const Gemel__VmmReport *r)
 {
@@ -879,6 +903,9 @@ static void report_of_holes(struct ha_local *l, const Gemel__VmmReport *r)
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_FILLING) {
         l->filling = true; /* also when this agent was restarted */
         l->vmm->ops->progress(l->vmm->ctx, l->vm, &p);
+        if (l->dead_holder[0] != '\0') {
+            end_with_holder(l, r->mig_missing);
+        }
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_DONE && l->filling) {
         l->filling = false;
         ha_local_report(l, HA_OUTCOME_RUNNING, r->mig_text);

@@ -109,6 +109,7 @@ static const struct ha_agent_ops ops = {
     .vm_start = no_vm,
     .vm_stop = no_vm,
     .vm_save = no_vm,
+    .vm_holder_dead = no_discard,
     .vm_discard = no_discard,
     .fence_off = no_node,
     .fence_cancel = no_node,

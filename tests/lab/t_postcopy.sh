@@ -114,13 +114,14 @@ check "it starts again" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
 check "the guest goes on" wait_for 20 goes_on $L "$acked"
 
 # What is lost with its memory. Afterwards it runs once, from its disk.
+LOST_WITHIN=60
 lost_with() { # WHAT COMMAND...
     local what=$1
     shift
     next_move
     check "$what: pages are to come" begin 1MiB
     check "$what" "$@"
-    check "$what: HA starts it again" wait_for 60 runs_somewhere
+    check "$what: HA starts it again" wait_for $LOST_WITHIN runs_somewhere
     check "$what: the guest answers" wait_for 40 goes_on $L "$acked"
     check "$what: once" wait_for 30 one_process
 }
@@ -135,7 +136,10 @@ check "and it is said why" reason_is 'post-copy: the source was lost while [0-9]
 lost_with "the destination's process is killed" kill_dest
 hang_source() { lab $L pause "$source" gemel-vmm; }
 lost_with "the source's process hangs" hang_source
+LOST_WITHIN=8 # its fence device says that it is off: sooner than silence would (10 s)
 lost_with "the source's node loses its power" power_source
+LOST_WITHIN=60
+check "and it is said how that is known" reason_is "post-copy: the source was lost.*: $source is proven dead"
 check "it comes back" lab $L power "$source" on
 check "all together" wait_for 60 together $L
 lost_with "the destination is cut off" cut_dest

@@ -115,6 +115,36 @@ START_TEST(it_is_lost_with_its_source)
 }
 END_TEST
 
+/* Its node has left: that alone is silence. Proven dead, it is told where the VM runs. */
+START_TEST(a_dead_holder_is_told)
+{
+    struct ha_fence_report off = {.result = HA_FENCE_OK, .suspicion = true};
+    struct ha_local_vm local = {.epoch = 2, .state = HA_LOCAL_RUNNING};
+    uint32_t left[2];
+
+    runs_with_holes();
+    local.vm = vm_at(dest)->uuid;
+    local.attempt = sim[dest].last_attempt;
+    local.instance = dest_instance;
+    ha_agent_local_vm(&sim[dest].agent, &local, false);
+    left[0] = dest < third ? dest : third;
+    left[1] = dest < third ? third : dest;
+    form(8, 2, left);
+    settle();
+    tick_for(5 * NSEC_PER_SEC);
+    ck_assert_uint_eq(vm_at(third)->memory_from, source);
+    ck_assert_uint_eq(sim[dest].dead_holders, 0);
+    ck_assert_uint_eq(sim[dest].fences + sim[third].fences, 0); /* no reason to shoot */
+    off.target = source;
+    off.incarnation = sim[source].agent.self.incarnation;
+    ha_agent_fence_report(&sim[third].agent, &off, now_ns);
+    settle();
+    ck_assert_uint_gt(sim[dest].dead_holders, 0);
+    ck_assert_uint_eq(sim[third].dead_holders, 0);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_RUNNING); /* until it has ended there */
+}
+END_TEST
+
 /* Of an instance that ended before: it changes nothing. */
 START_TEST(a_late_word_is_no_news)
 {
@@ -153,6 +183,7 @@ static Suite *suite(void)
     tcase_add_test(tc, it_is_asked_for);
     tcase_add_test(tc, all_of_it_comes);
     tcase_add_test(tc, it_is_lost_with_its_source);
+    tcase_add_test(tc, a_dead_holder_is_told);
     tcase_add_test(tc, a_late_word_is_no_news);
     tcase_add_test(tc, it_is_not_drained_meanwhile);
     suite_add_tcase(s, tc);

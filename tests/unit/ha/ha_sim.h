@@ -34,6 +34,7 @@ struct sim_node {
     uint64_t lease_from_ns;
     unsigned told, told_paused; /* events */
     unsigned starts, stops, saves, moves, fences, discards, reincarnated;
+    unsigned dead_holders;
     struct uuid last_attempt;
     struct ha_move move; /* as it was told last */
     enum ha_vm_state move_state;
@@ -116,6 +117,13 @@ static inline void sim_vm_move(void *ctx, const struct ha_vm *vm)
     self_of(ctx)->last_attempt = vm->attempt;
     self_of(ctx)->move = vm->move;
     self_of(ctx)->move_state = vm->state;
+}
+
+static inline void sim_holder_dead(void *ctx, struct uuid vm, const char *node)
+{
+    (void)vm;
+    (void)node;
+    self_of(ctx)->dead_holders++;
 }
 
 static inline void sim_discard(void *ctx, struct uuid vm, const char *why)
@@ -231,6 +239,7 @@ static const struct ha_agent_ops ops = {
     .vm_stop = sim_vm_stop,
     .vm_save = sim_vm_save,
     .vm_move = sim_vm_move,
+    .vm_holder_dead = sim_holder_dead,
     .vm_discard = sim_discard,
     .fence_off = sim_fence,
     .fence_cancel = sim_ignore_node,
