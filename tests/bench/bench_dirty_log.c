@@ -327,8 +327,10 @@ static void measure_first_touch(const char *how, uint64_t mib)
         if (vm_open(&kvm_linux, &conf, &vm, &err) < 0) {
             must(-EIO, err.text);
         }
-        ram = (struct engine_ram){vm.ram, vm.ram_len, vm.ram_len / GMEM_PAGE_SIZE,
-                                  vm.ram_fd, false};
+        ram = (struct engine_ram){.host = vm.ram,
+                                  .len = vm.ram_len,
+                                  .page_count = vm.ram_len / GMEM_PAGE_SIZE,
+                                  .fd = vm.ram_fd};
         start = cpu_s();
         if (strcmp(how, "populate") == 0) {
             must(engine_ram_populate(&ram, 0, ram.page_count, NULL), "populate");
