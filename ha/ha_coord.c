@@ -240,6 +240,16 @@ static void task_over(struct ha_vm *vm)
     }
 }
 
+/* Whoever has the latest claim has the VM. */
+static void is_of_claim(struct ha_vm *vm, const struct ha_member *m, struct uuid instance,
+                        uint64_t epoch)
+{
+    vm->owner = m->nodeid;
+    vm->owner_incarnation = m->incarnation;
+    vm->instance = instance;
+    vm->epoch = epoch;
+}
+
 /* The claim decides, the record follows: who runs it under a later claim is its owner,
  * whatever was thought before. */
 static void owner_by_claim(struct ha_agent *agent, struct ha_vm *vm, uint32_t nodeid,
@@ -251,10 +261,7 @@ static void owner_by_claim(struct ha_agent *agent, struct ha_vm *vm, uint32_t no
     if (m == NULL) {
         return;
     }
-    vm->owner = nodeid;
-    vm->owner_incarnation = m->incarnation;
-    vm->instance = instance;
-    vm->epoch = epoch;
+    is_of_claim(vm, m, instance, epoch);
     vm->state = HA_VM_RUNNING;
     vm->attempt = agent->ops->new_uuid(agent->ctx);
     ha_text_set(vm->reason, sizeof vm->reason, "it has the latest claim", NULL);
@@ -277,10 +284,7 @@ static bool ended_with_claim(struct ha_agent *agent, uint32_t nodeid,
          report->outcome != HA_OUTCOME_START_FAILED)) {
         return false;
     }
-    vm->owner = nodeid;
-    vm->owner_incarnation = m->incarnation;
-    vm->instance = report->instance;
-    vm->epoch = report->epoch;
+    is_of_claim(vm, m, report->instance, report->epoch);
     if (vm->move.to != 0) {
         ha_move_over(vm, true, report->text);
     }
