@@ -29,7 +29,7 @@ struct field_limit {
 
 struct kind_class {
     const ProtobufCMessageDescriptor *descriptor;
-    struct field_limit limit[8];
+    struct field_limit limit[12];
 };
 
 static const struct kind_class kind_table[CTL_KIND_COUNT] = {
@@ -52,6 +52,8 @@ static const struct kind_class kind_table[CTL_KIND_COUNT] = {
                          {"mig_text", TEXT_MAX},
                          {"mig_key", MIG_KEY_LEN},
                          {"mig_token", ID_LEN},
+                         {"ft_state", NODE_NAME_MAX},
+                         {"ft_text", TEXT_MAX},
                          {"reason", TEXT_MAX}}},
     [CTL_FENCE_REQUEST] = {&gemel__fence_request__descriptor,
                            {{"uid", ID_LEN},

@@ -27,11 +27,14 @@ tests_unit_ft_check_ft_commit_LDADD = $(FT_UNIT_LIBS)
 libft_core_la_SOURCES += \
 	ft/ft_log.c ft/ft_log.h \
 	ft/ft_pos.h \
-	ft/ft_sum.c ft/ft_sum.h
+	ft/ft_sum.c ft/ft_sum.h \
+	ft/ft_wire.c ft/ft_wire.h
 noinst_LTLIBRARIES += libft_io.la
 libft_io_la_CFLAGS = $(AM_CFLAGS)
 libft_io_la_SOURCES = \
 	ft/ft_tape.h ft/ft_tape_priv.h \
+	ft/ft_session.c ft/ft_session.h ft/ft_session_priv.h \
+	ft/ft_session_pri.c ft/ft_session_sec.c \
 	ft/ft_tape_conf.c \
 	ft/ft_tape_play.c \
 	ft/ft_tape_record.c
@@ -57,3 +60,6 @@ UNIT_TESTS += tests/unit/ft/check_ft_tape
 tests_unit_ft_check_ft_tape_SOURCES = tests/unit/ft/check_ft_tape.c tests/unit/unit.h tests/unit/temp_path.h
 tests_unit_ft_check_ft_tape_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_tape_LDADD = libft_io.la libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
+check_PROGRAMS += tests/kvm/vmmft
+tests_kvm_vmmft_SOURCES = tests/kvm/vmmft.c tests/kvm/vmmpair.c tests/kvm/vmmpair.h
+tests_kvm_vmmft_LDADD = libbase_io.la

@@ -204,6 +204,11 @@ bool ft_secondary_may_ack(const struct ft_secondary *s)
     return s->state >= FT_SEC_REPLAY && s->state <= FT_SEC_DIVERGED;
 }
 
+bool ft_secondary_has_begun(const struct ft_secondary *s)
+{
+    return s->epoch != 0;
+}
+
 const char *ft_secondary_state_str(enum ft_secondary_state state)
 {
     return (unsigned)state < FT_SEC_STATES ? state_name[state] : "unknown";

@@ -81,6 +81,8 @@ void ft_secondary_step(struct ft_secondary *s, const struct ft_input *in,
                        struct ft_acts *ret);
 /* May anything be acknowledged? */
 bool ft_secondary_may_ack(const struct ft_secondary *s);
+/* Was START heard? Nothing of a log comes before it. */
+bool ft_secondary_has_begun(const struct ft_secondary *s);
 const char *ft_secondary_state_str(enum ft_secondary_state state);
 const char *ft_secondary_event_str(enum ft_secondary_event event);
 size_t ft_secondary_cell(enum ft_secondary_state state, enum ft_secondary_event event,

@@ -325,6 +325,11 @@ int mig_transfer_prepare(struct mig_transfer *t, struct mig_fingerprint *ret_key
     return 0;
 }
 
+const struct mig_key *mig_transfer_key(const struct mig_transfer *t)
+{
+    return t->key;
+}
+
 static void close_fds(const int *fds, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {

@@ -84,6 +84,8 @@ void mig_transfer_free(struct mig_transfer *t);
 /* A new key for the transfer to come. */
 int mig_transfer_prepare(struct mig_transfer *t, struct mig_fingerprint *ret_key,
                          struct mig_token *ret_token, struct vmm_error *err);
+/* The key that was made last; NULL: none. It stays until the next one is made. */
+const struct mig_key *mig_transfer_key(const struct mig_transfer *t);
 /* Takes the connected sockets, stream 0 first, in any case. */
 int mig_transfer_out(struct mig_transfer *t, const int *fds, unsigned count,
                      const struct mig_params *params, struct vmm_error *err);

@@ -7,6 +7,7 @@ gemel_vmm_SOURCES = \
 	programs/gemel_vmm_opts.c programs/gemel_vmm_opts.h \
 	programs/gemel_vmm_probe.c programs/gemel_vmm_probe.h \
 	programs/gemel_vmm_move.c programs/gemel_vmm_move.h \
+	programs/gemel_vmm_twin.c programs/gemel_vmm_twin.h \
 	programs/gemel_vmm_walls.c programs/gemel_vmm_walls.h
 gemel_vmm_LDADD = libft_io.la libft_core.la libmigrate_io.la libvmm_io.la libvmm_core.la libbase_io.la
 $(gemel_vmm_OBJECTS): base/proto_ctl.pb-c.h

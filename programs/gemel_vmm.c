@@ -44,6 +44,7 @@ struct program {
     struct vmm_ctl *ctl;
     struct guest_agent *guest_agent;
     struct vmm_move move;
+    struct vmm_twin twin;
     struct ft_tape *tape; /* record or replay; NULL: neither */
     bool ran, tape_good;
     loop_timer tape_timer;
@@ -112,6 +113,7 @@ static void take_notices(struct program *p)
                  run_state_str(s.state), (unsigned long long)s.epoch, s.io_in_flight,
                  s.reason[0] ? " reason=" : "", s.reason);
         vmm_move_engine(&p->move, &s);
+        vmm_twin_engine(&p->twin, &s);
         if (p->ctl) {
             vmm_ctl_notice(p->ctl, &s);
         }
@@ -507,6 +509,7 @@ static int open_control(struct program *p, struct vmm_error *err)
                               .guest_news = &p->guest_news,
                               .move = vmm_move_hooks(&p->move)};
     int r;
+    p->move.twin = &p->twin;
 
     if (p->opts.control_path) {
         r = os_unix_listen(p->opts.control_path, 0600, &cc.listen_fd);
@@ -526,9 +529,15 @@ static int open_control(struct program *p, struct vmm_error *err)
                                                   .uffd = open_uffd(p),
                                                   .no_uffd = p->no_uffd.text},
                       err);
+    if (r >= 0 && p->opts.engine.machine == MACHINE_LOCKSTEP && !p->tape) {
+        r = vmm_twin_open(
+            &p->twin, p->loop,
+            &(struct ft_session_conf){.engine = p->engine, .vm_name = p->opts.name},
+            p->move.transfer, err);
+    }
     if (r >= 0) {
         r = vmm_ctl_open(p->loop, &cc, &p->ctl, err);
-        p->move.ctl = p->ctl;
+        p->move.ctl = p->twin.ctl = p->ctl;
     }
     return r;
 }
@@ -614,6 +623,9 @@ static int setup(struct program *p, struct vmm_error *err)
     if (r >= 0) {
         r = vmm_move_go(&p->move, err);
     }
+    if (r >= 0) {
+        r = vmm_twin_go(&p->twin, err);
+    }
     sandbox_thread(SANDBOX_LOOP);
     return r;
 }
@@ -666,6 +678,7 @@ static void teardown(struct program *p)
             pump_debug(p);
         }
     }
+    vmm_twin_stop(&p->twin);
     vmm_move_close(&p->move);
     vmm_ctl_close(p->ctl);
     if (p->ctl && p->opts.control_path && !sandbox_entered()) {
@@ -675,6 +688,7 @@ static void teardown(struct program *p)
     rot_file_close(&p->debug_log);
     guest_agent_free(p->guest_agent);
     engine_close(p->engine);
+    vmm_twin_close(&p->twin);
     p->tape_good = p->ran && close_tape(p); /* before SIGTERM kills again */
     loop_free(p->loop);
     if (p->exit_fd >= 0) {

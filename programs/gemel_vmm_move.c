@@ -33,6 +33,7 @@ static void fill_report(void *ctx, Gemel__VmmReport *report)
     struct vmm_move *move = ctx;
     struct mig_status *s = &move->status;
 
+    vmm_twin_report(move->twin, report);
     if (!move->transfer) {
         return;
     }
@@ -110,6 +111,9 @@ static const char *request(void *ctx, const Gemel__VmmRequest *rq, const int *fd
     struct vmm_move *move = ctx;
     struct vmm_error err;
 
+    if (vmm_twin_is_for(rq)) {
+        return vmm_twin_request(move->twin, rq, fds, count);
+    }
     if (rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT ||
         rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_IN) {
         return begin(move, rq, fds, count);

@@ -4,10 +4,12 @@
 
 #include "base/loop.h"
 #include "migrate/mig_transfer.h"
+#include "programs/gemel_vmm_twin.h"
 #include "vmm/vmm_ctl.h"
 
 struct vmm_move {
     struct mig_transfer *transfer; /* NULL: an agent is needed, and there is none */
+    struct vmm_twin *twin;         /* requests about it go there */
     struct vmm_ctl *ctl;           /* set when it is open */
     const char *name;              /* of the VM, for the log */
     struct mig_fingerprint key;

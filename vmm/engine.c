@@ -44,6 +44,11 @@ void engine_tell_loop(struct engine *e)
 /* Sequentially consistent with engine_wait: either it sees `kicked`, or we see `waiting`.
  * A signal, in contrast, is seen by KVM_RUN however late it comes: its handler sets
  * immediate_exit. */
+void engine_wake(struct engine *e)
+{
+    bump(e->wake_fd);
+}
+
 void engine_kick(struct engine *e)
 {
     atomic_store(&e->kicked, true);
@@ -651,6 +656,11 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
         r = e->smp ? engine_smp_open(e, err)
                    : vcpu_open(&e->vm, conf->tape ? &engine_tape_bus : &engine_bus, e,
                                &e->vcpu, err);
+    }
+    if (r >= 0 && !e->smp) {
+        int sync = e->vcpu.ops->check(e->vm.vm_fd, KVM_CAP_SYNC_REGS);
+
+        e->syncs_regs = sync > 0 && (sync & KVM_SYNC_X86_REGS) != 0;
     }
     if (r >= 0) {
         r = engine_boot_open(e, err);

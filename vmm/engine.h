@@ -168,6 +168,26 @@ bool engine_power_button(struct engine *e);
  * fd. */
 void engine_restore(struct engine *e, int fd, const char *name,
                     enum engine_ram_place place);
+/*
+ * A VM with a twin (ft/). Lockstep, without conf.tape. `tape` is what the guest's run is
+ * told to, or taken from, from the next entry on; it outlives that. Outputs do not leave
+ * by themselves then: engine_put_out. FROZEN: the primary, which goes on by THAW.
+ * CREATED, with a state that engine_state_check took: the twin, which goes on by
+ * engine_follow, and by engine_live when it has the claim and stands at a position. Not
+ * for the vCPU thread. 0 or -errno with a text.
+ */
+int engine_tape_attach(struct engine *e, const struct engine_tape *tape,
+                       struct vmm_error *err);
+enum run_answer engine_follow(struct engine *e, const char *reason);
+enum run_answer engine_live(struct engine *e, uint64_t epoch, const char *reason);
+/* Any thread: what the tape's functions were asked for last may have changed. Does not
+ * interrupt the guest. */
+void engine_poke(struct engine *e);
+/* The same, and interrupts it. */
+void engine_nudge(struct engine *e);
+/* An output leaves. One thread at a time; no disks. */
+void engine_put_out(struct engine *e, const struct tape_out *out);
+
 /* While FROZEN: writes the VM's state to `fd` (the engine closes it), synced; `name` is
  * for messages. engine_event_fd tells when engine_take_saved has the outcome. -EBUSY: one
  * is under way. -EINVAL: not frozen. */

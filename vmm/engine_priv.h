@@ -138,7 +138,10 @@ struct engine {
     bool clock_running;
     uint64_t clock_offset_ns; /* machine time = CLOCK_MONOTONIC - offset while it runs */
     uint64_t clock_stopped_ns;
-    struct tape_run *tape; /* NULL: none (conf.tape) */
+    struct tape_run *tape; /* NULL: none (conf.tape, engine_tape_attach) */
+    bool tape_attached, tape_follows;
+    bool syncs_regs; /* KVM can */
+    _Atomic bool tape_logs; /* the dirty log is its: nobody else ends it */
     struct throttle throttle;
     timer_t wake_timer;
     bool wake_timer_up;
@@ -221,10 +224,19 @@ int engine_tape_open(struct engine *e, struct vmm_error *err);
 int engine_tape_begin(struct engine *e, struct vmm_error *err);
 void engine_tape_close(struct engine *e);
 void engine_tape_run(struct engine *e); /* for engine_follow_state */
+/* FOLLOWING, until some other state; then, RUNNING: without a tape from now on. */
+void engine_tape_follow(struct engine *e);
+void engine_tape_live(struct engine *e);
+/* The state that came, and mirrored disks. False: the run has ended. */
+bool engine_follow_prepare(struct engine *e, uint32_t mirror);
+/* A mirrored disk of a twin has answered. */
+void engine_tape_mirrored(struct engine *e, unsigned disk,
+                          const struct blk_request *request, uint32_t status);
 /* The VM has ended; before its vCPU is closed. */
 void engine_tape_finish(struct engine *e);
 /* A disk answered where the guest is at no position: kept until it is. */
-bool engine_tape_keep(struct engine *e, unsigned disk, const struct dev_input *in);
+bool engine_tape_keep(struct engine *e, unsigned disk, const struct blk_request *request,
+                      const struct dev_input *in);
 /* Before the machine is looked at from outside: what waits for a position is applied. */
 void engine_tape_stand(struct engine *e);
 /* engine_work.c: what may be asked for while nothing runs; its end. */
@@ -268,4 +280,5 @@ enum run_answer engine_step(struct engine *e, enum run_event event, uint64_t epo
 int engine_boot_open(struct engine *e, struct vmm_error *err);
 int engine_boot_load(struct engine *e, struct vmm_error *err);
 void engine_kick(struct engine *e);
+void engine_wake(struct engine *e); /* the vCPU thread, where it waits */
 void engine_tell_loop(struct engine *e);

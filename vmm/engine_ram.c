@@ -77,7 +77,9 @@ int engine_dirty_protect(struct engine *e, uint64_t first, uint64_t count)
 void engine_dirty_end(struct engine *e)
 {
     pthread_mutex_lock(&e->dirty_lock);
-    dirty_log_end(&e->dirty);
+    if (!e->tape_logs) {
+        dirty_log_end(&e->dirty);
+    }
     pthread_mutex_unlock(&e->dirty_lock);
 }
 

@@ -16,6 +16,7 @@
  */
 #define TRY_AGAIN_NS (NSEC_PER_MSEC / 4)
 #define TRIES_MAX    6
+#define STAND_NS     (10 * NSEC_PER_MSEC) /* who stands is asked for again after so long */
 
 _Static_assert(sizeof(struct kvm_regs) == TAPE_REGS * sizeof(uint64_t),
                "reg[] is struct kvm_regs");
@@ -34,7 +35,7 @@ void tape_trouble(struct engine *e, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     TAPE_CALL(e->tape, trouble, e->tape->exits, text);
-    e->tape->stopped |= e->tape->tape->replay;
+    e->tape->stopped |= e->tape->tape->replay && !e->tape->tape->twin;
 }
 
 /* The machine's side
@@ -85,14 +86,18 @@ static void op_serial_out(void *ctx, const uint8_t *bytes, uint32_t len)
 {
     output(run_of(ctx),
            &(struct tape_out){.kind = TAPE_OUT_SERIAL, .data = bytes, .len = len});
-    engine_machine_ops.serial_out(ctx, bytes, len);
+    if (!run_of(ctx)->tape->twin) {
+        engine_machine_ops.serial_out(ctx, bytes, len);
+    }
 }
 
 static void op_debug_out(void *ctx, const uint8_t *bytes, uint32_t len)
 {
     output(run_of(ctx),
            &(struct tape_out){.kind = TAPE_OUT_DEBUG, .data = bytes, .len = len});
-    engine_machine_ops.debug_out(ctx, bytes, len);
+    if (!run_of(ctx)->tape->twin) {
+        engine_machine_ops.debug_out(ctx, bytes, len);
+    }
 }
 
 static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *request)
@@ -103,11 +108,16 @@ static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *re
         output(t, &(struct tape_out){.kind = TAPE_OUT_DISK,
                                      .unit = disk,
                                      .op = request->op,
+                                     .slot = request->slot,
                                      .sector = request->sector,
                                      .data = request->data,
                                      .len = request->data ? request->len : 0});
     }
     if (!t->tape->replay) {
+        engine_machine_ops.blk_submit(ctx, disk, request);
+    } else if (request->op != REQUEST_READ && (t->tape->mirror >> disk & 1) != 0) {
+        BUG_ON(request->slot >= TAPE_SLOTS_MAX);
+        t->mirror_busy[disk][request->slot] = true;
         engine_machine_ops.blk_submit(ctx, disk, request);
     }
 }
@@ -118,8 +128,8 @@ static void op_net_send(void *ctx, unsigned nic, unsigned queue, const uint8_t *
     struct tape_run *t = run_of(ctx);
 
     output(t, &(struct tape_out){
-                  .kind = TAPE_OUT_FRAME, .unit = nic, .data = frame, .len = len});
-    if (!t->tape->replay) {
+                  .kind = TAPE_OUT_FRAME, .unit = nic, .queue = queue, .data = frame, .len = len});
+    if (!t->tape->replay && !t->tape->twin) {
         engine_machine_ops.net_send(ctx, nic, queue, frame, len);
     }
 }
@@ -284,16 +294,28 @@ static enum vcpu_event enter(struct engine *e)
 /* Recording
  * --------------------------------------------------------------------------------- */
 
-bool engine_tape_keep(struct engine *e, unsigned disk, const struct dev_input *in)
+static bool may_answer(struct tape_run *t, const struct kept_answer *k)
+{
+    return !k->flush || !t->tape->ops->may_answer ||
+           TAPE_CALL(t, may_answer, k->disk, k->slot);
+}
+
+bool engine_tape_keep(struct engine *e, unsigned disk, const struct blk_request *request,
+                      const struct dev_input *in)
 {
     struct tape_run *t = e->tape;
     struct kept_answer *kept = &t->kept[t->kept_count];
     uint8_t *copy = NULL;
 
-    if (t->at_position || t->tape->replay) {
+    *kept = (struct kept_answer){.disk = disk,
+                                 .slot = request->slot,
+                                 .flush = request->op == REQUEST_FLUSH &&
+                                          (t->tape->mirror >> disk & 1) != 0,
+                                 .in = *in};
+    if (t->tape->replay || (t->at_position && !t->standing && may_answer(t, kept))) {
         return t->tape->replay;
     }
-    BUG_ON(t->kept_count == ARRAY_SIZE(t->kept));
+    BUG_ON(t->kept_count + 1 >= ARRAY_SIZE(t->kept));
     if (in->len > 0) {
         copy = malloc(in->len);
         if (!copy) {
@@ -301,22 +323,42 @@ bool engine_tape_keep(struct engine *e, unsigned disk, const struct dev_input *i
         }
         memcpy(copy, in->data, in->len);
     }
-    *kept = (struct kept_answer){.disk = disk, .in = *in};
     kept->in.data = copy;
     t->kept_count++;
     return true;
 }
 
-static void give_kept(struct engine *e)
+static bool kept_due(struct tape_run *t)
+{
+    for (unsigned i = 0; i < t->kept_count; i++) {
+        if (may_answer(t, &t->kept[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void give(struct engine *e, bool all)
 {
     struct tape_run *t = e->tape;
+    unsigned left = 0;
 
     for (unsigned i = 0; i < t->kept_count; i++) {
-        (void)machine_input(e->machine, machine_disk_dev(e->machine, t->kept[i].disk),
-                            &t->kept[i].in);
-        free((void *)(uintptr_t)t->kept[i].in.data);
+        struct kept_answer k = t->kept[i];
+
+        if (!all && !may_answer(t, &k)) {
+            t->kept[left++] = k;
+            continue;
+        }
+        (void)machine_input(e->machine, machine_disk_dev(e->machine, k.disk), &k.in);
+        free((void *)(uintptr_t)k.in.data);
     }
-    t->kept_count = 0;
+    t->kept_count = left;
+}
+
+void tape_give_kept(struct engine *e)
+{
+    give(e, true);
 }
 
 void engine_tape_stand(struct engine *e)
@@ -327,7 +369,7 @@ void engine_tape_stand(struct engine *e)
     if (!e->tape->at_position) {
         tape_barrier(e);
     }
-    give_kept(e);
+    give(e, false);
 }
 
 /* Everything that waits for a position. */
@@ -335,7 +377,7 @@ static void take_inputs(struct engine *e)
 {
     struct tape_run *t = e->tape;
 
-    give_kept(e);
+    give(e, false);
     if (t->fresh) {
         engine_tell_epoch(e);
     }
@@ -350,15 +392,22 @@ static void take_inputs(struct engine *e)
  * one. */
 static bool input_waits(struct engine *e)
 {
-    return e->tape->kept_count > 0 || atomic_load(&e->reset_request) ||
+    struct tape_run *t = e->tape;
+
+    return kept_due(t) || atomic_load(&e->reset_request) ||
            !input_queue_empty(&e->inputs) || disks_reapable(e->disks) ||
            engine_keys_wanted(e) ||
            machine_next_wake_ns(e->machine) <= engine_machine_now_ns(e);
 }
 
+static bool position_wanted(struct tape_run *t)
+{
+    return t->tape->ops->wants_position && t->tape->ops->wants_position(t->tape->ctx);
+}
+
 static bool something_waits(struct engine *e)
 {
-    return input_waits(e) || machine_irq_pending(e->machine);
+    return input_waits(e) || machine_irq_pending(e->machine) || position_wanted(e->tape);
 }
 
 static bool reset(struct engine *e)
@@ -428,7 +477,8 @@ static bool gap_is_over(struct engine *e)
     if (t->at_position || now < t->over_ns || !something_waits(e)) {
         return false;
     }
-    if (!vcpu_ready(&e->vcpu) && (t->tries < TRIES_MAX || !input_waits(e))) {
+    if (!vcpu_ready(&e->vcpu) &&
+        (t->tries < TRIES_MAX || (!input_waits(e) && !position_wanted(t)))) {
         t->over_ns = now + (TRY_AGAIN_NS << t->tries);
         t->tries += t->tries < TRIES_MAX;
         return false;
@@ -446,6 +496,57 @@ static void arm_gap(struct engine *e)
     engine_arm_wake(e, wake > over ? wake : over);
 }
 
+/* A guest with a twin, at a position: the log is full, or both stop here. */
+static bool stands(struct tape_run *t)
+{
+    t->standing =
+        t->tape->ops->may_leave && !TAPE_CALL(t, may_leave, t->exits);
+    return t->standing;
+}
+
+static bool is_over(struct tape_run *t)
+{
+    return t->tape->ops->over && t->tape->ops->over(t->tape->ctx);
+}
+
+/* At a position. True: the guest may be entered. */
+static bool at_position(struct engine *e)
+{
+    struct tape_run *t = e->tape;
+
+    if (t->standing && stands(t)) {
+        engine_wait(e, engine_machine_now_ns(e) + STAND_NS);
+        return false;
+    }
+    if (e->shutdown_wanted && t->tape->ops->may_end &&
+        !t->tape->ops->may_end(t->tape->ctx)) {
+        (void)stands(t); /* what was made is told */
+        engine_wait(e, engine_machine_now_ns(e) + STAND_NS);
+        return false;
+    }
+    if (e->shutdown_wanted) {
+        return engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
+    }
+    if (e->reset_wanted || atomic_load(&e->reset_request)) {
+        (void)reset(e);
+        return false;
+    }
+    if (engine_inputs_due(e) || t->fresh || kept_due(t)) {
+        take_inputs(e);
+        if (e->shutdown_wanted || e->reset_wanted) {
+            return false;
+        }
+    }
+    if (stands(t)) {
+        return false;
+    }
+    if (!leave_position(e)) {
+        engine_wait(e, machine_next_wake_ns(e->machine));
+        return false;
+    }
+    return true;
+}
+
 /* What a recording does between two entries. */
 static bool record_turn(struct engine *e)
 {
@@ -454,23 +555,15 @@ static bool record_turn(struct engine *e)
     if (t->stopped) {
         return stop(e);
     }
-    if (t->at_position) {
-        if (e->shutdown_wanted) {
-            return engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
-        }
-        if (e->reset_wanted || atomic_load(&e->reset_request)) {
-            return reset(e);
-        }
-        if (engine_inputs_due(e) || t->fresh || t->kept_count > 0) {
-            take_inputs(e);
-            if (e->shutdown_wanted || e->reset_wanted) {
-                return true;
-            }
-        }
-        if (!leave_position(e)) {
-            engine_wait(e, machine_next_wake_ns(e->machine));
-            return true;
-        }
+    if (is_over(t)) {
+        enum vcpu_event event = vcpu_settle(&e->vcpu);
+
+        tape_off(e); /* the state is RUNNING still: another loop goes on */
+        (void)engine_handle_event(e, event);
+        return false;
+    }
+    if (t->at_position && !at_position(e)) {
+        return true;
     }
     if (gap_is_over(e)) {
         tape_barrier(e);
@@ -505,10 +598,15 @@ static bool take_item(struct engine *e, enum tape_next next, const struct tape_i
         tape_take_pages(e, item);
         break;
     case TAPE_NEXT_STATE:
-        tape_take_state(e, item, item->position != t->exits);
-        if (item->position != t->exits) {
+        tape_take_state(e, item, item->load || item->position != t->exits);
+        if (item->load) {
+            tape_at_repair(e, item->position);
+        } else if (item->position != t->exits) {
             tape_at_barrier(e);
         }
+        break;
+    case TAPE_NEXT_WAIT:
+        engine_wait(e, UINT64_MAX);
         break;
     case TAPE_NEXT_END:
         (void)TAPE_CALL(t, end, t->exits);
@@ -524,12 +622,23 @@ static bool take_item(struct engine *e, enum tape_next next, const struct tape_i
 static bool is_barrier(const struct tape_run *t, enum tape_next next,
                        const struct tape_item *item)
 {
-    return (next == TAPE_NEXT_PAGES || next == TAPE_NEXT_STATE) &&
+    return (next == TAPE_NEXT_PAGES || next == TAPE_NEXT_STATE) && !item->load &&
            item->position != t->exits;
 }
 
+/* A slot is used again only when its write is done here, too. */
+static bool mirror_waits(const struct engine *e, enum tape_next next,
+                         const struct tape_item *item)
+{
+    unsigned disk = item->dev_index - machine_disk_dev(e->machine, 0);
+
+    return next == TAPE_NEXT_INPUT && item->in.type == INPUT_BLK_DONE &&
+           disk < VM_DISKS_MAX && item->in.slot < TAPE_SLOTS_MAX &&
+           e->tape->mirror_busy[disk][item->in.slot];
+}
+
 /* The records of this position, then the next exit. */
-static bool replay_turn(struct engine *e)
+bool tape_replay_turn(struct engine *e)
 {
     struct tape_run *t = e->tape;
     struct tape_item item;
@@ -540,6 +649,14 @@ static bool replay_turn(struct engine *e)
     if (t->at_position) {
         enum tape_next next = TAPE_CALL(t, next, t->exits, &item);
 
+        while (mirror_waits(e, next, &item)) {
+            engine_wait(e, UINT64_MAX);
+            atomic_store(&e->kicked, false);
+            (void)disks_reap(e->disks, engine_on_blk_done, e);
+            if (atomic_load(&e->state) != RUN_FOLLOWING) {
+                return false; /* it ends: what is taken is not asked for again */
+            }
+        }
         if (is_barrier(t, next, &item) && !t->left) {
             /* The guest was entered before it: with the interrupt that waited. */
             t->left = true;
@@ -586,7 +703,7 @@ void engine_tape_run(struct engine *e)
         throttle_turn(&e->throttle, engine_throttle_share, e);
         vcpu_kick_clear(&e->vcpu);
         (void)disks_push(e->disks);
-        on = engine_may_run(e) && (replay ? replay_turn(e) : record_turn(e));
+        on = engine_may_run(e) && (replay ? tape_replay_turn(e) : record_turn(e));
     }
     if (replay) {
         engine_clock_stop(e);
@@ -599,7 +716,7 @@ void engine_tape_finish(struct engine *e)
 {
     struct tape_run *t = e->tape;
 
-    if (t->tape->replay || t->broken || !t->begun) {
+    if (t->tape->replay || t->tape->twin || t->broken || !t->begun) {
         return;
     }
     engine_tape_stand(e);
@@ -608,33 +725,42 @@ void engine_tape_finish(struct engine *e)
     }
 }
 
-int engine_tape_open(struct engine *e, struct vmm_error *err)
+int tape_new(struct engine *e, const struct engine_tape *tape, struct vmm_error *err)
 {
     size_t words = e->conf.ram_len / GMEM_PAGE_SIZE / 64 + 1;
     struct tape_run *t = calloc(1, sizeof *t);
 
     e->tape = t;
     if (t) {
-        t->tape = e->conf.tape;
+        t->tape = tape;
         t->at_position = true;
         t->dirty = calloc(words, sizeof *t->dirty);
         t->state = malloc(FT_STATE_MAX);
         t->other_state = malloc(FT_STATE_MAX);
     }
     if (!t || !t->dirty || !t->state || !t->other_state) {
+        engine_tape_close(e);
         return vmm_fail(err, -ENOMEM, "no memory for a recording");
     }
     return 0;
 }
 
-int engine_tape_begin(struct engine *e, struct vmm_error *err)
+int engine_tape_open(struct engine *e, struct vmm_error *err)
 {
-    int sync = e->vcpu.ops->check(e->vm.vm_fd, KVM_CAP_SYNC_REGS);
+    return tape_new(e, e->conf.tape, err);
+}
 
+void tape_sync_regs(struct engine *e)
+{
     /* Each KVM_RUN leaves the general registers in the run page. */
-    if (sync > 0 && (sync & KVM_SYNC_X86_REGS)) {
+    if (e->syncs_regs) {
         e->vcpu.run->kvm_valid_regs = KVM_SYNC_X86_REGS;
     }
+}
+
+int engine_tape_begin(struct engine *e, struct vmm_error *err)
+{
+    tape_sync_regs(e);
     return e->tape->tape->replay ? 0 : engine_dirty_begin(e, DIRTY_AUTO, err);
 }
 

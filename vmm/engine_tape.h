@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Record and replay of a VM of `machine: lockstep`: the hooks. Whoever keeps the log
- * (ft/) fills in a struct engine_tape and gives it to engine_open; the vCPU thread then
- * runs the loop of vmm/engine_tape.c. All functions are called on the vCPU thread, while
- * the guest stands still.
+ * (ft/) fills in a struct engine_tape and gives it to engine_open, or, for a VM that runs
+ * already, to engine_tape_attach; the vCPU thread then runs the loop of
+ * vmm/engine_tape.c. All functions are called on the vCPU thread, while the guest stands
+ * still.
  *
  * A position is the number of exits since the beginning. Inputs, interrupts and resets
  * come at positions only, when the instruction that led to the exit is finished.
@@ -59,8 +60,9 @@ enum tape_output {
 
 struct tape_out {
     enum tape_output kind;
-    unsigned unit;
+    unsigned unit, queue;
     uint32_t op;     /* disk: enum request_op */
+    uint32_t slot;   /* disk: of the request */
     uint64_t sector; /* disk */
     const uint8_t *data;
     uint32_t len;
@@ -76,6 +78,7 @@ enum tape_next {
     TAPE_NEXT_PAGES, /* of a barrier: page numbers as in vmm/state_stream */
     TAPE_NEXT_STATE, /* position + 1: of a barrier, to be taken; else to be compared */
     TAPE_NEXT_END,   /* the recording ends here, whole */
+    TAPE_NEXT_WAIT,  /* that is not known yet: engine_poke, then again */
     TAPE_NEXT_STOP,  /* verdict says why */
 };
 
@@ -88,6 +91,7 @@ struct tape_item {
     uint32_t page_count;
     const uint8_t *bytes; /* PAGES (NULL: zeros), STATE */
     size_t len;           /* STATE */
+    bool load; /* PAGES, STATE of this position: of a repair, to be taken as well */
 };
 
 struct tape_verdict {
@@ -117,12 +121,33 @@ struct engine_tape_ops {
     void (*state)(void *ctx, uint64_t position, const uint8_t *bytes, size_t len);
     /* Replay. What *ret points to is valid until the next call. */
     enum tape_next (*next)(void *ctx, uint64_t position, struct tape_item *ret);
+
+    /* Those of a VM that has a twin (engine_tape_attach); else NULL. Recording: all of
+     * this position was told; may the guest go on? If not: engine_poke, then again. */
+    bool (*may_leave)(void *ctx, uint64_t position);
+    /* Recording: the guest is off; has all that it said left? */
+    bool (*may_end)(void *ctx);
+    /* Recording: a position is wanted soon, whatever the guest does. */
+    bool (*wants_position)(void *ctx);
+    /* Recording: may the guest hear that this flush is done? If not: engine_kick. */
+    bool (*may_answer)(void *ctx, unsigned disk, uint32_t slot);
+    /* Recording: from now on the guest runs without a tape; `released` follows. */
+    bool (*over)(void *ctx);
+    /* Replay: this disk's own copy has it, or (status, an errno) has not. */
+    void (*mirrored)(void *ctx, unsigned disk, uint32_t slot, uint32_t op,
+                     uint32_t status);
+    /* Replay, engine_live: machine time that the guest goes on from; then, when it has no
+     * tape any more, what is to leave. */
+    uint64_t (*live_ns)(void *ctx);
+    void (*live)(void *ctx);
 };
 
 struct engine_tape {
     const struct engine_tape_ops *ops;
     void *ctx;
     bool replay;
+    bool twin;       /* of a session: see engine_tape_attach */
+    uint32_t mirror; /* twin: bit i: disk i is written to by both sides, each its own */
     uint32_t exit_gap_ms; /* without an exit, and something waits: a barrier */
 };
 

@@ -8,8 +8,12 @@
 
 struct kept_answer {
     unsigned disk;
+    uint32_t slot;
+    bool flush; /* of a disk with a mirror: the twin has a say */
     struct dev_input in; /* data is ours */
 };
+
+#define TAPE_SLOTS_MAX 64 /* of a disk (vmm/dev_vblk) */
 
 struct tape_run {
     const struct engine_tape *tape;
@@ -22,6 +26,8 @@ struct tape_run {
     bool left;        /* replay: of this position the interrupt was injected */
     bool fresh;       /* it runs on, perhaps at another epoch */
     bool begun;
+    bool standing;    /* may_leave said no: nothing comes at this position */
+    bool mirror_busy[VM_DISKS_MAX][TAPE_SLOTS_MAX]; /* twin: its own copy is at it */
     uint64_t over_ns; /* machine time from which on what waits gets a barrier */
     unsigned tries;   /* since then: where the vCPU took no interrupt */
     struct tape_exit x;
@@ -41,8 +47,19 @@ void tape_trouble(struct engine *e, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 bool tape_tell_exit(struct engine *e);
 
+void tape_sync_regs(struct engine *e);
+/* 0 or -errno with a text; the VM runs by `tape` from the next entry on. */
+int tape_new(struct engine *e, const struct engine_tape *tape, struct vmm_error *err);
+/* The vCPU thread, at an instruction boundary: without a tape from now on. */
+void tape_off(struct engine *e);
+void tape_give_kept(struct engine *e);
+/* Replay: one turn. False: it is over. */
+bool tape_replay_turn(struct engine *e);
+
 /* Recording: the guest stands between two exits; that becomes a position. */
 void tape_barrier(struct engine *e);
+/* Twin: this is that position: all of it was taken from the other side. */
+void tape_at_repair(struct engine *e, uint64_t position);
 /* Both sides: this is the position of a barrier. */
 void tape_at_barrier(struct engine *e);
 /* Recording: registers and devices as they are at `position`. False: trouble was told. */

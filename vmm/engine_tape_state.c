@@ -131,6 +131,14 @@ void tape_at_barrier(struct engine *e)
     (void)tape_tell_exit(e);
 }
 
+void tape_at_repair(struct engine *e, uint64_t position)
+{
+    e->tape->exits = position;
+    e->tape->at_position = true;
+    e->tape->left = false;
+    tape_take_regs(e);
+}
+
 void tape_barrier(struct engine *e)
 {
     struct tape_run *t = e->tape;

@@ -337,10 +337,14 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
                            .data = data,
                            .len = len};
 
+    if (e->tape && atomic_load(&e->state) == RUN_FOLLOWING) {
+        engine_tape_mirrored(e, disk, request, status);
+        return;
+    }
     if (status != 0 && disk_trouble(e, disk, request, status)) {
         return;
     }
-    if (e->tape && engine_tape_keep(e, disk, &in)) {
+    if (e->tape && engine_tape_keep(e, disk, request, &in)) {
         return;
     }
     (void)machine_input(e->machine, machine_disk_dev(e->machine, disk), &in);
@@ -664,6 +668,18 @@ static void run_guest(struct engine *e)
     engine_run_ends(e);
 }
 
+static void run_lockstep(struct engine *e)
+{
+    if (e->tape && e->tape_follows) {
+        engine_tape_live(e);
+    }
+    if (e->tape) {
+        engine_tape_run(e);
+    } else {
+        run_guest(e);
+    }
+}
+
 /* What the guest begins with: a saved state, a kernel, or what firmware makes of it.
  * False: the run has ended. */
 static bool prepare_guest(struct engine *e)
@@ -679,7 +695,8 @@ static bool prepare_guest(struct engine *e)
     place = e->restore_place;
     receiving = e->receiving;
     pthread_mutex_unlock(&e->lock);
-    if (e->tape && (receiving || fd >= 0 || engine_state_decoded(e))) {
+    if (e->tape && !e->tape_attached &&
+        (receiving || fd >= 0 || engine_state_decoded(e))) {
         r = vmm_fail(&err, -EINVAL,
                      "a VM that goes on from a saved state cannot be recorded or "
                      "replayed: a recording begins with a boot");
@@ -792,7 +809,7 @@ void engine_open_disks(struct engine *e)
 {
     struct vmm_error err;
 
-    bool replay = e->tape && e->conf.tape->replay;
+    bool replay = e->conf.tape && e->conf.tape->replay;
 
     for (unsigned i = 0; i < e->conf.disk_count && !replay; i++) {
         if (open_disk(e, i, &err) < 0) {
@@ -807,6 +824,18 @@ void engine_open_disks(struct engine *e)
         engine_set_rtc(e);
     }
     (void)engine_step(e, RUN_EV_STARTED, 0, RUN_END_NONE, NULL);
+}
+
+bool engine_follow_prepare(struct engine *e, uint32_t mirror)
+{
+    struct vmm_error err;
+
+    for (unsigned i = 0; i < e->conf.disk_count; i++) {
+        if ((mirror >> i & 1) != 0 && open_disk(e, i, &err) < 0) {
+            return engine_end_run(e, RUN_END_HOST, err.text);
+        }
+    }
+    return prepare_guest(e);
 }
 
 static bool thread_setup(struct engine *e, struct vmm_error *err)
@@ -852,6 +881,9 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
                 run(e);
             }
             break;
+        case RUN_FOLLOWING:
+            engine_tape_follow(e);
+            break;
         case RUN_FREEZING:
         case RUN_ENDING:
             settle_disks(e, state);
@@ -876,7 +908,7 @@ void *engine_vcpu_main(void *data)
     if (!thread_setup(e, &err)) {
         (void)engine_end_run(e, RUN_END_HOST, err.text);
     }
-    engine_follow_state(e, e->tape ? engine_tape_run : run_guest);
+    engine_follow_state(e, run_lockstep);
     if (e->tape) {
         engine_tape_finish(e);
     }

@@ -326,6 +326,12 @@ int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
     return 0;
 }
 
+void machine_set_ops(struct machine *m, const struct machine_ops *ops)
+{
+    BUG_ON(!ops_complete(ops, &m->conf));
+    m->ops = ops;
+}
+
 /* Effects ------------------------------------------------------------------------- */
 
 static void line_level(struct machine *m, unsigned line, bool level)

@@ -154,6 +154,8 @@ size_t machine_size(const struct machine_conf *conf);
  * outlive the machine. */
 int machine_init(void *memory, const struct machine_conf *conf, struct gmem *gm,
                  const struct machine_ops *ops, void *ctx, struct machine **ret_machine);
+/* Other ops from now on, between two calls. */
+void machine_set_ops(struct machine *m, const struct machine_ops *ops);
 /* System reset of all devices. Machine time, CMOS and what back ends still have to answer
  * survive it. */
 void machine_reset(struct machine *m);

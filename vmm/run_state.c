@@ -18,7 +18,9 @@ static const signed char next_state[RUN_STATE_COUNT][RUN_EVENT_COUNT] = {
                      [RUN_EV_UNFREEZE] = BAD,
                      [RUN_EV_END] = RUN_ENDING,
                      [RUN_EV_STARTED] = BAD,
-                     [RUN_EV_DRAINED] = BAD},
+                     [RUN_EV_DRAINED] = BAD,
+                     [RUN_EV_FOLLOW] = RUN_FOLLOWING,
+                     [RUN_EV_LIVE] = BAD},
     [RUN_STARTING] = {[RUN_EV_START] = STAY,
                       [RUN_EV_THAW] = BAD,
                       [RUN_EV_FREEZE] = RUN_FREEZING,
@@ -26,7 +28,9 @@ static const signed char next_state[RUN_STATE_COUNT][RUN_EVENT_COUNT] = {
                       [RUN_EV_UNFREEZE] = BAD,
                       [RUN_EV_END] = RUN_ENDING,
                       [RUN_EV_STARTED] = RUN_RUNNING,
-                      [RUN_EV_DRAINED] = BAD},
+                      [RUN_EV_DRAINED] = BAD,
+                      [RUN_EV_FOLLOW] = BAD,
+                      [RUN_EV_LIVE] = BAD},
     [RUN_RUNNING] = {[RUN_EV_START] = STAY,
                      [RUN_EV_THAW] = STAY,
                      [RUN_EV_FREEZE] = RUN_FREEZING,
@@ -34,7 +38,9 @@ static const signed char next_state[RUN_STATE_COUNT][RUN_EVENT_COUNT] = {
                      [RUN_EV_UNFREEZE] = STAY,
                      [RUN_EV_END] = RUN_ENDING,
                      [RUN_EV_STARTED] = BAD,
-                     [RUN_EV_DRAINED] = BAD},
+                     [RUN_EV_DRAINED] = BAD,
+                     [RUN_EV_FOLLOW] = BAD,
+                     [RUN_EV_LIVE] = STAY},
     [RUN_FREEZING] = {[RUN_EV_START] = BAD,
                       [RUN_EV_THAW] = BAD,
                       [RUN_EV_FREEZE] = STAY,
@@ -42,7 +48,9 @@ static const signed char next_state[RUN_STATE_COUNT][RUN_EVENT_COUNT] = {
                       [RUN_EV_UNFREEZE] = RUN_RUNNING,
                       [RUN_EV_END] = RUN_ENDING,
                       [RUN_EV_STARTED] = STAY,
-                      [RUN_EV_DRAINED] = RUN_FROZEN},
+                      [RUN_EV_DRAINED] = RUN_FROZEN,
+                      [RUN_EV_FOLLOW] = BAD,
+                      [RUN_EV_LIVE] = BAD},
     [RUN_FROZEN] = {[RUN_EV_START] = BAD,
                     [RUN_EV_THAW] = RUN_RUNNING,
                     [RUN_EV_FREEZE] = STAY,
@@ -50,7 +58,9 @@ static const signed char next_state[RUN_STATE_COUNT][RUN_EVENT_COUNT] = {
                     [RUN_EV_UNFREEZE] = BAD,
                     [RUN_EV_END] = RUN_ENDING,
                     [RUN_EV_STARTED] = BAD,
-                    [RUN_EV_DRAINED] = STAY},
+                    [RUN_EV_DRAINED] = STAY,
+                    [RUN_EV_FOLLOW] = BAD,
+                    [RUN_EV_LIVE] = BAD},
     [RUN_ENDING] = {[RUN_EV_START] = BAD,
                     [RUN_EV_THAW] = BAD,
                     [RUN_EV_FREEZE] = BAD,
@@ -58,7 +68,9 @@ static const signed char next_state[RUN_STATE_COUNT][RUN_EVENT_COUNT] = {
                     [RUN_EV_UNFREEZE] = BAD,
                     [RUN_EV_END] = STAY,
                     [RUN_EV_STARTED] = STAY,
-                    [RUN_EV_DRAINED] = RUN_ENDED},
+                    [RUN_EV_DRAINED] = RUN_ENDED,
+                    [RUN_EV_FOLLOW] = BAD,
+                    [RUN_EV_LIVE] = BAD},
     [RUN_ENDED] = {[RUN_EV_START] = BAD,
                    [RUN_EV_THAW] = BAD,
                    [RUN_EV_FREEZE] = BAD,
@@ -66,7 +78,19 @@ static const signed char next_state[RUN_STATE_COUNT][RUN_EVENT_COUNT] = {
                    [RUN_EV_UNFREEZE] = BAD,
                    [RUN_EV_END] = STAY,
                    [RUN_EV_STARTED] = BAD,
-                   [RUN_EV_DRAINED] = STAY},
+                   [RUN_EV_DRAINED] = STAY,
+                   [RUN_EV_FOLLOW] = BAD,
+                   [RUN_EV_LIVE] = BAD},
+    [RUN_FOLLOWING] = {[RUN_EV_START] = BAD,
+                       [RUN_EV_THAW] = BAD,
+                       [RUN_EV_FREEZE] = BAD,
+                       [RUN_EV_FREEZE_TRY] = BAD,
+                       [RUN_EV_UNFREEZE] = BAD,
+                       [RUN_EV_END] = RUN_ENDING,
+                       [RUN_EV_STARTED] = BAD,
+                       [RUN_EV_DRAINED] = BAD,
+                       [RUN_EV_FOLLOW] = STAY,
+                       [RUN_EV_LIVE] = RUN_RUNNING},
 };
 
 static void set_reason(struct run_ctl *run, const char *reason)
@@ -111,7 +135,7 @@ enum run_answer run_step(struct run_ctl *run, enum run_event event, uint64_t epo
     if (next == BAD) {
         return RUN_BAD_STATE;
     }
-    if (event == RUN_EV_START || event == RUN_EV_THAW) {
+    if (event == RUN_EV_START || event == RUN_EV_THAW || event == RUN_EV_LIVE) {
         enum run_answer answer = check_entry(run, event, epoch, next == STAY);
 
         if (answer != RUN_DONE) {
@@ -185,7 +209,7 @@ const char *run_state_str(enum run_state state)
         [RUN_CREATED] = "created", [RUN_STARTING] = "starting",
         [RUN_RUNNING] = "running", [RUN_FREEZING] = "freezing",
         [RUN_FROZEN] = "frozen",   [RUN_ENDING] = "ending",
-        [RUN_ENDED] = "ended",
+        [RUN_ENDED] = "ended",     [RUN_FOLLOWING] = "following",
     };
 
     return state < RUN_STATE_COUNT ? name[state] : "?";

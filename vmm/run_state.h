@@ -10,6 +10,9 @@
  * RUNNING -FREEZE_TRY-> FREEZING -UNFREEZE-> RUNNING: the disk of a VM that is to migrate
  * does not answer.
  *
+ * CREATED -FOLLOW-> FOLLOWING -LIVE-> RUNNING: the twin of a protected VM (ft/). LIVE
+ * brings a claim, as START does.
+ *
  * An epoch is never used twice: THAW needs a greater one than was ever seen here, START
  * one that is not older. The lease is an isolation aid: once it has run out it stays lost
  * until the next LEASE, and the guest needs THAW to run again.
@@ -29,6 +32,7 @@ enum run_state {
     RUN_FROZEN,   /* vCPU stopped, no I/O in flight, disks flushed */
     RUN_ENDING,   /* vCPU stopped for good, I/O in flight */
     RUN_ENDED,
+    RUN_FOLLOWING, /* executes what another instance has executed; nothing leaves */
     RUN_STATE_COUNT,
 };
 
@@ -41,6 +45,8 @@ enum run_event {
     RUN_EV_END,
     RUN_EV_STARTED, /* what the vCPU thread found */
     RUN_EV_DRAINED,
+    RUN_EV_FOLLOW, /* requests */
+    RUN_EV_LIVE,
     RUN_EVENT_COUNT,
 };
 

@@ -88,6 +88,8 @@ static Gemel__VmmState report_state(const struct engine_status *s)
         return s->end == RUN_END_SHUTDOWN || s->end == RUN_END_KILLED
                    ? GEMEL__VMM_STATE__VMM_STATE_STOPPED
                    : GEMEL__VMM_STATE__VMM_STATE_FAILED;
+    case RUN_FOLLOWING:
+        return GEMEL__VMM_STATE__VMM_STATE_FOLLOWING;
     default:
         return GEMEL__VMM_STATE__VMM_STATE_CREATED;
     }
@@ -473,7 +475,9 @@ static bool is_move(const Gemel__VmmRequest *rq)
            rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT ||
            rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_IN ||
            rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING ||
-           rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL;
+           rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL ||
+           (rq->kind >= GEMEL__VMM_REQUEST__KIND__FT_PROTECT &&
+            rq->kind <= GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON);
 }
 
 /* Takes the files. */

@@ -34,29 +34,12 @@
 
 #include "base/loop.h"
 #include "base/os.h"
-#include "base/proto_ctl.h"
 #include "base/text.h"
 #include "base/uuid.h"
-#include "base/version.h"
+#include "tests/kvm/vmmpair.h"
 
 #define STREAMS_MAX 4
 #define WAIT_NS     (600 * NSEC_PER_SEC)
-
-struct end {
-    const char *name;
-    int fd;
-    uint64_t seq, epoch;
-    Gemel__VmmState state;
-    Gemel__MigState move;
-    uint8_t key[32], token[16];
-    bool have_key;
-    char text[512];
-    uint64_t sent, missing;
-    uint32_t round;
-    int memory_fd;
-    bool gone; /* closed its socket, as it may */
-    bool may_go;
-};
 
 static struct {
     bool plain, verify, no_compress, post_copy, upgrade;
@@ -69,125 +52,7 @@ static struct {
     unsigned disk_count;
 } opt = {.streams = 1, .address = "127.0.0.1"};
 
-__attribute__((noreturn)) static void die(const char *who, const char *why)
-{
-    printf("{\"ok\":false,\"text\":\"%s: %s\"}\n", who, why);
-    exit(EXIT_FAILURE);
-}
-
-static void take_report(struct end *e, const Gemel__VmmReport *r)
-{
-    e->state = r->state;
-    e->epoch = r->epoch;
-    e->move = r->mig_state;
-    e->missing = r->mig_missing;
-    if (r->mig_key.len == sizeof e->key) {
-        memcpy(e->key, r->mig_key.data, sizeof e->key);
-        memcpy(e->token, r->mig_token.data, sizeof e->token);
-        e->have_key = true;
-    }
-    if (r->mig_sent > 0) {
-        e->sent = r->mig_sent;
-        e->round = r->mig_round;
-    }
-    text_copy(e->text, sizeof e->text, r->mig_text != NULL ? r->mig_text : "");
-    if (r->seq != 0 && !r->ok) {
-        die(e->name, r->error);
-    }
-}
-
-/* What has come, without waiting. */
-static void hear(struct end *e)
-{
-    while (!e->gone) {
-        enum ctl_reason reason = CTL_OK;
-        int fds[CTL_FDS_MAX];
-        size_t count = 0;
-        struct ctl_msg msg;
-        int r = ctl_recv_fds(e->fd, &msg, &reason, fds, &count);
-
-        if (count > 0) {
-            e->memory_fd = fds[0];
-        }
-        if (r == -EAGAIN) {
-            return;
-        }
-        if (r < 0 && e->may_go) {
-            e->gone = true;
-            close(e->fd);
-            e->fd = -1;
-            return;
-        }
-        if (r < 0) {
-            die(e->name, "closed its control socket");
-        }
-        if (msg.kind == CTL_VMM_REPORT) {
-            take_report(e, msg.vmm_report);
-        }
-        ctl_msg_free(&msg);
-    }
-}
-
-static void wait_both(struct end *a, struct end *b)
-{
-    struct pollfd p[2] = {{.fd = a->fd, .events = POLLIN},
-                          {.fd = b->fd, .events = POLLIN}};
-
-    if (poll(p, 2, 1000) < 0 && errno != EINTR) {
-        die("poll", strerror(errno));
-    }
-    hear(a);
-    hear(b);
-}
-
-static void connect_to(struct end *e, const char *path)
-{
-    static uint8_t boot_id[16] = {1};
-    Gemel__Hello h = GEMEL__HELLO__INIT;
-    int r = os_unix_connect(path, &e->fd);
-
-    if (r < 0) {
-        die(path, strerror(-r));
-    }
-    h.version = PROTO_CTL_VERSION;
-    h.version_min = PROTO_CTL_VERSION_MIN;
-    h.program = (char *)"vmmmove";
-    h.node = (char *)"test";
-    h.boot_id = (ProtobufCBinaryData){16, boot_id};
-    h.join_counter = 1;
-    h.agent_start_ns = loop_now_ns();
-    if (ctl_send(e->fd, CTL_HELLO, &h) < 0) {
-        die(path, "cannot send Hello");
-    }
-}
-
-static void ask(struct end *e, Gemel__VmmRequest *rq, const int *fds, size_t count)
-{
-    rq->seq = ++e->seq;
-    rq->reason = (char *)"vmmmove";
-    if (ctl_send_fds(e->fd, CTL_VMM_REQUEST, rq, fds, count) < 0) {
-        die(e->name, "cannot be asked");
-    }
-}
-
-static void simple(struct end *e, Gemel__VmmRequest__Kind kind)
-{
-    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
-
-    rq.kind = kind;
-    ask(e, &rq, NULL, 0);
-}
-
-static void prepare(struct end *e, bool memory)
-{
-    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
-
-    rq.kind = GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE;
-    rq.mig_memory = memory;
-    ask(e, &rq, NULL, 0);
-}
-
-static void begin(struct end *e, Gemel__VmmRequest__Kind kind, struct end *peer,
+static void begin(struct pair_end *e, Gemel__VmmRequest__Kind kind, struct pair_end *peer,
                   uint8_t transfer[16], uint8_t token[16], const int *fds, size_t count)
 {
     Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
@@ -206,17 +71,17 @@ static void begin(struct end *e, Gemel__VmmRequest__Kind kind, struct end *peer,
     rq.mig_downtime_ms = opt.downtime_ms;
     rq.mig_slowdown = opt.slowdown;
     rq.mig_rate = opt.rate;
-    ask(e, &rq, fds, count);
+    pair_ask(e, &rq, fds, count);
 }
 
-static void start(struct end *e, uint64_t epoch)
+static void start(struct pair_end *e, uint64_t epoch)
 {
     Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
 
     rq.kind = GEMEL__VMM_REQUEST__KIND__START;
     rq.epoch = epoch;
     rq.disk_count = opt.disk_count;
-    ask(e, &rq, opt.disk, opt.disk_count);
+    pair_ask(e, &rq, opt.disk, opt.disk_count);
 }
 
 static uint64_t number(const char *value)
@@ -224,7 +89,7 @@ static uint64_t number(const char *value)
     uint64_t n;
 
     if (!text_u64(value, 0, UINT64_MAX, &n)) {
-        die(value, "is no number");
+        pair_die(value, "is no number");
     }
     return n;
 }
@@ -296,37 +161,22 @@ static void parse(int argc, char **argv)
         case 'D':
             if (opt.disk_count == VM_DISKS_MAX ||
                 (opt.disk[opt.disk_count++] = open(optarg, O_RDWR | O_CLOEXEC)) < 0) {
-                die(optarg, strerror(errno));
+                pair_die(optarg, strerror(errno));
             }
             break;
         default:
-            die("vmmmove", "an option is not known; see its first lines");
+            pair_die("vmmmove", "an option is not known; see its first lines");
         }
     }
     opt.command = opt.upgrade ? argv + optind + 2 : NULL;
     if ((opt.upgrade ? optind + 3 > argc : optind + 2 != argc) || opt.streams == 0 ||
         opt.streams > STREAMS_MAX) {
-        die("vmmmove", "SOURCE and DEST, and at most 4 data streams");
+        pair_die("vmmmove", "SOURCE and DEST, and at most 4 data streams");
     }
-}
-
-/* A network namespace, or none. */
-static void enter(const char *net)
-{
-    int fd;
-
-    if (net == NULL) {
-        return;
-    }
-    fd = open(net, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || setns(fd, CLONE_NEWNET) < 0) {
-        die(net, strerror(errno));
-    }
-    close(fd);
 }
 
 /* Sockets to a listener of the destination. */
-static void join(struct end *source, struct end *dest, uint8_t transfer[16])
+static void join(struct pair_end *source, struct pair_end *dest, uint8_t transfer[16])
 {
     const struct os_tcp_opts tcp = {.lost_ms = opt.post_copy ? 10000 : 5000,
                                     .recv_buf = opt.post_copy ? 256 * 1024 : 0,
@@ -334,17 +184,17 @@ static void join(struct end *source, struct end *dest, uint8_t transfer[16])
     int listen_fd, fd[STREAMS_MAX + 1], r;
     uint16_t port;
 
-    enter(opt.dest_net);
+    pair_enter(opt.dest_net);
     r = os_tcp_listen(opt.address, 0, 0, 16, &tcp, &listen_fd, &port);
     if (r < 0) {
-        die(opt.address, strerror(-r));
+        pair_die(opt.address, strerror(-r));
     }
-    enter(opt.source_net);
+    pair_enter(opt.source_net);
     for (unsigned i = 0; i <= opt.streams; i++) {
         r = os_tcp_connect(opt.address, port, &tcp, &fd[i]);
         r = r < 0 ? r : os_tcp_wait(fd[i], 5000);
         if (r < 0) {
-            die(opt.address, strerror(-r));
+            pair_die(opt.address, strerror(-r));
         }
     }
     begin(dest, GEMEL__VMM_REQUEST__KIND__MIGRATE_IN, source, transfer, dest->token,
@@ -358,7 +208,7 @@ static void join(struct end *source, struct end *dest, uint8_t transfer[16])
 }
 
 /* The destination, with the memory that the source has handed over. */
-static pid_t launch(struct end *source, struct end *dest, const char *path)
+static pid_t launch(struct pair_end *source, struct pair_end *dest, const char *path)
 {
     static const int stdio[3] = {-1, -1, -1};
     const char *argv[96];
@@ -377,41 +227,36 @@ static pid_t launch(struct end *source, struct end *dest, const char *path)
     argv[argc] = NULL;
     r = os_spawn(argv, NULL, stdio, &source->memory_fd, 1, &child);
     if (r < 0) {
-        die(argv[0], strerror(-r));
+        pair_die(argv[0], strerror(-r));
     }
     close(source->memory_fd);
     for (int i = 0; i < 500 && os_unix_connect(path, &dest->fd) < 0; i++) {
         usleep(10000);
     }
     close(dest->fd);
-    connect_to(dest, path);
+    pair_connect(dest, path);
     return child.pid;
 }
 
 /* Post-copy: until all is there, and the source has ended. */
-static void fill(struct end *source, struct end *dest, uint64_t until_ns)
+static void fill(struct pair_end *source, struct pair_end *dest, uint64_t until_ns)
 {
     source->may_go = true;
     while (dest->move != GEMEL__MIG_STATE__MIG_DONE || !source->gone) {
-        wait_both(source, dest);
+        pair_wait(source, dest);
         if (loop_now_ns() > until_ns) {
-            die("vmmmove", "its memory did not come in time");
+            pair_die("vmmmove", "its memory did not come in time");
         }
         if (dest->move == GEMEL__MIG_STATE__MIG_FAILED) {
-            die("destination", dest->text);
+            pair_die("destination", dest->text);
         }
     }
 }
 
-static double ms(uint64_t ns)
-{
-    return (double)ns / (double)NSEC_PER_MSEC;
-}
-
 int main(int argc, char **argv)
 {
-    struct end source = {.name = "source", .memory_fd = -1};
-    struct end dest = {.name = "destination", .memory_fd = -1};
+    struct pair_end source = {.name = "source", .memory_fd = -1};
+    struct pair_end dest = {.name = "destination", .memory_fd = -1};
     pid_t pid = 0;
     uint64_t began, ready = 0, end, missing = 0, filled;
     bool releasing = false, started = false;
@@ -419,42 +264,42 @@ int main(int argc, char **argv)
     char text[512] = "";
 
     parse(argc, argv);
-    connect_to(&source, argv[optind]);
+    pair_connect(&source, argv[optind]);
     end = loop_now_ns() + WAIT_NS;
-    prepare(&source, opt.upgrade);
+    pair_prepare(&source, opt.upgrade);
     if (opt.upgrade) {
         while (!source.have_key && loop_now_ns() < end) {
-            wait_both(&source, &source);
+            pair_wait(&source, &source);
         }
         if (source.memory_fd < 0) {
-            die("source", "does not hand its memory over");
+            pair_die("source", "does not hand its memory over");
         }
         pid = launch(&source, &dest, argv[optind + 1]);
     } else {
-        connect_to(&dest, argv[optind + 1]);
+        pair_connect(&dest, argv[optind + 1]);
     }
-    prepare(&dest, false);
+    pair_prepare(&dest, false);
     while (!source.have_key || !dest.have_key) {
-        wait_both(&source, &dest);
+        pair_wait(&source, &dest);
     }
     began = loop_now_ns();
     join(&source, &dest, transfer.b);
     while (dest.state != GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
-        wait_both(&source, &dest);
+        pair_wait(&source, &dest);
         if (loop_now_ns() > end) {
-            die("vmmmove", "timed out");
+            pair_die("vmmmove", "timed out");
         }
         if (source.move == GEMEL__MIG_STATE__MIG_FAILED) {
-            die("source", source.text);
+            pair_die("source", source.text);
         }
         if (dest.move == GEMEL__MIG_STATE__MIG_FAILED && !started) {
-            die("destination", dest.text);
+            pair_die("destination", dest.text);
         }
         if (source.move == GEMEL__MIG_STATE__MIG_READY && !releasing) {
             releasing = true;
             ready = loop_now_ns();
             text_copy(text, sizeof text, source.text);
-            simple(&source, GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING);
+            pair_simple(&source, GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING);
         }
         if (source.move == GEMEL__MIG_STATE__MIG_RELEASED &&
             dest.move == GEMEL__MIG_STATE__MIG_READY && !started) {
@@ -469,13 +314,13 @@ int main(int argc, char **argv)
         filled = loop_now_ns();
         text_copy(text, sizeof text, dest.text);
     } else {
-        simple(&source, GEMEL__VMM_REQUEST__KIND__KILL);
+        pair_simple(&source, GEMEL__VMM_REQUEST__KIND__KILL);
     }
     printf("{\"ok\":true,\"pid\":%d,\"total_ms\":%.2f,\"ready_ms\":%.2f,\"gap_ms\":%.2f,"
            "\"sent\":%llu,"
            "\"rounds\":%u,\"missing\":%llu,\"filled_ms\":%.2f,\"text\":\"%s\"}\n",
-           (int)pid, ms(end - began), ms(ready - began), ms(end - ready),
+           (int)pid, pair_ms(end - began), pair_ms(ready - began), pair_ms(end - ready),
            (unsigned long long)source.sent, source.round, (unsigned long long)missing,
-           ms(filled - end), text);
+           pair_ms(filled - end), text);
     return EXIT_SUCCESS;
 }

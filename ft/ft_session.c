@@ -1,0 +1,705 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A session's life, its threads and the bytes of its channel. What the two roles do is in
+ * ft_session_pri.c and ft_session_sec.c. */
+#include "ft/ft_session_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bug.h"
+#include "base/loop.h"
+#include "base/text.h"
+#include "vmm/sandbox.h"
+
+#define OPEN_MS    5000
+#define LAST_WORD_MS 500 /* the other side hears that it is over */
+#define SILENCE_MS 10000 /* a send that does not move for so long fails */
+
+static const struct mig_conn_rule rules[] = {
+    {FT_FRAME_LOG, 1, 1, FT_LOG_HEAD_LEN, FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX},
+    {FT_FRAME_ACK, 1, 1, FT_ACK_LEN, FT_ACK_LEN},
+    {FT_FRAME_WORD, 1, 1, FT_WORD_LEN, FT_WORD_LEN},
+};
+
+/* Status
+ * ---------------------------------------------------------------------------------- */
+
+static void wake_loop(struct ft_session *s)
+{
+    uint64_t one = 1;
+
+    (void)!write(s->event_fd, &one, sizeof one);
+}
+
+static bool is_over(const struct ft_session *s)
+{
+    return s->role == FT_ROLE_PRIMARY
+               ? s->pri.state == FT_PRI_ALONE || s->pri.state == FT_PRI_ENDED
+               : s->sec.state == FT_SEC_LIVE || s->sec.state == FT_SEC_GONE;
+}
+
+/* Nobody is told that this side could take over while an acknowledgement is being sent:
+ * its sender tells it then. */
+void ft_tell(struct ft_session *s, const char *text)
+{
+    text_copy(s->told_text, sizeof s->told_text, text);
+    if (s->sending_ack && !ft_secondary_may_ack(&s->sec)) {
+        s->tell_waits = true;
+        return;
+    }
+    s->tell_waits = false;
+    s->status.role = s->role;
+    s->status.change++;
+    s->status.over = is_over(s);
+    if (s->role == FT_ROLE_PRIMARY) {
+        s->status.state = (unsigned)s->pri.state;
+        s->status.state_name = ft_primary_state_str(s->pri.state);
+        s->status.epoch = s->pri.epoch;
+    } else {
+        s->status.state = (unsigned)s->sec.state;
+        s->status.state_name = ft_secondary_state_str(s->sec.state);
+        s->status.epoch = s->sec.epoch;
+    }
+    text_copy(s->status.text, sizeof s->status.text, text);
+    wake_loop(s);
+}
+
+void ft_session_status(struct ft_session *s, struct ft_session_status *ret_status)
+{
+    pthread_mutex_lock(&s->lock);
+    *ret_status = s->status;
+    ret_status->outputs = s->role == FT_ROLE_PRIMARY ? s->commit.made : s->outputs;
+    ret_status->exits = s->published_exits;
+    if (s->role == FT_ROLE_PRIMARY) {
+        ret_status->replayed = s->commit.ack.replayed;
+        ret_status->verified = s->commit.ack.verified;
+        ret_status->released = s->commit.left;
+        ret_status->lag_ns = ft_commit_age_ns(&s->commit, loop_now_ns());
+    } else {
+        ret_status->replayed = s->ack.replayed;
+        ret_status->verified = s->ack.verified;
+        ret_status->released = s->head.released;
+    }
+    ret_status->log_bytes = s->log_bytes;
+    pthread_mutex_unlock(&s->lock);
+}
+
+int ft_session_fd(const struct ft_session *s)
+{
+    return s->event_fd;
+}
+
+void ft_session_clear(struct ft_session *s)
+{
+    uint64_t count;
+
+    (void)!read(s->event_fd, &count, sizeof count);
+}
+
+/* Outputs
+ * --------------------------------------------------------------------------------- */
+
+static struct ft_out *out_at(struct ft_session *s, uint64_t ordinal)
+{
+    return &s->kept[ordinal % FT_HELD_MAX];
+}
+
+void ft_drop_out(struct ft_session *s, uint64_t ordinal)
+{
+    struct ft_out *o = out_at(s, ordinal);
+
+    if (o->ordinal == ordinal) {
+        free((void *)(uintptr_t)o->out.data);
+        *o = (struct ft_out){.ordinal = 0};
+    }
+}
+
+bool ft_keep_out(struct ft_session *s, uint64_t ordinal, const struct tape_out *out)
+{
+    struct ft_out *o = out_at(s, ordinal);
+    uint8_t *copy = NULL;
+
+    if (out->len > 0 && out->kind != TAPE_OUT_DISK) {
+        copy = malloc(out->len);
+        if (copy == NULL) {
+            return false;
+        }
+        memcpy(copy, out->data, out->len);
+    }
+    ft_drop_out(s, o->ordinal);
+    o->out = *out;
+    o->out.data = copy;
+    o->ordinal = ordinal;
+    return true;
+}
+
+void ft_let_out(struct ft_session *s, uint64_t ordinal)
+{
+    struct ft_out *o = out_at(s, ordinal);
+
+    if (o->ordinal == ordinal) {
+        if (o->out.kind != TAPE_OUT_DISK) {
+            engine_put_out(s->conf.engine, &o->out);
+        }
+        ft_drop_out(s, ordinal);
+    }
+}
+
+static void drop_outs(struct ft_session *s)
+{
+    for (unsigned i = 0; i < FT_HELD_MAX; i++) {
+        ft_drop_out(s, s->kept[i].ordinal);
+    }
+}
+
+/* Sending
+ * --------------------------------------------------------------------------------- */
+
+void ft_queue_word(struct ft_session *s, enum ft_word_kind kind, uint64_t epoch,
+                   uint64_t number)
+{
+    BUG_ON(s->word_count == FT_WORDS_MAX);
+    s->word[s->word_count++] =
+        (struct ft_queued_word){.word = {kind, epoch, number}, .after = s->log.tail};
+    pthread_cond_broadcast(&s->more);
+}
+
+void ft_close(struct ft_session *s)
+{
+    s->closed = true;
+    mig_stop_raise(&s->stop);
+    pthread_cond_broadcast(&s->more);
+    pthread_cond_broadcast(&s->room);
+    pthread_cond_broadcast(&s->come);
+    engine_poke(s->conf.engine);
+}
+
+static void lost(struct ft_session *s, const char *why)
+{
+    pthread_mutex_lock(&s->lock);
+    if (!s->closed) {
+        ft_close(s);
+        if (s->role == FT_ROLE_PRIMARY) {
+            ft_pri_event(s, FT_PRI_BROKEN, 0, why);
+        } else {
+            ft_sec_event(s, FT_SEC_BROKEN, 0, why);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static bool send_body(struct ft_session *s, uint16_t type, struct iovec *iov,
+                      size_t count)
+{
+    struct vmm_error err;
+
+    if (mig_conn_send(s->streams.conn[0], type, 1, 0, iov, count, &err) < 0) {
+        lost(s, err.text);
+        return false;
+    }
+    return true;
+}
+
+/* The parts of the ring from `from` to `to`. */
+static size_t parts(const struct ft_session *s, uint64_t from, uint64_t to,
+                    struct iovec *iov)
+{
+    size_t at = from % FT_LOG_BUFFER, len = (size_t)(to - from);
+    size_t first = len < FT_LOG_BUFFER - at ? len : FT_LOG_BUFFER - at;
+
+    iov[0] = (struct iovec){s->log.at + at, first};
+    iov[1] = (struct iovec){s->log.at, len - first};
+    return len == 0 ? 0 : len > first ? 2 : 1;
+}
+
+static uint32_t length_at(const struct ft_session *s, uint64_t at)
+{
+    uint8_t head[FT_HEADER_LEN];
+
+    for (unsigned i = 0; i < sizeof head; i++) {
+        head[i] = s->log.at[(at + i) % FT_LOG_BUFFER];
+    }
+    return ft_length(head);
+}
+
+/* As many whole records as one frame takes. */
+static uint64_t frame_end(const struct ft_session *s, uint64_t from, uint64_t to)
+{
+    uint64_t end = from;
+
+    if (to - from <= FT_LOG_BODY_MAX) {
+        return to;
+    }
+    while (end + length_at(s, end) - from <= FT_LOG_BODY_MAX) {
+        end += length_at(s, end);
+    }
+    return end;
+}
+
+static bool word_due(const struct ft_session *s)
+{
+    return s->word_count > 0 && s->word[0].after <= s->log.head;
+}
+
+static bool send_word(struct ft_session *s)
+{
+    uint8_t body[FT_WORD_LEN];
+    struct iovec iov = {body, sizeof body};
+
+    ft_word_put(&s->word[0].word, body);
+    s->word_count--;
+    memmove(s->word, s->word + 1, s->word_count * sizeof s->word[0]);
+    pthread_mutex_unlock(&s->lock);
+    bool good = send_body(s, FT_FRAME_WORD, &iov, 1);
+    pthread_mutex_lock(&s->lock);
+    return good;
+}
+
+/* Primary. Without a record it is a heartbeat. */
+static bool send_log(struct ft_session *s)
+{
+    uint64_t from = s->log.head, limit = s->log.tail, to;
+    uint8_t body[FT_LOG_HEAD_LEN];
+    struct iovec iov[3] = {{body, sizeof body}};
+    struct ft_log_head head = {.released = s->commit.left};
+    struct engine_status now;
+    size_t count;
+    bool good;
+
+    if (s->word_count > 0 && s->word[0].after < limit) {
+        limit = s->word[0].after;
+    }
+    to = frame_end(s, from, limit);
+    head.exits = to == s->log.tail ? s->published_exits : 0;
+    count = 1 + parts(s, from, to, iov + 1);
+    pthread_mutex_unlock(&s->lock);
+    engine_status(s->conf.engine, &now);
+    head.now_ns = now.guest_ns;
+    ft_log_head_put(&head, body);
+    good = send_body(s, FT_FRAME_LOG, iov, count);
+    pthread_mutex_lock(&s->lock);
+    s->log.head = to;
+    s->log_bytes += to - from;
+    pthread_cond_broadcast(&s->room);
+    return good;
+}
+
+/* Secondary. */
+static bool send_ack(struct ft_session *s)
+{
+    uint8_t body[FT_ACK_LEN];
+    struct iovec iov = {body, sizeof body};
+    bool good;
+
+    ft_ack_put(&s->ack, body);
+    s->ack_new = false;
+    s->sending_ack = true;
+    pthread_mutex_unlock(&s->lock);
+    good = send_body(s, FT_FRAME_ACK, &iov, 1);
+    pthread_mutex_lock(&s->lock);
+    s->sending_ack = false;
+    if (s->tell_waits) {
+        ft_tell(s, s->told_text);
+    }
+    return good;
+}
+
+static bool wait_more(struct ft_session *s, uint64_t until_ns)
+{
+    struct timespec at = {.tv_sec = (time_t)(until_ns / NSEC_PER_SEC),
+                          .tv_nsec = (long)(until_ns % NSEC_PER_SEC)};
+
+    return pthread_cond_timedwait(&s->more, &s->lock, &at) == 0;
+}
+
+static bool anything(const struct ft_session *s)
+{
+    return word_due(s) ||
+           (s->role == FT_ROLE_PRIMARY ? s->log.tail > s->log.head
+                                       : s->ack_new && ft_secondary_may_ack(&s->sec));
+}
+
+static void send_main(void *data)
+{
+    struct ft_session *s = data;
+    uint64_t beat_ns = 0;
+
+    pthread_mutex_lock(&s->lock);
+    while (!s->closed) {
+        uint64_t now = loop_now_ns();
+
+        if (s->closing && !anything(s)) {
+            ft_close(s);
+            break;
+        }
+        if (!anything(s) && now < beat_ns) {
+            (void)wait_more(s, beat_ns);
+            continue;
+        }
+        beat_ns = now + FT_BEAT_MS * NSEC_PER_MSEC;
+        if (word_due(s)) {
+            (void)send_word(s);
+        } else if (s->role == FT_ROLE_PRIMARY) {
+            (void)send_log(s);
+        } else if (ft_secondary_may_ack(&s->sec)) {
+            (void)send_ack(s);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Hearing
+ * --------------------------------------------------------------------------------- */
+
+/* Nothing heard for too long, or heard again. */
+static void watch(struct ft_session *s, bool heard)
+{
+    uint64_t now = loop_now_ns();
+    uint64_t limit_ns = s->params.suspect_ms * NSEC_PER_MSEC;
+    bool pri = s->role == FT_ROLE_PRIMARY;
+
+    if (heard) {
+        s->heard_ns = now;
+    }
+    if (heard && s->silent) {
+        s->silent = false;
+        if (pri) {
+            ft_pri_event(s, FT_PRI_HEARD, 0, NULL);
+        } else {
+            ft_sec_event(s, FT_SEC_HEARD, 0, NULL);
+        }
+    } else if (!heard && !s->silent && now - s->heard_ns > limit_ns) {
+        s->silent = true;
+        if (pri) {
+            ft_pri_event(s, FT_PRI_SILENT, 0, NULL);
+        } else {
+            ft_sec_event(s, FT_SEC_SILENT, 0, NULL);
+        }
+    }
+}
+
+/* False: the channel is of no more use. */
+static bool hear_one(struct ft_session *s, struct vmm_error *err)
+{
+    struct mig_conn *conn = s->streams.conn[0];
+    struct mig_conn_head head;
+    const char *why = "";
+    bool good;
+    int r = mig_conn_recv_head(conn, FT_BEAT_MS, &head, err);
+
+    if (r == -ETIMEDOUT) {
+        pthread_mutex_lock(&s->lock);
+        watch(s, false);
+        pthread_mutex_unlock(&s->lock);
+        return true;
+    }
+    if (r == 0 && head.body_len > 0) {
+        struct iovec iov = {s->frame, head.body_len};
+
+        r = mig_conn_recv_body(conn, &iov, 1, err);
+    }
+    if (r < 0) {
+        return false;
+    }
+    pthread_mutex_lock(&s->lock);
+    watch(s, true);
+    good = s->role == FT_ROLE_PRIMARY
+               ? ft_pri_frame(s, head.type, s->frame, head.body_len, &why)
+               : ft_sec_frame(s, head.type, s->frame, head.body_len, &why);
+    pthread_mutex_unlock(&s->lock);
+    if (!good) {
+        (void)vmm_fail(err, -EPROTO, "%s", why);
+    }
+    return good;
+}
+
+static int open_channel(struct ft_session *s, struct vmm_error *err)
+{
+    struct mig_join_conf join = {.conn = &s->conn_conf,
+                                 .transfer = s->params.transfer,
+                                 .token = s->params.token,
+                                 .name = s->conf.vm_name,
+                                 .count = 1,
+                                 .timeout_ms = OPEN_MS};
+    struct mig_listen_counts counts;
+    int fd = s->fd;
+
+    s->fd = -1;
+    s->conn_conf = (struct mig_conn_conf){.key = s->params.key,
+                                          .peer = s->params.peer,
+                                          .server = s->role == FT_ROLE_SECONDARY,
+                                          .body_crc = s->params.key == NULL,
+                                          .silence_ms = SILENCE_MS,
+                                          .stop = &s->stop,
+                                          .rules = rules,
+                                          .rule_count = ARRAY_SIZE(rules)};
+    return s->role == FT_ROLE_SECONDARY
+               ? mig_listen(fd, &join, &s->streams, &counts, err)
+               : mig_open(&fd, &join, &s->streams, err);
+}
+
+static void hear_main(void *data)
+{
+    struct ft_session *s = data;
+    struct vmm_error err = {""};
+    int r = open_channel(s, &err);
+
+    if (r == 0) {
+        r = engine_tape_attach(s->conf.engine, &s->tape, &err);
+    }
+    if (r < 0) {
+        lost(s, err.text);
+    } else {
+        pthread_mutex_lock(&s->lock);
+        s->heard_ns = loop_now_ns();
+        if (s->role == FT_ROLE_PRIMARY) {
+            ft_pri_begin(s);
+        } else {
+            ft_sec_begin(s);
+        }
+        pthread_mutex_unlock(&s->lock);
+        mig_pool_run(s->pool, FT_THREAD_SEND, send_main, s);
+        while (!mig_stop_raised(&s->stop) && hear_one(s, &err)) {
+        }
+        lost(s, err.text);
+        mig_pool_wait(s->pool, FT_THREAD_SEND);
+    }
+    mig_streams_close(&s->streams);
+    pthread_mutex_lock(&s->lock);
+    s->busy = false;
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Life
+ * ------------------------------------------------------------------------------------ */
+
+static void prepare_thread(void)
+{
+    sandbox_thread(SANDBOX_TRANSFER);
+}
+
+int ft_session_new(const struct ft_session_conf *conf, struct ft_session **ret_s,
+                   struct vmm_error *err)
+{
+    struct ft_session *s = calloc(1, sizeof *s);
+    pthread_condattr_t attr;
+    int r;
+
+    if (s == NULL) {
+        return vmm_fail(err, -ENOMEM, "no memory for a twin");
+    }
+    s->conf = *conf;
+    s->fd = s->stop.fd = -1;
+    s->status.state_name = "none";
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->more, &attr);
+    pthread_cond_init(&s->room, &attr);
+    pthread_cond_init(&s->come, &attr);
+    pthread_condattr_destroy(&attr);
+    s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    r = s->event_fd < 0 ? -errno : mig_stop_open(&s->stop);
+    if (r < 0) {
+        ft_session_free(s);
+        return vmm_fail(err, r, "eventfd: %s", strerror(-r));
+    }
+    *ret_s = s;
+    return 0;
+}
+
+int ft_session_go(struct ft_session *s, struct vmm_error *err)
+{
+    return mig_pool_new(FT_THREADS, prepare_thread, &s->pool, err);
+}
+
+/* False: it takes too long. */
+static bool wait_closed(struct ft_session *s, uint64_t until_ns)
+{
+    struct timespec at = {.tv_sec = (time_t)(until_ns / NSEC_PER_SEC),
+                          .tv_nsec = (long)(until_ns % NSEC_PER_SEC)};
+
+    return pthread_cond_timedwait(&s->room, &s->lock, &at) == 0;
+}
+
+void ft_session_stop(struct ft_session *s)
+{
+    uint64_t until_ns = loop_now_ns() + LAST_WORD_MS * NSEC_PER_MSEC;
+
+    if (s == NULL || s->pool == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&s->lock);
+    while (s->closing && !s->closed && wait_closed(s, until_ns)) {
+    }
+    s->stopped = true;
+    ft_close(s);
+    pthread_mutex_unlock(&s->lock);
+    mig_pool_wait(s->pool, FT_THREAD_HEAR);
+}
+
+static void free_buffers(struct ft_session *s)
+{
+    drop_outs(s);
+    free(s->log.at);
+    free(s->frame);
+    free(s->buf);
+    free(s->state);
+    free(s->set.bytes);
+    s->set = (struct ft_set){.bytes = NULL};
+    s->log = (struct ft_buf){.at = NULL};
+    s->frame = s->buf = s->state = NULL;
+}
+
+void ft_session_free(struct ft_session *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    ft_session_stop(s);
+    mig_pool_free(s->pool);
+    free_buffers(s);
+    mig_stop_close(&s->stop);
+    if (s->event_fd >= 0) {
+        close(s->event_fd);
+    }
+    pthread_cond_destroy(&s->more);
+    pthread_cond_destroy(&s->room);
+    pthread_cond_destroy(&s->come);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static bool make_buffers(struct ft_session *s)
+{
+    s->log.at = malloc(FT_LOG_BUFFER);
+    s->frame = malloc(FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX);
+    s->buf = malloc(FT_RECORD_MAX);
+    s->state = malloc(FT_STATE_MAX);
+    return s->log.at != NULL && s->frame != NULL && s->buf != NULL && s->state != NULL;
+}
+
+/* Everything of an earlier one is gone; the hearing thread begins. */
+static int begin(struct ft_session *s, int fd, const struct ft_params *params,
+                 enum ft_role role, struct vmm_error *err)
+{
+    bool busy;
+
+    pthread_mutex_lock(&s->lock);
+    busy = s->busy && !s->closed;
+    pthread_mutex_unlock(&s->lock);
+    if (busy || s->pool == NULL) {
+        close(fd);
+        return vmm_fail(err, -EBUSY, "this VM has a twin already, or is one");
+    }
+    mig_pool_wait(s->pool, FT_THREAD_HEAR);
+    free_buffers(s);
+    memset((uint8_t *)s + offsetof(struct ft_session, busy), 0,
+           sizeof *s - offsetof(struct ft_session, busy));
+    if (!make_buffers(s)) {
+        close(fd);
+        return vmm_fail(err, -ENOMEM, "no memory for a twin's log");
+    }
+    mig_stop_reset(&s->stop);
+    s->params = *params;
+    s->params.suspect_ms = params->suspect_ms > 0 ? params->suspect_ms : FT_SUSPECT_MS;
+    s->fd = fd;
+    s->tape = (struct engine_tape){
+        .ops = role == FT_ROLE_PRIMARY ? &ft_pri_ops : &ft_sec_ops,
+        .ctx = s,
+        .replay = role == FT_ROLE_SECONDARY,
+        .twin = true,
+        .mirror = params->mirror,
+        .exit_gap_ms = TAPE_EXIT_GAP_MS};
+    ft_primary_init(&s->pri, 0);
+    ft_secondary_init(&s->sec);
+    ft_commit_init(&s->commit, s->params.commit,
+                   (params->lag_ms > 0 ? params->lag_ms : FT_LAG_MS) * NSEC_PER_MSEC);
+    pthread_mutex_lock(&s->lock);
+    s->role = role;
+    s->busy = true;
+    ft_tell(s, "");
+    pthread_mutex_unlock(&s->lock);
+    mig_pool_run(s->pool, FT_THREAD_HEAR, hear_main, s);
+    return 0;
+}
+
+static int wrong_state(int fd, enum run_state state, const char *wanted,
+                       struct vmm_error *err)
+{
+    close(fd);
+    return vmm_fail(err, -EINVAL, "the VM is %s, not %s", run_state_str(state), wanted);
+}
+
+int ft_session_protect(struct ft_session *s, int fd, const struct ft_params *params,
+                       struct vmm_error *err)
+{
+    struct engine_status now;
+
+    engine_status(s->conf.engine, &now);
+    return now.state == RUN_FROZEN
+               ? begin(s, fd, params, FT_ROLE_PRIMARY, err)
+               : wrong_state(fd, now.state, "frozen, with its memory at the twin", err);
+}
+
+int ft_session_follow(struct ft_session *s, int listen_fd, const struct ft_params *params,
+                      struct vmm_error *err)
+{
+    struct engine_status now;
+
+    engine_status(s->conf.engine, &now);
+    return now.state == RUN_CREATED
+               ? begin(s, listen_fd, params, FT_ROLE_SECONDARY, err)
+               : wrong_state(listen_fd, now.state, "created", err);
+}
+
+/* Orders
+ * ---------------------------------------------------------------------------------- */
+
+const char *ft_session_order(struct ft_session *s, enum ft_order order, uint64_t epoch)
+{
+    static const struct {
+        signed char pri, sec; /* -1: not for this role */
+    } map[FT_ORDERS] = {
+        [FT_ORDER_TWIN_WON] = {FT_PRI_TWIN_WON, -1},
+        [FT_ORDER_ALONE_WON] = {FT_PRI_ALONE_WON, -1},
+        [FT_ORDER_CLAIM_LOST] = {FT_PRI_CLAIM_LOST, -1},
+        [FT_ORDER_SWITCHOVER] = {FT_PRI_SWITCHOVER, -1},
+        [FT_ORDER_WINNER_RUNS] = {FT_PRI_WINNER_RUNS, -1},
+        [FT_ORDER_GO_ON] = {FT_PRI_GO_ON, FT_SEC_GO_ON},
+        [FT_ORDER_END] = {FT_PRI_END, FT_SEC_DISCARD},
+        [FT_ORDER_PEER_DEAD] = {-1, FT_SEC_PEER_DEAD},
+        [FT_ORDER_CLAIM_WON] = {-1, FT_SEC_CLAIM_WON},
+    };
+    const char *why = "this VM has no twin, and is none";
+
+    pthread_mutex_lock(&s->lock);
+    if (s->role == FT_ROLE_PRIMARY && map[order].pri >= 0) {
+        why = ft_pri_order(s, (enum ft_primary_event)map[order].pri, epoch);
+    } else if (s->role == FT_ROLE_SECONDARY && map[order].sec >= 0) {
+        why = ft_sec_order(s, (enum ft_secondary_event)map[order].sec, epoch);
+    } else if (s->role != FT_ROLE_NONE) {
+        why = s->role == FT_ROLE_PRIMARY ? "this VM is the primary" : "this VM is a twin";
+    }
+    pthread_mutex_unlock(&s->lock);
+    return why;
+}
+
+void ft_session_engine(struct ft_session *s, const struct engine_status *status)
+{
+    bool over = status->state == RUN_ENDING || status->state == RUN_ENDED;
+
+    pthread_mutex_lock(&s->lock);
+    if (over && s->role == FT_ROLE_PRIMARY && status->end == RUN_END_SHUTDOWN) {
+        ft_pri_event(s, FT_PRI_GUEST_OFF, 0, status->reason);
+    } else if (over && s->role == FT_ROLE_PRIMARY && !is_over(s)) {
+        ft_pri_event(s, FT_PRI_END, 0, status->reason);
+    } else if (over && s->role == FT_ROLE_SECONDARY && !is_over(s)) {
+        ft_sec_event(s, FT_SEC_HOST_ERROR, 0, status->reason);
+    }
+    pthread_mutex_unlock(&s->lock);
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of struct ft_session, for ft_session*.c only. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "ft/ft_log.h"
+#include "ft/ft_primary.h"
+#include "ft/ft_secondary.h"
+#include "ft/ft_session.h"
+#include "ft/ft_sum.h"
+#include "ft/ft_wire.h"
+#include "migrate/mig_pool.h"
+#include "migrate/mig_ram.h"
+#include "vmm/engine_ram.h"
+
+#define FT_LOG_BUFFER ((size_t)16 << 20)
+#define FT_WORDS_MAX  16
+#define FT_BEAT_MS    10
+#define FT_LAG_MS     100 /* default of ft_params.lag_ms */
+
+enum { FT_THREAD_HEAR = 0, FT_THREAD_SEND, FT_THREADS };
+
+/* Whole records on their way: the primary's to the sender, the secondary's to its vCPU
+ * thread. Offsets only grow; `tail` is where what may be taken ends, `end` what was
+ * written. */
+struct ft_buf {
+    uint8_t *at;
+    uint64_t head, tail, end;
+};
+
+/* An output that was made: held (primary), or not known to have left (secondary). */
+struct ft_out {
+    struct tape_out out; /* data is ours */
+    uint64_t ordinal;    /* 0: none */
+};
+
+/* PAGES and STATE of a barrier, aside until all of it is here. */
+struct ft_set {
+    uint8_t *bytes;
+    size_t len, cap, at; /* at: of whole: what was taken */
+    uint64_t position;
+    bool whole;
+};
+
+struct ft_queued_word {
+    struct ft_word word;
+    uint64_t after; /* what was written to the log before it */
+};
+
+struct ft_session {
+    struct ft_session_conf conf;
+    struct engine_tape tape;
+    struct ft_params params;
+    struct mig_pool *pool;
+    struct mig_stop stop;
+    int event_fd;
+    bool stopped; /* ft_session_stop */
+
+    pthread_mutex_t lock;      /* of what follows */
+    /* For the sender; for who writes to `log`; for the twin's vCPU in the middle of an
+     * exit. */
+    pthread_cond_t more, room, come;
+    struct ft_session_status status;
+    enum ft_role role;
+
+    /* From here on zeros when another session begins. */
+    bool busy;   /* a session is under way, its threads run */
+    bool closed; /* the channel: nothing is sent or comes any more */
+    bool closing; /* after what is queued */
+    bool sending_ack, tell_waits;
+    char told_text[REASON_LEN_MAX + 1];
+    struct ft_primary pri;
+    struct ft_secondary sec;
+    struct ft_buf log;
+    struct ft_queued_word word[FT_WORDS_MAX];
+    unsigned word_count;
+    struct ft_out kept[FT_HELD_MAX];
+    uint64_t log_bytes;
+
+    /* The channel. */
+    int fd;
+    struct mig_conn_conf conn_conf;
+    struct mig_streams streams;
+    uint64_t heard_ns;
+    bool silent;
+    uint8_t *frame; /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX: the hearing thread's */
+
+    /* The vCPU thread's, both roles. */
+    uint8_t *buf; /* FT_RECORD_MAX */
+    uint64_t chain, exits, outputs;
+    uint64_t seq;
+
+    /* Primary. */
+    struct ft_commit commit;
+    struct mig_ram ram;
+    bool stand, barrier_wanted;
+    _Atomic bool released_all; /* without a twin from now on */
+    uint64_t barrier; /* number of the newest one */
+    uint64_t diverged;
+    char refusal[REASON_LEN_MAX + 1];
+    uint64_t last_digest; /* ordinal of the outputs that one covered */
+    uint64_t digest_exits;
+    uint64_t published_exits;
+    uint64_t flush[VM_DISKS_MAX][32]; /* by slot: ordinal of the FLUSH under way */
+
+    /* Secondary. */
+    struct ft_follow follow;
+    struct ft_log_head head; /* the newest that came */
+    struct ft_ack ack;       /* to be sent */
+    bool ack_new, have_record, differs;
+    struct ft_record record; /* in buf */
+    uint64_t seen_ns;
+    bool takeover;
+    struct ft_set set;
+    char difference[REASON_LEN_MAX + 1];
+    uint8_t *state; /* FT_STATE_MAX */
+    uint64_t flushing[VM_DISKS_MAX][32];
+    uint64_t flush_newest;
+};
+
+/* Under lock: the status has changed. */
+void ft_tell(struct ft_session *s, const char *text);
+/* Under lock: a step, and what it asks for. */
+void ft_pri_event(struct ft_session *s, enum ft_primary_event event, uint64_t epoch,
+                  const char *text);
+void ft_sec_event(struct ft_session *s, enum ft_secondary_event event, uint64_t epoch,
+                  const char *text);
+/* The same for an order; NULL: accepted. */
+const char *ft_pri_order(struct ft_session *s, enum ft_primary_event event,
+                         uint64_t epoch);
+const char *ft_sec_order(struct ft_session *s, enum ft_secondary_event event,
+                         uint64_t epoch);
+/* Under lock: after what is in the log now. */
+void ft_queue_word(struct ft_session *s, enum ft_word_kind kind, uint64_t epoch,
+                   uint64_t number);
+/* Under lock: nothing comes or goes any more. */
+void ft_close(struct ft_session *s);
+/* Under lock: an output leaves. */
+void ft_let_out(struct ft_session *s, uint64_t ordinal);
+/* Under lock: a copy of `out` is kept under its ordinal; false: no memory. */
+bool ft_keep_out(struct ft_session *s, uint64_t ordinal, const struct tape_out *out);
+void ft_drop_out(struct ft_session *s, uint64_t ordinal);
+
+/* Frames that came: under lock. False: what came cannot be; *why says what. */
+bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size_t len,
+                  const char **why);
+bool ft_sec_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size_t len,
+                  const char **why);
+
+void ft_pri_begin(struct ft_session *s);
+void ft_sec_begin(struct ft_session *s);
+extern const struct engine_tape_ops ft_pri_ops, ft_sec_ops;

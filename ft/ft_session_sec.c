@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The secondary: records become what its vCPU thread does; what it makes is compared and
+ * kept, until the primary is known to have let it out, or this side goes live. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/bug.h"
+#include "base/loop.h"
+#include "base/text.h"
+#include "ft/ft_session_priv.h"
+
+#define SPECULATE_MS 50 /* in the middle of an exit: the rest of it does not come */
+
+/* Steps
+ * ----------------------------------------------------------------------------------- */
+
+#define TELLS                                                                            \
+    (FT_SEC_DO_TELL_READY | FT_SEC_DO_TELL_DRAINED | FT_SEC_DO_TELL_HEARD |              \
+     FT_SEC_DO_TELL_END)
+
+/* In the order of the bits. */
+static void does(struct ft_session *s, enum ft_secondary_state before,
+                 const struct ft_acts *acts)
+{
+    uint32_t bits = acts->bits;
+
+    if (bits & FT_SEC_DO_DROP_SET) {
+        s->set.len = 0;
+        s->set.whole = false;
+        pthread_cond_broadcast(&s->room);
+    }
+    if (bits & FT_SEC_DO_SEND_READY) {
+        ft_queue_word(s, FT_WORD_READY, 0, 0);
+    }
+    if (bits & FT_SEC_DO_SEND_DIVERGED) {
+        ft_queue_word(s, FT_WORD_DIVERGED, 0, s->exits);
+    }
+    if (bits & FT_SEC_DO_GO_LIVE) {
+        (void)engine_live(s->conf.engine, acts->epoch, acts->text);
+    }
+    if (bits & FT_SEC_DO_CLOSE) {
+        ft_close(s);
+    }
+    if ((bits & TELLS) != 0 || s->sec.state != before) {
+        ft_tell(s, acts->text);
+    }
+    if (bits & FT_SEC_DO_DISCARD) {
+        (void)engine_end(s->conf.engine, RUN_END_KILLED, acts->text);
+    }
+    engine_poke(s->conf.engine);
+    pthread_cond_broadcast(&s->more);
+}
+
+static struct ft_acts step(struct ft_session *s, enum ft_secondary_event event,
+                           uint64_t epoch, const char *text)
+{
+    enum ft_secondary_state before = s->sec.state;
+    struct ft_acts acts;
+
+    ft_secondary_step(&s->sec,
+                      &(struct ft_input){.event = event,
+                                         .now_ns = loop_now_ns(),
+                                         .epoch = epoch,
+                                         .text = text},
+                      &acts);
+    does(s, before, &acts);
+    return acts;
+}
+
+void ft_sec_event(struct ft_session *s, enum ft_secondary_event event, uint64_t epoch,
+                  const char *text)
+{
+    (void)step(s, event, epoch, text != NULL && text[0] != '\0' ? text : NULL);
+}
+
+const char *ft_sec_order(struct ft_session *s, enum ft_secondary_event event,
+                         uint64_t epoch)
+{
+    struct ft_acts acts = step(s, event, epoch, NULL);
+
+    if ((acts.bits & FT_SEC_DO_REFUSE) == 0) {
+        return NULL;
+    }
+    text_copy(s->refusal, sizeof s->refusal, acts.text);
+    return s->refusal;
+}
+
+void ft_sec_begin(struct ft_session *s)
+{
+    s->follow = (struct ft_follow){0};
+    (void)engine_follow(s->conf.engine, "the twin of a protected VM");
+}
+
+/* What comes
+ * -------------------------------------------------------------------------------- */
+
+static bool has_room(const struct ft_session *s, size_t len)
+{
+    return s->log.tail + len - s->log.head <= FT_LOG_BUFFER;
+}
+
+/* Under lock; lets it go while it waits. */
+static bool wait_for_room(struct ft_session *s, size_t len)
+{
+    while (!has_room(s, len) && !s->closed) {
+        pthread_cond_wait(&s->room, &s->lock);
+    }
+    return !s->closed;
+}
+
+/* PAGES and STATE are put aside until all of a barrier is here. */
+static bool put_aside(struct ft_session *s, const struct ft_record *record,
+                      const uint8_t *bytes, const char **why)
+{
+    struct ft_set *set = &s->set;
+    struct ft_state piece;
+
+    while (set->whole && !s->closed) {
+        pthread_cond_wait(&s->room, &s->lock);
+    }
+    if (s->closed) {
+        return true;
+    }
+    if (set->len + record->len > set->cap) {
+        size_t cap = set->cap + set->cap / 2 + FT_RECORD_MAX;
+        uint8_t *more = realloc(set->bytes, cap);
+
+        if (more == NULL) {
+            *why = "no memory for what a barrier brings";
+            return false;
+        }
+        set->bytes = more;
+        set->cap = cap;
+    }
+    memcpy(set->bytes + set->len, bytes, record->len);
+    set->len += record->len;
+    set->position = record->exits;
+    if (record->type == FT_STATE && ft_get_state(record, &piece) == FT_OK &&
+        piece.offset + piece.len == piece.total) {
+        set->whole = true;
+        set->at = 0;
+    }
+    return true;
+}
+
+static bool take_record(struct ft_session *s, const struct ft_record *record,
+                        const uint8_t *bytes, const char **why)
+{
+    size_t at, first;
+
+    if (record->type == FT_PAGES || record->type == FT_STATE) {
+        return put_aside(s, record, bytes, why);
+    }
+    if (!wait_for_room(s, record->len)) {
+        return true;
+    }
+    at = s->log.tail % FT_LOG_BUFFER;
+    first = record->len < FT_LOG_BUFFER - at ? record->len : FT_LOG_BUFFER - at;
+    memcpy(s->log.at + at, bytes, first);
+    memcpy(s->log.at, bytes + first, record->len - first);
+    s->log.tail += record->len;
+    return true;
+}
+
+static bool take_log(struct ft_session *s, const uint8_t *body, size_t len,
+                     const char **why)
+{
+    size_t at = FT_LOG_HEAD_LEN;
+    struct ft_log_head head;
+
+    if (len == FT_LOG_HEAD_LEN && !ft_secondary_has_begun(&s->sec)) {
+        return true; /* a heartbeat */
+    }
+    if (!ft_secondary_has_begun(&s->sec)) {
+        *why = "its log comes before it has begun";
+        return false;
+    }
+    ft_log_head_get(body, &head);
+    while (at < len) {
+        struct ft_record record;
+        enum ft_reason reason = ft_check(body + at, len - at, &record);
+
+        if (reason == FT_OK) {
+            reason = ft_follow(&s->follow, &record);
+        }
+        if (reason != FT_OK) {
+            *why = ft_reason_str(reason);
+            return false;
+        }
+        if (!take_record(s, &record, body + at, why)) {
+            return false;
+        }
+        at += record.len;
+        s->ack.received = record.seq;
+        s->ack_new = true;
+    }
+    head.exits = head.exits > s->head.exits ? head.exits : s->head.exits;
+    s->head = head;
+    s->log_bytes += len - FT_LOG_HEAD_LEN;
+    if (s->ack_new && s->params.commit != FT_COMMIT_VERIFIED) {
+        pthread_cond_broadcast(&s->more);
+    }
+    engine_poke(s->conf.engine);
+    pthread_cond_broadcast(&s->come);
+    return true;
+}
+
+static bool take_word(struct ft_session *s, const struct ft_word *word, const char **why)
+{
+    switch (word->kind) {
+    case FT_WORD_START:
+        ft_sec_event(s, FT_SEC_START, word->epoch, NULL);
+        return true;
+    case FT_WORD_TAKEOVER:
+        s->takeover = true;
+        engine_poke(s->conf.engine);
+        return true;
+    case FT_WORD_END:
+        ft_sec_event(s, FT_SEC_GOT_END, 0, NULL);
+        return true;
+    default:
+        *why = "the primary sends what only a twin sends";
+        return false;
+    }
+}
+
+bool ft_sec_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size_t len,
+                  const char **why)
+{
+    struct ft_word word;
+
+    if (type == FT_FRAME_LOG) {
+        return take_log(s, body, len, why);
+    }
+    if (type == FT_FRAME_WORD && ft_word_get(body, len, &word)) {
+        return take_word(s, &word, why);
+    }
+    *why = "the primary sends what only a twin sends";
+    return false;
+}
+
+/* The vCPU thread, under lock
+ * ---------------------------------------------------------------- */
+
+/* s->record: the next one, in s->buf. False: none is here. */
+static bool peek(struct ft_session *s)
+{
+    size_t at = s->log.head % FT_LOG_BUFFER, first;
+    uint8_t head[FT_HEADER_LEN];
+    uint32_t len;
+
+    if (s->have_record || s->log.head == s->log.tail) {
+        return s->have_record;
+    }
+    for (unsigned i = 0; i < sizeof head; i++) {
+        head[i] = s->log.at[(at + i) % FT_LOG_BUFFER];
+    }
+    len = ft_length(head);
+    first = len < FT_LOG_BUFFER - at ? len : FT_LOG_BUFFER - at;
+    memcpy(s->buf, s->log.at + at, first);
+    memcpy(s->buf + first, s->log.at, len - first);
+    s->have_record = true;
+    BUG_ON(ft_check(s->buf, len, &s->record) != FT_OK);
+    return true;
+}
+
+static void take(struct ft_session *s)
+{
+    s->log.head += s->record.len;
+    s->have_record = false;
+    pthread_cond_broadcast(&s->room);
+}
+
+static void differs(struct ft_session *s, const char *what)
+{
+    if (!s->differs) {
+        s->differs = true;
+        s->diverged++;
+        text_copy(s->difference, sizeof s->difference, what);
+        ft_sec_event(s, FT_SEC_DIFFERS, 0, what);
+    }
+}
+
+/* In the middle of an exit: the record that must be next. False: it does not come. */
+static bool next_is(struct ft_session *s, enum ft_type type, uint64_t exits)
+{
+    uint64_t until_ns = loop_now_ns() + SPECULATE_MS * NSEC_PER_MSEC;
+
+    while (!peek(s) && !s->closed && !s->stopped &&
+           (s->sec.state == FT_SEC_REPLAY || loop_now_ns() < until_ns)) {
+        uint64_t at_ns = loop_now_ns() + FT_BEAT_MS * NSEC_PER_MSEC;
+        struct timespec at = {.tv_sec = (time_t)(at_ns / NSEC_PER_SEC),
+                              .tv_nsec = (long)(at_ns % NSEC_PER_SEC)};
+
+        (void)pthread_cond_timedwait(&s->come, &s->lock, &at);
+    }
+    if (!s->have_record || s->differs) {
+        return false;
+    }
+    if (s->record.type != type || s->record.exits != exits) {
+        differs(s, "it did something else than the primary");
+        return false;
+    }
+    return true;
+}
+
+static void saw_time(struct ft_session *s, uint64_t now_ns)
+{
+    s->seen_ns = now_ns > s->seen_ns ? now_ns : s->seen_ns;
+}
+
+/* The digest of this exit. */
+static void compare(struct ft_session *s)
+{
+    struct ft_exit there = {.kind = 0};
+
+    if (ft_get_exit(&s->record, &there) != FT_OK) {
+        differs(s, "a digest that cannot be read");
+        return;
+    }
+    take(s);
+    if (there.chain != s->chain) {
+        differs(s, "the chain of exits is another one");
+        return;
+    }
+    if (s->outputs > s->ack.verified) {
+        s->ack.verified = s->outputs;
+        s->ack_new = true;
+        pthread_cond_broadcast(&s->more);
+    }
+}
+
+static void replayed(struct ft_session *s)
+{
+    s->ack.replayed = s->exits < s->follow.exits ? s->exits : s->follow.exits;
+    s->ack_new = true;
+}
+
+/* The vCPU thread
+ * ---------------------------------------------------------------------------- */
+
+static bool sec_exit(void *ctx, const struct tape_exit *x)
+{
+    struct ft_session *s = ctx;
+
+    pthread_mutex_lock(&s->lock);
+    s->exits = s->published_exits = x->number;
+    s->chain = ft_chain_exit(s->chain, x);
+    if (peek(s) && !s->differs && s->record.type == FT_EXIT &&
+        s->record.exits == x->number) {
+        compare(s);
+    }
+    replayed(s);
+    pthread_mutex_unlock(&s->lock);
+    return true;
+}
+
+static bool sec_inject(void *ctx, uint64_t position, uint8_t vector)
+{
+    struct ft_session *s = ctx;
+
+    (void)position;
+    s->chain = ft_chain_inject(s->chain, vector);
+    return true;
+}
+
+static bool sec_clock(void *ctx, uint64_t position, uint64_t *now_ns)
+{
+    struct ft_session *s = ctx;
+    uint64_t v;
+
+    pthread_mutex_lock(&s->lock);
+    *now_ns = s->seen_ns;
+    if (next_is(s, FT_CLOCK, position) && ft_get_u64(&s->record, &v, 1) == FT_OK) {
+        *now_ns = v;
+        take(s);
+    }
+    saw_time(s, *now_ns);
+    pthread_mutex_unlock(&s->lock);
+    return true;
+}
+
+static void compare_output(struct ft_session *s, const struct tape_out *out)
+{
+    struct ft_sum sum = ft_output_sum(out);
+    struct ft_output there;
+
+    if (ft_get_output(&s->record, &there) != FT_OK) {
+        differs(s, "an output's record that cannot be read");
+    } else if (there.kind != (uint32_t)out->kind || there.len != out->len ||
+               s->record.device != out->unit || there.ordinal != s->outputs ||
+               memcmp(&there.sum, &sum, sizeof sum) != 0) {
+        differs(s, "an output is another one");
+    } else {
+        take(s);
+    }
+}
+
+static bool sec_output(void *ctx, uint64_t position, const struct tape_out *out)
+{
+    struct ft_session *s = ctx;
+
+    pthread_mutex_lock(&s->lock);
+    s->outputs++;
+    if (!ft_keep_out(s, s->outputs, out)) {
+        ft_sec_event(s, FT_SEC_HOST_ERROR, 0, "no memory for an output");
+    }
+    if (out->kind == TAPE_OUT_DISK && out->op == REQUEST_FLUSH && out->slot < 32 &&
+        (s->params.mirror >> out->unit & 1) != 0) {
+        s->flushing[out->unit][out->slot] = s->flush_newest = s->outputs;
+    }
+    if (next_is(s, FT_OUTPUT, position)) {
+        compare_output(s, out);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return true;
+}
+
+static void sec_trouble(void *ctx, uint64_t position, const char *what)
+{
+    struct ft_session *s = ctx;
+
+    (void)position;
+    pthread_mutex_lock(&s->lock);
+    differs(s, what);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void sec_verdict(void *ctx, struct tape_verdict *ret)
+{
+    (void)ctx;
+    *ret = (struct tape_verdict){.good = true};
+}
+
+static void sec_mirrored(void *ctx, unsigned disk, uint32_t slot, uint32_t op,
+                         uint32_t status)
+{
+    struct ft_session *s = ctx;
+    uint64_t oldest = UINT64_MAX;
+
+    pthread_mutex_lock(&s->lock);
+    if (status != 0) {
+        ft_sec_event(s, FT_SEC_HOST_ERROR, 0,
+                     "its own copy of a mirrored disk cannot be written to");
+    }
+    if (op == REQUEST_FLUSH && slot < 32) {
+        s->flushing[disk][slot] = 0;
+    }
+    for (unsigned d = 0; d < VM_DISKS_MAX; d++) {
+        for (unsigned i = 0; i < 32; i++) {
+            if (s->flushing[d][i] != 0 && s->flushing[d][i] < oldest) {
+                oldest = s->flushing[d][i];
+            }
+        }
+    }
+    oldest = oldest == UINT64_MAX ? s->flush_newest : oldest - 1;
+    if (oldest > s->ack.flushed) {
+        s->ack.flushed = oldest;
+        s->ack_new = true;
+        pthread_cond_broadcast(&s->more);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* What comes at a position
+ * ------------------------------------------------------------------- */
+
+static enum tape_next next_input(struct ft_session *s, struct tape_item *ret)
+{
+    if (ft_get_input(&s->record, &ret->in) != FT_OK) {
+        differs(s, "an input that cannot be read");
+        return TAPE_NEXT_WAIT;
+    }
+    if (ret->in.len > 0) { /* it may lead to outputs, which look at the next record */
+        memcpy(s->state, ret->in.data, ret->in.len);
+        ret->in.data = s->state;
+    }
+    if (ret->in.type == INPUT_CLOCK) {
+        saw_time(s, ret->in.now_ns);
+    }
+    ret->dev_index = s->record.device;
+    take(s);
+    return TAPE_NEXT_INPUT;
+}
+
+static enum tape_next next_control(struct ft_session *s, struct tape_item *ret)
+{
+    uint64_t what;
+
+    if (ft_get_u64(&s->record, &what, 1) != FT_OK || what == 0 || what >= TAPE_CONTROLS) {
+        differs(s, "a control record that cannot be read");
+        return TAPE_NEXT_WAIT;
+    }
+    ret->control = (enum tape_control)what;
+    take(s);
+    return TAPE_NEXT_CONTROL;
+}
+
+static enum tape_next set_pages(struct ft_session *s, struct ft_record *record,
+                                struct tape_item *ret)
+{
+    struct ft_set *set = &s->set;
+    struct engine_ram ram;
+    struct mig_ram_conf conf = {.n_streams = 1};
+    enum mig_ram_reason reason;
+    size_t head;
+
+    engine_ram(s->conf.engine, &ram);
+    conf.page_count = ram.page_count;
+    if (record->body_len < MIG_RAM_FIXED_LEN ||
+        (head = mig_ram_head_len(record->body, record->body_len, &reason)) == 0 ||
+        head > record->body_len ||
+        mig_ram_decode(&conf, record->body, head, record->body_len, &s->ram) !=
+            MIG_RAM_OK ||
+        s->ram.run_count != 1 ||
+        head + s->ram.raw_pages * GMEM_PAGE_SIZE != record->body_len) {
+        ft_sec_event(s, FT_SEC_HOST_ERROR, 0, "pages of a barrier that cannot be read");
+        return TAPE_NEXT_WAIT;
+    }
+    ret->page = s->ram.run[0].first;
+    ret->page_count = s->ram.run[0].count;
+    ret->bytes = s->ram.run[0].kind == MIG_RAM_RAW ? record->body + head : NULL;
+    set->at += record->len;
+    return TAPE_NEXT_PAGES;
+}
+
+static enum tape_next set_state(struct ft_session *s, struct ft_record *record,
+                                struct tape_item *ret)
+{
+    struct ft_set *set = &s->set;
+    uint32_t have = 0, total = 0;
+
+    do {
+        struct ft_state piece;
+
+        if (record->type != FT_STATE || ft_get_state(record, &piece) != FT_OK ||
+            piece.offset != have || (have > 0 && piece.total != total)) {
+            ft_sec_event(s, FT_SEC_HOST_ERROR, 0,
+                         "a state of a barrier that cannot be read");
+            return TAPE_NEXT_WAIT;
+        }
+        total = piece.total;
+        memcpy(s->state + have, piece.bytes, piece.len);
+        have += piece.len;
+        set->at += record->len;
+        if (have < total &&
+            ft_check(set->bytes + set->at, set->len - set->at, record) != FT_OK) {
+            record->type = 0;
+        }
+    } while (have < total);
+    ret->bytes = s->state;
+    ret->len = total;
+    set->len = 0; /* all of it is taken */
+    set->whole = false;
+    pthread_cond_broadcast(&s->room);
+    return TAPE_NEXT_STATE;
+}
+
+/* A barrier of which all is here. */
+static enum tape_next next_of_set(struct ft_session *s, struct tape_item *ret)
+{
+    struct ft_set *set = &s->set;
+    struct ft_record record;
+
+    BUG_ON(ft_check(set->bytes + set->at, set->len - set->at, &record) != FT_OK);
+    ret->position = record.exits;
+    return record.type == FT_PAGES ? set_pages(s, &record, ret)
+                                   : set_state(s, &record, ret);
+}
+
+static enum tape_next next_of_record(struct ft_session *s, uint64_t position,
+                                     struct tape_item *ret)
+{
+    ret->position = position;
+    switch (s->record.type) {
+    case FT_INPUT:
+        return next_input(s, ret);
+    case FT_CONTROL:
+        return next_control(s, ret);
+    case FT_EXIT: /* it came after the exit */
+        compare(s);
+        return TAPE_NEXT_WAIT;
+    default:
+        differs(s, "the primary made an output, or looked at its clock, here not");
+        return TAPE_NEXT_WAIT;
+    }
+}
+
+static enum tape_next next(struct ft_session *s, uint64_t position, struct tape_item *ret)
+{
+    if (s->sec.state == FT_SEC_SYNC) {
+        ft_sec_event(s, FT_SEC_SYNCED, 0, NULL);
+    }
+    if ((s->sec.state != FT_SEC_REPLAY && s->sec.state != FT_SEC_QUIET) || s->differs ||
+        s->stopped) {
+        return TAPE_NEXT_WAIT;
+    }
+    if (peek(s) && s->record.exits < position) {
+        differs(s, "the primary did something at an exit that is over here");
+        return TAPE_NEXT_WAIT;
+    }
+    if (s->have_record && s->record.exits == position) {
+        return next_of_record(s, position, ret);
+    }
+    if (s->set.whole && s->set.position == position + 1) {
+        return next_of_set(s, ret);
+    }
+    if (s->have_record || position < s->head.exits) {
+        return TAPE_NEXT_RUN;
+    }
+    if (s->takeover) {
+        ft_sec_event(s, FT_SEC_AT_TAKEOVER, 0, NULL);
+    } else if (s->sec.state == FT_SEC_QUIET) {
+        ft_sec_event(s, FT_SEC_CAUGHT_UP, 0, NULL);
+    }
+    return TAPE_NEXT_WAIT;
+}
+
+static enum tape_next sec_next(void *ctx, uint64_t position, struct tape_item *ret)
+{
+    struct ft_session *s = ctx;
+    enum tape_next what;
+
+    *ret = (struct tape_item){.position = position};
+    pthread_mutex_lock(&s->lock);
+    what = next(s, position, ret);
+    if (what == TAPE_NEXT_WAIT && peek(s) && s->record.exits <= position &&
+        s->sec.state == FT_SEC_REPLAY && !s->differs) {
+        engine_poke(s->conf.engine); /* a digest was taken: look again */
+    }
+    pthread_mutex_unlock(&s->lock);
+    return what;
+}
+
+static uint64_t sec_live_ns(void *ctx)
+{
+    struct ft_session *s = ctx;
+
+    return s->head.now_ns > s->seen_ns ? s->head.now_ns : s->seen_ns;
+}
+
+/* What the primary is not known to have let out. */
+static void sec_live(void *ctx)
+{
+    struct ft_session *s = ctx;
+
+    pthread_mutex_lock(&s->lock);
+    for (uint64_t i = s->head.released + 1; i <= s->outputs; i++) {
+        ft_let_out(s, i);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+const struct engine_tape_ops ft_sec_ops = {
+    .exit = sec_exit,
+    .output = sec_output,
+    .inject = sec_inject,
+    .clock = sec_clock,
+    .trouble = sec_trouble,
+    .verdict = sec_verdict,
+    .next = sec_next,
+    .mirrored = sec_mirrored,
+    .live_ns = sec_live_ns,
+    .live = sec_live,
+};

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "programs/gemel_vmm_twin.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "migrate/mig_transfer.h"
+
+bool vmm_twin_is_for(const Gemel__VmmRequest *rq)
+{
+    return rq->kind >= GEMEL__VMM_REQUEST__KIND__FT_PROTECT &&
+           rq->kind <= GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON;
+}
+
+static void close_all(const int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        close(fds[i]);
+    }
+}
+
+static void params_of(const struct vmm_twin *twin, const Gemel__VmmRequest *rq,
+                      struct ft_params *ret)
+{
+    *ret = (struct ft_params){.commit = rq->ft_commit <= FT_COMMIT_HYBRID
+                                            ? (enum ft_commit_rule)rq->ft_commit
+                                            : FT_COMMIT_VERIFIED,
+                              .suspect_ms = rq->ft_suspect_ms,
+                              .mirror = rq->ft_mirror};
+    if (rq->mig_transfer.len == sizeof ret->transfer.b) {
+        memcpy(ret->transfer.b, rq->mig_transfer.data, sizeof ret->transfer.b);
+    }
+    if (rq->mig_token.len == sizeof ret->token.b) {
+        memcpy(ret->token.b, rq->mig_token.data, sizeof ret->token.b);
+    }
+    if (rq->mig_peer_key.len != 0) { /* proto_ctl: 32 bytes, or none */
+        memcpy(ret->peer.b, rq->mig_peer_key.data, sizeof ret->peer.b);
+        ret->key = mig_transfer_key(twin->transfer);
+    }
+}
+
+static const char *begin(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
+                         const int *fds, size_t count)
+{
+    bool follows = rq->kind == GEMEL__VMM_REQUEST__KIND__FT_FOLLOW;
+    struct ft_params params;
+    struct vmm_error err;
+    int r;
+
+    if (count != 1 + (follows ? rq->disk_count : 0)) {
+        close_all(fds, count);
+        return "it came with other files than it announces";
+    }
+    params_of(twin, rq, &params);
+    if (rq->mig_peer_key.len != 0 && params.key == NULL) {
+        close_all(fds, count);
+        return "there is no key for its channel: no migration brought a twin";
+    }
+    if (follows) {
+        engine_disks(twin->engine, fds + 1, (unsigned)count - 1);
+        r = ft_session_follow(twin->session, fds[0], &params, &err);
+    } else {
+        r = ft_session_protect(twin->session, fds[0], &params, &err);
+    }
+    if (r < 0) {
+        snprintf(twin->error, sizeof twin->error, "%s", err.text);
+        return twin->error;
+    }
+    return NULL;
+}
+
+const char *vmm_twin_request(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
+                             const int *fds, size_t count)
+{
+    static const enum ft_order order[] = {
+        [GEMEL__VMM_REQUEST__KIND__FT_TWIN_WON] = FT_ORDER_TWIN_WON,
+        [GEMEL__VMM_REQUEST__KIND__FT_ALONE_WON] = FT_ORDER_ALONE_WON,
+        [GEMEL__VMM_REQUEST__KIND__FT_CLAIM_LOST] = FT_ORDER_CLAIM_LOST,
+        [GEMEL__VMM_REQUEST__KIND__FT_SWITCHOVER] = FT_ORDER_SWITCHOVER,
+        [GEMEL__VMM_REQUEST__KIND__FT_WINNER_RUNS] = FT_ORDER_WINNER_RUNS,
+        [GEMEL__VMM_REQUEST__KIND__FT_GO_ON] = FT_ORDER_GO_ON,
+        [GEMEL__VMM_REQUEST__KIND__FT_END] = FT_ORDER_END,
+        [GEMEL__VMM_REQUEST__KIND__FT_PEER_DEAD] = FT_ORDER_PEER_DEAD,
+        [GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON] = FT_ORDER_CLAIM_WON,
+    };
+
+    if (!twin->session) {
+        close_all(fds, count);
+        return "this VM cannot have a twin: its machine is not lockstep, or it is recorded";
+    }
+    if (rq->kind == GEMEL__VMM_REQUEST__KIND__FT_PROTECT ||
+        rq->kind == GEMEL__VMM_REQUEST__KIND__FT_FOLLOW) {
+        return begin(twin, rq, fds, count);
+    }
+    close_all(fds, count);
+    return ft_session_order(twin->session, order[rq->kind], rq->epoch);
+}
+
+void vmm_twin_report(struct vmm_twin *twin, Gemel__VmmReport *report)
+{
+    struct ft_session_status *s = &twin->status;
+
+    if (!twin->session) {
+        return;
+    }
+    ft_session_status(twin->session, s);
+    report->ft_role = s->role;
+    if (s->role == FT_ROLE_NONE) {
+        return;
+    }
+    report->ft_state = (char *)(uintptr_t)s->state_name;
+    report->ft_text = s->text;
+    report->ft_over = s->over;
+    report->ft_exits = s->exits;
+    report->ft_replayed = s->replayed;
+    report->ft_outputs = s->outputs;
+    report->ft_verified = s->verified;
+    report->ft_released = s->released;
+    report->ft_lag_us = s->lag_ns / 1000;
+    report->ft_log_bytes = s->log_bytes;
+    report->ft_diverged = s->diverged;
+    report->ft_epoch = s->epoch;
+}
+
+static int on_session(int fd, int revents, void *data)
+{
+    struct vmm_twin *twin = data;
+    struct ft_session_status *s = &twin->status;
+
+    (void)fd, (void)revents;
+    ft_session_clear(twin->session);
+    ft_session_status(twin->session, s);
+    if (s->change == twin->told) {
+        return 0;
+    }
+    twin->told = s->change;
+    log_info("vm %s: %s: %s%s%s", twin->name,
+             s->role == FT_ROLE_PRIMARY ? "primary" : "twin", s->state_name,
+             s->text[0] ? ": " : "", s->text);
+    if (twin->ctl) {
+        vmm_ctl_moved(twin->ctl);
+    }
+    return 0;
+}
+
+int vmm_twin_open(struct vmm_twin *twin, struct loop *loop,
+                  const struct ft_session_conf *conf, struct mig_transfer *transfer,
+                  struct vmm_error *err)
+{
+    int r = ft_session_new(conf, &twin->session, err);
+
+    if (r < 0) {
+        return r;
+    }
+    twin->name = conf->vm_name;
+    twin->engine = conf->engine;
+    twin->transfer = transfer;
+    r = loop_fd_add(loop, ft_session_fd(twin->session), POLLIN, on_session, twin);
+    return r < 0 ? vmm_fail(err, r, "cannot watch a twin: %s", strerror(-r)) : 0;
+}
+
+int vmm_twin_go(struct vmm_twin *twin, struct vmm_error *err)
+{
+    return twin->session ? ft_session_go(twin->session, err) : 0;
+}
+
+void vmm_twin_stop(struct vmm_twin *twin)
+{
+    ft_session_stop(twin->session);
+}
+
+void vmm_twin_close(struct vmm_twin *twin)
+{
+    ft_session_free(twin->session);
+    twin->session = NULL;
+}
+
+void vmm_twin_engine(struct vmm_twin *twin, const struct engine_status *status)
+{
+    if (twin->session) {
+        ft_session_engine(twin->session, status);
+    }
+}
