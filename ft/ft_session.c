@@ -469,6 +469,7 @@ static void hear_main(void *data)
         mig_pool_wait(s->pool, FT_THREAD_SEND);
     }
     mig_streams_close(&s->streams);
+    engine_dirty_tidy(s->conf.engine);
     pthread_mutex_lock(&s->lock);
     s->busy = false;
     pthread_mutex_unlock(&s->lock);

@@ -139,8 +139,10 @@ struct engine {
     uint64_t clock_offset_ns; /* machine time = CLOCK_MONOTONIC - offset while it runs */
     uint64_t clock_stopped_ns;
     struct tape_run *tape; /* NULL: none (conf.tape, engine_tape_attach) */
+    struct tape_run *tape_over; /* the one before it */
     bool tape_attached, tape_follows;
     bool syncs_regs; /* KVM can */
+    _Atomic bool dirty_stale; /* nobody needs the log: to be switched off */
     _Atomic bool tape_logs; /* the dirty log is its: nobody else ends it */
     struct throttle throttle;
     timer_t wake_timer;

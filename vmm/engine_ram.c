@@ -53,6 +53,9 @@ int engine_dirty_begin(struct engine *e, enum dirty_way way, struct vmm_error *e
     int r;
 
     pthread_mutex_lock(&e->dirty_lock);
+    if (atomic_exchange(&e->dirty_stale, false)) {
+        dirty_log_end(&e->dirty);
+    }
     r = dirty_log_begin(&e->dirty, way, err);
     pthread_mutex_unlock(&e->dirty_lock);
     return r;
@@ -72,6 +75,15 @@ int engine_dirty_collect(struct engine *e, uint64_t *bitmap, uint64_t *ret_pages
 int engine_dirty_protect(struct engine *e, uint64_t first, uint64_t count)
 {
     return dirty_log_protect(&e->dirty, first, count);
+}
+
+void engine_dirty_tidy(struct engine *e)
+{
+    pthread_mutex_lock(&e->dirty_lock);
+    if (atomic_exchange(&e->dirty_stale, false)) {
+        dirty_log_end(&e->dirty);
+    }
+    pthread_mutex_unlock(&e->dirty_lock);
 }
 
 void engine_dirty_end(struct engine *e)

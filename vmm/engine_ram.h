@@ -33,6 +33,8 @@ int engine_dirty_begin(struct engine *e, enum dirty_way way, struct vmm_error *e
 int engine_dirty_collect(struct engine *e, uint64_t *bitmap, uint64_t *ret_pages);
 int engine_dirty_protect(struct engine *e, uint64_t first, uint64_t count);
 void engine_dirty_end(struct engine *e);
+/* Switches off a log that the vCPU thread has left behind. */
+void engine_dirty_tidy(struct engine *e);
 
 /* Destination. In CREATED: RAM is all zeros from now on and the caller's to fill (unless
  * it is kept), and a START succeeds only after engine_state_check. 0; -EINVAL with a

@@ -764,19 +764,22 @@ int engine_tape_begin(struct engine *e, struct vmm_error *err)
     return e->tape->tape->replay ? 0 : engine_dirty_begin(e, DIRTY_AUTO, err);
 }
 
-void engine_tape_close(struct engine *e)
+void tape_free(struct tape_run *t)
 {
-    struct tape_run *t = e->tape;
-
-    if (!t) {
-        return;
-    }
-    for (unsigned i = 0; i < t->kept_count; i++) {
+    for (unsigned i = 0; t && i < t->kept_count; i++) {
         free((void *)(uintptr_t)t->kept[i].in.data);
     }
-    free(t->dirty);
-    free(t->state);
-    free(t->other_state);
+    if (t) {
+        free(t->dirty);
+        free(t->state);
+        free(t->other_state);
+    }
     free(t);
-    e->tape = NULL;
+}
+
+void engine_tape_close(struct engine *e)
+{
+    tape_free(e->tape);
+    tape_free(e->tape_over);
+    e->tape = e->tape_over = NULL;
 }

@@ -52,6 +52,7 @@ void tape_sync_regs(struct engine *e);
 int tape_new(struct engine *e, const struct engine_tape *tape, struct vmm_error *err);
 /* The vCPU thread, at an instruction boundary: without a tape from now on. */
 void tape_off(struct engine *e);
+void tape_free(struct tape_run *t); /* NULL is fine */
 void tape_give_kept(struct engine *e);
 /* Replay: one turn. False: it is over. */
 bool tape_replay_turn(struct engine *e);

@@ -43,6 +43,8 @@ int engine_tape_attach(struct engine *e, const struct engine_tape *tape,
         r = vmm_fail(err, -EINVAL, "the VM is %s, not %s", run_state_str(e->run.state),
                      run_state_str(state));
     } else {
+        tape_free(e->tape_over);
+        e->tape_over = NULL;
         r = tape_new(e, tape, err);
     }
     if (r == 0) {
@@ -64,13 +66,14 @@ int engine_tape_attach(struct engine *e, const struct engine_tape *tape,
 void tape_off(struct engine *e)
 {
     tape_give_kept(e);
+    e->dirty_stale = e->tape_logs; /* this thread may not switch the log off */
     e->tape_logs = false;
-    engine_dirty_end(e);
     machine_set_ops(e->machine, &engine_machine_ops);
     e->vcpu.bus = &engine_bus;
     e->vcpu.run->kvm_valid_regs = 0;
     e->tape_attached = e->tape_follows = false;
-    engine_tape_close(e);
+    e->tape_over = e->tape; /* its memory goes when another comes: not by this thread */
+    e->tape = NULL;
 }
 
 void engine_poke(struct engine *e)
