@@ -588,8 +588,16 @@ static bool make_buffers(struct ft_session *s)
 static int begin(struct ft_session *s, int fd, const struct ft_params *params,
                  enum ft_role role, struct vmm_error *err)
 {
+    uint32_t shared = engine_disks_written(s->conf.engine) & ~params->mirror;
     bool busy;
 
+    if (shared != 0) {
+        close(fd);
+        return vmm_fail(err, -EOPNOTSUPP,
+                        "disk %d is not mirrored: a twin that shares the disks of its "
+                        "primary is not built yet",
+                        __builtin_ctz(shared));
+    }
     pthread_mutex_lock(&s->lock);
     busy = s->busy && !s->closed;
     pthread_mutex_unlock(&s->lock);

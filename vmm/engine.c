@@ -539,6 +539,16 @@ size_t engine_cpuid(struct engine *e, void *buf, size_t cap)
     return vcpu_cpuid(&e->vcpu, e->vm.sys_fd, buf, cap);
 }
 
+uint32_t engine_disks_written(const struct engine *e)
+{
+    uint32_t mask = 0;
+
+    for (unsigned i = 0; i < e->conf.disk_count; i++) {
+        mask |= (uint32_t)!e->conf.disk[i].read_only << i;
+    }
+    return mask;
+}
+
 uint64_t engine_disk_sectors(const struct engine *e, unsigned disk)
 {
     return e->disk[disk].info.sectors;

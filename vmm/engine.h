@@ -126,6 +126,8 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
  * takes it, into `buf`; its length, 0 if it does not fit. */
 size_t engine_cpuid(struct engine *e, void *buf, size_t cap);
 uint64_t engine_disk_sectors(const struct engine *e, unsigned disk);
+/* Bit i: the guest may write to disk i. */
+uint32_t engine_disks_written(const struct engine *e);
 /* Starts the threads; the vCPU thread waits for START. Between the two the process enters
  * its sandbox. */
 int engine_go(struct engine *e, struct vmm_error *err);
