@@ -240,8 +240,8 @@ START_TEST(fields_are_judged)
                          19),
                      CTL_BAD_FIELD);
     /* VmmReport.state (7): an enum */
-    ck_assert_int_eq(raw(CTL_VMM_REPORT, "\x38\x06", 2), CTL_OK);
-    ck_assert_int_eq(raw(CTL_VMM_REPORT, "\x38\x07", 2), CTL_BAD_FIELD);
+    ck_assert_int_eq(raw(CTL_VMM_REPORT, "\x38\x07", 2), CTL_OK);
+    ck_assert_int_eq(raw(CTL_VMM_REPORT, "\x38\x08", 2), CTL_BAD_FIELD);
     ck_assert_int_eq(
         raw(CTL_VMM_REPORT, "\x38\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11),
         CTL_BAD_FIELD);

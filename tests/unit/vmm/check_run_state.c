@@ -68,14 +68,15 @@ START_TEST(epochs_are_used_once)
 }
 END_TEST
 
-/* No event in any state leads to RUNNING but STARTED (from STARTING) and THAW (from
- * FROZEN). */
+/* No event in any state leads to RUNNING but STARTED (from STARTING), THAW (from FROZEN)
+ * and LIVE (from FOLLOWING). */
 START_TEST(no_other_way_in)
 {
     for (int s = 0; s < RUN_STATE_COUNT; s++) {
         for (int e = 0; e < RUN_EVENT_COUNT; e++) {
             bool may = (s == RUN_STARTING && e == RUN_EV_STARTED) ||
-                       (s == RUN_FROZEN && e == RUN_EV_THAW) || s == RUN_RUNNING;
+                       (s == RUN_FROZEN && e == RUN_EV_THAW) ||
+                       (s == RUN_FOLLOWING && e == RUN_EV_LIVE) || s == RUN_RUNNING;
 
             run = (struct run_ctl){.state = (enum run_state)s};
             (void)step((enum run_event)e, 1);
@@ -83,6 +84,38 @@ START_TEST(no_other_way_in)
                           run_state_str((enum run_state)s), e);
         }
     }
+}
+END_TEST
+
+#define MS NSEC_PER_MSEC
+
+/* A twin is entered by nothing but LIVE, which brings a claim that nobody has used. */
+START_TEST(a_twin_goes_live_by_a_claim)
+{
+    ck_assert_int_eq(step(RUN_EV_LIVE, 3), RUN_BAD_STATE);
+    ck_assert_int_eq(step(RUN_EV_FOLLOW, 0), RUN_DONE);
+    ck_assert_int_eq(run.state, RUN_FOLLOWING);
+    ck_assert_int_eq(step(RUN_EV_START, 3), RUN_BAD_STATE);
+    ck_assert_int_eq(step(RUN_EV_THAW, 3), RUN_BAD_STATE);
+    ck_assert_int_eq(step(RUN_EV_FREEZE, 0), RUN_BAD_STATE);
+    ck_assert_int_eq(step(RUN_EV_LIVE, 3), RUN_DONE);
+    ck_assert_int_eq(run.state, RUN_RUNNING);
+    ck_assert_uint_eq(run.epoch, 3);
+    freeze();
+    ck_assert_int_eq(step(RUN_EV_THAW, 3), RUN_OLD_EPOCH);
+    ck_assert_int_eq(step(RUN_EV_FOLLOW, 0), RUN_BAD_STATE);
+}
+END_TEST
+
+START_TEST(a_twin_without_lease_does_not_go_live)
+{
+    ck_assert(run_lease(&run, 100, 0, 1000 * MS));
+    ck_assert_int_eq(step(RUN_EV_FOLLOW, 0), RUN_DONE);
+    ck_assert(!run_lease_check(&run, 1200 * MS)); /* nothing to freeze */
+    ck_assert_int_eq(run.state, RUN_FOLLOWING);
+    ck_assert_int_eq(step(RUN_EV_LIVE, 3), RUN_LEASE_LOST);
+    ck_assert(run_lease(&run, 100, 0, 2000 * MS));
+    ck_assert_int_eq(step(RUN_EV_LIVE, 3), RUN_DONE);
 }
 END_TEST
 
@@ -95,8 +128,6 @@ START_TEST(ended_stays_ended)
     }
 }
 END_TEST
-
-#define MS NSEC_PER_MSEC
 
 START_TEST(lease_freezes)
 {
@@ -208,6 +239,8 @@ static Suite *suite(void)
     tcase_add_test(t, a_life);
     tcase_add_test(t, epochs_are_used_once);
     tcase_add_test(t, no_other_way_in);
+    tcase_add_test(t, a_twin_goes_live_by_a_claim);
+    tcase_add_test(t, a_twin_without_lease_does_not_go_live);
     tcase_add_test(t, ended_stays_ended);
     tcase_add_test(t, lease_freezes);
     tcase_add_test(t, late_renewal_does_not_undo);
