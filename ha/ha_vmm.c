@@ -99,7 +99,10 @@ void ha_local_enter(struct ha_local *l)
 void ha_local_linked(struct ha_local *l)
 {
     l->linked = true;
-    if (l->moving != NULL && !l->claim_won) {
+    if (l->twin != NULL) {
+        loop_timer_del(l->vmm->loop, &l->timer);
+        ha_vmmtwin_linked(l);
+    } else if (l->moving != NULL && !l->claim_won) {
         loop_timer_del(l->vmm->loop, &l->timer); /* its own ones count */
         ha_vmmmove_linked(l);
     } else if (l->phase == LOCAL_STARTING) {
@@ -151,7 +154,7 @@ bool ha_local_launch(struct ha_local *l)
 
     /* The claim and the process are made side by side: a VMM that was not told START has
      * opened no disk. A migration's destination takes its claim last. */
-    if (r == 0 && l->moving == NULL) {
+    if (r == 0 && l->moving == NULL && l->twin == NULL) {
         r = ha_local_begin_claim(l);
     }
     if (r == 0) {

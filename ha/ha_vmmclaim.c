@@ -294,6 +294,7 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
         .highest = job->found.have_claim ? &job->found.claim : NULL,
         .release = job->found.have_release ? &job->found.release : NULL,
         .quorate = vmm->ops->quorate(vmm->ctx),
+        .mirrored = l->conf != NULL && conf_vm_has_mirrors(l->conf),
         .discard_suspended = l->discard,
         .suspend_digest = job->state_text[0] == '\0' ? job->digest : NULL,
     };
