@@ -48,7 +48,7 @@ static void comes_again(struct ha_vmm *vmm, struct uuid id, struct uuid attempt)
         ha_vmm_move(vmm, vm);
     } else if (vm->state == HA_VM_STARTING && vm->owner == vmm->self.nodeid) {
         ha_vmm_start(vmm, vm);
-    } else if (vm->twin.to == vmm->self.nodeid) {
+    } else if (vm->twin.to == vmm->self.nodeid && !uuid_equal(vm->twin.id, attempt)) {
         ha_vmm_twin(vmm, vm);
     }
 }

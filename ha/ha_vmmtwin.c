@@ -344,11 +344,8 @@ static void primary_memory(struct ha_local *l, const Gemel__VmmReport *r)
 
     if (r->mig_state == GEMEL__MIG_STATE__MIG_PREPARED && t->step == TWIN_PREPARE) {
         memcpy(t->offer.key, r->mig_key.data, r->mig_key.len);
-        t->step = TWIN_OFFERED;
-        report(l, HA_OUTCOME_TWIN_OFFER, "");
-        if (ha_moveend_known(&t->record.dest)) {
-            dial_memory(l);
-        }
+        t->step = TWIN_SIZES;
+        ha_vmmtwin_size(l);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_COPYING && t->step == TWIN_COPYING) {
         l->vmm->ops->progress(l->vmm->ctx, l->vm, &p);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_READY && t->step == TWIN_COPYING) {
@@ -692,27 +689,51 @@ static void twin_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
         ha_local_fail(l, "out of memory");
         return;
     }
-    if (ha_local_launch(l)) {
-        start_timer(l, OFFER_NS, twin_late_fn);
-    }
+    l->twin->step = TWIN_SIZES;
+    ha_vmmtwin_size(l);
 }
 
 /* Both
  * ----------------------------------------------------------------------------------------
  */
 
+static void primary_offers(struct ha_local *l)
+{
+    l->twin->step = TWIN_OFFERED;
+    report(l, HA_OUTCOME_TWIN_OFFER, "");
+    if (ha_moveend_known(&l->twin->record.dest)) {
+        dial_memory(l);
+    }
+}
+
+static void twin_launch(struct ha_local *l)
+{
+    l->twin->step = TWIN_PREPARE;
+    if (ha_local_launch(l)) {
+        start_timer(l, OFFER_NS, twin_late_fn);
+    }
+}
+
 void ha_vmmtwin_disks(struct ha_local *l, const int *fds, unsigned count, const char *why)
 {
     struct ha_twinning *t = l->twin;
     int all[VM_DISKS_MAX + 1];
 
+    if (t->step == TWIN_SIZES && why == NULL) {
+        if (t->twin) {
+            twin_launch(l);
+        } else {
+            primary_offers(l);
+        }
+        return;
+    }
     if (t->step != TWIN_DISKS || why != NULL) {
         for (unsigned i = 0; i < count; i++) {
             close(fds[i]);
         }
-        if (t->step == TWIN_DISKS && t->twin) {
+        if (why != NULL && t->twin) {
             twin_fail(l, why);
-        } else if (t->step == TWIN_DISKS) {
+        } else if (why != NULL && t->step != TWIN_BACK) {
             give_up(l, why);
         }
         return;
@@ -830,7 +851,8 @@ void ha_vmm_twin(struct ha_vmm *vmm, const struct ha_vm *vm)
             primary_told(l, vm);
         }
     } else if (begins && vm->twin.to == vmm->self.nodeid) {
-        if (!ha_moveend_known(&vm->twin.dest)) {
+        /* Its primary's offer says that the sizes of its disks lie there. */
+        if (ha_moveend_known(&vm->twin.source) && !ha_moveend_known(&vm->twin.dest)) {
             twin_begin(vmm, vm);
         }
     } else if (begins && vm->owner == vmm->self.nodeid && l != NULL && !l->discarded &&

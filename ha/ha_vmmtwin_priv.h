@@ -8,6 +8,7 @@
 
 enum twin_step {
     TWIN_PREPARE = 0, /* VMM: a key */
+    TWIN_SIZES,       /* a worker makes files for the twin's disks */
     TWIN_OFFERED,     /* until the record has the other end's offer */
     TWIN_DIAL,        /* primary */
     TWIN_COPYING,     /* memory */
@@ -61,6 +62,9 @@ void ha_vmmtwin_claimed(struct ha_local *l, enum claim_kind kind, enum twin_clai
  * there to this node's own, which are then opened. ha_vmmtwin_disks is called with the
  * files (the callee's; 0 for a primary), or with why not. */
 void ha_vmmtwin_copy(struct ha_local *l);
+/* The same before there is anything to copy: files of the right size, as a gemel-vmm
+ * looks for when it begins. */
+void ha_vmmtwin_size(struct ha_local *l);
 void ha_vmmtwin_disks(struct ha_local *l, const int *fds, unsigned count,
                       const char *why);
 /* NULL, or why its mirrored disks are not copied (they are too large). */

@@ -151,6 +151,47 @@ static int copy_file(const char *from_path, const char *to_path, char *block)
     return r;
 }
 
+/* As large as that one; what it holds comes later. */
+static int size_file(const char *from_path, const char *to_path)
+{
+    struct stat st;
+    int fd, r;
+
+    if (stat(from_path, &st) < 0) {
+        return -errno;
+    }
+    fd = open(to_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    r = fd < 0 || ftruncate(fd, st.st_size) < 0 || fsync(fd) < 0 ? -errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return r;
+}
+
+static void say_why(struct disks_job *job, const struct disk_copy *d)
+{
+    ha_text_set(job->why, sizeof job->why, "its disk ", d->own,
+                job->twin ? " cannot be made here: " : " cannot be copied for the twin: ",
+                strerror(-job->r), NULL);
+}
+
+static void size_work(void *data)
+{
+    struct disks_job *job = data;
+
+    for (unsigned i = 0; i < job->count && job->r == 0; i++) {
+        const struct disk_copy *d = &job->disk[i];
+
+        if (d->mirrored) {
+            job->r =
+                size_file(job->twin ? d->staged : d->own, job->twin ? d->own : d->staged);
+        }
+        if (job->r < 0) {
+            say_why(job, d);
+        }
+    }
+}
+
 static void copy_work(void *data)
 {
     struct disks_job *job = data;
@@ -170,10 +211,7 @@ static void copy_work(void *data)
             (void)unlink(d->staged);
         }
         if (job->r < 0) {
-            ha_text_set(job->why, sizeof job->why, "its disk ", d->own,
-                        job->twin ? " cannot be made here: "
-                                  : " cannot be copied for the twin: ",
-                        strerror(-job->r), NULL);
+            say_why(job, d);
         }
     }
     if (job->r == -ENOMEM && job->why[0] == '\0') {
@@ -258,7 +296,7 @@ static void look_done(void *data)
     free(job);
 }
 
-void ha_vmmtwin_copy(struct ha_local *l)
+static void begin(struct ha_local *l, bool size)
 {
     struct disks_job *job = calloc(1, sizeof *job);
     int r = -ENOMEM;
@@ -279,12 +317,25 @@ void ha_vmmtwin_copy(struct ha_local *l)
             d->fd = -1;
         }
         l->twin->busy = true;
-        r = worker_submit(l->vmm->disk_worker, l->id, job->twin ? look_work : copy_work,
-                          job->twin ? look_done : copy_done, job);
+        r = worker_submit(l->vmm->disk_worker, l->id,
+                          size        ? size_work
+                          : job->twin ? look_work
+                                      : copy_work,
+                          job->twin && !size ? look_done : copy_done, job);
     }
     if (r < 0) {
         l->twin->busy = false;
         free(job);
         ha_vmmtwin_disks(l, NULL, 0, "out of memory");
     }
+}
+
+void ha_vmmtwin_copy(struct ha_local *l)
+{
+    begin(l, false);
+}
+
+void ha_vmmtwin_size(struct ha_local *l)
+{
+    begin(l, true);
 }
