@@ -262,7 +262,12 @@ static void owner_by_claim(struct ha_agent *agent, struct ha_vm *vm, uint32_t no
     if (m == NULL) {
         return;
     }
+    if (vm->twin.to == nodeid && ha_vm_protected(vm)) {
+        ha_twin_went_live(agent, vm, instance, epoch, "");
+        return;
+    }
     is_of_claim(vm, m, instance, epoch);
+    ha_twin_mirrors(vm, nodeid, 0);
     vm->state = HA_VM_RUNNING;
     vm->attempt = agent->ops->new_uuid(agent->ctx);
     ha_text_set(vm->reason, sizeof vm->reason, "it has the latest claim", NULL);
@@ -504,6 +509,7 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         vm.state = HA_VM_RUNNING;
         vm.task = vm.task == HA_TASK_DISCARD ? HA_TASK_NONE : vm.task;
         vm.instance = report->instance;
+        ha_twin_mirrors(&vm, from, 0);
         vm.avoid = 0;
         ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
         ha_text_set(event, sizeof event, vm.name, ": running: ", report->text, NULL);

@@ -430,6 +430,26 @@ bool ha_place_never(const struct ha_place *place, const struct ha_vm *vm,
     return state->node_count > 0;
 }
 
+/* Of mirrored disks only some nodes' copies hold. */
+static bool say_mirrors(const struct ha_place *place, const struct ha_vm *vm,
+                        char *reason)
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+
+    if (!lacks_mirror(vm, 0)) {
+        return false;
+    }
+    ha_text_set(reason, cap,
+                "no node can take it: its mirrored disks are in sync only on", NULL);
+    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX && vm->mirror[i] != 0; i++) {
+        const struct ha_node *node = ha_state_node(place->in->state, vm->mirror[i]);
+
+        ha_text_add(reason, cap, i > 0 ? ", " : " ");
+        ha_text_add(reason, cap, node != NULL ? node->name : "a node that is gone");
+    }
+    return true;
+}
+
 static void say_none(const struct ha_place *place, const struct ha_vm *vm, char *reason)
 {
     uint64_t best = 0;
@@ -445,7 +465,7 @@ static void say_none(const struct ha_place *place, const struct ha_vm *vm, char 
         ha_text_set(reason, REASON_LEN_MAX + 1, "no node is ready to take it", NULL);
         return;
     }
-    if (say_cpu(place, vm, reason)) {
+    if (say_mirrors(place, vm, reason) || say_cpu(place, vm, reason)) {
         return;
     }
     ha_text_set(reason, REASON_LEN_MAX + 1, "no node can take it: it needs ", NULL);

@@ -115,7 +115,9 @@ static void start_somewhere(struct decision *d, unsigned index, uint32_t prefer,
         nodeid = ha_place_choose(&d->place, vm, avoid, reason);
     }
     if (nodeid == 0) {
-        set_vm(d, index, vm->state, vm->owner, false, false, reason);
+        /* Who was thought to run it does not. */
+        set_vm(d, index, vm->state == HA_VM_RUNNING ? HA_VM_UNKNOWN : vm->state,
+               vm->owner, false, false, reason);
         return;
     }
     ha_text_set(reason, sizeof reason, why,

@@ -28,7 +28,7 @@ static void emit(struct ha_agent *agent, const struct ha_vm *vm, const char *wha
     ha_coord_emit_vm(agent, vm, no_op, event);
 }
 
-static void set_mirrors(struct ha_vm *vm, uint32_t first, uint32_t second)
+void ha_twin_mirrors(struct ha_vm *vm, uint32_t first, uint32_t second)
 {
     if (vm->conf == NULL || !conf_vm_has_mirrors(vm->conf)) {
         return;
@@ -158,24 +158,23 @@ uint32_t ha_twin_choose(const struct ha_place *place, const struct ha_vm *vm,
 /* The twin
  * ------------------------------------------------------------------------------------ */
 
-static void went_live(struct ha_agent *agent, struct ha_vm *vm,
-                      const struct ha_vm_report *report)
+void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid instance,
+                       uint64_t epoch, const char *text)
 {
     char how[REASON_LEN_MAX + 1];
 
     ha_text_set(how, sizeof how, "its twin on ", node_name(agent, vm->twin.to),
                 vm->twin.switchover ? " has taken over from " : " went live without ",
-                node_name(agent, vm->owner), report->text[0] != '\0' ? ": " : "",
-                report->text, NULL);
+                node_name(agent, vm->owner), text[0] != '\0' ? ": " : "", text, NULL);
     vm->owner = vm->twin.to;
     vm->owner_incarnation = vm->twin.to_incarnation;
-    vm->instance = report->instance;
-    vm->epoch = report->epoch;
+    vm->instance = instance;
+    vm->epoch = epoch;
     vm->attempt = vm->twin.id;
     vm->state = HA_VM_RUNNING;
     vm->failures = vm->restarts = 0;
     vm->avoid = 0;
-    set_mirrors(vm, vm->owner, 0);
+    ha_twin_mirrors(vm, vm->owner, 0);
     ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     ha_twin_over(vm, false, how);
     emit(agent, vm, how);
@@ -224,7 +223,7 @@ static void report_of_twin(struct ha_agent *agent, struct ha_vm *vm,
         break;
     case HA_OUTCOME_RUNNING:
         if (report->epoch > vm->epoch) {
-            went_live(agent, vm, report);
+            ha_twin_went_live(agent, vm, report->instance, report->epoch, report->text);
         }
         break;
     case HA_OUTCOME_TWIN_OFF:
@@ -265,7 +264,7 @@ static void is_on(struct ha_agent *agent, struct ha_vm *vm,
     vm->twin.epoch = vm->epoch = report->epoch;
     vm->twin_tries = vm->twin_avoid = 0;
     vm->last_failed = false;
-    set_mirrors(vm, vm->owner, vm->twin.to);
+    ha_twin_mirrors(vm, vm->owner, vm->twin.to);
     ha_text_set(vm->last, sizeof vm->last, how, NULL);
     ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     emit(agent, vm, how);
@@ -283,7 +282,7 @@ static void goes_alone(struct ha_agent *agent, struct ha_vm *vm,
                                               : "not protected: ",
                 report->text, NULL);
     vm->epoch = report->epoch > vm->epoch ? report->epoch : vm->epoch;
-    set_mirrors(vm, vm->owner, 0);
+    ha_twin_mirrors(vm, vm->owner, 0);
     ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     ha_twin_over(vm, !wanted, how);
     emit(agent, vm, how);

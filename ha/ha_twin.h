@@ -29,6 +29,12 @@ void ha_twin_begin(struct ha_agent *agent, struct ha_vm *vm, const struct ha_nod
                    uint8_t commit);
 void ha_twin_over(struct ha_vm *vm, bool failed, const char *how);
 
+/* It has the claim: the record's owner from now on. */
+void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid instance,
+                       uint64_t epoch, const char *text);
+/* Of mirrored disks: these nodes' copies have every completed FLUSH (0: none). */
+void ha_twin_mirrors(struct ha_vm *vm, uint32_t first, uint32_t second);
+
 /* Whether the definition asks for a twin that it has not. */
 bool ha_twin_wanted(const struct ha_vm *vm);
 /* NULL, or why it cannot have one, wherever. */

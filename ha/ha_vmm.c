@@ -175,12 +175,33 @@ bool ha_local_launch(struct ha_local *l)
     return true;
 }
 
+/* Of mirrored disks the first claim says which node's copies hold (R5): none is made
+ * where there are none. */
+static const char *missing_mirror(const struct conf_vm *conf)
+{
+    for (unsigned i = 0; conf != NULL && i < conf->disk_count; i++) {
+        if (conf->disk[i].mirrored && access(conf->disk[i].path, F_OK) < 0) {
+            return conf->disk[i].path;
+        }
+    }
+    return NULL;
+}
+
 static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
 {
     struct ha_local *l = ha_local_create(vmm, vm, NULL);
 
     if (l == NULL) {
         return; /* reported; or not, and the coordinator's start timeout moves it */
+    }
+    if (missing_mirror(l->conf) != NULL) {
+        char why[REASON_LEN_MAX + 1];
+
+        ha_text_set(why, sizeof why, "its mirrored disk ", missing_mirror(l->conf),
+                    " is not on this node; start it where it is: gemel vm start --node",
+                    NULL);
+        ha_local_fail(l, why);
+        return;
     }
     l->restart = vm->epoch != 0;
     l->discard = vm->task == HA_TASK_DISCARD;

@@ -274,6 +274,12 @@ static bool is_nobodys(const struct ha_local *l, const struct claim *highest)
     return true;
 }
 
+/* Claims that do not say which copies hold would let any of them be started. */
+static bool shared_before(const struct claim_view *view)
+{
+    return view->mirrored && view->highest != NULL && view->highest->mirror_count == 0;
+}
+
 static void take_claim(struct ha_local *l, struct claim_job *job)
 {
     struct ha_vmm *vmm = l->vmm;
@@ -305,6 +311,9 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     view.evidence = ha_local_evidence(l);
     if (job->inherits) {
         judge_inherited(l, job, &view, &verdict);
+    } else if (shared_before(&view)) {
+        memset(&verdict, 0, sizeof verdict);
+        verdict.reason = CLAIM_NO_MIRROR_STALE;
     } else {
         claim_may_take(&view, &verdict);
     }
@@ -318,7 +327,12 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     }
 #endif
     if (!verdict.may) {
-        if (!job->inherits) {
+        if (shared_before(&view)) {
+            ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                        "its disks are mirrored now, and its claims are from when they "
+                        "were not: define it as a VM of another name",
+                        NULL);
+        } else if (!job->inherits) {
             claim_explain(&view, &verdict, l->outcome_text);
         }
         if (verdict.reason == CLAIM_NO_DIGEST_DIFFERS) {
