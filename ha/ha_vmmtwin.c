@@ -451,8 +451,6 @@ static void primary_session(struct ha_local *l, const Gemel__VmmReport *r)
         }
     } else if (is(l, "arm") && t->step == TWIN_BACK) {
         ha_vmmtwin_claim(l, CLAIM_GO_ALONE);
-    } else if (is(l, "switch") && t->timer == 0 && t->claiming == CLAIM_KIND_NONE) {
-        start_timer(l, SWITCH_NS, switch_timer_fn);
     } else if (is(l, "alone") && !l->claim_pending) {
         /* In sync it never was in a claim: frozen, it goes on by the next one. */
         if (r->state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
@@ -491,6 +489,7 @@ static void primary_told(struct ha_local *l, const struct ha_vm *vm)
         ha_vmmtwin_claim(l, CLAIM_UNPROTECT);
     } else if (vm->twin.switchover && t->step == TWIN_ON && !t->ordered) {
         t->ordered = true;
+        start_timer(l, SWITCH_NS, switch_timer_fn);
         order(l, GEMEL__VMM_REQUEST__KIND__FT_SWITCHOVER);
     } else if (t->step == TWIN_OFFERED && ha_moveend_known(&t->record.dest)) {
         dial_memory(l);
@@ -798,6 +797,12 @@ void ha_vmmtwin_report(struct ha_local *l, const Gemel__VmmReport *r)
         refused(l, r->error);
         return;
     }
+    /* Until it has answered, its VMM speaks of an earlier session. */
+    t->joined = t->joined || t->twin || (t->step == TWIN_JOINING && r->seq == t->seq);
+    if (!t->joined) {
+        primary_memory(l, r);
+        return;
+    }
     ha_text_set(t->state, sizeof t->state, r->ft_state, NULL);
     t->lag_us = r->ft_lag_us;
     t->log_bytes = r->ft_log_bytes;
@@ -806,8 +811,6 @@ void ha_vmmtwin_report(struct ha_local *l, const Gemel__VmmReport *r)
     t->replayed = r->ft_replayed;
     if (r->ft_role == 0 && t->twin) {
         twin_memory(l, r);
-    } else if (r->ft_role == 0) {
-        primary_memory(l, r);
     } else if (t->twin) {
         twin_session(l, r);
     } else {
@@ -926,6 +929,7 @@ void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc)
         twinning_new(l, &record, role == 2) == NULL) {
         return;
     }
+    l->twin->joined = true;
     l->twin->step = on ? TWIN_ON : l->twin->twin ? TWIN_JOINING : TWIN_BACK;
     if (!on) {
         ha_text_set(l->twin->why, sizeof l->twin->why, "its agent was restarted", NULL);

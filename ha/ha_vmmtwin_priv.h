@@ -33,6 +33,7 @@ struct ha_twinning {
     enum claim_kind claiming; /* a claim of this kind is under way; NONE: none is */
     uint64_t claim_number;
     bool submitted; /* and its link was tried */
+    bool joined;    /* what its VMM says of a session is of this one */
     bool busy;      /* a worker has disks in hand */
     bool claimed;   /* primary: the claim that names the twin is won */
     bool ordered;   /* primary: told to switch over */
