@@ -705,6 +705,8 @@ void ft_session_engine(struct ft_session *s, const struct engine_status *status)
     pthread_mutex_lock(&s->lock);
     if (over && s->role == FT_ROLE_PRIMARY && status->end == RUN_END_SHUTDOWN) {
         ft_pri_event(s, FT_PRI_GUEST_OFF, 0, status->reason);
+    } else if (over && s->role == FT_ROLE_PRIMARY && status->end == RUN_END_HOST) {
+        ft_close(s); /* as if this process had died: the twin is there for that */
     } else if (over && s->role == FT_ROLE_PRIMARY && !is_over(s)) {
         ft_pri_event(s, FT_PRI_END, 0, status->reason);
     } else if (over && s->role == FT_ROLE_SECONDARY && !is_over(s)) {
