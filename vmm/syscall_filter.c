@@ -75,8 +75,8 @@ static const struct value ioctl_requests[] = {
     {KVM_NMI, WORK},
     {KVM_SET_GUEST_DEBUG, WORK},
     /* which pages the guest writes to; the third only switches the log on and off */
-    {KVM_GET_DIRTY_LOG, TRANSFER | VCPU}, /* VCPU: a barrier of a recording */
-    {KVM_CLEAR_DIRTY_LOG, TRANSFER | VCPU},
+    {KVM_GET_DIRTY_LOG, TRANSFER | WORK}, /* WORK: barriers, checkpoints */
+    {KVM_CLEAR_DIRTY_LOG, TRANSFER | WORK},
     {KVM_SET_USER_MEMORY_REGION, TRANSFER},
     /* post-copy (vmm/uffd) */
     {UFFDIO_COPY, TRANSFER},
