@@ -33,6 +33,7 @@ static enum ft_reason body(const struct ft_record *r)
 {
     static struct ft_sums sums;
     struct ft_disk disk;
+    struct ft_said said;
     struct ft_head head;
     struct dev_input in;
     struct ft_exit x = {.kind = 0};
@@ -85,6 +86,12 @@ static enum ft_reason body(const struct ft_record *r)
         reason = ft_get_disk(r, &disk);
         if (reason == FT_OK) {
             ft_put_disk(&wr, &disk);
+        }
+        break;
+    case FT_SAID:
+        reason = ft_get_said(r, &said);
+        if (reason == FT_OK) {
+            ft_put_said(&wr, &said);
         }
         break;
     case FT_END:

@@ -5,7 +5,7 @@
  * at another.
  *
  *     vmmft PRIMARY TWIN [--plain] [--commit received|verified|hybrid] [--suspect MS]
- *           [--disk FILE]... [--for SECONDS] [--switchover]
+ *           [--disk FILE]... [--for SECONDS] [--switchover] [--checkpoint]
  *
  * --disk: the twin's own copies, in order. Whoever asks first for the next claim gets it.
  * One JSON line per change of either side's state: {"ms", "who", "state", "text"}, and
@@ -30,7 +30,7 @@
 #define READY_NS (60 * NSEC_PER_SEC)
 
 static struct {
-    bool plain, switchover;
+    bool plain, switchover, checkpoint;
     uint32_t commit, suspect_ms, seconds;
     int disk[VM_DISKS_MAX];
     unsigned disk_count;
@@ -42,6 +42,7 @@ static void parse(int argc, char **argv)
 {
     static const struct option options[] = {{"plain", no_argument, NULL, 'p'},
                                             {"switchover", no_argument, NULL, 'w'},
+                                            {"checkpoint", no_argument, NULL, 'k'},
                                             {"commit", required_argument, NULL, 'c'},
                                             {"suspect", required_argument, NULL, 's'},
                                             {"for", required_argument, NULL, 'f'},
@@ -57,6 +58,9 @@ static void parse(int argc, char **argv)
         switch (id) {
         case 'p':
             opt.plain = true;
+            break;
+        case 'k':
+            opt.checkpoint = true;
             break;
         case 'w':
             opt.switchover = true;
@@ -97,6 +101,7 @@ static void fill(Gemel__VmmRequest *rq, Gemel__VmmRequest__Kind kind,
         rq->mig_peer_key = (ProtobufCBinaryData){sizeof peer->key, peer->key};
     }
     rq->mig_verify = true;
+    rq->ft_mode = opt.checkpoint;
     rq->ft_commit = opt.commit;
     rq->ft_suspect_ms = opt.suspect_ms;
     rq->ft_mirror = (1u << opt.disk_count) - 1;
@@ -195,13 +200,18 @@ static void tell(const struct pair_end *e, uint64_t *told)
 static void counters(struct pair_end *primary)
 {
     printf("{\"ms\":%.2f,\"exits\":%llu,\"replayed\":%llu,\"outputs\":%llu,"
-           "\"released\":%llu,\"log_bytes\":%llu,\"diverged\":%llu}\n",
+           "\"released\":%llu,\"log_bytes\":%llu,\"diverged\":%llu,"
+           "\"checkpoints\":%llu,\"pages\":%llu,\"pause_us\":%llu,\"ack_us\":%llu}\n",
            pair_ms(loop_now_ns() - began_ns), (unsigned long long)primary->ft_exits,
            (unsigned long long)primary->ft_replayed,
            (unsigned long long)primary->ft_outputs,
            (unsigned long long)primary->ft_released,
            (unsigned long long)primary->ft_log_bytes,
-           (unsigned long long)primary->ft_diverged);
+           (unsigned long long)primary->ft_diverged,
+           (unsigned long long)primary->ft_checkpoints,
+           (unsigned long long)primary->ft_pages,
+           (unsigned long long)primary->ft_pause_us,
+           (unsigned long long)primary->ft_ack_us);
 }
 
 /* Whoever asks first has the next claim. */
