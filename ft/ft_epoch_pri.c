@@ -171,7 +171,6 @@ static void epoch_take(void *ctx, const uint64_t *dirty, const uint8_t *state, s
     uint64_t began_ns = loop_now_ns();
     struct ft_grow writes = st->writes;
 
-    ep->due = false;
     if (why != NULL) {
         trouble(s, why);
         return;
@@ -188,6 +187,7 @@ static void epoch_take(void *ctx, const uint64_t *dirty, const uint8_t *state, s
     st->number++;
     st->outputs = ep->made;
     st->ready = true;
+    ep->due = false; /* not before: the sender would ask for another one */
     ep->taken_ns = began_ns;
     ep->pause_ns = loop_now_ns() - began_ns;
     ep->pages = st->page.len / sizeof(uint64_t);

@@ -5,9 +5,9 @@
  * at another.
  *
  *     vmmft PRIMARY TWIN [--plain] [--commit received|verified|hybrid] [--suspect MS]
- *           [--disk FILE]... [--for SECONDS] [--switchover] [--checkpoint]
+ *           [--disk FILE]... [--from FILE]... [--for SECONDS] [--switchover] [--checkpoint]
  *
- * --disk: the twin's own copies, in order. Whoever asks first for the next claim gets it.
+ * --disk: the twin's own copies, in order; --from: the primary's, which are copied to them while it stands still. Whoever asks first for the next claim gets it.
  * One JSON line per change of either side's state: {"ms", "who", "state", "text"}, and
  * each second one with the counters of the primary. Ends when one of the two runs alone,
  * or after --for (15 s); last line {"end": "alone"|"live"|"both"|"none", ...}: then the
@@ -33,7 +33,8 @@ static struct {
     bool plain, switchover, checkpoint;
     uint32_t commit, suspect_ms, seconds;
     int disk[VM_DISKS_MAX];
-    unsigned disk_count;
+    int from[VM_DISKS_MAX];
+    unsigned disk_count, from_count;
 } opt = {.commit = 1, .seconds = 15};
 
 static uint64_t began_ns, epoch, on_ns, change_ns;
@@ -47,6 +48,7 @@ static void parse(int argc, char **argv)
                                             {"suspect", required_argument, NULL, 's'},
                                             {"for", required_argument, NULL, 'f'},
                                             {"disk", required_argument, NULL, 'D'},
+                                            {"from", required_argument, NULL, 'F'},
                                             {NULL, 0, NULL, 0}};
     uint64_t n = 0;
     int id;
@@ -58,6 +60,12 @@ static void parse(int argc, char **argv)
         switch (id) {
         case 'p':
             opt.plain = true;
+            break;
+        case 'F':
+            if (opt.from_count == VM_DISKS_MAX ||
+                (opt.from[opt.from_count++] = open(optarg, O_RDONLY | O_CLOEXEC)) < 0) {
+                pair_die(optarg, strerror(errno));
+            }
             break;
         case 'k':
             opt.checkpoint = true;
@@ -151,6 +159,27 @@ static void copy_memory(struct pair_end *primary, struct pair_end *twin,
         }
         if (twin->move == GEMEL__MIG_STATE__MIG_FAILED || loop_now_ns() > end) {
             pair_die("twin", twin->text);
+        }
+    }
+}
+
+/* The primary is frozen, its disks are flushed. */
+static void copy_disks(void)
+{
+    static uint8_t part[1 << 20];
+
+    for (unsigned i = 0; i < opt.from_count && i < opt.disk_count; i++) {
+        off_t at = 0;
+        ssize_t n;
+
+        while ((n = pread(opt.from[i], part, sizeof part, at)) > 0) {
+            if (pwrite(opt.disk[i], part, (size_t)n, at) != n) {
+                pair_die("the twin's disk", strerror(errno));
+            }
+            at += n;
+        }
+        if (n < 0 || fdatasync(opt.disk[i]) < 0) {
+            pair_die("a disk", strerror(errno));
         }
     }
 }
@@ -255,6 +284,7 @@ int main(int argc, char **argv)
     pair_connect(&primary, argv[optind]);
     pair_connect(&twin, argv[optind + 1]);
     copy_memory(&primary, &twin, &transfer);
+    copy_disks();
     epoch = primary.epoch;
     primary.may_go = twin.may_go = true;
     join(&primary, &twin, &transfer);
