@@ -42,6 +42,25 @@ static bool is_over(const struct ft_session *s)
                : s->sec.state == FT_SEC_LIVE || s->sec.state == FT_SEC_GONE;
 }
 
+static void append(char *text, size_t cap, const char *more)
+{
+    size_t len = strlen(text);
+
+    text_copy(text + len, cap - len, more);
+}
+
+/* A twin that has lost its primary says with everything why. */
+static void say(struct ft_session *s, const char *text)
+{
+    char *out = s->status.text;
+
+    text_copy(out, sizeof s->status.text, text);
+    if (s->role == FT_ROLE_SECONDARY && s->lost_text[0] != '\0') {
+        append(out, sizeof s->status.text, text[0] != '\0' ? ": " : "");
+        append(out, sizeof s->status.text, s->lost_text);
+    }
+}
+
 /* Nobody is told that this side could take over while an acknowledgement is being sent:
  * its sender tells it then. */
 void ft_tell(struct ft_session *s, const char *text)
@@ -64,7 +83,7 @@ void ft_tell(struct ft_session *s, const char *text)
         s->status.state_name = ft_secondary_state_str(s->sec.state);
         s->status.epoch = s->sec.epoch;
     }
-    text_copy(s->status.text, sizeof s->status.text, text);
+    say(s, text);
     wake_loop(s);
 }
 
@@ -192,6 +211,7 @@ static void lost(struct ft_session *s, const char *why)
     pthread_mutex_lock(&s->lock);
     if (!s->closed) {
         ft_close(s);
+        text_copy(s->lost_text, sizeof s->lost_text, why);
         if (s->role == FT_ROLE_PRIMARY) {
             ft_pri_event(s, FT_PRI_BROKEN, 0, why);
         } else {
@@ -317,6 +337,38 @@ static bool send_ack(struct ft_session *s)
     return good;
 }
 
+/* Nothing heard for too long, or heard again. Any byte counts: a long frame is no silence,
+ * one that stops in its middle is; so the sending thread watches, too. The other side may
+ * take its time until it has begun. */
+static void watch(struct ft_session *s)
+{
+    uint64_t now = loop_now_ns();
+    uint64_t limit_ns = (s->heard ? s->params.suspect_ms : OPEN_MS) * NSEC_PER_MSEC;
+    uint64_t received = mig_conn_bytes(s->streams.conn[0]).received;
+    bool pri = s->role == FT_ROLE_PRIMARY, heard = received != s->heard_bytes;
+
+    s->heard_bytes = received;
+    if (heard) {
+        s->heard = true;
+        s->heard_ns = now;
+    }
+    if (heard && s->silent) {
+        s->silent = false;
+        if (pri) {
+            ft_pri_event(s, FT_PRI_HEARD, 0, NULL);
+        } else {
+            ft_sec_event(s, FT_SEC_HEARD, 0, NULL);
+        }
+    } else if (!heard && !s->silent && now - s->heard_ns > limit_ns) {
+        s->silent = true;
+        if (pri) {
+            ft_pri_event(s, FT_PRI_SILENT, 0, NULL);
+        } else {
+            ft_sec_event(s, FT_SEC_SILENT, 0, NULL);
+        }
+    }
+}
+
 static bool wait_more(struct ft_session *s, uint64_t until_ns)
 {
     struct timespec at = {.tv_sec = (time_t)(until_ns / NSEC_PER_SEC),
@@ -341,6 +393,7 @@ static void send_main(void *data)
     while (!s->closed) {
         uint64_t now = loop_now_ns();
 
+        watch(s);
         if (s->closing && !anything(s)) {
             ft_close(s);
             break;
@@ -373,33 +426,6 @@ static void send_main(void *data)
 /* Hearing
  * --------------------------------------------------------------------------------- */
 
-/* Nothing heard for too long, or heard again. */
-static void watch(struct ft_session *s, bool heard)
-{
-    uint64_t now = loop_now_ns();
-    uint64_t limit_ns = s->params.suspect_ms * NSEC_PER_MSEC;
-    bool pri = s->role == FT_ROLE_PRIMARY;
-
-    if (heard) {
-        s->heard_ns = now;
-    }
-    if (heard && s->silent) {
-        s->silent = false;
-        if (pri) {
-            ft_pri_event(s, FT_PRI_HEARD, 0, NULL);
-        } else {
-            ft_sec_event(s, FT_SEC_HEARD, 0, NULL);
-        }
-    } else if (!heard && !s->silent && now - s->heard_ns > limit_ns) {
-        s->silent = true;
-        if (pri) {
-            ft_pri_event(s, FT_PRI_SILENT, 0, NULL);
-        } else {
-            ft_sec_event(s, FT_SEC_SILENT, 0, NULL);
-        }
-    }
-}
-
 /* False: the channel is of no more use. */
 static bool hear_one(struct ft_session *s, struct vmm_error *err)
 {
@@ -411,7 +437,7 @@ static bool hear_one(struct ft_session *s, struct vmm_error *err)
 
     if (r == -ETIMEDOUT) {
         pthread_mutex_lock(&s->lock);
-        watch(s, false);
+        watch(s);
         pthread_mutex_unlock(&s->lock);
         return true;
     }
@@ -424,7 +450,7 @@ static bool hear_one(struct ft_session *s, struct vmm_error *err)
         return false;
     }
     pthread_mutex_lock(&s->lock);
-    watch(s, true);
+    watch(s);
     good = s->role == FT_ROLE_PRIMARY
                ? ft_pri_frame(s, head.type, s->frame, head.body_len, &why)
                : ft_sec_frame(s, head.type, s->frame, head.body_len, &why);
@@ -476,6 +502,7 @@ static void hear_main(void *data)
     } else {
         pthread_mutex_lock(&s->lock);
         s->heard_ns = loop_now_ns();
+        s->heard_bytes = mig_conn_bytes(s->streams.conn[0]).received;
         if (s->role == FT_ROLE_PRIMARY) {
             ft_pri_begin(s);
         } else {

@@ -74,6 +74,7 @@ struct ft_session {
     bool closing; /* after what is queued */
     bool sending_ack, tell_waits;
     char told_text[REASON_LEN_MAX + 1];
+    char lost_text[REASON_LEN_MAX + 1]; /* why the channel is of no more use */
     struct ft_primary pri;
     struct ft_secondary sec;
     struct ft_buf log;
@@ -86,8 +87,8 @@ struct ft_session {
     int fd;
     struct mig_conn_conf conn_conf;
     struct mig_streams streams;
-    uint64_t heard_ns;
-    bool silent;
+    uint64_t heard_ns, heard_bytes; /* when, and how many then */
+    bool silent, heard; /* heard: anything of this session */
     uint8_t *frame; /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX: the hearing thread's */
 
     /* The vCPU thread's, both roles. */

@@ -134,7 +134,7 @@ void pair_ask(struct pair_end *e, Gemel__VmmRequest *rq, const int *fds, size_t 
 {
     rq->seq = ++e->seq;
     rq->reason = (char *)"vmmpair";
-    if (ctl_send_fds(e->fd, CTL_VMM_REQUEST, rq, fds, count) < 0) {
+    if (ctl_send_fds(e->fd, CTL_VMM_REQUEST, rq, fds, count) < 0 && !e->may_go) {
         pair_die(e->name, "cannot be asked");
     }
 }

@@ -393,7 +393,7 @@ protected() { # HOW GEMEL-VMM-OPTION...
         disk=twin.img
     done
     # shellcheck disable=SC2086 # options
-    vmmft "$PWD/pri" "$PWD/twin" $how --suspect 2000 --for 120 --disk twin.img --from disk.img >ft.log &
+    vmmft "$PWD/pri" "$PWD/twin" $how --suspect 2000 --for 120 --disk disk.img:twin.img >ft.log &
     ft=$!
     while ! grep -q '"state":"on"' ft.log && kill -0 $ft 2>/dev/null; do sleep 0.2; done
     said=$(grep -c 'count' consolepri.log)
