@@ -35,6 +35,7 @@ libft_io_la_SOURCES = \
 	ft/ft_tape.h ft/ft_tape_priv.h \
 	ft/ft_session.c ft/ft_session.h ft/ft_session_priv.h \
 	ft/ft_session_pri.c ft/ft_session_sec.c \
+	ft/ft_epoch_pri.c ft/ft_epoch_priv.h ft/ft_epoch_sec.c \
 	ft/ft_tape_conf.c \
 	ft/ft_tape_play.c \
 	ft/ft_tape_record.c

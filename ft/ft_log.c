@@ -146,6 +146,24 @@ void ft_put_sums(struct bytes_wr *wr, const uint64_t *page_and_sum, uint32_t cou
     }
 }
 
+void ft_put_disk(struct bytes_wr *wr, const struct ft_disk *disk)
+{
+    bytes_wr_u64(wr, disk->sector);
+    bytes_wr_u32(wr, disk->op);
+    bytes_wr_u32(wr, disk->len);
+    if (disk->op == REQUEST_WRITE) {
+        bytes_wr_copy(wr, disk->bytes, disk->len);
+    }
+}
+
+void ft_put_said(struct bytes_wr *wr, const struct ft_said *said)
+{
+    bytes_wr_u64(wr, said->ordinal);
+    bytes_wr_u32(wr, said->kind);
+    bytes_wr_u32(wr, said->len);
+    bytes_wr_copy(wr, said->bytes, said->len);
+}
+
 void ft_put_end(struct bytes_wr *wr, const struct ft_end *end)
 {
     bytes_wr_u64(wr, end->inputs);
@@ -409,6 +427,40 @@ enum ft_reason ft_get_sums(const struct ft_record *record, struct ft_sums *ret)
     return finish(&rd, FT_OK);
 }
 
+enum ft_reason ft_get_disk(const struct ft_record *record, struct ft_disk *ret)
+{
+    struct bytes_rd rd = bytes_rd_make(record->body, record->body_len);
+
+    ret->sector = bytes_rd_u64(&rd);
+    ret->op = bytes_rd_u32(&rd);
+    ret->len = bytes_rd_u32(&rd);
+    ret->bytes = NULL;
+    if (ret->op < REQUEST_WRITE || ret->op > REQUEST_WRITE_ZEROES ||
+        record->device >= VM_DISKS_MAX || ret->sector > INT64_MAX / 512 ||
+        (ret->op == REQUEST_WRITE && (ret->len == 0 || ret->len > BLK_REQUEST_MAX))) {
+        return FT_BAD_VALUE;
+    }
+    if (ret->op == REQUEST_WRITE) {
+        ret->bytes = bytes_rd_view(&rd, ret->len);
+    }
+    return finish(&rd, FT_OK);
+}
+
+enum ft_reason ft_get_said(const struct ft_record *record, struct ft_said *ret)
+{
+    struct bytes_rd rd = bytes_rd_make(record->body, record->body_len);
+
+    ret->ordinal = bytes_rd_u64(&rd);
+    ret->kind = bytes_rd_u32(&rd);
+    ret->len = bytes_rd_u32(&rd);
+    if (ret->ordinal == 0 || ret->len == 0 ||
+        (ret->kind != TAPE_OUT_SERIAL && ret->kind != TAPE_OUT_DEBUG)) {
+        return FT_BAD_VALUE;
+    }
+    ret->bytes = bytes_rd_view(&rd, ret->len);
+    return finish(&rd, FT_OK);
+}
+
 enum ft_reason ft_get_end(const struct ft_record *record, struct ft_end *ret)
 {
     struct bytes_rd rd = bytes_rd_make(record->body, record->body_len);
@@ -463,6 +515,8 @@ const char *ft_type_str(unsigned type)
         [FT_PAGES] = "pages",     [FT_STATE] = "a state",
         [FT_END] = "the end",     [FT_BEAT] = "a beat",
         [FT_SUMS] = "page sums",
+        [FT_DISK] = "disk write",
+        [FT_SAID] = "console bytes",
     };
 
     return type < FT_TYPE_COUNT ? text[type] : "something";

@@ -40,6 +40,8 @@ enum ft_type {
     FT_END,
     FT_BEAT,
     FT_SUMS,
+    FT_DISK,
+    FT_SAID,
     FT_TYPE_COUNT,
 };
 
@@ -116,6 +118,22 @@ struct ft_end {
     struct ft_sum state, ram;
 };
 
+/* What was done to a mirrored disk (the record's device) in an epoch. */
+struct ft_disk {
+    uint64_t sector; /* of 512 bytes */
+    uint32_t op;     /* enum request_op, no READ */
+    uint32_t len;    /* bytes of the disk */
+    const uint8_t *bytes; /* WRITE: len of them */
+};
+
+/* Console bytes of an epoch, so that a twin that goes live can say them. */
+struct ft_said {
+    uint64_t ordinal;
+    uint32_t kind; /* TAPE_OUT_SERIAL, TAPE_OUT_DEBUG */
+    uint32_t len;
+    const uint8_t *bytes;
+};
+
 /* Writing: begin, one of ft_put_*, finish. Overruns are caught by finish. */
 void ft_begin(struct bytes_wr *wr, void *buf, size_t cap, enum ft_type type,
               uint16_t flags, uint64_t exits, uint32_t device);
@@ -126,6 +144,8 @@ void ft_put_output(struct bytes_wr *wr, const struct ft_output *out);
 void ft_put_state(struct bytes_wr *wr, uint32_t total, uint32_t offset, const void *bytes,
                   uint32_t len);
 void ft_put_sums(struct bytes_wr *wr, const uint64_t *page_and_sum, uint32_t count);
+void ft_put_disk(struct bytes_wr *wr, const struct ft_disk *disk);
+void ft_put_said(struct bytes_wr *wr, const struct ft_said *said);
 void ft_put_end(struct bytes_wr *wr, const struct ft_end *end);
 /* CLOCK, CONTROL: one u64. BARRIER, BEAT: two. */
 void ft_put_u64(struct bytes_wr *wr, uint64_t v);
@@ -160,6 +180,8 @@ struct ft_sums {
     uint64_t pair[FT_SUMS_MAX][2];
 };
 enum ft_reason ft_get_sums(const struct ft_record *record, struct ft_sums *ret);
+enum ft_reason ft_get_disk(const struct ft_record *record, struct ft_disk *ret);
+enum ft_reason ft_get_said(const struct ft_record *record, struct ft_said *ret);
 enum ft_reason ft_get_end(const struct ft_record *record, struct ft_end *ret);
 /* `count` u64 fields and nothing else: CLOCK, CONTROL (1), BARRIER, BEAT (2). */
 enum ft_reason ft_get_u64(const struct ft_record *record, uint64_t *ret, unsigned count);

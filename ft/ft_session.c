@@ -42,6 +42,25 @@ static bool is_over(const struct ft_session *s)
                : s->sec.state == FT_SEC_LIVE || s->sec.state == FT_SEC_GONE;
 }
 
+static void append(char *text, size_t cap, const char *more)
+{
+    size_t len = strlen(text);
+
+    text_copy(text + len, cap - len, more);
+}
+
+/* A twin that has lost its primary says with everything why. */
+static void say(struct ft_session *s, const char *text)
+{
+    char *out = s->status.text;
+
+    text_copy(out, sizeof s->status.text, text);
+    if (s->role == FT_ROLE_SECONDARY && s->lost_text[0] != '\0') {
+        append(out, sizeof s->status.text, text[0] != '\0' ? ": " : "");
+        append(out, sizeof s->status.text, s->lost_text);
+    }
+}
+
 /* Nobody is told that this side could take over while an acknowledgement is being sent:
  * its sender tells it then. */
 void ft_tell(struct ft_session *s, const char *text)
@@ -64,7 +83,7 @@ void ft_tell(struct ft_session *s, const char *text)
         s->status.state_name = ft_secondary_state_str(s->sec.state);
         s->status.epoch = s->sec.epoch;
     }
-    text_copy(s->status.text, sizeof s->status.text, text);
+    say(s, text);
     wake_loop(s);
 }
 
@@ -83,6 +102,15 @@ void ft_session_status(struct ft_session *s, struct ft_session_status *ret_statu
         ret_status->replayed = s->ack.replayed;
         ret_status->verified = s->ack.verified;
         ret_status->released = s->head.released;
+    }
+    if (s->params.checkpoint && s->role == FT_ROLE_PRIMARY) {
+        ret_status->outputs = s->epoch.made;
+        ret_status->released = s->epoch.left;
+        ret_status->verified = s->epoch.left;
+        ret_status->checkpoints = s->epoch.acked;
+        ret_status->pages = s->epoch.pages;
+        ret_status->pause_ns = s->epoch.pause_ns;
+        ret_status->ack_ns = s->epoch.stop_to_ack_ns;
     }
     ret_status->log_bytes = s->log_bytes;
     pthread_mutex_unlock(&s->lock);
@@ -183,6 +211,7 @@ static void lost(struct ft_session *s, const char *why)
     pthread_mutex_lock(&s->lock);
     if (!s->closed) {
         ft_close(s);
+        text_copy(s->lost_text, sizeof s->lost_text, why);
         if (s->role == FT_ROLE_PRIMARY) {
             ft_pri_event(s, FT_PRI_BROKEN, 0, why);
         } else {
@@ -192,8 +221,7 @@ static void lost(struct ft_session *s, const char *why)
     pthread_mutex_unlock(&s->lock);
 }
 
-static bool send_body(struct ft_session *s, uint16_t type, struct iovec *iov,
-                      size_t count)
+bool ft_send_body(struct ft_session *s, uint16_t type, struct iovec *iov, size_t count)
 {
     struct vmm_error err;
 
@@ -254,7 +282,7 @@ static bool send_word(struct ft_session *s)
     s->word_count--;
     memmove(s->word, s->word + 1, s->word_count * sizeof s->word[0]);
     pthread_mutex_unlock(&s->lock);
-    bool good = send_body(s, FT_FRAME_WORD, &iov, 1);
+    bool good = ft_send_body(s, FT_FRAME_WORD, &iov, 1);
     pthread_mutex_lock(&s->lock);
     return good;
 }
@@ -265,7 +293,8 @@ static bool send_log(struct ft_session *s)
     uint64_t from = s->log.head, limit = s->log.tail, to;
     uint8_t body[FT_LOG_HEAD_LEN];
     struct iovec iov[3] = {{body, sizeof body}};
-    struct ft_log_head head = {.released = s->commit.left};
+    struct ft_log_head head = {.released = s->params.checkpoint ? s->epoch.left
+                                                               : s->commit.left};
     struct engine_status now;
     size_t count;
     bool good;
@@ -280,7 +309,7 @@ static bool send_log(struct ft_session *s)
     engine_status(s->conf.engine, &now);
     head.now_ns = now.guest_ns;
     ft_log_head_put(&head, body);
-    good = send_body(s, FT_FRAME_LOG, iov, count);
+    good = ft_send_body(s, FT_FRAME_LOG, iov, count);
     pthread_mutex_lock(&s->lock);
     s->log.head = to;
     s->log_bytes += to - from;
@@ -299,7 +328,7 @@ static bool send_ack(struct ft_session *s)
     s->ack_new = false;
     s->sending_ack = true;
     pthread_mutex_unlock(&s->lock);
-    good = send_body(s, FT_FRAME_ACK, &iov, 1);
+    good = ft_send_body(s, FT_FRAME_ACK, &iov, 1);
     pthread_mutex_lock(&s->lock);
     s->sending_ack = false;
     if (s->tell_waits) {
@@ -308,61 +337,19 @@ static bool send_ack(struct ft_session *s)
     return good;
 }
 
-static bool wait_more(struct ft_session *s, uint64_t until_ns)
-{
-    struct timespec at = {.tv_sec = (time_t)(until_ns / NSEC_PER_SEC),
-                          .tv_nsec = (long)(until_ns % NSEC_PER_SEC)};
-
-    return pthread_cond_timedwait(&s->more, &s->lock, &at) == 0;
-}
-
-static bool anything(const struct ft_session *s)
-{
-    return word_due(s) ||
-           (s->role == FT_ROLE_PRIMARY ? s->log.tail > s->log.head
-                                       : s->ack_new && ft_secondary_may_ack(&s->sec));
-}
-
-static void send_main(void *data)
-{
-    struct ft_session *s = data;
-    uint64_t beat_ns = 0;
-
-    pthread_mutex_lock(&s->lock);
-    while (!s->closed) {
-        uint64_t now = loop_now_ns();
-
-        if (s->closing && !anything(s)) {
-            ft_close(s);
-            break;
-        }
-        if (!anything(s) && now < beat_ns) {
-            (void)wait_more(s, beat_ns);
-            continue;
-        }
-        beat_ns = now + FT_BEAT_MS * NSEC_PER_MSEC;
-        if (word_due(s)) {
-            (void)send_word(s);
-        } else if (s->role == FT_ROLE_PRIMARY) {
-            (void)send_log(s);
-        } else if (ft_secondary_may_ack(&s->sec)) {
-            (void)send_ack(s);
-        }
-    }
-    pthread_mutex_unlock(&s->lock);
-}
-
-/* Hearing
- * --------------------------------------------------------------------------------- */
-
-/* Nothing heard for too long, or heard again. */
-static void watch(struct ft_session *s, bool heard)
+/* Nothing heard for too long, or heard again. Any byte counts: a long frame is no silence,
+ * one that stops in its middle is; so the sending thread watches, too. The other side may
+ * take its time until it has begun. */
+static void watch(struct ft_session *s)
 {
     uint64_t now = loop_now_ns();
-    uint64_t limit_ns = s->params.suspect_ms * NSEC_PER_MSEC;
-    bool pri = s->role == FT_ROLE_PRIMARY;
+    uint64_t limit_ns = (s->heard ? s->params.suspect_ms : OPEN_MS) * NSEC_PER_MSEC;
+    uint64_t received = mig_conn_bytes(s->streams.conn[0]).received;
+    bool pri = s->role == FT_ROLE_PRIMARY, heard = received != s->heard_bytes;
 
+    s->heard_bytes = received;
     if (heard) {
+        s->heard = true;
         s->heard_ns = now;
     }
     if (heard && s->silent) {
@@ -382,6 +369,63 @@ static void watch(struct ft_session *s, bool heard)
     }
 }
 
+static bool wait_more(struct ft_session *s, uint64_t until_ns)
+{
+    struct timespec at = {.tv_sec = (time_t)(until_ns / NSEC_PER_SEC),
+                          .tv_nsec = (long)(until_ns % NSEC_PER_SEC)};
+
+    return pthread_cond_timedwait(&s->more, &s->lock, &at) == 0;
+}
+
+static bool anything(const struct ft_session *s)
+{
+    return word_due(s) || s->epoch.staged.ready ||
+           (s->role == FT_ROLE_PRIMARY ? s->log.tail > s->log.head
+                                       : s->ack_new && ft_secondary_may_ack(&s->sec));
+}
+
+static void send_main(void *data)
+{
+    struct ft_session *s = data;
+    uint64_t beat_ns = 0, due_ns;
+
+    pthread_mutex_lock(&s->lock);
+    while (!s->closed) {
+        uint64_t now = loop_now_ns();
+
+        watch(s);
+        if (s->closing && !anything(s)) {
+            ft_close(s);
+            break;
+        }
+        due_ns = s->params.checkpoint ? ft_epoch_due_ns(s) : 0;
+        if (due_ns != 0 && now >= due_ns && !s->epoch.due) {
+            s->epoch.due = true;
+            engine_nudge(s->conf.engine);
+        }
+        if (!anything(s) && now < beat_ns) {
+            (void)wait_more(s, due_ns > now && due_ns < beat_ns ? due_ns : beat_ns);
+            continue;
+        }
+        beat_ns = now + FT_BEAT_MS * NSEC_PER_MSEC;
+        if (word_due(s)) {
+            (void)send_word(s);
+        } else if (s->epoch.staged.ready) {
+            pthread_mutex_unlock(&s->lock);
+            (void)ft_epoch_send(s);
+            pthread_mutex_lock(&s->lock);
+        } else if (s->role == FT_ROLE_PRIMARY) {
+            (void)send_log(s);
+        } else if (ft_secondary_may_ack(&s->sec)) {
+            (void)send_ack(s);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Hearing
+ * --------------------------------------------------------------------------------- */
+
 /* False: the channel is of no more use. */
 static bool hear_one(struct ft_session *s, struct vmm_error *err)
 {
@@ -393,7 +437,7 @@ static bool hear_one(struct ft_session *s, struct vmm_error *err)
 
     if (r == -ETIMEDOUT) {
         pthread_mutex_lock(&s->lock);
-        watch(s, false);
+        watch(s);
         pthread_mutex_unlock(&s->lock);
         return true;
     }
@@ -406,7 +450,7 @@ static bool hear_one(struct ft_session *s, struct vmm_error *err)
         return false;
     }
     pthread_mutex_lock(&s->lock);
-    watch(s, true);
+    watch(s);
     good = s->role == FT_ROLE_PRIMARY
                ? ft_pri_frame(s, head.type, s->frame, head.body_len, &why)
                : ft_sec_frame(s, head.type, s->frame, head.body_len, &why);
@@ -449,13 +493,16 @@ static void hear_main(void *data)
     int r = open_channel(s, &err);
 
     if (r == 0) {
-        r = engine_tape_attach(s->conf.engine, &s->tape, &err);
+        r = s->params.checkpoint
+                ? engine_epoch_attach(s->conf.engine, &s->checkpoints, &err)
+                : engine_tape_attach(s->conf.engine, &s->tape, &err);
     }
     if (r < 0) {
         lost(s, err.text);
     } else {
         pthread_mutex_lock(&s->lock);
         s->heard_ns = loop_now_ns();
+        s->heard_bytes = mig_conn_bytes(s->streams.conn[0]).received;
         if (s->role == FT_ROLE_PRIMARY) {
             ft_pri_begin(s);
         } else {
@@ -543,9 +590,20 @@ void ft_session_stop(struct ft_session *s)
     mig_pool_wait(s->pool, FT_THREAD_HEAR);
 }
 
+/* Those of a twin in checkpoint mode. */
+static void close_disks(const struct ft_params *params)
+{
+    for (unsigned i = 0; params->checkpoint && i < VM_DISKS_MAX; i++) {
+        if (params->disk[i] >= 0) {
+            close(params->disk[i]);
+        }
+    }
+}
+
 static void free_buffers(struct ft_session *s)
 {
     drop_outs(s);
+    ft_epoch_free(&s->epoch);
     free(s->log.at);
     free(s->frame);
     free(s->buf);
@@ -563,6 +621,7 @@ void ft_session_free(struct ft_session *s)
     }
     ft_session_stop(s);
     mig_pool_free(s->pool);
+    close_disks(&s->params);
     free_buffers(s);
     mig_stop_close(&s->stop);
     if (s->event_fd >= 0) {
@@ -581,7 +640,8 @@ static bool make_buffers(struct ft_session *s)
     s->frame = malloc(FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX);
     s->buf = malloc(FT_RECORD_MAX);
     s->state = malloc(FT_STATE_MAX);
-    return s->log.at != NULL && s->frame != NULL && s->buf != NULL && s->state != NULL;
+    s->epoch.frame = malloc(FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX);
+    return s->epoch.frame != NULL && s->log.at != NULL && s->frame != NULL && s->buf != NULL && s->state != NULL;
 }
 
 /* Everything of an earlier one is gone; the hearing thread begins. */
@@ -593,6 +653,7 @@ static int begin(struct ft_session *s, int fd, const struct ft_params *params,
 
     if (shared != 0) {
         close(fd);
+        close_disks(params);
         return vmm_fail(err, -EOPNOTSUPP,
                         "disk %d is not mirrored: a twin that shares the disks of its "
                         "primary is not built yet",
@@ -603,14 +664,18 @@ static int begin(struct ft_session *s, int fd, const struct ft_params *params,
     pthread_mutex_unlock(&s->lock);
     if (busy || s->pool == NULL) {
         close(fd);
+        close_disks(params);
         return vmm_fail(err, -EBUSY, "this VM has a twin already, or is one");
     }
     mig_pool_wait(s->pool, FT_THREAD_HEAR);
+    close_disks(&s->params);
+    s->params.checkpoint = false;
     free_buffers(s);
     memset((uint8_t *)s + offsetof(struct ft_session, busy), 0,
            sizeof *s - offsetof(struct ft_session, busy));
     if (!make_buffers(s)) {
         close(fd);
+        close_disks(params);
         return vmm_fail(err, -ENOMEM, "no memory for a twin's log");
     }
     mig_stop_reset(&s->stop);
@@ -624,6 +689,10 @@ static int begin(struct ft_session *s, int fd, const struct ft_params *params,
         .twin = true,
         .mirror = params->mirror,
         .exit_gap_ms = TAPE_EXIT_GAP_MS};
+    s->checkpoints = (struct engine_epoch){
+        .ops = role == FT_ROLE_PRIMARY ? &ft_epoch_pri_ops : &ft_epoch_sec_ops,
+        .ctx = s,
+        .twin = role == FT_ROLE_SECONDARY};
     ft_primary_init(&s->pri, 0);
     ft_secondary_init(&s->sec);
     ft_commit_init(&s->commit, s->params.commit,
@@ -637,10 +706,11 @@ static int begin(struct ft_session *s, int fd, const struct ft_params *params,
     return 0;
 }
 
-static int wrong_state(int fd, enum run_state state, const char *wanted,
-                       struct vmm_error *err)
+static int wrong_state(int fd, const struct ft_params *params, enum run_state state,
+                       const char *wanted, struct vmm_error *err)
 {
     close(fd);
+    close_disks(params);
     return vmm_fail(err, -EINVAL, "the VM is %s, not %s", run_state_str(state), wanted);
 }
 
@@ -652,7 +722,7 @@ int ft_session_protect(struct ft_session *s, int fd, const struct ft_params *par
     engine_status(s->conf.engine, &now);
     return now.state == RUN_FROZEN
                ? begin(s, fd, params, FT_ROLE_PRIMARY, err)
-               : wrong_state(fd, now.state, "frozen, with its memory at the twin", err);
+               : wrong_state(fd, params, now.state, "frozen, with its memory at the twin", err);
 }
 
 int ft_session_follow(struct ft_session *s, int listen_fd, const struct ft_params *params,
@@ -663,7 +733,7 @@ int ft_session_follow(struct ft_session *s, int listen_fd, const struct ft_param
     engine_status(s->conf.engine, &now);
     return now.state == RUN_CREATED
                ? begin(s, listen_fd, params, FT_ROLE_SECONDARY, err)
-               : wrong_state(listen_fd, now.state, "created", err);
+               : wrong_state(listen_fd, params, now.state, "created", err);
 }
 
 /* Orders
@@ -687,7 +757,9 @@ const char *ft_session_order(struct ft_session *s, enum ft_order order, uint64_t
     const char *why = "this VM has no twin, and is none";
 
     pthread_mutex_lock(&s->lock);
-    if (s->role == FT_ROLE_PRIMARY && map[order].pri >= 0) {
+    if (order == FT_ORDER_SWITCHOVER && s->params.checkpoint) {
+        why = "a switchover in checkpoint mode is not built; migrate it";
+    } else if (s->role == FT_ROLE_PRIMARY && map[order].pri >= 0) {
         why = ft_pri_order(s, (enum ft_primary_event)map[order].pri, epoch);
     } else if (s->role == FT_ROLE_SECONDARY && map[order].sec >= 0) {
         why = ft_sec_order(s, (enum ft_secondary_event)map[order].sec, epoch);
@@ -705,6 +777,8 @@ void ft_session_engine(struct ft_session *s, const struct engine_status *status)
     pthread_mutex_lock(&s->lock);
     if (over && s->role == FT_ROLE_PRIMARY && status->end == RUN_END_SHUTDOWN) {
         ft_pri_event(s, FT_PRI_GUEST_OFF, 0, status->reason);
+    } else if (over && s->role == FT_ROLE_PRIMARY && status->end == RUN_END_HOST) {
+        ft_close(s); /* as if this process had died: the twin is there for that */
     } else if (over && s->role == FT_ROLE_PRIMARY && !is_over(s)) {
         ft_pri_event(s, FT_PRI_END, 0, status->reason);
     } else if (over && s->role == FT_ROLE_SECONDARY && !is_over(s)) {

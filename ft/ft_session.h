@@ -38,6 +38,8 @@ struct ft_params {
     uint32_t suspect_ms; /* 0: the default */
     uint32_t lag_ms;     /* hybrid; 0: the default */
     uint32_t mirror;     /* bit i: disk i is mirrored */
+    bool checkpoint;     /* else lockstep */
+    int disk[VM_DISKS_MAX]; /* checkpoint, twin: mirrored disks, which the session takes */
 };
 
 /* What the agent has to say; those of a secondary from PEER_DEAD on. */
@@ -65,6 +67,9 @@ struct ft_session_status {
     uint64_t exits, replayed, verified, outputs, released; /* so far */
     uint64_t lag_ns; /* primary: age of the oldest output that is held */
     uint64_t log_bytes, repairs, diverged;
+    /* Checkpoint, primary: number of the newest; of that one: pages, how long the guest
+     * stood still, and from then until the twin had it. */
+    uint64_t checkpoints, pages, pause_ns, ack_ns;
 };
 
 /* Before the sandbox; 0 or -errno with a text. */

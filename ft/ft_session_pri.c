@@ -37,6 +37,7 @@ static void release_all(struct ft_session *s)
     while (ft_commit_next_free(&s->commit, &cookie)) {
         ft_let_out(s, cookie);
     }
+    ft_epoch_release_all(s);
     s->released_all = true;
     pthread_cond_broadcast(&s->room);
 }
@@ -157,7 +158,9 @@ bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size
             *why = "the twin acknowledges what it was never sent";
             return false;
         }
-        if (barrier && ack.barrier == s->barrier) {
+        if (barrier && s->params.checkpoint) {
+            ft_epoch_acked(s, ack.barrier);
+        } else if (barrier && ack.barrier == s->barrier) {
             ft_commit_barrier_done(&s->commit);
             ft_pri_event(s, FT_PRI_BARRIER_DONE, 0, NULL);
         }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "ft/ft_epoch_priv.h"
 #include "ft/ft_log.h"
 #include "ft/ft_primary.h"
 #include "ft/ft_secondary.h"
@@ -13,6 +14,7 @@
 #include "ft/ft_wire.h"
 #include "migrate/mig_pool.h"
 #include "migrate/mig_ram.h"
+#include "vmm/engine_epoch.h"
 #include "vmm/engine_ram.h"
 
 #define FT_LOG_BUFFER ((size_t)16 << 20)
@@ -52,6 +54,7 @@ struct ft_queued_word {
 struct ft_session {
     struct ft_session_conf conf;
     struct engine_tape tape;
+    struct engine_epoch checkpoints;
     struct ft_params params;
     struct mig_pool *pool;
     struct mig_stop stop;
@@ -71,6 +74,7 @@ struct ft_session {
     bool closing; /* after what is queued */
     bool sending_ack, tell_waits;
     char told_text[REASON_LEN_MAX + 1];
+    char lost_text[REASON_LEN_MAX + 1]; /* why the channel is of no more use */
     struct ft_primary pri;
     struct ft_secondary sec;
     struct ft_buf log;
@@ -83,8 +87,8 @@ struct ft_session {
     int fd;
     struct mig_conn_conf conn_conf;
     struct mig_streams streams;
-    uint64_t heard_ns;
-    bool silent;
+    uint64_t heard_ns, heard_bytes; /* when, and how many then */
+    bool silent, heard; /* heard: anything of this session */
     uint8_t *frame; /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX: the hearing thread's */
 
     /* The vCPU thread's, both roles. */
@@ -95,6 +99,7 @@ struct ft_session {
     /* Primary. */
     struct ft_commit commit;
     struct mig_ram ram;
+    struct ft_epoch epoch;
     bool stand, barrier_wanted;
     _Atomic bool released_all; /* without a twin from now on */
     uint64_t barrier; /* number of the newest one */
@@ -116,6 +121,8 @@ struct ft_session {
     struct ft_set set;
     char difference[REASON_LEN_MAX + 1];
     uint8_t *state; /* FT_STATE_MAX */
+    bool taking; /* checkpoint: an epoch, without the lock */
+    size_t state_len, state_have; /* checkpoint: of the newest one; of one that comes */
     uint64_t flushing[VM_DISKS_MAX][32];
     uint64_t flush_newest;
 };
@@ -152,3 +159,18 @@ bool ft_sec_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size
 void ft_pri_begin(struct ft_session *s);
 void ft_sec_begin(struct ft_session *s);
 extern const struct engine_tape_ops ft_pri_ops, ft_sec_ops;
+
+/* Pages of a record of a barrier into *ret; false: it cannot be read. */
+bool ft_set_pages(struct ft_session *s, const struct ft_record *record,
+                  struct tape_item *ret);
+/* The sender, without the lock. False: the channel broke. */
+bool ft_send_body(struct ft_session *s, uint16_t type, struct iovec *iov, size_t count);
+
+/* Checkpoint mode: see the definitions. */
+extern const struct engine_epoch_ops ft_epoch_pri_ops, ft_epoch_sec_ops;
+uint64_t ft_epoch_due_ns(const struct ft_session *s);
+bool ft_epoch_send(struct ft_session *s);
+void ft_epoch_acked(struct ft_session *s, uint64_t number);
+void ft_epoch_release_all(struct ft_session *s);
+void ft_epoch_free(struct ft_epoch *ep);
+void ft_epoch_whole(struct ft_session *s, const struct ft_record *barrier);

@@ -65,6 +65,10 @@ static struct ft_acts step(struct ft_session *s, enum ft_secondary_event event,
                                          .text = text},
                       &acts);
     does(s, before, &acts);
+    if (s->params.checkpoint && s->sec.state == FT_SEC_QUIET) {
+        /* What is whole was taken when it came. */
+        (void)step(s, FT_SEC_CAUGHT_UP, 0, text);
+    }
     return acts;
 }
 
@@ -77,8 +81,12 @@ void ft_sec_event(struct ft_session *s, enum ft_secondary_event event, uint64_t 
 const char *ft_sec_order(struct ft_session *s, enum ft_secondary_event event,
                          uint64_t epoch)
 {
-    struct ft_acts acts = step(s, event, epoch, NULL);
+    struct ft_acts acts;
 
+    while (s->taking) {
+        pthread_cond_wait(&s->room, &s->lock);
+    }
+    acts = step(s, event, epoch, NULL);
     if ((acts.bits & FT_SEC_DO_REFUSE) == 0) {
         return NULL;
     }
@@ -90,6 +98,9 @@ void ft_sec_begin(struct ft_session *s)
 {
     s->follow = (struct ft_follow){0};
     (void)engine_follow(s->conf.engine, "the twin of a protected VM");
+    if (s->params.checkpoint) {
+        ft_sec_event(s, FT_SEC_SYNCED, 0, NULL);
+    }
 }
 
 /* What comes
@@ -116,7 +127,7 @@ static bool put_aside(struct ft_session *s, const struct ft_record *record,
     struct ft_set *set = &s->set;
     struct ft_state piece;
 
-    while (set->whole && !s->closed) {
+    while (set->whole && !s->closed && !s->params.checkpoint) {
         pthread_cond_wait(&s->room, &s->lock);
     }
     if (s->closed) {
@@ -136,7 +147,11 @@ static bool put_aside(struct ft_session *s, const struct ft_record *record,
     memcpy(set->bytes + set->len, bytes, record->len);
     set->len += record->len;
     set->position = record->exits;
-    if (record->type == FT_STATE && ft_get_state(record, &piece) == FT_OK &&
+    if (s->params.checkpoint) {
+        if (record->type == FT_BARRIER) {
+            ft_epoch_whole(s, record);
+        }
+    } else if (record->type == FT_STATE && ft_get_state(record, &piece) == FT_OK &&
         piece.offset + piece.len == piece.total) {
         set->whole = true;
         set->at = 0;
@@ -149,7 +164,7 @@ static bool take_record(struct ft_session *s, const struct ft_record *record,
 {
     size_t at, first;
 
-    if (record->type == FT_PAGES || record->type == FT_STATE) {
+    if (record->type == FT_PAGES || record->type == FT_STATE || s->params.checkpoint) {
         return put_aside(s, record, bytes, why);
     }
     if (!wait_for_room(s, record->len)) {
@@ -171,6 +186,9 @@ static bool take_log(struct ft_session *s, const uint8_t *body, size_t len,
 
     if (len == FT_LOG_HEAD_LEN && !ft_secondary_has_begun(&s->sec)) {
         return true; /* a heartbeat */
+    }
+    if (s->sec.state >= FT_SEC_LIVE) {
+        return true;
     }
     if (!ft_secondary_has_begun(&s->sec)) {
         *why = "its log comes before it has begun";
@@ -196,6 +214,8 @@ static bool take_log(struct ft_session *s, const uint8_t *body, size_t len,
         s->ack_new = true;
     }
     head.exits = head.exits > s->head.exits ? head.exits : s->head.exits;
+    head.released =
+        head.released > s->head.released ? head.released : s->head.released;
     s->head = head;
     s->log_bytes += len - FT_LOG_HEAD_LEN;
     if (s->ack_new && s->params.commit != FT_COMMIT_VERIFIED) {
@@ -497,10 +517,9 @@ static enum tape_next next_control(struct ft_session *s, struct tape_item *ret)
     return TAPE_NEXT_CONTROL;
 }
 
-static enum tape_next set_pages(struct ft_session *s, struct ft_record *record,
-                                struct tape_item *ret)
+bool ft_set_pages(struct ft_session *s, const struct ft_record *record,
+                  struct tape_item *ret)
 {
-    struct ft_set *set = &s->set;
     struct engine_ram ram;
     struct mig_ram_conf conf = {.n_streams = 1};
     enum mig_ram_reason reason;
@@ -515,13 +534,22 @@ static enum tape_next set_pages(struct ft_session *s, struct ft_record *record,
             MIG_RAM_OK ||
         s->ram.run_count != 1 ||
         head + s->ram.raw_pages * GMEM_PAGE_SIZE != record->body_len) {
-        ft_sec_event(s, FT_SEC_HOST_ERROR, 0, "pages of a barrier that cannot be read");
-        return TAPE_NEXT_WAIT;
+        return false;
     }
     ret->page = s->ram.run[0].first;
     ret->page_count = s->ram.run[0].count;
     ret->bytes = s->ram.run[0].kind == MIG_RAM_RAW ? record->body + head : NULL;
-    set->at += record->len;
+    return true;
+}
+
+static enum tape_next set_pages(struct ft_session *s, const struct ft_record *record,
+                                struct tape_item *ret)
+{
+    if (!ft_set_pages(s, record, ret)) {
+        ft_sec_event(s, FT_SEC_HOST_ERROR, 0, "pages of a barrier that cannot be read");
+        return TAPE_NEXT_WAIT;
+    }
+    s->set.at += record->len;
     return TAPE_NEXT_PAGES;
 }
 

@@ -529,7 +529,7 @@ static int open_control(struct program *p, struct vmm_error *err)
                                                   .uffd = open_uffd(p),
                                                   .no_uffd = p->no_uffd.text},
                       err);
-    if (r >= 0 && p->opts.engine.machine == MACHINE_LOCKSTEP && !p->tape) {
+    if (r >= 0 && !p->tape) {
         r = vmm_twin_open(
             &p->twin, p->loop,
             &(struct ft_session_conf){.engine = p->engine, .vm_name = p->opts.name},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "programs/gemel_vmm_twin.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,7 @@ static void params_of(const struct vmm_twin *twin, const Gemel__VmmRequest *rq,
     *ret = (struct ft_params){.commit = rq->ft_commit <= FT_COMMIT_HYBRID
                                             ? (enum ft_commit_rule)rq->ft_commit
                                             : FT_COMMIT_VERIFIED,
+                              .checkpoint = rq->ft_mode == 1,
                               .suspect_ms = rq->ft_suspect_ms,
                               .mirror = rq->ft_mirror};
     if (rq->mig_transfer.len == sizeof ret->transfer.b) {
@@ -55,6 +57,11 @@ static const char *begin(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
         return "it came with other files than it announces";
     }
     params_of(twin, rq, &params);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        params.disk[i] = params.checkpoint && follows && i + 1 < count
+                             ? fcntl(fds[i + 1], F_DUPFD_CLOEXEC, 0)
+                             : -1;
+    }
     if (rq->mig_peer_key.len != 0 && params.key == NULL) {
         close_all(fds, count);
         return "there is no key for its channel: no migration brought a twin";
@@ -123,6 +130,10 @@ void vmm_twin_report(struct vmm_twin *twin, Gemel__VmmReport *report)
     report->ft_log_bytes = s->log_bytes;
     report->ft_diverged = s->diverged;
     report->ft_epoch = s->epoch;
+    report->ft_checkpoints = s->checkpoints;
+    report->ft_pages = s->pages;
+    report->ft_pause_us = s->pause_ns / 1000;
+    report->ft_ack_us = s->ack_ns / 1000;
 }
 
 static int on_session(int fd, int revents, void *data)

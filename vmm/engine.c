@@ -707,6 +707,7 @@ void engine_close(struct engine *e)
     disks_close(e->disks);
     boot_files_close(e->boot);
     engine_tape_close(e);
+    engine_epoch_close(e);
     vcpu_close(&e->vcpu);
     engine_smp_close(e);
     dirty_log_close(&e->dirty);

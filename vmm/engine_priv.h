@@ -30,6 +30,7 @@ enum engine_work { WORK_NONE = 0, WORK_SAVE, WORK_CHECK };
 
 struct engine_decoded;
 struct tape_run;
+struct epoch_run;
 
 struct engine_cpu {
     struct engine *engine;
@@ -140,6 +141,8 @@ struct engine {
     uint64_t clock_stopped_ns;
     struct tape_run *tape; /* NULL: none (conf.tape, engine_tape_attach) */
     struct tape_run *tape_over; /* the one before it */
+    struct epoch_run *epoch, *epoch_over; /* the same for checkpoints */
+    bool epoch_follows, epoch_state_given;
     bool tape_attached, tape_follows;
     bool syncs_regs; /* KVM can */
     _Atomic bool dirty_stale; /* nobody needs the log: to be switched off */
@@ -241,6 +244,14 @@ bool engine_tape_keep(struct engine *e, unsigned disk, const struct blk_request 
                       const struct dev_input *in);
 /* Before the machine is looked at from outside: what waits for a position is applied. */
 void engine_tape_stand(struct engine *e);
+/* engine_epoch.c: the machine's owner; take while the guest stands still. */
+bool engine_epoch_due(struct engine *e);
+void engine_epoch_take(struct engine *e);
+bool engine_epoch_live(struct engine *e); /* false: the run has ended */
+void engine_epoch_close(struct engine *e);
+/* Begins a log of what is written to from now on; `scratch` as for engine_dirty_collect.
+ * 0 or -errno with a text. */
+int engine_dirty_from_here(struct engine *e, uint64_t *scratch, struct vmm_error *err);
 /* engine_work.c: what may be asked for while nothing runs; its end. */
 void engine_idle_work(struct engine *e);
 void engine_idle_over(struct engine *e);

@@ -496,6 +496,17 @@ static void go_again(struct engine *e)
     unlock_machine(e);
 }
 
+/* The guest stands still for a moment; nobody else is told. */
+static void checkpoint(struct engine *e)
+{
+    gate_shut(e);
+    kvm_clock_stop(e);
+    lock_machine(e);
+    engine_epoch_take(e);
+    unlock_machine(e);
+    gate_open(e);
+}
+
 /* From RUNNING until some other state. */
 static void smp_run(struct engine *e)
 {
@@ -519,6 +530,9 @@ static void smp_run(struct engine *e)
         }
         if ((e->reset_wanted || atomic_load(&e->reset_request)) && !smp_reset(e)) {
             break;
+        }
+        if (engine_epoch_due(e)) {
+            checkpoint(e);
         }
         io_work(e, events, n);
         n = io_wait(e, events);

@@ -10,22 +10,28 @@
 #include "vmm/engine_tape_priv.h"
 
 /* What both sides have the same of is not to be logged. */
-static int log_from_here(struct engine *e, struct vmm_error *err)
+int engine_dirty_from_here(struct engine *e, uint64_t *scratch, struct vmm_error *err)
 {
-    size_t words = e->conf.ram_len / GMEM_PAGE_SIZE / 64 + 1;
-    struct tape_run *t = e->tape;
     uint64_t pages;
     int r = engine_dirty_begin(e, DIRTY_AUTO, err);
 
     e->tape_logs = r == 0 || r == -EBUSY; /* the migration's that brought the twin */
     if (e->tape_logs) {
-        r = engine_dirty_collect(e, t->dirty, &pages);
+        r = engine_dirty_collect(e, scratch, &pages);
         r = r < 0 ? r : engine_dirty_protect(e, 0, e->conf.ram_len / GMEM_PAGE_SIZE);
-        memset(t->dirty, 0, words * sizeof *t->dirty);
     }
     return r < 0 ? vmm_fail(err, r, "KVM does not log which pages are written to: %s",
                             strerror(-r))
                  : 0;
+}
+
+static int log_from_here(struct engine *e, struct vmm_error *err)
+{
+    size_t words = e->conf.ram_len / GMEM_PAGE_SIZE / 64 + 1;
+    int r = engine_dirty_from_here(e, e->tape->dirty, err);
+
+    memset(e->tape->dirty, 0, words * sizeof *e->tape->dirty);
+    return r;
 }
 
 int engine_tape_attach(struct engine *e, const struct engine_tape *tape,
@@ -37,7 +43,7 @@ int engine_tape_attach(struct engine *e, const struct engine_tape *tape,
     pthread_mutex_lock(&e->lock);
     if (e->smp) {
         r = vmm_fail(err, -EINVAL, "machine standard cannot be followed exit by exit");
-    } else if (e->tape) {
+    } else if (e->tape || e->epoch) {
         r = vmm_fail(err, -EBUSY, "this VM is recorded, or has a twin, already");
     } else if (e->run.state != state) {
         r = vmm_fail(err, -EINVAL, "the VM is %s, not %s", run_state_str(e->run.state),
@@ -79,7 +85,7 @@ void tape_off(struct engine *e)
 void engine_poke(struct engine *e)
 {
     atomic_store(&e->kicked, true);
-    if (atomic_load(&e->waiting)) {
+    if (e->smp || atomic_load(&e->waiting)) {
         engine_wake(e);
     }
 }
@@ -165,7 +171,7 @@ void engine_tape_live(struct engine *e)
 
 enum run_answer engine_follow(struct engine *e, const char *reason)
 {
-    return e->tape_follows ? engine_step(e, RUN_EV_FOLLOW, 0, RUN_END_NONE, reason)
+    return e->tape_follows || e->epoch_follows ? engine_step(e, RUN_EV_FOLLOW, 0, RUN_END_NONE, reason)
                            : RUN_BAD_STATE;
 }
 

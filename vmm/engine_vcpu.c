@@ -588,6 +588,15 @@ static bool run_once(struct engine *e)
     if (e->reset_wanted || atomic_load(&e->reset_request)) {
         return engine_reset_guest(e);
     }
+    if (engine_epoch_due(e)) {
+        enum vcpu_event event = vcpu_settle(&e->vcpu);
+
+        if (event != VCPU_KICKED && !engine_handle_event(e, event)) {
+            return false;
+        }
+        engine_epoch_take(e);
+        return true;
+    }
     if (engine_inputs_due(e)) {
         return take_inputs(
             e); /* and once more from the top: it cleared what a kick had set */
@@ -877,12 +886,16 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
             break;
         case RUN_RUNNING:
             engine_idle_work(e); /* what was asked for before the THAW comes first */
-            if (engine_reconnect(e)) {
+            if ((!e->epoch_follows || engine_epoch_live(e)) && engine_reconnect(e)) {
                 run(e);
             }
             break;
         case RUN_FOLLOWING:
-            engine_tape_follow(e);
+            if (e->tape) {
+                engine_tape_follow(e);
+            } else {
+                engine_wait(e, UINT64_MAX);
+            }
             break;
         case RUN_FREEZING:
         case RUN_ENDING:

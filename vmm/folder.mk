@@ -173,7 +173,7 @@ libvmm_io_la_SOURCES = \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
-	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_tape.c vmm/engine_tape.h vmm/engine_tape_state.c vmm/engine_twin.c vmm/engine_tape_priv.h vmm/engine_vcpu.c \
+	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_tape.c vmm/engine_tape.h vmm/engine_tape_state.c vmm/engine_twin.c vmm/engine_epoch.c vmm/engine_epoch.h vmm/engine_tape_priv.h vmm/engine_vcpu.c \
 	vmm/engine_state.c vmm/engine_state.h vmm/engine_work.c \
 	vmm/guest_agent.c vmm/guest_agent.h \
 	vmm/input_queue.c vmm/input_queue.h \
@@ -355,7 +355,7 @@ tests_kvm_losefs_LDADD = liblab_io.la
 $(tests_kvm_vmmtalk_OBJECTS) $(tests_unit_vmm_check_vcpu_exit_OBJECTS): base/proto_ctl.pb-c.h
 check_DATA += tests/kvm/beat.rom tests/kvm/fault.rom
 CLEANFILES += tests/kvm/beat.rom tests/kvm/beat.o tests/kvm/fault.rom tests/kvm/fault.o
-EXTRA_DIST += tests/kvm/beat.S tests/kvm/run tests/kvm/run_replay.sh
+EXTRA_DIST += tests/kvm/beat.S tests/kvm/run tests/kvm/run_replay.sh tests/kvm/run_ft.sh tests/kvm/ftlink.py tests/kvm/ft_trace.py
 tests/kvm/beat.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && $(CC) -m32 -c -o tests/kvm/beat.o $(srcdir)/tests/kvm/beat.S && \
 	objcopy -O binary -j .text tests/kvm/beat.o $@

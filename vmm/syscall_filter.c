@@ -75,8 +75,8 @@ static const struct value ioctl_requests[] = {
     {KVM_NMI, WORK},
     {KVM_SET_GUEST_DEBUG, WORK},
     /* which pages the guest writes to; the third only switches the log on and off */
-    {KVM_GET_DIRTY_LOG, TRANSFER | VCPU}, /* VCPU: a barrier of a recording */
-    {KVM_CLEAR_DIRTY_LOG, TRANSFER | VCPU},
+    {KVM_GET_DIRTY_LOG, TRANSFER | WORK}, /* WORK: barriers, checkpoints */
+    {KVM_CLEAR_DIRTY_LOG, TRANSFER | WORK},
     {KVM_SET_USER_MEMORY_REGION, TRANSFER},
     /* post-copy (vmm/uffd) */
     {UFFDIO_COPY, TRANSFER},
@@ -95,6 +95,7 @@ static const struct value fcntl_commands[] = {
     {F_SETFL, LOOP | WORK | TRANSFER},
     {F_GETFD, LOOP | WORK},
     {F_SETFD, LOOP | WORK},
+    {F_DUPFD_CLOEXEC, LOOP}, /* a twin's disks: its session writes to them, too */
 };
 
 /* Disks come after the ring was closed for everything else: see restrict_ring of
@@ -197,7 +198,7 @@ static const struct rule rules[] = {
     CALL(pwrite64, WORK | TRANSFER),
     CALL(lseek, LOOP | WORK | TRANSFER),
     CALL(fsync, LOOP | WORK), /* a saved VM */
-    CALL(fdatasync, LOOP),
+    CALL(fdatasync, LOOP | TRANSFER),
     CALL(ftruncate, LOOP | TRANSFER),
     CALL_ONE_OF(io_uring_register, WORK, 1, ring_registers),
     /* rotation of logs: there is nothing else in this root */

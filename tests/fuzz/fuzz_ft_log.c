@@ -32,6 +32,8 @@ static void begin(struct bytes_wr *wr, const struct ft_record *r)
 static enum ft_reason body(const struct ft_record *r)
 {
     static struct ft_sums sums;
+    struct ft_disk disk;
+    struct ft_said said;
     struct ft_head head;
     struct dev_input in;
     struct ft_exit x = {.kind = 0};
@@ -78,6 +80,18 @@ static enum ft_reason body(const struct ft_record *r)
         reason = ft_get_sums(r, &sums);
         if (reason == FT_OK) {
             ft_put_sums(&wr, sums.pair[0], sums.count);
+        }
+        break;
+    case FT_DISK:
+        reason = ft_get_disk(r, &disk);
+        if (reason == FT_OK) {
+            ft_put_disk(&wr, &disk);
+        }
+        break;
+    case FT_SAID:
+        reason = ft_get_said(r, &said);
+        if (reason == FT_OK) {
+            ft_put_said(&wr, &said);
         }
         break;
     case FT_END:

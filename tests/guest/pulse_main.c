@@ -190,6 +190,9 @@ static void compute_step(void)
     cpu_irqs_off();
     __asm__ volatile("1: decq %0; jnz 1b" : "+r"(rounds) : : "cc");
     cpu_irqs_on();
+    if (knobs.progress) {
+        hw_milestone('c');
+    }
 }
 
 static void line_seq(const char *text)

@@ -5,9 +5,15 @@
  * at another.
  *
  *     vmmft PRIMARY TWIN [--plain] [--commit received|verified|hybrid] [--suspect MS]
- *           [--disk FILE]... [--for SECONDS] [--switchover]
+ *           [--disk [FILE:]FILE]... [--for SECONDS] [--switchover] [--reset] [--powerdown]
+ *           [--checkpoint] [--winner primary|twin] [--link COMMAND] [--live COMMAND]
  *
- * --disk: the twin's own copies, in order. Whoever asks first for the next claim gets it.
+ * --live: run when the twin is live, as an agent announces the guest then.
+ * --switchover, --reset, --powerdown: asked for after a second.
+ * --disk: the twin's own copies, in order; A:B: B is the twin's and gets what is in A, the
+ * primary's, when that one stands and is flushed. Whoever asks first for the next claim gets it,
+ * or the one of --winner, when it asks. --link: a command of sh that carries the channel's
+ * bytes between its descriptors 3 (the primary) and 4 (the twin), as tests/kvm/ftlink.py.
  * One JSON line per change of either side's state: {"ms", "who", "state", "text"}, and
  * each second one with the counters of the primary. Ends when one of the two runs alone,
  * or after --for (15 s); last line {"end": "alone"|"live"|"both"|"none", ...}: then the
@@ -19,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/loop.h"
@@ -30,22 +37,70 @@
 #define READY_NS (60 * NSEC_PER_SEC)
 
 static struct {
-    bool plain, switchover;
+    bool plain, switchover, reset, powerdown, checkpoint;
     uint32_t commit, suspect_ms, seconds;
-    int disk[VM_DISKS_MAX];
+    const char *winner, *link, *live;
+    int disk[VM_DISKS_MAX], from[VM_DISKS_MAX];
     unsigned disk_count;
 } opt = {.commit = 1, .seconds = 15};
 
 static uint64_t began_ns, epoch, on_ns, change_ns;
 
+static int open_disk(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+
+    if (fd < 0) {
+        pair_die(path, strerror(errno));
+    }
+    return fd;
+}
+
+static void add_disk(char *text)
+{
+    char *colon = strchr(text, ':');
+
+    if (opt.disk_count == VM_DISKS_MAX) {
+        pair_die(text, "too many disks");
+    }
+    if (colon != NULL) {
+        *colon = '\0';
+    }
+    opt.from[opt.disk_count] = colon != NULL ? open_disk(text, O_RDONLY) : -1;
+    opt.disk[opt.disk_count++] = open_disk(colon != NULL ? colon + 1 : text, O_RDWR);
+}
+
+static void copy_disks(void)
+{
+    static uint8_t buf[1 << 16];
+
+    for (unsigned i = 0; i < opt.disk_count; i++) {
+        off_t at = 0;
+        ssize_t n;
+
+        while (opt.from[i] >= 0 && (n = pread(opt.from[i], buf, sizeof buf, at)) > 0) {
+            if (pwrite(opt.disk[i], buf, (size_t)n, at) != n) {
+                pair_die("a twin's disk", strerror(errno));
+            }
+            at += n;
+        }
+    }
+}
+
 static void parse(int argc, char **argv)
 {
     static const struct option options[] = {{"plain", no_argument, NULL, 'p'},
                                             {"switchover", no_argument, NULL, 'w'},
+                                            {"checkpoint", no_argument, NULL, 'k'},
+                                            {"reset", no_argument, NULL, 'r'},
+                                            {"powerdown", no_argument, NULL, 'P'},
                                             {"commit", required_argument, NULL, 'c'},
                                             {"suspect", required_argument, NULL, 's'},
                                             {"for", required_argument, NULL, 'f'},
                                             {"disk", required_argument, NULL, 'D'},
+                                            {"winner", required_argument, NULL, 'W'},
+                                            {"live", required_argument, NULL, 'L'},
+                                            {"link", required_argument, NULL, 'l'},
                                             {NULL, 0, NULL, 0}};
     uint64_t n = 0;
     int id;
@@ -58,8 +113,17 @@ static void parse(int argc, char **argv)
         case 'p':
             opt.plain = true;
             break;
+        case 'k':
+            opt.checkpoint = true;
+            break;
         case 'w':
             opt.switchover = true;
+            break;
+        case 'r':
+            opt.reset = true;
+            break;
+        case 'P':
+            opt.powerdown = true;
             break;
         case 'c':
             opt.commit = strcmp(optarg, "received") == 0 ? 0
@@ -72,11 +136,17 @@ static void parse(int argc, char **argv)
         case 'f':
             opt.seconds = (uint32_t)n;
             break;
+        case 'W':
+            opt.winner = optarg;
+            break;
+        case 'L':
+            opt.live = optarg;
+            break;
+        case 'l':
+            opt.link = optarg;
+            break;
         case 'D':
-            if (opt.disk_count == VM_DISKS_MAX ||
-                (opt.disk[opt.disk_count++] = open(optarg, O_RDWR | O_CLOEXEC)) < 0) {
-                pair_die(optarg, strerror(errno));
-            }
+            add_disk(optarg);
             break;
         default:
             pair_die("vmmft", "an option is not known; see its first lines");
@@ -97,6 +167,7 @@ static void fill(Gemel__VmmRequest *rq, Gemel__VmmRequest__Kind kind,
         rq->mig_peer_key = (ProtobufCBinaryData){sizeof peer->key, peer->key};
     }
     rq->mig_verify = true;
+    rq->ft_mode = opt.checkpoint;
     rq->ft_commit = opt.commit;
     rq->ft_suspect_ms = opt.suspect_ms;
     rq->ft_mirror = (1u << opt.disk_count) - 1;
@@ -161,6 +232,31 @@ static void order(struct pair_end *e, Gemel__VmmRequest__Kind kind, uint64_t at_
     }
 }
 
+/* A process between the two: it gets the twin's connection and one end of a new one, the
+ * primary the other end. */
+static void link_between(int *fd)
+{
+    int to_twin = *fd, listen_fd, to_primary;
+
+    connect_both(&listen_fd, fd, 1);
+    to_primary = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    close(listen_fd);
+    if (to_primary < 0) {
+        pair_die("127.0.0.1", strerror(errno));
+    }
+    if (fork() == 0) {
+        int a = fcntl(to_primary, F_DUPFD_CLOEXEC, 10);
+        int b = fcntl(to_twin, F_DUPFD_CLOEXEC, 10);
+
+        (void)dup2(a, 3);
+        (void)dup2(b, 4);
+        execl("/bin/sh", "sh", "-c", opt.link, (char *)NULL);
+        _exit(127);
+    }
+    close(to_primary);
+    close(to_twin);
+}
+
 static void join(struct pair_end *primary, struct pair_end *twin, struct uuid *transfer)
 {
     Gemel__VmmRequest follow = GEMEL__VMM_REQUEST__INIT;
@@ -168,6 +264,9 @@ static void join(struct pair_end *primary, struct pair_end *twin, struct uuid *t
     int fds[1 + VM_DISKS_MAX], fd;
 
     connect_both(&fds[0], &fd, 1);
+    if (opt.link != NULL) {
+        link_between(&fd);
+    }
     memcpy(fds + 1, opt.disk, sizeof opt.disk);
     fill(&follow, GEMEL__VMM_REQUEST__KIND__FT_FOLLOW, primary, transfer, twin);
     fill(&protect, GEMEL__VMM_REQUEST__KIND__FT_PROTECT, twin, transfer, twin);
@@ -195,13 +294,24 @@ static void tell(const struct pair_end *e, uint64_t *told)
 static void counters(struct pair_end *primary)
 {
     printf("{\"ms\":%.2f,\"exits\":%llu,\"replayed\":%llu,\"outputs\":%llu,"
-           "\"released\":%llu,\"log_bytes\":%llu,\"diverged\":%llu}\n",
+           "\"released\":%llu,\"log_bytes\":%llu,\"diverged\":%llu,\"lag_us\":%llu,"
+           "\"checkpoints\":%llu,\"pages\":%llu,\"pause_us\":%llu,\"ack_us\":%llu}\n",
            pair_ms(loop_now_ns() - began_ns), (unsigned long long)primary->ft_exits,
            (unsigned long long)primary->ft_replayed,
            (unsigned long long)primary->ft_outputs,
            (unsigned long long)primary->ft_released,
            (unsigned long long)primary->ft_log_bytes,
-           (unsigned long long)primary->ft_diverged);
+           (unsigned long long)primary->ft_diverged,
+           (unsigned long long)primary->ft_lag_us,
+           (unsigned long long)primary->ft_checkpoints,
+           (unsigned long long)primary->ft_pages,
+           (unsigned long long)primary->ft_pause_us,
+           (unsigned long long)primary->ft_ack_us);
+}
+
+static bool may_win(const char *who)
+{
+    return opt.winner == NULL || strcmp(opt.winner, who) == 0;
 }
 
 /* Whoever asks first has the next claim. */
@@ -217,16 +327,36 @@ static void decide(struct pair_end *primary, struct pair_end *twin, bool *decide
     if (*decided) {
         return;
     }
-    if (drained && (primary->gone || !is(primary, "hold"))) {
+    if (is(primary, "alone") && primary->state == GEMEL__VMM_STATE__VMM_STATE_FROZEN) {
+        *decided = true; /* its twin was lost before it was one */
+        order(primary, GEMEL__VMM_REQUEST__KIND__THAW, ++epoch);
+    }
+    if (drained && may_win("twin") &&
+        (opt.winner != NULL || primary->gone || !is(primary, "hold"))) {
         *decided = true;
         change_ns = loop_now_ns();
         order(primary, GEMEL__VMM_REQUEST__KIND__FT_CLAIM_LOST, epoch + 1);
         order(twin, GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON, ++epoch);
-    } else if (is(primary, "hold") || is(primary, "hold-barrier")) {
+    } else if ((is(primary, "hold") || is(primary, "hold-barrier")) &&
+               may_win("primary")) {
         *decided = true;
         change_ns = loop_now_ns();
         order(twin, GEMEL__VMM_REQUEST__KIND__FT_END, 0);
         order(primary, GEMEL__VMM_REQUEST__KIND__FT_ALONE_WON, ++epoch);
+    }
+}
+
+/* When it has run for a second with its twin. */
+static void ask_once(struct pair_end *primary)
+{
+    if (opt.switchover) {
+        order(primary, GEMEL__VMM_REQUEST__KIND__FT_SWITCHOVER, 0);
+    }
+    if (opt.reset) {
+        pair_simple(primary, GEMEL__VMM_REQUEST__KIND__RESET);
+    }
+    if (opt.powerdown) {
+        pair_simple(primary, GEMEL__VMM_REQUEST__KIND__POWERDOWN);
     }
 }
 
@@ -236,7 +366,7 @@ int main(int argc, char **argv)
     struct pair_end twin = {.name = "twin", .memory_fd = -1, .forgives = true};
     uint64_t told[2] = {0, 0}, next_ns, end_ns;
     struct uuid transfer = uuid_random();
-    bool decided = false, switched = false;
+    bool decided = false, asked = false;
     const char *end = "both";
 
     parse(argc, argv);
@@ -245,6 +375,7 @@ int main(int argc, char **argv)
     pair_connect(&primary, argv[optind]);
     pair_connect(&twin, argv[optind + 1]);
     copy_memory(&primary, &twin, &transfer);
+    copy_disks();
     epoch = primary.epoch;
     primary.may_go = twin.may_go = true;
     join(&primary, &twin, &transfer);
@@ -257,6 +388,9 @@ int main(int argc, char **argv)
         decide(&primary, &twin, &decided);
         if (is(&twin, "live") && twin.state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
             end = "live";
+            if (opt.live != NULL && system(opt.live) != 0) {
+                pair_die(opt.live, "failed");
+            }
             order(&primary, GEMEL__VMM_REQUEST__KIND__FT_WINNER_RUNS, epoch);
             break;
         }
@@ -274,10 +408,9 @@ int main(int argc, char **argv)
                         GEMEL__VMM_REQUEST__KIND__STATUS);
             counters(&primary);
         }
-        if (opt.switchover && !switched && is(&primary, "on") &&
-            loop_now_ns() > on_ns + NSEC_PER_SEC) {
-            switched = true;
-            order(&primary, GEMEL__VMM_REQUEST__KIND__FT_SWITCHOVER, 0);
+        if (!asked && is(&primary, "on") && loop_now_ns() > on_ns + NSEC_PER_SEC) {
+            asked = true;
+            ask_once(&primary);
         }
     }
     printf("{\"end\":\"%s\",\"epoch\":%llu,\"exits\":%llu,\"outputs\":%llu,"

@@ -37,6 +37,10 @@ static void take_twin(struct pair_end *e, const Gemel__VmmReport *r)
     e->ft_lag_us = r->ft_lag_us;
     e->ft_log_bytes = r->ft_log_bytes;
     e->ft_diverged = r->ft_diverged;
+    e->ft_checkpoints = r->ft_checkpoints;
+    e->ft_pages = r->ft_pages;
+    e->ft_pause_us = r->ft_pause_us;
+    e->ft_ack_us = r->ft_ack_us;
 }
 
 static void take_report(struct pair_end *e, const Gemel__VmmReport *r)
@@ -130,7 +134,7 @@ void pair_ask(struct pair_end *e, Gemel__VmmRequest *rq, const int *fds, size_t 
 {
     rq->seq = ++e->seq;
     rq->reason = (char *)"vmmpair";
-    if (ctl_send_fds(e->fd, CTL_VMM_REQUEST, rq, fds, count) < 0) {
+    if (ctl_send_fds(e->fd, CTL_VMM_REQUEST, rq, fds, count) < 0 && !e->may_go) {
         pair_die(e->name, "cannot be asked");
     }
 }

@@ -28,7 +28,7 @@ struct pair_end {
     char ft_state[32], ft_text[512];
     bool ft_over;
     uint64_t ft_change, ft_exits, ft_replayed, ft_outputs, ft_released, ft_lag_us,
-        ft_log_bytes, ft_diverged;
+        ft_log_bytes, ft_diverged, ft_checkpoints, ft_pages, ft_pause_us, ft_ack_us;
 };
 
 

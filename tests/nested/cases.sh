@@ -8,6 +8,7 @@ lockstep-bzimage:150 lockstep-pvh:150 lockstep-replay:600
 standard-suspend:150 lockstep-suspend:180
 standard-migrate:150 standard-postcopy:180 lockstep-migrate:180
 standard-upgrade:150 lockstep-upgrade:180
+standard-checkpoint:240
 standard-reboot:200 lockstep-reboot:250"
 
 # Run by name only: what they show is a part of the others.
@@ -360,6 +361,65 @@ case_standard_postcopy() {
 case_lockstep_migrate() {
     # shellcheck disable=SC2086
     migrated --machine lockstep $bz --append "$append guest.count=10"
+}
+
+# A guest with a twin, which has its own copy of the disk. While the guest counts on its disk, and sends and fetches, its gemel-vmm is
+# killed; the twin goes on, and the guest ends well: each number was said, the sums are right. vmmft plays the agents.
+protected() { # HOW GEMEL-VMM-OPTION...
+    local how=$1
+    shift
+    truncate -s 16M disk.img && truncate -s 16M twin.img
+    ip-full link add br0 type bridge && ip addr add 10.77.0.1/24 dev br0 && ip link set br0 up || fail "no bridge"
+    for end in pri twin; do
+        tunctl -t "t$end" >/dev/null && ip-full link set "t$end" master br0 && ip link set "t$end" up || fail "no tap"
+    done
+    head -c 300000 /dev/urandom >down
+    nc -l -p 9001 <down >/dev/null &
+    giver=$!
+    mkfifo open
+    nc -l -p 9000 <>open >up &
+    taker=$!
+    disk=disk.img
+    for end in pri twin; do
+        gemel-vmm --uuid 33333333-3333-3333-3333-333333333333 --memory 256M --disk path=$disk \
+            --nic "tap=t$end,mac=52:54:00:77:00:02" --console-log "console$end.log" --log "vmm$end.log" --exit-file "exit$end.json" \
+            --control "$PWD/$end" "$@" 2>"error$end.log" &
+        eval "$end=\$!"
+        while [ ! -S "$end" ] && kill -0 "$(eval "echo \$$end")" 2>/dev/null; do sleep 0.1; done
+        if [ $end = pri ]; then
+            vmmtalk "$PWD/pri" 1 1 disk disk.img start 1 >talk1.log || fail "it does not start"
+            while ! grep -q 'count 3,' consolepri.log && kill -0 "$pri" 2>/dev/null; do sleep 0.2; done
+        fi
+        disk=twin.img
+    done
+    # shellcheck disable=SC2086 # options
+    vmmft "$PWD/pri" "$PWD/twin" $how --suspect 2000 --for 120 --disk disk.img:twin.img >ft.log &
+    ft=$!
+    while ! grep -q '"state":"on"' ft.log && kill -0 $ft 2>/dev/null; do sleep 0.2; done
+    said=$(grep -c 'count' consolepri.log)
+    while ! grep -q "count $((said + 3))," consolepri.log && kill -0 $ft 2>/dev/null; do sleep 0.2; done
+    kill -KILL "$pri"
+    wait $ft || fail "nobody goes on: $(tail -n 2 ft.log)"
+    wait "$twin" || fail "the twin ended with $?"
+    kill "$giver" "$taker" 2>/dev/null
+    grep -v '"exits"' ft.log | note
+    grep '"exits"' ft.log | tail -n 2 | note
+    grep -q '"end":"live"' ft.log || fail "the twin did not go live"
+    cat consolepri.log consoletwin.log | tr -d '\r' | grep -E '^guest: |^GUEST-OK' >guest.log
+    note guest.log
+    grep -q '^GUEST-OK disk.* net' guest.log || fail "the guest did not say GUEST-OK disk net"
+    # What left last before the end may have been said by both.
+    [ "$(grep '^guest: count' guest.log | sed 's/,.*//' | uniq | wc -l)" = 20 ] || fail "the guest did not count to 20"
+    grep -q '"reason":"guest-shutdown"' exittwin.json 2>/dev/null || fail "exit file: $(cat exittwin.json 2>&1)"
+    [ "$(sum up)" = "$(sed -n 's/^guest: disk //p' guest.log | tail -n 1)" ] || fail "what the guest sent did not arrive"
+    [ "$(sum down)" = "$(sed -n 's/^guest: down //p' guest.log | tail -n 1)" ] || fail "what the guest fetched is not what was sent"
+    for end in pri twin; do ip link del "t$end"; done
+    ip link del br0
+}
+
+case_standard_checkpoint() {
+    # shellcheck disable=SC2086
+    protected --checkpoint --machine standard --cpus 2 $bz --append "$append guest.count=20"
 }
 
 # From one gemel-vmm to the next one with the same memory, three times, while it counts, a number a second on its disk. vmmmove plays

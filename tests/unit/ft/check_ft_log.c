@@ -106,6 +106,18 @@ static void example(void)
     start(&wr, FT_SUMS, 2, 0);
     ft_put_sums(&wr, sums, 2);
     add(&wr);
+    start(&wr, FT_DISK, 2, 1);
+    ft_put_disk(&wr, &(struct ft_disk){.sector = 9,
+                                       .op = REQUEST_WRITE,
+                                       .len = sizeof bytes,
+                                       .bytes = bytes});
+    add(&wr);
+    start(&wr, FT_SAID, 2, 0);
+    ft_put_said(&wr, &(struct ft_said){.ordinal = 3,
+                                       .kind = TAPE_OUT_SERIAL,
+                                       .len = sizeof bytes,
+                                       .bytes = bytes});
+    add(&wr);
     start(&wr, FT_END, 2, 0);
     ft_put_end(&wr, &end);
     add(&wr);
@@ -189,6 +201,8 @@ START_TEST(bodies_come_back)
     struct ft_output o;
     struct ft_state s;
     struct ft_sums *m = malloc(sizeof *m);
+    struct ft_disk d;
+    struct ft_said w;
     struct ft_end e;
     uint64_t v[2];
     uint8_t *copy;
@@ -243,6 +257,21 @@ START_TEST(bodies_come_back)
     ck_assert_mem_eq(m->pair, sums, sizeof sums);
     free(copy);
     r = nth(10, &copy);
+    ck_assert_int_eq(ft_get_disk(&r, &d), FT_OK);
+    ck_assert_uint_eq(d.sector, 9);
+    ck_assert_uint_eq(d.op, REQUEST_WRITE);
+    ck_assert_uint_eq(d.len, sizeof bytes);
+    ck_assert_mem_eq(d.bytes, bytes, sizeof bytes);
+    ck_assert_uint_eq(r.device, 1);
+    free(copy);
+    r = nth(11, &copy);
+    ck_assert_int_eq(ft_get_said(&r, &w), FT_OK);
+    ck_assert_uint_eq(w.ordinal, 3);
+    ck_assert_uint_eq(w.kind, TAPE_OUT_SERIAL);
+    ck_assert_uint_eq(w.len, sizeof bytes);
+    ck_assert_mem_eq(w.bytes, bytes, sizeof bytes);
+    free(copy);
+    r = nth(12, &copy);
     ck_assert_int_eq(ft_get_end(&r, &e), FT_OK);
     ck_assert_mem_eq(&e, &end, sizeof e);
     free(copy);
@@ -284,6 +313,8 @@ END_TEST
 static enum ft_reason poked(unsigned n, size_t at, uint8_t value)
 {
     static struct ft_sums m;
+    struct ft_disk d;
+    struct ft_said w;
     struct ft_record r;
     struct ft_head h;
     struct dev_input in;
@@ -315,6 +346,12 @@ static enum ft_reason poked(unsigned n, size_t at, uint8_t value)
         break;
     case FT_SUMS:
         reason = ft_get_sums(&r, &m);
+        break;
+    case FT_DISK:
+        reason = ft_get_disk(&r, &d);
+        break;
+    case FT_SAID:
+        reason = ft_get_said(&r, &w);
         break;
     case FT_END:
         reason = ft_get_end(&r, &e);
@@ -351,6 +388,14 @@ START_TEST(bodies_are_judged)
     ck_assert_int_eq(poked(9, 24, 2), FT_BAD_VALUE); /* pages out of order */
     ck_assert_int_eq(poked(9, 0, 3), FT_BAD_BODY);
     ck_assert_int_eq(poked(9, 4, 1), FT_BAD_VALUE);
+    ck_assert_int_eq(poked(10, 8, REQUEST_READ), FT_BAD_VALUE);
+    ck_assert_int_eq(poked(10, 7, 0xFF), FT_BAD_VALUE); /* far beyond any disk */
+    ck_assert_int_eq(poked(10, 12, 0), FT_BAD_VALUE);
+    ck_assert_int_eq(poked(10, 12, 200), FT_BAD_BODY);
+    ck_assert_int_eq(poked(11, 0, 0), FT_BAD_VALUE);
+    ck_assert_int_eq(poked(11, 8, TAPE_OUT_FRAME), FT_BAD_VALUE);
+    ck_assert_int_eq(poked(11, 12, 0), FT_BAD_VALUE);
+    ck_assert_int_eq(poked(11, 12, 200), FT_BAD_BODY);
 }
 END_TEST
 

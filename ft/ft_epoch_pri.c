@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checkpoint mode, primary: the guest runs for an epoch, stands still while what it wrote
+ * to is copied aside, and runs on while that is sent. What it sent out in an epoch leaves
+ * when the twin has all of that epoch. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bug.h"
+#include "base/loop.h"
+#include "ft/ft_session_priv.h"
+#include "migrate/mig_zero.h"
+
+#define PAGES_MAX 48u /* of a PAGES record */
+
+static bool grow(struct ft_grow *g, size_t more)
+{
+    if (g->len + more > g->cap) {
+        size_t cap = g->cap + g->cap / 2 + more + 65536;
+        uint8_t *at = realloc(g->at, cap);
+
+        if (at == NULL) {
+            return false;
+        }
+        g->at = at;
+        g->cap = cap;
+    }
+    return true;
+}
+
+static bool append(struct ft_grow *g, const void *bytes, size_t len)
+{
+    if (!grow(g, len)) {
+        return false;
+    }
+    memcpy(g->at + g->len, bytes, len);
+    g->len += len;
+    return true;
+}
+
+void ft_epoch_free(struct ft_epoch *ep)
+{
+    free(ep->staged.page.at);
+    free(ep->staged.bytes.at);
+    free(ep->staged.state.at);
+    free(ep->staged.writes.at);
+    free(ep->writes.at);
+    free(ep->frame);
+    memset(ep, 0, sizeof *ep);
+}
+
+static void trouble(struct ft_session *s, const char *why)
+{
+    pthread_mutex_lock(&s->lock);
+    s->epoch.trouble = true;
+    ft_pri_event(s, FT_PRI_HOST_ERROR, 0, why);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* The engine's threads
+ * --------------------------------------------------------------------------- */
+
+static bool epoch_due(void *ctx)
+{
+    struct ft_session *s = ctx;
+
+    return s->epoch.due && !s->epoch.trouble;
+}
+
+static bool epoch_over(void *ctx)
+{
+    struct ft_session *s = ctx;
+
+    return s->released_all;
+}
+
+/* Under lock. Console bytes that follow one another become one output. */
+static bool joins_last(struct ft_session *s, const struct tape_out *out)
+{
+    struct ft_out *last = &s->kept[s->epoch.made % FT_HELD_MAX];
+    uint8_t *more;
+
+    if (s->epoch.made == s->epoch.left || last->ordinal != s->epoch.made ||
+        s->epoch.made == s->epoch.staged.outputs || out->kind == TAPE_OUT_FRAME ||
+        last->out.kind != out->kind || last->out.len > 65536) {
+        return false;
+    }
+    more = realloc((void *)(uintptr_t)last->out.data, last->out.len + out->len);
+    if (more == NULL) {
+        return false;
+    }
+    memcpy(more + last->out.len, out->data, out->len);
+    last->out.data = more;
+    last->out.len += out->len;
+    return true;
+}
+
+static void epoch_output(void *ctx, const struct tape_out *out)
+{
+    struct ft_session *s = ctx;
+    struct ft_epoch *ep = &s->epoch;
+
+    pthread_mutex_lock(&s->lock);
+    if (s->released_all) {
+        engine_put_out(s->conf.engine, out);
+    } else if (!joins_last(s, out)) {
+        /* Full: as a network, or a serial line that nobody reads, it loses what is new.
+         */
+        if (ep->made - ep->left < FT_HELD_MAX - 1 && ft_keep_out(s, ep->made + 1, out)) {
+            ep->made++;
+            pthread_cond_broadcast(&s->more); /* it may be due sooner now */
+        } else {
+            ep->dropped++;
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void epoch_write(void *ctx, unsigned disk, const struct blk_request *request)
+{
+    struct ft_session *s = ctx;
+    struct ft_write w = {.sector = request->sector,
+                         .disk = disk,
+                         .op = (uint32_t)request->op,
+                         .len = request->len};
+    bool good = true;
+
+    if ((s->params.mirror >> disk & 1) == 0 || s->released_all) {
+        return;
+    }
+    good = append(&s->epoch.writes, &w, sizeof w);
+    if (good && request->op == REQUEST_WRITE) {
+        good = append(&s->epoch.writes, request->data, request->len);
+    }
+    if (!good) {
+        trouble(s, "no memory for what the guest writes to its disks");
+    }
+}
+
+static bool stage_page(struct ft_staged *st, uint64_t page, const uint8_t *host)
+{
+    uint64_t entry = page << 1 | (uint64_t)mig_page_is_zero(host);
+
+    return append(&st->page, &entry, sizeof entry) &&
+           ((entry & 1) != 0 || append(&st->bytes, host, GMEM_PAGE_SIZE));
+}
+
+static bool stage_pages(struct ft_session *s, const uint64_t *dirty)
+{
+    struct engine_ram ram;
+    bool good = true;
+
+    engine_ram(s->conf.engine, &ram);
+    for (uint64_t w = 0; w * 64 < ram.page_count && good; w++) {
+        for (uint64_t bits = dirty[w]; bits != 0 && good; bits &= bits - 1) {
+            uint64_t page = w * 64 + (uint64_t)__builtin_ctzll(bits);
+
+            good = page >= ram.page_count ||
+                   stage_page(&s->epoch.staged, page, ram.host + page * GMEM_PAGE_SIZE);
+        }
+    }
+    return good;
+}
+
+/* The guest stands still. */
+static void epoch_take(void *ctx, const uint64_t *dirty, const uint8_t *state, size_t len,
+                       const char *why)
+{
+    struct ft_session *s = ctx;
+    struct ft_epoch *ep = &s->epoch;
+    struct ft_staged *st = &ep->staged;
+    uint64_t began_ns = loop_now_ns();
+    struct ft_grow writes = st->writes;
+
+    if (why != NULL) {
+        trouble(s, why);
+        return;
+    }
+    st->page.len = st->bytes.len = st->state.len = 0;
+    if (!stage_pages(s, dirty) || !append(&st->state, state, len)) {
+        trouble(s, "no memory for a checkpoint");
+        return;
+    }
+    st->writes = ep->writes; /* the two change places */
+    ep->writes = writes;
+    ep->writes.len = 0;
+    pthread_mutex_lock(&s->lock);
+    st->number++;
+    st->outputs = ep->made;
+    st->ready = true;
+    ep->due = false; /* not before: the sender would ask for another one */
+    ep->taken_ns = began_ns;
+    ep->pause_ns = loop_now_ns() - began_ns;
+    ep->pages = st->page.len / sizeof(uint64_t);
+    pthread_cond_broadcast(&s->more);
+    pthread_mutex_unlock(&s->lock);
+}
+
+const struct engine_epoch_ops ft_epoch_pri_ops = {
+    .due = epoch_due,
+    .take = epoch_take,
+    .output = epoch_output,
+    .write = epoch_write,
+    .over = epoch_over,
+};
+
+/* The sender
+ * ---------------------------------------------------------------------------------- */
+
+/* When the guest should stand still next; 0: not before something is acknowledged. Under
+ * lock. */
+uint64_t ft_epoch_due_ns(const struct ft_session *s)
+{
+    const struct ft_epoch *ep = &s->epoch;
+    bool waits = ep->made > ep->staged.outputs;
+    uint64_t ms = ep->length_ms > FT_EPOCH_MIN_MS ? ep->length_ms : FT_EPOCH_MIN_MS;
+
+    if (ep->acked < ep->staged.number || ep->staged.ready || s->pri.state != FT_PRI_ON) {
+        return 0;
+    }
+    if (!waits && ms < FT_EPOCH_MAX_MS) {
+        ms = FT_EPOCH_MAX_MS;
+    }
+    return ep->taken_ns + ms * NSEC_PER_MSEC;
+}
+
+/* Records into a frame, frames onto the wire. */
+struct writer {
+    struct ft_session *s;
+    size_t len;
+    bool good;
+};
+
+static void flush(struct writer *w)
+{
+    struct iovec iov = {w->s->epoch.frame, w->len};
+
+    if (w->good && w->len > FT_LOG_HEAD_LEN) {
+        w->s->log_bytes += w->len;
+        w->good = ft_send_body(w->s, FT_FRAME_LOG, &iov, 1);
+    }
+    w->len = FT_LOG_HEAD_LEN;
+}
+
+static void put(struct writer *w, struct bytes_wr *wr)
+{
+    struct ft_session *s = w->s;
+    size_t len = ft_finish(wr, s->seq + 1);
+
+    BUG_ON(len == 0);
+    if (w->len + len > FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX) {
+        flush(w);
+    }
+    memcpy(s->epoch.frame + w->len, wr->buf, len);
+    w->len += len;
+    s->seq++;
+    pthread_mutex_lock(&s->lock);
+    ft_commit_logged(&s->commit, s->seq, 0);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void begin(const struct writer *w, struct bytes_wr *wr, enum ft_type type,
+                  uint32_t device)
+{
+    ft_begin(wr, w->s->buf, FT_RECORD_MAX, type, 0, 0, device);
+}
+
+static void put_writes(struct writer *w)
+{
+    const struct ft_grow *g = &w->s->epoch.staged.writes;
+
+    for (size_t at = 0; at < g->len && w->good;) {
+        struct ft_write write;
+        struct bytes_wr wr;
+
+        memcpy(&write, g->at + at, sizeof write);
+        at += sizeof write;
+        begin(w, &wr, FT_DISK, write.disk);
+        ft_put_disk(&wr, &(struct ft_disk){.sector = write.sector,
+                                           .op = write.op,
+                                           .len = write.len,
+                                           .bytes = g->at + at});
+        at += write.op == REQUEST_WRITE ? write.len : 0;
+        put(w, &wr);
+    }
+}
+
+/* Frames may be lost, as on any network; what a console said may not. */
+static void put_said(struct writer *w)
+{
+    struct ft_session *s = w->s;
+
+    for (uint64_t i = s->epoch.left + 1; i <= s->epoch.staged.outputs && w->good; i++) {
+        struct tape_out out;
+        struct bytes_wr wr;
+
+        pthread_mutex_lock(&s->lock);
+        out = s->kept[i % FT_HELD_MAX].out; /* stays: nothing of it leaves before */
+        pthread_mutex_unlock(&s->lock);
+        if (out.kind != TAPE_OUT_FRAME && out.len > 0 && out.data != NULL) {
+            begin(w, &wr, FT_SAID, 0);
+            ft_put_said(&wr, &(struct ft_said){.ordinal = i,
+                                               .kind = (uint32_t)out.kind,
+                                               .len = out.len,
+                                               .bytes = out.data});
+            put(w, &wr);
+        }
+    }
+}
+
+/* The entries that one record takes from `i` on: consecutive pages of one kind in one
+ * block. */
+static size_t run_of(const uint64_t *entry, size_t i, size_t count)
+{
+    size_t n = 1;
+
+    while (i + n < count && entry[i + n] == entry[i] + 2 * n &&
+           (entry[i + n] >> 1) % MIG_RAM_PAGES_MAX != 0 &&
+           ((entry[i] & 1) != 0 || n < PAGES_MAX)) {
+        n++;
+    }
+    return n;
+}
+
+static void put_pages(struct writer *w)
+{
+    const struct ft_staged *st = &w->s->epoch.staged;
+    const uint64_t *entry = (const uint64_t *)(const void *)st->page.at;
+    size_t count = st->page.len / sizeof *entry, at = 0, n;
+
+    for (size_t i = 0; i < count && w->good; i += n) {
+        bool zero = (entry[i] & 1) != 0;
+        uint8_t head[MIG_RAM_HEAD_MAX];
+        struct bytes_wr wr;
+
+        n = run_of(entry, i, count);
+        mig_ram_begin(&w->s->ram, 0);
+        mig_ram_add(&w->s->ram, zero ? MIG_RAM_ZERO : MIG_RAM_RAW, entry[i] >> 1,
+                    (uint32_t)n);
+        begin(w, &wr, FT_PAGES, 0);
+        bytes_wr_copy(&wr, head, mig_ram_encode(&w->s->ram, head));
+        if (!zero) {
+            bytes_wr_copy(&wr, st->bytes.at + at, n * GMEM_PAGE_SIZE);
+            at += n * GMEM_PAGE_SIZE;
+        }
+        put(w, &wr);
+    }
+}
+
+static void put_state(struct writer *w)
+{
+    const struct ft_grow *g = &w->s->epoch.staged.state;
+
+    for (size_t at = 0; at < g->len && w->good; at += FT_STATE_CHUNK) {
+        size_t n = g->len - at < FT_STATE_CHUNK ? g->len - at : FT_STATE_CHUNK;
+        struct bytes_wr wr;
+
+        begin(w, &wr, FT_STATE, 0);
+        ft_put_state(&wr, (uint32_t)g->len, (uint32_t)at, g->at + at, (uint32_t)n);
+        put(w, &wr);
+    }
+}
+
+/* Without the lock: what is staged is the sender's. */
+bool ft_epoch_send(struct ft_session *s)
+{
+    struct ft_log_head head = {.released = s->epoch.left};
+    struct writer w = {.s = s, .len = FT_LOG_HEAD_LEN, .good = true};
+    struct bytes_wr wr;
+
+    ft_log_head_put(&head, s->epoch.frame);
+    put_writes(&w);
+    put_said(&w);
+    put_pages(&w);
+    put_state(&w);
+    begin(&w, &wr, FT_BARRIER, 0);
+    ft_put_u64(&wr, s->epoch.staged.number);
+    ft_put_u64(&wr, s->epoch.staged.outputs);
+    put(&w, &wr);
+    flush(&w);
+    pthread_mutex_lock(&s->lock);
+    s->epoch.staged.ready = false;
+    s->epoch.sent_ns = loop_now_ns();
+    pthread_mutex_unlock(&s->lock);
+    return w.good;
+}
+
+/* Under lock: the twin has all of checkpoint `number`. */
+void ft_epoch_acked(struct ft_session *s, uint64_t number)
+{
+    struct ft_epoch *ep = &s->epoch;
+    uint64_t cost_ms;
+
+    if (number != ep->staged.number || number <= ep->acked) {
+        return;
+    }
+    ep->acked = number;
+    ep->stop_to_ack_ns = loop_now_ns() - ep->taken_ns;
+    cost_ms = ep->pause_ns / NSEC_PER_MSEC;
+    ep->length_ms = 4 * cost_ms < FT_EPOCH_CAP_MS ? 4 * cost_ms : FT_EPOCH_CAP_MS;
+    if (ft_primary_may_release(&s->pri)) {
+        while (ep->left < ep->staged.outputs) {
+            ft_let_out(s, ++ep->left);
+        }
+    }
+    pthread_cond_broadcast(&s->more);
+}
+
+/* Under lock: without a twin from now on. */
+void ft_epoch_release_all(struct ft_session *s)
+{
+    while (s->epoch.left < s->epoch.made) {
+        ft_let_out(s, ++s->epoch.left);
+    }
+}

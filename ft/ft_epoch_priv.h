@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checkpoint mode of a session (ft_epoch_pri.c, ft_epoch_sec.c); part of
+ * ft_session_priv.h. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Lengths of an epoch: at least, while something waits to leave; at most, else. One that
+ * costs more than a quarter of the time gets longer. */
+#define FT_EPOCH_MIN_MS 5
+#define FT_EPOCH_MAX_MS 50
+#define FT_EPOCH_CAP_MS 500
+
+/* Bytes that grow. */
+struct ft_grow {
+    uint8_t *at;
+    size_t len, cap;
+};
+
+/* What an epoch was, from the moment in which the guest stood still until it is sent. */
+struct ft_staged {
+    struct ft_grow page; /* u64 each: number << 1 | it is zeros */
+    struct ft_grow bytes; /* of those that are not zeros, one after the other */
+    struct ft_grow state;
+    struct ft_grow writes; /* of disks: struct ft_write and its bytes, in order */
+    uint64_t number, outputs;
+    bool ready; /* the sender's; else the engine's */
+};
+
+struct ft_write {
+    uint64_t sector;
+    uint32_t disk, op, len, pad;
+};
+
+/* Primary. */
+struct ft_epoch {
+    struct ft_staged staged;
+    struct ft_grow writes; /* of the epoch that runs */
+    uint64_t made, left;   /* ordinals of outputs */
+    uint64_t acked;        /* number of the newest checkpoint that is at the twin */
+    uint64_t taken_ns, sent_ns, length_ms;
+    uint64_t dropped;  /* outputs: more than could be held */
+    uint64_t pause_ns, stop_to_ack_ns, pages; /* of the newest one */
+    _Atomic bool due, trouble;
+    uint8_t *frame; /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX */
+};

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154 # read by tests/kvm/run, whose variables and functions these are
+# Cases of a protected VM: two gemel-vmm in lockstep, whose agents and store of claims vmmft plays. The outside's trace is p.console and behind
+# it t.console (ft_trace.py); each side has a disk of its own, a.img and b.img. What each case was seen to fail with: "fails with" below.
+
+vmmft=$build/tests/kvm/vmmft
+trace=$(dirname "$self")/ft_trace.py
+link=$(dirname "$self")/ftlink.py
+ft_uuid=0f3c2b1a-0000-4000-8000-000000000001
+
+ft_vmm() { # NAME IMAGE OPTION...: p or t; its pid in $ft_vmm_pid
+    local name=$1 image=$2
+    shift 2
+    "$vmm_bin" --uuid $ft_uuid --memory 16M --firmware "$pulse" --exit-file "$name.json" --log "$name.log" --console-log "$name.console" \
+        --debug-log "$name.debug" --control "$name.sock" --disk "path=$image,serial=pulse" "$@" &
+    ft_vmm_pid=$!
+    pids+=("$ft_vmm_pid")
+}
+
+# ft_start APPEND OPTION...: the pair; the guest runs on the primary. $p_pid, $t_pid
+ft_start() {
+    local append=$1
+    shift
+    rm -f [pt].* ft.out link.json
+    rm -f a.img
+    truncate -s 4M a.img
+    [ -e "${ft_twin_image:-b.img}" ] && rm -f "${ft_twin_image:-b.img}"
+    truncate -s 4M "${ft_twin_image:-b.img}"
+    ft_vmm p a.img --append "$append" "$@"
+    p_pid=$ft_vmm_pid
+    ft_vmm t "${ft_twin_image:-b.img}" --append "$append" "${@/p-tap/t-tap}"
+    t_pid=$ft_vmm_pid
+    until_true 10 test -S p.sock -a -S t.sock || { fail "no control socket: $(tail -qn1 p.log t.log)"; return 1; }
+    "$talk" p.sock 1 1 disk a.img start 1 >talk.log || { fail "start: $(tail -1 talk.log)"; return 1; }
+    until_true 10 ft_has p ready || { fail "pulse does not start: $(tail -1 p.console)"; return 1; }
+}
+
+# ft_protect OPTION...: of vmmft, in the background; until the primary is `on`.
+ft_protect() {
+    ft_protect_only "$@"
+    until_true 20 ft_said primary on || { fail "not protected: $(tail -1 ft.out; tail -1 p.log; tail -1 t.log)"; return 1; }
+}
+ft_protect_only() {
+    "$vmmft" p.sock t.sock --disk "a.img:${ft_twin_image:-b.img}" "$@" >ft.out 2>ft.err &
+    ft_pid=$!
+    pids+=("$ft_pid")
+}
+
+ft_said() { grep -q "\"who\":\"$1\",\"state\":\"$2\"" ft.out 2>/dev/null; }
+ft_has() { grep -q "$2" "$1.console" 2>/dev/null; }
+ft_seqs() { cat [pt].console 2>/dev/null | grep -c '^seq='; }
+ft_reach() { [ "$(ft_seqs)" -ge "$1" ]; }
+ft_over() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
+ft_more() { # SECONDS COUNT: so many records more, whoever tells them
+    local n
+    n=$(ft_seqs)
+    until_true "$1" ft_reach $((n + $2)) || fail "no records any more: $(tail -1 ft.out; tail -qn1 p.log t.log)"
+}
+
+# ft_end END: vmmft's last line must say so.
+ft_end() {
+    until_true 20 ft_over "$ft_pid" || fail "nobody runs alone: $(tail -1 ft.out)"
+    jq -e --arg want "$1" 'select(.end).end == $want' ft.out >/dev/null 2>&1 || fail "not $1: $(tail -1 ft.out; tail -qn1 p.log t.log)"
+    ! grep -h 'differs\|another one\|something else' p.log t.log >differs.txt || fail "diverged: $(tail -1 differs.txt)"
+}
+
+# ft_check LIVE: p or t runs on. It goes on telling records; what was told is on its disk, and one story.
+ft_check() {
+    local last consoles=(p.console) image=a.img
+    [ "$1" = p ] || { consoles+=(t.console); image=${ft_twin_image:-b.img}; }
+    [ "${ft_off:-}" ] || ft_more 10 5
+    [ "$1" = t ] || [ ! -s t.console ] || fail "the twin speaks: $(tail -1 t.console)"
+    last=$(python3 "$trace" "${consoles[@]}" 2>trace.err) || fail "$(tail -1 trace.err)"
+    "$witness" check-disk "$image" --acked "${last:-0}" >witness.json 2>&1 || fail "disk of $1: $(tr '\n' ' ' <witness.json | cut -c1-300)"
+    ft_last=${last:-0}
+}
+ft_signal() { # SIGNAL PID
+    kill -"$1" "$2"
+    [ "$1" != KILL ] || wait "$2" 2>/dev/null
+}
+ft_kill() { # ends both
+    kill -CONT "$p_pid" "$t_pid" 2>/dev/null
+    kill -KILL "$p_pid" "$t_pid" "$ft_pid" 2>/dev/null
+    wait "$p_pid" "$t_pid" "$ft_pid" 2>/dev/null
+}
+
+case_ft_rules() { # each commit rule, with TLS and without: protected, it works on, and its twin follows; then the primary dies
+    local o
+    for o in "--commit verified" "--commit received --plain" "--commit hybrid" "--commit verified --plain"; do
+        ft_start "nonet rate=100" || return
+        # shellcheck disable=SC2086
+        ft_protect $o || return
+        ft_more 10 50
+        ft_signal KILL "$p_pid"
+        ft_end live
+        ft_check t
+        echo "# $o: $ft_last records, $(jq -c 'select(.end)' ft.out)"
+        ft_kill
+        [ -z "$failed" ] || { fail "($o)"; return; }
+    done
+}
+
+case_ft_stop() { # the primary is stopped, not dead: the twin runs; continued, the old one says and does nothing that contradicts
+    local before
+    ft_start "nonet rate=100" || return
+    ft_protect || return
+    ft_more 10 30
+    kill -STOP "$p_pid"
+    ft_end live
+    ft_check t
+    before=$(grep -c '^seq=' p.console)
+    kill -CONT "$p_pid"
+    sleep 0.5
+    [ $(($(grep -c '^seq=' p.console) - before)) -le 2 ] || fail "it goes on: $(tail -1 p.console)"
+    ft_check t # what it had still to say is what the twin said
+    ft_kill
+}
+
+case_ft_twin_dies() { # the primary goes on alone; killed, and stopped
+    local how
+    for how in KILL STOP; do
+        ft_start "nonet rate=100" || return
+        ft_protect || return
+        ft_more 10 30
+        ft_signal $how "$t_pid"
+        ft_end alone
+        ft_check p
+        if [ $how = STOP ]; then
+            kill -CONT "$t_pid"
+            until_true 10 ft_over "$t_pid" || fail "the twin that is not wanted lives on"
+            [ ! -s t.console ] || fail "it speaks: $(tail -1 t.console)"
+        fi
+        ft_kill
+    done
+}
+
+# ft_cut RECORD[:BYTE] WHAT PID [OPTION...]: of ftlink.py; protected without TLS
+ft_cut() {
+    local at=$1 what=$2 pid=$3
+    shift 3
+    ft_protect_only --plain --link "exec python3 $link link.json --at $at --do $what --pid $pid" "$@"
+}
+
+case_ft_cuts() { # the channel at some record of the log: cut, one way cut, torn, damaged, frames lost, doubled, out of order
+    local what end n at
+    for what in cut cut-there cut-back truncate corrupt spoil drop twice swap; do
+        n=$((RANDOM % 300 + 20))
+        at=$n
+        case $what in corrupt | spoil) at=$n:$((RANDOM % 64)) ;; esac
+        ft_start "nonet rate=100" || return
+        ft_cut $at $what 0
+        until_true 20 ft_over "$ft_pid"
+        end=$(jq -r 'select(.end).end' ft.out)
+        case $what:$end in # who does not hear asks first; where both know at once, either
+        cut-there:live | cut-back:alone) ;;
+        cut-there:* | cut-back:*) fail "$end, not the other" ;;
+        esac
+        case $end in live) ft_check t ;; alone) ft_check p ;; *) fail "nobody runs: $(tail -1 ft.out)" ;; esac
+        [ "$end" = live ] || sleep 0.2
+        echo "# $what at record $at: $end, $ft_last records"
+        case $what in corrupt | spoil | drop | twice | swap)
+            grep -q '"twin".*\(checksum\|out of turn\|not the next one\)' ft.out || fail "the twin does not say what was wrong: $(grep twin ft.out | tail -1)" ;;
+        esac
+        ft_kill
+        [ -z "$failed" ] || { fail "($what at $at)"; return; }
+    done
+}
+
+case_ft_winners() { # both think that the other is lost; the claim goes to one, or to the other: one story
+    local w
+    for w in twin primary; do
+        ft_start "nonet rate=100" || return
+        ft_cut 200 cut 0 --winner $w
+        until_true 20 ft_over "$ft_pid" || fail "nobody runs"
+        if [ $w = twin ]; then
+            ft_end live
+            sleep 0.3 # what the loser says, if it does
+            ft_check t
+        else
+            ft_end alone
+            ft_check p
+            [ ! -s t.console ] || fail "the twin speaks"
+        fi
+        ft_kill
+        [ -z "$failed" ] || { fail "(winner $w)"; return; }
+    done
+}
+
+case_ft_switchover() { # planned: the twin runs, the old primary is told and is over
+    ft_start "nonet rate=100" || return
+    ft_protect --switchover || return
+    ft_end live
+    ft_check t
+    sed -n 's/^{"ms":\([0-9.]*\),"who":"\([a-z]*\)","state":"\([a-z-]*\)".*/\1 \2 \3/p' ft.out | tr '\n' ',' | sed 's/^/# /; s/,$/\n/'
+    ft_kill
+}
+
+# ft_gone: the guest has ended, and both VMMs with it; their disks have all of it.
+ft_gone() {
+    local last
+    until_true 20 ft_over "$p_pid" || fail "the primary does not end: $(tail -1 p.log)"
+    until_true 10 ft_over "$t_pid" || fail "the twin does not end: $(tail -1 t.log)"
+    grep -q '"reason":"guest-shutdown"' p.json || fail "exit file: $(cat p.json)"
+    [ ! -s t.console ] || fail "the twin speaks: $(tail -1 t.console)"
+    last=$(python3 "$trace" p.console 2>trace.err) || fail "$(tail -1 trace.err)"
+    for image in a.img b.img; do
+        "$witness" check-disk $image --acked "$last" >witness.json 2>&1 || fail "$image: $(tr '\n' ' ' <witness.json | cut -c1-300)"
+    done
+    ft_last=$last
+}
+
+case_ft_off() { # the guest powers off while it is protected: by itself, by its power button, by its agent's word
+    ft_start "nonet rate=100 count=80" || return
+    ft_protect || return
+    ft_gone
+    [ "$ft_last" = 80 ] || fail "it ends at record $ft_last, not 80"
+    ft_has p 'done seq=80' || fail "its last word is lost: $(tail -1 p.console)"
+    ft_kill
+    ft_start "nonet rate=100" || return
+    ft_protect || return
+    ft_more 10 20
+    kill -TERM "$p_pid"
+    ft_gone
+    ft_has p 'bye seq=' || fail "button: its last word is lost: $(tail -1 p.console)"
+    ft_kill
+    ft_start "nonet rate=100" || return
+    ft_protect --powerdown || return
+    ft_gone
+    ft_has p 'bye seq=' || fail "agent: its last word is lost: $(tail -1 p.console)"
+    ft_kill
+}
+
+case_ft_reset() { # resets while it is protected: the guest's own, triple faults, the agent's; then the primary dies
+    local what n
+    for what in reset=20 crash=20 agent; do
+        ft_start "nonet rate=100 ${what#agent}" || return
+        if [ $what = agent ]; then ft_protect --reset || return; else ft_protect || return; fi
+        n=$(grep -c started p.console)
+        until_true 20 ft_boots $((n + 1)) || fail "no reset: $(tail -1 p.console; tail -1 p.log)"
+        ft_more 10 12
+        ft_signal KILL "$p_pid"
+        ft_end live
+        [ $what = agent ] || until_true 20 ft_boots $((n + 3)) || fail "no reset after it went live"
+        ft_check t
+        ft_kill
+        [ -z "$failed" ] || { fail "($what)"; return; }
+    done
+}
+ft_boots() { [ "$(cat [pt].console | grep -c started)" -ge "$1" ]; }
+
+case_ft_compute() { # a guest that makes no exit: barriers; and one that dirties memory
+    local what
+    for what in "compute=20 dirty=2000:2" "compute=20" "dirty=20000:4"; do
+        ft_start "nonet rate=50 $what" || return
+        ft_protect || return
+        ft_more 20 30
+        ft_signal KILL "$p_pid"
+        ft_end live
+        ft_more 20 20
+        ft_check t
+        echo "# $what: $ft_last records, $(jq -c 'select(.end)' ft.out)"
+        ft_kill
+        [ -z "$failed" ] || { fail "($what)"; return; }
+    done
+}
+
+case_ft_stalled() { # the twin's disk does not answer: no flush is acknowledged to the guest; it answers: on it goes; then power is cut
+    need_root "a file system that loses what was not synced" || return
+    local n last
+    lose_mount
+    ft_twin_image=disk/b.img
+    ft_start "nonet rate=100" && ft_protect && ft_more 10 20
+    kill -STOP "$lose_pid"
+    sleep 0.2
+    n=$(ft_seqs)
+    sleep 0.5
+    [ $(($(ft_seqs) - n)) -le 0 ] || fail "$(($(ft_seqs) - n)) records told while the twin's disk stood"
+    kill -CONT "$lose_pid"
+    ft_more 10 20
+    ft_signal KILL "$p_pid"
+    ft_end live
+    ft_more 10 20
+    ft_signal KILL "$t_pid"
+    lose_cut
+    last=$(python3 "$trace" p.console t.console 2>trace.err) || fail "$(tail -1 trace.err)"
+    "$witness" check-disk backing/b.img --acked "$last" >witness.json 2>&1 || fail "after the power cut: $(tr '\n' ' ' <witness.json | cut -c1-300)"
+    ft_kill
+    ft_twin_image=
+}
+
+case_ft_net() { # asked over the network while its primary dies, or is stopped: held frames, the twin's tap, 0 lost
+    need_root "a network namespace" || return
+    local how
+    for how in KILL STOP; do
+        rm -rf inside && mkdir inside
+        unshare -n "$self" "$build" --inside ft_net_$how >inside.log 2>&1 || { fail "$how: $(grep -v '^#' inside.log | tail -3)"; return; }
+        grep '^#' inside.log
+    done
+}
+inside_ft_net_KILL() { ft_net KILL; }
+inside_ft_net_STOP() { ft_net STOP; }
+ft_carrier() { ip -o link show "$1" | grep -q LOWER_UP; }
+ft_net() {
+    local tap w
+    ip link set lo up
+    ip link add br0 type bridge
+    ip addr add 10.99.0.1/24 dev br0
+    ip link set br0 up
+    for tap in p-tap t-tap; do
+        ip tuntap add dev $tap mode tap
+        ip link set $tap master br0
+        ip link set $tap up
+    done
+    ft_start "ip=10.99.0.5 rate=100" --nic tap=p-tap,mac=52:54:00:aa:bb:cc || return
+    ft_carrier t-tap && fail "the twin's tap has a carrier before it runs"
+    ft_protect --live "bridge fdb replace 52:54:00:aa:bb:cc dev t-tap master dynamic" || return
+    ft_carrier t-tap && fail "the twin's tap has a carrier while it follows"
+    ping -q -c 40 -i 0.02 -W 1 10.99.0.5 >ping.log || fail "ping: $(tail -3 ping.log | tr '\n' ' ')"
+    sed -n 's/^rtt/# protected: ping rtt/p' ping.log
+    "$witness" --target 10.99.0.5 --from br0 --mac 52:54:00:aa:bb:cc --seconds 3 >witness.json 2>&1 &
+    w=$!
+    pids+=("$w")
+    sleep 1
+    ft_signal "$1" "$p_pid"
+    ft_end live
+    ft_carrier t-tap || fail "the twin's tap has no carrier"
+    wait "$w" || fail "witness: $(tr '\n' ' ' <witness.json | cut -c1-400)"
+    jq -c '{outage_ms, lost_acked_writes, answers}' witness.json | sed "s/^/# $1: /"
+    jq -e '.outage_ms < 1000' witness.json >/dev/null || fail "$1: the outside waited $(jq .outage_ms witness.json) ms"
+    ft_check t
+    ft_kill
+}
+
+# One fault, at one place of the log. ft_fault WHAT RECORD:BYTE APPEND
+ft_fault() {
+    local what=$1 at=$2 pid=0 do=$1 end
+    ft_start "nonet $3" || return
+    case $what in
+    *-primary) pid=$p_pid do=${what%-primary} ;;
+    *-twin) pid=$t_pid do=${what%-twin} ;;
+    esac
+    ft_cut "$at" "$do" $pid
+    [ $pid = 0 ] || [ "${what%-*}" != kill ] || wait "$pid" 2>/dev/null
+    until_true 20 ft_over "$ft_pid"
+    end=$(jq -r 'select(.end).end' ft.out)
+    case $what:$end in
+    kill-primary:live | stop-primary:live | kill-twin:alone | cut-back:alone) ;;
+    cut*:live | truncate:live | corrupt:live | spoil:live) ;;
+    cut*:alone | truncate:alone | corrupt:alone | spoil:alone) ;;
+    *) fail "end: '$end'; $(tail -1 ft.out)" ;;
+    esac
+    case $end in live) ft_check t ;; alone) ft_check p ;; esac
+    # Whoever lost: what it says when it is awake again is part of the story.
+    [ "$what" != stop-primary ] || { kill -CONT "$p_pid"; sleep 0.1; }
+    [ "$end" != live ] || [ -n "$failed" ] || ft_check t
+    grep -q '"fault_ns": [1-9]' link.json 2>/dev/null || case $what in stop*) ;; *) until_true 2 grep -qs '"fault_ns": [1-9]' link.json || fail "no fault at $at" ;; esac
+    ft_kill
+    [ -z "$failed" ] || fail "($what at record $at of '$3')"
+}
+
+ft_faults=(kill-primary kill-twin stop-primary cut-there cut-back truncate corrupt spoil)
+ft_work=("rate=100" "rate=100 compute=20 dirty=2000:2")
+ft_records=150
+
+case_ft_positions() { # a fault at every position of a short workload; not in a long run: at some
+    local what work n at line bytes all=() lines=() count=0
+    RANDOM=${FT_SEED:=$RANDOM}
+    for work in "${ft_work[@]}"; do
+        for ((n = 1; n <= ft_records; n++)); do
+            for what in "${ft_faults[@]}"; do
+                # Before it, and somewhere in it.
+                for bytes in 0 $((RANDOM % 96 + 1)); do
+                    all+=("$what $n:$bytes $work")
+                done
+            done
+        done
+    done
+    if [ "${LAB_LONG:-0}" = 1 ]; then
+        lines=("${all[@]}")
+    else
+        for ((n = 0; n < ${FT_SAMPLE:-20}; n++)); do
+            lines+=("${all[$(((RANDOM * 32768 + RANDOM) % ${#all[@]}))]}")
+        done
+    fi
+    for line in "${lines[@]}"; do
+        # shellcheck disable=SC2086
+        set -- $line
+        what=$1 at=$2
+        shift 2
+        ft_fault "$what" "$at" "$*"
+        count=$((count + 1))
+        [ -z "$failed" ] || break
+    done
+    echo "# $count of ${#all[@]} faults at positions of the log (seed $FT_SEED)"
+}
