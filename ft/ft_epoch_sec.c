@@ -46,7 +46,8 @@ static bool take_disk(struct ft_session *s, const struct ft_record *record)
     struct ft_disk d;
     int fd;
 
-    if (ft_get_disk(record, &d) != FT_OK || (s->params.mirror >> record->device & 1) == 0) {
+    if (ft_get_disk(record, &d) != FT_OK ||
+        (s->params.mirror >> record->device & 1) == 0) {
         return false;
     }
     fd = s->params.disk[record->device];

@@ -120,9 +120,9 @@ struct ft_end {
 
 /* What was done to a mirrored disk (the record's device) in an epoch. */
 struct ft_disk {
-    uint64_t sector; /* of 512 bytes */
-    uint32_t op;     /* enum request_op, no READ */
-    uint32_t len;    /* bytes of the disk */
+    uint64_t sector;      /* of 512 bytes */
+    uint32_t op;          /* enum request_op, no READ */
+    uint32_t len;         /* bytes of the disk */
     const uint8_t *bytes; /* WRITE: len of them */
 };
 

@@ -44,7 +44,8 @@ struct ft_word {
     uint64_t epoch, number;
 };
 
-void ft_log_head_put(const struct ft_log_head *head, uint8_t body[static FT_LOG_HEAD_LEN]);
+void ft_log_head_put(const struct ft_log_head *head,
+                     uint8_t body[static FT_LOG_HEAD_LEN]);
 void ft_log_head_get(const uint8_t body[static FT_LOG_HEAD_LEN],
                      struct ft_log_head *ret_head);
 void ft_ack_put(const struct ft_ack *ack, uint8_t body[static FT_ACK_LEN]);

@@ -96,7 +96,8 @@ const char *vmm_twin_request(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
 
     if (!twin->session) {
         close_all(fds, count);
-        return "this VM cannot have a twin: its machine is not lockstep, or it is recorded";
+        return "this VM cannot have a twin: its machine is not lockstep, or it is "
+               "recorded";
     }
     if (rq->kind == GEMEL__VMM_REQUEST__KIND__FT_PROTECT ||
         rq->kind == GEMEL__VMM_REQUEST__KIND__FT_FOLLOW) {

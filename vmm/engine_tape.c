@@ -127,8 +127,11 @@ static void op_net_send(void *ctx, unsigned nic, unsigned queue, const uint8_t *
 {
     struct tape_run *t = run_of(ctx);
 
-    output(t, &(struct tape_out){
-                  .kind = TAPE_OUT_FRAME, .unit = nic, .queue = queue, .data = frame, .len = len});
+    output(t, &(struct tape_out){.kind = TAPE_OUT_FRAME,
+                                 .unit = nic,
+                                 .queue = queue,
+                                 .data = frame,
+                                 .len = len});
     if (!t->tape->replay && !t->tape->twin) {
         engine_machine_ops.net_send(ctx, nic, queue, frame, len);
     }
@@ -499,8 +502,7 @@ static void arm_gap(struct engine *e)
 /* A guest with a twin, at a position: the log is full, or both stop here. */
 static bool stands(struct tape_run *t)
 {
-    t->standing =
-        t->tape->ops->may_leave && !TAPE_CALL(t, may_leave, t->exits);
+    t->standing = t->tape->ops->may_leave && !TAPE_CALL(t, may_leave, t->exits);
     return t->standing;
 }
 

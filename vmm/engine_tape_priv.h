@@ -9,7 +9,7 @@
 struct kept_answer {
     unsigned disk;
     uint32_t slot;
-    bool flush; /* of a disk with a mirror: the twin has a say */
+    bool flush;          /* of a disk with a mirror: the twin has a say */
     struct dev_input in; /* data is ours */
 };
 
@@ -26,7 +26,7 @@ struct tape_run {
     bool left;        /* replay: of this position the interrupt was injected */
     bool fresh;       /* it runs on, perhaps at another epoch */
     bool begun;
-    bool standing;    /* may_leave said no: nothing comes at this position */
+    bool standing; /* may_leave said no: nothing comes at this position */
     bool mirror_busy[VM_DISKS_MAX][TAPE_SLOTS_MAX]; /* twin: its own copy is at it */
     uint64_t over_ns; /* machine time from which on what waits gets a barrier */
     unsigned tries;   /* since then: where the vCPU took no interrupt */

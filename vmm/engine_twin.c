@@ -171,8 +171,9 @@ void engine_tape_live(struct engine *e)
 
 enum run_answer engine_follow(struct engine *e, const char *reason)
 {
-    return e->tape_follows || e->epoch_follows ? engine_step(e, RUN_EV_FOLLOW, 0, RUN_END_NONE, reason)
-                           : RUN_BAD_STATE;
+    return e->tape_follows || e->epoch_follows
+               ? engine_step(e, RUN_EV_FOLLOW, 0, RUN_END_NONE, reason)
+               : RUN_BAD_STATE;
 }
 
 enum run_answer engine_live(struct engine *e, uint64_t epoch, const char *reason)

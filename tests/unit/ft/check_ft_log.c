@@ -107,10 +107,9 @@ static void example(void)
     ft_put_sums(&wr, sums, 2);
     add(&wr);
     start(&wr, FT_DISK, 2, 1);
-    ft_put_disk(&wr, &(struct ft_disk){.sector = 9,
-                                       .op = REQUEST_WRITE,
-                                       .len = sizeof bytes,
-                                       .bytes = bytes});
+    ft_put_disk(
+        &wr, &(struct ft_disk){
+                 .sector = 9, .op = REQUEST_WRITE, .len = sizeof bytes, .bytes = bytes});
     add(&wr);
     start(&wr, FT_SAID, 2, 0);
     ft_put_said(&wr, &(struct ft_said){.ordinal = 3,
