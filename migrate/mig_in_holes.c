@@ -60,7 +60,7 @@ bool mig_in_holes_take(struct in *in, uint32_t body_len, struct vmm_error *err)
     enum mig_holes_reason reason;
     bool good;
 
-    if ((in->ack.features & MIG_FEATURE_POSTCOPY) == 0 || in->have_finish || h->on) {
+    if ((in->features & MIG_FEATURE_POSTCOPY) == 0) {
         free(body);
         (void)vmm_fail(err, -EPROTO, "a list of missing pages that nobody agreed on");
         return false;
