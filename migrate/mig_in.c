@@ -280,7 +280,7 @@ static void data_main(void *data)
     struct mig_conn_head head;
     bool good = true;
 
-    while (good && mig_conn_recv_head(conn, -1, &head, &err) == 0) {
+    while (good && mig_conn_recv_known(conn, &head, &err) == 0) {
         if (head.type == MIG_FRAME_RAM && d->in->t->ram.kept) {
             good = mig_in_bad_frame(d, "a page of memory that is here already", &err);
         } else if (head.type == MIG_FRAME_RAM && d->in->holes.on) {
@@ -441,7 +441,7 @@ static void hear_main(void *data)
     struct mig_conn_head head;
     bool good = body != NULL && msg != NULL;
 
-    while (good && mig_conn_recv_head(in->t->streams.conn[0], -1, &head, &err) == 0) {
+    while (good && mig_conn_recv_known(in->t->streams.conn[0], &head, &err) == 0) {
         in->heard_ns = loop_now_ns();
         good = take_control(in, &head, body, msg, &err);
     }
