@@ -272,6 +272,13 @@ static bool take_round_end(struct in_data *d, struct vmm_error *err)
     return true;
 }
 
+/* A thread that reads is over: the connection is, or what came is not right. */
+static void post_end(struct in *in, bool lost, const struct vmm_error *err)
+{
+    mig_note_post(in->t, lost ? MIG_DST_LOST : MIG_DST_BAD_PEER,
+                  lost ? MIG_END_LOST : MIG_END_PROTOCOL, err->text);
+}
+
 static void data_main(void *data)
 {
     struct in_data *d = data;
@@ -279,8 +286,9 @@ static void data_main(void *data)
     struct vmm_error err = {""};
     struct mig_conn_head head;
     bool good = true;
+    int r = 0;
 
-    while (good && mig_conn_recv_known(conn, &head, &err) == 0) {
+    while (good && (r = mig_conn_recv_known(conn, &head, &err)) == 0) {
         if (head.type == MIG_FRAME_RAM && d->in->t->ram.kept) {
             good = mig_in_bad_frame(d, "a page of memory that is here already", &err);
         } else if (head.type == MIG_FRAME_RAM && d->in->holes.on) {
@@ -294,8 +302,7 @@ static void data_main(void *data)
                 mig_in_bad_frame(d, "a message that belongs on the control stream", &err);
         }
     }
-    mig_note_post(d->in->t, good ? MIG_DST_LOST : MIG_DST_BAD_PEER,
-                  good ? MIG_END_LOST : MIG_END_PROTOCOL, err.text);
+    post_end(d->in, good && r != -EPROTO, &err);
 }
 
 /* Hearing
@@ -440,13 +447,13 @@ static void hear_main(void *data)
     struct vmm_error err = {"no memory"};
     struct mig_conn_head head;
     bool good = body != NULL && msg != NULL;
+    int r = 0;
 
-    while (good && mig_conn_recv_known(in->t->streams.conn[0], &head, &err) == 0) {
+    while (good && (r = mig_conn_recv_known(in->t->streams.conn[0], &head, &err)) == 0) {
         in->heard_ns = loop_now_ns();
         good = take_control(in, &head, body, msg, &err);
     }
-    mig_note_post(in->t, good ? MIG_DST_LOST : MIG_DST_BAD_PEER,
-                  good ? MIG_END_LOST : MIG_END_PROTOCOL, err.text);
+    post_end(in, good && r != -EPROTO, &err);
     free(msg);
     free(body);
 }

@@ -36,10 +36,12 @@
 #include "tests/unit/vmm/fake_kvm.h"
 #include "vmm/uffd.h"
 
-#define RAM_LEN  (UINT64_C(5) << 20) /* two blocks and a half */
-#define AROUND   (UINT64_C(64) << 10)
-#define EPOCH    7
-#define SLOW_NS  (8 * NSEC_PER_SEC) /* for what has to come */
+#define RAM_LEN (UINT64_C(5) << 20) /* two blocks and a half */
+#define AROUND  (UINT64_C(64) << 10)
+#define EPOCH   7
+#define SLOW_NS (8 * NSEC_PER_SEC) /* for what has to come */
+#define GONE_NS                                                                          \
+    (4 * NSEC_PER_SEC) /* to see that nobody is there: before a time-out does */
 #define REST_NS  (50 * NSEC_PER_MSEC)
 #define NAP_NS   200000
 #define CHECK_NS (3 * NSEC_PER_MSEC)
@@ -507,7 +509,7 @@ static void check_ready(void)
 static bool await_ready(void)
 {
     bool must = !run.closed && !run.cancelled && mig_oracle_is_clean() &&
-                (run.answered || mig_oracle_missing() == 0);
+                (run.answered || !mig_oracle_seen().list);
     uint64_t end = loop_now_ns() + SLOW_NS;
     enum mig_phase phase = status().phase;
 
@@ -586,7 +588,7 @@ static bool wait_over(uint64_t ns)
 /* One that is ready waits for its agent. */
 static bool wait_cancelled(void)
 {
-    uint64_t end = loop_now_ns() + SLOW_NS;
+    uint64_t end = loop_now_ns() + GONE_NS;
 
     while (is_busy() && loop_now_ns() < end) {
         if (!run.started && status().phase == MIG_PHASE_READY) {
@@ -752,7 +754,7 @@ static void leave(void)
 {
     struct engine_status s;
 
-    if (mig_oracle_missing() > 0) {
+    if (mig_oracle_seen().list) {
         (void)uffd_unregister(dst.t->uffd, dst.ram.host, dst.ram.len);
     }
     if (run.touching) { /* it need not wait for the page any more */

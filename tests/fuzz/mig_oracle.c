@@ -411,7 +411,8 @@ struct mig_oracle_seen mig_oracle_seen(void)
     return (struct mig_oracle_seen){.finish = o.have_finish,
                                     .hashes = o.hash_count > 0,
                                     .packed = o.packed,
-                                    .optional = o.optional};
+                                    .optional = o.optional,
+                                    .list = o.missing.word != NULL};
 }
 
 /* Memory ----------------------------------------------------------------------------- */

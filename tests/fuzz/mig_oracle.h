@@ -40,7 +40,7 @@ bool mig_oracle_is_clean(void);
 const uint8_t *mig_oracle_state(uint32_t *ret_len);
 uint64_t mig_oracle_missing(void);
 struct mig_oracle_seen {
-    bool finish, hashes, packed, optional;
+    bool finish, hashes, packed, optional, list; /* list: of missing pages */
 };
 struct mig_oracle_seen mig_oracle_seen(void);
 
