@@ -10,83 +10,56 @@
  * Ready if it was and nothing else was sent; no thread, socket or byte around guest
  * memory is different.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/frame.h"
 #include "base/loop.h"
 #include "migrate/mig_dst.h"
 #include "migrate/mig_msg.h"
-#include "migrate/mig_transfer_priv.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/mig_dst_rig.h"
 #include "tests/fuzz/mig_oracle.h"
 #include "tests/fuzz/mig_script.h"
-#include "tests/unit/temp_path.h"
-#include "tests/unit/vmm/fake_kvm.h"
 #include "vmm/uffd.h"
 
-#define RAM_LEN (UINT64_C(5) << 20) /* two blocks and a half */
-#define AROUND  (UINT64_C(64) << 10)
 #define EPOCH   7
 #define SLOW_NS (8 * NSEC_PER_SEC) /* for what has to come */
 #define GONE_NS                                                                          \
     (4 * NSEC_PER_SEC) /* to see that nobody is there: before a time-out does */
 #define REST_NS  (50 * NSEC_PER_MSEC)
-#define NAP_NS   200000
 #define CHECK_NS (3 * NSEC_PER_MSEC)
 #define STUCK_NS (300 * NSEC_PER_MSEC)
 #define SAID_MAX (1u << 20)
-#define PATTERN  0xa5
 
 FUZZ_GOALS("Ready", "an Abort that was told", "blockers that were told",
-           "memory that was compared", "compressed pages", "post-copy with holes",
-           "all of them filled", "a page that somebody waited for", "a START", "a cancel",
-           "a source that was lost at the end", "several streams",
-           "an incomplete transfer with Finish", "a frame that was skipped")
+           "memory that was compared", "compressed pages", "a START", "a cancel",
+           "several streams", "an incomplete transfer with Finish",
+           "a frame that was skipped", "post-copy with holes", "all of them filled",
+           "a page that somebody waited for", "a source that was lost at the end")
 enum {
     READY,
     ABORTED,
     BLOCKED,
     COMPARED,
     PACKED,
-    HOLES,
-    FILLED,
-    WAITED,
     STARTED,
     CANCELLED,
-    LOST,
     STREAMS,
     INCOMPLETE,
-    SKIPPED
+    SKIPPED,
+    HOLES, /* from here on: with userfaultfd */
+    FILLED,
+    WAITED,
+    SOURCE_LOST
 };
-
-struct counts {
-    unsigned fds, threads;
-};
-
-/* The destination; a new one when its engine has ended. */
-static struct {
-    struct engine *engine;
-    struct mig_transfer *t;
-    struct engine_ram ram;
-    uint8_t *around[2]; /* NULL: something else is there */
-    struct counts with;
-} dst;
-static struct counts without;
-static char disk_path[TEMP_PATH_MAX], rom_path[TEMP_PATH_MAX];
-static uint8_t *state;
-static uint32_t state_len;
 
 /* The input under way. */
 static struct {
@@ -102,194 +75,9 @@ static struct {
     unsigned acks, readies, aborts, blockers;
     pthread_t toucher;
     bool touching;
+    _Atomic bool had_it;
     uint64_t touched;
 } run;
-
-/* A moment, or until the transfer has something to tell. */
-static void nap(void)
-{
-    const struct timespec moment = {.tv_nsec = NAP_NS};
-    struct pollfd p = {.fd = dst.t != NULL ? mig_transfer_fd(dst.t) : -1,
-                       .events = POLLIN};
-
-    if (ppoll(&p, 1, &moment, NULL) > 0) {
-        mig_transfer_clear(dst.t);
-    }
-}
-
-/* But for pipes: the sanitizer's, to its symbolizer. */
-static unsigned entries(const char *path)
-{
-    DIR *dir = opendir(path);
-    const struct dirent *entry;
-    unsigned count = 0;
-    char link[8];
-
-    BUG_ON(dir == NULL);
-    while ((entry = readdir(dir)) != NULL) {
-        ssize_t n = readlinkat(dirfd(dir), entry->d_name, link, sizeof link);
-
-        count += n < 5 || memcmp(link, "pipe:", 5) != 0;
-    }
-    closedir(dir);
-    return count;
-}
-
-static struct counts count_all(void)
-{
-    return (struct counts){entries("/proc/self/fd"), entries("/proc/self/task")};
-}
-
-/* The destination -------------------------------------------------------------------- */
-
-static void make_file(char *path, const char *name, off_t len)
-{
-    int fd = mkstemp(temp_path(path, name));
-
-    BUG_ON(fd < 0 || ftruncate(fd, len) < 0);
-    close(fd);
-}
-
-static struct engine *make_engine(void)
-{
-    struct engine_conf conf = {.kvm = &fake_kvm,
-                               .kvm_path = "fake",
-                               .machine = MACHINE_STANDARD,
-                               .transport = MACHINE_TRANSPORT_PCI,
-                               .cpu_count = 1,
-                               .rom_path = rom_path,
-                               .ram_len = RAM_LEN,
-                               .disk_count = 1,
-                               .disks_by_path = true};
-    struct engine *engine;
-    struct vmm_error err;
-
-    snprintf(conf.disk[0].path, sizeof conf.disk[0].path, "%s", disk_path);
-    fake_kvm_reset();
-    BUG_ON(engine_open(&conf, &engine, &err) < 0 || engine_go(engine, &err) < 0);
-    return engine;
-}
-
-static void wait_for(struct engine *engine, enum run_state wanted)
-{
-    struct engine_status s;
-
-    do {
-        nap();
-        engine_status(engine, &s);
-    } while (s.state != wanted);
-}
-
-/* That of a VM that ran for a moment. */
-static void make_state(void)
-{
-    struct engine *engine = make_engine();
-    struct engine_saved saved;
-    int fd = engine_state_fd(engine);
-
-    BUG_ON(engine_start(engine, 1, "fuzz") != RUN_DONE);
-    wait_for(engine, RUN_RUNNING);
-    BUG_ON(engine_freeze(engine, "fuzz") != RUN_DONE);
-    wait_for(engine, RUN_FROZEN);
-    BUG_ON(engine_save_wait(engine, fd, "fuzz", ENGINE_RAM_APART, &saved) < 0);
-    state_len = (uint32_t)saved.bytes;
-    state = malloc(state_len);
-    BUG_ON(state == NULL || pread(fd, state, state_len, 0) != (ssize_t)state_len);
-    engine_close(engine);
-}
-
-static uint8_t *put_around(uint8_t *at)
-{
-    void *p = mmap(at, AROUND, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-
-    if (p == MAP_FAILED) {
-        return NULL;
-    }
-    memset(p, PATTERN, AROUND);
-    return p;
-}
-
-static void look_around(void)
-{
-    for (int i = 0; i < 2; i++) {
-        const uint8_t *p = dst.around[i];
-
-        BUG_ON(p != NULL && (p[0] != PATTERN || memcmp(p, p + 1, AROUND - 1) != 0));
-    }
-}
-
-static int make_uffd(void)
-{
-    struct vmm_error err;
-    int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd;
-
-    if (uffd_open(device, &fd, &err) < 0) {
-        fd = -1;
-    }
-    if (device >= 0) {
-        close(device);
-    }
-    return fd;
-}
-
-static void make_dst(void)
-{
-    struct mig_transfer_conf conf = {.vm = {{1}},
-                                     .vm_name = "fuzz",
-                                     .build = "fuzz",
-                                     .uffd = make_uffd(),
-                                     .no_uffd = "no userfaultfd here"};
-    struct mig_fingerprint key;
-    struct mig_token token;
-    struct vmm_error err;
-
-    conf.engine = dst.engine = make_engine();
-    engine_ram(dst.engine, &dst.ram);
-    BUG_ON(mig_transfer_new(&conf, &dst.t, &err) < 0 || mig_transfer_go(dst.t, &err) < 0);
-    BUG_ON(mig_transfer_prepare(dst.t, &key, &token, &err) < 0);
-    /* Behind the pages that vm.c keeps out of reach. */
-    dst.around[0] = put_around(dst.ram.host - MIG_PAGE - AROUND);
-    dst.around[1] = put_around(dst.ram.host + dst.ram.len + MIG_PAGE);
-    dst.with = count_all();
-}
-
-static void end_dst(void)
-{
-    mig_transfer_free(dst.t);
-    engine_close(dst.engine);
-    look_around();
-    for (int i = 0; i < 2; i++) {
-        if (dst.around[i] != NULL) {
-            munmap(dst.around[i], AROUND);
-        }
-    }
-    dst.engine = NULL;
-    dst.t = NULL;
-}
-
-static void once(void)
-{
-    static bool done;
-
-    if (!done) {
-        done = true;
-        make_file(disk_path, "fuzz-disk", 1 << 20);
-        make_file(rom_path, "fuzz-rom", 4096);
-        make_state();
-        mig_oracle_begin(RAM_LEN / MIG_PAGE, &(struct mig_open_msg){.count = 2});
-        without = count_all();
-    }
-    if (dst.engine == NULL) {
-        make_dst();
-    }
-}
-
-__attribute__((destructor)) static void remove_files(void)
-{
-    unlink(disk_path);
-    unlink(rom_path);
-}
 
 /* What it says ----------------------------------------------------------------------- */
 
@@ -445,7 +233,7 @@ static void rest(void)
             }
         }
         hear();
-        nap();
+        mig_dst_rig_nap();
     }
 }
 
@@ -458,7 +246,7 @@ static void await_answer(void)
     while (run.said_len <= before && loop_now_ns() < end && is_busy() && !run.closed &&
            mig_oracle_has_hello()) {
         hear();
-        nap();
+        mig_dst_rig_nap();
     }
     run.answered = run.said_len > before;
 }
@@ -466,6 +254,7 @@ static void await_answer(void)
 static void read_hole(void)
 {
     (void)*(volatile uint8_t *)(dst.ram.host + run.touched * MIG_PAGE);
+    run.had_it = true;
 }
 
 static void *touch_main(void *arg)
@@ -474,13 +263,23 @@ static void *touch_main(void *arg)
     return arg;
 }
 
+/* And is heard to wait for it, or does not wait. */
 static void touch(uint64_t page)
 {
-    if (!run.touching && run.started) {
-        run.touched = page % dst.ram.page_count;
-        run.touching = true;
-        BUG_ON(pthread_create(&run.toucher, NULL, touch_main, NULL) != 0);
-        nap();
+    uint64_t end = loop_now_ns() + STUCK_NS;
+    size_t before;
+
+    if (run.touching || !run.started) {
+        return;
+    }
+    hear();
+    before = run.said_len;
+    run.touched = page % dst.ram.page_count;
+    run.touching = true;
+    BUG_ON(pthread_create(&run.toucher, NULL, touch_main, NULL) != 0);
+    while (!run.had_it && run.said_len == before && loop_now_ns() < end) {
+        mig_dst_rig_nap();
+        hear();
     }
 }
 
@@ -509,14 +308,15 @@ static void check_ready(void)
 static bool await_ready(void)
 {
     bool must = !run.closed && !run.cancelled && mig_oracle_is_clean() &&
-                (run.answered || !mig_oracle_seen().list);
+                (run.answered || !mig_oracle_seen().list) &&
+                (dst.postcopy || !run.setup.postcopy);
     uint64_t end = loop_now_ns() + SLOW_NS;
     enum mig_phase phase = status().phase;
 
     if (must) {
         while (phase < MIG_PHASE_READY && loop_now_ns() < end) {
             hear();
-            nap();
+            mig_dst_rig_nap();
             phase = status().phase;
         }
         if (getenv("FUZZ_TELL") != NULL) {
@@ -580,7 +380,7 @@ static bool wait_over(uint64_t ns)
 
     while (is_busy() && loop_now_ns() < end) {
         hear();
-        nap();
+        mig_dst_rig_nap();
     }
     return !is_busy();
 }
@@ -595,7 +395,7 @@ static bool wait_cancelled(void)
             mig_transfer_cancel(dst.t);
         }
         hear();
-        nap();
+        mig_dst_rig_nap();
     }
     return !is_busy();
 }
@@ -616,7 +416,7 @@ static enum mig_phase finish_off(void)
         close_conn(i);
     }
     if (ready) {
-        nap(); /* a lost source changes nothing, without holes */
+        mig_dst_rig_nap(); /* a lost source changes nothing, without holes */
     }
     /* Without any stream it listens on, and only its end ends it (mig_transfer_free). */
     if (!joined && !wait_over(2 * NSEC_PER_MSEC)) {
@@ -645,7 +445,8 @@ static void count(enum mig_phase phase)
     fuzz_reach(HOLES, ready && holes);
     fuzz_reach(FILLED, phase == MIG_PHASE_DONE);
     fuzz_reach(CANCELLED, run.cancelled && phase == MIG_PHASE_FAILED);
-    fuzz_reach(LOST, phase == MIG_PHASE_FAILED && ready && holes && !run.cancelled);
+    fuzz_reach(SOURCE_LOST,
+               phase == MIG_PHASE_FAILED && ready && holes && !run.cancelled);
     fuzz_reach(STREAMS, ready && run.setup.streams > 1);
     fuzz_reach(SKIPPED, ready && seen.optional);
     fuzz_reach(INCOMPLETE, seen.finish && !ready);
@@ -663,7 +464,6 @@ static void judge(enum mig_phase phase)
     BUG_ON(phase != MIG_PHASE_FAILED && phase != MIG_PHASE_DONE &&
            phase != MIG_PHASE_READY);
     BUG_ON(phase == MIG_PHASE_READY && !run.started);
-    look_around();
     count(phase);
 }
 
@@ -715,8 +515,8 @@ static void begin(const uint8_t *data, size_t len)
     BUG_ON(run.said == NULL);
     run.setup = mig_script_setup(data, len);
     params.verify = run.setup.verify;
-    run.env = (struct mig_script_env){.state = state,
-                                      .state_len = state_len,
+    run.env = (struct mig_script_env){.state = dst.state,
+                                      .state_len = dst.state_len,
                                       .page_count = dst.ram.page_count,
                                       .memory = memory,
                                       .put = put,
@@ -733,117 +533,43 @@ static void begin(const uint8_t *data, size_t len)
     describe(&params);
 }
 
-/* Threads that were joined are seen for a moment more. */
-static bool comes_to(const char *path, unsigned count)
-{
-    uint64_t end = loop_now_ns() + SLOW_NS;
-
-    while (entries(path) != count && loop_now_ns() < end) {
-        nap();
-    }
-    return entries(path) == count;
-}
-
-static void nothing_left(const struct counts *before)
-{
-    BUG_ON(!comes_to("/proc/self/fd", before->fds));
-    BUG_ON(!comes_to("/proc/self/task", before->threads));
-}
-
 static void leave(void)
 {
-    struct engine_status s;
-
     if (mig_oracle_seen().list) {
         (void)uffd_unregister(dst.t->uffd, dst.ram.host, dst.ram.len);
     }
     if (run.touching) { /* it need not wait for the page any more */
         pthread_join(run.toucher, NULL);
     }
-    engine_status(dst.engine, &s);
-    if (s.state != RUN_CREATED) { /* a guest that will never be whole */
-        end_dst();
-        nothing_left(&without);
-    } else {
-        nothing_left(&dst.with);
-    }
+    mig_dst_rig_check();
     free(run.said);
     mig_oracle_free();
+}
+
+static void prepare(void)
+{
+    static bool done;
+
+    if (!done) {
+        done = true;
+        /* Opens what it keeps, before files are counted. */
+        mig_oracle_begin(MIG_DST_RIG_RAM / MIG_PAGE, &(struct mig_open_msg){.count = 2});
+    }
+    mig_dst_rig_open();
+    for (unsigned goal = HOLES; goal <= SOURCE_LOST && !dst.postcopy; goal++) {
+        fuzz_reach(goal, true); /* not to be had on this host */
+    }
 }
 
 FUZZ_ONE(data, len)
 {
     enum mig_phase phase;
 
-    once();
+    prepare();
     begin(data, len);
     mig_script_run(&run.env, data, len);
     phase = finish_off();
     judge(phase);
     leave();
     return 0;
-}
-
-/* Lines, not bytes --------------------------------------------------------------------
- */
-
-#define LINES_MAX 160u
-size_t LLVMFuzzerMutate(uint8_t *data, size_t len, size_t cap);
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t len, size_t cap, unsigned seed);
-
-static void new_line(uint8_t *line, unsigned *seed)
-{
-    static const char op[] = "CHYRPPPPFFFFEEESVLNAUUUDXBZWGKOT";
-
-    line[0] = (uint8_t)op[(unsigned)rand_r(seed) % (sizeof op - 1)];
-    line[1] = (uint8_t)('0' + rand_r(seed) % 4);
-    for (unsigned i = 2; i < MIG_SCRIPT_LINE - 1; i++) {
-        int r = rand_r(seed) >> 3;
-
-        line[i] = (uint8_t)(r % 4 < 2    ? '0'
-                            : r % 4 == 2 ? '0' + (r >> 4) % 6
-                                         : (r >> 4) % 256);
-    }
-    line[MIG_SCRIPT_LINE - 1] = '\n';
-}
-
-/* Space for a line at `at`. */
-static void move_up(uint8_t *data, size_t len, size_t at)
-{
-    memmove(data + at + MIG_SCRIPT_LINE, data + at, len - at);
-}
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t len, size_t cap, unsigned seed)
-{
-    size_t lines = len / MIG_SCRIPT_LINE, at, from;
-    uint8_t line[MIG_SCRIPT_LINE];
-    int what = rand_r(&seed) % 16;
-
-    if (lines < 2 || what == 0) {
-        return LLVMFuzzerMutate(data, len, cap);
-    }
-    at = (size_t)rand_r(&seed) % lines * MIG_SCRIPT_LINE;
-    from = (size_t)rand_r(&seed) % lines * MIG_SCRIPT_LINE;
-    memcpy(line, data + from, sizeof line);
-    if (what < 5) {
-        new_line(line, &seed);
-    }
-    if (what < 8 && len + MIG_SCRIPT_LINE <= cap && lines < LINES_MAX) {
-        move_up(data, len, at);
-        memcpy(data + at, line, sizeof line);
-        return len + MIG_SCRIPT_LINE;
-    }
-    if (what < 11) {
-        memmove(data + at, data + at + MIG_SCRIPT_LINE, len - at - MIG_SCRIPT_LINE);
-        return len - MIG_SCRIPT_LINE;
-    }
-    if (what < 12) { /* two change places */
-        memcpy(data + from, data + at, sizeof line);
-        memcpy(data + at, line, sizeof line);
-        return len;
-    }
-    new_line(line, &seed);
-    from = (size_t)rand_r(&seed) % (MIG_SCRIPT_LINE - 1);
-    data[at + from] = line[from];
-    return len;
 }
