@@ -237,7 +237,8 @@ static void rest(void)
     }
 }
 
-/* Hello's answer, if there can be one: a source waits for it. */
+/* Hello's answer, if there can be one: a source waits for it before it says what depends
+ * on it. */
 static void await_answer(void)
 {
     uint64_t end = loop_now_ns() + SLOW_NS;
@@ -248,7 +249,7 @@ static void await_answer(void)
         hear();
         mig_dst_rig_nap();
     }
-    run.answered = run.said_len > before;
+    run.answered = run.answered || (run.said_len > before && !mig_oracle_seen().list);
 }
 
 static void read_hole(void)
