@@ -20,6 +20,7 @@
 #include "base/loop.h"
 #include "migrate/mig_holes.h"
 #include "migrate/mig_in_priv.h"
+#include "migrate/mig_zstd.h"
 #include "vmm/uffd.h"
 
 #define LOOK_MS 1000
@@ -318,6 +319,7 @@ void mig_in_holes_free(struct in *in)
     free(in->holes.missing.word);
     free(in->holes.unasked.word);
     if (in->holes.urgent != NULL) {
+        mig_zstd_free(in->holes.urgent->zstd);
         free(in->holes.urgent->bounce);
     }
     free(in->holes.urgent);

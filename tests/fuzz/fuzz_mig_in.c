@@ -264,21 +264,35 @@ static void *touch_main(void *arg)
     return arg;
 }
 
+/* Whether the destination has asked for a page. */
+static bool heard_want(void)
+{
+    struct frame f;
+
+    for (size_t at = 0; at < run.said_len; at += FRAME_HEADER_LEN + f.body_len) {
+        if (frame_check(run.said + at, run.said_len - at, MIG_CONN_MAGIC, MIG_CONTROL_MAX,
+                        &f) != FRAME_OK) {
+            return false;
+        }
+        if (f.type == MIG_FRAME_CONTROL + MIG_WANT) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* And is heard to wait for it, or does not wait. */
 static void touch(uint64_t page)
 {
     uint64_t end = loop_now_ns() + STUCK_NS;
-    size_t before;
 
     if (run.touching || !run.started) {
         return;
     }
-    hear();
-    before = run.said_len;
     run.touched = page % dst.ram.page_count;
     run.touching = true;
     BUG_ON(pthread_create(&run.toucher, NULL, touch_main, NULL) != 0);
-    while (!run.had_it && run.said_len == before && loop_now_ns() < end) {
+    while (!run.had_it && !heard_want() && is_busy() && loop_now_ns() < end) {
         mig_dst_rig_nap();
         hear();
     }
