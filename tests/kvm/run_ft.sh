@@ -40,8 +40,8 @@ ft_protect() {
     ft_protect_only "$@"
     until_true 20 ft_said primary on || { fail "not protected: $(tail -1 ft.out; tail -1 p.log; tail -1 t.log)"; return 1; }
 }
-ft_protect_only() {
-    "$vmmft" p.sock t.sock --disk "a.img:${ft_twin_image:-b.img}" "$@" >ft.out 2>ft.err &
+ft_protect_only() { # a busy host lets a thread wait for longer than the 60 ms of the default
+    "$vmmft" p.sock t.sock --suspect "${ft_suspect:-500}" --disk "a.img:${ft_twin_image:-b.img}" "$@" >ft.out 2>ft.err &
     ft_pid=$!
     pids+=("$ft_pid")
 }
@@ -190,6 +190,7 @@ case_ft_switchover() { # planned: the twin runs, the old primary is told and is 
     ft_start "nonet rate=100" || return
     ft_protect --switchover || return
     ft_end live
+    grep -q '"text":"the primary stands and lets' ft.out || fail "no switchover: $(grep twin ft.out | tail -3 | head -1)"
     ft_check t
     sed -n 's/^{"ms":\([0-9.]*\),"who":"\([a-z]*\)","state":"\([a-z-]*\)".*/\1 \2 \3/p' ft.out | tr '\n' ',' | sed 's/^/# /; s/,$/\n/'
     ft_kill
@@ -339,7 +340,7 @@ ft_fault() {
     *-primary) pid=$p_pid do=${what%-primary} ;;
     *-twin) pid=$t_pid do=${what%-twin} ;;
     esac
-    ft_cut "$at" "$do" $pid
+    ft_suspect=200 ft_cut "$at" "$do" $pid
     [ $pid = 0 ] || [ "${what%-*}" != kill ] || wait "$pid" 2>/dev/null
     until_true 20 ft_over "$ft_pid"
     end=$(jq -r 'select(.end).end' ft.out)
@@ -388,6 +389,7 @@ case_ft_positions() { # a fault at every position of a short workload; not in a 
         what=$1 at=$2
         shift 2
         ft_fault "$what" "$at" "$*"
+        [ $((count % 100)) != 99 ] || echo "# $((count + 1)) of ${#lines[@]}"
         count=$((count + 1))
         [ -z "$failed" ] || break
     done
