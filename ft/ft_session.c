@@ -54,7 +54,8 @@ static void say(struct ft_session *s, const char *text)
 {
     char *out = s->status.text;
 
-    text_copy(out, sizeof s->status.text, text);
+    text_copy(out, sizeof s->status.text,
+              s->sec.state == FT_SEC_DIVERGED ? s->difference : text);
     if (s->role == FT_ROLE_SECONDARY && s->lost_text[0] != '\0') {
         append(out, sizeof s->status.text, text[0] != '\0' ? ": " : "");
         append(out, sizeof s->status.text, s->lost_text);
@@ -348,6 +349,9 @@ static void watch(struct ft_session *s)
     bool pri = s->role == FT_ROLE_PRIMARY, heard = received != s->heard_bytes;
 
     s->heard_bytes = received;
+    if (!s->reading) {
+        s->heard_ns = now; /* it is us who do not listen: no room for what came */
+    }
     if (heard) {
         s->heard = true;
         s->heard_ns = now;
@@ -451,9 +455,11 @@ static bool hear_one(struct ft_session *s, struct vmm_error *err)
     }
     pthread_mutex_lock(&s->lock);
     watch(s);
+    s->reading = false;
     good = s->role == FT_ROLE_PRIMARY
                ? ft_pri_frame(s, head.type, s->frame, head.body_len, &why)
                : ft_sec_frame(s, head.type, s->frame, head.body_len, &why);
+    s->reading = true;
     pthread_mutex_unlock(&s->lock);
     if (!good) {
         (void)vmm_fail(err, -EPROTO, "%s", why);
@@ -502,6 +508,7 @@ static void hear_main(void *data)
     } else {
         pthread_mutex_lock(&s->lock);
         s->heard_ns = loop_now_ns();
+        s->reading = true;
         s->heard_bytes = mig_conn_bytes(s->streams.conn[0]).received;
         if (s->role == FT_ROLE_PRIMARY) {
             ft_pri_begin(s);

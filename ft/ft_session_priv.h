@@ -89,6 +89,7 @@ struct ft_session {
     struct mig_streams streams;
     uint64_t heard_ns, heard_bytes; /* when, and how many then */
     bool silent, heard; /* heard: anything of this session */
+    bool reading;       /* the hearing thread waits for bytes, not for room */
     uint8_t *frame; /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX: the hearing thread's */
 
     /* The vCPU thread's, both roles. */

@@ -128,6 +128,7 @@ static bool put_aside(struct ft_session *s, const struct ft_record *record,
     struct ft_state piece;
 
     while (set->whole && !s->closed && !s->params.checkpoint) {
+        engine_poke(s->conf.engine);
         pthread_cond_wait(&s->room, &s->lock);
     }
     if (s->closed) {
@@ -205,6 +206,9 @@ static bool take_log(struct ft_session *s, const uint8_t *body, size_t len,
         if (reason != FT_OK) {
             *why = ft_reason_str(reason);
             return false;
+        }
+        if (record.exits > s->head.exits + 1) { /* all that comes before it is here */
+            s->head.exits = record.exits - 1;
         }
         if (!take_record(s, &record, body + at, why)) {
             return false;
