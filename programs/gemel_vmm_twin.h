@@ -17,6 +17,7 @@ struct vmm_twin {
     const char *name;    /* of the VM, for the log */
     struct ft_session_status status;
     uint64_t told; /* status.change that was told last */
+    uint64_t bundles; /* divergences that were logged */
     char error[VMM_ERROR_MAX];
 };
 
