@@ -107,7 +107,8 @@ static bool take_said(struct ft_session *s, const struct ft_record *record)
     good = ft_keep_out(s, said.ordinal,
                        &(struct tape_out){.kind = (enum tape_output)said.kind,
                                           .data = said.bytes,
-                                          .len = said.len});
+                                          .len = said.len},
+                       false);
     pthread_mutex_unlock(&s->lock);
     return good;
 }

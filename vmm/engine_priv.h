@@ -234,6 +234,8 @@ void engine_tape_follow(struct engine *e);
 void engine_tape_live(struct engine *e);
 /* The state that came, and mirrored disks. False: the run has ended. */
 bool engine_follow_prepare(struct engine *e, uint32_t mirror);
+/* What the disks answer is of a twin's repair, whatever the state. */
+bool engine_repair_writes(const struct engine *e);
 /* A mirrored disk of a twin has answered. */
 void engine_tape_mirrored(struct engine *e, unsigned disk,
                           const struct blk_request *request, uint32_t status);
