@@ -34,14 +34,15 @@ libft_io_la_CFLAGS = $(AM_CFLAGS)
 libft_io_la_SOURCES = \
 	ft/ft_tape.h ft/ft_tape_priv.h \
 	ft/ft_session.c ft/ft_session.h ft/ft_session_priv.h \
-	ft/ft_session_pri.c ft/ft_session_sec.c \
+	ft/ft_session_barrier.c ft/ft_session_pri.c \
+	ft/ft_session_repair.c ft/ft_session_sec.c \
 	ft/ft_epoch_pri.c ft/ft_epoch_priv.h ft/ft_epoch_sec.c \
 	ft/ft_tape_conf.c \
 	ft/ft_tape_play.c \
 	ft/ft_tape_record.c
 libft_io_la_LIBADD = libft_core.la libmigrate_core.la libvmm_io.la
 
-EXTRA_DIST += tests/golden/wire/v1/ft_log.bin
+EXTRA_DIST += tests/golden/wire/v1/ft_log.bin tests/golden/wire/v1/ft_repair.bin
 UNIT_TESTS += tests/unit/ft/check_ft_log
 tests_unit_ft_check_ft_log_SOURCES = tests/unit/ft/check_ft_log.c tests/unit/unit.h tests/unit/golden.h
 tests_unit_ft_check_ft_log_CPPFLAGS = $(UNIT_CPPFLAGS)

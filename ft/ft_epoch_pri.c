@@ -105,7 +105,8 @@ static void epoch_output(void *ctx, const struct tape_out *out)
     } else if (!joins_last(s, out)) {
         /* Full: as a network, or a serial line that nobody reads, it loses what is new.
          */
-        if (ep->made - ep->left < FT_HELD_MAX - 1 && ft_keep_out(s, ep->made + 1, out)) {
+        if (ep->made - ep->left < FT_HELD_MAX - 1 &&
+            ft_keep_out(s, ep->made + 1, out, false)) {
             ep->made++;
             pthread_cond_broadcast(&s->more); /* it may be due sooner now */
         } else {

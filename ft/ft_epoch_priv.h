@@ -22,7 +22,7 @@ struct ft_grow {
 
 /* What an epoch was, from the moment in which the guest stood still until it is sent. */
 struct ft_staged {
-    struct ft_grow page; /* u64 each: number << 1 | it is zeros */
+    struct ft_grow page;  /* u64 each: number << 1 | it is zeros */
     struct ft_grow bytes; /* of those that are not zeros, one after the other */
     struct ft_grow state;
     struct ft_grow writes; /* of disks: struct ft_write and its bytes, in order */
@@ -42,7 +42,7 @@ struct ft_epoch {
     uint64_t made, left;   /* ordinals of outputs */
     uint64_t acked;        /* number of the newest checkpoint that is at the twin */
     uint64_t taken_ns, sent_ns, length_ms;
-    uint64_t dropped;  /* outputs: more than could be held */
+    uint64_t dropped;                         /* outputs: more than could be held */
     uint64_t pause_ns, stop_to_ack_ns, pages; /* of the newest one */
     _Atomic bool due, trouble;
     uint8_t *frame; /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX */

@@ -46,7 +46,8 @@ static bool take_disk(struct ft_session *s, const struct ft_record *record)
     struct ft_disk d;
     int fd;
 
-    if (ft_get_disk(record, &d) != FT_OK || (s->params.mirror >> record->device & 1) == 0) {
+    if (ft_get_disk(record, &d) != FT_OK ||
+        (s->params.mirror >> record->device & 1) == 0) {
         return false;
     }
     fd = s->params.disk[record->device];
@@ -106,7 +107,8 @@ static bool take_said(struct ft_session *s, const struct ft_record *record)
     good = ft_keep_out(s, said.ordinal,
                        &(struct tape_out){.kind = (enum tape_output)said.kind,
                                           .data = said.bytes,
-                                          .len = said.len});
+                                          .len = said.len},
+                       false);
     pthread_mutex_unlock(&s->lock);
     return good;
 }

@@ -174,6 +174,19 @@ void ft_put_end(struct bytes_wr *wr, const struct ft_end *end)
     put_sum(wr, &end->ram);
 }
 
+void ft_put_held(struct bytes_wr *wr, uint64_t ordinal, const struct tape_out *out)
+{
+    bytes_wr_u64(wr, ordinal);
+    bytes_wr_u64(wr, out->sector);
+    bytes_wr_u32(wr, (uint32_t)out->kind);
+    bytes_wr_u32(wr, out->op);
+    bytes_wr_u32(wr, out->queue);
+    bytes_wr_u32(wr, out->size);
+    bytes_wr_u32(wr, out->len);
+    bytes_wr_u32(wr, 0);
+    bytes_wr_copy(wr, out->data, out->len);
+}
+
 void ft_put_u64(struct bytes_wr *wr, uint64_t v)
 {
     bytes_wr_u64(wr, v);
@@ -474,6 +487,31 @@ enum ft_reason ft_get_end(const struct ft_record *record, struct ft_end *ret)
     return finish(&rd, FT_OK);
 }
 
+enum ft_reason ft_get_held(const struct ft_record *record, uint64_t *ret_ordinal,
+                           struct tape_out *ret)
+{
+    struct bytes_rd rd = bytes_rd_make(record->body, record->body_len);
+    uint32_t kind, reserved;
+
+    *ret = (struct tape_out){.unit = record->device};
+    *ret_ordinal = bytes_rd_u64(&rd);
+    ret->sector = bytes_rd_u64(&rd);
+    kind = bytes_rd_u32(&rd);
+    ret->kind = (enum tape_output)kind;
+    ret->op = bytes_rd_u32(&rd);
+    ret->queue = bytes_rd_u32(&rd);
+    ret->size = bytes_rd_u32(&rd);
+    ret->len = bytes_rd_u32(&rd);
+    reserved = bytes_rd_u32(&rd);
+    if (kind == 0 || kind >= TAPE_OUT_KINDS || reserved != 0 ||
+        ret->len > FT_RECORD_MAX ||
+        (kind == TAPE_OUT_DISK && ret->len != 0 && ret->len != ret->size)) {
+        return FT_BAD_VALUE;
+    }
+    ret->data = bytes_rd_view(&rd, ret->len);
+    return finish(&rd, FT_OK);
+}
+
 enum ft_reason ft_get_u64(const struct ft_record *record, uint64_t *ret, unsigned count)
 {
     struct bytes_rd rd = bytes_rd_make(record->body, record->body_len);
@@ -508,14 +546,22 @@ const char *ft_reason_str(enum ft_reason reason)
 const char *ft_type_str(unsigned type)
 {
     static const char *const text[FT_TYPE_COUNT] = {
-        [0] = "nothing",          [FT_HEAD] = "a head",
-        [FT_INPUT] = "an input",  [FT_CLOCK] = "a clock read",
-        [FT_EXIT] = "an exit",    [FT_OUTPUT] = "an output",
-        [FT_CONTROL] = "a reset", [FT_BARRIER] = "a barrier",
-        [FT_PAGES] = "pages",     [FT_STATE] = "a state",
-        [FT_END] = "the end",     [FT_BEAT] = "a beat",
+        [0] = "nothing",
+        [FT_HEAD] = "a head",
+        [FT_INPUT] = "an input",
+        [FT_CLOCK] = "a clock read",
+        [FT_EXIT] = "an exit",
+        [FT_OUTPUT] = "an output",
+        [FT_CONTROL] = "a reset",
+        [FT_BARRIER] = "a barrier",
+        [FT_PAGES] = "pages",
+        [FT_STATE] = "a state",
+        [FT_END] = "the end",
+        [FT_BEAT] = "a beat",
         [FT_SUMS] = "page sums",
         [FT_DISK] = "disk write",
+        [FT_SET] = "a repair",
+        [FT_HELD] = "an output of a repair",
         [FT_SAID] = "console bytes",
     };
 

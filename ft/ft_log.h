@@ -42,6 +42,8 @@ enum ft_type {
     FT_SUMS,
     FT_DISK,
     FT_SAID,
+    FT_SET,  /* a repair begins, or is whole */
+    FT_HELD, /* of a repair: an output that the twin has not made */
     FT_TYPE_COUNT,
 };
 
@@ -112,6 +114,25 @@ struct ft_output {
     struct ft_sum sum;
 };
 
+/* Fields of a SET. */
+enum ft_set_field {
+    FT_SET_NUMBER = 0, /* of the barrier */
+    FT_SET_PART,       /* enum ft_set_part */
+    FT_SET_OUTPUTS,    /* made so far */
+    FT_SET_CHAIN,
+    FT_SET_FLAGS, /* TAPE_HALTED, ...: mean something if there is a STATE */
+    FT_SET_COUNT, /* WHOLE: records since BEGINS */
+    FT_SET_FIELDS,
+};
+enum ft_set_part { FT_SET_BEGINS = 1, FT_SET_WHOLE };
+
+enum ft_barrier_reason {
+    FT_BARRIER_DUE = 0,
+    FT_BARRIER_DIVERGED,
+    FT_BARRIER_OUTPUT,
+    FT_BARRIER_SWITCHOVER,
+};
+
 struct ft_end {
     uint64_t inputs, outputs, pages;
     uint64_t chain;
@@ -120,9 +141,9 @@ struct ft_end {
 
 /* What was done to a mirrored disk (the record's device) in an epoch. */
 struct ft_disk {
-    uint64_t sector; /* of 512 bytes */
-    uint32_t op;     /* enum request_op, no READ */
-    uint32_t len;    /* bytes of the disk */
+    uint64_t sector;      /* of 512 bytes */
+    uint32_t op;          /* enum request_op, no READ */
+    uint32_t len;         /* bytes of the disk */
     const uint8_t *bytes; /* WRITE: len of them */
 };
 
@@ -147,7 +168,8 @@ void ft_put_sums(struct bytes_wr *wr, const uint64_t *page_and_sum, uint32_t cou
 void ft_put_disk(struct bytes_wr *wr, const struct ft_disk *disk);
 void ft_put_said(struct bytes_wr *wr, const struct ft_said *said);
 void ft_put_end(struct bytes_wr *wr, const struct ft_end *end);
-/* CLOCK, CONTROL: one u64. BARRIER, BEAT: two. */
+void ft_put_held(struct bytes_wr *wr, uint64_t ordinal, const struct tape_out *out);
+/* CLOCK, CONTROL: one u64. BARRIER, BEAT: two. SET: FT_SET_FIELDS. */
 void ft_put_u64(struct bytes_wr *wr, uint64_t v);
 /* Pads, sets length, sequence and crc. Length of the record; 0: it did not fit. */
 size_t ft_finish(struct bytes_wr *wr, uint64_t seq);
@@ -183,7 +205,10 @@ enum ft_reason ft_get_sums(const struct ft_record *record, struct ft_sums *ret);
 enum ft_reason ft_get_disk(const struct ft_record *record, struct ft_disk *ret);
 enum ft_reason ft_get_said(const struct ft_record *record, struct ft_said *ret);
 enum ft_reason ft_get_end(const struct ft_record *record, struct ft_end *ret);
-/* `count` u64 fields and nothing else: CLOCK, CONTROL (1), BARRIER, BEAT (2). */
+/* Its data point into the record. The unit is the record's device. */
+enum ft_reason ft_get_held(const struct ft_record *record, uint64_t *ret_ordinal,
+                           struct tape_out *ret);
+/* `count` u64 fields and nothing else: CLOCK, CONTROL (1), BARRIER, BEAT (2), SET. */
 enum ft_reason ft_get_u64(const struct ft_record *record, uint64_t *ret, unsigned count);
 
 const char *ft_reason_str(enum ft_reason reason);

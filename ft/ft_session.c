@@ -15,14 +15,15 @@
 #include "base/text.h"
 #include "vmm/sandbox.h"
 
-#define OPEN_MS    5000
-#define LAST_WORD_MS 500 /* the other side hears that it is over */
-#define SILENCE_MS 10000 /* a send that does not move for so long fails */
+#define OPEN_MS      5000
+#define LAST_WORD_MS 500   /* the other side hears that it is over */
+#define SILENCE_MS   10000 /* a send that does not move for so long fails */
 
 static const struct mig_conn_rule rules[] = {
     {FT_FRAME_LOG, 1, 1, FT_LOG_HEAD_LEN, FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX},
     {FT_FRAME_ACK, 1, 1, FT_ACK_LEN, FT_ACK_LEN},
     {FT_FRAME_WORD, 1, 1, FT_WORD_LEN, FT_WORD_LEN},
+    {FT_FRAME_HASHES, 1, 1, FT_HASHES_HEAD_LEN, FT_HASHES_LEN_MAX},
 };
 
 /* Status
@@ -54,10 +55,43 @@ static void say(struct ft_session *s, const char *text)
 {
     char *out = s->status.text;
 
-    text_copy(out, sizeof s->status.text, text);
+    text_copy(out, sizeof s->status.text,
+              s->sec.state == FT_SEC_DIVERGED ? s->difference : text);
     if (s->role == FT_ROLE_SECONDARY && s->lost_text[0] != '\0') {
         append(out, sizeof s->status.text, text[0] != '\0' ? ": " : "");
         append(out, sizeof s->status.text, s->lost_text);
+    }
+}
+
+static void note_state(struct ft_session *s)
+{
+    s->status.role = s->role;
+    s->status.over = is_over(s);
+    if (s->role == FT_ROLE_PRIMARY) {
+        s->status.state = (unsigned)s->pri.state;
+        s->status.state_name = ft_primary_state_str(s->pri.state);
+        s->status.epoch = s->pri.epoch;
+    } else {
+        s->status.state = (unsigned)s->sec.state;
+        s->status.state_name = ft_secondary_state_str(s->sec.state);
+        s->status.epoch = s->sec.epoch;
+    }
+}
+
+/* To a barrier and back is no news. */
+static bool is_routine(const struct ft_session *s)
+{
+    return s->role == FT_ROLE_PRIMARY
+               ? s->pri.state == FT_PRI_ON || s->pri.state == FT_PRI_BARRIER
+               : s->sec.state == FT_SEC_REPLAY || s->sec.state == FT_SEC_BARRIER;
+}
+
+void ft_moved(struct ft_session *s, const char *text, bool was_routine)
+{
+    if (was_routine && is_routine(s)) {
+        note_state(s);
+    } else {
+        ft_tell(s, text);
     }
 }
 
@@ -71,18 +105,8 @@ void ft_tell(struct ft_session *s, const char *text)
         return;
     }
     s->tell_waits = false;
-    s->status.role = s->role;
     s->status.change++;
-    s->status.over = is_over(s);
-    if (s->role == FT_ROLE_PRIMARY) {
-        s->status.state = (unsigned)s->pri.state;
-        s->status.state_name = ft_primary_state_str(s->pri.state);
-        s->status.epoch = s->pri.epoch;
-    } else {
-        s->status.state = (unsigned)s->sec.state;
-        s->status.state_name = ft_secondary_state_str(s->sec.state);
-        s->status.epoch = s->sec.epoch;
-    }
+    note_state(s);
     say(s, text);
     wake_loop(s);
 }
@@ -113,6 +137,7 @@ void ft_session_status(struct ft_session *s, struct ft_session_status *ret_statu
         ret_status->ack_ns = s->epoch.stop_to_ack_ns;
     }
     ret_status->log_bytes = s->log_bytes;
+    ret_status->counts = s->counts;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -140,28 +165,42 @@ void ft_drop_out(struct ft_session *s, uint64_t ordinal)
 {
     struct ft_out *o = out_at(s, ordinal);
 
-    if (o->ordinal == ordinal) {
+    if (o->ordinal == ordinal && ordinal != 0) {
+        s->kept_bytes -= o->out.data ? o->out.len : 0;
         free((void *)(uintptr_t)o->out.data);
         *o = (struct ft_out){.ordinal = 0};
     }
 }
 
-bool ft_keep_out(struct ft_session *s, uint64_t ordinal, const struct tape_out *out)
+const struct tape_out *ft_kept_out(const struct ft_session *s, uint64_t ordinal)
+{
+    const struct ft_out *o = &s->kept[ordinal % FT_HELD_MAX];
+
+    return o->ordinal == ordinal ? &o->out : NULL;
+}
+
+bool ft_keep_out(struct ft_session *s, uint64_t ordinal, const struct tape_out *out,
+                 bool write)
 {
     struct ft_out *o = out_at(s, ordinal);
     uint8_t *copy = NULL;
 
-    if (out->len > 0 && out->kind != TAPE_OUT_DISK) {
+    if (out->len > 0 && (out->kind != TAPE_OUT_DISK || write)) {
         copy = malloc(out->len);
         if (copy == NULL) {
             return false;
         }
         memcpy(copy, out->data, out->len);
     }
+    if (o->ordinal != 0 && o->out.kind == TAPE_OUT_DISK && o->write) {
+        s->disk_lost = o->ordinal;
+    }
     ft_drop_out(s, o->ordinal);
     o->out = *out;
     o->out.data = copy;
     o->ordinal = ordinal;
+    o->write = write;
+    s->kept_bytes += copy ? out->len : 0;
     return true;
 }
 
@@ -173,7 +212,9 @@ void ft_let_out(struct ft_session *s, uint64_t ordinal)
         if (o->out.kind != TAPE_OUT_DISK) {
             engine_put_out(s->conf.engine, &o->out);
         }
-        ft_drop_out(s, ordinal);
+        if (!o->write) { /* of a mirrored disk: until the twin is known to have it */
+            ft_drop_out(s, ordinal);
+        }
     }
 }
 
@@ -293,8 +334,8 @@ static bool send_log(struct ft_session *s)
     uint64_t from = s->log.head, limit = s->log.tail, to;
     uint8_t body[FT_LOG_HEAD_LEN];
     struct iovec iov[3] = {{body, sizeof body}};
-    struct ft_log_head head = {.released = s->params.checkpoint ? s->epoch.left
-                                                               : s->commit.left};
+    struct ft_log_head head = {.released =
+                                   s->params.checkpoint ? s->epoch.left : s->commit.left};
     struct engine_status now;
     size_t count;
     bool good;
@@ -337,9 +378,9 @@ static bool send_ack(struct ft_session *s)
     return good;
 }
 
-/* Nothing heard for too long, or heard again. Any byte counts: a long frame is no silence,
- * one that stops in its middle is; so the sending thread watches, too. The other side may
- * take its time until it has begun. */
+/* Nothing heard for too long, or heard again. Any byte counts: a long frame is no
+ * silence, one that stops in its middle is; so the sending thread watches, too. The other
+ * side may take its time until it has begun. */
 static void watch(struct ft_session *s)
 {
     uint64_t now = loop_now_ns();
@@ -348,6 +389,9 @@ static void watch(struct ft_session *s)
     bool pri = s->role == FT_ROLE_PRIMARY, heard = received != s->heard_bytes;
 
     s->heard_bytes = received;
+    if (!s->reading) {
+        s->heard_ns = now; /* it is us who do not listen: no room for what came */
+    }
     if (heard) {
         s->heard = true;
         s->heard_ns = now;
@@ -369,6 +413,36 @@ static void watch(struct ft_session *s)
     }
 }
 
+/* Secondary: a part of its answer to a barrier. */
+static bool send_hashes(struct ft_session *s)
+{
+    uint8_t body[FT_HASHES_HEAD_LEN];
+    struct ft_hashes head = s->sums.head;
+    struct iovec iov[2] = {{body, sizeof body}};
+    uint64_t left = head.total - s->sums.done;
+    bool good;
+
+    head.first = s->sums.done;
+    head.count = (uint32_t)(left < FT_HASHES_MAX ? left : FT_HASHES_MAX);
+    ft_hashes_put(&head, body);
+    iov[1] = (struct iovec){s->sums.entries + head.first * FT_HASH_LEN,
+                            (size_t)head.count * FT_HASH_LEN};
+    s->hash_busy = true;
+    pthread_mutex_unlock(&s->lock);
+    good = ft_send_body(s, FT_FRAME_HASHES, iov, head.count > 0 ? 2 : 1);
+    pthread_mutex_lock(&s->lock);
+    s->hash_busy = false;
+    s->sums.done += head.count;
+    s->sums.ready = s->sums.done < head.total;
+    pthread_cond_broadcast(&s->room);
+    return good;
+}
+
+static bool hashes_due(const struct ft_session *s)
+{
+    return s->role == FT_ROLE_SECONDARY && s->sums.ready && ft_secondary_may_ack(&s->sec);
+}
+
 static bool wait_more(struct ft_session *s, uint64_t until_ns)
 {
     struct timespec at = {.tv_sec = (time_t)(until_ns / NSEC_PER_SEC),
@@ -379,7 +453,7 @@ static bool wait_more(struct ft_session *s, uint64_t until_ns)
 
 static bool anything(const struct ft_session *s)
 {
-    return word_due(s) || s->epoch.staged.ready ||
+    return word_due(s) || hashes_due(s) || s->epoch.staged.ready ||
            (s->role == FT_ROLE_PRIMARY ? s->log.tail > s->log.head
                                        : s->ack_new && ft_secondary_may_ack(&s->sec));
 }
@@ -394,6 +468,7 @@ static void send_main(void *data)
         uint64_t now = loop_now_ns();
 
         watch(s);
+        ft_sec_watch(s);
         if (s->closing && !anything(s)) {
             ft_close(s);
             break;
@@ -415,7 +490,10 @@ static void send_main(void *data)
             (void)ft_epoch_send(s);
             pthread_mutex_lock(&s->lock);
         } else if (s->role == FT_ROLE_PRIMARY) {
+            ft_barrier_clock(s);
             (void)send_log(s);
+        } else if (hashes_due(s)) {
+            (void)send_hashes(s);
         } else if (ft_secondary_may_ack(&s->sec)) {
             (void)send_ack(s);
         }
@@ -451,9 +529,11 @@ static bool hear_one(struct ft_session *s, struct vmm_error *err)
     }
     pthread_mutex_lock(&s->lock);
     watch(s);
+    s->reading = false;
     good = s->role == FT_ROLE_PRIMARY
                ? ft_pri_frame(s, head.type, s->frame, head.body_len, &why)
                : ft_sec_frame(s, head.type, s->frame, head.body_len, &why);
+    s->reading = true;
     pthread_mutex_unlock(&s->lock);
     if (!good) {
         (void)vmm_fail(err, -EPROTO, "%s", why);
@@ -481,9 +561,8 @@ static int open_channel(struct ft_session *s, struct vmm_error *err)
                                           .stop = &s->stop,
                                           .rules = rules,
                                           .rule_count = ARRAY_SIZE(rules)};
-    return s->role == FT_ROLE_SECONDARY
-               ? mig_listen(fd, &join, &s->streams, &counts, err)
-               : mig_open(&fd, &join, &s->streams, err);
+    return s->role == FT_ROLE_SECONDARY ? mig_listen(fd, &join, &s->streams, &counts, err)
+                                        : mig_open(&fd, &join, &s->streams, err);
 }
 
 static void hear_main(void *data)
@@ -502,6 +581,7 @@ static void hear_main(void *data)
     } else {
         pthread_mutex_lock(&s->lock);
         s->heard_ns = loop_now_ns();
+        s->reading = true;
         s->heard_bytes = mig_conn_bytes(s->streams.conn[0]).received;
         if (s->role == FT_ROLE_PRIMARY) {
             ft_pri_begin(s);
@@ -609,6 +689,10 @@ static void free_buffers(struct ft_session *s)
     free(s->buf);
     free(s->state);
     free(s->set.bytes);
+    free(s->dirty);
+    free(s->sums.entries);
+    s->sums = (struct ft_sums_of){.entries = NULL};
+    s->dirty = NULL;
     s->set = (struct ft_set){.bytes = NULL};
     s->log = (struct ft_buf){.at = NULL};
     s->frame = s->buf = s->state = NULL;
@@ -636,12 +720,18 @@ void ft_session_free(struct ft_session *s)
 
 static bool make_buffers(struct ft_session *s)
 {
+    struct engine_ram ram;
+
     s->log.at = malloc(FT_LOG_BUFFER);
     s->frame = malloc(FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX);
     s->buf = malloc(FT_RECORD_MAX);
     s->state = malloc(FT_STATE_MAX);
     s->epoch.frame = malloc(FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX);
-    return s->epoch.frame != NULL && s->log.at != NULL && s->frame != NULL && s->buf != NULL && s->state != NULL;
+    engine_ram(s->conf.engine, &ram);
+    s->page_count = ram.page_count;
+    s->dirty = calloc(ram.page_count / 64 + 1, sizeof *s->dirty);
+    return s->epoch.frame != NULL && s->dirty != NULL && s->log.at != NULL &&
+           s->frame != NULL && s->buf != NULL && s->state != NULL;
 }
 
 /* Everything of an earlier one is gone; the hearing thread begins. */
@@ -681,14 +771,17 @@ static int begin(struct ft_session *s, int fd, const struct ft_params *params,
     mig_stop_reset(&s->stop);
     s->params = *params;
     s->params.suspect_ms = params->suspect_ms > 0 ? params->suspect_ms : FT_SUSPECT_MS;
+    s->params.barrier_ms = params->barrier_ms > 0 ? params->barrier_ms : FT_BARRIER_MS;
+    s->params.diverge_max =
+        params->diverge_max > 0 ? params->diverge_max : FT_DIVERGE_MAX;
     s->fd = fd;
-    s->tape = (struct engine_tape){
-        .ops = role == FT_ROLE_PRIMARY ? &ft_pri_ops : &ft_sec_ops,
-        .ctx = s,
-        .replay = role == FT_ROLE_SECONDARY,
-        .twin = true,
-        .mirror = params->mirror,
-        .exit_gap_ms = TAPE_EXIT_GAP_MS};
+    s->tape =
+        (struct engine_tape){.ops = role == FT_ROLE_PRIMARY ? &ft_pri_ops : &ft_sec_ops,
+                             .ctx = s,
+                             .replay = role == FT_ROLE_SECONDARY,
+                             .twin = true,
+                             .mirror = params->mirror,
+                             .exit_gap_ms = TAPE_EXIT_GAP_MS};
     s->checkpoints = (struct engine_epoch){
         .ops = role == FT_ROLE_PRIMARY ? &ft_epoch_pri_ops : &ft_epoch_sec_ops,
         .ctx = s,
@@ -722,7 +815,8 @@ int ft_session_protect(struct ft_session *s, int fd, const struct ft_params *par
     engine_status(s->conf.engine, &now);
     return now.state == RUN_FROZEN
                ? begin(s, fd, params, FT_ROLE_PRIMARY, err)
-               : wrong_state(fd, params, now.state, "frozen, with its memory at the twin", err);
+               : wrong_state(fd, params, now.state, "frozen, with its memory at the twin",
+                             err);
 }
 
 int ft_session_follow(struct ft_session *s, int listen_fd, const struct ft_params *params,

@@ -18,7 +18,10 @@
 #include "migrate/mig_listen.h"
 #include "vmm/engine.h"
 
-#define FT_SUSPECT_MS 60 /* default of ft_params.suspect_ms */
+#define FT_SUSPECT_MS        60  /* default of ft_params.suspect_ms */
+#define FT_BARRIER_MS        200 /* of barrier_ms */
+#define FT_DIVERGE_MAX       3   /* of diverge_max */
+#define FT_DIVERGE_WINDOW_MS (10 * 60 * 1000)
 
 struct ft_session;
 
@@ -35,11 +38,14 @@ struct ft_params {
     const struct mig_key *key; /* NULL: no TLS (insecure_lab); outlives the session */
     struct mig_fingerprint peer;
     enum ft_commit_rule commit;
-    uint32_t suspect_ms; /* 0: the default */
-    uint32_t lag_ms;     /* hybrid; 0: the default */
-    uint32_t mirror;     /* bit i: disk i is mirrored */
-    bool checkpoint;     /* else lockstep */
-    int disk[VM_DISKS_MAX]; /* checkpoint, twin: mirrored disks, which the session takes */
+    uint32_t suspect_ms;    /* 0: the default */
+    uint32_t lag_ms;        /* hybrid; 0: the default */
+    uint32_t mirror;        /* bit i: disk i is mirrored */
+    bool checkpoint;        /* else lockstep */
+    int disk[VM_DISKS_MAX]; /* checkpoint, twin: mirrored disks, which the session takes
+                             */
+    uint32_t barrier_ms;    /* primary; 0: the default */
+    uint32_t diverge_max;   /* primary: in FT_DIVERGE_WINDOW_MS; 0: the default */
 };
 
 /* What the agent has to say; those of a secondary from PEER_DEAD on. */
@@ -56,6 +62,17 @@ enum ft_order {
     FT_ORDERS,
 };
 
+/* What barriers found; the primary's. */
+struct ft_session_counts {
+    uint64_t barriers;
+    uint64_t repairs; /* barriers that found a difference */
+    uint64_t repair_pages, repair_states, repair_outputs; /* that were sent */
+    /* By class: control (it went another way), output, only data. */
+    uint64_t diverged, diverged_output, diverged_data;
+    uint64_t hashed_pages;
+    uint64_t pause_us, pause_max_us; /* of the newest barrier, of the longest */
+};
+
 struct ft_session_status {
     enum ft_role role;
     uint64_t change; /* grows with each word to the agent */
@@ -66,10 +83,13 @@ struct ft_session_status {
     uint64_t epoch;
     uint64_t exits, replayed, verified, outputs, released; /* so far */
     uint64_t lag_ns; /* primary: age of the oldest output that is held */
-    uint64_t log_bytes, repairs, diverged;
+    uint64_t log_bytes;
     /* Checkpoint, primary: number of the newest; of that one: pages, how long the guest
      * stood still, and from then until the twin had it. */
     uint64_t checkpoints, pages, pause_ns, ack_ns;
+    struct ft_session_counts counts;
+    char bundle[2048]; /* twin: of the newest control divergence, lines for people */
+    uint64_t bundle_count;
 };
 
 /* Before the sandbox; 0 or -errno with a text. */

@@ -27,6 +27,9 @@ static void let_out_due(struct ft_session *s)
     while (ft_commit_next(&s->commit, now, &cookie)) {
         ft_let_out(s, cookie);
     }
+    while (s->dropped < s->commit.left && s->dropped < s->commit.ack.verified) {
+        ft_drop_out(s, ++s->dropped);
+    }
     pthread_cond_broadcast(&s->room);
 }
 
@@ -78,6 +81,9 @@ static void does(struct ft_session *s, enum ft_primary_state before,
     }
     if (bits & FT_PRI_DO_SEND_BARRIER) {
         s->barrier_wanted = true;
+        if (s->pri.state == FT_PRI_SWITCHING) {
+            s->barrier_reason = FT_BARRIER_SWITCHOVER;
+        }
         engine_nudge(s->conf.engine);
     }
     if (bits & FT_PRI_DO_SEND_TAKEOVER) {
@@ -96,8 +102,10 @@ static void does(struct ft_session *s, enum ft_primary_state before,
         s->closing = true;
         pthread_cond_broadcast(&s->more);
     }
-    if ((bits & TELLS) != 0 || s->pri.state != before) {
+    if ((bits & TELLS) != 0) {
         ft_tell(s, acts->text);
+    } else if (s->pri.state != before) {
+        ft_moved(s, acts->text, before == FT_PRI_ON || before == FT_PRI_BARRIER);
     }
     if (bits & FT_PRI_DO_DISCARD) {
         s->stand = true;
@@ -111,12 +119,11 @@ static struct ft_acts step(struct ft_session *s, enum ft_primary_event event,
     enum ft_primary_state before = s->pri.state;
     struct ft_acts acts;
 
-    ft_primary_step(&s->pri,
-                    &(struct ft_input){.event = event,
-                                       .now_ns = loop_now_ns(),
-                                       .epoch = epoch,
-                                       .text = text},
-                    &acts);
+    ft_primary_step(
+        &s->pri,
+        &(struct ft_input){
+            .event = event, .now_ns = loop_now_ns(), .epoch = epoch, .text = text},
+        &acts);
     does(s, before, &acts);
     return acts;
 }
@@ -142,6 +149,7 @@ const char *ft_pri_order(struct ft_session *s, enum ft_primary_event event,
 void ft_pri_begin(struct ft_session *s)
 {
     s->stand = true; /* until the claim names the twin */
+    s->barrier_due_ns = loop_now_ns() + s->params.barrier_ms * NSEC_PER_MSEC;
 }
 
 bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size_t len,
@@ -154,7 +162,9 @@ bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size
         bool flushed = ack.flushed > s->commit.ack.flushed;
         bool barrier = ack.barrier > s->commit.ack.barrier;
 
-        if (!ft_commit_acked(&s->commit, &ack)) {
+        if ((!s->params.checkpoint &&
+             (ack.barrier > s->barrier || (barrier && !s->barrier_open))) ||
+            !ft_commit_acked(&s->commit, &ack)) {
             *why = "the twin acknowledges what it was never sent";
             return false;
         }
@@ -162,6 +172,7 @@ bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size
             ft_epoch_acked(s, ack.barrier);
         } else if (barrier && ack.barrier == s->barrier) {
             ft_commit_barrier_done(&s->commit);
+            ft_barrier_done(s);
             ft_pri_event(s, FT_PRI_BARRIER_DONE, 0, NULL);
         }
         let_out_due(s);
@@ -175,11 +186,13 @@ bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size
             ft_pri_event(s, FT_PRI_SYNCED, 0, NULL);
             return true;
         }
-        if (word.kind == FT_WORD_DIVERGED) {
-            s->diverged++;
-            ft_pri_event(s, FT_PRI_DIVERGED, 0, NULL);
+        if (word.kind == FT_WORD_DIVERGED || word.kind == FT_WORD_OUTPUT) {
+            ft_barrier_diverged(s, word.kind == FT_WORD_OUTPUT);
             return true;
         }
+    }
+    if (type == FT_FRAME_HASHES) {
+        return ft_barrier_hashes(s, body, len, why);
     }
     *why = "the twin sends what only a primary sends";
     return false;
@@ -189,7 +202,7 @@ bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size
  * --------------------------------------------------------------------------------- */
 
 /* What is written may be sent. */
-static void publish(struct ft_session *s, uint64_t position)
+void ft_pri_publish(struct ft_session *s, uint64_t position)
 {
     if (s->log.end == s->log.tail && position == s->published_exits) {
         return;
@@ -222,7 +235,7 @@ static bool room_for(struct ft_session *s, uint64_t len)
     return room;
 }
 
-static void emit(struct ft_session *s, struct bytes_wr *wr, uint64_t position)
+void ft_pri_emit(struct ft_session *s, struct bytes_wr *wr, uint64_t position)
 {
     size_t len = ft_finish(wr, s->seq + 1), at = s->log.end % FT_LOG_BUFFER, first;
 
@@ -240,52 +253,55 @@ static void emit(struct ft_session *s, struct bytes_wr *wr, uint64_t position)
     pthread_mutex_unlock(&s->lock);
 }
 
-static void begin(struct ft_session *s, struct bytes_wr *wr, enum ft_type type,
-                  uint64_t position, uint32_t device)
+void ft_pri_record(struct ft_session *s, struct bytes_wr *wr, enum ft_type type,
+                   uint64_t position, uint32_t device)
 {
     ft_begin(wr, s->buf, FT_RECORD_MAX, type, 0, position, device);
 }
 
 static void emit_u64(struct ft_session *s, enum ft_type type, uint64_t position,
-                     uint64_t a, uint64_t b)
+                     uint64_t a)
 {
     struct bytes_wr wr;
 
-    begin(s, &wr, type, position, 0);
+    ft_pri_record(s, &wr, type, position, 0);
     ft_put_u64(&wr, a);
-    if (type == FT_BARRIER) {
-        ft_put_u64(&wr, b);
-    }
-    emit(s, &wr, position);
+    ft_pri_emit(s, &wr, position);
 }
 
 /* The vCPU thread
  * ---------------------------------------------------------------------------- */
 
-static bool pri_exit(void *ctx, const struct tape_exit *x)
+void ft_pri_digest(struct ft_session *s, uint64_t position, const struct tape_exit *x)
 {
-    struct ft_session *s = ctx;
     struct ft_exit rec = {.kind = (uint32_t)x->kind,
                           .address = x->address,
                           .size = x->size,
                           .len = x->len,
                           .data = x->data,
+                          .chain = s->chain,
                           .boundary = x->boundary};
     struct bytes_wr wr;
 
+    s->last_digest = s->outputs;
+    s->digest_exits = position;
+    ft_pri_record(s, &wr, FT_EXIT, position, 0);
+    ft_put_exit(&wr, &rec);
+    ft_pri_emit(s, &wr, position);
+}
+
+static bool pri_exit(void *ctx, const struct tape_exit *x)
+{
+    struct ft_session *s = ctx;
+
     s->exits = x->number;
-    s->chain = ft_chain_exit(s->chain, x);
-    if (!x->boundary || (s->last_digest == s->outputs &&
-                         x->number - s->digest_exits < DIGEST_EXITS)) {
+    s->chain = ft_chain_control(s->chain, x);
+    if (!x->boundary ||
+        (s->last_digest == s->outputs && x->number - s->digest_exits < DIGEST_EXITS)) {
         return true;
     }
-    s->last_digest = s->outputs;
-    s->digest_exits = x->number;
-    rec.chain = s->chain;
-    begin(s, &wr, FT_EXIT, x->number, 0);
-    ft_put_exit(&wr, &rec);
-    emit(s, &wr, x->number);
-    publish(s, x->number - 1); /* nothing is said yet of what comes at it */
+    ft_pri_digest(s, x->number, x);
+    ft_pri_publish(s, x->number - 1); /* nothing is said yet of what comes at it */
     return true;
 }
 
@@ -310,16 +326,16 @@ static bool pri_output(void *ctx, uint64_t position, const struct tape_out *out)
     bool mirrored =
         out->kind == TAPE_OUT_DISK && (s->params.mirror >> out->unit & 1) != 0;
 
-    begin(s, &wr, FT_OUTPUT, position, out->unit);
+    ft_pri_record(s, &wr, FT_OUTPUT, position, out->unit);
     ft_put_output(&wr, &rec);
-    emit(s, &wr, position);
+    ft_pri_emit(s, &wr, position);
     pthread_mutex_lock(&s->lock);
     wait_for_list(s);
     if (s->released_all) {
         if (out->kind != TAPE_OUT_DISK) {
             engine_put_out(s->conf.engine, out);
         }
-    } else if (!s->stopped && ft_keep_out(s, s->outputs, out)) {
+    } else if (!s->stopped && ft_keep_out(s, s->outputs, out, mirrored)) {
         (void)ft_commit_hold(&s->commit, s->seq, loop_now_ns(), s->outputs, false);
         if (mirrored && out->op == REQUEST_FLUSH && out->slot < 32) {
             s->flush[out->unit][out->slot] = s->outputs;
@@ -342,13 +358,13 @@ static bool pri_inject(void *ctx, uint64_t position, uint8_t vector)
 
 static bool pri_clock(void *ctx, uint64_t position, uint64_t *now_ns)
 {
-    emit_u64(ctx, FT_CLOCK, position, *now_ns, 0);
+    emit_u64(ctx, FT_CLOCK, position, *now_ns);
     return true;
 }
 
 static void pri_control(void *ctx, uint64_t position, enum tape_control what)
 {
-    emit_u64(ctx, FT_CONTROL, position, (uint64_t)what, 0);
+    emit_u64(ctx, FT_CONTROL, position, (uint64_t)what);
 }
 
 static void pri_input(void *ctx, uint64_t position, unsigned dev_index,
@@ -357,17 +373,20 @@ static void pri_input(void *ctx, uint64_t position, unsigned dev_index,
     struct ft_session *s = ctx;
     struct bytes_wr wr;
 
-    begin(s, &wr, FT_INPUT, position, dev_index);
+    ft_pri_record(s, &wr, FT_INPUT, position, dev_index);
     ft_put_input(&wr, in);
-    emit(s, &wr, position);
+    ft_pri_emit(s, &wr, position);
 }
 
 /* A record holds one run, of one kind, in one block of 2 MiB. */
-static void pri_pages(void *ctx, uint64_t position, uint64_t first, uint64_t count,
-                      const uint8_t *bytes)
+void ft_pri_pages(void *ctx, uint64_t position, uint64_t first, uint64_t count,
+                  const uint8_t *bytes)
 {
     struct ft_session *s = ctx;
 
+    for (uint64_t i = first; i < first + count; i++) {
+        s->dirty[i / 64] |= UINT64_C(1) << i % 64; /* the twin may not come to take it */
+    }
     while (count > 0) {
         uint64_t n = MIG_RAM_PAGES_MAX - first % MIG_RAM_PAGES_MAX;
         uint8_t head[MIG_RAM_HEAD_MAX];
@@ -377,17 +396,17 @@ static void pri_pages(void *ctx, uint64_t position, uint64_t first, uint64_t cou
         n = n < count ? n : count;
         mig_ram_begin(&s->ram, 0);
         mig_ram_add(&s->ram, bytes ? MIG_RAM_RAW : MIG_RAM_ZERO, first, (uint32_t)n);
-        begin(s, &wr, FT_PAGES, position, 0);
+        ft_pri_record(s, &wr, FT_PAGES, position, 0);
         bytes_wr_copy(&wr, head, mig_ram_encode(&s->ram, head));
         bytes_wr_copy(&wr, bytes, mig_ram_payload(&s->ram));
-        emit(s, &wr, position);
+        ft_pri_emit(s, &wr, position);
         bytes = bytes ? bytes + n * GMEM_PAGE_SIZE : NULL;
         first += n;
         count -= n;
     }
 }
 
-static void pri_state(void *ctx, uint64_t position, const uint8_t *bytes, size_t len)
+void ft_pri_state(void *ctx, uint64_t position, const uint8_t *bytes, size_t len)
 {
     struct ft_session *s = ctx;
 
@@ -395,9 +414,9 @@ static void pri_state(void *ctx, uint64_t position, const uint8_t *bytes, size_t
         size_t n = len - at < FT_STATE_CHUNK ? len - at : FT_STATE_CHUNK;
         struct bytes_wr wr;
 
-        begin(s, &wr, FT_STATE, position, 0);
+        ft_pri_record(s, &wr, FT_STATE, position, 0);
         ft_put_state(&wr, (uint32_t)len, (uint32_t)at, bytes + at, (uint32_t)n);
-        emit(s, &wr, position);
+        ft_pri_emit(s, &wr, position);
     }
 }
 
@@ -422,10 +441,11 @@ static bool pri_may_leave(void *ctx, uint64_t position)
     struct ft_session *s = ctx;
     bool may;
 
-    publish(s, position);
+    ft_barrier_turn(s, position);
+    ft_pri_publish(s, position);
     pthread_mutex_lock(&s->lock);
     may = s->released_all ||
-          (!s->stand && has_room(s, LOG_SPARE) &&
+          (!s->stand && has_room(s, LOG_SPARE) && s->kept_bytes < FT_KEPT_BYTES &&
            s->commit.made - s->commit.left < FT_HELD_MAX - HELD_SPARE);
     pthread_mutex_unlock(&s->lock);
     return may;
@@ -437,7 +457,8 @@ static bool pri_may_end(void *ctx)
     bool may;
 
     pthread_mutex_lock(&s->lock);
-    may = s->released_all || s->stopped || s->commit.made == s->commit.left;
+    may =
+        s->released_all || s->stopped || (!s->stand && s->commit.made == s->commit.left);
     pthread_mutex_unlock(&s->lock);
     return may;
 }
@@ -459,8 +480,7 @@ static bool pri_may_answer(void *ctx, unsigned disk, uint32_t slot)
     bool may;
 
     pthread_mutex_lock(&s->lock);
-    may = s->released_all || slot >= 32 ||
-          s->commit.ack.flushed >= s->flush[disk][slot];
+    may = s->released_all || slot >= 32 || s->commit.ack.flushed >= s->flush[disk][slot];
     pthread_mutex_unlock(&s->lock);
     return may;
 }
@@ -481,8 +501,8 @@ const struct engine_tape_ops ft_pri_ops = {
     .verdict = pri_verdict,
     .input = pri_input,
     .control = pri_control,
-    .pages = pri_pages,
-    .state = pri_state,
+    .pages = ft_pri_pages,
+    .state = ft_pri_state,
     .may_leave = pri_may_leave,
     .may_end = pri_may_end,
     .wants_position = pri_wants_position,

@@ -20,7 +20,9 @@
 #define FT_LOG_BUFFER ((size_t)16 << 20)
 #define FT_WORDS_MAX  16
 #define FT_BEAT_MS    10
-#define FT_LAG_MS     100 /* default of ft_params.lag_ms */
+#define FT_LAG_MS     100                /* default of ft_params.lag_ms */
+#define FT_KEPT_BYTES ((size_t)64 << 20) /* of outputs, on each side */
+#define FT_SEEN_MAX   32u                /* inputs that a divergence tells of */
 
 enum { FT_THREAD_HEAR = 0, FT_THREAD_SEND, FT_THREADS };
 
@@ -36,6 +38,7 @@ struct ft_buf {
 struct ft_out {
     struct tape_out out; /* data is ours */
     uint64_t ordinal;    /* 0: none */
+    bool write;          /* of a mirrored disk: kept until the twin has it */
 };
 
 /* PAGES and STATE of a barrier, aside until all of it is here. */
@@ -44,11 +47,30 @@ struct ft_set {
     size_t len, cap, at; /* at: of whole: what was taken */
     uint64_t position;
     bool whole;
+    bool open;       /* of a barrier (FT_SET), not of a forced one */
+    uint64_t number; /* of that barrier */
+    uint64_t records;
+    uint64_t end[FT_SET_FIELDS]; /* its last record */
+};
+
+/* Pages that were written to, and their sums: from the twin, or on their way. */
+struct ft_sums_of {
+    struct ft_hashes head;
+    uint8_t *entries; /* FT_HASH_LEN each */
+    uint64_t done;    /* came, or were sent */
+    bool ready;       /* all of it is here, or is to be sent */
 };
 
 struct ft_queued_word {
     struct ft_word word;
     uint64_t after; /* what was written to the log before it */
+};
+
+/* For people: an input that was replayed. */
+struct ft_seen_input {
+    uint64_t position;
+    unsigned dev_index;
+    struct dev_input in; /* without its data */
 };
 
 struct ft_session {
@@ -61,7 +83,7 @@ struct ft_session {
     int event_fd;
     bool stopped; /* ft_session_stop */
 
-    pthread_mutex_t lock;      /* of what follows */
+    pthread_mutex_t lock; /* of what follows */
     /* For the sender; for who writes to `log`; for the twin's vCPU in the middle of an
      * exit. */
     pthread_cond_t more, room, come;
@@ -69,8 +91,8 @@ struct ft_session {
     enum ft_role role;
 
     /* From here on zeros when another session begins. */
-    bool busy;   /* a session is under way, its threads run */
-    bool closed; /* the channel: nothing is sent or comes any more */
+    bool busy;    /* a session is under way, its threads run */
+    bool closed;  /* the channel: nothing is sent or comes any more */
     bool closing; /* after what is queued */
     bool sending_ack, tell_waits;
     char told_text[REASON_LEN_MAX + 1];
@@ -82,13 +104,19 @@ struct ft_session {
     unsigned word_count;
     struct ft_out kept[FT_HELD_MAX];
     uint64_t log_bytes;
+    size_t kept_bytes;
+    uint64_t *dirty; /* vCPU thread: pages written to since the last barrier */
+    uint64_t page_count;
+    struct ft_sums_of sums; /* primary: what came; secondary: what is to be sent */
+    struct ft_session_counts counts;
 
     /* The channel. */
     int fd;
     struct mig_conn_conf conn_conf;
     struct mig_streams streams;
     uint64_t heard_ns, heard_bytes; /* when, and how many then */
-    bool silent, heard; /* heard: anything of this session */
+    bool silent, heard;             /* heard: anything of this session */
+    bool reading;                   /* the hearing thread waits for bytes, not for room */
     uint8_t *frame; /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX: the hearing thread's */
 
     /* The vCPU thread's, both roles. */
@@ -102,8 +130,15 @@ struct ft_session {
     struct ft_epoch epoch;
     bool stand, barrier_wanted;
     _Atomic bool released_all; /* without a twin from now on */
-    uint64_t barrier; /* number of the newest one */
-    uint64_t diverged;
+    uint64_t barrier;          /* number of the newest one */
+    enum ft_barrier_reason barrier_reason;
+    bool barrier_open;   /* both: written, or replayed up to, and not done */
+    bool barrier_over;   /* done: the vCPU thread has not seen it yet */
+    uint64_t barrier_at; /* its position */
+    uint64_t barrier_ns, barrier_due_ns, barrier_exits;
+    uint64_t diverged_ns, diverged_recent; /* control: since diverged_ns */
+    uint64_t dropped;                      /* outputs up to here are not kept any more */
+    uint64_t disk_lost; /* the newest mirrored write that is not kept, not verified */
     char refusal[REASON_LEN_MAX + 1];
     uint64_t last_digest; /* ordinal of the outputs that one covered */
     uint64_t digest_exits;
@@ -115,13 +150,20 @@ struct ft_session {
     struct ft_log_head head; /* the newest that came */
     struct ft_ack ack;       /* to be sent */
     bool ack_new, have_record, differs;
+    bool out_differs;            /* bytes of an output; it replays on */
+    bool withheld[VM_DISKS_MAX]; /* its own copy does not get what it writes */
+    bool hash_wanted, hash_busy, applying;
+    uint64_t run_since_ns, equal_exits;
     struct ft_record record; /* in buf */
     uint64_t seen_ns;
     bool takeover;
     struct ft_set set;
     char difference[REASON_LEN_MAX + 1];
-    uint8_t *state; /* FT_STATE_MAX */
-    bool taking; /* checkpoint: an epoch, without the lock */
+    struct tape_exit last; /* without its data */
+    struct ft_seen_input seen[FT_SEEN_MAX];
+    uint64_t seen_count;
+    uint8_t *state;               /* FT_STATE_MAX */
+    bool taking;                  /* checkpoint: an epoch, without the lock */
     size_t state_len, state_have; /* checkpoint: of the newest one; of one that comes */
     uint64_t flushing[VM_DISKS_MAX][32];
     uint64_t flush_newest;
@@ -129,6 +171,9 @@ struct ft_session {
 
 /* Under lock: the status has changed. */
 void ft_tell(struct ft_session *s, const char *text);
+/* Under lock: the same, where it may have been to a barrier or back only, which is no
+ * news. */
+void ft_moved(struct ft_session *s, const char *text, bool was_routine);
 /* Under lock: a step, and what it asks for. */
 void ft_pri_event(struct ft_session *s, enum ft_primary_event event, uint64_t epoch,
                   const char *text);
@@ -146,9 +191,53 @@ void ft_queue_word(struct ft_session *s, enum ft_word_kind kind, uint64_t epoch,
 void ft_close(struct ft_session *s);
 /* Under lock: an output leaves. */
 void ft_let_out(struct ft_session *s, uint64_t ordinal);
-/* Under lock: a copy of `out` is kept under its ordinal; false: no memory. */
-bool ft_keep_out(struct ft_session *s, uint64_t ordinal, const struct tape_out *out);
+/* Under lock: a copy of `out` is kept under its ordinal; false: no memory. `write`: a
+ * disk's, whose bytes are kept, too, and longer. */
+bool ft_keep_out(struct ft_session *s, uint64_t ordinal, const struct tape_out *out,
+                 bool write);
 void ft_drop_out(struct ft_session *s, uint64_t ordinal);
+/* The output of that ordinal, if it is kept. */
+const struct tape_out *ft_kept_out(const struct ft_session *s, uint64_t ordinal);
+
+/* The primary's log; its vCPU thread. */
+void ft_pri_record(struct ft_session *s, struct bytes_wr *wr, enum ft_type type,
+                   uint64_t position, uint32_t device);
+void ft_pri_emit(struct ft_session *s, struct bytes_wr *wr, uint64_t position);
+void ft_pri_digest(struct ft_session *s, uint64_t position, const struct tape_exit *x);
+void ft_pri_publish(struct ft_session *s, uint64_t position);
+void ft_pri_pages(void *ctx, uint64_t position, uint64_t first, uint64_t count,
+                  const uint8_t *bytes);
+void ft_pri_state(void *ctx, uint64_t position, const uint8_t *bytes, size_t len);
+
+/* Barriers, primary (ft_session_barrier.c). The vCPU thread, at a position: whatever is
+ * to be done about one. */
+void ft_barrier_turn(struct ft_session *s, uint64_t position);
+/* Under lock: time for one? */
+void ft_barrier_clock(struct ft_session *s);
+/* Under lock: a HASHES frame; the twin's words; done. */
+bool ft_barrier_hashes(struct ft_session *s, const uint8_t *body, size_t len,
+                       const char **why);
+void ft_barrier_diverged(struct ft_session *s, bool output);
+void ft_barrier_done(struct ft_session *s);
+
+/* Barriers, secondary (ft_session_repair.c). Under lock, vCPU thread: it stands at one,
+ * or went another way; lets the lock go while it hashes and applies. */
+void ft_repair_turn(struct ft_session *s);
+/* Under lock, vCPU thread: replayed up to this BARRIER record, which is taken. */
+void ft_repair_at(struct ft_session *s, const struct ft_record *record);
+/* Under lock: a SET record, or one of an open set, that came. */
+bool ft_repair_set(struct ft_session *s, const struct ft_record *record,
+                   const char **why);
+/* Under lock, vCPU thread: going live: what its own disks were not given. */
+void ft_repair_withheld(struct ft_session *s);
+
+/* Under lock: a twin that makes no exit where the primary made one. */
+void ft_sec_watch(struct ft_session *s);
+/* Secondary, vCPU thread under lock. */
+bool ft_sec_peek(struct ft_session *s);
+void ft_sec_take(struct ft_session *s);
+void ft_sec_differs(struct ft_session *s, const char *what);
+void ft_sec_replayed(struct ft_session *s);
 
 /* Frames that came: under lock. False: what came cannot be; *why says what. */
 bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size_t len,

@@ -10,7 +10,8 @@
 #include "base/text.h"
 #include "ft/ft_session_priv.h"
 
-#define SPECULATE_MS 50 /* in the middle of an exit: the rest of it does not come */
+#define SPECULATE_MS 50   /* in the middle of an exit: the rest of it does not come */
+#define STUCK_MS     1000 /* without an exit; a slow host only costs a repair */
 
 /* Steps
  * ----------------------------------------------------------------------------------- */
@@ -25,10 +26,13 @@ static void does(struct ft_session *s, enum ft_secondary_state before,
 {
     uint32_t bits = acts->bits;
 
-    if (bits & FT_SEC_DO_DROP_SET) {
+    if ((bits & FT_SEC_DO_DROP_SET) && !s->applying) {
         s->set.len = 0;
-        s->set.whole = false;
+        s->set.whole = s->set.open = false;
         pthread_cond_broadcast(&s->room);
+    }
+    if (bits & (FT_SEC_DO_SEND_HASHES | FT_SEC_DO_SEND_DIVERGED)) {
+        s->hash_wanted = true;
     }
     if (bits & FT_SEC_DO_SEND_READY) {
         ft_queue_word(s, FT_WORD_READY, 0, 0);
@@ -42,8 +46,10 @@ static void does(struct ft_session *s, enum ft_secondary_state before,
     if (bits & FT_SEC_DO_CLOSE) {
         ft_close(s);
     }
-    if ((bits & TELLS) != 0 || s->sec.state != before) {
+    if ((bits & TELLS) != 0) {
         ft_tell(s, acts->text);
+    } else if (s->sec.state != before) {
+        ft_moved(s, acts->text, before == FT_SEC_REPLAY || before == FT_SEC_BARRIER);
     }
     if (bits & FT_SEC_DO_DISCARD) {
         (void)engine_end(s->conf.engine, RUN_END_KILLED, acts->text);
@@ -58,12 +64,11 @@ static struct ft_acts step(struct ft_session *s, enum ft_secondary_event event,
     enum ft_secondary_state before = s->sec.state;
     struct ft_acts acts;
 
-    ft_secondary_step(&s->sec,
-                      &(struct ft_input){.event = event,
-                                         .now_ns = loop_now_ns(),
-                                         .epoch = epoch,
-                                         .text = text},
-                      &acts);
+    ft_secondary_step(
+        &s->sec,
+        &(struct ft_input){
+            .event = event, .now_ns = loop_now_ns(), .epoch = epoch, .text = text},
+        &acts);
     does(s, before, &acts);
     if (s->params.checkpoint && s->sec.state == FT_SEC_QUIET) {
         /* What is whole was taken when it came. */
@@ -115,6 +120,7 @@ static bool has_room(const struct ft_session *s, size_t len)
 static bool wait_for_room(struct ft_session *s, size_t len)
 {
     while (!has_room(s, len) && !s->closed) {
+        engine_poke(s->conf.engine); /* what is here already makes room */
         pthread_cond_wait(&s->room, &s->lock);
     }
     return !s->closed;
@@ -127,7 +133,12 @@ static bool put_aside(struct ft_session *s, const struct ft_record *record,
     struct ft_set *set = &s->set;
     struct ft_state piece;
 
+    if (set->len > s->page_count * 2 * GMEM_PAGE_SIZE + FT_KEPT_BYTES * 2) {
+        *why = "a barrier brings more than there is";
+        return false;
+    }
     while (set->whole && !s->closed && !s->params.checkpoint) {
+        engine_poke(s->conf.engine);
         pthread_cond_wait(&s->room, &s->lock);
     }
     if (s->closed) {
@@ -147,12 +158,14 @@ static bool put_aside(struct ft_session *s, const struct ft_record *record,
     memcpy(set->bytes + set->len, bytes, record->len);
     set->len += record->len;
     set->position = record->exits;
+    set->records++;
     if (s->params.checkpoint) {
         if (record->type == FT_BARRIER) {
             ft_epoch_whole(s, record);
         }
-    } else if (record->type == FT_STATE && ft_get_state(record, &piece) == FT_OK &&
-        piece.offset + piece.len == piece.total) {
+    } else if (!set->open && record->type == FT_STATE &&
+               ft_get_state(record, &piece) == FT_OK &&
+               piece.offset + piece.len == piece.total) {
         set->whole = true;
         set->at = 0;
     }
@@ -164,7 +177,15 @@ static bool take_record(struct ft_session *s, const struct ft_record *record,
 {
     size_t at, first;
 
-    if (record->type == FT_PAGES || record->type == FT_STATE || s->params.checkpoint) {
+    if (record->type == FT_SET && !s->params.checkpoint) {
+        return ft_repair_set(s, record, why);
+    }
+    if (record->type == FT_HELD && !s->set.open) {
+        *why = "an output of a repair where there is none";
+        return false;
+    }
+    if (record->type == FT_PAGES || record->type == FT_STATE || record->type == FT_HELD ||
+        s->params.checkpoint) {
         return put_aside(s, record, bytes, why);
     }
     if (!wait_for_room(s, record->len)) {
@@ -206,6 +227,9 @@ static bool take_log(struct ft_session *s, const uint8_t *body, size_t len,
             *why = ft_reason_str(reason);
             return false;
         }
+        if (record.exits > s->head.exits + 1) { /* all that comes before it is here */
+            s->head.exits = record.exits - 1;
+        }
         if (!take_record(s, &record, body + at, why)) {
             return false;
         }
@@ -214,8 +238,7 @@ static bool take_log(struct ft_session *s, const uint8_t *body, size_t len,
         s->ack_new = true;
     }
     head.exits = head.exits > s->head.exits ? head.exits : s->head.exits;
-    head.released =
-        head.released > s->head.released ? head.released : s->head.released;
+    head.released = head.released > s->head.released ? head.released : s->head.released;
     s->head = head;
     s->log_bytes += len - FT_LOG_HEAD_LEN;
     if (s->ack_new && s->params.commit != FT_COMMIT_VERIFIED) {
@@ -264,7 +287,7 @@ bool ft_sec_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size
  * ---------------------------------------------------------------- */
 
 /* s->record: the next one, in s->buf. False: none is here. */
-static bool peek(struct ft_session *s)
+bool ft_sec_peek(struct ft_session *s)
 {
     size_t at = s->log.head % FT_LOG_BUFFER, first;
     uint8_t head[FT_HEADER_LEN];
@@ -285,18 +308,18 @@ static bool peek(struct ft_session *s)
     return true;
 }
 
-static void take(struct ft_session *s)
+void ft_sec_take(struct ft_session *s)
 {
     s->log.head += s->record.len;
     s->have_record = false;
     pthread_cond_broadcast(&s->room);
 }
 
-static void differs(struct ft_session *s, const char *what)
+void ft_sec_differs(struct ft_session *s, const char *what)
 {
     if (!s->differs) {
         s->differs = true;
-        s->diverged++;
+        s->counts.diverged++;
         text_copy(s->difference, sizeof s->difference, what);
         ft_sec_event(s, FT_SEC_DIFFERS, 0, what);
     }
@@ -307,7 +330,7 @@ static bool next_is(struct ft_session *s, enum ft_type type, uint64_t exits)
 {
     uint64_t until_ns = loop_now_ns() + SPECULATE_MS * NSEC_PER_MSEC;
 
-    while (!peek(s) && !s->closed && !s->stopped &&
+    while (!ft_sec_peek(s) && !s->closed && !s->stopped &&
            (s->sec.state == FT_SEC_REPLAY || loop_now_ns() < until_ns)) {
         uint64_t at_ns = loop_now_ns() + FT_BEAT_MS * NSEC_PER_MSEC;
         struct timespec at = {.tv_sec = (time_t)(at_ns / NSEC_PER_SEC),
@@ -319,7 +342,7 @@ static bool next_is(struct ft_session *s, enum ft_type type, uint64_t exits)
         return false;
     }
     if (s->record.type != type || s->record.exits != exits) {
-        differs(s, "it did something else than the primary");
+        ft_sec_differs(s, "it did something else than the primary");
         return false;
     }
     return true;
@@ -336,22 +359,23 @@ static void compare(struct ft_session *s)
     struct ft_exit there = {.kind = 0};
 
     if (ft_get_exit(&s->record, &there) != FT_OK) {
-        differs(s, "a digest that cannot be read");
+        ft_sec_differs(s, "a digest that cannot be read");
         return;
     }
-    take(s);
+    ft_sec_take(s);
     if (there.chain != s->chain) {
-        differs(s, "the chain of exits is another one");
+        ft_sec_differs(s, "the chain of exits is another one");
         return;
     }
-    if (s->outputs > s->ack.verified) {
+    s->equal_exits = s->exits;
+    if (s->outputs > s->ack.verified && !s->out_differs) {
         s->ack.verified = s->outputs;
         s->ack_new = true;
         pthread_cond_broadcast(&s->more);
     }
 }
 
-static void replayed(struct ft_session *s)
+void ft_sec_replayed(struct ft_session *s)
 {
     s->ack.replayed = s->exits < s->follow.exits ? s->exits : s->follow.exits;
     s->ack_new = true;
@@ -366,12 +390,15 @@ static bool sec_exit(void *ctx, const struct tape_exit *x)
 
     pthread_mutex_lock(&s->lock);
     s->exits = s->published_exits = x->number;
-    s->chain = ft_chain_exit(s->chain, x);
-    if (peek(s) && !s->differs && s->record.type == FT_EXIT &&
+    s->chain = ft_chain_control(s->chain, x);
+    s->last = *x;
+    s->last.data = NULL;
+    s->run_since_ns = 0;
+    if (ft_sec_peek(s) && !s->differs && s->record.type == FT_EXIT &&
         s->record.exits == x->number) {
         compare(s);
     }
-    replayed(s);
+    ft_sec_replayed(s);
     pthread_mutex_unlock(&s->lock);
     return true;
 }
@@ -394,47 +421,89 @@ static bool sec_clock(void *ctx, uint64_t position, uint64_t *now_ns)
     *now_ns = s->seen_ns;
     if (next_is(s, FT_CLOCK, position) && ft_get_u64(&s->record, &v, 1) == FT_OK) {
         *now_ns = v;
-        take(s);
+        ft_sec_take(s);
     }
     saw_time(s, *now_ns);
     pthread_mutex_unlock(&s->lock);
     return true;
 }
 
-static void compare_output(struct ft_session *s, const struct tape_out *out)
+/* It does the same with other bytes: that is made good at the next barrier. */
+static void output_differs(struct ft_session *s)
+{
+    if (!s->out_differs) {
+        s->out_differs = true;
+        s->counts.diverged_output++;
+        ft_queue_word(s, FT_WORD_OUTPUT, 0, s->outputs);
+    }
+}
+
+/* True: the primary made the same. */
+static bool compare_output(struct ft_session *s, const struct tape_out *out)
 {
     struct ft_sum sum = ft_output_sum(out);
     struct ft_output there;
+    bool same;
 
     if (ft_get_output(&s->record, &there) != FT_OK) {
-        differs(s, "an output's record that cannot be read");
-    } else if (there.kind != (uint32_t)out->kind || there.len != out->len ||
-               s->record.device != out->unit || there.ordinal != s->outputs ||
-               memcmp(&there.sum, &sum, sizeof sum) != 0) {
-        differs(s, "an output is another one");
-    } else {
-        take(s);
+        ft_sec_differs(s, "an output's record that cannot be read");
+        return false;
     }
+    if (there.kind != (uint32_t)out->kind || s->record.device != out->unit ||
+        there.ordinal != s->outputs) {
+        ft_sec_differs(s, "an output is another one");
+        return false;
+    }
+    same = there.len == out->len && memcmp(&there.sum, &sum, sizeof sum) == 0;
+    if (!same) {
+        output_differs(s);
+    }
+    ft_sec_take(s);
+    return same;
+}
+
+/* A mirrored disk gets only what the primary's got, too, in its order; or, once the guest
+ * is live here, all of it (ft_repair_withheld). */
+static bool withheld(struct ft_session *s, const struct tape_out *out, bool same)
+{
+    if (out->kind != TAPE_OUT_DISK || (s->params.mirror >> out->unit & 1) == 0) {
+        return false;
+    }
+    s->withheld[out->unit] = s->withheld[out->unit] || !same;
+    return s->withheld[out->unit];
 }
 
 static bool sec_output(void *ctx, uint64_t position, const struct tape_out *out)
 {
     struct ft_session *s = ctx;
+    bool same = false, held;
 
     pthread_mutex_lock(&s->lock);
     s->outputs++;
-    if (!ft_keep_out(s, s->outputs, out)) {
+    if (next_is(s, FT_OUTPUT, position)) {
+        same = compare_output(s, out);
+    }
+    held = withheld(s, out, same);
+    if (!ft_keep_out(s, s->outputs, out, held)) {
         ft_sec_event(s, FT_SEC_HOST_ERROR, 0, "no memory for an output");
+    }
+    if (s->disk_lost > s->ack.verified || s->kept_bytes > FT_KEPT_BYTES) {
+        ft_sec_event(s, FT_SEC_HOST_ERROR, 0,
+                     "more of its outputs differ than are kept until a barrier");
     }
     if (out->kind == TAPE_OUT_DISK && out->op == REQUEST_FLUSH && out->slot < 32 &&
         (s->params.mirror >> out->unit & 1) != 0) {
         s->flushing[out->unit][out->slot] = s->flush_newest = s->outputs;
     }
-    if (next_is(s, FT_OUTPUT, position)) {
-        compare_output(s, out);
-    }
     pthread_mutex_unlock(&s->lock);
     return true;
+}
+
+static bool sec_may_write(void *ctx, unsigned disk)
+{
+    struct ft_session *s = ctx;
+
+    return !s->withheld[disk];
 }
 
 static void sec_trouble(void *ctx, uint64_t position, const char *what)
@@ -443,7 +512,7 @@ static void sec_trouble(void *ctx, uint64_t position, const char *what)
 
     (void)position;
     pthread_mutex_lock(&s->lock);
-    differs(s, what);
+    ft_sec_differs(s, what);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -489,9 +558,17 @@ static void sec_mirrored(void *ctx, unsigned disk, uint32_t slot, uint32_t op,
 static enum tape_next next_input(struct ft_session *s, struct tape_item *ret)
 {
     if (ft_get_input(&s->record, &ret->in) != FT_OK) {
-        differs(s, "an input that cannot be read");
+        ft_sec_differs(s, "an input that cannot be read");
         return TAPE_NEXT_WAIT;
     }
+    s->seen[s->seen_count % FT_SEEN_MAX] =
+        (struct ft_seen_input){s->record.exits,
+                               s->record.device,
+                               {.type = ret->in.type,
+                                .slot = ret->in.slot,
+                                .len = ret->in.len,
+                                .now_ns = ret->in.now_ns}};
+    s->seen_count++;
     if (ret->in.len > 0) { /* it may lead to outputs, which look at the next record */
         memcpy(s->state, ret->in.data, ret->in.len);
         ret->in.data = s->state;
@@ -500,7 +577,7 @@ static enum tape_next next_input(struct ft_session *s, struct tape_item *ret)
         saw_time(s, ret->in.now_ns);
     }
     ret->dev_index = s->record.device;
-    take(s);
+    ft_sec_take(s);
     return TAPE_NEXT_INPUT;
 }
 
@@ -509,11 +586,11 @@ static enum tape_next next_control(struct ft_session *s, struct tape_item *ret)
     uint64_t what;
 
     if (ft_get_u64(&s->record, &what, 1) != FT_OK || what == 0 || what >= TAPE_CONTROLS) {
-        differs(s, "a control record that cannot be read");
+        ft_sec_differs(s, "a control record that cannot be read");
         return TAPE_NEXT_WAIT;
     }
     ret->control = (enum tape_control)what;
-    take(s);
+    ft_sec_take(s);
     return TAPE_NEXT_CONTROL;
 }
 
@@ -548,6 +625,9 @@ static enum tape_next set_pages(struct ft_session *s, const struct ft_record *re
     if (!ft_set_pages(s, record, ret)) {
         ft_sec_event(s, FT_SEC_HOST_ERROR, 0, "pages of a barrier that cannot be read");
         return TAPE_NEXT_WAIT;
+    }
+    for (uint64_t page = ret->page; page < ret->page + ret->page_count; page++) {
+        s->dirty[page / 64] |= UINT64_C(1) << page % 64;
     }
     s->set.at += record->len;
     return TAPE_NEXT_PAGES;
@@ -609,8 +689,11 @@ static enum tape_next next_of_record(struct ft_session *s, uint64_t position,
     case FT_EXIT: /* it came after the exit */
         compare(s);
         return TAPE_NEXT_WAIT;
+    case FT_BARRIER:
+        ft_repair_at(s, &s->record);
+        return TAPE_NEXT_WAIT;
     default:
-        differs(s, "the primary made an output, or looked at its clock, here not");
+        ft_sec_differs(s, "the primary made an output, or looked at its clock, here not");
         return TAPE_NEXT_WAIT;
     }
 }
@@ -620,18 +703,21 @@ static enum tape_next next(struct ft_session *s, uint64_t position, struct tape_
     if (s->sec.state == FT_SEC_SYNC) {
         ft_sec_event(s, FT_SEC_SYNCED, 0, NULL);
     }
-    if ((s->sec.state != FT_SEC_REPLAY && s->sec.state != FT_SEC_QUIET) || s->differs ||
-        s->stopped) {
+    if (s->stopped) {
         return TAPE_NEXT_WAIT;
     }
-    if (peek(s) && s->record.exits < position) {
-        differs(s, "the primary did something at an exit that is over here");
+    if ((s->sec.state != FT_SEC_REPLAY && s->sec.state != FT_SEC_QUIET) || s->differs) {
+        ft_repair_turn(s);
+        return TAPE_NEXT_WAIT;
+    }
+    if (ft_sec_peek(s) && s->record.exits < position) {
+        ft_sec_differs(s, "the primary did something at an exit that is over here");
         return TAPE_NEXT_WAIT;
     }
     if (s->have_record && s->record.exits == position) {
         return next_of_record(s, position, ret);
     }
-    if (s->set.whole && s->set.position == position + 1) {
+    if (s->set.whole && !s->set.number && s->set.position == position + 1) {
         return next_of_set(s, ret);
     }
     if (s->have_record || position < s->head.exits) {
@@ -649,14 +735,15 @@ static enum tape_next sec_next(void *ctx, uint64_t position, struct tape_item *r
 {
     struct ft_session *s = ctx;
     enum tape_next what;
+    uint64_t at;
 
     *ret = (struct tape_item){.position = position};
     pthread_mutex_lock(&s->lock);
-    what = next(s, position, ret);
-    if (what == TAPE_NEXT_WAIT && peek(s) && s->record.exits <= position &&
-        s->sec.state == FT_SEC_REPLAY && !s->differs) {
-        engine_poke(s->conf.engine); /* a digest was taken: look again */
-    }
+    do { /* a digest is taken, and what comes after it is looked at */
+        at = s->log.head;
+        what = next(s, position, ret);
+    } while (what == TAPE_NEXT_WAIT && s->log.head != at);
+    s->run_since_ns = what == TAPE_NEXT_RUN ? loop_now_ns() : 0;
     pthread_mutex_unlock(&s->lock);
     return what;
 }
@@ -674,13 +761,36 @@ static void sec_live(void *ctx)
     struct ft_session *s = ctx;
 
     pthread_mutex_lock(&s->lock);
+    ft_repair_withheld(s);
     for (uint64_t i = s->head.released + 1; i <= s->outputs; i++) {
         ft_let_out(s, i);
     }
     pthread_mutex_unlock(&s->lock);
 }
 
+static bool sec_wants_position(void *ctx)
+{
+    struct ft_session *s = ctx;
+    bool wants;
+
+    pthread_mutex_lock(&s->lock);
+    wants = s->differs;
+    pthread_mutex_unlock(&s->lock);
+    return wants;
+}
+
+void ft_sec_watch(struct ft_session *s)
+{
+    if (s->role == FT_ROLE_SECONDARY && s->run_since_ns != 0 && !s->differs &&
+        loop_now_ns() - s->run_since_ns > STUCK_MS * NSEC_PER_MSEC) {
+        ft_sec_differs(s, "it makes no exit where the primary made one");
+        engine_nudge(s->conf.engine);
+    }
+}
+
 const struct engine_tape_ops ft_sec_ops = {
+    .wants_position = sec_wants_position,
+    .may_write = sec_may_write,
     .exit = sec_exit,
     .output = sec_output,
     .inject = sec_inject,

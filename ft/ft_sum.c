@@ -36,6 +36,15 @@ uint64_t ft_chain_exit(uint64_t chain, const struct tape_exit *x)
     return x->len > 0 ? ft_sum64(chain, x->data, x->len) : chain;
 }
 
+uint64_t ft_chain_control(uint64_t chain, const struct tape_exit *x)
+{
+    uint64_t fixed[5] = {(uint64_t)x->kind, x->address, x->size,
+                         (uint64_t)x->len << 1 | x->boundary, x->reg[TAPE_REG_RIP]};
+
+    chain = ft_sum64(chain, fixed, sizeof fixed);
+    return x->len > 0 ? ft_sum64(chain, x->data, x->len) : chain;
+}
+
 uint64_t ft_chain_inject(uint64_t chain, uint8_t vector)
 {
     return ft_sum64(chain, &vector, sizeof vector);

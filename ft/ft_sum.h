@@ -14,6 +14,9 @@ uint64_t ft_sum64(uint64_t seed, const void *bytes, size_t len);
 struct ft_sum ft_sum128(const void *bytes, size_t len);
 /* The chain after this exit: over its kind, address, size, bytes and registers. */
 uint64_t ft_chain_exit(uint64_t chain, const struct tape_exit *x);
+/* The same without the general registers but RIP: whether it is the same thing that both
+ * sides do (ft/README.md, "Words"). */
+uint64_t ft_chain_control(uint64_t chain, const struct tape_exit *x);
 uint64_t ft_chain_inject(uint64_t chain, uint8_t vector);
 /* An output: where it goes and its bytes. */
 struct ft_sum ft_output_sum(const struct tape_out *out);

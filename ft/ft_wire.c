@@ -65,3 +65,76 @@ bool ft_word_get(const void *body, size_t len, struct ft_word *ret_word)
     ret_word->number = bytes_rd_u64(&rd);
     return bytes_rd_done(&rd) && kind > 0 && kind < FT_WORD_KINDS && zero == 0;
 }
+
+#define F_DIVERGED UINT32_C(1)
+
+void ft_hashes_put(const struct ft_hashes *h, uint8_t body[static FT_HASHES_HEAD_LEN])
+{
+    struct bytes_wr wr = bytes_wr_make(body, FT_HASHES_HEAD_LEN);
+
+    bytes_wr_u64(&wr, h->barrier);
+    bytes_wr_u64(&wr, h->verified);
+    bytes_wr_u64(&wr, h->total);
+    bytes_wr_u64(&wr, h->first);
+    bytes_wr_u32(&wr, h->count);
+    bytes_wr_u32(&wr, h->diverged ? F_DIVERGED : 0);
+    bytes_wr_copy(&wr, h->state.b, sizeof h->state.b);
+    bytes_wr_u64(&wr, 0);
+}
+
+void ft_hash_put(const struct ft_hash *hash, uint8_t entry[static FT_HASH_LEN])
+{
+    struct bytes_wr wr = bytes_wr_make(entry, FT_HASH_LEN);
+
+    bytes_wr_u64(&wr, hash->page);
+    bytes_wr_copy(&wr, hash->sum.b, sizeof hash->sum.b);
+}
+
+void ft_hash_get(const uint8_t entry[static FT_HASH_LEN], struct ft_hash *ret)
+{
+    struct bytes_rd rd = bytes_rd_make(entry, FT_HASH_LEN);
+
+    ret->page = bytes_rd_u64(&rd);
+    bytes_rd_copy(&rd, ret->sum.b, sizeof ret->sum.b);
+}
+
+static bool ascending(const struct ft_hashes *h, uint64_t page_count)
+{
+    struct ft_hash hash;
+    uint64_t least = h->first; /* so many smaller ones came before */
+
+    for (uint32_t i = 0; i < h->count; i++) {
+        ft_hash_get(h->entries + i * FT_HASH_LEN, &hash);
+        if (hash.page < least || hash.page >= page_count) {
+            return false;
+        }
+        least = hash.page + 1;
+    }
+    return true;
+}
+
+bool ft_hashes_get(const void *body, size_t len, uint64_t page_count,
+                   struct ft_hashes *ret)
+{
+    struct bytes_rd rd = bytes_rd_make(body, len);
+    uint32_t flags;
+    uint64_t zero;
+
+    ret->barrier = bytes_rd_u64(&rd);
+    ret->verified = bytes_rd_u64(&rd);
+    ret->total = bytes_rd_u64(&rd);
+    ret->first = bytes_rd_u64(&rd);
+    ret->count = bytes_rd_u32(&rd);
+    flags = bytes_rd_u32(&rd);
+    bytes_rd_copy(&rd, ret->state.b, sizeof ret->state.b);
+    zero = bytes_rd_u64(&rd);
+    if (rd.failed || zero != 0 || flags > F_DIVERGED || ret->barrier == 0 ||
+        ret->total > page_count || ret->count > FT_HASHES_MAX ||
+        ret->first > ret->total || ret->count > ret->total - ret->first ||
+        (ret->count == 0) != (ret->total == 0)) {
+        return false;
+    }
+    ret->diverged = flags != 0;
+    ret->entries = bytes_rd_view(&rd, ret->count * FT_HASH_LEN);
+    return bytes_rd_done(&rd) && ascending(ret, page_count);
+}

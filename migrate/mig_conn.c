@@ -550,6 +550,31 @@ int mig_conn_recv_skip(struct mig_conn *conn, struct vmm_error *err)
     return r;
 }
 
+static bool is_known(const struct mig_conn *conn, uint16_t type)
+{
+    for (size_t i = 0; i < conn->rule_count; i++) {
+        if (conn->rules[i].type == type) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int mig_conn_recv_known(struct mig_conn *conn, struct mig_conn_head *ret_head,
+                        struct vmm_error *err)
+{
+    int r;
+
+    do {
+        r = mig_conn_recv_head(conn, -1, ret_head, err);
+        if (r < 0 || is_known(conn, ret_head->type)) {
+            return r;
+        }
+        r = mig_conn_recv_skip(conn, err);
+    } while (r == 0);
+    return r;
+}
+
 int mig_conn_step_frame(struct mig_conn *conn, struct mig_conn_head *ret_head,
                         uint8_t *body, size_t cap, struct vmm_error *err)
 {

@@ -117,6 +117,11 @@ uint32_t mig_conn_recv_left(const struct mig_conn *conn);
 /* Throws them away. */
 int mig_conn_recv_skip(struct mig_conn *conn, struct vmm_error *err);
 
+/* The head of the next frame that a rule knows, however long it takes; optional ones that
+ * none knows are skipped. */
+int mig_conn_recv_known(struct mig_conn *conn, struct mig_conn_head *ret_head,
+                        struct vmm_error *err);
+
 /* Raises the abort of its conf: all connections of the transfer. */
 void mig_conn_abort(struct mig_conn *conn);
 

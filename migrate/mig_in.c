@@ -193,6 +193,25 @@ bool mig_in_ram_head(struct in_data *d, struct mig_conn *conn,
     return reason == MIG_RAM_OK || mig_in_bad_frame(d, mig_ram_reason_str(reason), err);
 }
 
+/* Counted before its pages are written: what has been checked does not change. */
+static bool let_in(struct in_data *d, struct vmm_error *err)
+{
+    bool sealed, other = d->ram.round != d->round + 1;
+
+    pthread_mutex_lock(&d->in->lock);
+    sealed = d->in->sealed;
+    if (!sealed && !other) {
+        d->round_frames++;
+        d->round_pages += d->ram.pages;
+    }
+    pthread_mutex_unlock(&d->in->lock);
+    if (sealed || other) {
+        return mig_in_bad_frame(
+            d, sealed ? "a page after the last round" : "a page of another round", err);
+    }
+    return true;
+}
+
 static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err)
 {
     struct in *in = d->in;
@@ -204,13 +223,8 @@ static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err
                                 .zstd = (in->ack.features & MIG_FEATURE_ZSTD) != 0};
     size_t runs;
 
-    if (!mig_in_ram_head(d, conn, &conf, body_len, err)) {
-        return false;
-    }
-    if (d->ram.round != d->round + 1) {
-        return mig_in_bad_frame(d, "a page of another round", err);
-    }
-    if (!take_runs(d, err)) {
+    if (!mig_in_ram_head(d, conn, &conf, body_len, err) || !let_in(d, err) ||
+        !take_runs(d, err)) {
         return false;
     }
     runs = mig_ram_iov(&d->ram, in->t->ram.host, d->iov);
@@ -221,8 +235,6 @@ static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err
     } else if (runs > 0 && mig_conn_recv_body(conn, d->iov, runs, err) < 0) {
         return false;
     }
-    d->round_frames++;
-    d->round_pages += d->ram.pages;
     in->pages += d->ram.pages;
     in->bytes += body_len;
     in->heard_ns = loop_now_ns();
@@ -235,6 +247,7 @@ static bool take_round_end(struct in_data *d, struct vmm_error *err)
     uint8_t body[MIG_ROUND_END_LEN];
     struct iovec iov = {.iov_base = body, .iov_len = sizeof body};
     struct mig_round_end end;
+    bool sealed;
 
     if (mig_conn_recv_body(in->t->streams.conn[1 + d->index], &iov, 1, err) < 0) {
         return false;
@@ -244,13 +257,26 @@ static bool take_round_end(struct in_data *d, struct vmm_error *err)
         return mig_in_bad_frame(d, "a round ended with other counts than came", err);
     }
     pthread_mutex_lock(&in->lock);
-    d->round = end.round;
-    d->frames += d->round_frames;
-    d->pages += d->round_pages;
+    sealed = in->sealed;
+    if (!sealed) {
+        d->round = end.round;
+        d->frames += d->round_frames;
+        d->pages += d->round_pages;
+        d->round_frames = d->round_pages = 0;
+    }
     pthread_mutex_unlock(&in->lock);
-    d->round_frames = d->round_pages = 0;
+    if (sealed) {
+        return mig_in_bad_frame(d, "a round after the last", err);
+    }
     mig_note_post(in->t, MIG_NOTE_ROUND_END, MIG_OK, NULL);
     return true;
+}
+
+/* A thread that reads is over: the connection is, or what came is not right. */
+static void post_end(struct in *in, bool lost, const struct vmm_error *err)
+{
+    mig_note_post(in->t, lost ? MIG_DST_LOST : MIG_DST_BAD_PEER,
+                  lost ? MIG_END_LOST : MIG_END_PROTOCOL, err->text);
 }
 
 static void data_main(void *data)
@@ -260,8 +286,9 @@ static void data_main(void *data)
     struct vmm_error err = {""};
     struct mig_conn_head head;
     bool good = true;
+    int r = 0;
 
-    while (good && mig_conn_recv_head(conn, -1, &head, &err) == 0) {
+    while (good && (r = mig_conn_recv_known(conn, &head, &err)) == 0) {
         if (head.type == MIG_FRAME_RAM && d->in->t->ram.kept) {
             good = mig_in_bad_frame(d, "a page of memory that is here already", &err);
         } else if (head.type == MIG_FRAME_RAM && d->in->holes.on) {
@@ -275,8 +302,7 @@ static void data_main(void *data)
                 mig_in_bad_frame(d, "a message that belongs on the control stream", &err);
         }
     }
-    mig_note_post(d->in->t, good ? MIG_DST_LOST : MIG_DST_BAD_PEER,
-                  good ? MIG_END_LOST : MIG_END_PROTOCOL, err.text);
+    post_end(d->in, good && r != -EPROTO, &err);
 }
 
 /* Hearing
@@ -351,6 +377,7 @@ static bool heard(struct in *in, const struct mig_msg *msg, struct vmm_error *er
         return true;
     case MIG_FINISH:
         in->finish = msg->finish;
+        in->finished = true;
         mig_note_post(in->t, MIG_NOTE_FINISH, MIG_OK, NULL);
         return true;
     case MIG_ABORT:
@@ -370,12 +397,23 @@ static bool heard(struct in *in, const struct mig_msg *msg, struct vmm_error *er
     }
 }
 
+/* Finish says what was sent: nothing of that may change while it is checked. */
+static bool may_follow_finish(uint16_t type)
+{
+    return type == MIG_FRAME_RAM || type == MIG_FRAME_CONTROL + MIG_ROUND ||
+           type == MIG_FRAME_CONTROL + MIG_ABORT;
+}
+
 static bool take_control(struct in *in, const struct mig_conn_head *head, uint8_t *body,
                          struct mig_msg *msg, struct vmm_error *err)
 {
     struct iovec iov = {.iov_base = body, .iov_len = head->body_len};
     enum mig_msg_reason reason;
 
+    if (in->finished && !may_follow_finish(head->type)) {
+        (void)vmm_fail(err, -EPROTO, "a message that may not follow Finish");
+        return false;
+    }
     if (head->type == MIG_FRAME_STATE) {
         return take_state(in, head->body_len, err);
     }
@@ -409,13 +447,13 @@ static void hear_main(void *data)
     struct vmm_error err = {"no memory"};
     struct mig_conn_head head;
     bool good = body != NULL && msg != NULL;
+    int r = 0;
 
-    while (good && mig_conn_recv_head(in->t->streams.conn[0], -1, &head, &err) == 0) {
+    while (good && (r = mig_conn_recv_known(in->t->streams.conn[0], &head, &err)) == 0) {
         in->heard_ns = loop_now_ns();
         good = take_control(in, &head, body, msg, &err);
     }
-    mig_note_post(in->t, good ? MIG_DST_LOST : MIG_DST_BAD_PEER,
-                  good ? MIG_END_LOST : MIG_END_PROTOCOL, err.text);
+    post_end(in, good && r != -EPROTO, &err);
     free(msg);
     free(body);
 }
@@ -471,17 +509,25 @@ static void receive(struct in *in)
     mig_tell(in->t, MIG_PHASE_COPYING, "");
 }
 
-/* Whether all that Finish tells of has come. */
-static bool all_here(struct in *in)
+/* Whether all that Finish tells of has come; then nothing more may. *ret_beyond: more has
+ * come already. */
+static bool all_here(struct in *in, bool *ret_beyond)
 {
-    bool here = in->have_finish && in->receiving;
+    bool here, beyond = false;
 
     pthread_mutex_lock(&in->lock);
-    here = here && in->have_state;
-    for (unsigned i = 0; here && i < in->data_count; i++) {
-        here = in->data[i]->round == in->finish.rounds;
+    here = in->have_state;
+    for (unsigned i = 0; i < in->data_count; i++) {
+        const struct in_data *d = in->data[i];
+        uint32_t reached = d->round + (d->round_frames > 0);
+
+        here = here && d->round == in->finish.rounds;
+        beyond = beyond || reached > in->finish.rounds;
     }
+    here = here && !beyond;
+    in->sealed = in->sealed || here;
     pthread_mutex_unlock(&in->lock);
+    *ret_beyond = beyond;
     return here;
 }
 
@@ -693,6 +739,7 @@ static void judge_hello(struct in *in)
     mig_describe_here(in->t, &in->local);
     if (mig_fit(&in->hello, &in->local.here, &in->ack)) {
         note = (struct mig_note){.event = MIG_DST_HELLO_FITS};
+        in->features = in->ack.features;
     } else {
         mig_blockers_text(&in->ack, note.text, sizeof note.text);
     }
@@ -724,6 +771,22 @@ static void send_stats(struct in *in)
     in->told_ns = loop_now_ns();
 }
 
+static void look_for_all(struct in *in)
+{
+    const struct mig_note late = {.code = MIG_END_PROTOCOL,
+                                  .text = "more rounds came than Finish tells of"};
+    bool beyond;
+
+    if (in->dst.state != MIG_DST_RECEIVING || !in->have_finish || !in->receiving) {
+        return;
+    }
+    if (all_here(in, &beyond)) {
+        step(in, MIG_DST_GOT_FINISH, NULL);
+    } else if (beyond) {
+        step(in, MIG_DST_BAD_PEER, &late);
+    }
+}
+
 static void take_note(struct in *in, const struct mig_note *note)
 {
     switch (note->event) {
@@ -746,9 +809,7 @@ static void take_note(struct in *in, const struct mig_note *note)
         step(in, note->event, note);
         break;
     }
-    if (in->dst.state == MIG_DST_RECEIVING && all_here(in)) {
-        step(in, MIG_DST_GOT_FINISH, NULL);
-    }
+    look_for_all(in);
 }
 
 static void follow(struct in *in)

@@ -20,6 +20,7 @@
 #include "base/loop.h"
 #include "migrate/mig_holes.h"
 #include "migrate/mig_in_priv.h"
+#include "migrate/mig_zstd.h"
 #include "vmm/uffd.h"
 
 #define LOOK_MS 1000
@@ -60,7 +61,7 @@ bool mig_in_holes_take(struct in *in, uint32_t body_len, struct vmm_error *err)
     enum mig_holes_reason reason;
     bool good;
 
-    if ((in->ack.features & MIG_FEATURE_POSTCOPY) == 0 || in->have_finish || h->on) {
+    if ((in->features & MIG_FEATURE_POSTCOPY) == 0) {
         free(body);
         (void)vmm_fail(err, -EPROTO, "a list of missing pages that nobody agreed on");
         return false;
@@ -318,6 +319,7 @@ void mig_in_holes_free(struct in *in)
     free(in->holes.missing.word);
     free(in->holes.unasked.word);
     if (in->holes.urgent != NULL) {
+        mig_zstd_free(in->holes.urgent->zstd);
         free(in->holes.urgent->bounce);
     }
     free(in->holes.urgent);

@@ -24,8 +24,10 @@ struct in;
 struct in_data {
     struct in *in;
     unsigned index;
-    uint32_t round;         /* that ended last on this stream, under lock */
-    uint64_t frames, pages; /* all; of the round under way */
+    /* Under lock: the round that ended last on this stream; all up to then; of the one
+     * under way, frames also while they come. */
+    uint32_t round;
+    uint64_t frames, pages;
     uint64_t round_frames, round_pages;
     struct mig_ram ram;
     struct mig_zstd *zstd; /* when the first compressed frame comes */
@@ -60,6 +62,9 @@ struct in {
     struct mig_hello_ack ack;
     struct mig_finish finish;
     bool have_finish, receiving, hearing;
+    bool sealed;               /* under lock: no page comes any more, but for holes */
+    bool finished;             /* the hearing thread: Finish came */
+    _Atomic uint64_t features; /* that both ends use, once that is settled */
     uint64_t began_ns, told_ns, ready_ns;
     struct vmm_error err;
     unsigned data_count;

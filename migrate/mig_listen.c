@@ -322,8 +322,10 @@ static int turn(struct listener *l, struct vmm_error *err)
     }
     if (now >= l->until_ns) {
         report(l, text, sizeof text);
-        return vmm_fail(err, -ETIMEDOUT, "%s: its streams did not come within %d ms (%s)",
-                        l->conf->name, l->conf->timeout_ms, text);
+        return vmm_fail(
+            err, -ETIMEDOUT, "%s: its streams did not come within %d ms (%s)%s",
+            l->conf->name, l->conf->timeout_ms, text,
+            l->counts->accepted > 0 ? "" : ": are the migration addresses reachable?");
     }
     fill_watch(l, now, &w);
     n = poll((struct pollfd *)&w, sizeof w / sizeof(struct pollfd),

@@ -124,8 +124,7 @@ static void hear_main(void *data)
     struct mig_conn_head head;
     struct vmm_error err = {"no memory"};
 
-    while (body != NULL && msg != NULL &&
-           mig_conn_recv_head(conn, -1, &head, &err) == 0) {
+    while (body != NULL && msg != NULL && mig_conn_recv_known(conn, &head, &err) == 0) {
         struct iovec iov = {.iov_base = body, .iov_len = head.body_len};
         enum mig_msg_reason reason;
 

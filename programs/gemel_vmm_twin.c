@@ -31,7 +31,9 @@ static void params_of(const struct vmm_twin *twin, const Gemel__VmmRequest *rq,
                                             : FT_COMMIT_VERIFIED,
                               .checkpoint = rq->ft_mode == 1,
                               .suspect_ms = rq->ft_suspect_ms,
-                              .mirror = rq->ft_mirror};
+                              .mirror = rq->ft_mirror,
+                              .barrier_ms = rq->ft_barrier_ms,
+                              .diverge_max = rq->ft_diverge_max};
     if (rq->mig_transfer.len == sizeof ret->transfer.b) {
         memcpy(ret->transfer.b, rq->mig_transfer.data, sizeof ret->transfer.b);
     }
@@ -96,7 +98,8 @@ const char *vmm_twin_request(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
 
     if (!twin->session) {
         close_all(fds, count);
-        return "this VM cannot have a twin: its machine is not lockstep, or it is recorded";
+        return "this VM cannot have a twin: its machine is not lockstep, or it is "
+               "recorded";
     }
     if (rq->kind == GEMEL__VMM_REQUEST__KIND__FT_PROTECT ||
         rq->kind == GEMEL__VMM_REQUEST__KIND__FT_FOLLOW) {
@@ -128,12 +131,33 @@ void vmm_twin_report(struct vmm_twin *twin, Gemel__VmmReport *report)
     report->ft_released = s->released;
     report->ft_lag_us = s->lag_ns / 1000;
     report->ft_log_bytes = s->log_bytes;
-    report->ft_diverged = s->diverged;
     report->ft_epoch = s->epoch;
     report->ft_checkpoints = s->checkpoints;
     report->ft_pages = s->pages;
     report->ft_pause_us = s->pause_ns / 1000;
     report->ft_ack_us = s->ack_ns / 1000;
+    report->ft_barriers = s->counts.barriers;
+    report->ft_repairs = s->counts.repairs;
+    report->ft_repair_pages = s->counts.repair_pages;
+    report->ft_repair_states = s->counts.repair_states;
+    report->ft_repair_outputs = s->counts.repair_outputs;
+    report->ft_diverged = s->counts.diverged;
+    report->ft_diverged_output = s->counts.diverged_output;
+    report->ft_diverged_data = s->counts.diverged_data;
+    report->ft_hashed_pages = s->counts.hashed_pages;
+    report->ft_barrier_us = s->counts.pause_us;
+    report->ft_barrier_max_us = s->counts.pause_max_us;
+}
+
+/* A divergence, line by line. */
+static void log_bundle(struct vmm_twin *twin, const char *bundle)
+{
+    while (*bundle) {
+        size_t len = strcspn(bundle, "\n");
+
+        log_info("vm %s: twin: %.*s", twin->name, (int)len, bundle);
+        bundle += len + (bundle[len] == '\n');
+    }
 }
 
 static int on_session(int fd, int revents, void *data)
@@ -144,6 +168,10 @@ static int on_session(int fd, int revents, void *data)
     (void)fd, (void)revents;
     ft_session_clear(twin->session);
     ft_session_status(twin->session, s);
+    if (s->bundle_count != twin->bundles) {
+        twin->bundles = s->bundle_count;
+        log_bundle(twin, s->bundle);
+    }
     if (s->change == twin->told) {
         return 0;
     }

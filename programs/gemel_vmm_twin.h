@@ -16,7 +16,8 @@ struct vmm_twin {
     struct vmm_ctl *ctl; /* set when it is open */
     const char *name;    /* of the VM, for the log */
     struct ft_session_status status;
-    uint64_t told; /* status.change that was told last */
+    uint64_t told;    /* status.change that was told last */
+    uint64_t bundles; /* divergences that were logged */
     char error[VMM_ERROR_MAX];
 };
 

@@ -139,14 +139,14 @@ struct engine {
     bool clock_running;
     uint64_t clock_offset_ns; /* machine time = CLOCK_MONOTONIC - offset while it runs */
     uint64_t clock_stopped_ns;
-    struct tape_run *tape; /* NULL: none (conf.tape, engine_tape_attach) */
-    struct tape_run *tape_over; /* the one before it */
+    struct tape_run *tape;                /* NULL: none (conf.tape, engine_tape_attach) */
+    struct tape_run *tape_over;           /* the one before it */
     struct epoch_run *epoch, *epoch_over; /* the same for checkpoints */
     bool epoch_follows, epoch_state_given;
     bool tape_attached, tape_follows;
-    bool syncs_regs; /* KVM can */
+    bool syncs_regs;          /* KVM can */
     _Atomic bool dirty_stale; /* nobody needs the log: to be switched off */
-    _Atomic bool tape_logs; /* the dirty log is its: nobody else ends it */
+    _Atomic bool tape_logs;   /* the dirty log is its: nobody else ends it */
     struct throttle throttle;
     timer_t wake_timer;
     bool wake_timer_up;
@@ -234,6 +234,8 @@ void engine_tape_follow(struct engine *e);
 void engine_tape_live(struct engine *e);
 /* The state that came, and mirrored disks. False: the run has ended. */
 bool engine_follow_prepare(struct engine *e, uint32_t mirror);
+/* What the disks answer is of a twin's repair, whatever the state. */
+bool engine_repair_writes(const struct engine *e);
 /* A mirrored disk of a twin has answered. */
 void engine_tape_mirrored(struct engine *e, unsigned disk,
                           const struct blk_request *request, uint32_t status);

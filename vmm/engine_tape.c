@@ -111,11 +111,13 @@ static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *re
                                      .slot = request->slot,
                                      .sector = request->sector,
                                      .data = request->data,
-                                     .len = request->data ? request->len : 0});
+                                     .len = request->data ? request->len : 0,
+                                     .size = request->len});
     }
     if (!t->tape->replay) {
         engine_machine_ops.blk_submit(ctx, disk, request);
-    } else if (request->op != REQUEST_READ && (t->tape->mirror >> disk & 1) != 0) {
+    } else if (request->op != REQUEST_READ && (t->tape->mirror >> disk & 1) != 0 &&
+               TAPE_CALL(t, may_write, disk)) {
         BUG_ON(request->slot >= TAPE_SLOTS_MAX);
         t->mirror_busy[disk][request->slot] = true;
         engine_machine_ops.blk_submit(ctx, disk, request);
@@ -127,8 +129,11 @@ static void op_net_send(void *ctx, unsigned nic, unsigned queue, const uint8_t *
 {
     struct tape_run *t = run_of(ctx);
 
-    output(t, &(struct tape_out){
-                  .kind = TAPE_OUT_FRAME, .unit = nic, .queue = queue, .data = frame, .len = len});
+    output(t, &(struct tape_out){.kind = TAPE_OUT_FRAME,
+                                 .unit = nic,
+                                 .queue = queue,
+                                 .data = frame,
+                                 .len = len});
     if (!t->tape->replay && !t->tape->twin) {
         engine_machine_ops.net_send(ctx, nic, queue, frame, len);
     }
@@ -499,8 +504,7 @@ static void arm_gap(struct engine *e)
 /* A guest with a twin, at a position: the log is full, or both stop here. */
 static bool stands(struct tape_run *t)
 {
-    t->standing =
-        t->tape->ops->may_leave && !TAPE_CALL(t, may_leave, t->exits);
+    t->standing = t->tape->ops->may_leave && !TAPE_CALL(t, may_leave, t->exits);
     return t->standing;
 }
 
@@ -598,10 +602,8 @@ static bool take_item(struct engine *e, enum tape_next next, const struct tape_i
         tape_take_pages(e, item);
         break;
     case TAPE_NEXT_STATE:
-        tape_take_state(e, item, item->load || item->position != t->exits);
-        if (item->load) {
-            tape_at_repair(e, item->position);
-        } else if (item->position != t->exits) {
+        tape_take_state(e, item, item->position != t->exits);
+        if (item->position != t->exits) {
             tape_at_barrier(e);
         }
         break;
@@ -622,7 +624,7 @@ static bool take_item(struct engine *e, enum tape_next next, const struct tape_i
 static bool is_barrier(const struct tape_run *t, enum tape_next next,
                        const struct tape_item *item)
 {
-    return (next == TAPE_NEXT_PAGES || next == TAPE_NEXT_STATE) && !item->load &&
+    return (next == TAPE_NEXT_PAGES || next == TAPE_NEXT_STATE) &&
            item->position != t->exits;
 }
 
@@ -645,6 +647,11 @@ bool tape_replay_turn(struct engine *e)
 
     if (t->stopped) {
         return stop(e);
+    }
+    if (!t->at_position && position_wanted(t)) {
+        /* It will not come to one by itself; all of it will be the other side's. */
+        t->at_position = vcpu_settle(&e->vcpu) == VCPU_KICKED;
+        t->exits += !t->at_position;
     }
     if (t->at_position) {
         enum tape_next next = TAPE_CALL(t, next, t->exits, &item);

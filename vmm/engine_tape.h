@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "vmm/dev.h"
+#include "vmm/vmm_error.h"
 
 /* RAX RBX RCX RDX RSI RDI RSP RBP R8-R15 RIP RFLAGS, as in struct kvm_regs. */
 #define TAPE_REGS       18
@@ -66,6 +67,7 @@ struct tape_out {
     uint64_t sector; /* disk */
     const uint8_t *data;
     uint32_t len;
+    uint32_t size; /* disk: bytes that it is about, also without data (a discard) */
 };
 
 enum tape_control { TAPE_CONTROL_RESET = 1, TAPE_CONTROLS };
@@ -91,7 +93,6 @@ struct tape_item {
     uint32_t page_count;
     const uint8_t *bytes; /* PAGES (NULL: zeros), STATE */
     size_t len;           /* STATE */
-    bool load; /* PAGES, STATE of this position: of a repair, to be taken as well */
 };
 
 struct tape_verdict {
@@ -127,8 +128,12 @@ struct engine_tape_ops {
     bool (*may_leave)(void *ctx, uint64_t position);
     /* Recording: the guest is off; has all that it said left? */
     bool (*may_end)(void *ctx);
-    /* Recording: a position is wanted soon, whatever the guest does. */
+    /* A position is wanted soon, whatever the guest does. Replay: where it stands is one;
+     * it is not to be gone on from. */
     bool (*wants_position)(void *ctx);
+    /* Replay: the output that was just told, of a mirrored disk: may its own copy have
+     * it? */
+    bool (*may_write)(void *ctx, unsigned disk);
     /* Recording: may the guest hear that this flush is done? If not: engine_kick. */
     bool (*may_answer)(void *ctx, unsigned disk, uint32_t slot);
     /* Recording: from now on the guest runs without a tape; `released` follows. */
@@ -136,8 +141,8 @@ struct engine_tape_ops {
     /* Replay: this disk's own copy has it, or (status, an errno) has not. */
     void (*mirrored)(void *ctx, unsigned disk, uint32_t slot, uint32_t op,
                      uint32_t status);
-    /* Replay, engine_live: machine time that the guest goes on from; then, when it has no
-     * tape any more, what is to leave. */
+    /* Replay, engine_live: machine time that the guest goes on from; then what is to
+     * leave. */
     uint64_t (*live_ns)(void *ctx);
     void (*live)(void *ctx);
 };
@@ -152,3 +157,32 @@ struct engine_tape {
 };
 
 #define TAPE_EXIT_GAP_MS 20
+
+/* A barrier between both sides of a twin (vmm/engine_repair.c): for the functions above,
+ * at a position. Recording: may_leave. Replay: next. */
+struct engine;
+
+#define TAPE_HALTED   1u /* the vCPU waits for an interrupt */
+#define TAPE_RESETS   2u /* the guest asked for a reset, or a power-off: comes next */
+#define TAPE_OFF      4u
+#define TAPE_FLAG_MAX 7u
+
+/* ORs the pages that were written to since the last call (or engine_tape_attach) into
+ * `bitmap`: a bit per page, whole 64-bit words. What is written from now on is in the
+ * next call. False: KVM does not tell; trouble was told. */
+bool engine_repair_dirty(struct engine *e, uint64_t *bitmap);
+/* Devices, then the vCPU, and TAPE_* flags; the bytes are there until the next call.
+ * Length, 0: trouble was told. */
+size_t engine_repair_save(struct engine *e, const uint8_t **ret_bytes,
+                          uint32_t *ret_flags);
+/* General registers in the bytes of engine_repair_save, for people. False: none. */
+bool engine_repair_regs(struct engine *e, const uint8_t *bytes, size_t len,
+                        uint64_t *ret_reg);
+/* Replay: nothing of its disks is under way behind it. */
+void engine_repair_drain(struct engine *e);
+/* Replay, drained: writes to its own copy of a disk and waits. 0, or an errno. */
+uint32_t engine_repair_write(struct engine *e, const struct tape_out *out);
+/* Replay, when memory is right: devices, vCPU and position are the other side's.
+ * `bytes` NULL: only the position. 0 or -errno with a text: the VM is of no use then. */
+int engine_repair_load(struct engine *e, const uint8_t *bytes, size_t len, uint32_t flags,
+                       uint64_t position, struct vmm_error *err);

@@ -9,11 +9,12 @@
 struct kept_answer {
     unsigned disk;
     uint32_t slot;
-    bool flush; /* of a disk with a mirror: the twin has a say */
+    bool flush;          /* of a disk with a mirror: the twin has a say */
     struct dev_input in; /* data is ours */
 };
 
 #define TAPE_SLOTS_MAX 64 /* of a disk (vmm/dev_vblk) */
+#define CPU_SECTION    "vcpu"
 
 struct tape_run {
     const struct engine_tape *tape;
@@ -26,7 +27,9 @@ struct tape_run {
     bool left;        /* replay: of this position the interrupt was injected */
     bool fresh;       /* it runs on, perhaps at another epoch */
     bool begun;
-    bool standing;    /* may_leave said no: nothing comes at this position */
+    bool standing;   /* may_leave said no: nothing comes at this position */
+    bool mending;    /* twin: what its disks answer is of a repair */
+    uint32_t mended; /* then: the first error, an errno */
     bool mirror_busy[VM_DISKS_MAX][TAPE_SLOTS_MAX]; /* twin: its own copy is at it */
     uint64_t over_ns; /* machine time from which on what waits gets a barrier */
     unsigned tries;   /* since then: where the vCPU took no interrupt */
@@ -59,10 +62,10 @@ bool tape_replay_turn(struct engine *e);
 
 /* Recording: the guest stands between two exits; that becomes a position. */
 void tape_barrier(struct engine *e);
-/* Twin: this is that position: all of it was taken from the other side. */
-void tape_at_repair(struct engine *e, uint64_t position);
 /* Both sides: this is the position of a barrier. */
 void tape_at_barrier(struct engine *e);
+/* Devices and the vCPU into FT_STATE_MAX bytes; the length, 0 after trouble. */
+size_t tape_save(struct engine *e, uint8_t *buf);
 /* Recording: registers and devices as they are at `position`. False: trouble was told. */
 bool tape_save_state(struct engine *e, uint64_t position);
 /* Replay. */

@@ -9,7 +9,6 @@
 #include "vmm/engine_ram.h"
 #include "vmm/engine_tape_priv.h"
 
-#define CPU_SECTION "vcpu"
 /* Which components are not in their initial state: how the host came to save them decides
  * over it (Intel SDM 1, 13.6), and KVM tells the components in full either way. */
 #define XSTATE_BV_AT 512
@@ -19,7 +18,7 @@ const char *const tape_reg_name[TAPE_REGS] = {
     "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags"};
 
 /* Devices, then the vCPU; the length, 0 after trouble. */
-static size_t save(struct engine *e, uint8_t *buf)
+size_t tape_save(struct engine *e, uint8_t *buf)
 {
     struct vcpu_state *cpu = aligned_alloc(64, (sizeof *cpu + 63) & ~(size_t)63);
     struct vmm_error err = {"no memory for the vCPU's state"};
@@ -44,7 +43,7 @@ static size_t save(struct engine *e, uint8_t *buf)
 
 bool tape_save_state(struct engine *e, uint64_t position)
 {
-    size_t len = save(e, e->tape->state);
+    size_t len = tape_save(e, e->tape->state);
 
     if (len > 0) {
         TAPE_CALL(e->tape, state, position, e->tape->state, len);
@@ -129,14 +128,6 @@ void tape_at_barrier(struct engine *e)
     t->left = false;
     e->halted = false;
     (void)tape_tell_exit(e);
-}
-
-void tape_at_repair(struct engine *e, uint64_t position)
-{
-    e->tape->exits = position;
-    e->tape->at_position = true;
-    e->tape->left = false;
-    tape_take_regs(e);
 }
 
 void tape_barrier(struct engine *e)
@@ -303,7 +294,7 @@ static bool same_section(struct engine *e, const struct state_io *there,
 void tape_take_state(struct engine *e, const struct tape_item *item, bool load)
 {
     struct tape_run *t = e->tape;
-    size_t len = save(e, t->other_state);
+    size_t len = tape_save(e, t->other_state);
     struct state_io there, here;
 
     if (len == 0) {

@@ -121,6 +121,10 @@ void engine_tape_mirrored(struct engine *e, unsigned disk,
 {
     struct tape_run *t = e->tape;
 
+    if (t->mending) {
+        t->mended = t->mended != 0 ? t->mended : status;
+        return;
+    }
     t->mirror_busy[disk][request->slot] = false;
     TAPE_CALL(t, mirrored, disk, request->slot, request->op, status);
 }
@@ -164,15 +168,16 @@ void engine_tape_live(struct engine *e)
     BUG_ON(!e->tape->at_position);
     engine_drain_disks(e);
     e->clock_stopped_ns = tape->ops->live_ns(tape->ctx);
+    tape->ops->live(tape->ctx);
     tape_off(e);
     machine_reissue(e->machine);
-    tape->ops->live(tape->ctx);
 }
 
 enum run_answer engine_follow(struct engine *e, const char *reason)
 {
-    return e->tape_follows || e->epoch_follows ? engine_step(e, RUN_EV_FOLLOW, 0, RUN_END_NONE, reason)
-                           : RUN_BAD_STATE;
+    return e->tape_follows || e->epoch_follows
+               ? engine_step(e, RUN_EV_FOLLOW, 0, RUN_END_NONE, reason)
+               : RUN_BAD_STATE;
 }
 
 enum run_answer engine_live(struct engine *e, uint64_t epoch, const char *reason)

@@ -337,7 +337,7 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
                            .data = data,
                            .len = len};
 
-    if (e->tape && atomic_load(&e->state) == RUN_FOLLOWING) {
+    if (e->tape && (atomic_load(&e->state) == RUN_FOLLOWING || engine_repair_writes(e))) {
         engine_tape_mirrored(e, disk, request, status);
         return;
     }

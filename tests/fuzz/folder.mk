@@ -120,6 +120,14 @@ tests_fuzz_fuzz_mig_ram_SOURCES = tests/fuzz/fuzz_mig_ram.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_mig_ram_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_mig_ram_LDADD = libmigrate_core.la libvmm_core.la libbase_io.la
 
+FUZZ_TARGETS += tests/fuzz/fuzz_mig_in
+tests_fuzz_fuzz_mig_in_SOURCES = tests/fuzz/fuzz_mig_in.c tests/fuzz/fuzz.h \
+	tests/fuzz/mig_dst_rig.c tests/fuzz/mig_dst_rig.h tests/fuzz/mig_mutate.c \
+	tests/fuzz/mig_oracle.c tests/fuzz/mig_oracle.h tests/fuzz/mig_script.c tests/fuzz/mig_script.h \
+	tests/unit/vmm/fake_kvm.c tests/unit/vmm/fake_kvm.h
+tests_fuzz_fuzz_mig_in_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_mig_in_LDADD = libmigrate_io.la libmigrate_core.la libvmm_io.la libvmm_core.la libbase_io.la
+
 EXTRA_PROGRAMS = $(FUZZ_TARGETS)
 endif
 fuzz-targets: $(FUZZ_TARGETS)

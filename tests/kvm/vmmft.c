@@ -5,19 +5,22 @@
  * at another.
  *
  *     vmmft PRIMARY TWIN [--plain] [--commit received|verified|hybrid] [--suspect MS]
- *           [--disk [FILE:]FILE]... [--for SECONDS] [--switchover] [--reset] [--powerdown]
+ *           [--disk [FILE:]FILE]... [--for SECONDS] [--switchover] [--reset]
+ * [--powerdown]
  *           [--checkpoint] [--winner primary|twin] [--link COMMAND] [--live COMMAND]
+ *           [--barrier MS] [--diverge-max COUNT]
  *
  * --live: run when the twin is live, as an agent announces the guest then.
  * --switchover, --reset, --powerdown: asked for after a second.
- * --disk: the twin's own copies, in order; A:B: B is the twin's and gets what is in A, the
- * primary's, when that one stands and is flushed. Whoever asks first for the next claim gets it,
- * or the one of --winner, when it asks. --link: a command of sh that carries the channel's
- * bytes between its descriptors 3 (the primary) and 4 (the twin), as tests/kvm/ftlink.py.
- * One JSON line per change of either side's state: {"ms", "who", "state", "text"}, and
- * each second one with the counters of the primary. Ends when one of the two runs alone,
- * or after --for (15 s); last line {"end": "alone"|"live"|"both"|"none", ...}: then the
- * other side has been ended, and the one that runs goes on. Exit: 0, if one runs.
+ * --disk: the twin's own copies, in order; A:B: B is the twin's and gets what is in A,
+ * the primary's, when that one stands and is flushed. Whoever asks first for the next
+ * claim gets it, or the one of --winner, when it asks. --link: a command of sh that
+ * carries the channel's bytes between its descriptors 3 (the primary) and 4 (the twin),
+ * as tests/kvm/ftlink.py. One JSON line per change of either side's state: {"ms", "who",
+ * "state", "text"}, and each second one with the counters of the primary. Ends when one
+ * of the two runs alone, or after --for (15 s); last line {"end":
+ * "alone"|"live"|"both"|"none", ...}: then the other side has been ended, and the one
+ * that runs goes on. Exit: 0, if one runs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +41,7 @@
 
 static struct {
     bool plain, switchover, reset, powerdown, checkpoint;
-    uint32_t commit, suspect_ms, seconds;
+    uint32_t commit, suspect_ms, seconds, barrier_ms, diverge_max;
     const char *winner, *link, *live;
     int disk[VM_DISKS_MAX], from[VM_DISKS_MAX];
     unsigned disk_count;
@@ -101,12 +104,15 @@ static void parse(int argc, char **argv)
                                             {"winner", required_argument, NULL, 'W'},
                                             {"live", required_argument, NULL, 'L'},
                                             {"link", required_argument, NULL, 'l'},
+                                            {"barrier", required_argument, NULL, 'b'},
+                                            {"diverge-max", required_argument, NULL, 'm'},
                                             {NULL, 0, NULL, 0}};
     uint64_t n = 0;
     int id;
 
     while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if ((id == 's' || id == 'f') && !text_u64(optarg, 1, 1000000, &n)) {
+        if ((id == 's' || id == 'f' || id == 'b' || id == 'm') &&
+            !text_u64(optarg, 1, 1000000, &n)) {
             pair_die(optarg, "is no number");
         }
         switch (id) {
@@ -132,6 +138,12 @@ static void parse(int argc, char **argv)
             break;
         case 's':
             opt.suspect_ms = (uint32_t)n;
+            break;
+        case 'b':
+            opt.barrier_ms = (uint32_t)n;
+            break;
+        case 'm':
+            opt.diverge_max = (uint32_t)n;
             break;
         case 'f':
             opt.seconds = (uint32_t)n;
@@ -170,6 +182,8 @@ static void fill(Gemel__VmmRequest *rq, Gemel__VmmRequest__Kind kind,
     rq->ft_mode = opt.checkpoint;
     rq->ft_commit = opt.commit;
     rq->ft_suspect_ms = opt.suspect_ms;
+    rq->ft_barrier_ms = opt.barrier_ms;
+    rq->ft_diverge_max = opt.diverge_max;
     rq->ft_mirror = (1u << opt.disk_count) - 1;
 }
 
@@ -293,20 +307,31 @@ static void tell(const struct pair_end *e, uint64_t *told)
 
 static void counters(struct pair_end *primary)
 {
-    printf("{\"ms\":%.2f,\"exits\":%llu,\"replayed\":%llu,\"outputs\":%llu,"
-           "\"released\":%llu,\"log_bytes\":%llu,\"diverged\":%llu,\"lag_us\":%llu,"
-           "\"checkpoints\":%llu,\"pages\":%llu,\"pause_us\":%llu,\"ack_us\":%llu}\n",
-           pair_ms(loop_now_ns() - began_ns), (unsigned long long)primary->ft_exits,
-           (unsigned long long)primary->ft_replayed,
-           (unsigned long long)primary->ft_outputs,
-           (unsigned long long)primary->ft_released,
-           (unsigned long long)primary->ft_log_bytes,
-           (unsigned long long)primary->ft_diverged,
-           (unsigned long long)primary->ft_lag_us,
-           (unsigned long long)primary->ft_checkpoints,
-           (unsigned long long)primary->ft_pages,
-           (unsigned long long)primary->ft_pause_us,
-           (unsigned long long)primary->ft_ack_us);
+    printf(
+        "{\"ms\":%.2f,\"exits\":%llu,\"replayed\":%llu,\"outputs\":%llu,"
+        "\"released\":%llu,\"log_bytes\":%llu,\"diverged\":%llu,\"lag_us\":%llu,"
+        "\"checkpoints\":%llu,\"pages\":%llu,\"pause_us\":%llu,\"ack_us\":%llu,"
+        "\"diverged_output\":%llu,\"diverged_data\":%llu,\"barriers\":%llu,"
+        "\"repairs\":%llu,\"repair_pages\":%llu,\"repair_states\":%llu,"
+        "\"repair_outputs\":%llu,\"hashed_pages\":%llu,\"barrier_us\":%llu,"
+        "\"barrier_max_us\":%llu}\n",
+        pair_ms(loop_now_ns() - began_ns), (unsigned long long)primary->ft_exits,
+        (unsigned long long)primary->ft_replayed, (unsigned long long)primary->ft_outputs,
+        (unsigned long long)primary->ft_released,
+        (unsigned long long)primary->ft_log_bytes,
+        (unsigned long long)primary->ft_diverged, (unsigned long long)primary->ft_lag_us,
+        (unsigned long long)primary->ft_checkpoints,
+        (unsigned long long)primary->ft_pages, (unsigned long long)primary->ft_pause_us,
+        (unsigned long long)primary->ft_ack_us,
+        (unsigned long long)primary->ft_diverged_output,
+        (unsigned long long)primary->ft_diverged_data,
+        (unsigned long long)primary->ft_barriers, (unsigned long long)primary->ft_repairs,
+        (unsigned long long)primary->ft_repair_pages,
+        (unsigned long long)primary->ft_repair_states,
+        (unsigned long long)primary->ft_repair_outputs,
+        (unsigned long long)primary->ft_hashed_pages,
+        (unsigned long long)primary->ft_barrier_us,
+        (unsigned long long)primary->ft_barrier_max_us);
 }
 
 static bool may_win(const char *who)
@@ -394,7 +419,8 @@ int main(int argc, char **argv)
             order(&primary, GEMEL__VMM_REQUEST__KIND__FT_WINNER_RUNS, epoch);
             break;
         }
-        if (is(&primary, "alone") && primary.state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
+        if (is(&primary, "alone") &&
+            primary.state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
             end = "alone";
             break;
         }

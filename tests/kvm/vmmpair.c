@@ -36,11 +36,22 @@ static void take_twin(struct pair_end *e, const Gemel__VmmReport *r)
     e->ft_released = r->ft_released;
     e->ft_lag_us = r->ft_lag_us;
     e->ft_log_bytes = r->ft_log_bytes;
+    e->ft_verified = r->ft_verified;
     e->ft_diverged = r->ft_diverged;
     e->ft_checkpoints = r->ft_checkpoints;
     e->ft_pages = r->ft_pages;
     e->ft_pause_us = r->ft_pause_us;
     e->ft_ack_us = r->ft_ack_us;
+    e->ft_barriers = r->ft_barriers;
+    e->ft_repairs = r->ft_repairs;
+    e->ft_repair_pages = r->ft_repair_pages;
+    e->ft_repair_states = r->ft_repair_states;
+    e->ft_repair_outputs = r->ft_repair_outputs;
+    e->ft_diverged_output = r->ft_diverged_output;
+    e->ft_diverged_data = r->ft_diverged_data;
+    e->ft_hashed_pages = r->ft_hashed_pages;
+    e->ft_barrier_us = r->ft_barrier_us;
+    e->ft_barrier_max_us = r->ft_barrier_max_us;
 }
 
 static void take_report(struct pair_end *e, const Gemel__VmmReport *r)
@@ -175,4 +186,3 @@ double pair_ms(uint64_t ns)
 {
     return (double)ns / (double)NSEC_PER_MSEC;
 }
-

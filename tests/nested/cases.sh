@@ -4,7 +4,7 @@
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
 all="probe:60 pulse:60 copy-ram:150 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150 standard-nbd:150
-lockstep-bzimage:150 lockstep-pvh:150 lockstep-replay:600
+lockstep-bzimage:150 lockstep-pvh:150 lockstep-replay:600 lockstep-ft:600
 standard-suspend:150 lockstep-suspend:180
 standard-migrate:150 standard-postcopy:180 lockstep-migrate:180
 standard-upgrade:150 lockstep-upgrade:180
@@ -470,6 +470,46 @@ case_standard_suspend() { # after 20 s the guest's time of day is right
     suspended --machine standard --cpus 2 $bz --append "console=ttyS0 quiet panic=-1 guest.count=10 $(cat /append)"
     echo "the guest's clock is $late s late" | note
     [ "$late" -le 2 ] && [ "$late" -ge 0 ] || fail "the guest's clock is $late s late after a suspend of 20 s"
+}
+
+ft_side() { # SIDE: a gemel-vmm of it; pid_SIDE
+    # shellcheck disable=SC2086
+    gemel-vmm --machine lockstep $bz --uuid 33333333-3333-3333-3333-333333333333 --memory 128M --disk "path=$1.img,serial=ft" \
+        --append "console=ttyS0 quiet panic=-1 guest.count=40 $(cat /append)" --console-log "console_$1.log" --log "vmm_$1.log" \
+        --exit-file "exit_$1.json" --control "$PWD/c$1" 2>"error_$1.log" &
+    eval "pid_$1=$!"
+}
+
+# A guest that counts on its mirrored disk, with a twin that is repaired at barriers; its primary is killed while it serves. Each
+# number was on the disk before it was said: what was said and is not there in the end is lost. vmmft plays both agents.
+case_lockstep_ft() {
+    truncate -s 16M a.img b.img
+    ft_side a
+    # shellcheck disable=SC2154 # set by eval
+    while ! [ -S ca ] && kill -0 "$pid_a"; do sleep 0.1; done
+    vmmtalk "$PWD/ca" 1 1 disk a.img start 1 >talk_a.log || fail "it does not start"
+    while ! grep -q 'count 3,' console_a.log && kill -0 "$pid_a" 2>/dev/null; do sleep 0.5; done
+    ft_side b
+    # shellcheck disable=SC2154 # set by eval
+    while ! [ -S cb ] && kill -0 "$pid_b"; do sleep 0.1; done
+    vmmft "$PWD/ca" "$PWD/cb" --disk a.img:b.img --suspect 3000 --diverge-max 1000000 --for 300 >ft.json 2>ft.err &
+    ft=$!
+    while ! grep -q 'count 20,' console_a.log && kill -0 "$pid_a" 2>/dev/null && kill -0 $ft 2>/dev/null; do sleep 0.5; done
+    kill -9 "$pid_a"
+    wait $ft
+    grep '"exits"' ft.json | tail -n 2 >ft.end
+    grep '"who"' ft.json | grep -v '"state":"\(barrier\|on\|replay\)"' | tail -n 6 >>ft.end
+    tail -n 1 ft.json >>ft.end
+    note ft.end
+    grep 'diverged: ' vmm_b.log | sed 's/.*diverged: //; s/exit [0-9]*/exit N/g' | sort | uniq -c >classes.log
+    note classes.log
+    grep -q '"end":"live"' ft.json || fail "the twin did not take over: $(tail -n 1 ft.json) $(cat ft.err)"
+    until [ -s exit_b.json ] || ! kill -0 "$pid_b" 2>/dev/null; do sleep 0.5; done
+    cat console_a.log console_b.log | tr -d '\r' | grep -E '^guest: |^GUEST-OK' >guest.log
+    note guest.log
+    grep -q '^GUEST-OK disk' guest.log || fail "the guest did not say GUEST-OK disk: a number is lost"
+    [ "$(grep -o '^guest: count [0-9]*,' guest.log | sort -u | wc -l)" = 40 ] || fail "not every number was said"
+    grep -q '"reason":"guest-shutdown"' exit_b.json 2>/dev/null || fail "exit file: $(cat exit_b.json 2>&1)"
 }
 
 case_lockstep_suspend() {

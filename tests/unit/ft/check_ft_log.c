@@ -107,10 +107,9 @@ static void example(void)
     ft_put_sums(&wr, sums, 2);
     add(&wr);
     start(&wr, FT_DISK, 2, 1);
-    ft_put_disk(&wr, &(struct ft_disk){.sector = 9,
-                                       .op = REQUEST_WRITE,
-                                       .len = sizeof bytes,
-                                       .bytes = bytes});
+    ft_put_disk(
+        &wr, &(struct ft_disk){
+                 .sector = 9, .op = REQUEST_WRITE, .len = sizeof bytes, .bytes = bytes});
     add(&wr);
     start(&wr, FT_SAID, 2, 0);
     ft_put_said(&wr, &(struct ft_said){.ordinal = 3,
@@ -120,6 +119,32 @@ static void example(void)
     add(&wr);
     start(&wr, FT_END, 2, 0);
     ft_put_end(&wr, &end);
+    add(&wr);
+}
+
+static const struct tape_out held = {.kind = TAPE_OUT_FRAME,
+                                     .unit = 1,
+                                     .queue = 2,
+                                     .op = 3,
+                                     .sector = 4,
+                                     .size = 5,
+                                     .data = bytes,
+                                     .len = sizeof bytes};
+
+/* Those of a repair, as tests/golden/wire/v1/ft_repair.bin. */
+static void repair_example(void)
+{
+    struct bytes_wr wr;
+
+    stream_len = 0;
+    seq = 0;
+    start(&wr, FT_SET, 7, 0);
+    for (unsigned i = 0; i < FT_SET_FIELDS; i++) {
+        ft_put_u64(&wr, 10 + i);
+    }
+    add(&wr);
+    start(&wr, FT_HELD, 7, held.unit);
+    ft_put_held(&wr, 99, &held);
     add(&wr);
 }
 
@@ -183,13 +208,56 @@ START_TEST(a_stream_is_followed)
         type = r.type;
     }
     ck_assert_uint_eq(type, FT_END);
-    ck_assert_uint_eq(seen | 1u << FT_PAGES, (1u << FT_TYPE_COUNT) - 2);
+    ck_assert_uint_eq(seen | 1u << FT_PAGES | 1u << FT_SET | 1u << FT_HELD,
+                      (1u << FT_TYPE_COUNT) - 2);
     r.seq = f.seq + 1;
     r.exits = f.exits - 1;
     ck_assert_int_eq(ft_follow(&f, &r), FT_BAD_EXITS);
     r.exits = f.exits;
     r.seq++; /* a gap */
     ck_assert_int_eq(ft_follow(&f, &r), FT_BAD_SEQUENCE);
+}
+END_TEST
+
+START_TEST(repairs_come_back)
+{
+    size_t len;
+    unsigned char *want = golden_load("wire/v1/ft_repair.bin", &len);
+    uint64_t field[FT_SET_FIELDS], ordinal;
+    struct tape_out out;
+    struct ft_record r;
+    uint32_t at;
+
+    repair_example();
+    ck_assert_uint_eq(stream_len, len);
+    ck_assert_mem_eq(stream, want, len);
+    ck_assert_int_eq(ft_check(want, len, &r), FT_OK);
+    ck_assert_int_eq(ft_get_u64(&r, field, FT_SET_FIELDS), FT_OK);
+    ck_assert_uint_eq(field[FT_SET_COUNT], 10 + FT_SET_COUNT);
+    at = r.len;
+    ck_assert_int_eq(ft_check(want + at, len - at, &r), FT_OK);
+    ck_assert_int_eq(ft_get_held(&r, &ordinal, &out), FT_OK);
+    ck_assert_uint_eq(ordinal, 99);
+    ck_assert_int_eq(out.kind, held.kind);
+    ck_assert_uint_eq(out.unit, 1);
+    ck_assert_uint_eq(out.queue, 2);
+    ck_assert_uint_eq(out.op, 3);
+    ck_assert_uint_eq(out.sector, 4);
+    ck_assert_uint_eq(out.size, 5);
+    ck_assert_uint_eq(out.len, held.len);
+    ck_assert_mem_eq(out.data, bytes, held.len);
+    ck_assert_int_eq(poke(want + at, 32 + 16, TAPE_OUT_KINDS, &r), FT_OK);
+    ck_assert_int_eq(ft_get_held(&r, &ordinal, &out), FT_BAD_VALUE);
+    /* A disk's bytes are all of it, or none. */
+    ck_assert_int_eq(poke(want + at, 32 + 16, TAPE_OUT_DISK, &r), FT_OK);
+    ck_assert_int_eq(ft_get_held(&r, &ordinal, &out), FT_OK);
+    ck_assert_int_eq(poke(want + at, 32 + 28, 6, &r), FT_OK);
+    ck_assert_int_eq(ft_get_held(&r, &ordinal, &out), FT_BAD_VALUE);
+    /* More than the record has. */
+    ck_assert_int_eq(poke(want + at, 32 + 28, 200, &r), FT_OK);
+    ck_assert_int_eq(poke(want + at, 32 + 32, 200, &r), FT_OK);
+    ck_assert_int_eq(ft_get_held(&r, &ordinal, &out), FT_BAD_BODY);
+    free(want);
 }
 END_TEST
 
@@ -429,6 +497,7 @@ static Suite *ft_log_suite(void)
     tcase_add_test(tc, golden);
     tcase_add_test(tc, a_stream_is_followed);
     tcase_add_test(tc, bodies_come_back);
+    tcase_add_test(tc, repairs_come_back);
     tcase_add_test(tc, headers_are_judged);
     tcase_add_test(tc, bodies_are_judged);
     tcase_add_test(tc, what_does_not_fit_is_not_made);

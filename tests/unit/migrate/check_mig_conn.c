@@ -413,6 +413,16 @@ START_TEST(an_unknown_optional_frame_is_skipped)
     ck_assert_uint_eq(head.type, RIG_OPTIONAL);
     ck_assert_int_eq(mig_conn_recv_skip(rig.conn[1], &err), 0);
     rig_expect(&rig, 1, RIG_SMALL, "after", 5);
+    rig_send(&rig, 0, RIG_OPTIONAL, body, sizeof body);
+    rig_send(&rig, 0, RIG_OPTIONAL, body, 0);
+    rig_send(&rig, 0, RIG_SMALL, "known", 5);
+    ck_assert_int_eq(mig_conn_recv_known(rig.conn[1], &head, &err), 0);
+    ck_assert_uint_eq(head.type, RIG_SMALL);
+    ck_assert_uint_eq(head.body_len, 5);
+    ck_assert_int_eq(mig_conn_recv_skip(rig.conn[1], &err), 0);
+    rig_send(&rig, 0, RIG_OPTIONAL, body, sizeof body);
+    ck_assert_int_eq(mig_conn_send_end(rig.conn[0], &err), 0);
+    ck_assert_int_eq(mig_conn_recv_known(rig.conn[1], &head, &err), -ENODATA);
     rig_close(&rig);
 }
 END_TEST

@@ -173,6 +173,14 @@ START_TEST(destination_every_cell)
                        (event == MIG_DST_SILENT && state == MIG_DST_FILLING) ||
                        (event == MIG_DST_CANCEL && state == MIG_DST_HOLES)));
         }
+        /* Whom nobody joined knows why at once, not when the time is over. */
+        if (state == MIG_DST_LISTENING) {
+            ck_assert((dst.state == MIG_DST_FAILED) ==
+                      (event == MIG_DST_LOST || event == MIG_DST_BAD_PEER ||
+                       event == MIG_DST_HOST_ERROR || event == MIG_DST_CANCEL ||
+                       event == MIG_DST_GUEST_OFF || event == MIG_DST_TIME_OVER ||
+                       event == MIG_DST_HANDSHAKE_OVER));
+        }
         if (state == MIG_DST_RUNNING || state == MIG_DST_FAILED) {
             ck_assert_uint_eq(dst.state, state);
         }

@@ -180,7 +180,7 @@ START_TEST(arguments)
                       _i == SANDBOX_TRANSFER ? SECCOMP_RET_ALLOW
                                              : SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_ioctl, 1, KVM_CLEAR_DIRTY_LOG),
-                      _i == SANDBOX_TRANSFER || _i == SANDBOX_VCPU
+                      _i == SANDBOX_TRANSFER || _i == SANDBOX_VCPU || _i == SANDBOX_IO
                           ? SECCOMP_RET_ALLOW
                           : SECCOMP_RET_KILL_PROCESS);
     ck_assert_uint_eq(verdict(SYS_ioctl, 1, UFFDIO_COPY), _i == SANDBOX_TRANSFER
