@@ -211,6 +211,10 @@ void ha_local_kill(struct ha_local *l);
 int ha_local_begin_claim(struct ha_local *l);
 /* What is known here about owners that were displaced. */
 struct claim_evidence ha_local_evidence(struct ha_local *l);
+/* Of the displaced owners in a claim: those that were of this life of this node, and are
+ * gone, as its table says. */
+uint32_t ha_local_gone_here(const struct ha_vmm *vmm, const struct claim *claim,
+                            struct claim_halt ret[static CLAIM_UNEXCLUDED_MAX]);
 /* Claim taken, process linked, old writes excluded: START, THAW, or its task. Later if
  * one of them is missing. */
 void ha_local_enter(struct ha_local *l);

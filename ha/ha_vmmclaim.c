@@ -148,6 +148,26 @@ static bool is_here(const struct ha_vmm *vmm, struct uuid instance)
     return false;
 }
 
+uint32_t ha_local_gone_here(const struct ha_vmm *vmm, const struct claim *claim,
+                            struct claim_halt ret[static CLAIM_UNEXCLUDED_MAX])
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < claim->unexcluded_count; i++) {
+        const struct claim_displaced *d = &claim->unexcluded[i];
+
+        if (d->who.node_id == vmm->self.nodeid &&
+            incarnation_equal(&d->who.inc, &vmm->self.incarnation) &&
+            !is_here(vmm, d->who.instance)) {
+            ret[count++] = (struct claim_halt){.vm = claim->vm,
+                                               .epoch = d->epoch,
+                                               .instance = d->who.instance,
+                                               .kind = CLAIM_HALT_GONE};
+        }
+    }
+    return count;
+}
+
 /* This node's own earlier instances are known to be gone when they are no more in the
  * local table: every process of theirs is there until it ended. */
 static void note_own_halt(struct ha_local *l, const struct claim *highest)

@@ -184,10 +184,15 @@ static bool passes(enum claim_reason reason)
 static void judge(struct ha_local *l, struct twin_claim *job)
 {
     struct claim_view view = view_of(l, job);
+    struct claim_halt gone[CLAIM_UNEXCLUDED_MAX];
     struct claim_verdict verdict;
 
     l->halt_count = 0;
     view.evidence = ha_local_evidence(l);
+    if (view.highest != NULL) {
+        view.evidence.halts = gone;
+        view.evidence.halt_count = ha_local_gone_here(l->vmm, view.highest, gone);
+    }
     /* A primary whose own links are down is not seen by anybody: its twin goes first. */
     if (job->kind == CLAIM_GO_ALONE && view.links_down) {
         ha_text_set(job->text, sizeof job->text, "this node's own links are down", NULL);

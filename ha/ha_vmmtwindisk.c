@@ -270,11 +270,14 @@ static void look_done(void *data)
     struct disks_job *job = data;
     struct ha_local *l = local_of(job);
     struct claim_disk_verdict verdict = {.reason = CLAIM_DISK_OK};
+    struct claim_halt gone[CLAIM_UNEXCLUDED_MAX];
     struct claim_evidence known;
     const char *why = NULL;
 
     if (l != NULL && job->r == 0 && job->found.have_claim) {
         known = ha_local_evidence(l);
+        known.halts = gone;
+        known.halt_count = ha_local_gone_here(l->vmm, &job->found.claim, gone);
         claim_may_open_mirror(&job->found.claim, l->vmm->self.nodeid, &known, &verdict);
     }
     if (job->r < 0) {
