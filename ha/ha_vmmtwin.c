@@ -463,6 +463,20 @@ static void primary_session(struct ha_local *l, const Gemel__VmmReport *r)
     }
 }
 
+/* What was said while there was no view was not heard. */
+static void primary_says_again(struct ha_local *l)
+{
+    const struct ha_twinning *t = l->twin;
+
+    if (t->step == TWIN_OFFERED && !ha_moveend_known(&t->record.source)) {
+        report(l, HA_OUTCOME_TWIN_OFFER, "");
+    } else if (t->step == TWIN_WAITING && t->record.step == HA_TWIN_SYNC) {
+        report(l, HA_OUTCOME_TWIN_COPIED, "");
+    } else if (t->step == TWIN_ON && t->record.step != HA_TWIN_ON) {
+        report(l, HA_OUTCOME_TWIN_ON, "");
+    }
+}
+
 static void primary_told(struct ha_local *l, const struct ha_vm *vm)
 {
     struct ha_twinning *t = l->twin;
@@ -496,6 +510,8 @@ static void primary_told(struct ha_local *l, const struct ha_vm *vm)
     } else if (t->step == TWIN_WAITING && vm->twin.step == HA_TWIN_FOLLOWS &&
                t->dial == NULL) {
         dial(l, 1);
+    } else {
+        primary_says_again(l);
     }
 }
 
@@ -658,6 +674,10 @@ static void twin_told(struct ha_local *l, const struct ha_vm *vm)
         twin_listen(l);
     } else if (t->step == TWIN_WAITING && vm->twin.step == HA_TWIN_COPIED) {
         twin_copy_disks(l);
+    } else if (t->step == TWIN_OFFERED && !ha_moveend_known(&t->record.dest)) {
+        report(l, HA_OUTCOME_TWIN_OFFER, "");
+    } else if (t->step == TWIN_ON && t->record.step < HA_TWIN_FOLLOWS) {
+        report(l, HA_OUTCOME_TWIN_FOLLOWS, "");
     }
 }
 
@@ -861,14 +881,15 @@ void ha_vmm_twin(struct ha_vmm *vmm, const struct ha_vm *vm)
     } else if (begins && vm->owner == vmm->self.nodeid && l != NULL && !l->discarded &&
                !l->superseded && !ha_moveend_known(&vm->twin.source)) {
         primary_begin(l, vm);
-    } else if (vm->twin.to != 0 && vm->twin.ending && vm->owner == vmm->self.nodeid &&
-               l != NULL) {
+    } else if (vm->twin.to != 0 && (vm->twin.ending || ha_vm_protected(vm)) &&
+               vm->owner == vmm->self.nodeid && l != NULL && l->phase == LOCAL_RUNNING &&
+               uuid_equal(l->instance, vm->instance)) {
         struct ha_vm_report r = {.vm = vm->uuid,
                                  .attempt = vm->twin.id,
                                  .instance = l->instance,
                                  .epoch = l->epoch,
                                  .outcome = HA_OUTCOME_TWIN_OFF,
-                                 .text = "it has none here"};
+                                 .text = "its twin is not heard any more"};
 
         vmm->ops->report(vmm->ctx, &r);
     }

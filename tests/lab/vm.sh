@@ -98,7 +98,7 @@ goes_on() { # LAB ACKED
 witness_end() {
     local out=$LAB_SCRATCH/$1-witness pid
     # a copy of a disk repeats records; no guest wrote it
-    grep -v '"path":"[^"]*/snapshots/' "$LAB_SCRATCH/$1/log/storage.jsonl" >"$out.storage"
+    grep -v -e '"path":"[^"]*/snapshots/' -e '"path":"[^"]*/\.twin-' "$LAB_SCRATCH/$1/log/storage.jsonl" >"$out.storage"
     pid=$(cat "$out.pid")
     kill -TERM "$pid" 2>/dev/null
     for _ in $(seq 100); do

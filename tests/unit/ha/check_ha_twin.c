@@ -34,8 +34,8 @@ static void tell(uint32_t from, enum ha_vm_outcome outcome, uint64_t epoch,
 static void local_at(uint32_t node, enum ha_local_state state, uint64_t epoch, bool gone)
 {
     struct ha_local_vm local = {.vm = vm_at(third)->uuid,
-                                .instance = node == twin ? twin_instance
-                                                         : vm_at(third)->instance,
+                                .instance =
+                                    node == twin ? twin_instance : vm_at(third)->instance,
                                 .attempt = vm_at(third)->attempt,
                                 .epoch = epoch,
                                 .state = state};
@@ -134,7 +134,7 @@ static void goes_live(void)
     ck_assert_int_eq(vm_at(third)->state, HA_VM_RUNNING);
     ck_assert_uint_eq(vm_at(third)->owner, twin);
     ck_assert_uint_eq(vm_at(third)->epoch, 3);
-    ck_assert_uint_eq(vm_at(third)->twin.to, 0);
+    ck_assert(!uuid_equal(vm_at(third)->twin.id, id));
     ck_assert_uint_eq(vm_at(third)->mirror[0], twin);
     ck_assert_uint_eq(vm_at(third)->mirror[1], 0);
 }
@@ -451,3 +451,5 @@ static Suite *suite(void)
     suite_add_tcase(s, tc);
     return s;
 }
+
+UNIT_MAIN(suite)
