@@ -324,10 +324,9 @@ static void primary_begin(struct ha_local *l, const struct ha_vm *vm)
         return;
     }
     l->task = LOCAL_PROTECT;
-    ha_announce_end(l);
     ha_local_publish(l, false);
     (void)ha_local_save(l);
-    start_timer(l, OFFER_NS, late_timer_fn);
+    start_timer(l, DISKS_NS, late_timer_fn);
     m.kind = GEMEL__VMM_REQUEST__KIND__MIGRATE_PREPARE;
     send(l, &m, NULL, 0);
 }
@@ -344,8 +343,8 @@ static void primary_memory(struct ha_local *l, const Gemel__VmmReport *r)
 
     if (r->mig_state == GEMEL__MIG_STATE__MIG_PREPARED && t->step == TWIN_PREPARE) {
         memcpy(t->offer.key, r->mig_key.data, r->mig_key.len);
-        t->step = TWIN_SIZES;
-        ha_vmmtwin_size(l);
+        t->step = TWIN_FIRST;
+        ha_vmmtwin_copy_first(l);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_COPYING && t->step == TWIN_COPYING) {
         l->vmm->ops->progress(l->vmm->ctx, l->vm, &p);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_READY && t->step == TWIN_COPYING) {
@@ -708,8 +707,8 @@ static void twin_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
         ha_local_fail(l, "out of memory");
         return;
     }
-    l->twin->step = TWIN_SIZES;
-    ha_vmmtwin_size(l);
+    l->twin->step = TWIN_FIRST;
+    ha_vmmtwin_copy_first(l);
 }
 
 /* Both
@@ -719,6 +718,7 @@ static void twin_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
 static void primary_offers(struct ha_local *l)
 {
     l->twin->step = TWIN_OFFERED;
+    start_timer(l, DISKS_NS, late_timer_fn); /* the twin copies what is staged, too */
     report(l, HA_OUTCOME_TWIN_OFFER, "");
     if (ha_moveend_known(&l->twin->record.dest)) {
         dial_memory(l);
@@ -738,7 +738,7 @@ void ha_vmmtwin_disks(struct ha_local *l, const int *fds, unsigned count, const 
     struct ha_twinning *t = l->twin;
     int all[VM_DISKS_MAX + 1];
 
-    if (t->step == TWIN_SIZES && why == NULL) {
+    if (t->step == TWIN_FIRST && why == NULL) {
         if (t->twin) {
             twin_launch(l);
         } else {
@@ -874,7 +874,7 @@ void ha_vmm_twin(struct ha_vmm *vmm, const struct ha_vm *vm)
             primary_told(l, vm);
         }
     } else if (begins && vm->twin.to == vmm->self.nodeid) {
-        /* Its primary's offer says that the sizes of its disks lie there. */
+        /* Its primary's offer says that the first copy of its disks lies there. */
         if (ha_moveend_known(&vm->twin.source) && !ha_moveend_known(&vm->twin.dest)) {
             twin_begin(vmm, vm);
         }

@@ -8,7 +8,7 @@
 
 enum twin_step {
     TWIN_PREPARE = 0, /* VMM: a key */
-    TWIN_SIZES,       /* a worker makes files for the twin's disks */
+    TWIN_FIRST,       /* a worker copies disks for the first time */
     TWIN_OFFERED,     /* until the record has the other end's offer */
     TWIN_DIAL,        /* primary */
     TWIN_COPYING,     /* memory */
@@ -63,9 +63,9 @@ void ha_vmmtwin_claimed(struct ha_local *l, enum claim_kind kind, enum twin_clai
  * there to this node's own, which are then opened. ha_vmmtwin_disks is called with the
  * files (the callee's; 0 for a primary), or with why not. */
 void ha_vmmtwin_copy(struct ha_local *l);
-/* The same before there is anything to copy: files of the right size, as a gemel-vmm
- * looks for when it begins. */
-void ha_vmmtwin_size(struct ha_local *l);
+/* The same while its guest runs: not whole, but most of it. The files have the right size
+ * then, as a gemel-vmm looks for when it begins. */
+void ha_vmmtwin_copy_first(struct ha_local *l);
 void ha_vmmtwin_disks(struct ha_local *l, const int *fds, unsigned count,
                       const char *why);
 /* NULL, or why its mirrored disks are not copied (they are too large). */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The twin's own copies of mirrored disks. They must be what the primary has at position
- * 0, so they are made while its guest stands: the primary's node writes them to files of
- * the VM's directory, which both reach, the twin's node takes them from there. That is
- * short for small disks only, so larger ones are refused.
+ * 0. The primary's node writes them to files of the VM's directory, which both reach, the
+ * twin's node takes them from there: once while the guest runs, and what differs then
+ * once more while it stands. All of it is read for that, so large ones are refused.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +20,7 @@
 
 #define COPY_MAX   (UINT64_C(1) << 30) /* bytes in use, of all disks */
 #define BLOCK_SIZE (1 << 20)
+#define PIECE_SIZE 4096
 
 struct disk_copy {
     char own[PATH_LEN_MAX * 3], staged[PATH_LEN_MAX * 3];
@@ -30,7 +31,7 @@ struct disk_copy {
 struct disks_job {
     struct ha_vmm *vmm;
     uint64_t local_id;
-    bool twin;
+    bool twin, first;
     char dir[PATH_LEN_MAX * 2];
     struct uuid vm;
     struct claim_found found;
@@ -85,50 +86,96 @@ const char *ha_vmmtwin_cannot_copy(const struct ha_local *l,
     return why;
 }
 
-static int copy_range(int from, int to, off_t at, off_t end, char *block)
+static int write_all(int fd, const char *data, size_t len, off_t at)
 {
-    while (at < end) {
-        size_t want = end - at < BLOCK_SIZE ? (size_t)(end - at) : BLOCK_SIZE;
-        ssize_t got = pread(from, block, want, at);
+    while (len > 0) {
+        ssize_t n = pwrite(fd, data, len, at);
 
-        if (got <= 0) {
-            return got < 0 ? -errno : -EIO;
+        if (n < 0) {
+            return -errno;
         }
-        for (ssize_t done = 0; done < got;) {
-            ssize_t n = pwrite(to, block + done, (size_t)(got - done), at + done);
-
-            if (n < 0) {
-                return -errno;
-            }
-            done += n;
-        }
-        at += got;
+        data += n;
+        at += n;
+        len -= (size_t)n;
     }
     return 0;
 }
 
-/* Holes stay holes; what `to` had is gone. */
+/* Only what differs is written: the second copy is short. */
+static int copy_range(int from, int to, off_t at, off_t end, char *block)
+{
+    char *old = block + BLOCK_SIZE;
+    int r = 0;
+
+    while (r == 0 && at < end) {
+        size_t want = end - at < BLOCK_SIZE ? (size_t)(end - at) : BLOCK_SIZE;
+        ssize_t got = pread(from, block, want, at), had;
+
+        if (got <= 0) {
+            return got < 0 ? -errno : -EIO;
+        }
+        had = pread(to, old, (size_t)got, at);
+        for (ssize_t i = 0; r == 0 && i < got; i += PIECE_SIZE) {
+            size_t len = got - i < PIECE_SIZE ? (size_t)(got - i) : PIECE_SIZE;
+
+            if (had != got || memcmp(block + i, old + i, len) != 0) {
+                r = write_all(to, block + i, len, at + i);
+            }
+        }
+        at += got;
+    }
+    return r;
+}
+
+/* Nothing but zeros there. */
+static int clear_range(int to, off_t at, off_t end, char *block)
+{
+    int r = 0;
+
+    while (r == 0 && at < end) {
+        off_t data = lseek(to, at, SEEK_DATA), stop;
+
+        if (data >= end || (data < 0 && errno == ENXIO)) {
+            break;
+        }
+        stop = data < 0 ? -1 : lseek(to, data, SEEK_HOLE);
+        data = data < 0 ? at : data;
+        stop = stop < 0 || stop > end ? end : stop;
+        memset(block, 0, BLOCK_SIZE);
+        for (at = data; r == 0 && at < stop; at += BLOCK_SIZE) {
+            r = write_all(to, block,
+                          stop - at < BLOCK_SIZE ? (size_t)(stop - at) : BLOCK_SIZE, at);
+        }
+        at = stop;
+    }
+    return r;
+}
+
+/* Holes stay holes, where `to` had none yet. */
 static int copy_data(int from, int to, char *block)
 {
-    struct stat st;
+    struct stat st, had;
     off_t at = 0;
     int r = 0;
 
-    if (fstat(from, &st) < 0 || ftruncate(to, 0) < 0 || ftruncate(to, st.st_size) < 0) {
+    if (fstat(from, &st) < 0 || fstat(to, &had) < 0 ||
+        (st.st_size != had.st_size && ftruncate(to, st.st_size) < 0)) {
         return -errno;
     }
     while (r == 0 && at < st.st_size) {
-        off_t data = lseek(from, at, SEEK_DATA), hole;
+        off_t data = lseek(from, at, SEEK_DATA), hole = st.st_size;
 
         if (data < 0 && errno == ENXIO) {
-            break;
+            data = st.st_size;
+        } else if (data >= 0) {
+            hole = lseek(from, data, SEEK_HOLE);
         }
-        hole = data < 0 ? -1 : lseek(from, data, SEEK_HOLE);
-        if (hole < 0) { /* this file system has no such thing */
+        if (data < 0 || hole < 0) { /* this file system has no such thing */
             data = at;
             hole = st.st_size;
         }
-        r = copy_range(from, to, data, hole, block);
+        r = clear_range(to, at, data, block);
+        r = r < 0 ? r : copy_range(from, to, data, hole, block);
         at = hole;
     }
     return r < 0 ? r : fsync(to) < 0 ? -errno : 0;
@@ -136,35 +183,21 @@ static int copy_data(int from, int to, char *block)
 
 static int copy_file(const char *from_path, const char *to_path, char *block)
 {
-    int from = open(from_path, O_RDONLY | O_CLOEXEC), to = -1, r;
+    int from = open(from_path, O_RDONLY | O_CLOEXEC), to, r;
 
-    if (from >= 0) {
-        to = open(to_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (from < 0) {
+        return -errno;
     }
-    r = from < 0 || to < 0 ? -errno : copy_data(from, to, block);
+    to = open(to_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    r = to < 0 ? -errno : 0;
+    if (r == 0) { /* what the first copy has read of it, its VMM has written since */
+        (void)posix_fadvise(from, 0, 0, POSIX_FADV_DONTNEED);
+    }
+    r = r < 0 ? r : copy_data(from, to, block);
     if (to >= 0) {
         close(to);
     }
-    if (from >= 0) {
-        close(from);
-    }
-    return r;
-}
-
-/* As large as that one; what it holds comes later. */
-static int size_file(const char *from_path, const char *to_path)
-{
-    struct stat st;
-    int fd, r;
-
-    if (stat(from_path, &st) < 0) {
-        return -errno;
-    }
-    fd = open(to_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    r = fd < 0 || ftruncate(fd, st.st_size) < 0 || fsync(fd) < 0 ? -errno : 0;
-    if (fd >= 0) {
-        close(fd);
-    }
+    close(from);
     return r;
 }
 
@@ -175,27 +208,10 @@ static void say_why(struct disks_job *job, const struct disk_copy *d)
                 strerror(-job->r), NULL);
 }
 
-static void size_work(void *data)
-{
-    struct disks_job *job = data;
-
-    for (unsigned i = 0; i < job->count && job->r == 0; i++) {
-        const struct disk_copy *d = &job->disk[i];
-
-        if (d->mirrored) {
-            job->r =
-                size_file(job->twin ? d->staged : d->own, job->twin ? d->own : d->staged);
-        }
-        if (job->r < 0) {
-            say_why(job, d);
-        }
-    }
-}
-
 static void copy_work(void *data)
 {
     struct disks_job *job = data;
-    char *block = malloc(BLOCK_SIZE);
+    char *block = malloc(2 * BLOCK_SIZE);
 
     job->r = block == NULL ? -ENOMEM : 0;
     for (unsigned i = 0; i < job->count && job->r == 0; i++) {
@@ -205,7 +221,7 @@ static void copy_work(void *data)
         if (d->mirrored) {
             job->r = copy_file(job->twin ? d->staged : d->own, to, block);
         }
-        if (job->r == 0 && job->twin) {
+        if (job->r == 0 && job->twin && !job->first) {
             d->fd = open(d->own, (d->mirrored ? O_RDWR : O_RDONLY) | O_CLOEXEC);
             job->r = d->fd < 0 ? -errno : 0;
             (void)unlink(d->staged);
@@ -299,7 +315,7 @@ static void look_done(void *data)
     free(job);
 }
 
-static void begin(struct ha_local *l, bool size)
+static void begin(struct ha_local *l, bool first)
 {
     struct disks_job *job = calloc(1, sizeof *job);
     int r = -ENOMEM;
@@ -308,6 +324,7 @@ static void begin(struct ha_local *l, bool size)
         job->vmm = l->vmm;
         job->local_id = l->id;
         job->twin = l->twin->twin;
+        job->first = first;
         job->vm = l->vm;
         job->count = l->disk_count;
         ha_text_set(job->dir, sizeof job->dir, l->dir, NULL);
@@ -320,11 +337,8 @@ static void begin(struct ha_local *l, bool size)
             d->fd = -1;
         }
         l->twin->busy = true;
-        r = worker_submit(l->vmm->disk_worker, l->id,
-                          size        ? size_work
-                          : job->twin ? look_work
-                                      : copy_work,
-                          job->twin && !size ? look_done : copy_done, job);
+        r = worker_submit(l->vmm->disk_worker, l->id, job->twin ? look_work : copy_work,
+                          job->twin ? look_done : copy_done, job);
     }
     if (r < 0) {
         l->twin->busy = false;
@@ -338,7 +352,7 @@ void ha_vmmtwin_copy(struct ha_local *l)
     begin(l, false);
 }
 
-void ha_vmmtwin_size(struct ha_local *l)
+void ha_vmmtwin_copy_first(struct ha_local *l)
 {
     begin(l, true);
 }
