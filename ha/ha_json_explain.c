@@ -73,7 +73,7 @@ static void explain_home(struct ha_daemon *d, const struct ha_vm *vm, json_objec
 static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
     const char *node = ha_json_node_name(d, vm->twin.to);
-    uint64_t due_ns = ha_twin_due_ns(vm), now_ns = loop_now_ns();
+    uint64_t due_ns = ha_twin_due_ns(vm, &d->agent.times), now_ns = loop_now_ns();
     uint32_t participant[NODES_MAX];
     char why[REASON_LEN_MAX + 1];
     struct ha_vmm_twin_state s;

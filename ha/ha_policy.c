@@ -409,7 +409,7 @@ static bool in_maintenance(const struct decision *d, uint32_t nodeid)
 static bool protect(struct decision *d, unsigned index)
 {
     const struct ha_vm *vm = d->in->state->vm[index];
-    uint64_t due_ns = ha_twin_due_ns(vm);
+    uint64_t due_ns = ha_twin_due_ns(vm, d->in->times);
     char why[REASON_LEN_MAX + 1];
     uint32_t to;
 

@@ -96,11 +96,14 @@ bool ha_twin_wanted(const struct ha_vm *vm)
            vm->task == HA_TASK_NONE && vm->move.to == 0 && vm->memory_from == 0;
 }
 
-uint64_t ha_twin_due_ns(const struct ha_vm *vm)
+uint64_t ha_twin_due_ns(const struct ha_vm *vm, const struct ha_times *times)
 {
     unsigned n = vm->twin_tries < RETRY_DOUBLINGS ? vm->twin_tries : RETRY_DOUBLINGS;
 
-    return n == 0 ? 0 : vm->twin_changed_ns + (RETRY_FIRST_NS << (n - 1));
+    /* A twin goes live before the ring has noticed that a node is lost. What the two
+     * sides say to each other then waits for the next one, while the guest stands. */
+    return vm->twin_changed_ns +
+           (n == 0 ? times->ring_ns + NSEC_PER_SEC : RETRY_FIRST_NS << (n - 1));
 }
 
 bool ha_twin_fits(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,

@@ -40,7 +40,7 @@ bool ha_twin_wanted(const struct ha_vm *vm);
 /* NULL, or why it cannot have one, wherever. */
 const char *ha_twin_cannot(const struct ha_vm *vm);
 /* When the next try is due, on the clock of vm->twin_changed_ns. */
-uint64_t ha_twin_due_ns(const struct ha_vm *vm);
+uint64_t ha_twin_due_ns(const struct ha_vm *vm, const struct ha_times *times);
 /* Its own node never; else as for a start of it. */
 bool ha_twin_fits(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
                   char why[static REASON_LEN_MAX + 1]);

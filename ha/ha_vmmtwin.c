@@ -27,6 +27,7 @@
 
 #define OFFER_NS  (20 * NSEC_PER_SEC)
 #define DISKS_NS  (60 * NSEC_PER_SEC)
+#define STAND_NS  (10 * NSEC_PER_SEC) /* a guest stands still at most so long for it */
 #define JOIN_NS   (10 * NSEC_PER_SEC)
 #define SWITCH_NS (5 * NSEC_PER_SEC) /* the twin has not taken over: as it was */
 #define ASK_NS    NSEC_PER_SEC
@@ -350,7 +351,7 @@ static void primary_memory(struct ha_local *l, const Gemel__VmmReport *r)
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_READY && t->step == TWIN_COPYING) {
         t->step = TWIN_DISKS;
         t->stood_ns = loop_now_ns() - r->mig_frozen_ms * NSEC_PER_MSEC;
-        start_timer(l, DISKS_NS, late_timer_fn);
+        start_timer(l, STAND_NS, late_timer_fn);
         ha_vmmtwin_copy(l);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_FAILED && t->step == TWIN_BACK) {
         stop_timer(l);

@@ -309,6 +309,11 @@ static void print_action(const struct ha_action *a)
                ha_vm_state_str(a->state), name_of(a->owner), a->kill ? " kill" : "",
                a->new_attempt ? " (told)" : "", a->reason);
         break;
+    case HA_ACTION_TWIN:
+    case HA_ACTION_TWIN_END:
+    case HA_ACTION_TWIN_SWITCH:
+        printf("vm %s: %s\n", state.vm[a->index]->name, a->reason);
+        break;
     case HA_ACTION_VM_GONE:
         printf("vm %s: forgotten\n", state.vm[a->index]->name);
         break;

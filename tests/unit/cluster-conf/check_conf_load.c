@@ -178,7 +178,12 @@ struct refused {
 static const struct refused refused_vm[] = {
     {VM "memroy: 1GiB\n", "f:4: memroy: unknown key; did you mean memory?"},
     {VM "protect: true\n", "f:4: protect: unknown key; it belongs under ha"},
-    {VM "colour: red\n", "f:4: colour: unknown key; remove it, or write one of: name, uuid, memory, hugepages, cpus, cpu, machine, boot, disks, nics, ha"},
+    {VM "colour: red\n", "f:4: colour: unknown key; remove it, or write one of: name, uuid, memory, hugepages, cpus, cpu, machine, boot, disks, nics, ha, ft"},
+    {VM "disks: [{path: d.img}]\nft: {mode: auto}\n", "f:4: disks[0].mirrored: is false: after a loss the old host's writes to a shared disk could not be excluded; write mirrored: true with a path on storage of each node, or ft.mode: off"},
+    {VM "disks: [{path: d.img, mirrored: true}]\n", "f:4: disks[0].mirrored: needs a raw file or block device of each node itself; write a path that begins with / and is not in the shared directory"},
+    {VM "disks: [{path: /d.img, mirrored: true, read_only: true}]\n", "f:4: disks[0].mirrored: makes no sense for a disk that nobody writes to; remove it"},
+    {VM "machine: standard\nft: {mode: lockstep}\n", "f:5: ft.mode: needs machine: lockstep in this version; write off"},
+    {VM "ft: {suspect: 1ms}\n", "f:4: ft.suspect: 1ms is out of range; write something from 20ms to 1m"},
     {VM "ha: {name: x}\n", "f:4: ha.name: unknown key; it belongs at the top level"},
     {"name: web1\nmemory: 10abc\nboot: {firmware: /r}\n", "f:2: memory: 10abc has an unknown unit; write for example 512MiB"},
     {"name: web1\nmemory: 1e3\nboot: {firmware: /r}\n", "f:2: memory: 1e3 has an unknown unit; write for example 512MiB"},

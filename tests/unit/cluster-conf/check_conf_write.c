@@ -232,6 +232,7 @@ START_TEST(test_write_vm)
                            "  - path: d.img\n"
                            "    format: raw\n"
                            "    read_only: false\n"
+                           "    mirrored: false\n"
                            "    on_error: report\n"
                            "    iops: 0\n"
                            "nics:\n"
@@ -251,7 +252,11 @@ START_TEST(test_write_vm)
                            "    on_guest_shutdown: false\n"
                            "  stop_timeout: 1m\n"
                            "  start_timeout: 1m\n"
-                           "  anti_affinity: [web2, \"no\"]\n");
+                           "  anti_affinity: [web2, \"no\"]\n"
+                           "ft:\n"
+                           "  mode: off\n"
+                           "  commit: verified\n"
+                           "  suspect: 60ms\n");
     ck_assert_uint_eq(conf_vm_write(vm, yaml, 100), 0); /* does not fit */
     free(vm);
 }
