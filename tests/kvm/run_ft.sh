@@ -289,6 +289,44 @@ case_ft_stalled() { # the twin's disk does not answer: no flush is acknowledged 
     ft_twin_image=
 }
 
+# Fails with: outputs that leave at once; epochs that are taken before all of them is there.
+case_ft_checkpoint() { # epochs instead of a log: the primary dies at different moments; in the middle of an epoch; its twin dies; it powers off
+    local n at
+    for n in 8 21 34; do
+        ft_start "nonet rate=100 dirty=500:2" || return
+        ft_protect --checkpoint || return
+        ft_more 10 $n
+        ft_signal KILL "$p_pid"
+        ft_end live
+        ft_check t
+        echo "# after $n: $ft_last records"
+        ft_kill
+        [ -z "$failed" ] || { fail "(after $n)"; return; }
+    done
+    for at in 40 77 130:20 205:1; do # record, and byte in it
+        ft_start "nonet rate=100 dirty=500:2" || return
+        ft_cut $at kill "$p_pid" --checkpoint
+        ft_end live
+        ft_check t
+        ft_kill
+        [ -z "$failed" ] || { fail "(cut at $at)"; return; }
+    done
+    ft_start "nonet rate=100" || return
+    ft_protect --checkpoint || return
+    ft_more 10 20
+    ft_signal KILL "$t_pid"
+    ft_end alone
+    ft_check p
+    ft_kill
+    ft_start "nonet rate=100 count=60" || return
+    ft_protect --checkpoint || return
+    until_true 20 ft_over "$p_pid" || fail "it does not power off: $(tail -1 p.console)"
+    until_true 5 ft_over "$t_pid" || fail "its twin lives on"
+    ft_off=1 ft_check p
+    [ "$ft_last" = 60 ] || fail "$ft_last of 60 records left before the end"
+    ft_kill
+}
+
 case_ft_net() { # asked over the network while its primary dies, or is stopped: held frames, the twin's tap, 0 lost
     need_root "a network namespace" || return
     local how
