@@ -62,6 +62,9 @@ int os_tcp_connect(const char *address, uint16_t port, const struct os_tcp_opts 
 int os_tcp_connected(int fd);
 /* Waits for it, at most `timeout_ms`: 0, -ETIMEDOUT, or what the network said. */
 int os_tcp_wait(int fd, int timeout_ms);
+/* Is there a carrier on the interface that has this address? 1, 0, or -errno (-ENODEV: no
+ * interface has it). */
+int os_net_carrier(const char *address);
 
 /* Processes -------------------------------------------------------------------------- */
 struct os_child {

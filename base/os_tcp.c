@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -180,4 +182,38 @@ int os_tcp_wait(int fd, int timeout_ms)
         return n == 0 ? -ETIMEDOUT : -errno;
     }
     return os_tcp_connected(fd);
+}
+
+static bool same_host(const struct sockaddr *a, const union address *b)
+{
+    const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)a;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)a;
+
+    if (a == NULL || a->sa_family != b->any.sa_family) {
+        return false;
+    }
+    return a->sa_family == AF_INET
+               ? in->sin_addr.s_addr == b->in.sin_addr.s_addr
+               : memcmp(&in6->sin6_addr, &b->in6.sin6_addr, sizeof in6->sin6_addr) == 0;
+}
+
+int os_net_carrier(const char *address)
+{
+    struct ifaddrs *all;
+    union address want;
+    int r = -ENODEV;
+
+    if (make_address(address, 0, &want) == 0) {
+        return -EINVAL;
+    }
+    if (getifaddrs(&all) < 0) {
+        return -errno;
+    }
+    for (const struct ifaddrs *i = all; i != NULL && r == -ENODEV; i = i->ifa_next) {
+        if (same_host(i->ifa_addr, &want)) {
+            r = (i->ifa_flags & IFF_RUNNING) != 0;
+        }
+    }
+    freeifaddrs(all);
+    return r;
 }

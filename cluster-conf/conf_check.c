@@ -343,6 +343,70 @@ static int check_boot(const struct conf_vm *vm, struct conf_error *ret_error)
     return 0;
 }
 
+int conf_vm_shared_disk(const struct conf_vm *vm)
+{
+    for (unsigned i = 0; i < vm->disk_count; i++) {
+        if (!vm->disk[i].read_only && !vm->disk[i].mirrored) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+bool conf_vm_has_mirrors(const struct conf_vm *vm)
+{
+    for (unsigned i = 0; i < vm->disk_count; i++) {
+        if (vm->disk[i].mirrored) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_mirror(const struct conf_vm *vm, size_t i, struct conf_error *ret_error)
+{
+    const struct conf_disk *disk = &vm->disk[i];
+
+    if (!disk->mirrored) {
+        return 0;
+    }
+    if (vm->machine != CONF_MACHINE_LOCKSTEP) {
+        return refuse(
+            ret_error, "disks", i, "mirrored",
+            "is for a twin, which machine: standard cannot have yet; remove it");
+    }
+    if (disk->read_only) {
+        return refuse(ret_error, "disks", i, "mirrored",
+                      "makes no sense for a disk that nobody writes to; remove it");
+    }
+    if (disk->format != CONF_DISK_RAW || disk->path[0] != '/') {
+        return refuse(ret_error, "disks", i, "mirrored",
+                      "needs a raw file or block device of each node itself; write a "
+                      "path that begins with / and is not in the shared directory");
+    }
+    return 0;
+}
+
+static int check_ft(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    int shared = conf_vm_shared_disk(vm);
+
+    if (vm->ft_mode == CONF_FT_OFF) {
+        return 0;
+    }
+    if (vm->machine != CONF_MACHINE_LOCKSTEP) {
+        return refuse(ret_error, NULL, NONE, "ft.mode",
+                      "needs machine: lockstep in this version; write off");
+    }
+    if (shared >= 0) {
+        return refuse(ret_error, "disks", (size_t)shared, "mirrored",
+                      "is false: after a loss the old host's writes to a shared disk "
+                      "could not be excluded; write mirrored: true with a path on "
+                      "storage of each node, or ft.mode: off");
+    }
+    return 0;
+}
+
 static int check_disk_place(const struct conf_disk *disk, size_t i,
                             struct conf_error *ret_error)
 {
@@ -373,6 +437,9 @@ static int check_disks(const struct conf_vm *vm, struct conf_error *ret_error)
         const struct conf_disk *a = &vm->disk[i];
         int r = check_disk_place(a, i, ret_error);
 
+        if (r == 0) {
+            r = check_mirror(vm, i, ret_error);
+        }
         if (r < 0) {
             return r;
         }
@@ -552,6 +619,9 @@ int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
     }
     if (r == 0) {
         r = check_ha(vm, ret_error);
+    }
+    if (r == 0) {
+        r = check_ft(vm, ret_error);
     }
     return r;
 }

@@ -127,8 +127,9 @@ int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot,
         char key_buf[32];
         struct conf_text key = conf_text_make(key_buf, sizeof key_buf);
 
-        if (conf_disk_is_nbd(&vm->disk[i])) {
-            continue; /* whether its server is there shows at the start */
+        /* Whether its server, or a node's own copy, is there shows at the start. */
+        if (conf_disk_is_nbd(&vm->disk[i]) || vm->disk[i].mirrored) {
+            continue;
         }
         conf_text_str(&key, "disks[");
         conf_text_u64(&key, i);

@@ -106,6 +106,7 @@ struct conf_disk {
     enum conf_disk_format format;
     char serial[21];
     bool read_only;
+    bool mirrored; /* each node has its own copy at this path: ft/README.md */
     enum conf_disk_error on_error;
     uint64_t bps; /* bytes per second; 0: no limit */
     uint32_t iops;
@@ -136,6 +137,11 @@ struct conf_nic {
 #define CONF_NIC_QUEUES_MAX    16 /* of all nics, as ENGINE_NIC_QUEUES_MAX of the VMM */
 
 enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
+
+enum conf_ft_mode { CONF_FT_OFF = 1, CONF_FT_AUTO, CONF_FT_LOCKSTEP };
+
+/* When an output may leave; numbers as in base/proto_ctl.proto. */
+enum conf_ft_commit { CONF_FT_RECEIVED = 0, CONF_FT_VERIFIED, CONF_FT_HYBRID };
 
 struct conf_vm {
     char name[VM_NAME_MAX + 1];
@@ -169,7 +175,18 @@ struct conf_vm {
     char anti_affinity[8][VM_NAME_MAX + 1];
     unsigned preferred_count;
     char preferred[8][NODE_NAME_MAX + 1];
+    /* ft: */
+    enum conf_ft_mode ft_mode;     /* default off: gemel vm protect, or nothing */
+    enum conf_ft_commit ft_commit; /* default verified */
+    uint32_t ft_suspect_ms;        /* default 60 */
+    unsigned ft_on_count;
+    char ft_on[8][NODE_NAME_MAX + 1]; /* nodes of its twin, tried first, in this order */
 };
+
+/* The first disk of which a twin cannot have its own copy: one that is written to and is
+ * not mirrored. -1: it has none. */
+int conf_vm_shared_disk(const struct conf_vm *vm);
+bool conf_vm_has_mirrors(const struct conf_vm *vm);
 
 /*
  * Where a definition is wrong, for people: "web1.yaml:12: memory: 10abc is not a size;

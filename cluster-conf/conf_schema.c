@@ -220,6 +220,10 @@ static const struct conf_field disk_fields[] = {
      .help = "what the guest reads as serial number, at most 20 bytes"},
     {"read_only", CONF_TYPE_BOOL, false, AT(struct conf_disk, read_only),
      .fallback = "false", .help = "the guest may not write"},
+    {"mirrored", CONF_TYPE_BOOL, false, AT(struct conf_disk, mirrored),
+     .fallback = "false",
+     .help = "each node has its own copy at this path, on storage of its own; what a "
+             "twin (ft) needs of a disk that is written to"},
     {"on_error", CONF_TYPE_ENUM, false, AT(struct conf_disk, on_error),
      .words = disk_error_words, .fallback = "report",
      .help = "EIO, ENOSPC, lost connection: report to the guest, pause the VM (thaw "
@@ -294,6 +298,34 @@ static const struct conf_field vm_ha_fields[] = {
     {.key = NULL},
 };
 
+static const struct conf_word ft_mode_words[] = {{"off", CONF_FT_OFF},
+                                                 {"auto", CONF_FT_AUTO},
+                                                 {"lockstep", CONF_FT_LOCKSTEP},
+                                                 {NULL, 0}};
+
+static const struct conf_word ft_commit_words[] = {{"received", CONF_FT_RECEIVED},
+                                                   {"verified", CONF_FT_VERIFIED},
+                                                   {"hybrid", CONF_FT_HYBRID},
+                                                   {NULL, 0}};
+
+static const struct conf_field vm_ft_fields[] = {
+    {"mode", CONF_TYPE_ENUM, false, AT(struct conf_vm, ft_mode), .words = ft_mode_words,
+     .fallback = "off",
+     .help = "a twin on another node, whenever it runs: auto, or lockstep, which are the "
+             "same in this version; off: only after gemel vm protect"},
+    {"commit", CONF_TYPE_ENUM, false, AT(struct conf_vm, ft_commit),
+     .words = ft_commit_words, .fallback = "verified",
+     .help = "an output leaves when the twin has what led to it, when it has made the "
+             "same output, or the one that serves while the other is late"},
+    {"suspect", CONF_TYPE_DURATION, false, AT(struct conf_vm, ft_suspect_ms), .min = 20,
+     .max = 60000, .fallback = "60ms",
+     .help = "nothing heard of the other side for so long: it may be gone"},
+    {"on", CONF_TYPE_NAMES, false, ARRAY(struct conf_vm, ft_on, ft_on_count), .max = 8,
+     .example = "[n2, n3]",
+     .help = "nodes for the twin to be tried first, in this order"},
+    {.key = NULL},
+};
+
 const struct conf_field conf_vm_schema[] = {
     {"name", CONF_TYPE_NAME, true, AT(struct conf_vm, name), .example = "web1",
      .help = "name; also of its directory"},
@@ -322,6 +354,7 @@ const struct conf_field conf_vm_schema[] = {
      .max = VM_NICS_MAX, .fields = nic_fields, .example = "[{mac: 52:54:00:12:34:56}]",
      .help = "virtio network cards, in order"},
     {"ha", CONF_TYPE_GROUP, false, .fields = vm_ha_fields, .help = "high availability"},
+    {"ft", CONF_TYPE_GROUP, false, .fields = vm_ft_fields, .help = "fault tolerance"},
     {.key = NULL},
 };
 const char *conf_type_name(enum conf_type type)

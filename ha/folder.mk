@@ -8,7 +8,7 @@ libha_core_la_SOURCES = \
 	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
-	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h \
+	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h ha/ha_op_twin.c ha/ha_twin.c ha/ha_twin.h \
 	ha/ha_drain_tell.c ha/ha_drain_tell.h \
 	ha/ha_moved.c ha/ha_moved.h \
 	ha/ha_pending.c ha/ha_pending.h \
@@ -44,11 +44,16 @@ libha_io_la_SOURCES = \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \
 	ha/ha_vmmfiles.c \
 	ha/ha_vmmlink.c \
-	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmend.c ha/ha_vmmbuild.c ha/ha_vmmmove.c ha/ha_vmmmove_priv.h ha/ha_vmmrecord.c ha/ha_vmmupgrade.c \
+	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmend.c ha/ha_vmmbuild.c ha/ha_vmmmove.c ha/ha_vmmmove_priv.h ha/ha_vmmrecord.c ha/ha_vmmtwin.c ha/ha_vmmtwin_priv.h ha/ha_vmmtwinclaim.c ha/ha_vmmtwindisk.c ha/ha_vmmupgrade.c \
+	ha/ha_moveend.c ha/ha_moveend.h \
 	ha/ha_vmmsave.c
 libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
 $(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h
 
+UNIT_TESTS += tests/unit/ha/check_ha_twin
+tests_unit_ha_check_ha_twin_SOURCES = tests/unit/ha/check_ha_twin.c tests/unit/ha/ha_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_twin_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_twin_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/ha/check_ha_postcopy
 tests_unit_ha_check_ha_postcopy_SOURCES = tests/unit/ha/check_ha_postcopy.c tests/unit/ha/ha_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_postcopy_CPPFLAGS = $(UNIT_CPPFLAGS)

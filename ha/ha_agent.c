@@ -262,6 +262,7 @@ void ha_agent_discard_superseded(struct ha_agent *agent)
                                         : "it has been deleted");
         } else {
             agent->ops->vm_move(agent->ctx, vm);
+            agent->ops->vm_twin(agent->ctx, vm);
             discard_superseded(agent, vm);
         }
     }
@@ -346,7 +347,7 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
 {
     struct uuid attempt = {{0}}, fence_uid = {{0}};
     enum ha_fence_state fence = HA_FENCE_NONE;
-    bool moving = false;
+    bool moving = false, twin = false;
     const struct ha_node *node = NULL;
     const struct ha_vm *vm = NULL;
 
@@ -354,6 +355,7 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
         vm = ha_state_vm(&agent->state, body_uuid(item));
         attempt = vm != NULL ? vm->attempt : attempt;
         moving = vm != NULL && is_end_of(agent, vm->owner, vm->move.to);
+        twin = vm != NULL && is_end_of(agent, vm->owner, vm->twin.to);
     } else if (item->kind == HA_ITEM_NODE) {
         node = ha_state_node(&agent->state, body_nodeid(item));
         if (node != NULL) {
@@ -382,6 +384,9 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
             act_on_vm(agent, vm, attempt);
             if (moving || is_end_of(agent, vm->owner, vm->move.to)) {
                 agent->ops->vm_move(agent->ctx, vm);
+            }
+            if (twin || is_end_of(agent, vm->owner, vm->twin.to)) {
+                agent->ops->vm_twin(agent->ctx, vm);
             }
             discard_superseded(agent, vm);
         }

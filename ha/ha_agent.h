@@ -39,6 +39,8 @@ struct ha_agent_ops {
     void (*vm_save)(void *ctx, const struct ha_vm *vm);
     /* This node is an end of a migration of it, or was: the record has changed. */
     void (*vm_move)(void *ctx, const struct ha_vm *vm);
+    /* The same of a protection: this node is a side of it, or was. */
+    void (*vm_twin)(void *ctx, const struct ha_vm *vm);
     /* Post-copy: `node`, where the rest of its memory was, has left and is proven dead.
      * May come more than once. */
     void (*vm_holder_dead)(void *ctx, struct uuid vm, const char *node);

@@ -11,6 +11,7 @@
 #include "ha/ha_move.h"
 #include "ha/ha_place.h"
 #include "ha/ha_text.h"
+#include "ha/ha_twin.h"
 
 #define FENCE_BUDGET_WINDOW_NS (600 * NSEC_PER_SEC)
 
@@ -261,12 +262,20 @@ static void owner_by_claim(struct ha_agent *agent, struct ha_vm *vm, uint32_t no
     if (m == NULL) {
         return;
     }
+    if (vm->twin.to == nodeid && ha_vm_protected(vm)) {
+        ha_twin_went_live(agent, vm, instance, epoch, "");
+        return;
+    }
     is_of_claim(vm, m, instance, epoch);
+    ha_twin_mirrors(vm, nodeid, 0);
     vm->state = HA_VM_RUNNING;
     vm->attempt = agent->ops->new_uuid(agent->ctx);
     ha_text_set(vm->reason, sizeof vm->reason, "it has the latest claim", NULL);
     if (vm->move.to != 0) {
         ha_move_over(vm, nodeid != vm->move.to, vm->reason);
+    }
+    if (vm->twin.to != 0) {
+        ha_twin_over(vm, nodeid != vm->twin.to, vm->reason);
     }
     ha_text_set(event, sizeof event, vm->name, ": running: ", vm->reason, NULL);
     ha_coord_emit_vm(agent, vm, no_op, event);
@@ -393,7 +402,8 @@ void ha_coord_synced(struct ha_agent *agent, uint64_t now_ns)
     for (unsigned i = 0; i < agent->state.vm_count; i++) {
         const struct ha_vm *vm = agent->state.vm[i];
 
-        if (!review_claims(agent, vm) && !ha_move_review(agent, vm)) {
+        if (!review_claims(agent, vm) && !ha_move_review(agent, vm) &&
+            !ha_twin_review(agent, vm)) {
             review_vm(agent, vm, now_ns);
         }
     }
@@ -459,7 +469,8 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         return;
     }
     vm = *record;
-    if (ha_move_report(agent, from, report, &vm)) {
+    if (ha_move_report(agent, from, report, &vm) ||
+        ha_twin_report(agent, from, report, &vm)) {
         return;
     }
     if (record->owner != from && report->outcome == HA_OUTCOME_RUNNING &&
@@ -486,6 +497,11 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
             task_failed(agent, &vm, HA_VM_RUNNING, report->text);
             return;
         }
+        if (vm.state == HA_VM_RUNNING && report->epoch > record->epoch &&
+            uuid_equal(report->instance, vm.instance)) {
+            ha_coord_emit_vm(agent, &vm, no_op, ""); /* it went on by the next claim */
+            return;
+        }
         if (ha_move_filled(agent, report, &vm) || !current ||
             (vm.state != HA_VM_STARTING && vm.state != HA_VM_UNKNOWN)) {
             return;
@@ -493,6 +509,7 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         vm.state = HA_VM_RUNNING;
         vm.task = vm.task == HA_TASK_DISCARD ? HA_TASK_NONE : vm.task;
         vm.instance = report->instance;
+        ha_twin_mirrors(&vm, from, 0);
         vm.avoid = 0;
         ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
         ha_text_set(event, sizeof event, vm.name, ": running: ", report->text, NULL);
@@ -600,7 +617,16 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         }
         ha_coord_emit_vm(agent, &vm, no_op, event);
         break;
-    case HA_OUTCOME_MOVE_OFFER: /* of a migration that is over */
+    case HA_OUTCOME_TWIN_OFF: /* that was known, but not its claim */
+        if (vm.epoch != record->epoch && uuid_equal(report->instance, vm.instance)) {
+            ha_coord_emit_vm(agent, &vm, no_op, "");
+        }
+        break;
+    case HA_OUTCOME_TWIN_OFFER: /* of a protection, or a migration, that is over */
+    case HA_OUTCOME_TWIN_COPIED:
+    case HA_OUTCOME_TWIN_FOLLOWS:
+    case HA_OUTCOME_TWIN_ON:
+    case HA_OUTCOME_MOVE_OFFER:
     case HA_OUTCOME_MOVE_FAILED:
     case HA_OUTCOME_MOVED:
     case HA_OUTCOME_INVALID:
@@ -747,6 +773,24 @@ static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
     ha_coord_emit_vm(agent, &vm, no_op, event);
 }
 
+static void execute_twin(struct ha_agent *agent, const struct ha_action *action)
+{
+    struct ha_vm vm = *agent->state.vm[action->index];
+    const struct ha_node *node = ha_state_node(&agent->state, action->move_to);
+    char event[REASON_LEN_MAX + 1];
+
+    if (action->kind == HA_ACTION_TWIN && node != NULL) {
+        ha_twin_begin(agent, &vm, node, (uint8_t)vm.conf->ft_commit);
+    } else if (action->kind == HA_ACTION_TWIN_END) {
+        vm.twin.ending = true;
+    } else if (action->kind == HA_ACTION_TWIN_SWITCH) {
+        vm.twin.switchover = true;
+    }
+    ha_text_set(vm.reason, sizeof vm.reason, action->reason, NULL);
+    ha_text_set(event, sizeof event, vm.name, ": ", action->reason, NULL);
+    ha_coord_emit_vm(agent, &vm, no_op, event);
+}
+
 static void execute_node(struct ha_agent *agent, const struct ha_action *action,
                          uint64_t now_ns)
 {
@@ -823,6 +867,9 @@ void ha_coord_decide(struct ha_agent *agent, uint64_t now_ns)
 
         if (action->kind == HA_ACTION_VM) {
             execute_vm(agent, action);
+        } else if (action->kind == HA_ACTION_TWIN || action->kind == HA_ACTION_TWIN_END ||
+                   action->kind == HA_ACTION_TWIN_SWITCH) {
+            execute_twin(agent, action);
         } else if (action->kind == HA_ACTION_VM_GONE) {
             const struct ha_vm *vm = agent->state.vm[action->index];
             char event[REASON_LEN_MAX + 1];

@@ -177,6 +177,11 @@ static void op_vm_move(void *ctx, const struct ha_vm *vm)
     ha_vmm_move(((struct ha_daemon *)ctx)->vmm, vm);
 }
 
+static void op_vm_twin(void *ctx, const struct ha_vm *vm)
+{
+    ha_vmm_twin(((struct ha_daemon *)ctx)->vmm, vm);
+}
+
 static void op_vm_holder_dead(void *ctx, struct uuid vm, const char *node)
 {
     ha_vmm_holder_dead(((struct ha_daemon *)ctx)->vmm, vm, node);
@@ -289,6 +294,7 @@ static const struct ha_agent_ops agent_ops = {
     .vm_stop = op_vm_stop,
     .vm_save = op_vm_save,
     .vm_move = op_vm_move,
+    .vm_twin = op_vm_twin,
     .vm_holder_dead = op_vm_holder_dead,
     .vm_discard = op_vm_discard,
     .fence_off = op_fence_off,
@@ -455,6 +461,32 @@ static bool vm_quorate(void *ctx)
     return d->agent.phase == HA_PHASE_SYNCED && d->agent.view.quorate;
 }
 
+/* Its own cable, or nobody is heard. Of two nodes, silence does not tell which one. */
+static bool vm_links_down(void *ctx)
+{
+    struct ha_daemon *d = ctx;
+    unsigned others = 0, silent = 0;
+    const char *address = NULL;
+
+    for (unsigned i = 0; i < d->agent.state.node_count; i++) {
+        const struct ha_node *node = &d->agent.state.node[i];
+
+        if (node->nodeid != d->agent.self.nodeid) {
+            others++;
+            silent += d->suspected[i] || !ha_view_has(&d->agent.view, node->nodeid);
+        }
+    }
+    for (unsigned i = 0; d->agent.state.cluster.conf != NULL &&
+                         i < d->agent.state.cluster.conf->node_count;
+         i++) {
+        const struct conf_cluster_node *node = &d->agent.state.cluster.conf->node[i];
+
+        address = node->nodeid == d->agent.self.nodeid ? node->addr : address;
+    }
+    return (others > 1 && silent == others) ||
+           (address != NULL && os_net_carrier(address) == 0);
+}
+
 static uint64_t vm_settle_ns(void *ctx)
 {
     const struct conf_cluster *conf = ((struct ha_daemon *)ctx)->agent.state.cluster.conf;
@@ -505,6 +537,7 @@ static const struct ha_vmm_ops vmm_ops = {
     .report = on_vm_report,
     .proofs = vm_proofs,
     .quorate = vm_quorate,
+    .links_down = vm_links_down,
     .settle_ns = vm_settle_ns,
     .record = vm_record,
     .cluster = vm_cluster,

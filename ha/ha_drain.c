@@ -70,6 +70,16 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
         return HA_DRAIN_STAY;
     }
     runs.conf = &conf;
+    if (vm->twin.to != 0 || (!leaves && conf_vm_has_mirrors(&conf))) {
+        return HA_DRAIN_STAY; /* its twin takes over */
+    }
+    if (conf_vm_has_mirrors(&conf)) {
+        ha_text_set(why, REASON_LEN_MAX + 1,
+                    "its disks are mirrored, so it leaves only by its twin: gemel vm "
+                    "protect, then gemel vm switchover",
+                    NULL);
+        return HA_DRAIN_NOWHERE;
+    }
     if (!leaves && (to == 0 || to == vm->owner || !ha_place_may(place, &runs, to))) {
         return HA_DRAIN_STAY;
     }
@@ -133,6 +143,7 @@ void ha_drain_forget(struct ha_vm *vm, bool starts_anew)
 
     if (anew) {
         vm->move_avoid = 0;
+        memset(&vm->twin, 0, sizeof vm->twin);
         vm->runs = NULL; /* from now on, or when it starts: its definition */
         vm->runs_len = 0;
     }

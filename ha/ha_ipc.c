@@ -76,6 +76,9 @@ static const struct {
     {"vm resume", "vm resume", 0, GOAL_VM_RUNNING},
     {"vm migrate", "vm migrate", 0, GOAL_VM_MIGRATED},
     {"vm upgrade", "vm upgrade", 0, GOAL_VM_MIGRATED},
+    {"vm protect", "vm protect", 0, GOAL_VM_PROTECTED},
+    {"vm unprotect", "vm unprotect", 0, GOAL_VM_UNPROTECTED},
+    {"vm switchover", "vm switchover", 0, GOAL_VM_SWITCHED},
     {"vm snapshots", "vm snapshots", 0, GOAL_NONE},
     {"vm snapshot", "vm snapshot", 0, GOAL_VM_SNAPSHOT},
     {"vm snapshot-delete", "vm snapshot-delete", 0, GOAL_NONE},
@@ -148,7 +151,8 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
                       ? ha_ipc_option(rq, "maintenance")
                       : "";
     }
-    if (strcmp(op.verb, "vm migrate") == 0 || strcmp(op.verb, "vm upgrade") == 0) {
+    if (strcmp(op.verb, "vm migrate") == 0 || strcmp(op.verb, "vm upgrade") == 0 ||
+        strcmp(op.verb, "vm protect") == 0) {
         op.body = join_options(rq, options, sizeof options);
     }
     op.body_len = (uint32_t)strlen(op.body);
@@ -168,6 +172,11 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
         w->deadline_ns += MIGRATE_END_NS;
     }
     ha_text_set(w->object, sizeof w->object, rq->object, NULL);
+    if (w->goal == GOAL_VM_SWITCHED) {
+        const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, rq->object);
+
+        w->since_owner = vm != NULL ? vm->owner : 0;
+    }
     qb_ipcs_connection_ref(c);
     if (ha_ipc_on_directories(ipc, w, rq, &op)) {
         return;
@@ -228,7 +237,8 @@ void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
         }
         w->unchanged = result->version == 0;
         if (result->exit_code != EXIT_DONE || !w->wait || w->goal == GOAL_NONE ||
-            (w->goal == GOAL_VM_MIGRATED && result->version == 0)) {
+            ((w->goal == GOAL_VM_MIGRATED || w->goal == GOAL_VM_PROTECTED) &&
+             result->version == 0)) {
             ha_ipc_done(ipc, w, result->exit_code, result->text);
             return;
         }

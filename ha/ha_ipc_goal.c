@@ -184,6 +184,33 @@ static bool task_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
     return true;
 }
 
+/* A protection began, ended, or its twin took over: what the record says of it. */
+static bool twin_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&ipc->daemon->agent.state, w->object);
+    bool good = false, ended;
+    char text[512];
+
+    if (vm == NULL) {
+        return vm_goal(ipc, w);
+    }
+    ended = vm->twin.to == 0;
+    if (w->goal == GOAL_VM_PROTECTED) {
+        good = ha_vm_protected(vm);
+    } else if (w->goal == GOAL_VM_UNPROTECTED) {
+        good = ended;
+    } else {
+        good = vm->owner != w->since_owner && vm->state == HA_VM_RUNNING;
+    }
+    if (!good && !ended) {
+        return false;
+    }
+    ha_text_set(text, sizeof text, vm->name, ": ",
+                vm->last[0] != '\0' ? vm->last : vm->reason, NULL);
+    ha_ipc_done(ipc, w, good ? EXIT_DONE : EXIT_FAILED, text);
+    return true;
+}
+
 static bool fence_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
 {
     const struct ha_node *node =
@@ -270,6 +297,11 @@ void ha_ipc_look(struct ha_ipc *ipc)
             case GOAL_VM_MIGRATED:
             case GOAL_VM_STAYS:
                 answered = task_goal(ipc, w);
+                break;
+            case GOAL_VM_PROTECTED:
+            case GOAL_VM_UNPROTECTED:
+            case GOAL_VM_SWITCHED:
+                answered = twin_goal(ipc, w);
                 break;
             case GOAL_NONE:
             default:

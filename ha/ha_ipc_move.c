@@ -227,6 +227,26 @@ static void drain_progress(struct ha_ipc *ipc, struct ha_ipc_waiting *w, char *t
     }
 }
 
+/* "42 % web1: its memory goes to n2" */
+static void twin_text(struct ha_ipc *ipc, const struct ha_vm *vm, char *text, size_t cap)
+{
+    const struct ha_agent *a = &ipc->daemon->agent;
+    const struct ha_move_progress *p = ha_agent_progress_of(a, vm->uuid, loop_now_ns());
+    const struct ha_node *node = ha_state_node(&a->state, vm->twin.to);
+
+    text[0] = '\0';
+    ha_text_add_u64(text, cap,
+                    vm->twin.step > HA_TWIN_SYNC ? 99
+                    : p != NULL                  ? p->percent
+                                                 : 0);
+    ha_text_add(text, cap, " % ");
+    ha_text_add(text, cap, vm->name);
+    ha_text_add(text, cap,
+                vm->twin.step > HA_TWIN_SYNC ? ": its twin joins on "
+                                             : ": its memory is copied to ");
+    ha_text_add(text, cap, node != NULL ? node->name : "?");
+}
+
 void ha_ipc_tell_progress(struct ha_ipc *ipc, struct ha_ipc_waiting *w, uint64_t now_ns)
 {
     const struct ha_vm *vm = ha_state_vm_by_name(&ipc->daemon->agent.state, w->object);
@@ -242,6 +262,8 @@ void ha_ipc_tell_progress(struct ha_ipc *ipc, struct ha_ipc_waiting *w, uint64_t
         fill_text(ipc, vm, text, sizeof text);
     } else if (w->goal == GOAL_VM_MIGRATED && vm != NULL && vm->move.to != 0) {
         move_text(ipc, vm, text, sizeof text);
+    } else if (w->goal == GOAL_VM_PROTECTED && vm != NULL && vm->twin.to != 0) {
+        twin_text(ipc, vm, text, sizeof text);
     }
     if (text[0] != '\0') {
         cli_sender_progress(ipc->sender, w->connection, text);

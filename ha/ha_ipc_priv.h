@@ -32,6 +32,9 @@ enum ha_ipc_goal {
     GOAL_VM_SNAPSHOT,
     GOAL_VM_REVERTED,
     GOAL_VM_MIGRATED,
+    GOAL_VM_PROTECTED,
+    GOAL_VM_UNPROTECTED,
+    GOAL_VM_SWITCHED,
     GOAL_VM_STAYS, /* a migration is given up */
     GOAL_DRAINED,
     GOAL_FENCED,
@@ -50,9 +53,10 @@ struct ha_ipc_waiting {
     char object[VM_NAME_MAX + 1];
     uint64_t deadline_ns;
     uint64_t since_version;
-    struct uuid thaw; /* the attempt to thaw a paused VM; none: it is not about one */
-    uint64_t told_ns; /* progress */
-    uint64_t lost_ns; /* when a migration ended with its VM nowhere; 0: it did not */
+    uint32_t since_owner; /* GOAL_VM_SWITCHED: not there any more */
+    struct uuid thaw;     /* the attempt to thaw a paused VM; none: it is not about one */
+    uint64_t told_ns;     /* progress */
+    uint64_t lost_ns;     /* when a migration ended with its VM nowhere; 0: it did not */
     unsigned drain_total, drain_percent; /* most that had to move; highest shown */
     struct ha_copies *undo; /* a clone whose definition is being applied; NULL */
     char text[512];

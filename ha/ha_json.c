@@ -285,6 +285,39 @@ static void put_memory(struct ha_daemon *d, json_object *o, const struct ha_vm *
     json_object_object_add(o, "post_copy", m);
 }
 
+static const char *commit_word(uint8_t commit)
+{
+    return commit == CONF_FT_RECEIVED ? "received"
+           : commit == CONF_FT_HYBRID ? "hybrid"
+                                      : "verified";
+}
+
+/* Its twin; lag and counters are known on the nodes of the two. */
+static void put_twin(struct ha_daemon *d, json_object *o, const struct ha_vm *vm)
+{
+    json_object *t = json_object_new_object();
+    struct ha_vmm_twin_state s;
+
+    ha_json_put_str(t, "node", ha_json_node_name(d, vm->twin.to));
+    ha_json_put_str(t, "state",
+                    vm->twin.ending       ? "ending"
+                    : vm->twin.switchover ? "taking over"
+                    : ha_vm_protected(vm) ? "on"
+                                          : "syncing");
+    ha_json_put_str(t, "mode", "lockstep");
+    ha_json_put_str(t, "commit", commit_word(vm->twin.commit));
+    if (d->vmm != NULL && ha_vmm_twin_state(d->vmm, vm->uuid, &s)) {
+        ha_json_put_str(t, "role_here", s.twin ? "twin" : "primary");
+        ha_json_put_str(t, "session", s.state);
+        put_u64(t, "lag_us", s.lag_us);
+        put_u64(t, "log_bytes", s.log_bytes);
+        put_u64(t, "exits", s.exits);
+        put_u64(t, "replayed", s.replayed);
+        put_u64(t, "diverged", s.diverged);
+    }
+    json_object_object_add(o, "twin", t);
+}
+
 static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
 {
     json_object *o = json_object_new_object();
@@ -316,6 +349,10 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     }
     if (vm->memory_from != 0) {
         put_memory(d, o, vm);
+    }
+    put_bool(o, "protected", ha_vm_protected(vm));
+    if (vm->twin.to != 0) {
+        put_twin(d, o, vm);
     }
     return o;
 }

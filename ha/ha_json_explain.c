@@ -8,6 +8,7 @@
 #include "ha/ha_drain_tell.h"
 #include "ha/ha_moved.h"
 #include "ha/ha_text.h"
+#include "ha/ha_twin.h"
 
 static void explain_paused(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
@@ -69,6 +70,49 @@ static void explain_home(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     }
 }
 
+static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
+{
+    const char *node = ha_json_node_name(d, vm->twin.to);
+    uint64_t due_ns = ha_twin_due_ns(vm), now_ns = loop_now_ns();
+    uint32_t participant[NODES_MAX];
+    char why[REASON_LEN_MAX + 1];
+    struct ha_vmm_twin_state s;
+    struct ha_policy_in in;
+    struct ha_place place;
+
+    if (ha_vm_protected(vm)) {
+        ha_json_add_line(a, "protected: its twin follows in lockstep on ", node,
+                         ", and goes on within a blink when its node is lost");
+    } else if (vm->twin.to != 0) {
+        ha_json_add_line(a, "it gets a twin on ", node, "; it is not protected yet");
+    } else if (ha_twin_wanted(vm) && now_ns < due_ns) {
+        why[0] = '\0';
+        ha_text_add_u64(why, sizeof why, (due_ns - now_ns) / NSEC_PER_MSEC);
+        ha_json_add_line(a, "not protected; the next try for a twin (ft) is in ", why,
+                         " ms");
+    } else if (ha_twin_wanted(vm)) {
+        ha_place_now(&d->agent, now_ns, &in, participant, &place);
+        if (ha_twin_choose(&place, vm, why) == 0) {
+            ha_json_add_line(a, "not protected, though its definition asks for a twin: ",
+                             "no node can take it: ", why);
+        }
+    } else if (vm->twin_off && vm->conf != NULL && vm->conf->ft_mode != CONF_FT_OFF) {
+        ha_json_add_line(a,
+                         "not protected, because of gemel vm unprotect; to change "
+                         "that: gemel vm protect ",
+                         vm->name, "");
+    }
+    if (vm->twin.to != 0 && d->vmm != NULL && ha_vmm_twin_state(d->vmm, vm->uuid, &s)) {
+        ha_text_set(why, sizeof why,
+                    s.twin ? "its twin here is in state " : "its session is in state ",
+                    s.state, ", the oldest output that waits is ", NULL);
+        ha_text_add_u64(why, sizeof why, s.lag_us);
+        ha_text_add(why, sizeof why, " us old, differences so far: ");
+        ha_text_add_u64(why, sizeof why, s.diverged);
+        ha_json_add_line(a, why, "", "");
+    }
+}
+
 static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
     const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
@@ -104,6 +148,7 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
     if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
         explain_paused(d, vm, a);
     }
+    explain_twin(d, vm, a);
     if (vm->move.to != 0 && !ha_vm_upgrading(vm)) {
         explain_move(d, vm, a);
     } else if (vm->home != 0 && vm->home != vm->owner) {

@@ -121,6 +121,7 @@ void ha_local_free(struct ha_local *l)
     }
     ha_vmmsave_free(l);
     ha_vmmmove_free(l);
+    ha_vmmtwin_free(l);
     ha_announce_end(l);
     free(l->conf);
     free(l);
@@ -216,6 +217,9 @@ void ha_local_running(struct ha_local *l)
     bool upgraded = came && l->moving->upgrade;
     char text[REASON_LEN_MAX + 1];
     const char *moved = ha_vmmmove_thawed(l, text);
+    bool live = l->twin != NULL && !thawed;
+
+    moved = moved != NULL ? moved : ha_vmmtwin_entered(l, text);
 
     loop_timer_del(l->vmm->loop, &l->timer);
     l->phase = LOCAL_RUNNING;
@@ -232,7 +236,8 @@ void ha_local_running(struct ha_local *l)
         return;
     }
     l->vmm->ops->step(l->vmm->ctx, l->name,
-                      thawed      ? "guest thawed"
+                      live        ? "guest goes on, as it was replayed here"
+                      : thawed    ? "guest thawed"
                       : upgraded  ? "guest entered, in its new gemel-vmm"
                       : came      ? "guest entered, from the other node"
                       : l->resume ? "guest entered, from its suspended state"
@@ -249,7 +254,7 @@ void ha_local_running(struct ha_local *l)
     if (l->resume && !thawed) {
         ha_vmmsave_forget_state(l);
         ha_announce_begin(l);
-    } else if (came) {
+    } else if (came || live) {
         ha_announce_begin(l);
     } else {
         ha_announce_end(l);

@@ -136,6 +136,11 @@ static const char *get_item(struct bytes_rd *rd, struct ha_item_msg *item)
     return NULL;
 }
 
+static bool has_offer(const struct ha_vm_report *r)
+{
+    return r->outcome == HA_OUTCOME_MOVE_OFFER || r->outcome == HA_OUTCOME_TWIN_OFFER;
+}
+
 static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
 {
     bytes_wr_uuid(wr, r->vm);
@@ -145,7 +150,7 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     bytes_wr_u64(wr, r->epoch);
     bytes_wr_u8(wr, (uint8_t)(r->guest_shutdown | r->filling << 1));
     bytes_wr_str(wr, r->text);
-    if (r->outcome == HA_OUTCOME_MOVE_OFFER) {
+    if (has_offer(r)) {
         ha_put_move_end(wr, &r->offer);
     }
 }
@@ -166,7 +171,7 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
     if (r->outcome == HA_OUTCOME_INVALID || r->outcome >= HA_OUTCOME_COUNT) {
         return "vm report: bad outcome";
     }
-    if (r->outcome == HA_OUTCOME_MOVE_OFFER) {
+    if (has_offer(r)) {
         r->offer = ha_get_move_end(rd);
     }
     return NULL;

@@ -112,6 +112,13 @@ enum ha_vm_outcome {
     HA_OUTCOME_MOVE_FAILED, /* destination: nothing of it is or will be there */
     HA_OUTCOME_MOVED, /* owner: nothing of it runs there, and its claim was released to
                        * the destination, which may have the next one */
+    /* Of a protection: `attempt` is the twin's id in the record. */
+    HA_OUTCOME_TWIN_OFFER,   /* either end: ready to begin; see `offer` */
+    HA_OUTCOME_TWIN_COPIED,  /* owner: it stands still, its mirrored disks are staged */
+    HA_OUTCOME_TWIN_FOLLOWS, /* twin: it waits for the log */
+    HA_OUTCOME_TWIN_ON,      /* owner: the claim of `epoch` names the twin */
+    HA_OUTCOME_TWIN_OFF, /* owner: it goes on without a twin. Twin: nothing of it is there
+                            any more */
     HA_OUTCOME_COUNT,
 };
 
@@ -121,7 +128,7 @@ struct ha_vm_report {
     uint64_t epoch;
     bool guest_shutdown;      /* ENDED: by the guest's own wish */
     bool filling;             /* RUNNING: a part of its memory is still at the source */
-    struct ha_move_end offer; /* MOVE_OFFER */
+    struct ha_move_end offer; /* MOVE_OFFER, TWIN_OFFER */
     char text[REASON_LEN_MAX + 1];
 };
 

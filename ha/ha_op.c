@@ -201,12 +201,34 @@ void ha_op_busy(struct op_run *run, const struct ha_vm *vm)
     ha_text_add(run->result.text, sizeof run->result.text, vm->name);
 }
 
+/* True: answered; what is refused while it has a twin. */
+static bool has_twin(struct op_run *run, const struct ha_vm *vm)
+{
+    const struct ha_node *node = ha_state_node(&run->agent->state, vm->twin.to);
+
+    if (vm->twin.to == 0) {
+        return false;
+    }
+    ha_op_answer(run, EXIT_REFUSED, vm->name,
+                 vm->twin.ending       ? ": is being unprotected; its twin is on "
+                 : ha_vm_protected(vm) ? ": is protected, and its twin is on "
+                                       : ": is being protected, by a twin on ",
+                 node != NULL ? node->name : "another node");
+    ha_text_add(run->result.text, sizeof run->result.text,
+                "; first: gemel vm unprotect ");
+    ha_text_add(run->result.text, sizeof run->result.text, vm->name);
+    return true;
+}
+
 /* Refuses what can only be done to a running VM. */
 bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what)
 {
     if (vm->task == HA_TASK_SNAPSHOT || vm->task == HA_TASK_REVERT ||
         vm->state == HA_VM_SUSPENDING || vm->move.to != 0) {
         ha_op_busy(run, vm);
+        return false;
+    }
+    if (has_twin(run, vm)) {
         return false;
     }
     if (vm->memory_from != 0) {
@@ -333,6 +355,9 @@ static void op_vm_revert(struct op_run *run)
         return;
     }
     vm = *record;
+    if (has_twin(run, &vm)) {
+        return;
+    }
     if (vm.task == HA_TASK_SNAPSHOT || vm.task == HA_TASK_REVERT || vm.move.to != 0 ||
         (vm.state != HA_VM_RUNNING && !ha_vm_rests(&vm))) {
         ha_op_busy(run, &vm);
@@ -590,6 +615,9 @@ static const struct {
     {"vm suspend", op_vm_suspend},
     {"vm migrate", ha_op_vm_migrate},
     {"vm upgrade", ha_op_vm_upgrade},
+    {"vm protect", ha_op_vm_protect},
+    {"vm unprotect", ha_op_vm_unprotect},
+    {"vm switchover", ha_op_vm_switchover},
     {"vm resume", op_vm_resume},
     {"vm snapshot", op_vm_snapshot},
     {"vm revert", op_vm_revert},

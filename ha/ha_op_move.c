@@ -245,6 +245,13 @@ void ha_op_vm_migrate(struct op_run *run)
     if (!as_it_runs(run, record, &conf)) {
         return;
     }
+    if (conf_vm_has_mirrors(&conf)) {
+        ha_op_answer(run, EXIT_REFUSED, record->name,
+                     ": its disks are mirrored, so another node has other copies; gemel "
+                     "vm protect --node, then gemel vm switchover ",
+                     record->name);
+        return;
+    }
     vm = *record;
     vm.conf = &conf;
     if (wish.move.postcopy && !may_postcopy(run, &vm, &wish.move)) {

@@ -42,4 +42,7 @@ void ha_op_cluster_apply(struct op_run *run);
 void ha_op_vm_apply(struct op_run *run);
 void ha_op_vm_migrate(struct op_run *run);
 void ha_op_vm_upgrade(struct op_run *run);
+void ha_op_vm_protect(struct op_run *run);
+void ha_op_vm_unprotect(struct op_run *run);
+void ha_op_vm_switchover(struct op_run *run);
 void ha_op_node_maintenance(struct op_run *run);

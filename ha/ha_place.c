@@ -144,6 +144,9 @@ void ha_place_init(struct ha_place *place, const struct ha_policy_in *in)
             if (state->vm[i]->move.to != 0 && !ha_vm_upgrading(state->vm[i])) {
                 take_memory(place, state->vm[i]->move.to, state->vm[i]);
             }
+            if (state->vm[i]->twin.to != 0) {
+                take_memory(place, state->vm[i]->twin.to, state->vm[i]);
+            }
         }
     }
 }
@@ -182,7 +185,9 @@ static const struct ha_vm *conflict_with(const struct ha_place *place,
     for (unsigned i = 0; place->any_anti_affinity && i < state->vm_count; i++) {
         const struct ha_vm *other = state->vm[i];
 
-        if (occupies(other) && (other->owner == nodeid || other->move.to == nodeid) &&
+        if (occupies(other) &&
+            (other->owner == nodeid || other->move.to == nodeid ||
+             other->twin.to == nodeid) &&
             exclude(vm, other)) {
             return other;
         }
@@ -195,12 +200,28 @@ static const struct ha_vm *conflict_with(const struct ha_place *place,
     return NULL;
 }
 
+/* Its own copies of mirrored disks are not there, or not in sync: only a twin gets them
+ * anew. */
+static bool lacks_mirror(const struct ha_vm *vm, uint32_t nodeid)
+{
+    if (vm->conf == NULL || !conf_vm_has_mirrors(vm->conf) || vm->mirror[0] == 0) {
+        return false;
+    }
+    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX; i++) {
+        if (vm->mirror[i] == nodeid) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool may_on(const struct ha_place *place, const struct ha_vm *vm, unsigned i)
 {
     char why[REASON_LEN_MAX + 1];
 
     return place->node[i].eligible && place->node[i].memory_free >= vm_memory(vm) &&
            conflict_with(place, vm, place->node[i].nodeid) == NULL &&
+           !lacks_mirror(vm, place->node[i].nodeid) &&
            ha_place_cpu(place, vm, place->node[i].nodeid, why);
 }
 
@@ -229,6 +250,19 @@ static void say_not_eligible(const struct ha_place *place, const struct ha_node 
 
 enum ha_place_reason ha_place_why(const struct ha_place *place, const struct ha_vm *vm,
                                   uint32_t nodeid, char why[static REASON_LEN_MAX + 1])
+{
+    enum ha_place_reason reason = ha_place_twin(place, vm, nodeid, why);
+
+    if (reason == HA_PLACE_FITS && lacks_mirror(vm, nodeid)) {
+        ha_text_set(why, REASON_LEN_MAX + 1,
+                    "has no copy of its mirrored disks that is in sync", NULL);
+        return HA_PLACE_MIRROR;
+    }
+    return reason;
+}
+
+enum ha_place_reason ha_place_twin(const struct ha_place *place, const struct ha_vm *vm,
+                                   uint32_t nodeid, char why[static REASON_LEN_MAX + 1])
 {
     const struct ha_node *node = ha_state_node(place->in->state, nodeid);
     const size_t cap = REASON_LEN_MAX + 1;
@@ -396,6 +430,26 @@ bool ha_place_never(const struct ha_place *place, const struct ha_vm *vm,
     return state->node_count > 0;
 }
 
+/* Of mirrored disks only some nodes' copies hold. */
+static bool say_mirrors(const struct ha_place *place, const struct ha_vm *vm,
+                        char *reason)
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+
+    if (!lacks_mirror(vm, 0)) {
+        return false;
+    }
+    ha_text_set(reason, cap,
+                "no node can take it: its mirrored disks are in sync only on", NULL);
+    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX && vm->mirror[i] != 0; i++) {
+        const struct ha_node *node = ha_state_node(place->in->state, vm->mirror[i]);
+
+        ha_text_add(reason, cap, i > 0 ? ", " : " ");
+        ha_text_add(reason, cap, node != NULL ? node->name : "a node that is gone");
+    }
+    return true;
+}
+
 static void say_none(const struct ha_place *place, const struct ha_vm *vm, char *reason)
 {
     uint64_t best = 0;
@@ -411,7 +465,7 @@ static void say_none(const struct ha_place *place, const struct ha_vm *vm, char 
         ha_text_set(reason, REASON_LEN_MAX + 1, "no node is ready to take it", NULL);
         return;
     }
-    if (say_cpu(place, vm, reason)) {
+    if (say_mirrors(place, vm, reason) || say_cpu(place, vm, reason)) {
         return;
     }
     ha_text_set(reason, REASON_LEN_MAX + 1, "no node can take it: it needs ", NULL);

@@ -50,11 +50,15 @@ enum ha_place_reason {
     HA_PLACE_NOT_READY,
     HA_PLACE_MEMORY,
     HA_PLACE_CPU,
+    HA_PLACE_MIRROR,        /* mirrored disks, and none here that is in sync */
     HA_PLACE_ANTI_AFFINITY, /* that alone: an operator may override it */
 };
 /* `why` says it, to be read behind the node's name: "is in maintenance". */
 enum ha_place_reason ha_place_why(const struct ha_place *place, const struct ha_vm *vm,
                                   uint32_t nodeid, char why[static REASON_LEN_MAX + 1]);
+/* The same for a twin, which brings its disks along. */
+enum ha_place_reason ha_place_twin(const struct ha_place *place, const struct ha_vm *vm,
+                                   uint32_t nodeid, char why[static REASON_LEN_MAX + 1]);
 /* Why no node but its own takes it, one after the other: "n2 is in maintenance; ...". */
 void ha_place_others(const struct ha_place *place, const struct ha_vm *vm,
                      char why[static REASON_LEN_MAX + 1]);

@@ -6,6 +6,7 @@
 #include "ha/ha_drain.h"
 #include "ha/ha_place.h"
 #include "ha/ha_text.h"
+#include "ha/ha_twin.h"
 
 struct decision {
     const struct ha_policy_in *in;
@@ -114,7 +115,9 @@ static void start_somewhere(struct decision *d, unsigned index, uint32_t prefer,
         nodeid = ha_place_choose(&d->place, vm, avoid, reason);
     }
     if (nodeid == 0) {
-        set_vm(d, index, vm->state, vm->owner, false, false, reason);
+        /* Who was thought to run it does not. */
+        set_vm(d, index, vm->state == HA_VM_RUNNING ? HA_VM_UNKNOWN : vm->state,
+               vm->owner, false, false, reason);
         return;
     }
     ha_text_set(reason, sizeof reason, why,
@@ -187,6 +190,38 @@ static bool dest_decides(struct decision *d, unsigned index)
     return true;
 }
 
+/* Its twin may take the next claim without a proof (R5), and does so at once: for a while
+ * it is its matter, and nobody is fenced for it. */
+static bool twin_decides(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    uint64_t until_ns = vm->changed_ns + HA_TWIN_WAIT_NS;
+    char reason[REASON_LEN_MAX + 1];
+    struct proof_answer answer;
+
+    if (!ha_vm_protected(vm) || proof_is_dead(&d->in->state->proofs, vm->twin.to,
+                                              &vm->twin.to_incarnation, &answer)) {
+        return false;
+    }
+    if (ha_view_has(d->in->view, vm->twin.to)) {
+        if (vm->state == HA_VM_UNKNOWN && d->in->now_ns >= until_ns) {
+            return false;
+        }
+        due(d, vm->state == HA_VM_UNKNOWN ? until_ns : d->in->now_ns + HA_TWIN_WAIT_NS);
+        ha_text_set(reason, sizeof reason, node_name(d, vm->owner),
+                    " left the view; its twin on ", node_name(d, vm->twin.to),
+                    " takes over", NULL);
+    } else {
+        wants_proof(d, vm->owner);
+        wants_proof(d, vm->twin.to);
+        ha_text_set(reason, sizeof reason, node_name(d, vm->owner), " and its twin's ",
+                    node_name(d, vm->twin.to),
+                    " left the view; nothing starts before both are proven dead", NULL);
+    }
+    set_vm(d, index, HA_VM_UNKNOWN, vm->owner, vm->kill, false, reason);
+    return true;
+}
+
 /* The owner is not there to act or to report. */
 static void owner_away(struct decision *d, unsigned index)
 {
@@ -194,7 +229,7 @@ static void owner_away(struct decision *d, unsigned index)
     char reason[REASON_LEN_MAX + 1];
     const char *how;
 
-    if (dest_decides(d, index)) {
+    if (dest_decides(d, index) || twin_decides(d, index)) {
         return;
     }
     if (owner_is_dead(d, vm, &how)) {
@@ -351,6 +386,77 @@ static void drain(struct decision *d, unsigned index)
     }
 }
 
+static void twin_action(struct decision *d, unsigned index, enum ha_action_kind kind,
+                        uint32_t to, const char *a, const char *b)
+{
+    struct ha_action *action = action_add(d, kind, index);
+
+    if (action != NULL) {
+        action->move_to = to;
+        ha_text_set(action->reason, sizeof action->reason, a, b, NULL);
+    }
+}
+
+static bool in_maintenance(const struct decision *d, uint32_t nodeid)
+{
+    const struct ha_node *node = ha_state_node(d->in->state, nodeid);
+
+    return node != NULL && node->maintenance;
+}
+
+/* Its definition asks for a twin (`ft`), or a node of it is to be emptied. True: that is
+ * done, or under way. */
+static bool protect(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    uint64_t due_ns = ha_twin_due_ns(vm);
+    char why[REASON_LEN_MAX + 1];
+    uint32_t to;
+
+    if (vm->twin.to != 0 && !vm->twin.ending && !vm->twin.switchover) {
+        if (in_maintenance(d, vm->twin.to)) {
+            twin_action(d, index, HA_ACTION_TWIN_END, vm->twin.to,
+                        "maintenance: its twin leaves ", node_name(d, vm->twin.to));
+        } else if (in_maintenance(d, vm->owner) && ha_vm_protected(vm)) {
+            twin_action(d, index, HA_ACTION_TWIN_SWITCH, vm->twin.to,
+                        "maintenance: its twin takes over on ",
+                        node_name(d, vm->twin.to));
+        }
+        return true;
+    }
+    if (!ha_twin_wanted(vm)) {
+        return vm->twin.to != 0;
+    }
+    if (d->in->now_ns < due_ns) {
+        due(d, due_ns);
+        return false;
+    }
+    to = ha_twin_choose(&d->place, vm, why);
+    if (to != 0) {
+        ha_place_take(&d->place, to, vm);
+        twin_action(d, index, HA_ACTION_TWIN, to, "ft: gets a twin on ",
+                    node_name(d, to));
+    }
+    return to != 0;
+}
+
+/* Its process has ended, and its twin does not take over: it starts anew. */
+static void twin_failed(struct decision *d, unsigned index)
+{
+    const struct ha_vm *vm = d->in->state->vm[index];
+    uint64_t until_ns = vm->changed_ns + HA_TWIN_WAIT_NS;
+
+    if (!ha_vm_protected(vm)) {
+        return;
+    }
+    if (d->in->now_ns < until_ns) {
+        due(d, until_ns);
+        return;
+    }
+    set_vm(d, index, HA_VM_FAILED, vm->owner, false, false,
+           "its twin did not take over in time");
+}
+
 /* The owner is a participant, the same incarnation that took the VM. */
 static void owner_present(struct decision *d, unsigned index)
 {
@@ -394,10 +500,14 @@ static void owner_present(struct decision *d, unsigned index)
         thaw(d, index);
         break;
     case HA_VM_RUNNING:
-        drain(d, index);
+        if (!protect(d, index)) {
+            drain(d, index);
+        }
+        break;
+    case HA_VM_UNKNOWN: /* the owner's report decides, or its twin's */
+        twin_failed(d, index);
         break;
     case HA_VM_STOPPING:
-    case HA_VM_UNKNOWN: /* the owner's report decides */
     case HA_VM_SUSPENDING:
     case HA_VM_SNAPSHOTTING:
     case HA_VM_MIGRATING:

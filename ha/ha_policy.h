@@ -25,9 +25,12 @@ struct ha_policy_in {
 };
 
 enum ha_action_kind {
-    HA_ACTION_VM = 1,  /* write vm[index] with the new state, owner, kill and reason */
-    HA_ACTION_VM_GONE, /* forget vm[index] */
-    HA_ACTION_FENCE,   /* fence node[index], executed by `owner` */
+    HA_ACTION_VM = 1,   /* write vm[index] with the new state, owner, kill and reason */
+    HA_ACTION_TWIN,     /* vm[index] gets a twin on `move_to` */
+    HA_ACTION_TWIN_END, /* it goes on without it */
+    HA_ACTION_TWIN_SWITCH,   /* the twin takes over */
+    HA_ACTION_VM_GONE,       /* forget vm[index] */
+    HA_ACTION_FENCE,         /* fence node[index], executed by `owner` */
     HA_ACTION_FENCE_CANCEL,  /* node[index] is back: its executor is to settle the request
                               */
     HA_ACTION_FENCE_SETTLED, /* node[index]: nothing is under way any more */

@@ -238,13 +238,79 @@ static bool get_move(struct bytes_rd *rd, struct ha_move *move)
     return move->to != 0 && (flags & ~15) == 0 && move->slowdown <= 100;
 }
 
+static void put_twin(struct bytes_wr *wr, const struct ha_twin *twin)
+{
+    bytes_wr_u32(wr, twin->to);
+    ha_put_incarnation(wr, twin->to_incarnation);
+    bytes_wr_uuid(wr, twin->id);
+    bytes_wr_uuid(wr, twin->instance);
+    ha_put_move_end(wr, &twin->source);
+    ha_put_move_end(wr, &twin->dest);
+    bytes_wr_u8(wr, (uint8_t)twin->step);
+    bytes_wr_u8(wr, twin->commit);
+    bytes_wr_u8(wr, (uint8_t)(twin->ending | twin->switchover << 1));
+    bytes_wr_u64(wr, twin->epoch);
+}
+
+static bool get_twin(struct bytes_rd *rd, struct ha_twin *twin)
+{
+    uint8_t flags;
+
+    twin->to = bytes_rd_u32(rd);
+    twin->to_incarnation = ha_get_incarnation(rd);
+    twin->id = bytes_rd_uuid(rd);
+    twin->instance = bytes_rd_uuid(rd);
+    twin->source = ha_get_move_end(rd);
+    twin->dest = ha_get_move_end(rd);
+    twin->step = (enum ha_twin_step)bytes_rd_u8(rd);
+    twin->commit = bytes_rd_u8(rd);
+    flags = bytes_rd_u8(rd);
+    twin->ending = (flags & 1) != 0;
+    twin->switchover = (flags & 2) != 0;
+    twin->epoch = bytes_rd_u64(rd);
+    return twin->to != 0 && twin->step < HA_TWIN_STEP_COUNT && (flags & ~3) == 0 &&
+           twin->commit <= CONF_FT_HYBRID;
+}
+
+/* Of protection: what outlives a twin. */
+static bool has_ft_fields(const struct ha_vm *vm)
+{
+    return vm->twin_off || vm->twin_tries != 0 || vm->twin_avoid != 0 ||
+           vm->mirror[0] != 0;
+}
+
+static void put_ft(struct bytes_wr *wr, const struct ha_vm *vm)
+{
+    bytes_wr_u8(wr, vm->twin_off);
+    bytes_wr_u32(wr, vm->twin_tries);
+    bytes_wr_u32(wr, vm->twin_avoid);
+    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX; i++) {
+        bytes_wr_u32(wr, vm->mirror[i]);
+    }
+}
+
+static bool get_ft(struct bytes_rd *rd, struct ha_vm *vm)
+{
+    uint8_t off = bytes_rd_u8(rd);
+
+    vm->twin_off = off != 0;
+    vm->twin_tries = bytes_rd_u32(rd);
+    vm->twin_avoid = bytes_rd_u32(rd);
+    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX; i++) {
+        vm->mirror[i] = bytes_rd_u32(rd);
+    }
+    return off <= 1;
+}
+
 /* What else a record may have behind its task fields, each with its number. */
 enum {
     EXTRA_MOVE = 1,
     EXTRA_HOME = 2,
     EXTRA_MOVE_AVOID = 3,
     EXTRA_RUNS = 4,
-    EXTRA_MEMORY_FROM = 5
+    EXTRA_MEMORY_FROM = 5,
+    EXTRA_TWIN = 6,
+    EXTRA_FT = 7
 };
 
 static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_runs)
@@ -266,6 +332,14 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **re
             *ret_runs = bytes_rd_view(rd, vm->runs_len);
         } else if (kind == EXTRA_MEMORY_FROM && vm->memory_from == 0) {
             vm->memory_from = bytes_rd_u32(rd);
+        } else if (kind == EXTRA_TWIN && vm->twin.to == 0) {
+            if (!get_twin(rd, &vm->twin)) {
+                return false;
+            }
+        } else if (kind == EXTRA_FT && !has_ft_fields(vm)) {
+            if (!get_ft(rd, vm)) {
+                return false;
+            }
         } else {
             return false; /* of a later version, or twice */
         }
@@ -278,7 +352,8 @@ static bool has_task_fields(const struct ha_vm *vm)
 {
     return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
            (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0 || vm->home != 0 ||
-           vm->move_avoid != 0 || vm->runs != NULL || vm->memory_from != 0;
+           vm->move_avoid != 0 || vm->runs != NULL || vm->memory_from != 0 ||
+           vm->twin.to != 0 || has_ft_fields(vm);
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
@@ -327,6 +402,14 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     if (vm->memory_from != 0) {
         bytes_wr_u8(&wr, EXTRA_MEMORY_FROM);
         bytes_wr_u32(&wr, vm->memory_from);
+    }
+    if (vm->twin.to != 0) {
+        bytes_wr_u8(&wr, EXTRA_TWIN);
+        put_twin(&wr, &vm->twin);
+    }
+    if (has_ft_fields(vm)) {
+        bytes_wr_u8(&wr, EXTRA_FT);
+        put_ft(&wr, vm);
     }
     return finish(&wr);
 }
@@ -563,7 +646,12 @@ static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t versio
         state->mem->free(next.runs);
         return -ENOMEM;
     }
+    next.twin_changed_ns = now_ns;
     if (vm != NULL) {
+        if (uuid_equal(vm->twin.id, next.twin.id) && vm->twin.step == next.twin.step &&
+            vm->twin.to == next.twin.to && vm->owner == next.owner) {
+            next.twin_changed_ns = vm->twin_changed_ns;
+        }
         if (vm->owner == next.owner &&
             (vm->state == next.state || (ha_vm_paused(vm) && ha_vm_paused(&next)))) {
             next.changed_ns = vm->changed_ns;

@@ -108,6 +108,29 @@ struct ha_move {
     uint64_t rate_bps;    /* bytes per second; 0: no limit */
 };
 
+/* How far the protection of a VM is (ha_twin.h). Numbers are stable. */
+enum ha_twin_step {
+    HA_TWIN_SYNC = 0, /* its memory is copied; the primary still runs by itself */
+    HA_TWIN_COPIED,   /* the primary stands still, and a copy of its disks is staged */
+    HA_TWIN_FOLLOWS,  /* the twin waits for the primary's log */
+    HA_TWIN_ON,       /* a claim names the twin */
+    HA_TWIN_STEP_COUNT,
+};
+
+/* A twin in another gemel-vmm. `to` 0: none. */
+struct ha_twin {
+    uint32_t to;
+    struct incarnation to_incarnation;
+    struct uuid id;       /* of this protection: reports about it carry it as attempt */
+    struct uuid instance; /* the twin's gemel-vmm */
+    struct ha_move_end source, dest;
+    enum ha_twin_step step;
+    uint8_t commit;  /* enum conf_ft_commit */
+    bool ending;     /* an operator's, or a drain's: the primary goes on without it */
+    bool switchover; /* the twin is to take over, whatever works */
+    uint64_t epoch;  /* ON: of the claim that names it */
+};
+
 /* One per VM, replicated and persisted: what is wanted, what is believed, why. Safety
  * does not rest on it. */
 struct ha_vm {
@@ -133,6 +156,12 @@ struct ha_vm {
     enum ha_task task;
     char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */
     struct ha_move move;
+    struct ha_twin twin;
+    bool twin_off;       /* an operator does not want one, whatever its definition says */
+    uint32_t twin_tries; /* that came to nothing, in a row */
+    uint32_t twin_avoid; /* node of the last one of these; 0: none */
+    /* Nodes whose copies of its mirrored disks have every completed FLUSH; 0: unused. */
+    uint32_t mirror[CLAIM_MIRRORS_MAX];
     uint32_t memory_from; /* node where a part of its memory still is (post-copy); 0: all
                              of it is where it runs */
     uint32_t home; /* node that it left for maintenance, and goes back to; 0: none */
@@ -154,6 +183,7 @@ struct ha_vm {
         *conf; /* parsed definition, owned by the state; NULL if it did not parse here */
     struct conf_vm *runs_conf; /* of `runs` */
     uint64_t changed_ns;       /* local monotonic time of the last change of state */
+    uint64_t twin_changed_ns;  /* of the last change of its twin, or of the want of one */
     uint64_t version;          /* of the update that wrote it */
     uint64_t sent; /* coordinator: version of its last update; above the state's: it
                       is under way */
@@ -220,6 +250,8 @@ const char *ha_vm_state_str(enum ha_vm_state state);
 bool ha_vm_upgrading(const struct ha_vm *vm);
 /* No process of it is anywhere, and no node is needed to know that. */
 bool ha_vm_rests(const struct ha_vm *vm);
+/* It has a twin, which may take the next claim without a proof (R5). */
+bool ha_vm_protected(const struct ha_vm *vm);
 
 /* Begins the reason of a VM that a disk of it paused (`on_error: pause`): its owner thaws
  * it until that works. The owner's report says so, operators' reasons begin otherwise. */

@@ -8,6 +8,11 @@ bool ha_vm_upgrading(const struct ha_vm *vm)
     return vm->move.to != 0 && vm->move.to == vm->owner;
 }
 
+bool ha_vm_protected(const struct ha_vm *vm)
+{
+    return vm->twin.to != 0 && vm->twin.step == HA_TWIN_ON;
+}
+
 bool ha_vm_rests(const struct ha_vm *vm)
 {
     return vm->state == HA_VM_STOPPED || vm->state == HA_VM_FAILED ||

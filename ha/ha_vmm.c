@@ -99,7 +99,10 @@ void ha_local_enter(struct ha_local *l)
 void ha_local_linked(struct ha_local *l)
 {
     l->linked = true;
-    if (l->moving != NULL && !l->claim_won) {
+    if (l->twin != NULL) {
+        loop_timer_del(l->vmm->loop, &l->timer);
+        ha_vmmtwin_linked(l);
+    } else if (l->moving != NULL && !l->claim_won) {
         loop_timer_del(l->vmm->loop, &l->timer); /* its own ones count */
         ha_vmmmove_linked(l);
     } else if (l->phase == LOCAL_STARTING) {
@@ -151,7 +154,7 @@ bool ha_local_launch(struct ha_local *l)
 
     /* The claim and the process are made side by side: a VMM that was not told START has
      * opened no disk. A migration's destination takes its claim last. */
-    if (r == 0 && l->moving == NULL) {
+    if (r == 0 && l->moving == NULL && l->twin == NULL) {
         r = ha_local_begin_claim(l);
     }
     if (r == 0) {
@@ -172,12 +175,33 @@ bool ha_local_launch(struct ha_local *l)
     return true;
 }
 
+/* Of mirrored disks the first claim says which node's copies hold (R5): none is made
+ * where there are none. */
+static const char *missing_mirror(const struct conf_vm *conf)
+{
+    for (unsigned i = 0; conf != NULL && i < conf->disk_count; i++) {
+        if (conf->disk[i].mirrored && access(conf->disk[i].path, F_OK) < 0) {
+            return conf->disk[i].path;
+        }
+    }
+    return NULL;
+}
+
 static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
 {
     struct ha_local *l = ha_local_create(vmm, vm, NULL);
 
     if (l == NULL) {
         return; /* reported; or not, and the coordinator's start timeout moves it */
+    }
+    if (missing_mirror(l->conf) != NULL) {
+        char why[REASON_LEN_MAX + 1];
+
+        ha_text_set(why, sizeof why, "its mirrored disk ", missing_mirror(l->conf),
+                    " is not on this node; start it where it is: gemel vm start --node",
+                    NULL);
+        ha_local_fail(l, why);
+        return;
     }
     l->restart = vm->epoch != 0;
     l->discard = vm->task == HA_TASK_DISCARD;

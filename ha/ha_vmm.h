@@ -20,6 +20,8 @@ struct ha_vmm_ops {
     void (*report)(void *ctx, const struct ha_vm_report *report);
     const struct proof_table *(*proofs)(void *ctx);
     bool (*quorate)(void *ctx); /* synced in a quorate view */
+    /* R5: this node's own links are down, as far as it can tell. */
+    bool (*links_down)(void *ctx);
     uint64_t (*settle_ns)(void *ctx);
     /* The definition on record; NULL: none. */
     const struct ha_vm *(*record)(void *ctx, struct uuid vm);
@@ -46,6 +48,8 @@ void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm);
 void ha_vmm_save(struct ha_vmm *vmm, const struct ha_vm *vm);
 /* This node is an end of a migration of it, or was: the record was changed. */
 void ha_vmm_move(struct ha_vmm *vmm, const struct ha_vm *vm);
+/* The same of a protection (ha_vmmtwin.c). */
+void ha_vmm_twin(struct ha_vmm *vmm, const struct ha_vm *vm);
 void ha_vmm_stop(struct ha_vmm *vmm, const struct ha_vm *vm);
 /* Post-copy: what of its memory is not here yet was at a node that is proven dead. If its
  * VMM says that some is missing, it is ended, and reported as one that ended by itself.
@@ -67,6 +71,15 @@ const char *ha_vmm_guest_agent(const struct ha_vmm *vmm, struct uuid vm);
  * expired"), and when (UTC since 1970); NULL: nothing that is known here. */
 const char *ha_vmm_guest_event(const struct ha_vmm *vmm, struct uuid vm,
                                uint64_t *ret_ms);
+/* How a side of a protected VM is, on this node. */
+struct ha_vmm_twin_state {
+    bool twin;      /* this is the twin; else the primary */
+    char state[24]; /* as ft/README.md has it */
+    uint64_t lag_us, log_bytes, diverged, exits, replayed;
+};
+/* False: there is none here. */
+bool ha_vmm_twin_state(const struct ha_vmm *vmm, struct uuid vm,
+                       struct ha_vmm_twin_state *ret);
 /* When a paused VM of this node is thawed next, on loop_now_ns's clock; 0: that is being
  * done. False: it is not paused here. */
 bool ha_vmm_next_thaw(const struct ha_vmm *vmm, struct uuid vm, uint64_t *ret_at_ns);

@@ -24,8 +24,11 @@ enum local_task {
     LOCAL_SUSPEND,
     LOCAL_SNAPSHOT,
     LOCAL_REVERT,
-    LOCAL_MIGRATE /* the source (ha_vmmmove.c) */
+    LOCAL_MIGRATE, /* the source (ha_vmmmove.c) */
+    LOCAL_PROTECT  /* the primary, until its twin follows (ha_vmmtwin.c) */
 };
+
+struct ha_twinning;
 
 enum move_step {
     MOVE_PREPARE = 0, /* VMM: a key */
@@ -107,6 +110,7 @@ struct ha_local {
     bool balloon; /* its machine has one; bytes, as the VMM last said */
     uint64_t balloon_target, balloon_actual;
     struct ha_moving *moving; /* NULL: not */
+    struct ha_twinning *twin; /* a side of a protected VM; NULL: not */
     /* A live upgrade: the instance that is to take over from this one, and the other way
      * round until that has the claim. Who has a predecessor is not the VM yet, who is
      * superseded is it no more: neither is published, reports, or is found. */
@@ -193,6 +197,8 @@ int ha_local_save(struct ha_local *l);
 /* Fields of such a record (ha_vmmrecord.c): false, or 0, if it has none of that name. */
 bool ha_record_uuid(json_object *doc, const char *key, struct uuid *ret_uuid);
 uint64_t ha_record_number(json_object *doc, const char *key);
+void ha_record_put_uuid(json_object *doc, const char *key, struct uuid id);
+void ha_record_put_number(json_object *doc, const char *key, uint64_t value);
 /* The disks of the process; of the definition, if an older agent wrote the record. */
 void ha_record_disks(struct ha_local *l, json_object *doc);
 /* l->conf, as it was started; NULL, if an older agent wrote the record. */
@@ -205,6 +211,10 @@ void ha_local_kill(struct ha_local *l);
 int ha_local_begin_claim(struct ha_local *l);
 /* What is known here about owners that were displaced. */
 struct claim_evidence ha_local_evidence(struct ha_local *l);
+/* Of the displaced owners in a claim: those that were of this life of this node, and are
+ * gone, as its table says. */
+uint32_t ha_local_gone_here(const struct ha_vmm *vmm, const struct claim *claim,
+                            struct claim_halt ret[static CLAIM_UNEXCLUDED_MAX]);
 /* Claim taken, process linked, old writes excluded: START, THAW, or its task. Later if
  * one of them is missing. */
 void ha_local_enter(struct ha_local *l);
@@ -264,6 +274,17 @@ bool ha_vmmmove_not_yet(struct ha_local *l, enum claim_reason reason);
 bool ha_vmmmove_serves(struct ha_local *l);
 const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1]);
 void ha_vmmmove_free(struct ha_local *l);
+
+/* A protected VM (ha_vmmtwin.c): as for a migration. */
+void ha_vmmtwin_linked(struct ha_local *l);
+void ha_vmmtwin_report(struct ha_local *l, const Gemel__VmmReport *m);
+const char *ha_vmmtwin_entered(struct ha_local *l, char text[REASON_LEN_MAX + 1]);
+void ha_vmmtwin_free(struct ha_local *l);
+/* Its process has ended by itself, and its twin is to have the claim: not released. */
+bool ha_vmmtwin_leaves_claim(const struct ha_local *l);
+/* R8: what an agent that is restarted must know of it, in run_dir. */
+void ha_vmmtwin_put(const struct ha_local *l, json_object *doc);
+void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc);
 
 /* Live upgrade (ha_vmmupgrade.c). It has the claim: what it takes over from is the VM no
  * more, or what was to take over from it comes to nothing; its guest runs; its process

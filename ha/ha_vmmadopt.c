@@ -60,6 +60,7 @@ static int adopt_one(struct ha_vmm *vmm, const char *stem, json_object *doc)
     l->claim_won = l->epoch != 0;
     l->adopted = true;
     l->phase = LOCAL_RUNNING;
+    ha_vmmtwin_adopt(l, doc);
     ha_local_publish(l, false);
     if (storage < 0) {
         return storage;

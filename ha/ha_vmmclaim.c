@@ -148,6 +148,26 @@ static bool is_here(const struct ha_vmm *vmm, struct uuid instance)
     return false;
 }
 
+uint32_t ha_local_gone_here(const struct ha_vmm *vmm, const struct claim *claim,
+                            struct claim_halt ret[static CLAIM_UNEXCLUDED_MAX])
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < claim->unexcluded_count; i++) {
+        const struct claim_displaced *d = &claim->unexcluded[i];
+
+        if (d->who.node_id == vmm->self.nodeid &&
+            incarnation_equal(&d->who.inc, &vmm->self.incarnation) &&
+            !is_here(vmm, d->who.instance)) {
+            ret[count++] = (struct claim_halt){.vm = claim->vm,
+                                               .epoch = d->epoch,
+                                               .instance = d->who.instance,
+                                               .kind = CLAIM_HALT_GONE};
+        }
+    }
+    return count;
+}
+
 /* This node's own earlier instances are known to be gone when they are no more in the
  * local table: every process of theirs is there until it ended. */
 static void note_own_halt(struct ha_local *l, const struct claim *highest)
@@ -274,6 +294,12 @@ static bool is_nobodys(const struct ha_local *l, const struct claim *highest)
     return true;
 }
 
+/* Claims that do not say which copies hold would let any of them be started. */
+static bool shared_before(const struct claim_view *view)
+{
+    return view->mirrored && view->highest != NULL && view->highest->mirror_count == 0;
+}
+
 static void take_claim(struct ha_local *l, struct claim_job *job)
 {
     struct ha_vmm *vmm = l->vmm;
@@ -294,6 +320,7 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
         .highest = job->found.have_claim ? &job->found.claim : NULL,
         .release = job->found.have_release ? &job->found.release : NULL,
         .quorate = vmm->ops->quorate(vmm->ctx),
+        .mirrored = l->conf != NULL && conf_vm_has_mirrors(l->conf),
         .discard_suspended = l->discard,
         .suspend_digest = job->state_text[0] == '\0' ? job->digest : NULL,
     };
@@ -304,6 +331,9 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     view.evidence = ha_local_evidence(l);
     if (job->inherits) {
         judge_inherited(l, job, &view, &verdict);
+    } else if (shared_before(&view)) {
+        memset(&verdict, 0, sizeof verdict);
+        verdict.reason = CLAIM_NO_MIRROR_STALE;
     } else {
         claim_may_take(&view, &verdict);
     }
@@ -317,7 +347,12 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     }
 #endif
     if (!verdict.may) {
-        if (!job->inherits) {
+        if (shared_before(&view)) {
+            ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                        "its disks are mirrored now, and its claims are from when they "
+                        "were not: define it as a VM of another name",
+                        NULL);
+        } else if (!job->inherits) {
             claim_explain(&view, &verdict, l->outcome_text);
         }
         if (verdict.reason == CLAIM_NO_DIGEST_DIFFERS) {

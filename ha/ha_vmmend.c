@@ -48,6 +48,8 @@ static void comes_again(struct ha_vmm *vmm, struct uuid id, struct uuid attempt)
         ha_vmm_move(vmm, vm);
     } else if (vm->state == HA_VM_STARTING && vm->owner == vmm->self.nodeid) {
         ha_vmm_start(vmm, vm);
+    } else if (vm->twin.to == vmm->self.nodeid && !uuid_equal(vm->twin.id, attempt)) {
+        ha_vmm_twin(vmm, vm);
     }
 }
 
@@ -199,7 +201,7 @@ void ha_local_gone(struct ha_local *l)
         ha_storage_end(l); /* and comes back here: the instance is both processes */
         return;
     }
-    if (!l->claim_won || l->discarded || l->released) {
+    if (!l->claim_won || l->discarded || l->released || ha_vmmtwin_leaves_claim(l)) {
         finish(l);
         return;
     }

@@ -559,6 +559,8 @@ static void on_state(struct ha_local *l, const Gemel__VmmReport *m)
         l->adopted = false;
         if (l->task != LOCAL_TASK_NONE) {
             ha_vmmsave_frozen(l);
+        } else if (l->twin != NULL) {
+            break; /* it stands because of its twin, which is told apart below */
         } else if (l->phase == LOCAL_RUNNING) {
             ha_local_frozen(l, m->reason);
         }
@@ -629,6 +631,10 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
         ha_vmmmove_report(l, m);
         return;
     }
+    if (l->twin != NULL && !m->ok && m->seq != 0) {
+        ha_vmmtwin_report(l, m);
+        return;
+    }
     if (m->seq != 0 && !m->ok) {
         log_warn("vm %s: refused: %s", l->name, m->error);
         if (m->seq == l->start_seq && l->phase == LOCAL_STARTING) {
@@ -641,7 +647,9 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
         }
     }
     on_state(l, m);
-    if (m->mig_state != GEMEL__MIG_STATE__MIG_NONE) {
+    if (l->twin != NULL) {
+        ha_vmmtwin_report(l, m);
+    } else if (m->mig_state != GEMEL__MIG_STATE__MIG_NONE) {
         ha_vmmmove_report(l, m);
     }
 }

@@ -25,6 +25,7 @@
 #include "base/tcp_dial.h"
 #include "base/uuid.h"
 #include "fencing/claim_store.h"
+#include "ha/ha_moveend.h"
 #include "ha/ha_pending.h"
 #include "ha/ha_storage.h"
 #include "ha/ha_text.h"
@@ -37,8 +38,6 @@
 #define ORPHAN_NS   (3 * NSEC_PER_SEC)
 #define DIAL_MS     5000
 #define LOST_MS     5000
-#define BACKLOG     32
-#define STREAMS_MAX 4
 
 /* Post-copy: a page that is waited for must not queue behind many that are not; and a
  * link that comes back is worth more than to know soon that it is gone. */
@@ -54,32 +53,6 @@ static const struct os_tcp_opts holes_opts = {
 static const struct os_tcp_opts *opts_of(const struct ha_local *l)
 {
     return l->moving->move.postcopy ? &holes_opts : &tcp_opts;
-}
-
-static bool have_key(const struct ha_move_end *end)
-{
-    static const uint8_t none[HA_MOVE_KEY_LEN];
-
-    return memcmp(end->key, none, sizeof none) != 0;
-}
-
-static const char *address_of(const struct ha_vmm *vmm, uint32_t nodeid)
-{
-    const struct conf_cluster *conf = vmm->ops->cluster(vmm->ctx);
-
-    for (unsigned i = 0; conf != NULL && i < conf->node_count; i++) {
-        if (conf->node[i].nodeid == nodeid) {
-            return conf->node[i].addr;
-        }
-    }
-    return NULL;
-}
-
-static bool plaintext(const struct ha_vmm *vmm)
-{
-    const struct conf_cluster *conf = vmm->ops->cluster(vmm->ctx);
-
-    return conf != NULL && conf->insecure_lab;
 }
 
 void ha_vmmmove_stop_timer(struct ha_local *l)
@@ -174,7 +147,7 @@ void ha_vmmmove_hand_sockets(struct ha_local *l, const int *fds, size_t count,
         m.mig_token.data = l->moving->offer.token;
     }
     m.mig_memory = l->moving->upgrade && !l->moving->incoming;
-    if (peer != NULL && !plaintext(l->vmm)) {
+    if (peer != NULL && !ha_moveend_plaintext(l->vmm)) {
         m.mig_peer_key.data = (uint8_t *)peer->key;
         m.mig_peer_key.len = sizeof peer->key;
     }
@@ -436,15 +409,6 @@ static void dialled(int error, const int *fds, size_t count, void *data)
     }
 }
 
-static unsigned data_streams(void)
-{
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-
-    return cpus < 2                     ? 1
-           : cpus / 2 + 1 < STREAMS_MAX ? (unsigned)cpus / 2 + 1
-                                        : STREAMS_MAX;
-}
-
 static void dial(struct ha_local *l)
 {
     const struct ha_move_end *dest = &l->moving->move.dest;
@@ -452,7 +416,7 @@ static void dial(struct ha_local *l)
 
     ha_vmmmove_stop_timer(l);
     l->moving->step = MOVE_DIAL;
-    r = tcp_dial_start(l->vmm->loop, dest->address, dest->port, 1 + data_streams(),
+    r = tcp_dial_start(l->vmm->loop, dest->address, dest->port, 1 + ha_moveend_streams(),
                        opts_of(l), DIAL_MS, dialled, l, &l->moving->dial);
     if (r < 0) {
         ha_vmmmove_go_on(l, strerror(-r));
@@ -483,7 +447,7 @@ static void source_told(struct ha_local *l, const struct ha_vm *vm)
         ha_vmmmove_cancel(l, strncmp(vm->reason, "not migrated: ", 14) == 0
                                  ? vm->reason + 14
                                  : vm->reason);
-    } else if (m->step == MOVE_OFFERED && have_key(&m->move.dest)) {
+    } else if (m->step == MOVE_OFFERED && ha_moveend_known(&m->move.dest)) {
         dial(l);
     }
 }
@@ -567,7 +531,7 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
                 break;
             }
             send_offer(l);
-            if (have_key(&m->move.dest)) {
+            if (ha_moveend_known(&m->move.dest)) {
                 dial(l);
             }
         }
@@ -695,7 +659,7 @@ static void dest_told(struct ha_local *l, const struct ha_vm *vm)
     m->move = vm->move;
     if (vm->state == HA_VM_UNKNOWN) {
         hurry(l);
-    } else if (m->step == MOVE_OFFERED && have_key(&m->move.source)) {
+    } else if (m->step == MOVE_OFFERED && ha_moveend_known(&m->move.source)) {
         listen_to_source(l);
     }
 }
@@ -721,31 +685,20 @@ void ha_vmmmove_orphan(struct ha_local *l)
 static void offer_port(struct ha_local *l, const Gemel__VmmReport *r)
 {
     struct ha_moving *m = l->moving;
-    const char *address = address_of(l->vmm, l->vmm->self.nodeid);
     char why[REASON_LEN_MAX + 1];
-    int error;
 
-    memcpy(m->offer.key, r->mig_key.data, r->mig_key.len);
-    memcpy(m->offer.token, r->mig_token.data, r->mig_token.len);
     if (m->upgrade) {
+        memcpy(m->offer.key, r->mig_key.data, r->mig_key.len);
+        memcpy(m->offer.token, r->mig_token.data, r->mig_token.len);
         ha_vmmupgrade_connect(l);
         return;
     }
-    if (address == NULL) {
-        ha_vmmmove_dest_fail(l, "this node has no address in the cluster definition");
-        return;
-    }
-    ha_text_set(m->offer.address, sizeof m->offer.address, address, NULL);
-    error =
-        os_tcp_listen(address, 0, 0, BACKLOG, opts_of(l), &m->listen_fd, &m->offer.port);
-    if (error < 0) {
-        ha_text_set(why, sizeof why, "cannot listen on ", address, ": ", strerror(-error),
-                    NULL);
+    if (ha_moveend_listen(l->vmm, r, opts_of(l), &m->offer, &m->listen_fd, why) < 0) {
         ha_vmmmove_dest_fail(l, why);
         return;
     }
     send_offer(l);
-    if (have_key(&m->move.source)) {
+    if (ha_moveend_known(&m->move.source)) {
         listen_to_source(l);
     }
 }
@@ -924,9 +877,10 @@ void ha_vmmmove_report(struct ha_local *l, const Gemel__VmmReport *r)
     }
     if (m == NULL) {
         /* An agent that was restarted does not know of it, or it was slow to answer. */
-        if (r->seq == 0 && (r->mig_state == GEMEL__MIG_STATE__MIG_COPYING ||
-                            r->mig_state == GEMEL__MIG_STATE__MIG_READY ||
-                            r->mig_state == GEMEL__MIG_STATE__MIG_RELEASED)) {
+        if (r->seq == 0 && r->ft_role == 0 &&
+            (r->mig_state == GEMEL__MIG_STATE__MIG_COPYING ||
+             r->mig_state == GEMEL__MIG_STATE__MIG_READY ||
+             r->mig_state == GEMEL__MIG_STATE__MIG_RELEASED)) {
             ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL);
         }
         return;

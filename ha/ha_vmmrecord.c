@@ -20,7 +20,7 @@
  * --------------------------------------------------------------------------------------
  */
 
-static void put_uuid(json_object *doc, const char *key, struct uuid id)
+void ha_record_put_uuid(json_object *doc, const char *key, struct uuid id)
 {
     char text[UUID_STR_LEN + 1];
 
@@ -28,7 +28,7 @@ static void put_uuid(json_object *doc, const char *key, struct uuid id)
     json_object_object_add(doc, key, json_object_new_string(text));
 }
 
-static void put_number(json_object *doc, const char *key, uint64_t value)
+void ha_record_put_number(json_object *doc, const char *key, uint64_t value)
 {
     json_object_object_add(doc, key, json_object_new_uint64(value));
 }
@@ -36,8 +36,8 @@ static void put_number(json_object *doc, const char *key, uint64_t value)
 static void put_process(json_object *doc, const char *pid_key, const char *time_key,
                         const struct os_child *child)
 {
-    put_number(doc, pid_key, child->pidfd >= 0 ? (uint64_t)child->pid : 0);
-    put_number(doc, time_key, child->pidfd >= 0 ? child->start_time : 0);
+    ha_record_put_number(doc, pid_key, child->pidfd >= 0 ? (uint64_t)child->pid : 0);
+    ha_record_put_number(doc, time_key, child->pidfd >= 0 ? child->start_time : 0);
 }
 
 /* What its disks are now: a definition may change while it runs. */
@@ -49,8 +49,9 @@ static json_object *disks_doc(const struct ha_local *l)
         json_object *disk = json_object_new_object();
 
         json_object_object_add(disk, "path", json_object_new_string(l->disk[i].path));
-        put_number(disk, "format", l->disk[i].format);
-        put_number(disk, "read_only", l->disk[i].read_only);
+        ha_record_put_number(disk, "format", l->disk[i].format);
+        ha_record_put_number(disk, "read_only", l->disk[i].read_only);
+        ha_record_put_number(disk, "mirrored", l->disk[i].mirrored);
         json_object_array_add(list, disk);
     }
     return list;
@@ -74,18 +75,19 @@ int ha_local_save(struct ha_local *l)
     int r;
 
     json_object_object_add(doc, "name", json_object_new_string(l->name));
-    put_uuid(doc, "vm", l->vm);
-    put_uuid(doc, "instance", l->instance);
-    put_uuid(doc, "attempt", l->attempt);
-    put_number(doc, "epoch", l->epoch);
+    ha_record_put_uuid(doc, "vm", l->vm);
+    ha_record_put_uuid(doc, "instance", l->instance);
+    ha_record_put_uuid(doc, "attempt", l->attempt);
+    ha_record_put_number(doc, "epoch", l->epoch);
     put_process(doc, "pid", "start_time", &l->child);
-    put_number(doc, "uid", l->uid);
-    put_number(doc, "beside", l->predecessor != NULL);
+    ha_record_put_number(doc, "uid", l->uid);
+    ha_record_put_number(doc, "beside", l->predecessor != NULL);
     put_process(doc, "storage_pid", "storage_start_time", &l->storage);
-    put_number(doc, "storage_uid", l->storage_uid);
-    put_number(doc, "owes", l->owes);
+    ha_record_put_number(doc, "storage_uid", l->storage_uid);
+    ha_record_put_number(doc, "owes", l->owes);
     json_object_object_add(doc, "disks", disks_doc(l));
     put_definition(l, doc);
+    ha_vmmtwin_put(l, doc);
     text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);
     r = text != NULL ? os_file_replace(l->json_path, text, strlen(text), 0600) : -ENOMEM;
     json_object_put(doc);
@@ -141,6 +143,7 @@ void ha_record_disks(struct ha_local *l, json_object *doc)
         }
         d->format = (enum conf_disk_format)ha_record_number(disk, "format");
         d->read_only = ha_record_number(disk, "read_only") != 0;
+        d->mirrored = ha_record_number(disk, "mirrored") != 0;
     }
 }
 

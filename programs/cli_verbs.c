@@ -100,6 +100,13 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
         {.name = "--allow-postcopy",
          .help = "rather than give up, let it run there with a part of "
                  "its memory still here"},
+    [CLI_OPT_ON] = {.name = "--on",
+                    .arg = "NODE",
+                    .help = "the node of the twin (default: placement finds one)"},
+    [CLI_OPT_COMMIT] = {.name = "--commit",
+                        .arg = "RULE",
+                        .help = "when an output may leave: received, verified or hybrid "
+                                "(default: ft.commit of its definition)"},
     [CLI_OPT_CANCEL] = {.name = "--cancel", .help = "give up the migration under way"},
     [CLI_OPT_RENDER] = {.name = "--render", .arg = "FILE", .help = NULL},
     [CLI_OPT_MAN] = {.name = "--man-verbs", .help = NULL},
@@ -360,6 +367,40 @@ const struct cli_verb cli_verbs[] = {
             "show tells whether another gemel-vmm than its own is installed. With "
             "--timeout the upgrade itself is given up after that time.",
         .example = "gemel vm upgrade web1",
+    },
+    {
+        .name = "vm protect",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .options = CLI_BIT(CLI_OPT_ON) | CLI_BIT(CLI_OPT_COMMIT),
+        .timeout_ms = 10 * MINUTE,
+        .summary = "give a running VM a twin that goes on when its node is lost",
+        .details = "The twin runs in lockstep on another node, and nothing that anyone "
+                   "outside has seen is lost. For machine: lockstep whose disks are "
+                   "mirrored (or read_only). The guest stands still for a moment while "
+                   "the last of its memory and its disks are copied. --dry-run says "
+                   "where the twin would be, or what stands in the way.",
+        .example = "gemel vm protect web1 --on n2",
+    },
+    {
+        .name = "vm unprotect",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .timeout_ms = MINUTE,
+        .summary = "let a protected VM go on without its twin",
+        .details = "And it gets no other one, whatever ft: of its definition says, "
+                   "until gemel vm protect.",
+        .example = "gemel vm unprotect web1",
+    },
+    {
+        .name = "vm switchover",
+        .object = CLI_OBJECT_ONE,
+        .object_name = "VM",
+        .timeout_ms = MINUTE,
+        .summary = "let the twin of a protected VM take over",
+        .details = "It runs on the twin's node then, without a twin until it gets "
+                   "another one (ft:, or gemel vm protect).",
+        .example = "gemel vm switchover web1",
     },
     {
         .name = "vm snapshot",

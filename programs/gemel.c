@@ -242,6 +242,8 @@ static const struct {
     {CLI_OPT_VERIFY, "verify"},
     {CLI_OPT_NO_COMPRESS, "no-compress"},
     {CLI_OPT_CANCEL, "cancel"},
+    {CLI_OPT_ON, "node"},
+    {CLI_OPT_COMMIT, "commit"},
     {CLI_OPT_TIMEOUT, "timeout"},
     {CLI_OPT_ALLOW_POSTCOPY, "allow-postcopy"},
 };

@@ -71,8 +71,9 @@ witness_begin() {
         taps+=(--tap "vm-$node")
     done
     # not through lab(): the pid must be the witness's own, so that it can be told to end
+    [ -n "${WITNESS_NO_STORAGE:-}" ] || taps+=(--storage-log "$out.storage")
     "$LAB_BIN" --dir "$LAB_SCRATCH/$1" exec hub -- "$builddir/tests/guest/witness" --target "$VM_IP" --from br-vm --mac "$VM_MAC" \
-        "${taps[@]}" --storage-log "$out.storage" --vm web1 --seconds "${WITNESS_SECONDS:-600}" --gap-ms "${WITNESS_GAP_MS:-1000}" --outage-ms "${WITNESS_OUTAGE_MS:-100}" \
+        "${taps[@]}" --vm web1 --seconds "${WITNESS_SECONDS:-600}" --gap-ms "${WITNESS_GAP_MS:-1000}" --outage-ms "${WITNESS_OUTAGE_MS:-100}" \
         --events --progress "$out.progress" >"$out.json" 2>"$out.err" &
     echo $! >"$out.pid"
     wait_for 20 grep -q 'first answer' "$out.err"
@@ -98,7 +99,7 @@ goes_on() { # LAB ACKED
 witness_end() {
     local out=$LAB_SCRATCH/$1-witness pid
     # a copy of a disk repeats records; no guest wrote it
-    grep -v '"path":"[^"]*/snapshots/' "$LAB_SCRATCH/$1/log/storage.jsonl" >"$out.storage"
+    grep -v -e '"path":"[^"]*/snapshots/' -e '"path":"[^"]*/\.twin-' "$LAB_SCRATCH/$1/log/storage.jsonl" >"$out.storage"
     pid=$(cat "$out.pid")
     kill -TERM "$pid" 2>/dev/null
     for _ in $(seq 100); do

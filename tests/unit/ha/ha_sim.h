@@ -33,7 +33,9 @@ struct sim_node {
     unsigned leases;
     uint64_t lease_from_ns;
     unsigned told, told_paused; /* events */
-    unsigned starts, stops, saves, moves, fences, discards, reincarnated;
+    unsigned starts, stops, saves, moves, twins, fences, discards, reincarnated;
+    struct ha_twin twin; /* as told last */
+    enum ha_vm_state twin_state;
     unsigned dead_holders;
     struct uuid last_attempt;
     struct ha_move move; /* as it was told last */
@@ -117,6 +119,13 @@ static inline void sim_vm_move(void *ctx, const struct ha_vm *vm)
     self_of(ctx)->last_attempt = vm->attempt;
     self_of(ctx)->move = vm->move;
     self_of(ctx)->move_state = vm->state;
+}
+
+static inline void sim_vm_twin(void *ctx, const struct ha_vm *vm)
+{
+    self_of(ctx)->twins++;
+    self_of(ctx)->twin = vm->twin;
+    self_of(ctx)->twin_state = vm->state;
 }
 
 static inline void sim_holder_dead(void *ctx, struct uuid vm, const char *node)
@@ -239,6 +248,7 @@ static const struct ha_agent_ops ops = {
     .vm_stop = sim_vm_stop,
     .vm_save = sim_vm_save,
     .vm_move = sim_vm_move,
+    .vm_twin = sim_vm_twin,
     .vm_holder_dead = sim_holder_dead,
     .vm_discard = sim_discard,
     .fence_off = sim_fence,

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/ha_twin.h"
+
+#include <string.h>
+
+#include "base/uuid.h"
+#include "ha/ha_text.h"
+
+#define RETRY_FIRST_NS  (2 * NSEC_PER_SEC)
+#define RETRY_DOUBLINGS 7u
+
+static const struct uuid no_op = {{0}};
+
+static const char *node_name(const struct ha_agent *agent, uint32_t nodeid)
+{
+    const struct ha_node *node = ha_state_node(&agent->state, nodeid);
+
+    return node != NULL ? node->name : "a node that is not in the cluster definition";
+}
+
+static void emit(struct ha_agent *agent, const struct ha_vm *vm, const char *what)
+{
+    char event[REASON_LEN_MAX + 1] = "";
+
+    if (what[0] != '\0') {
+        ha_text_set(event, sizeof event, vm->name, ": ", what, NULL);
+    }
+    ha_coord_emit_vm(agent, vm, no_op, event);
+}
+
+void ha_twin_mirrors(struct ha_vm *vm, uint32_t first, uint32_t second)
+{
+    if (vm->conf == NULL || !conf_vm_has_mirrors(vm->conf)) {
+        return;
+    }
+    memset(vm->mirror, 0, sizeof vm->mirror);
+    vm->mirror[0] = first;
+    vm->mirror[1] = second;
+}
+
+/* In records
+ * ------------------------------------------------------------------------------- */
+
+void ha_twin_begin(struct ha_agent *agent, struct ha_vm *vm, const struct ha_node *node,
+                   uint8_t commit)
+{
+    memset(&vm->twin, 0, sizeof vm->twin);
+    vm->twin.to = node->nodeid;
+    vm->twin.to_incarnation = node->incarnation;
+    vm->twin.id = agent->ops->new_uuid(agent->ctx);
+    vm->twin.commit = commit;
+    vm->last[0] = '\0';
+}
+
+void ha_twin_over(struct ha_vm *vm, bool failed, const char *how)
+{
+    char text[REASON_LEN_MAX + 1];
+
+    ha_text_set(text, sizeof text, how, NULL); /* may be vm's own */
+    if (failed && vm->twin.step != HA_TWIN_ON) {
+        vm->twin_tries++;
+        vm->twin_avoid = vm->twin.to;
+    } else {
+        vm->twin_tries = vm->twin_avoid = 0;
+    }
+    memset(&vm->twin, 0, sizeof vm->twin);
+    vm->last_failed = failed;
+    ha_text_set(vm->last, sizeof vm->last, text, NULL);
+}
+
+/* Choosing
+ * --------------------------------------------------------------------------------- */
+
+const char *ha_twin_cannot(const struct ha_vm *vm)
+{
+    if (vm->conf == NULL) {
+        return "its definition cannot be read by this version: apply it again";
+    }
+    if (vm->conf->machine != CONF_MACHINE_LOCKSTEP) {
+        return "only machine: lockstep can have a twin in this version, and it is "
+               "machine: standard";
+    }
+    if (conf_vm_shared_disk(vm->conf) >= 0) {
+        return "a disk of it is shared and written to: after a loss the old host's "
+               "writes could not be excluded; give each node its own copy (mirrored: "
+               "true), or make it read_only";
+    }
+    return NULL;
+}
+
+bool ha_twin_wanted(const struct ha_vm *vm)
+{
+    return vm->twin.to == 0 && !vm->twin_off && vm->conf != NULL &&
+           vm->conf->ft_mode != CONF_FT_OFF && ha_twin_cannot(vm) == NULL &&
+           vm->state == HA_VM_RUNNING && vm->desired == HA_DESIRED_RUNNING &&
+           vm->task == HA_TASK_NONE && vm->move.to == 0 && vm->memory_from == 0;
+}
+
+uint64_t ha_twin_due_ns(const struct ha_vm *vm)
+{
+    unsigned n = vm->twin_tries < RETRY_DOUBLINGS ? vm->twin_tries : RETRY_DOUBLINGS;
+
+    return n == 0 ? 0 : vm->twin_changed_ns + (RETRY_FIRST_NS << (n - 1));
+}
+
+bool ha_twin_fits(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
+                  char why[static REASON_LEN_MAX + 1])
+{
+    if (nodeid == vm->owner) {
+        ha_text_set(why, REASON_LEN_MAX + 1,
+                    "runs it: a twin there would die together with it", NULL);
+        return false;
+    }
+    return ha_place_twin(place, vm, nodeid, why) == HA_PLACE_FITS;
+}
+
+static unsigned rank(const struct ha_place *place, const struct ha_vm *vm,
+                     uint32_t nodeid)
+{
+    const struct ha_node *node = ha_state_node(place->in->state, nodeid);
+    unsigned last = nodeid == vm->twin_avoid ? 2 * NODES_MAX : 0;
+
+    for (unsigned i = 0; i < vm->conf->ft_on_count; i++) {
+        if (strcmp(vm->conf->ft_on[i], node->name) == 0) {
+            return i + last;
+        }
+    }
+    return NODES_MAX + last;
+}
+
+uint32_t ha_twin_choose(const struct ha_place *place, const struct ha_vm *vm,
+                        char why[static REASON_LEN_MAX + 1])
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+    char one[REASON_LEN_MAX + 1];
+    int best = -1;
+
+    why[0] = '\0';
+    for (unsigned i = 0; i < place->node_count; i++) {
+        uint32_t nodeid = place->node[i].nodeid;
+
+        if (!ha_twin_fits(place, vm, nodeid, one)) {
+            ha_text_add(why, cap, why[0] != '\0' ? "; " : "");
+            ha_text_add(why, cap, ha_state_node(place->in->state, nodeid)->name);
+            ha_text_add(why, cap, " ");
+            ha_text_add(why, cap, one);
+        } else if (best < 0 ||
+                   rank(place, vm, nodeid) < rank(place, vm, place->node[best].nodeid) ||
+                   (rank(place, vm, nodeid) ==
+                        rank(place, vm, place->node[best].nodeid) &&
+                    place->node[i].memory_free > place->node[best].memory_free)) {
+            best = (int)i;
+        }
+    }
+    return best < 0 ? 0 : place->node[best].nodeid;
+}
+
+/* The twin
+ * ------------------------------------------------------------------------------------ */
+
+void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid instance,
+                       uint64_t epoch, const char *text)
+{
+    char how[REASON_LEN_MAX + 1];
+
+    ha_text_set(how, sizeof how, "its twin on ", node_name(agent, vm->twin.to),
+                vm->twin.switchover ? " has taken over from " : " went live without ",
+                node_name(agent, vm->owner), text[0] != '\0' ? ": " : "", text, NULL);
+    vm->owner = vm->twin.to;
+    vm->owner_incarnation = vm->twin.to_incarnation;
+    vm->instance = instance;
+    vm->epoch = epoch;
+    vm->attempt = vm->twin.id;
+    vm->state = HA_VM_RUNNING;
+    vm->failures = vm->restarts = 0;
+    vm->avoid = 0;
+    ha_twin_mirrors(vm, vm->owner, 0);
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    ha_twin_over(vm, false, how);
+    emit(agent, vm, how);
+}
+
+/* Both sides are gone. On a node that is there its agent may start it again; else its
+ * death must be proven: policy. */
+static void none_left(struct ha_agent *agent, struct ha_vm *vm, const char *how)
+{
+    if (ha_agent_is_participant(agent, vm->owner)) {
+        vm->state = HA_VM_FAILED;
+        vm->failures++;
+    }
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    ha_twin_over(vm, true, how);
+    emit(agent, vm, how);
+}
+
+static void twin_gone(struct ha_agent *agent, struct ha_vm *vm, const char *why)
+{
+    char how[REASON_LEN_MAX + 1];
+
+    ha_text_set(how, sizeof how,
+                vm->twin.step == HA_TWIN_ON ? "its twin is lost: " : "not protected: ",
+                node_name(agent, vm->twin.to), ": ", why, NULL);
+    if (vm->state == HA_VM_UNKNOWN) {
+        none_left(agent, vm, how);
+        return;
+    }
+    ha_twin_over(vm, true, how);
+    emit(agent, vm, how);
+}
+
+static void report_of_twin(struct ha_agent *agent, struct ha_vm *vm,
+                           const struct ha_vm_report *report)
+{
+    switch (report->outcome) {
+    case HA_OUTCOME_TWIN_OFFER:
+        vm->twin.dest = report->offer;
+        vm->twin.instance = report->instance;
+        emit(agent, vm, "");
+        break;
+    case HA_OUTCOME_TWIN_FOLLOWS:
+        vm->twin.step = HA_TWIN_FOLLOWS;
+        emit(agent, vm, "");
+        break;
+    case HA_OUTCOME_RUNNING:
+        if (report->epoch > vm->epoch) {
+            ha_twin_went_live(agent, vm, report->instance, report->epoch, report->text);
+        }
+        break;
+    case HA_OUTCOME_TWIN_OFF:
+    case HA_OUTCOME_START_FAILED:
+    case HA_OUTCOME_ENDED:
+    case HA_OUTCOME_STOPPED:
+        twin_gone(agent, vm, report->text);
+        break;
+    case HA_OUTCOME_INVALID:
+    case HA_OUTCOME_FROZEN:
+    case HA_OUTCOME_SUSPENDED:
+    case HA_OUTCOME_NOT_RESUMED:
+    case HA_OUTCOME_SNAPSHOT:
+    case HA_OUTCOME_REVERTED:
+    case HA_OUTCOME_MOVE_OFFER:
+    case HA_OUTCOME_MOVE_FAILED:
+    case HA_OUTCOME_MOVED:
+    case HA_OUTCOME_TWIN_COPIED:
+    case HA_OUTCOME_TWIN_ON:
+    case HA_OUTCOME_COUNT:
+    default:
+        break;
+    }
+}
+
+/* The owner
+ * ----------------------------------------------------------------------------------- */
+
+static void is_on(struct ha_agent *agent, struct ha_vm *vm,
+                  const struct ha_vm_report *report)
+{
+    char how[REASON_LEN_MAX + 1];
+
+    ha_text_set(how, sizeof how, "protected: its twin is on ",
+                node_name(agent, vm->twin.to), report->text[0] != '\0' ? ", " : "",
+                report->text, NULL);
+    vm->twin.step = HA_TWIN_ON;
+    vm->twin.epoch = vm->epoch = report->epoch;
+    vm->twin_tries = vm->twin_avoid = 0;
+    vm->last_failed = false;
+    ha_twin_mirrors(vm, vm->owner, vm->twin.to);
+    ha_text_set(vm->last, sizeof vm->last, how, NULL);
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    emit(agent, vm, how);
+}
+
+static void goes_alone(struct ha_agent *agent, struct ha_vm *vm,
+                       const struct ha_vm_report *report)
+{
+    bool wanted = vm->twin.ending;
+    char how[REASON_LEN_MAX + 1];
+
+    ha_text_set(how, sizeof how,
+                wanted                        ? "not protected any more: "
+                : vm->twin.step == HA_TWIN_ON ? "goes on without its twin: "
+                                              : "not protected: ",
+                report->text, NULL);
+    vm->epoch = report->epoch > vm->epoch ? report->epoch : vm->epoch;
+    ha_twin_mirrors(vm, vm->owner, 0);
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    ha_twin_over(vm, !wanted, how);
+    emit(agent, vm, how);
+}
+
+/* Its process is gone, and its claim was left to the twin. */
+static void waits_for_twin(struct ha_agent *agent, struct ha_vm *vm, const char *text)
+{
+    vm->state = HA_VM_UNKNOWN;
+    vm->instance = (struct uuid){{0}};
+    ha_text_set(vm->reason, sizeof vm->reason, text, "; its twin on ",
+                node_name(agent, vm->twin.to), " takes over", NULL);
+    emit(agent, vm, vm->reason);
+}
+
+static bool report_of_owner(struct ha_agent *agent, struct ha_vm *vm,
+                            const struct ha_vm_report *report)
+{
+    bool of_this = uuid_equal(report->attempt, vm->twin.id);
+
+    switch (report->outcome) {
+    case HA_OUTCOME_TWIN_OFFER:
+        if (of_this) {
+            vm->twin.source = report->offer;
+            emit(agent, vm, "");
+        }
+        return true;
+    case HA_OUTCOME_TWIN_COPIED:
+        if (of_this) {
+            vm->twin.step = HA_TWIN_COPIED;
+            emit(agent, vm, "");
+        }
+        return true;
+    case HA_OUTCOME_TWIN_ON:
+        if (of_this) {
+            is_on(agent, vm, report);
+        }
+        return true;
+    case HA_OUTCOME_TWIN_OFF:
+        if (of_this) {
+            goes_alone(agent, vm, report);
+        }
+        return true;
+    case HA_OUTCOME_ENDED:
+        if (ha_vm_protected(vm) && !report->guest_shutdown &&
+            vm->desired == HA_DESIRED_RUNNING && vm->state == HA_VM_RUNNING &&
+            uuid_equal(report->instance, vm->instance)) {
+            waits_for_twin(agent, vm, report->text);
+            return true;
+        }
+        return false;
+    case HA_OUTCOME_RUNNING:
+    case HA_OUTCOME_STOPPED:
+    case HA_OUTCOME_START_FAILED:
+    case HA_OUTCOME_INVALID:
+    case HA_OUTCOME_FROZEN:
+    case HA_OUTCOME_SUSPENDED:
+    case HA_OUTCOME_NOT_RESUMED:
+    case HA_OUTCOME_SNAPSHOT:
+    case HA_OUTCOME_REVERTED:
+    case HA_OUTCOME_MOVE_OFFER:
+    case HA_OUTCOME_MOVE_FAILED:
+    case HA_OUTCOME_MOVED:
+    case HA_OUTCOME_TWIN_FOLLOWS:
+    case HA_OUTCOME_COUNT:
+    default:
+        return false;
+    }
+}
+
+bool ha_twin_report(struct ha_agent *agent, uint32_t from,
+                    const struct ha_vm_report *report, struct ha_vm *vm)
+{
+    if (vm->twin.to == 0) {
+        return false;
+    }
+    if (from == vm->twin.to && uuid_equal(report->attempt, vm->twin.id)) {
+        report_of_twin(agent, vm, report);
+        return true;
+    }
+    return from == vm->owner && report_of_owner(agent, vm, report);
+}
+
+/* A new term
+ * ---------------------------------------------------------------------------------- */
+
+/* Nobody of that life of the node has a process of it; one that is away may have. */
+static bool is_empty(struct ha_agent *agent, uint32_t nodeid,
+                     const struct incarnation *inc, const struct ha_vm *vm)
+{
+    const struct ha_member *m = ha_agent_member(agent, nodeid);
+
+    return m != NULL && ha_agent_is_participant(agent, nodeid) &&
+           (!incarnation_equal(&m->incarnation, inc) ||
+            ha_member_vm(m, vm->uuid) == NULL);
+}
+
+bool ha_twin_review(struct ha_agent *agent, const struct ha_vm *record)
+{
+    struct ha_vm vm = *record;
+    bool owner_here = ha_agent_is_participant(agent, vm.owner);
+    bool twin_here = ha_agent_is_participant(agent, vm.twin.to);
+
+    if (vm.twin.to == 0) {
+        return false;
+    }
+    if (is_empty(agent, vm.twin.to, &vm.twin.to_incarnation, &vm)) {
+        twin_gone(agent, &vm, "nothing of it is there any more");
+        return true;
+    }
+    if (!ha_vm_protected(&vm) && (!owner_here || !twin_here)) {
+        twin_gone(agent, &vm,
+                  owner_here ? "left the view" : "the VM's own node left the view");
+        return true;
+    }
+    if (ha_vm_protected(&vm) && vm.state == HA_VM_RUNNING &&
+        is_empty(agent, vm.owner, &vm.owner_incarnation, &vm)) {
+        waits_for_twin(agent, &vm, "its node says that it runs no more");
+        return true;
+    }
+    return false;
+}

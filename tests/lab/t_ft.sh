@@ -1,0 +1,156 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2154 # builddir is of lib.sh
+# A protected VM: its twin goes on when its node loses its power, it goes on when its twin's node does; agents that are killed; a
+# switchover; what is refused.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/vm.sh"
+lab_begin
+[ -c /dev/kvm ] || { echo "1..0 # SKIP no /dev/kvm"; exit 0; }
+L=ft
+WITNESS_GAP_MS=100
+WITNESS_NO_STORAGE=1 # its disks are not on the shared storage; they are looked at in the end
+FT_SUSPECT=${FT_SUSPECT:-300ms} # a test machine is busy: a false suspicion is no failure, but it is not what is tested here
+DISK=/var/lib/gemel/web1.img
+
+ft_define() { # FT-YAML [DISK-YAML]
+    local shared
+    shared=$(vm_shared $L)
+    mkdir -p "$shared/web1"
+    cp "$builddir/tests/guest/pulse.rom" "$shared/pulse.rom"
+    cat >"$shared/web1.yaml" <<YAML
+name: web1
+memory: 32MiB
+machine: lockstep
+boot: {firmware: /srv/gemel/pulse.rom, cmdline: "ip=$VM_IP rate=20"}
+disks: [${2:-{path: $DISK, serial: web1, mirrored: true\}}]
+nics: [{mac: "$VM_MAC"}]
+ha: {start_timeout: 20s, stop_timeout: 10s}
+ft: $1
+YAML
+    gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
+}
+show() { gemel_at $L "$1" vm show web1 --json | jq -r "$2"; }
+protected_by() { # ASKED TWIN
+    equal "$(show "$1" .protected)" true && equal "$(show "$1" .twin.node)" "$2"
+}
+unprotected() { equal "$(show "$1" .protected)" false && equal "$(show "$1" .twin)" null; }
+processes() { lab $L exec "$1" -- pgrep -c -x gemel-vmm; }
+has_none() { equal "$(processes "$1")" 0; }
+says() { # TEXT COMMAND...: it is refused with these words
+    local text=$1
+    shift
+    "$@" >"$LAB_SCRATCH/out" 2>&1
+    grep -q -- "$text" "$LAB_SCRATCH/out" || { cat "$LAB_SCRATCH/out"; return 1; }
+}
+guest_goes_on() { # ACKED
+    check "the guest goes on" wait_for 20 goes_on $L "$1" || gemel_at $L n3 events | tail -n 20 | sed 's/^/# /'
+}
+explains() { gemel_at $L "$1" explain web1 | grep -q -- "$2"; }
+
+check "three nodes with agents" lab $L up
+check "a twin of a VM whose disk is shared is refused by line" says 'web1.yaml:5: disks\[0\].mirrored: is false' \
+    ft_define '{mode: auto}' '{path: disk0.img}'
+check "and one of machine standard" says 'ft.mode: needs machine: lockstep' \
+    sh -c "sed -e 's/lockstep/standard/' -e 's/disks:.*/disks: []/' $(vm_shared $L)/web1.yaml >$(vm_shared $L)/s.yaml; $LAB_BIN --dir $LAB_SCRATCH/$L exec n1 -- $builddir/gemel vm apply -f /srv/gemel/s.yaml"
+check "mirrored wants a path of its own" says 'disks\[0\].mirrored: needs a raw file' ft_define '{mode: "off"}' '{path: disk0.img, mirrored: true}'
+check "the VM is defined" ft_define "{suspect: $FT_SUSPECT}"
+check "where its disk is not, it does not start" not gemel_at $L n2 vm start web1 --node n2 --timeout 30s
+lab $L exec n1 -- truncate -s 64M $DISK
+check_rc 4 "a stopped VM gets no twin" gemel_at $L n1 vm protect web1
+check "it starts where it is" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
+check "the guest answers" witness_begin $L
+
+check_rc 4 "not on its own node" gemel_at $L n2 vm protect web1 --on n1
+check_rc 3 "nor on one that is not there" gemel_at $L n2 vm protect web1 --on n9
+check_rc 2 "nor by a rule that is not there" gemel_at $L n2 vm protect web1 --commit tomorrow
+check_rc 4 "it has no twin that could take over" gemel_at $L n2 vm switchover web1
+check "a dry run names the node" says 'dry run.*gets a twin on n' gemel_at $L n2 vm protect web1 --dry-run
+check "and changes nothing" unprotected n2
+check_rc 4 "mirrored disks do not migrate" gemel_at $L n2 vm migrate web1 n2
+
+check "it is protected" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+check "as every node says" wait_for 5 protected_by n3 n2
+check "and explain" explains n1 'its twin follows in lockstep on n2'
+check "again is no change" gemel_at $L n3 vm protect web1
+check_rc 4 "it is not migrated" gemel_at $L n1 vm migrate web1 n3
+check_rc 4 "nor suspended" gemel_at $L n1 vm suspend web1
+acked=$(vm_acked $L)
+guest_goes_on "$acked"
+
+check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
+check "as every node says" wait_for 5 unprotected n3
+check "nothing is left of its twin" wait_for 5 has_none n2
+acked=$(vm_acked $L)
+guest_goes_on "$acked"
+
+# Switchover.
+check "protected again" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+acked=$(vm_acked $L)
+check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s
+check "and runs it" wait_for 5 vm_runs_on $L n1 n2
+guest_goes_on "$acked"
+check "nothing is left on n1" wait_for 10 has_none n1
+
+# Agents of both sides are killed, and find what they had.
+check "protected by n1" gemel_at $L n3 vm protect web1 --on n1 --timeout 60s
+lab $L kill n1 gemeld
+lab $L kill n2 gemeld
+check "they are back" wait_for 20 protected_by n1 n1
+sleep 1
+check "it still has its twin" protected_by n3 n1
+acked=$(vm_acked $L)
+guest_goes_on "$acked"
+
+# The twin's node loses its power: it goes on by itself.
+acked=$(vm_acked $L)
+check "the power of the twin's node is cut" lab $L power n1 off
+check "it goes on alone" wait_for 20 unprotected n3
+check "on its node" vm_runs_on $L n3 n2
+guest_goes_on "$acked"
+check "the node is back" lab $L power n1 on
+check "all see it" wait_for 30 together $L
+
+# The node of the VM loses its power, after the definition has asked for a twin.
+check "its definition asks for a twin" ft_define "{mode: auto, suspect: $FT_SUSPECT, on: [n3]}"
+check "which it gets" wait_for 30 protected_by n1 n3
+acked=$(vm_acked $L)
+before=$(grep -c 'answers again' "$LAB_SCRATCH/$L-witness.err")
+check "the power of its node is cut" lab $L power n2 off
+check "the twin goes on" wait_for 20 vm_runs_on $L n1 n3
+guest_goes_on "$acked"
+note "outages since: $(tail -n +$((before + 1)) "$LAB_SCRATCH/$L-witness.err" | grep 'answers again' | sed 's/.*after //; s/,.*//' | tr '\n' ' ')"
+check "and it gets another twin" wait_for 60 protected_by n1 n1
+check "the node is back" lab $L power n2 on
+check "all see it" wait_for 30 together $L
+
+# Its gemel-vmm is killed: the twin goes on, and nobody starts it a second time.
+here=$(vm_node $L n1)
+acked=$(vm_acked $L)
+check "its gemel-vmm is killed" lab $L exec "$here" -- pkill -KILL -x gemel-vmm
+check "the twin goes on" wait_for 20 vm_runs_on $L n1 n1
+guest_goes_on "$acked"
+check "and it gets another twin" wait_for 60 protected_by n1 n3
+
+# Maintenance of its node: the twin takes over.
+here=$(vm_node $L n1)
+check "maintenance of $here" gemel_at $L n2 node maintenance "$here" on --timeout 60s
+check "nothing is left there" wait_for 10 has_none "$here"
+check "it runs elsewhere" test "$(vm_node $L n2)" != "$here"
+check "maintenance is over" gemel_at $L n2 node maintenance "$here" off --timeout 60s
+
+check "unprotected, whatever its definition says" gemel_at $L n2 vm unprotect web1 --timeout 20s
+check "it stops" gemel_at $L n1 vm stop web1 --timeout 30s
+check "no oracle complains" witness_end $L
+note "$(jq -c '{verdict, lost_acked_writes, dual_live, max_acked, outage_ms}' "$LAB_SCRATCH/$L-witness.json")"
+newest() { # every acknowledged record is on the disk of a node whose copy holds
+    local node
+    for node in n1 n2 n3; do
+        "$builddir/tests/guest/witness" check-disk "$LAB_SCRATCH/$L/nodes/$node/gemel/web1.img" --acked "$(witness_value $L .max_acked)" >/dev/null &&
+            return 0
+    done
+    return 1
+}
+check "every acknowledged record is on a disk" newest
+check "down leaves nothing" lab $L down
+tap_end
