@@ -166,10 +166,10 @@ case_ft_cuts() { # the channel at some record of the log: cut, one way cut, torn
     done
 }
 
-case_ft_winners() { # both think that the other is lost; the claim goes to one, or to the other: one story
+case_ft_winners() { # both think that the other is lost; the claim goes to one, or to the other: one story. noflush: nothing but the rule holds the outputs
     local w
     for w in twin primary; do
-        ft_start "nonet rate=100" || return
+        ft_start "nonet rate=100 noflush" || return
         ft_cut 200 cut 0 --winner $w
         until_true 20 ft_over "$ft_pid" || fail "nobody runs"
         if [ $w = twin ]; then
@@ -265,12 +265,12 @@ case_ft_compute() { # a guest that makes no exit: barriers; and one that dirties
     done
 }
 
-case_ft_stalled() { # the twin's disk does not answer: no flush is acknowledged to the guest; it answers: on it goes; then power is cut
+case_ft_stalled() { # the twin's disk does not answer: no flush is acknowledged to the guest; it answers: on it goes; then power is cut. received: no output waits for the replay
     need_root "a file system that loses what was not synced" || return
     local n last
     lose_mount
     ft_twin_image=disk/b.img
-    ft_start "nonet rate=100" && ft_protect && ft_more 10 20
+    ft_start "nonet rate=100" && ft_protect --commit received && ft_more 10 20
     kill -STOP "$lose_pid"
     sleep 0.2
     n=$(ft_seqs)
