@@ -48,6 +48,12 @@ tests_unit_ft_check_ft_log_SOURCES = tests/unit/ft/check_ft_log.c tests/unit/uni
 tests_unit_ft_check_ft_log_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_log_LDADD = libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 
+EXTRA_DIST += tests/golden/wire/v1/ft_wire.bin
+UNIT_TESTS += tests/unit/ft/check_ft_wire
+tests_unit_ft_check_ft_wire_SOURCES = tests/unit/ft/check_ft_wire.c tests/unit/unit.h tests/unit/golden.h
+tests_unit_ft_check_ft_wire_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_wire_LDADD = libft_core.la libbase_io.la $(UNIT_LIBS)
+
 check_PROGRAMS += tests/kvm/taped
 tests_kvm_taped_SOURCES = tests/kvm/taped.c
 tests_kvm_taped_LDADD = libft_core.la libvmm_core.la libbase_io.la

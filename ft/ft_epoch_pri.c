@@ -73,6 +73,17 @@ static bool epoch_over(void *ctx)
     return s->released_all;
 }
 
+static bool epoch_may_end(void *ctx)
+{
+    struct ft_session *s = ctx;
+    bool may;
+
+    pthread_mutex_lock(&s->lock);
+    may = s->stopped || s->epoch.trouble || s->epoch.left == s->epoch.made;
+    pthread_mutex_unlock(&s->lock);
+    return may;
+}
+
 /* Under lock. Console bytes that follow one another become one output. */
 static bool joins_last(struct ft_session *s, const struct tape_out *out)
 {
@@ -201,6 +212,7 @@ const struct engine_epoch_ops ft_epoch_pri_ops = {
     .take = epoch_take,
     .output = epoch_output,
     .write = epoch_write,
+    .may_end = epoch_may_end,
     .over = epoch_over,
 };
 

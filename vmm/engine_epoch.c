@@ -168,6 +168,13 @@ bool engine_epoch_due(struct engine *e)
     return r && (EPOCH_CALL(r, over) || EPOCH_CALL(r, due));
 }
 
+bool engine_epoch_holds(struct engine *e)
+{
+    struct epoch_run *r = e->epoch;
+
+    return r && !EPOCH_CALL(r, over) && !EPOCH_CALL(r, may_end);
+}
+
 static size_t state_of(struct engine *e, struct vmm_error *err)
 {
     struct epoch_run *r = e->epoch;

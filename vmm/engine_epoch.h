@@ -31,6 +31,8 @@ struct engine_epoch_ops {
     void (*output)(void *ctx, const struct tape_out *out);
     /* A disk is written to, flushed, or parts of it are discarded; by now, or soon. */
     void (*write)(void *ctx, unsigned disk, const struct blk_request *request);
+    /* The guest is off; has all that it said left? */
+    bool (*may_end)(void *ctx);
     /* From now on the VM runs without a twin. */
     bool (*over)(void *ctx);
     /* The twin, live: its state is loaded, it runs next. */

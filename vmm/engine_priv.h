@@ -25,6 +25,8 @@
 #define ENGINE_HELD_MAX (VM_DISKS_MAX * 32)
 /* The kernel had no memory for a disk request. */
 #define ENGINE_PUSH_AGAIN_NS (5 * NSEC_PER_MSEC)
+/* A guest that is off, and whose last words wait for its twin: looked at so often. */
+#define ENGINE_OFF_NS (2 * NSEC_PER_MSEC)
 
 enum engine_work { WORK_NONE = 0, WORK_SAVE, WORK_CHECK };
 
@@ -249,6 +251,8 @@ void engine_tape_stand(struct engine *e);
 /* engine_epoch.c: the machine's owner; take while the guest stands still. */
 bool engine_epoch_due(struct engine *e);
 void engine_epoch_take(struct engine *e);
+/* A guest that is off is not to end yet: one more checkpoint, and what it said leaves. */
+bool engine_epoch_holds(struct engine *e);
 bool engine_epoch_live(struct engine *e); /* false: the run has ended */
 void engine_epoch_close(struct engine *e);
 /* Begins a log of what is written to from now on; `scratch` as for engine_dirty_collect.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A barrier between both sides of a protected VM, as the engine sees it (ft/README.md,
- * "Barrier and repair"): which pages were written to, devices and registers as one stream,
- * and how a twin takes those of the other side. The vCPU thread, at a position. */
+ * "Barrier and repair"): which pages were written to, devices and registers as one
+ * stream, and how a twin takes those of the other side. The vCPU thread, at a position.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,8 +130,8 @@ static int take_state(struct engine *e, const uint8_t *bytes, size_t len,
     return r;
 }
 
-int engine_repair_load(struct engine *e, const uint8_t *bytes, size_t len,
-                       uint32_t flags, uint64_t position, struct vmm_error *err)
+int engine_repair_load(struct engine *e, const uint8_t *bytes, size_t len, uint32_t flags,
+                       uint64_t position, struct vmm_error *err)
 {
     struct tape_run *t = e->tape;
 

@@ -524,7 +524,7 @@ static void smp_run(struct engine *e)
     engine_set_carrier(e, true);
     gate_open(e);
     while (engine_may_run(e)) {
-        if (e->shutdown_wanted) {
+        if (e->shutdown_wanted && !engine_epoch_holds(e)) {
             (void)engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
             break;
         }
@@ -535,7 +535,12 @@ static void smp_run(struct engine *e)
             checkpoint(e);
         }
         io_work(e, events, n);
-        n = io_wait(e, events);
+        if (e->shutdown_wanted) {
+            engine_wait(e, engine_machine_now_ns(e) + ENGINE_OFF_NS);
+            n = 0;
+        } else {
+            n = io_wait(e, events);
+        }
     }
     gate_shut(e);
     kvm_clock_stop(e);

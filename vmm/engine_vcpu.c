@@ -582,11 +582,16 @@ static bool run_once(struct engine *e)
     if (!engine_may_run(e)) {
         return false;
     }
-    if (e->shutdown_wanted) {
+    if (e->shutdown_wanted && !engine_epoch_holds(e)) {
         return engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
     }
     if (e->reset_wanted || atomic_load(&e->reset_request)) {
         return engine_reset_guest(e);
+    }
+    if (e->shutdown_wanted && !engine_epoch_due(e)) {
+        atomic_store(&e->kicked, false);
+        engine_wait(e, engine_machine_now_ns(e) + ENGINE_OFF_NS);
+        return true;
     }
     if (engine_epoch_due(e)) {
         enum vcpu_event event = vcpu_settle(&e->vcpu);

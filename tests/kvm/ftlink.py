@@ -8,7 +8,7 @@ Carries frames between descriptor 3 (primary) and 4 (twin). Each record of the l
 are), so that a fault at BYTE (0: none of it came) of record RECORD (from 1) is a fault there and nowhere else. WHAT: kill or stop (of PID;
 kill also closes both ways), cut-there (to the twin nothing more comes), cut-back (to the primary nothing more), cut, truncate (the twin sees an end),
 corrupt (one bit of the frame), spoil (one bit of the record, in a frame whose checksum is right), drop, twice, swap (whole frames). SIGUSR1: cut, now. REPORT gets one JSON line: the records that
-passed, and when the fault was."""
+passed, and when the fault was. --dump FILE: what the primary sends, as a seed for the fuzzer."""
 import json
 import os
 import select
@@ -50,7 +50,7 @@ class Link:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.there = self.back = True  # which ways are open
         self.records, self.frames, self.fault_ns, self.held = 0, 0, 0, None
-        self.buffer = b""
+        self.buffer, self.dump = b"", option("--dump", None)
 
     def send(self, to, data):
         try:
@@ -129,6 +129,12 @@ class Link:
             last = i == len(pieces) - 1
             self.forward(header, (head if last else head[:16] + bytes(8)) + piece, True)
 
+    def keep(self, kind, body):
+        """As a seed of tests/fuzz/fuzz_ft_session."""
+        if self.dump and kind >= LOG:
+            with open(self.dump, "ab") as f:
+                f.write((b"" if f.tell() else bytes(1)) + bytes([kind - LOG]) + struct.pack("<I", len(body))[:3] + body)
+
     def take(self, data):
         self.buffer += data
         while len(self.buffer) >= HEADER:
@@ -138,6 +144,7 @@ class Link:
                 return
             header, body = self.buffer[:HEADER], self.buffer[HEADER:HEADER + length]
             self.buffer = self.buffer[HEADER + length:]
+            self.keep(kind, body)
             if kind == LOG:
                 self.log(header, body)
             else:

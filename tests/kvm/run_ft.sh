@@ -166,10 +166,10 @@ case_ft_cuts() { # the channel at some record of the log: cut, one way cut, torn
     done
 }
 
-case_ft_winners() { # both think that the other is lost; the claim goes to one, or to the other: one story
+case_ft_winners() { # both think that the other is lost; the claim goes to one, or to the other: one story. noflush: nothing but the rule holds the outputs
     local w
     for w in twin primary; do
-        ft_start "nonet rate=100" || return
+        ft_start "nonet rate=100 noflush" || return
         ft_cut 200 cut 0 --winner $w
         until_true 20 ft_over "$ft_pid" || fail "nobody runs"
         if [ $w = twin ]; then
@@ -265,12 +265,12 @@ case_ft_compute() { # a guest that makes no exit: barriers; and one that dirties
     done
 }
 
-case_ft_stalled() { # the twin's disk does not answer: no flush is acknowledged to the guest; it answers: on it goes; then power is cut
+case_ft_stalled() { # the twin's disk does not answer: no flush is acknowledged to the guest; it answers: on it goes; then power is cut. received: no output waits for the replay
     need_root "a file system that loses what was not synced" || return
     local n last
     lose_mount
     ft_twin_image=disk/b.img
-    ft_start "nonet rate=100" && ft_protect && ft_more 10 20
+    ft_start "nonet rate=100" && ft_protect --commit received && ft_more 10 20
     kill -STOP "$lose_pid"
     sleep 0.2
     n=$(ft_seqs)
@@ -287,6 +287,44 @@ case_ft_stalled() { # the twin's disk does not answer: no flush is acknowledged 
     "$witness" check-disk backing/b.img --acked "$last" >witness.json 2>&1 || fail "after the power cut: $(tr '\n' ' ' <witness.json | cut -c1-300)"
     ft_kill
     ft_twin_image=
+}
+
+# Fails with: outputs that leave at once; epochs that are taken before all of them is there.
+case_ft_checkpoint() { # epochs instead of a log: the primary dies at different moments; in the middle of an epoch; its twin dies; it powers off
+    local n at
+    for n in 8 21 34; do
+        ft_start "nonet rate=100 dirty=500:2" || return
+        ft_protect --checkpoint || return
+        ft_more 10 $n
+        ft_signal KILL "$p_pid"
+        ft_end live
+        ft_check t
+        echo "# after $n: $ft_last records"
+        ft_kill
+        [ -z "$failed" ] || { fail "(after $n)"; return; }
+    done
+    for at in 40 77 130:20 205:1; do # record, and byte in it
+        ft_start "nonet rate=100 dirty=500:2" || return
+        ft_cut $at kill "$p_pid" --checkpoint
+        ft_end live
+        ft_check t
+        ft_kill
+        [ -z "$failed" ] || { fail "(cut at $at)"; return; }
+    done
+    ft_start "nonet rate=100" || return
+    ft_protect --checkpoint || return
+    ft_more 10 20
+    ft_signal KILL "$t_pid"
+    ft_end alone
+    ft_check p
+    ft_kill
+    ft_start "nonet rate=100 count=60" || return
+    ft_protect --checkpoint || return
+    until_true 20 ft_over "$p_pid" || fail "it does not power off: $(tail -1 p.console)"
+    until_true 5 ft_over "$t_pid" || fail "its twin lives on"
+    ft_off=1 ft_check p
+    [ "$ft_last" = 60 ] || fail "$ft_last of 60 records left before the end"
+    ft_kill
 }
 
 case_ft_net() { # asked over the network while its primary dies, or is stopped: held frames, the twin's tap, 0 lost

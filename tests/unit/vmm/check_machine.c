@@ -552,6 +552,34 @@ START_TEST(command_line_travels)
 }
 END_TEST
 
+/* A twin's ops in place of those that reach the outside, and back. */
+static size_t aside;
+
+static void serial_aside(void *ctx, const uint8_t *bytes, uint32_t len)
+{
+    (void)ctx;
+    (void)bytes;
+    aside += len;
+}
+
+START_TEST(other_ops_and_back)
+{
+    struct machine_ops other = *rig_ops;
+
+    other.serial_out = serial_aside;
+    aside = 0;
+    machine_set_ops(rig.m, &other);
+    rig_out(&rig, 0x3F8, 1, 'x');
+    ck_assert_uint_eq(aside, 1);
+    ck_assert_uint_eq(rig.serial_len, 0);
+    machine_set_ops(rig.m, rig_ops);
+    rig_out(&rig, 0x3F8, 1, 'y');
+    ck_assert_uint_eq(aside, 1);
+    ck_assert_uint_eq(rig.serial_len, 1);
+    ck_assert_uint_eq(rig.serial[0], 'y');
+}
+END_TEST
+
 static Suite *machine_suite(void)
 {
     Suite *suite = suite_create("machine");
@@ -575,6 +603,7 @@ static Suite *machine_suite(void)
     tcase_add_test(tc, other_configurations);
     tcase_add_test(tc, timer_status_travels);
     tcase_add_test(tc, command_line_travels);
+    tcase_add_test(tc, other_ops_and_back);
     suite_add_tcase(suite, tc);
     return suite;
 }
