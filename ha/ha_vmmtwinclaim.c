@@ -12,10 +12,15 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "fencing/claim_store.h"
+#include "ha/ha_reach.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmmtwin_priv.h"
 
 #define AGAIN_NS (50 * NSEC_PER_MSEC)
+#define REACH_NS (40 * NSEC_PER_MSEC) /* nobody answers this node */
+/* Whose links are down delays (R5). By then the other side has the claim, or nobody will.
+ */
+#define DELAY_NS (10 * NSEC_PER_SEC)
 
 struct twin_claim {
     struct ha_vmm *vmm;
@@ -28,7 +33,8 @@ struct twin_claim {
     enum claim_outcome outcome;
     loop_timer timer;
     void (*next)(struct twin_claim *job); /* of timer */
-    bool told;
+    bool told, heard;                     /* heard: another node has answered this one */
+    uint64_t began_ns;
     int r;
     char text[REASON_LEN_MAX + 1];
 };
@@ -164,7 +170,8 @@ static struct claim_view view_of(struct ha_local *l, struct twin_claim *job)
         .highest = top,
         .release = job->found.have_release ? &job->found.release : NULL,
         .quorate = vmm->ops->quorate(vmm->ctx),
-        .links_down = vmm->ops->links_down(vmm->ctx),
+        .links_down = !job->heard && vmm->ops->links_down(vmm->ctx) &&
+                      loop_now_ns() - job->began_ns < DELAY_NS,
         .mirrored = l->conf != NULL && conf_vm_has_mirrors(l->conf),
         .twin = {.node_id = l->twin->record.to,
                  .inc = l->twin->record.to_incarnation,
@@ -217,6 +224,58 @@ static void judge(struct ha_local *l, struct twin_claim *job)
     link_again(job);
 }
 
+/* The primary is not the owner any more: its twin has gone live. */
+static bool is_lost(const struct ha_local *l, struct twin_claim *job)
+{
+    if (l->twin->twin || !job->found.have_claim ||
+        uuid_equal(job->found.claim.owner.instance, l->instance)) {
+        return false;
+    }
+    ha_text_set(job->text, sizeof job->text, "claim ", NULL);
+    ha_text_add_u64(job->text, sizeof job->text, job->found.claim.epoch);
+    ha_text_add(job->text, sizeof job->text, " is another instance's");
+    return true;
+}
+
+static void on_reach(bool heard, void *data)
+{
+    struct twin_claim *job = data;
+    struct ha_local *l = local_of(job);
+
+    if (l == NULL) {
+        return;
+    }
+    job->heard = heard;
+    if (l->ended) {
+        free(job);
+        end(l);
+    } else if (heard || loop_now_ns() - job->began_ns >= DELAY_NS) {
+        judge(l, job);
+    } else {
+        ha_text_set(job->text, sizeof job->text, "no other node answers this one", NULL);
+        again(l, job, read_again);
+    }
+}
+
+/* Who goes on without the other side asks first whether it is not itself that is cut off.
+ * Of two nodes there is nobody else to ask. */
+static void look_around(struct ha_local *l, struct twin_claim *job)
+{
+    const struct conf_cluster *conf = l->vmm->ops->cluster(l->vmm->ctx);
+    const char *address[NODES_MAX];
+    unsigned count = 0;
+
+    for (unsigned i = 0; conf != NULL && i < conf->node_count; i++) {
+        if (conf->node[i].nodeid != l->vmm->self.nodeid) {
+            address[count++] = conf->node[i].addr;
+        }
+    }
+    if ((job->kind != CLAIM_GO_LIVE && job->kind != CLAIM_GO_ALONE) || count < 2 ||
+        ha_reach_ask(l->vmm->loop, address, count, REACH_NS, on_reach, job) < 0) {
+        judge(l, job);
+    }
+}
+
 static void read_work(void *data)
 {
     struct twin_claim *job = data;
@@ -238,8 +297,10 @@ static void read_done(void *data)
         end(l);
     } else if (job->r < 0) {
         again(l, job, read_again);
+    } else if (is_lost(l, job)) {
+        give(l, job, TWIN_CLAIM_LOST);
     } else {
-        judge(l, job);
+        look_around(l, job);
     }
 }
 
@@ -283,6 +344,7 @@ void ha_vmmtwin_claim(struct ha_local *l, enum claim_kind kind)
     job->local_id = l->id;
     job->vm = l->vm;
     job->kind = kind;
+    job->began_ns = loop_now_ns();
     job->number = ++l->twin->claim_number;
     ha_text_set(job->dir, sizeof job->dir, l->dir, NULL);
     l->claim_pending = true;

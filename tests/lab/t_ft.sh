@@ -37,6 +37,7 @@ protected_by() { # ASKED TWIN
 unprotected() { equal "$(show "$1" .protected)" false && equal "$(show "$1" .twin)" null; }
 processes() { lab $L exec "$1" -- pgrep -c -x gemel-vmm; }
 has_none() { equal "$(processes "$1")" 0; }
+has_one_at_most() { [ "$(processes "$1")" -le 1 ]; }
 says() { # TEXT COMMAND...: it is refused with these words
     local text=$1
     shift
@@ -131,6 +132,29 @@ check "its gemel-vmm is killed" lab $L exec "$here" -- pkill -KILL -x gemel-vmm
 check "the twin goes on" wait_for 20 vm_runs_on $L n1 n1
 guest_goes_on "$acked"
 check "and it gets another twin" wait_for 60 protected_by n1 n3
+
+# The cluster network breaks. Who is cut off notices that nobody answers, and the other side goes on: with the VM, or with its twin.
+here=$(vm_node $L n1)
+twin=$(show n1 .twin.node)
+third=$(another "$here" "$twin")
+acked=$(vm_acked $L)
+check "the twin's node is cut off" lab $L partition "$twin" / "$here,$third"
+check "the VM goes on without it" wait_for 20 unprotected "$here"
+check "where it was" vm_runs_on $L "$third" "$here"
+guest_goes_on "$acked"
+check "the network is whole" lab $L heal
+check "all see each other" wait_for 30 together $L
+check "and it gets another twin" wait_for 60 eval '[ "$(show n1 .protected)" = true ]'
+acked=$(vm_acked $L)
+twin=$(show "$here" .twin.node)
+third=$(another "$here" "$twin")
+check "the VM's node is cut off" lab $L partition "$here" / "$twin,$third"
+check "its twin goes on" wait_for 20 vm_runs_on $L "$third" "$twin"
+guest_goes_on "$acked"
+check "the network is whole" lab $L heal
+check "all see each other" wait_for 30 together $L
+check "what was cut off is gone" wait_for 20 has_one_at_most "$here"
+check "and it gets another twin" wait_for 60 eval '[ "$(show n1 .protected)" = true ]'
 
 # Maintenance of its node: the twin takes over.
 here=$(vm_node $L n1)
