@@ -72,6 +72,7 @@ void ha_vmmtwin_free(struct ha_local *l)
     }
     stop_timer(l);
     loop_timer_del(l->vmm->loop, &t->ask_timer);
+    (void)ha_vmmtwin_unclaim(l);
     tcp_dial_cancel(t->dial);
     if (t->listen_fd >= 0) {
         close(t->listen_fd);
@@ -482,6 +483,9 @@ static void primary_told(struct ha_local *l, const struct ha_vm *vm)
     struct ha_twinning *t = l->twin;
     bool over = vm->twin.to == 0 || !uuid_equal(vm->twin.id, t->record.id);
 
+    if (t->step == TWIN_BACK) {
+        return; /* it goes on as it was: that is under way */
+    }
     if (vm->owner != l->vmm->self.nodeid) {
         return; /* who has the later claim runs it: this one is discarded */
     }
@@ -795,6 +799,28 @@ void ha_vmmtwin_linked(struct ha_local *l)
     send(l, &m, NULL, 0);
 }
 
+/* Found in the middle of what was to make it protected: it goes on as it was. True: that
+ * is all there is to it. */
+static bool primary_found(struct ha_local *l, const Gemel__VmmReport *r)
+{
+    struct ha_twinning *t = l->twin;
+
+    t->found = false;
+    if (t->twin || t->step != TWIN_BACK) {
+        return false;
+    }
+    if (r->state == GEMEL__VMM_STATE__VMM_STATE_FROZEN) {
+        l->phase = LOCAL_FROZEN;
+    }
+    report(l, HA_OUTCOME_TWIN_OFF, t->why);
+    if (has_session(l)) {
+        return false; /* its twin goes, or a claim without one ends it */
+    }
+    ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL);
+    back(l);
+    return true;
+}
+
 static void refused(struct ha_local *l, const char *why)
 {
     struct ha_twinning *t = l->twin;
@@ -830,6 +856,9 @@ void ha_vmmtwin_report(struct ha_local *l, const Gemel__VmmReport *r)
     t->diverged = r->ft_diverged;
     t->exits = r->ft_exits;
     t->replayed = r->ft_replayed;
+    if (t->found && primary_found(l, r)) {
+        return;
+    }
     if (r->ft_role == 0 && t->twin) {
         twin_memory(l, r);
     } else if (t->twin) {
@@ -951,7 +980,7 @@ void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc)
         twinning_new(l, &record, role == 2) == NULL) {
         return;
     }
-    l->twin->joined = true;
+    l->twin->joined = l->twin->found = true;
     l->twin->step = on ? TWIN_ON : l->twin->twin ? TWIN_JOINING : TWIN_BACK;
     if (!on) {
         ha_text_set(l->twin->why, sizeof l->twin->why, "its agent was restarted", NULL);

@@ -31,8 +31,8 @@ struct ha_twinning {
     int listen_fd;            /* -1 */
     uint64_t seq;             /* of the request that must not be refused */
     enum claim_kind claiming; /* a claim of this kind is under way; NONE: none is */
-    uint64_t claim_number;
     bool submitted; /* and its link was tried */
+    bool found;     /* by an agent that was restarted, and not heard since */
     bool joined;    /* what its VMM says of a session is of this one */
     bool busy;      /* a worker has disks in hand */
     bool claimed;   /* primary: the claim that names the twin is won */
