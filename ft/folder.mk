@@ -43,6 +43,11 @@ libft_io_la_SOURCES = \
 libft_io_la_LIBADD = libft_core.la libmigrate_core.la libvmm_io.la
 
 EXTRA_DIST += tests/golden/wire/v1/ft_log.bin tests/golden/wire/v1/ft_repair.bin
+EXTRA_DIST += tests/golden/wire/v1/ft_hashes.bin
+UNIT_TESTS += tests/unit/ft/check_ft_hashes
+tests_unit_ft_check_ft_hashes_SOURCES = tests/unit/ft/check_ft_hashes.c tests/unit/unit.h tests/unit/golden.h
+tests_unit_ft_check_ft_hashes_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_hashes_LDADD = libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/ft/check_ft_log
 tests_unit_ft_check_ft_log_SOURCES = tests/unit/ft/check_ft_log.c tests/unit/unit.h tests/unit/golden.h
 tests_unit_ft_check_ft_log_CPPFLAGS = $(UNIT_CPPFLAGS)
