@@ -76,6 +76,44 @@ case_ft_diverge_max() { # one divergence too many: the session ends with the rea
     ft_kill
 }
 
+case_ft_diverged_live() { # the primary dies before it hears that its twin is another: nothing of that has left, and the twin's disk has what the twin wrote
+    # fails with: ft_repair_withheld that does nothing
+    local what address mask blk
+    need_root "another process's memory"
+    blk=$(guest_symbol blk)
+    for what in output sectors control; do
+        case $what in
+        output) address=$((blk + 0x20)) mask=0x55 ;;
+        sectors) address=$((blk + 0x18)) mask=0x40 ;;
+        control) address=$(guest_symbol pulse_tick_to_debug) mask=1 ;;
+        esac
+        ft_start "nonet rate=50" || return
+        ft_protect --suspect 5000 --barrier 100000 || return
+        ft_more 20 20
+        kill -STOP "$t_pid"
+        twin_flip $address $mask || return
+        sleep 0.5 # what the primary does now, the twin hears later
+        ft_signal KILL "$p_pid"
+        kill -CONT "$t_pid"
+        until_true 20 ft_over "$ft_pid" || fail "nobody runs alone: $(tail -1 ft.out)"
+        jq -e 'select(.end).end == "live"' ft.out >/dev/null 2>&1 || fail "the twin does not run: $(tail -1 ft.out; tail -qn1 t.log)"
+        # A number that was spoilt leaves some out: what it says from then on is on its disk still.
+        if [ $what = sectors ]; then ft_more 10 5; else ft_check t; fi
+        disk_has_newest
+        echo "# $what: $(grep -o '"who":"twin","state":"[a-z-]*"' ft.out | sed 's/.*"state"://' | tr -d '"' | uniq | tr '\n' ' ')"
+        ft_kill
+        [ -z "$failed" ] || { fail "($what)"; return; }
+    done
+}
+# What the twin said is in the slots of its disk: record s in slot (s - 1) % 1024, its number 8 bytes behind the slot's begin.
+disk_has_newest() {
+    local s found
+    while read -r s; do
+        found=$(od -An -tu8 -j $(((s - 1) % 1024 * 4096 + 8)) -N 8 b.img | tr -d ' ')
+        [ "$found" = "$s" ] || { fail "record $s was said and is not on the disk: $found"; return; }
+    done < <(sed -n 's/^seq=\([0-9]*\) .*/\1/p' t.console)
+}
+
 case_ft_hashes() { # a HASHES frame that cannot be ends the channel and nothing else; a wrong sum costs a page
     ft_start "nonet rate=50" || return
     ft_protect --suspect 2000 --plain --link "exec python3 $link link.json --hashes page" || return
