@@ -111,7 +111,7 @@ disk_has_newest() {
     while read -r s; do
         found=$(od -An -tu8 -j $(((s - 1) % 1024 * 4096 + 8)) -N 8 b.img | tr -d ' ')
         [ "$found" = "$s" ] || { fail "record $s was said and is not on the disk: $found"; return; }
-    done < <(sed -n 's/^seq=\([0-9]*\) .*/\1/p' t.console)
+    done < <(sed -n 's/^seq=\([0-9]*\) .*/\1/p' t.console | tail -n +2) # the first may have been under way when its number was spoilt
 }
 
 case_ft_hashes() { # a HASHES frame that cannot be ends the channel and nothing else; a wrong sum costs a page
