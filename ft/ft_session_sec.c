@@ -503,7 +503,7 @@ static bool sec_may_write(void *ctx, unsigned disk)
 {
     struct ft_session *s = ctx;
 
-    return !s->withheld[disk] || true;
+    return !s->withheld[disk];
 }
 
 static void sec_trouble(void *ctx, uint64_t position, const char *what)

@@ -37,7 +37,7 @@ case_ft_repair() { # a byte of the twin's memory: only data, an output's bytes, 
         case $what in
         data) address=$((0x400000 + 4000)) mask=0x55 class=diverged_data ;;
         output) address=$((blk + 0x20)) mask=0x55 class=diverged_output ;; # blk.boot: in each record
-        sectors) address=$((blk + 0x18)) mask=0x40 class=repairs ;;        # blk.acked_seq: where the next record goes
+        sectors) address=$((blk + 0x19)) mask=2 class=repairs ;; # blk.acked_seq, 512 more: where the next record goes
         control) address=$(guest_symbol pulse_tick_to_debug) mask=1 class=diverged ;;
         silent) address=$((blk + 0x40)) mask=1 class=diverged ;; # blk.quiet: it makes fewer outputs
         esac
@@ -55,6 +55,7 @@ case_ft_repair() { # a byte of the twin's memory: only data, an output's bytes, 
         esac
         echo "# $what: $(ft_all)"
         repaired_lives
+        cmp -s <(tail -c +$((500 * 4096 + 1)) a.img) <(tail -c +$((500 * 4096 + 1)) b.img) || fail "the twin's disk has what the primary's has not"
         ft_kill
         [ -z "$failed" ] || { fail "($what)"; return; }
     done
