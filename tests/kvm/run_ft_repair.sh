@@ -45,7 +45,7 @@ case_ft_repair() { # a byte of the twin's memory: only data, an output's bytes, 
         ft_protect --suspect 2000 --diverge-max 100 || return
         ft_more 20 30
         [ "$(ft_counter repairs)" = 0 ] || fail "repaired before anything was spoilt: $(ft_all)"
-        twin_flip $address $mask || return
+        twin_flip "$address" $mask || return
         until_true 10 ft_counts $class 1 || fail "not noticed: $(ft_all)"
         until_true 10 ft_counts repairs 1 || fail "not repaired: $(ft_all)"
         ft_more 20 50
@@ -92,7 +92,7 @@ case_ft_diverged_live() { # the primary dies before it hears that its twin is an
         ft_protect --suspect 5000 --barrier 100000 || return
         ft_more 20 20
         kill -STOP "$t_pid"
-        twin_flip $address $mask || return
+        twin_flip "$address" $mask || return
         sleep 0.5 # what the primary does now, the twin hears later
         ft_signal KILL "$p_pid"
         kill -CONT "$t_pid"
