@@ -34,7 +34,7 @@ libft_io_la_CFLAGS = $(AM_CFLAGS)
 libft_io_la_SOURCES = \
 	ft/ft_tape.h ft/ft_tape_priv.h \
 	ft/ft_session.c ft/ft_session.h ft/ft_session_priv.h \
-	ft/ft_session_barrier.c ft/ft_session_pri.c \
+	ft/ft_session_barrier.c ft/ft_session_next.c ft/ft_session_pri.c \
 	ft/ft_session_repair.c ft/ft_session_sec.c \
 	ft/ft_epoch_pri.c ft/ft_epoch_priv.h ft/ft_epoch_sec.c \
 	ft/ft_tape_conf.c \

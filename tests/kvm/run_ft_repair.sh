@@ -29,7 +29,7 @@ repaired_lives() {
 }
 
 case_ft_repair() { # a byte of the twin's memory: only data, an output's bytes, another sector and line, another way; all of it is made good
-    # fails with: sum_pages that leaves out a page; a set without its STATE; may_write that lets all writes through (sectors)
+    # fails with: sums that are always equal, or never; a set without its STATE (sectors, control), without HELD (output); may_write that lets all through (sectors)
     local what address mask class blk
     need_root "another process's memory"
     blk=$(guest_symbol blk)
