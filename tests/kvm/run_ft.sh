@@ -387,7 +387,6 @@ ft_fault() {
     *-twin) pid=$t_pid do=${what%-twin} ;;
     esac
     ft_suspect=200 ft_cut "$at" "$do" $pid
-    [ $pid = 0 ] || [ "${what%-*}" != kill ] || wait "$pid" 2>/dev/null
     until_true 20 ft_over "$ft_pid"
     end=$(jq -r 'select(.end).end' ft.out)
     ft_link_done || ft_disturbed=$((ft_disturbed + 1))
