@@ -155,7 +155,7 @@ case_ft_cuts() { # the channel at some record of the log: cut, one way cut, torn
         [ "$end" = live ] || sleep 0.2
         echo "# $what at record $at: $end, $ft_last records"
         case $what in corrupt | spoil | drop | twice | swap)
-            grep -q '"twin".*\(checksum\|out of turn\|not the next one\)' ft.out || fail "the twin does not say what was wrong: $(grep twin ft.out | tail -1)" ;;
+            until_true 2 grep -qh 'twin.*\(checksum\|out of turn\|not the next one\|length\|cut short\)' ft.out t.log || fail "the twin does not say what was wrong: $(tail -1 t.log)" ;;
         esac
         ft_kill
         [ -z "$failed" ] || { fail "($what at $at)"; return; }
