@@ -34,7 +34,7 @@ libft_io_la_CFLAGS = $(AM_CFLAGS)
 libft_io_la_SOURCES = \
 	ft/ft_tape.h ft/ft_tape_priv.h \
 	ft/ft_session.c ft/ft_session.h ft/ft_session_priv.h \
-	ft/ft_session_barrier.c ft/ft_session_pri.c \
+	ft/ft_session_barrier.c ft/ft_session_next.c ft/ft_session_pri.c \
 	ft/ft_session_repair.c ft/ft_session_sec.c \
 	ft/ft_epoch_pri.c ft/ft_epoch_priv.h ft/ft_epoch_sec.c \
 	ft/ft_tape_conf.c \
@@ -43,6 +43,11 @@ libft_io_la_SOURCES = \
 libft_io_la_LIBADD = libft_core.la libmigrate_core.la libvmm_io.la
 
 EXTRA_DIST += tests/golden/wire/v1/ft_log.bin tests/golden/wire/v1/ft_repair.bin
+EXTRA_DIST += tests/golden/wire/v1/ft_hashes.bin
+UNIT_TESTS += tests/unit/ft/check_ft_hashes
+tests_unit_ft_check_ft_hashes_SOURCES = tests/unit/ft/check_ft_hashes.c tests/unit/unit.h tests/unit/golden.h
+tests_unit_ft_check_ft_hashes_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_hashes_LDADD = libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/ft/check_ft_log
 tests_unit_ft_check_ft_log_SOURCES = tests/unit/ft/check_ft_log.c tests/unit/unit.h tests/unit/golden.h
 tests_unit_ft_check_ft_log_CPPFLAGS = $(UNIT_CPPFLAGS)

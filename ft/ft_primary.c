@@ -89,7 +89,8 @@ static const struct mig_cell table[FT_PRI_EVENTS][FT_PRI_STATES] = {
                            [FT_PRI_ON] =
                                TO(SWITCHING,
                                   FT_PRI_DO_STOP | FT_PRI_DO_SEND_BARRIER | ACCEPT),
-                           [FT_PRI_BARRIER] = REFUSE,
+                           /* The one under way serves. */
+                           [FT_PRI_BARRIER] = TO(SWITCHING, ACCEPT),
                            [FT_PRI_HOLD] = REFUSE,
                            [FT_PRI_HOLD_BARRIER] = REFUSE,
                            [FT_PRI_SWITCHING] = STAY(ACCEPT),

@@ -238,6 +238,9 @@ bool ft_sec_peek(struct ft_session *s);
 void ft_sec_take(struct ft_session *s);
 void ft_sec_differs(struct ft_session *s, const char *what);
 void ft_sec_replayed(struct ft_session *s);
+void ft_sec_compare(struct ft_session *s); /* the digest of this exit, in s->record */
+void ft_sec_saw_time(struct ft_session *s, uint64_t now_ns);
+enum tape_next ft_sec_next(void *ctx, uint64_t position, struct tape_item *ret);
 
 /* Frames that came: under lock. False: what came cannot be; *why says what. */
 bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size_t len,

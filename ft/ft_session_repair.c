@@ -280,6 +280,27 @@ static const char *look_at(struct ft_session *s, struct ft_record *record,
     return good ? NULL : "what a barrier brings cannot be read";
 }
 
+/* Where only the state is another: which part, the first time. */
+static void tell_state(struct ft_session *s, const struct parts *parts)
+{
+    const uint8_t *here;
+    uint32_t flags;
+    size_t len;
+    char text[128];
+
+    if (parts->state_len == 0 || s->differs || s->counts.repair_states > 0) {
+        return;
+    }
+    len = engine_repair_save(s->conf.engine, &here, &flags);
+    engine_repair_differs(s->state, parts->state_len, here, len, text, sizeof text);
+    pthread_mutex_lock(&s->lock);
+    s->status.bundle[0] = '\0';
+    add(s, "at exit %" PRIu64 " only data differs; of devices and vCPU: %s\n", s->exits,
+        text);
+    s->status.bundle_count++;
+    pthread_mutex_unlock(&s->lock);
+}
+
 static const char *take_pages(struct ft_session *s, struct ft_record *record,
                               struct parts *parts)
 {
@@ -341,6 +362,7 @@ static const char *apply(struct ft_session *s, struct parts *parts)
     if (wrong != NULL) {
         return wrong;
     }
+    tell_state(s, parts);
     if (parts->disks != 0 || s->differs) {
         engine_repair_drain(e);
         wrong = each(s, parts, FT_HELD, take_write);

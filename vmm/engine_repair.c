@@ -4,6 +4,7 @@
  * stream, and how a twin takes those of the other side. The vCPU thread, at a position.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +76,31 @@ bool engine_repair_regs(struct engine *e, const uint8_t *bytes, size_t len,
     }
     free(cpu);
     return found;
+}
+
+void engine_repair_differs(const uint8_t *there, size_t there_len, const uint8_t *here,
+                           size_t here_len, char *text, size_t cap)
+{
+    struct state_io a, b;
+
+    state_load_init(&a, there, there_len);
+    state_load_init(&b, here, here_len);
+    snprintf(text, cap, "nothing");
+    while (state_section_next(&b) && state_section_next(&a)) {
+        const uint8_t *p = a.rd.buf, *q = b.rd.buf;
+        size_t at = 0, len = a.rd.len < b.rd.len ? a.rd.len : b.rd.len;
+
+        while (at < len && p[at] == q[at]) {
+            at++;
+        }
+        if (at < len || a.rd.len != b.rd.len) {
+            snprintf(text, cap, "%s.%u from byte %zu on (of %zu)", b.section.name,
+                     b.section.instance, at, b.rd.len);
+            return;
+        }
+        (void)bytes_rd_view(&a.rd, bytes_rd_left(&a.rd));
+        (void)bytes_rd_view(&b.rd, bytes_rd_left(&b.rd));
+    }
 }
 
 void engine_repair_drain(struct engine *e)

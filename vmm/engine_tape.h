@@ -178,6 +178,10 @@ size_t engine_repair_save(struct engine *e, const uint8_t **ret_bytes,
 /* General registers in the bytes of engine_repair_save, for people. False: none. */
 bool engine_repair_regs(struct engine *e, const uint8_t *bytes, size_t len,
                         uint64_t *ret_reg);
+/* For people: the first section of the two states, and where in it, that is not the same.
+ */
+void engine_repair_differs(const uint8_t *there, size_t there_len, const uint8_t *here,
+                           size_t here_len, char *text, size_t cap);
 /* Replay: nothing of its disks is under way behind it. */
 void engine_repair_drain(struct engine *e);
 /* Replay, drained: writes to its own copy of a disk and waits. 0, or an errno. */

@@ -105,6 +105,10 @@ tests_fuzz_fuzz_mig_msg_SOURCES = tests/fuzz/fuzz_mig_msg.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_mig_msg_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_mig_msg_LDADD = libmigrate_io.la libmigrate_core.la libvmm_core.la libbase_io.la
 
+FUZZ_TARGETS += tests/fuzz/fuzz_ft_wire
+tests_fuzz_fuzz_ft_wire_SOURCES = tests/fuzz/fuzz_ft_wire.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_ft_wire_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_ft_wire_LDADD = libft_core.la libvmm_core.la libbase_io.la
 FUZZ_TARGETS += tests/fuzz/fuzz_ft_log
 tests_fuzz_fuzz_ft_log_SOURCES = tests/fuzz/fuzz_ft_log.c tests/fuzz/fuzz.h
 tests_fuzz_fuzz_ft_log_LDFLAGS = $(FUZZ_LINK)

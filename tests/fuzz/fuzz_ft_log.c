@@ -13,7 +13,7 @@
 
 FUZZ_GOALS("a record", "several records", "an optional one", "a head", "an input",
            "an exit", "an output", "a state", "sums", "an end", "wrong crc", "wrong type",
-           "out of turn", "bad body", "bad value")
+           "out of turn", "bad body", "bad value", "a repair", "an output of a repair")
 
 static uint8_t again[FT_RECORD_MAX];
 
@@ -42,7 +42,8 @@ static enum ft_reason body(const struct ft_record *r)
     struct ft_end end;
     struct bytes_wr wr;
     enum ft_reason reason = FT_BAD_TYPE;
-    uint64_t v[2];
+    struct tape_out held;
+    uint64_t v[2], set[FT_SET_FIELDS];
 
     begin(&wr, r);
     switch (r->type) {
@@ -107,6 +108,18 @@ static enum ft_reason body(const struct ft_record *r)
             ft_put_u64(&wr, v[0]);
         }
         break;
+    case FT_SET:
+        reason = ft_get_u64(r, set, FT_SET_FIELDS);
+        for (unsigned i = 0; reason == FT_OK && i < FT_SET_FIELDS; i++) {
+            ft_put_u64(&wr, set[i]);
+        }
+        break;
+    case FT_HELD:
+        reason = ft_get_held(r, &v[0], &held);
+        if (reason == FT_OK) {
+            ft_put_held(&wr, v[0], &held);
+        }
+        break;
     default:
         return FT_BAD_TYPE;
     }
@@ -154,6 +167,8 @@ static void stream(const uint8_t *data, size_t len)
         reason = body(&r);
         fuzz_reach(13, reason == FT_BAD_BODY);
         fuzz_reach(14, reason == FT_BAD_VALUE);
+        fuzz_reach(15, reason == FT_OK && r.type == FT_SET);
+        fuzz_reach(16, reason == FT_OK && r.type == FT_HELD);
         fuzz_reach(3, reason == FT_OK && r.type == FT_HEAD);
         fuzz_reach(4, reason == FT_OK && r.type == FT_INPUT);
         fuzz_reach(5, reason == FT_OK && r.type == FT_EXIT);

@@ -48,10 +48,23 @@ static void touch(const uint8_t *bytes, size_t len)
 
 /* The engine ---------------------------------------------------------------------- */
 
-void engine_poke(struct engine *e) { (void)e; }
-void engine_nudge(struct engine *e) { (void)e; }
-void engine_dirty_tidy(struct engine *e) { (void)e; }
-uint32_t engine_disks_written(const struct engine *e) { (void)e; return 0; }
+void engine_poke(struct engine *e)
+{
+    (void)e;
+}
+void engine_nudge(struct engine *e)
+{
+    (void)e;
+}
+void engine_dirty_tidy(struct engine *e)
+{
+    (void)e;
+}
+uint32_t engine_disks_written(const struct engine *e)
+{
+    (void)e;
+    return 0;
+}
 
 void engine_ram(const struct engine *e, struct engine_ram *ret_ram)
 {
@@ -65,7 +78,8 @@ static bool want_created;
 void engine_status(struct engine *e, struct engine_status *ret_status)
 {
     (void)e;
-    *ret_status = (struct engine_status){.state = want_created ? RUN_CREATED : RUN_FROZEN};
+    *ret_status =
+        (struct engine_status){.state = want_created ? RUN_CREATED : RUN_FROZEN};
 }
 
 void engine_put_out(struct engine *e, const struct tape_out *out)
@@ -157,7 +171,10 @@ bool engine_repair_regs(struct engine *e, const uint8_t *bytes, size_t len,
     return false;
 }
 
-void engine_repair_drain(struct engine *e) { (void)e; }
+void engine_repair_drain(struct engine *e)
+{
+    (void)e;
+}
 
 uint32_t engine_repair_write(struct engine *e, const struct tape_out *out)
 {
@@ -176,7 +193,8 @@ int engine_repair_load(struct engine *e, const uint8_t *bytes, size_t len, uint3
 }
 
 /* Threads: there are none. Who would wait for another one lets the vCPU have a turn; if
- * that is of no use, the channel ends. ------------------------------------------------ */
+ * that is of no use, the channel ends. ------------------------------------------------
+ */
 
 void __wrap_mig_pool_run(struct mig_pool *pool, unsigned n, void (*fn)(void *),
                          void *data);

@@ -18,8 +18,8 @@ struct knobs {
     uint64_t body;       /* body=BYTES: size of a record, header included */
     uint64_t dirty_rate; /* dirty=PAGES_PER_S:MIB */
     uint64_t dirty_mib;
-    bool filled;       /* the first pass before anything else */
-    bool progress;     /* a 'd' on the debug port for each 256 pages dirtied, 'c': compute */
+    bool filled;   /* the first pass before anything else */
+    bool progress; /* a 'd' on the debug port for each 256 pages dirtied, 'c': compute */
     uint64_t fill_mib; /* fill=MIB:CONTENT: memory behind that */
     enum fill_content fill_content;
     uint64_t tick_ms; /* tick=2: a byte on the debug port every 2 ms */

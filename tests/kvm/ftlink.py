@@ -7,7 +7,8 @@ usage: ftlink.py REPORT [--at RECORD[:BYTE]] [--do WHAT] [--pid PID] [--whole]
 Carries frames between descriptor 3 (primary) and 4 (twin). Each record of the log travels in a frame of its own (--whole: frames stay as they
 are), so that a fault at BYTE (0: none of it came) of record RECORD (from 1) is a fault there and nowhere else. WHAT: kill or stop (of PID;
 kill also closes both ways), cut-there (to the twin nothing more comes), cut-back (to the primary nothing more), cut, truncate (the twin sees an end),
-corrupt (one bit of the frame), spoil (one bit of the record, in a frame whose checksum is right), drop, twice, swap (whole frames). SIGUSR1: cut, now. REPORT gets one JSON line: the records that
+corrupt (one bit of the frame), spoil (one bit of the record, in a frame whose checksum is right), drop, twice, swap (whole frames). --hashes page or sum: spoils the twin's first answer to a barrier, in a frame whose
+checksum is right: a page that is none, or one bit of a sum. SIGUSR1: cut, now. REPORT gets one JSON line: the records that
 passed, and when the fault was. --dump FILE: what the primary sends, as a seed for the fuzzer."""
 import json
 import os
@@ -19,6 +20,7 @@ import sys
 import time
 
 HEADER, LOG, LOG_HEAD = 32, 48, 24
+HASHES, HASHES_HEAD = 51, 64
 NO_CRC, SUMMED_MAX = 0x8000, 4096  # pages go without a sum of their frame: this here is slow
 TABLE = []
 for n in range(256):
@@ -51,6 +53,8 @@ class Link:
         self.there = self.back = True  # which ways are open
         self.records, self.frames, self.fault_ns, self.held = 0, 0, 0, None
         self.buffer, self.dump = b"", option("--dump", None)
+        self.back_buffer = b""
+        self.hashes = option("--hashes", "")
 
     def send(self, to, data):
         try:
@@ -150,6 +154,27 @@ class Link:
             else:
                 self.forward(header, body, False)
 
+    def take_back(self, data):
+        """From the twin, until its first answer to a barrier that tells of a page."""
+        self.back_buffer += data
+        while self.hashes and len(self.back_buffer) >= HEADER:
+            kind, = struct.unpack_from("<H", self.back_buffer, 4)
+            length, = struct.unpack_from("<I", self.back_buffer, 16)
+            if len(self.back_buffer) < HEADER + length:
+                return
+            frame, self.back_buffer = self.back_buffer[:HEADER + length], self.back_buffer[HEADER + length:]
+            if kind == HASHES and length > HASHES_HEAD:
+                at = HASHES_HEAD + (7 if self.hashes == "page" else 8)
+                body = bytearray(frame[HEADER:])
+                body[at] ^= 1
+                head = frame[:16] + struct.pack("<III", length, 0, crc32c(body))
+                frame = head + struct.pack("<I", crc32c(head)) + bytes(body)
+                self.fault_ns, self.hashes = time.monotonic_ns(), ""
+            self.send(self.primary, frame)
+        if not self.hashes:
+            self.send(self.primary, self.back_buffer)
+            self.back_buffer = b""
+
     def cut(self, *_):
         self.fault_ns = time.monotonic_ns()
         self.there = self.back = False
@@ -182,7 +207,7 @@ class Link:
                 elif s is self.primary:
                     self.take(data)
                 elif self.back:
-                    self.send(self.primary, data)
+                    self.take_back(data)
         self.end()
 
 

@@ -501,7 +501,7 @@ case_lockstep_ft() {
     grep '"who"' ft.json | grep -v '"state":"\(barrier\|on\|replay\)"' | tail -n 6 >>ft.end
     tail -n 1 ft.json >>ft.end
     note ft.end
-    grep 'diverged: ' vmm_b.log | sed 's/.*diverged: //; s/exit [0-9]*/exit N/g' | sort | uniq -c >classes.log
+    grep 'diverged: \|only data differs' vmm_b.log | sed 's/.*twin: //; s/exit [0-9]*/exit N/g' | sort | uniq -c >classes.log
     note classes.log
     grep -q '"end":"live"' ft.json || fail "the twin did not take over: $(tail -n 1 ft.json) $(cat ft.err)"
     until [ -s exit_b.json ] || ! kill -0 "$pid_b" 2>/dev/null; do sleep 0.5; done
