@@ -14,6 +14,7 @@
 #include "ha/ha_moved.h"
 #include "ha/ha_pending.h"
 #include "ha/ha_text.h"
+#include "ha/ha_twin.h"
 
 void ha_json_put_str(json_object *o, const char *key, const char *value)
 {
@@ -452,6 +453,9 @@ void ha_json_add_line(json_object *a, const char *x, const char *y, const char *
     json_object_array_add(a, json_object_new_string(text));
 }
 
+/* A VM whose definition asks for a twin gets one within seconds, if it can. */
+#define TWIN_LATE_NS (15 * NSEC_PER_SEC)
+
 static void paused_problem(struct ha_daemon *d, json_object *p, const struct ha_vm *vm)
 {
     uint64_t at_ns, now_ns = loop_now_ns();
@@ -528,6 +532,12 @@ static json_object *problems_doc(struct ha_daemon *d)
         } else if (on_maintenance(d, vm) && ha_drain_stuck(&place, vm, why)) {
             ha_drain_problem(&a->state, vm, why, text, sizeof text);
             ha_json_add_line(p, text, "", "");
+        } else if (ha_twin_wanted(vm) &&
+                   loop_now_ns() - vm->twin_changed_ns > TWIN_LATE_NS) {
+            ha_json_add_line(p, vm->name,
+                             " is not protected, though its definition asks for a twin "
+                             "(ft): gemel explain ",
+                             vm->name);
         }
     }
     return p;
