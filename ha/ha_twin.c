@@ -207,6 +207,7 @@ static void twin_gone(struct ha_agent *agent, struct ha_vm *vm, const char *why)
         none_left(agent, vm, how);
         return;
     }
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     ha_twin_over(vm, true, how);
     emit(agent, vm, how);
 }

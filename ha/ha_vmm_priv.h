@@ -111,6 +111,7 @@ struct ha_local {
     uint64_t balloon_target, balloon_actual;
     struct ha_moving *moving; /* NULL: not */
     struct ha_twinning *twin; /* a side of a protected VM; NULL: not */
+    uint64_t twin_claims;     /* that were asked for, so far */
     /* A live upgrade: the instance that is to take over from this one, and the other way
      * round until that has the claim. Who has a predecessor is not the VM yet, who is
      * superseded is it no more: neither is published, reports, or is found. */

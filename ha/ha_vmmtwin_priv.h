@@ -31,13 +31,13 @@ struct ha_twinning {
     int listen_fd;            /* -1 */
     uint64_t seq;             /* of the request that must not be refused */
     enum claim_kind claiming; /* a claim of this kind is under way; NONE: none is */
-    uint64_t claim_number;
-    bool submitted; /* and its link was tried */
-    bool joined;    /* what its VMM says of a session is of this one */
-    bool busy;      /* a worker has disks in hand */
-    bool claimed;   /* primary: the claim that names the twin is won */
-    bool ordered;   /* primary: told to switch over */
-    char state[24]; /* as its VMM said last */
+    bool submitted;           /* and its link was tried */
+    bool found;               /* by an agent that was restarted, and not heard since */
+    bool joined;              /* what its VMM says of a session is of this one */
+    bool busy;                /* a worker has disks in hand */
+    bool claimed;             /* primary: the claim that names the twin is won */
+    bool ordered;             /* primary: told to switch over */
+    char state[24];           /* as its VMM said last */
     uint64_t lag_us, log_bytes, diverged, exits, replayed;
     uint64_t began_ns, stood_ns;
     loop_timer timer, ask_timer;
@@ -73,3 +73,56 @@ const char *ha_vmmtwin_cannot_copy(const struct ha_local *l,
                                    char why[static REASON_LEN_MAX + 1]);
 /* What lies in the VM's directory for a twin, goes. */
 void ha_vmmtwin_unstage(struct ha_local *l);
+
+/* ha_vmmtwin.c: what both sides do. */
+#define TWIN_DISKS_NS (60 * NSEC_PER_SEC)
+#define TWIN_JOIN_NS  (10 * NSEC_PER_SEC)
+extern const struct os_tcp_opts ha_vmmtwin_tcp;
+
+/* NULL: no memory. */
+struct ha_twinning *ha_vmmtwin_new(struct ha_local *l, const struct ha_twin *record,
+                                   bool twin);
+void ha_vmmtwin_start_timer(struct ha_local *l, uint64_t ns, void (*fn)(void *data));
+void ha_vmmtwin_stop_timer(struct ha_local *l);
+/* A report about this protection. */
+void ha_vmmtwin_tell(struct ha_local *l, enum ha_vm_outcome outcome, const char *text);
+/* Requests that must not be refused. hand_over: MIGRATE_OUT, MIGRATE_IN, FT_PROTECT,
+ * FT_FOLLOW; the files stay the caller's. */
+void ha_vmmtwin_send(struct ha_local *l, Gemel__VmmRequest *m, const int *fds,
+                     size_t count);
+void ha_vmmtwin_order(struct ha_local *l, Gemel__VmmRequest__Kind kind);
+void ha_vmmtwin_hand_over(struct ha_local *l, Gemel__VmmRequest__Kind kind,
+                          const int *fds, size_t count);
+/* Asks its VMM now, and every second from then on. */
+void ha_vmmtwin_ask(void *data);
+/* For the timeline. */
+void ha_vmmtwin_step(struct ha_local *l, const char *what);
+/* Its VMM said this state last. */
+bool ha_vmmtwin_is(const struct ha_local *l, const char *state);
+/* The other side is heard again: as before, if no claim of ours was tried meanwhile. */
+void ha_vmmtwin_heard_again(struct ha_local *l);
+
+/* ha_vmmtwinpri.c: the primary. */
+void ha_vmmpri_begin(struct ha_local *l, const struct ha_vm *vm);
+void ha_vmmpri_told(struct ha_local *l, const struct ha_vm *vm);
+void ha_vmmpri_memory(struct ha_local *l, const Gemel__VmmReport *r);
+void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r);
+void ha_vmmpri_claimed(struct ha_local *l, enum claim_kind kind, enum twin_claimed what,
+                       const char *text);
+/* Its disks are copied for the first time. */
+void ha_vmmpri_offers(struct ha_local *l);
+/* Nothing comes of it: it goes on as it was. */
+void ha_vmmpri_give_up(struct ha_local *l, const char *why);
+/* After an agent restart, in the middle of it. True: that was all there is to it. */
+bool ha_vmmpri_found(struct ha_local *l, const Gemel__VmmReport *r);
+
+/* ha_vmmtwinsec.c: the twin. */
+void ha_vmmsec_begin(struct ha_vmm *vmm, const struct ha_vm *vm);
+void ha_vmmsec_told(struct ha_local *l, const struct ha_vm *vm);
+void ha_vmmsec_memory(struct ha_local *l, const Gemel__VmmReport *r);
+void ha_vmmsec_session(struct ha_local *l, const Gemel__VmmReport *r);
+void ha_vmmsec_claimed(struct ha_local *l, enum twin_claimed what, const char *text);
+/* Its disks are here for the first time: its process. */
+void ha_vmmsec_launch(struct ha_local *l);
+void ha_vmmsec_fail(struct ha_local *l, const char *why);
+void ha_vmmsec_late_fn(void *data); /* the primary has not answered */

@@ -47,7 +47,7 @@ static struct ha_local *local_of(struct twin_claim *job)
 {
     struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
 
-    if (l == NULL || l->twin == NULL || l->twin->claim_number != job->number) {
+    if (l == NULL || l->twin == NULL || l->twin_claims != job->number) {
         free(job);
         return NULL;
     }
@@ -322,7 +322,7 @@ bool ha_vmmtwin_unclaim(struct ha_local *l)
     if (l->twin->claiming == CLAIM_KIND_NONE || l->twin->submitted) {
         return false;
     }
-    l->twin->claim_number++;
+    l->twin_claims++;
     l->twin->claiming = CLAIM_KIND_NONE;
     l->claim_pending = false;
     return true;
@@ -345,7 +345,7 @@ void ha_vmmtwin_claim(struct ha_local *l, enum claim_kind kind)
     job->vm = l->vm;
     job->kind = kind;
     job->began_ns = loop_now_ns();
-    job->number = ++l->twin->claim_number;
+    job->number = ++l->twin_claims;
     ha_text_set(job->dir, sizeof job->dir, l->dir, NULL);
     l->claim_pending = true;
     l->twin->claiming = kind;
