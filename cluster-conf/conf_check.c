@@ -394,9 +394,9 @@ static int check_ft(const struct conf_vm *vm, struct conf_error *ret_error)
     if (vm->ft_mode == CONF_FT_OFF) {
         return 0;
     }
-    if (vm->machine != CONF_MACHINE_LOCKSTEP) {
+    if (vm->machine != CONF_MACHINE_LOCKSTEP && vm->ft_mode == CONF_FT_LOCKSTEP) {
         return refuse(ret_error, NULL, NONE, "ft.mode",
-                      "needs machine: lockstep in this version; write off");
+                      "is for machine: lockstep; write checkpoint, or auto");
     }
     if (shared >= 0) {
         return refuse(ret_error, "disks", (size_t)shared, "mirrored",

@@ -138,10 +138,15 @@ struct conf_nic {
 
 enum conf_machine { CONF_MACHINE_LOCKSTEP = 1, CONF_MACHINE_STANDARD };
 
-enum conf_ft_mode { CONF_FT_OFF = 1, CONF_FT_AUTO, CONF_FT_LOCKSTEP };
+enum conf_ft_mode { CONF_FT_OFF = 1, CONF_FT_AUTO, CONF_FT_LOCKSTEP, CONF_FT_CHECKPOINT };
 
 /* When an output may leave; numbers as in base/proto_ctl.proto. */
-enum conf_ft_commit { CONF_FT_RECEIVED = 0, CONF_FT_VERIFIED, CONF_FT_HYBRID };
+enum conf_ft_commit {
+    CONF_FT_RECEIVED = 0,
+    CONF_FT_VERIFIED,
+    CONF_FT_HYBRID,
+    CONF_FT_EPOCHS, /* of checkpoint mode, and only there */
+};
 
 struct conf_vm {
     char name[VM_NAME_MAX + 1];

@@ -301,6 +301,7 @@ static const struct conf_field vm_ha_fields[] = {
 static const struct conf_word ft_mode_words[] = {{"off", CONF_FT_OFF},
                                                  {"auto", CONF_FT_AUTO},
                                                  {"lockstep", CONF_FT_LOCKSTEP},
+                                                 {"checkpoint", CONF_FT_CHECKPOINT},
                                                  {NULL, 0}};
 
 static const struct conf_word ft_commit_words[] = {{"received", CONF_FT_RECEIVED},
@@ -311,8 +312,10 @@ static const struct conf_word ft_commit_words[] = {{"received", CONF_FT_RECEIVED
 static const struct conf_field vm_ft_fields[] = {
     {"mode", CONF_TYPE_ENUM, false, AT(struct conf_vm, ft_mode), .words = ft_mode_words,
      .fallback = "off",
-     .help = "a twin on another node, whenever it runs: auto, or lockstep, which are the "
-             "same in this version; off: only after gemel vm protect"},
+     .help =
+         "a twin on another node, whenever it runs: lockstep, checkpoint (copies of "
+         "what changed, many times a second), or auto: what its machine can; off: only "
+         "after gemel vm protect"},
     {"commit", CONF_TYPE_ENUM, false, AT(struct conf_vm, ft_commit),
      .words = ft_commit_words, .fallback = "verified",
      .help = "an output leaves when the twin has what led to it, when it has made the "

@@ -66,6 +66,17 @@ static bool epoch_due(void *ctx)
     return s->epoch.due && !s->epoch.trouble;
 }
 
+static bool epoch_stands(void *ctx)
+{
+    struct ft_session *s = ctx;
+    bool stands;
+
+    pthread_mutex_lock(&s->lock);
+    stands = s->stand && s->epoch.last != 0 && !s->released_all && !s->stopped;
+    pthread_mutex_unlock(&s->lock);
+    return stands;
+}
+
 static bool epoch_over(void *ctx)
 {
     struct ft_session *s = ctx;
@@ -197,6 +208,7 @@ static void epoch_take(void *ctx, const uint64_t *dirty, const uint8_t *state, s
     ep->writes.len = 0;
     pthread_mutex_lock(&s->lock);
     st->number++;
+    ep->last = s->stand ? st->number : 0;
     st->outputs = ep->made;
     st->ready = true;
     ep->due = false; /* not before: the sender would ask for another one */
@@ -213,6 +225,7 @@ const struct engine_epoch_ops ft_epoch_pri_ops = {
     .output = epoch_output,
     .write = epoch_write,
     .may_end = epoch_may_end,
+    .stands = epoch_stands,
     .over = epoch_over,
 };
 
@@ -227,8 +240,12 @@ uint64_t ft_epoch_due_ns(const struct ft_session *s)
     bool waits = ep->made > ep->staged.outputs;
     uint64_t ms = ep->length_ms > FT_EPOCH_MIN_MS ? ep->length_ms : FT_EPOCH_MIN_MS;
 
-    if (ep->acked < ep->staged.number || ep->staged.ready || s->pri.state != FT_PRI_ON) {
+    if (ep->acked < ep->staged.number || ep->staged.ready ||
+        (s->pri.state != FT_PRI_ON && s->pri.state != FT_PRI_SWITCHING)) {
         return 0;
+    }
+    if (s->pri.state == FT_PRI_SWITCHING) {
+        return ep->last == 0; /* at once, and once */
     }
     if (!waits && ms < FT_EPOCH_MAX_MS) {
         ms = FT_EPOCH_MAX_MS;
@@ -414,6 +431,9 @@ void ft_epoch_acked(struct ft_session *s, uint64_t number)
         while (ep->left < ep->staged.outputs) {
             ft_let_out(s, ++ep->left);
         }
+    }
+    if (number == ep->last) {
+        ft_pri_event(s, FT_PRI_BARRIER_DONE, 0, NULL);
     }
     pthread_cond_broadcast(&s->more);
 }

@@ -40,6 +40,7 @@ struct ft_epoch {
     struct ft_staged staged;
     struct ft_grow writes; /* of the epoch that runs */
     uint64_t made, left;   /* ordinals of outputs */
+    uint64_t last;         /* number of the one after which the guest stands; 0: none */
     uint64_t acked;        /* number of the newest checkpoint that is at the twin */
     uint64_t taken_ns, sent_ns, length_ms;
     uint64_t dropped;                         /* outputs: more than could be held */

@@ -851,9 +851,7 @@ const char *ft_session_order(struct ft_session *s, enum ft_order order, uint64_t
     const char *why = "this VM has no twin, and is none";
 
     pthread_mutex_lock(&s->lock);
-    if (order == FT_ORDER_SWITCHOVER && s->params.checkpoint) {
-        why = "a switchover in checkpoint mode is not built; migrate it";
-    } else if (s->role == FT_ROLE_PRIMARY && map[order].pri >= 0) {
+    if (s->role == FT_ROLE_PRIMARY && map[order].pri >= 0) {
         why = ft_pri_order(s, (enum ft_primary_event)map[order].pri, epoch);
     } else if (s->role == FT_ROLE_SECONDARY && map[order].sec >= 0) {
         why = ft_sec_order(s, (enum ft_secondary_event)map[order].sec, epoch);

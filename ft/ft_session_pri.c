@@ -55,6 +55,7 @@ static void stop_for_good(struct ft_session *s, const char *why)
 static void run(struct ft_session *s, uint64_t epoch, const char *why)
 {
     s->stand = false;
+    s->epoch.last = 0;
     (void)engine_thaw(s->conf.engine, epoch, why);
     engine_nudge(s->conf.engine);
 }
@@ -84,6 +85,7 @@ static void does(struct ft_session *s, enum ft_primary_state before,
         if (s->pri.state == FT_PRI_SWITCHING) {
             s->barrier_reason = FT_BARRIER_SWITCHOVER;
         }
+        pthread_cond_broadcast(&s->more);
         engine_nudge(s->conf.engine);
     }
     if (bits & FT_PRI_DO_SEND_TAKEOVER) {

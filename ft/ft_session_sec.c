@@ -257,6 +257,9 @@ static bool take_word(struct ft_session *s, const struct ft_word *word, const ch
         return true;
     case FT_WORD_TAKEOVER:
         s->takeover = true;
+        if (s->params.checkpoint) {
+            ft_sec_event(s, FT_SEC_AT_TAKEOVER, 0, NULL);
+        }
         engine_poke(s->conf.engine);
         return true;
     case FT_WORD_END:

@@ -290,6 +290,7 @@ static const char *commit_word(uint8_t commit)
 {
     return commit == CONF_FT_RECEIVED ? "received"
            : commit == CONF_FT_HYBRID ? "hybrid"
+           : commit == CONF_FT_EPOCHS ? "epochs"
                                       : "verified";
 }
 
@@ -305,7 +306,8 @@ static void put_twin(struct ha_daemon *d, json_object *o, const struct ha_vm *vm
                     : vm->twin.switchover ? "taking over"
                     : ha_vm_protected(vm) ? "on"
                                           : "syncing");
-    ha_json_put_str(t, "mode", "lockstep");
+    ha_json_put_str(t, "mode",
+                    vm->twin.commit == CONF_FT_EPOCHS ? "checkpoint" : "lockstep");
     ha_json_put_str(t, "commit", commit_word(vm->twin.commit));
     if (d->vmm != NULL && ha_vmm_twin_state(d->vmm, vm->uuid, &s)) {
         ha_json_put_str(t, "role_here", s.twin ? "twin" : "primary");

@@ -81,8 +81,11 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     struct ha_place place;
 
     if (ha_vm_protected(vm)) {
-        ha_json_add_line(a, "protected: its twin follows in lockstep on ", node,
-                         ", and goes on within a blink when its node is lost");
+        ha_json_add_line(a,
+                         vm->twin.commit == CONF_FT_EPOCHS
+                             ? "protected: checkpoints of it go to its twin on "
+                             : "protected: its twin follows in lockstep on ",
+                         node, ", and goes on within a blink when its node is lost");
     } else if (vm->twin.to != 0) {
         ha_json_add_line(a, "it gets a twin on ", node, "; it is not protected yet");
     } else if (ha_twin_wanted(vm) && now_ns < due_ns) {

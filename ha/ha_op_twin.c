@@ -37,10 +37,34 @@ static bool commit_of(struct op_run *run, const struct ha_vm *vm, uint8_t *ret)
                                        [CONF_FT_VERIFIED] = "verified",
                                        [CONF_FT_HYBRID] = "hybrid"};
     char value[VALUE_MAX_LEN];
+    bool epochs;
 
-    *ret = (uint8_t)vm->conf->ft_commit;
+    *ret = ha_twin_rule(vm->conf);
+    if (option(run, "mode", value, sizeof value)) {
+        if (strcmp(value, "checkpoint") != 0 && strcmp(value, "lockstep") != 0) {
+            ha_op_answer(run, EXIT_USAGE, "vm protect: --mode: ", value,
+                         " will not do; would do: lockstep or checkpoint");
+            return false;
+        }
+        epochs = strcmp(value, "checkpoint") == 0;
+        if (!epochs && vm->conf->machine != CONF_MACHINE_LOCKSTEP) {
+            ha_op_answer(run, EXIT_REFUSED, vm->name,
+                         ": cannot have a twin in lockstep: it is machine: standard; "
+                         "--mode checkpoint does",
+                         "");
+            return false;
+        }
+        *ret = epochs ? CONF_FT_EPOCHS : (uint8_t)vm->conf->ft_commit;
+    }
     if (!option(run, "commit", value, sizeof value)) {
         return true;
+    }
+    if (*ret == CONF_FT_EPOCHS) {
+        ha_op_answer(run, EXIT_REFUSED, vm->name,
+                     ": in checkpoint mode outputs leave with their epoch; leave "
+                     "--commit out, or --mode lockstep",
+                     "");
+        return false;
     }
     for (unsigned i = 0; i < ARRAY_SIZE(word); i++) {
         if (strcmp(word[i], value) == 0) {

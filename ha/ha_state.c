@@ -269,7 +269,7 @@ static bool get_twin(struct bytes_rd *rd, struct ha_twin *twin)
     twin->switchover = (flags & 2) != 0;
     twin->epoch = bytes_rd_u64(rd);
     return twin->to != 0 && twin->step < HA_TWIN_STEP_COUNT && (flags & ~3) == 0 &&
-           twin->commit <= CONF_FT_HYBRID;
+           twin->commit <= CONF_FT_EPOCHS;
 }
 
 /* Of protection: what outlives a twin. */

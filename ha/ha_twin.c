@@ -68,6 +68,14 @@ void ha_twin_over(struct ha_vm *vm, bool failed, const char *how)
     ha_text_set(vm->last, sizeof vm->last, text, NULL);
 }
 
+uint8_t ha_twin_rule(const struct conf_vm *conf)
+{
+    return (uint8_t)(conf->ft_mode == CONF_FT_CHECKPOINT ||
+                             conf->machine != CONF_MACHINE_LOCKSTEP
+                         ? CONF_FT_EPOCHS
+                         : conf->ft_commit);
+}
+
 /* Choosing
  * --------------------------------------------------------------------------------- */
 
@@ -75,10 +83,6 @@ const char *ha_twin_cannot(const struct ha_vm *vm)
 {
     if (vm->conf == NULL) {
         return "its definition cannot be read by this version: apply it again";
-    }
-    if (vm->conf->machine != CONF_MACHINE_LOCKSTEP) {
-        return "only machine: lockstep can have a twin in this version, and it is "
-               "machine: standard";
     }
     if (conf_vm_shared_disk(vm->conf) >= 0) {
         return "a disk of it is shared and written to: after a loss the old host's "

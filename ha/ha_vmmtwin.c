@@ -131,7 +131,8 @@ void ha_vmmtwin_hand_over(struct ha_local *l, Gemel__VmmRequest__Kind kind,
         m.mig_peer_key.len = sizeof peer->key;
     }
     m.mig_verify = true;
-    m.ft_commit = t->record.commit;
+    m.ft_mode = t->record.commit == CONF_FT_EPOCHS;
+    m.ft_commit = m.ft_mode != 0 ? CONF_FT_VERIFIED : t->record.commit;
     m.ft_suspect_ms = l->conf != NULL ? l->conf->ft_suspect_ms : 0;
     m.ft_mirror = mirrors(l);
     if (kind == GEMEL__VMM_REQUEST__KIND__FT_FOLLOW) {

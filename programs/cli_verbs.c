@@ -107,6 +107,11 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
                         .arg = "RULE",
                         .help = "when an output may leave: received, verified or hybrid "
                                 "(default: ft.commit of its definition)"},
+    [CLI_OPT_MODE] = {.name = "--mode",
+                      .arg = "MODE",
+                      .help =
+                          "lockstep or checkpoint (default: ft.mode of its definition, "
+                          "and what its machine can)"},
     [CLI_OPT_CANCEL] = {.name = "--cancel", .help = "give up the migration under way"},
     [CLI_OPT_RENDER] = {.name = "--render", .arg = "FILE", .help = NULL},
     [CLI_OPT_MAN] = {.name = "--man-verbs", .help = NULL},
@@ -372,14 +377,16 @@ const struct cli_verb cli_verbs[] = {
         .name = "vm protect",
         .object = CLI_OBJECT_ONE,
         .object_name = "VM",
-        .options = CLI_BIT(CLI_OPT_ON) | CLI_BIT(CLI_OPT_COMMIT),
+        .options = CLI_BIT(CLI_OPT_ON) | CLI_BIT(CLI_OPT_MODE) | CLI_BIT(CLI_OPT_COMMIT),
         .timeout_ms = 10 * MINUTE,
         .summary = "give a running VM a twin that goes on when its node is lost",
-        .details = "The twin runs in lockstep on another node, and nothing that anyone "
-                   "outside has seen is lost. For machine: lockstep whose disks are "
-                   "mirrored (or read_only). The guest stands still for a moment while "
-                   "the last of its memory and its disks are copied. --dry-run says "
-                   "where the twin would be, or what stands in the way.",
+        .details =
+            "The twin, on another node, executes what the guest does (lockstep), or "
+            "is given what changed, many times a second (checkpoint: machine: "
+            "standard); nothing that anyone outside has seen is lost. Its disks "
+            "are mirrored (or read_only). The guest stands still for a moment while "
+            "the last of its memory and its disks are copied. --dry-run says "
+            "where the twin would be, or what stands in the way.",
         .example = "gemel vm protect web1 --on n2",
     },
     {

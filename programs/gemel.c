@@ -235,17 +235,12 @@ static const struct {
     enum cli_opt opt;
     const char *key;
 } passed_on[] = {
-    {CLI_OPT_NODE, "node"},
-    {CLI_OPT_DOWNTIME, "downtime"},
-    {CLI_OPT_RATE, "rate"},
-    {CLI_OPT_MAX_SLOWDOWN, "max-slowdown"},
-    {CLI_OPT_VERIFY, "verify"},
-    {CLI_OPT_NO_COMPRESS, "no-compress"},
-    {CLI_OPT_CANCEL, "cancel"},
-    {CLI_OPT_ON, "node"},
-    {CLI_OPT_COMMIT, "commit"},
-    {CLI_OPT_TIMEOUT, "timeout"},
-    {CLI_OPT_ALLOW_POSTCOPY, "allow-postcopy"},
+    {CLI_OPT_NODE, "node"},       {CLI_OPT_DOWNTIME, "downtime"},
+    {CLI_OPT_RATE, "rate"},       {CLI_OPT_MAX_SLOWDOWN, "max-slowdown"},
+    {CLI_OPT_VERIFY, "verify"},   {CLI_OPT_NO_COMPRESS, "no-compress"},
+    {CLI_OPT_CANCEL, "cancel"},   {CLI_OPT_ON, "node"},
+    {CLI_OPT_COMMIT, "commit"},   {CLI_OPT_MODE, "mode"},
+    {CLI_OPT_TIMEOUT, "timeout"}, {CLI_OPT_ALLOW_POSTCOPY, "allow-postcopy"},
 };
 
 /* `probe`: only whether it would be refused, which is shown. */

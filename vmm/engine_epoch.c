@@ -168,6 +168,13 @@ bool engine_epoch_due(struct engine *e)
     return r && (EPOCH_CALL(r, over) || EPOCH_CALL(r, due));
 }
 
+bool engine_epoch_stands(struct engine *e)
+{
+    struct epoch_run *r = e->epoch;
+
+    return r && !EPOCH_CALL(r, over) && EPOCH_CALL(r, stands);
+}
+
 bool engine_epoch_holds(struct engine *e)
 {
     struct epoch_run *r = e->epoch;

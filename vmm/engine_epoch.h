@@ -31,6 +31,8 @@ struct engine_epoch_ops {
     void (*output)(void *ctx, const struct tape_out *out);
     /* A disk is written to, flushed, or parts of it are discarded; by now, or soon. */
     void (*write)(void *ctx, unsigned disk, const struct blk_request *request);
+    /* After `take`: the guest does not go on yet. engine_nudge when it may. */
+    bool (*stands)(void *ctx);
     /* The guest is off; has all that it said left? */
     bool (*may_end)(void *ctx);
     /* From now on the VM runs without a twin. */

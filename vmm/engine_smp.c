@@ -504,6 +504,9 @@ static void checkpoint(struct engine *e)
     lock_machine(e);
     engine_epoch_take(e);
     unlock_machine(e);
+    while (engine_epoch_stands(e) && engine_may_run(e)) {
+        engine_wait(e, engine_machine_now_ns(e) + ENGINE_OFF_NS);
+    }
     gate_open(e);
 }
 

@@ -600,6 +600,10 @@ static bool run_once(struct engine *e)
             return false;
         }
         engine_epoch_take(e);
+        while (engine_epoch_stands(e) && engine_may_run(e)) {
+            atomic_store(&e->kicked, false);
+            engine_wait(e, engine_machine_now_ns(e) + ENGINE_OFF_NS);
+        }
         return true;
     }
     if (engine_inputs_due(e)) {

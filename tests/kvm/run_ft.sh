@@ -314,6 +314,11 @@ case_ft_checkpoint() { # epochs instead of a log: the primary dies at different 
     ft_end alone
     ft_check p
     ft_kill
+    ft_start "nonet rate=100" || return
+    ft_protect --checkpoint --switchover || return
+    ft_end live
+    ft_check t
+    ft_kill
     ft_start "nonet rate=100 count=60" || return
     ft_protect --checkpoint || return
     until_true 20 ft_over "$p_pid" || fail "it does not power off: $(tail -1 p.console)"

@@ -182,7 +182,7 @@ static const struct refused refused_vm[] = {
     {VM "disks: [{path: d.img}]\nft: {mode: auto}\n", "f:4: disks[0].mirrored: is false: after a loss the old host's writes to a shared disk could not be excluded; write mirrored: true with a path on storage of each node, or ft.mode: off"},
     {VM "disks: [{path: d.img, mirrored: true}]\n", "f:4: disks[0].mirrored: needs a raw file or block device of each node itself; write a path that begins with / and is not in the shared directory"},
     {VM "disks: [{path: /d.img, mirrored: true, read_only: true}]\n", "f:4: disks[0].mirrored: makes no sense for a disk that nobody writes to; remove it"},
-    {VM "machine: standard\nft: {mode: lockstep}\n", "f:5: ft.mode: needs machine: lockstep in this version; write off"},
+    {VM "machine: standard\nft: {mode: lockstep}\n", "f:5: ft.mode: is for machine: lockstep; write checkpoint, or auto"},
     {VM "ft: {suspect: 1ms}\n", "f:4: ft.suspect: 1ms is out of range; write something from 20ms to 1m"},
     {VM "ha: {name: x}\n", "f:4: ha.name: unknown key; it belongs at the top level"},
     {"name: web1\nmemory: 10abc\nboot: {firmware: /r}\n", "f:2: memory: 10abc has an unknown unit; write for example 512MiB"},
