@@ -95,7 +95,7 @@ const char *ha_twin_cannot(const struct ha_vm *vm)
 bool ha_twin_wanted(const struct ha_vm *vm)
 {
     return vm->twin.to == 0 && !vm->twin_off && vm->conf != NULL &&
-           vm->conf->ft_mode != CONF_FT_OFF && ha_twin_cannot(vm) == NULL &&
+           vm->conf->ft_mode > CONF_FT_OFF && ha_twin_cannot(vm) == NULL &&
            vm->state == HA_VM_RUNNING && vm->desired == HA_DESIRED_RUNNING &&
            vm->task == HA_TASK_NONE && vm->move.to == 0 && vm->memory_from == 0;
 }

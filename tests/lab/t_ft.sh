@@ -52,8 +52,8 @@ explains() { gemel_at $L "$1" explain web1 | grep -q -- "$2"; }
 check "three nodes with agents" lab $L up
 check "a twin of a VM whose disk is shared is refused by line" says 'web1.yaml:5: disks\[0\].mirrored: is false' \
     ft_define '{mode: auto}' '{path: disk0.img}'
-check "and one of machine standard" says 'ft.mode: needs machine: lockstep' \
-    sh -c "sed -e 's/lockstep/standard/' -e 's/disks:.*/disks: []/' $(vm_shared $L)/web1.yaml >$(vm_shared $L)/s.yaml; $LAB_BIN --dir $LAB_SCRATCH/$L exec n1 -- $builddir/gemel vm apply -f /srv/gemel/s.yaml"
+check "and lockstep of machine standard" says 'ft.mode: is for machine: lockstep' \
+    sh -c "sed -e 's/lockstep/standard/' -e 's/disks:.*/disks: []/' -e 's/mode: auto/mode: lockstep/' $(vm_shared $L)/web1.yaml >$(vm_shared $L)/s.yaml; $LAB_BIN --dir $LAB_SCRATCH/$L exec n1 -- $builddir/gemel vm apply -f /srv/gemel/s.yaml"
 check "mirrored wants a path of its own" says 'disks\[0\].mirrored: needs a raw file' ft_define '{mode: "off"}' '{path: disk0.img, mirrored: true}'
 check "the VM is defined" ft_define "{suspect: $FT_SUSPECT}"
 check "where its disk is not, it does not start" not gemel_at $L n2 vm start web1 --node n2 --timeout 30s
@@ -162,6 +162,28 @@ check "maintenance of $here" gemel_at $L n2 node maintenance "$here" on --timeou
 check "nothing is left there" wait_for 10 has_none "$here"
 check "it runs elsewhere" test "$(vm_node $L n2)" != "$here"
 check "maintenance is over" gemel_at $L n2 node maintenance "$here" off --timeout 60s
+
+# Checkpoints instead of lockstep.
+check "unprotected, for another mode" gemel_at $L n2 vm unprotect web1 --timeout 20s
+check_rc 2 "no mode of that name" gemel_at $L n2 vm protect web1 --mode sometimes
+check_rc 4 "checkpoints have a rule of their own" gemel_at $L n2 vm protect web1 --mode checkpoint --commit received
+check "protected by checkpoints" gemel_at $L n2 vm protect web1 --mode checkpoint --timeout 60s
+check "as explain says" explains n1 'checkpoints of it go to its twin'
+acked=$(vm_acked $L)
+twin=$(show n1 .twin.node)
+check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s
+check "and runs it" wait_for 5 vm_runs_on $L n1 "$twin"
+guest_goes_on "$acked"
+check "it has no twin by itself" gemel_at $L n2 vm unprotect web1 --timeout 20s
+check "protected by checkpoints again" gemel_at $L n2 vm protect web1 --mode checkpoint --timeout 60s
+here=$(vm_node $L n1)
+twin=$(show "$here" .twin.node)
+acked=$(vm_acked $L)
+check "the power of its node is cut" lab $L power "$here" off
+check "its twin goes on" wait_for 20 vm_runs_on $L "$twin" "$twin"
+guest_goes_on "$acked"
+check "the node is back" lab $L power "$here" on
+check "all see it" wait_for 30 together $L
 
 check "unprotected, whatever its definition says" gemel_at $L n2 vm unprotect web1 --timeout 20s
 check "it stops" gemel_at $L n1 vm stop web1 --timeout 30s
