@@ -185,13 +185,12 @@ static bool stage_pages(struct ft_session *s, const uint64_t *dirty)
 }
 
 /* The guest stands still. */
-static void epoch_take(void *ctx, const uint64_t *dirty, const uint8_t *state, size_t len,
-                       const char *why)
+static void epoch_take(void *ctx, uint64_t since_ns, const uint64_t *dirty,
+                       const uint8_t *state, size_t len, const char *why)
 {
     struct ft_session *s = ctx;
     struct ft_epoch *ep = &s->epoch;
     struct ft_staged *st = &ep->staged;
-    uint64_t began_ns = loop_now_ns();
     struct ft_grow writes = st->writes;
 
     if (why != NULL) {
@@ -212,8 +211,8 @@ static void epoch_take(void *ctx, const uint64_t *dirty, const uint8_t *state, s
     st->outputs = ep->made;
     st->ready = true;
     ep->due = false; /* not before: the sender would ask for another one */
-    ep->taken_ns = began_ns;
-    ep->pause_ns = loop_now_ns() - began_ns;
+    ep->taken_ns = since_ns;
+    ep->pause_ns = loop_now_ns() - since_ns;
     ep->pages = st->page.len / sizeof(uint64_t);
     pthread_cond_broadcast(&s->more);
     pthread_mutex_unlock(&s->lock);

@@ -219,7 +219,7 @@ static int protect(struct engine *e)
     return n;
 }
 
-void engine_epoch_take(struct engine *e)
+void engine_epoch_take(struct engine *e, uint64_t since_ns)
 {
     struct epoch_run *r = e->epoch;
     struct vmm_error err = {""};
@@ -240,7 +240,7 @@ void engine_epoch_take(struct engine *e)
                        strerror(-n));
         len = 0;
     }
-    EPOCH_CALL(r, take, r->dirty, r->state, len, len > 0 ? NULL : err.text);
+    EPOCH_CALL(r, take, since_ns, r->dirty, r->state, len, len > 0 ? NULL : err.text);
 }
 
 /* The twin

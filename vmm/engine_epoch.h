@@ -22,11 +22,11 @@ struct vmm_error;
 struct engine_epoch_ops {
     /* Should the guest stand still now? engine_poke when that may have changed. */
     bool (*due)(void *ctx);
-    /* It does: a bit per page of RAM that was written to since the last time, whole
-     * words; its state as engine_save has it without RAM. NULL: it could not be told,
-     * `why` says why. */
-    void (*take)(void *ctx, const uint64_t *dirty, const uint8_t *state, size_t len,
-                 const char *why);
+    /* It does, since `since_ns` of CLOCK_MONOTONIC: a bit per page of RAM that was
+     * written to since the last time, whole words; its state as engine_save has it
+     * without RAM. NULL: it could not be told, `why` says why. */
+    void (*take)(void *ctx, uint64_t since_ns, const uint64_t *dirty,
+                 const uint8_t *state, size_t len, const char *why);
     /* A frame, console bytes. */
     void (*output)(void *ctx, const struct tape_out *out);
     /* A disk is written to, flushed, or parts of it are discarded; by now, or soon. */

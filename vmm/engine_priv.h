@@ -250,7 +250,7 @@ bool engine_tape_keep(struct engine *e, unsigned disk, const struct blk_request 
 void engine_tape_stand(struct engine *e);
 /* engine_epoch.c: the machine's owner; take while the guest stands still. */
 bool engine_epoch_due(struct engine *e);
-void engine_epoch_take(struct engine *e);
+void engine_epoch_take(struct engine *e, uint64_t since_ns);
 /* The guest is not to go on yet after the last checkpoint. */
 bool engine_epoch_stands(struct engine *e);
 /* A guest that is off is not to end yet: one more checkpoint, and what it said leaves. */

@@ -499,10 +499,12 @@ static void go_again(struct engine *e)
 /* The guest stands still for a moment; nobody else is told. */
 static void checkpoint(struct engine *e)
 {
+    uint64_t since_ns = loop_now_ns();
+
     gate_shut(e);
     kvm_clock_stop(e);
     lock_machine(e);
-    engine_epoch_take(e);
+    engine_epoch_take(e, since_ns);
     unlock_machine(e);
     while (engine_epoch_stands(e) && engine_may_run(e)) {
         engine_wait(e, engine_machine_now_ns(e) + ENGINE_OFF_NS);

@@ -594,12 +594,13 @@ static bool run_once(struct engine *e)
         return true;
     }
     if (engine_epoch_due(e)) {
+        uint64_t since_ns = loop_now_ns();
         enum vcpu_event event = vcpu_settle(&e->vcpu);
 
         if (event != VCPU_KICKED && !engine_handle_event(e, event)) {
             return false;
         }
-        engine_epoch_take(e);
+        engine_epoch_take(e, since_ns);
         while (engine_epoch_stands(e) && engine_may_run(e)) {
             atomic_store(&e->kicked, false);
             engine_wait(e, engine_machine_now_ns(e) + ENGINE_OFF_NS);

@@ -29,8 +29,8 @@ def make_net():
 class Pair:
     """`commit`: None: no twin. The guest runs when it is made, with its twin, if it has one."""
 
-    def __init__(self, build, append, commit="verified", rom="tests/guest/pulse.rom", net=False, console=False, options=(), link=False):
-        self.build, self.rom, self.net, self.console = build, rom, net, console
+    def __init__(self, build, append, commit="verified", rom="tests/guest/pulse.rom", net=False, console=False, options=(), link=False, memory="16M"):
+        self.build, self.rom, self.net, self.console, self.memory = build, rom, net, console, memory
         self.stamps = Stamps("debug")
         self.vms, self.ft, self.append = {}, None, append
         remove("a.img", "b.img", "ft.out", "link.json", "p.sock", "t.sock", "p.console", "t.console")
@@ -48,7 +48,7 @@ class Pair:
     def spawn(self, name, image):
         more = ["--nic", "tap=%s,mac=%s" % (TAPS["pt".index(name)], MAC)] if self.net else []
         more += ["--console", "console.sock"] if self.console and name == "p" else []
-        vm = spawn([self.build + "/gemel-vmm", "--insecure-lab", "--uuid", UUID, "--memory", "16M", "--firmware", self.build + "/" + self.rom,
+        vm = spawn([self.build + "/gemel-vmm", "--insecure-lab", "--uuid", UUID, "--memory", self.memory, "--firmware", self.build + "/" + self.rom,
                     "--append", self.append, "--console-log", name + ".console", "--debug-log", "/dev/stdout", "--log", name + ".log",
                     "--control", name + ".sock", "--disk", "path=%s,serial=pulse" % image, *more], stdout=self.stamps.write)
         wait_for("control socket", lambda: os.path.exists(name + ".sock"))
