@@ -171,6 +171,16 @@ bool engine_repair_regs(struct engine *e, const uint8_t *bytes, size_t len,
     return false;
 }
 
+void engine_repair_differs(const uint8_t *there, size_t there_len, const uint8_t *here,
+                           size_t here_len, char *text, size_t size)
+{
+    touch(there, there_len);
+    touch(here, here_len);
+    if (size > 0) {
+        text[0] = '\0';
+    }
+}
+
 void engine_repair_drain(struct engine *e)
 {
     (void)e;
