@@ -387,7 +387,7 @@ ft_fault() {
     *-primary) pid=$p_pid do=${what%-primary} ;;
     *-twin) pid=$t_pid do=${what%-twin} ;;
     esac
-    ft_suspect=200 ft_cut "$at" "$do" $pid
+    ft_suspect=${FT_SUSPECT:-200} ft_cut "$at" "$do" $pid
     until_true 20 ft_over "$ft_pid"
     end=$(jq -r 'select(.end).end' ft.out)
     ft_link_done || ft_disturbed=$((ft_disturbed + 1))
@@ -410,8 +410,9 @@ ft_faults=(kill-primary kill-twin stop-primary cut-there cut-back truncate corru
 ft_work=("rate=100" "rate=100 compute=20 dirty=2000:2")
 ft_records=150
 
+# LAB_LONG=1: all; FT_PART=1/3: of them the first third (line 1, 4, 7...), so that three can run side by side.
 case_ft_positions() { # a fault at every position of a short workload; not in a long run: at some
-    local what work n at line bytes all=() lines=() count=0
+    local what work n at line bytes all=() lines=() count=0 part=${FT_PART:-1/1}
     RANDOM=${FT_SEED:=$RANDOM}
     for work in "${ft_work[@]}"; do
         for ((n = 1; n <= ft_records; n++)); do
@@ -424,7 +425,9 @@ case_ft_positions() { # a fault at every position of a short workload; not in a 
         done
     done
     if [ "${LAB_LONG:-0}" = 1 ]; then
-        lines=("${all[@]}")
+        for ((n = ${part%/*} - 1; n < ${#all[@]}; n += ${part#*/})); do
+            lines+=("${all[n]}")
+        done
     else
         for ((n = 0; n < ${FT_SAMPLE:-20}; n++)); do
             lines+=("${all[$(((RANDOM * 32768 + RANDOM) % ${#all[@]}))]}")
