@@ -392,7 +392,7 @@ static void put_state(struct writer *w)
 /* Without the lock: what is staged is the sender's. */
 bool ft_epoch_send(struct ft_session *s)
 {
-    struct ft_log_head head = {.released = s->epoch.left};
+    struct ft_log_head head = {.released = s->told.ordinal};
     struct writer w = {.s = s, .len = FT_LOG_HEAD_LEN, .good = true};
     struct bytes_wr wr;
 

@@ -328,14 +328,29 @@ static bool send_word(struct ft_session *s)
     return good;
 }
 
+/* The primary may die at any moment after this: what its twin takes for outside is. */
+static uint64_t outside(struct ft_session *s)
+{
+    uint64_t left = s->params.checkpoint ? s->epoch.left : s->commit.left;
+
+    if (engine_said_is_out(s->conf.engine, &s->told.said)) {
+        s->told.ordinal = s->told.next;
+        s->told.next = left;
+        engine_said(s->conf.engine, &s->told.said);
+        if (engine_said_is_out(s->conf.engine, &s->told.said)) {
+            s->told.ordinal = left;
+        }
+    }
+    return s->told.ordinal;
+}
+
 /* Primary. Without a record it is a heartbeat. */
 static bool send_log(struct ft_session *s)
 {
     uint64_t from = s->log.head, limit = s->log.tail, to;
     uint8_t body[FT_LOG_HEAD_LEN];
     struct iovec iov[3] = {{body, sizeof body}};
-    struct ft_log_head head = {.released =
-                                   s->params.checkpoint ? s->epoch.left : s->commit.left};
+    struct ft_log_head head = {.released = outside(s)};
     struct engine_status now;
     size_t count;
     bool good;

@@ -53,6 +53,14 @@ struct ft_set {
     uint64_t end[FT_SET_FIELDS]; /* its last record */
 };
 
+/* The newest output that the outside has for certain: what was let out is so once bytes
+ * that it said are in their files. */
+struct ft_told {
+    uint64_t ordinal;
+    uint64_t next; /* is, too, once `said` is out */
+    struct engine_said said;
+};
+
 /* Pages that were written to, and their sums: from the twin, or on their way. */
 struct ft_sums_of {
     struct ft_hashes head;
@@ -137,7 +145,8 @@ struct ft_session {
     uint64_t barrier_at; /* its position */
     uint64_t barrier_ns, barrier_due_ns, barrier_exits;
     uint64_t diverged_ns, diverged_recent; /* control: since diverged_ns */
-    uint64_t dropped;                      /* outputs up to here are not kept any more */
+    struct ft_told told;
+    uint64_t dropped;   /* outputs up to here are not kept any more */
     uint64_t disk_lost; /* the newest mirrored write that is not kept, not verified */
     char refusal[REASON_LEN_MAX + 1];
     uint64_t last_digest; /* ordinal of the outputs that one covered */

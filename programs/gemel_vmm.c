@@ -86,6 +86,7 @@ static void pump_debug(struct program *p)
     if (len > 0 && rot_file_write(&p->debug_log, out, len) < 0) {
         log_warn("debug log: cannot write %s", p->opts.debug_log);
     }
+    byte_ring_done(ring);
 }
 
 /* Who waits for a page that will not come, does not end by itself. */

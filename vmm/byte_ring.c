@@ -64,3 +64,18 @@ bool byte_ring_empty(struct byte_ring *ring)
 {
     return atomic_load(&ring->head) == atomic_load(&ring->tail);
 }
+
+void byte_ring_done(struct byte_ring *ring)
+{
+    atomic_store(&ring->done, atomic_load_explicit(&ring->tail, memory_order_relaxed));
+}
+
+size_t byte_ring_total(struct byte_ring *ring)
+{
+    return atomic_load(&ring->head);
+}
+
+bool byte_ring_reached(struct byte_ring *ring, size_t total)
+{
+    return atomic_load(&ring->done) >= total;
+}

@@ -15,6 +15,7 @@ struct byte_ring {
     uint8_t *buf;
     size_t cap;                /* a power of two */
     _Atomic size_t head, tail; /* total bytes written, read */
+    _Atomic size_t done;       /* of those read: are where they should go */
     _Atomic uint64_t dropped;
 };
 
@@ -27,3 +28,8 @@ size_t byte_ring_room(struct byte_ring *ring);
 /* Reader. Copies at most cap bytes; returns how many. */
 size_t byte_ring_get(struct byte_ring *ring, void *dst, size_t cap);
 bool byte_ring_empty(struct byte_ring *ring);
+/* Reader: what it has got so far is where it should go (in a file). */
+void byte_ring_done(struct byte_ring *ring);
+/* Any thread: bytes written so far; whether as many are where they should go. */
+size_t byte_ring_total(struct byte_ring *ring);
+bool byte_ring_reached(struct byte_ring *ring, size_t total);

@@ -297,6 +297,7 @@ void console_pump(struct console *c)
                          c->conf.log_path, strerror(-r));
             }
         }
+        byte_ring_done(c->conf.out);
         client_write(c);
     }
     client_poll(c);

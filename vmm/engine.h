@@ -189,6 +189,13 @@ void engine_poke(struct engine *e);
 void engine_nudge(struct engine *e);
 /* An output leaves. One thread at a time; no disks. */
 void engine_put_out(struct engine *e, const struct tape_out *out);
+/* Bytes of consoles wait for the loop thread: what was put out so far, and whether all of
+ * it is in its files. Any thread. */
+struct engine_said {
+    size_t serial, debug;
+};
+void engine_said(struct engine *e, struct engine_said *ret_said);
+bool engine_said_is_out(struct engine *e, const struct engine_said *said);
 
 /* While FROZEN: writes the VM's state to `fd` (the engine closes it), synced; `name` is
  * for messages. engine_event_fd tells when engine_take_saved has the outcome. -EBUSY: one

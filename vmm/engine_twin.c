@@ -113,6 +113,18 @@ void engine_put_out(struct engine *e, const struct tape_out *out)
     }
 }
 
+void engine_said(struct engine *e, struct engine_said *ret_said)
+{
+    ret_said->serial = byte_ring_total(&e->serial_out);
+    ret_said->debug = byte_ring_total(&e->debug_out);
+}
+
+bool engine_said_is_out(struct engine *e, const struct engine_said *said)
+{
+    return byte_ring_reached(&e->serial_out, said->serial) &&
+           byte_ring_reached(&e->debug_out, said->debug);
+}
+
 /* The twin
  * ---------------------------------------------------------------------------------- */
 

@@ -14,7 +14,6 @@ ft_vmm() { # NAME IMAGE OPTION...: p or t; its pid in $ft_vmm_pid
     "$vmm_bin" --uuid $ft_uuid --memory 16M --firmware "$pulse" --exit-file "$name.json" --log "$name.log" --console-log "$name.console" \
         --debug-log "$name.debug" --control "$name.sock" --disk "path=$image,serial=pulse" "$@" &
     ft_vmm_pid=$!
-    pids+=("$ft_vmm_pid")
 }
 
 # ft_start APPEND OPTION...: the pair; the guest runs on the primary. $p_pid, $t_pid
@@ -43,7 +42,6 @@ ft_protect() {
 ft_protect_only() { # a busy host lets a thread wait for longer than the 60 ms of the default
     "$vmmft" p.sock t.sock --suspect "${ft_suspect:-500}" --disk "a.img:${ft_twin_image:-b.img}" "$@" >ft.out 2>ft.err &
     ft_pid=$!
-    pids+=("$ft_pid")
 }
 
 ft_said() { grep -q "\"who\":\"$1\",\"state\":\"$2\"" ft.out 2>/dev/null; }
@@ -79,8 +77,7 @@ ft_signal() { # SIGNAL PID
     [ "$1" != KILL ] || wait "$2" 2>/dev/null
 }
 ft_kill() { # ends both
-    kill -CONT "$p_pid" "$t_pid" 2>/dev/null
-    kill -KILL "$p_pid" "$t_pid" "$ft_pid" 2>/dev/null
+    end_children "$p_pid" "$t_pid" "$ft_pid"
     wait "$p_pid" "$t_pid" "$ft_pid" 2>/dev/null
 }
 
@@ -359,7 +356,6 @@ ft_net() {
     sed -n 's/^rtt/# protected: ping rtt/p' ping.log
     "$witness" --target 10.99.0.5 --from br0 --mac 52:54:00:aa:bb:cc --seconds 3 >witness.json 2>&1 &
     w=$!
-    pids+=("$w")
     sleep 1
     ft_signal "$1" "$p_pid"
     ft_end live

@@ -158,7 +158,6 @@ case_replay_kicks() { # kicks are no positions: the same while signals rain on t
     until_true 20 seqs_reach 60 || fail "only $(seqs) records"
     power_off
     "$vmm_bin" --memory 16M --log replay.log --console-log replayed.log "${options[@]}" --replay p.ft --insecure-lab >replay.out 2>&1 &
-    pids+=($!)
     python3 - $! <<'EOF' >kicks.log || fail "$(cat kicks.log)"
 import ctypes, glob, random, sys, time
 pid = int(sys.argv[1])

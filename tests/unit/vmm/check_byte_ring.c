@@ -98,6 +98,30 @@ START_TEST(two_threads)
 }
 END_TEST
 
+/* What was read is not yet where it should go. */
+START_TEST(done_is_what_the_reader_says)
+{
+    uint8_t bytes[40] = {0};
+
+    ck_assert_int_eq(byte_ring_init(&ring, 64), 0);
+    (void)byte_ring_put(&ring, bytes, 40);
+    ck_assert_uint_eq(byte_ring_total(&ring), 40);
+    ck_assert_uint_eq(byte_ring_get(&ring, bytes, 30), 30);
+    ck_assert(byte_ring_reached(&ring, 0));
+    ck_assert(!byte_ring_reached(&ring, 1));
+    byte_ring_done(&ring);
+    ck_assert(byte_ring_reached(&ring, 30));
+    ck_assert(!byte_ring_reached(&ring, 31));
+    (void)byte_ring_put(&ring, bytes, 40);
+    ck_assert_uint_eq(byte_ring_total(&ring), 80);
+    ck_assert_uint_eq(byte_ring_get(&ring, bytes, 40), 40);
+    ck_assert_uint_eq(byte_ring_get(&ring, bytes, 40), 10);
+    byte_ring_done(&ring);
+    ck_assert(byte_ring_reached(&ring, byte_ring_total(&ring)));
+    byte_ring_free(&ring);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("byte_ring");
@@ -106,6 +130,7 @@ static Suite *suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, wraps_and_counts_what_it_drops);
     tcase_add_test(t, two_threads);
+    tcase_add_test(t, done_is_what_the_reader_says);
     suite_add_tcase(s, t);
     return s;
 }
