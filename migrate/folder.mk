@@ -68,6 +68,10 @@ UNIT_TESTS += tests/unit/migrate/check_mig_zstd
 tests_unit_migrate_check_mig_zstd_SOURCES = tests/unit/migrate/check_mig_zstd.c $(MIGRATE_UNIT_COMMON)
 tests_unit_migrate_check_mig_zstd_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_migrate_check_mig_zstd_LDADD = $(MIGRATE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/migrate/check_mig_first
+tests_unit_migrate_check_mig_first_SOURCES = tests/unit/migrate/check_mig_first.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_first_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_first_LDADD = $(MIGRATE_UNIT_LIBS)
 UNIT_TESTS += tests/unit/migrate/check_mig_verify
 tests_unit_migrate_check_mig_verify_SOURCES = tests/unit/migrate/check_mig_verify.c $(MIGRATE_UNIT_COMMON)
 tests_unit_migrate_check_mig_verify_CPPFLAGS = $(UNIT_CPPFLAGS)
@@ -135,7 +139,7 @@ tests_bench_bench_mig_chan_LDADD = libmigrate_io.la
 
 # What ties them together, for programs/gemel_vmm ----------------------------------------------------------------------
 libmigrate_io_la_SOURCES += \
-	migrate/mig_describe.c \
+	migrate/mig_describe.c migrate/mig_first.c migrate/mig_first.h \
 	migrate/mig_in.c migrate/mig_in_priv.h migrate/mig_in_holes.c migrate/mig_memfd.c migrate/mig_memfd.h \
 	migrate/mig_out.c migrate/mig_out_data.c migrate/mig_out_holes.c migrate/mig_out_priv.h \
 	migrate/mig_pool.c migrate/mig_pool.h \

@@ -115,23 +115,15 @@ static void add_run(struct out_data *d, const struct mig_run *run)
 
     while (at < end) {
         struct mig_run part = {.first = at, .count = end - at};
+        bool exists = true;
 
-        if (!o->first) {
+        if (o->first) {
+            part.count = mig_first_part(&d->seen, &o->t->ram, at, end, &exists);
+        }
+        if (exists) {
             mig_zero_classify(&d->ram, o->t->ram.host, &part);
-            return;
-        }
-        if (at >= d->data_end) {
-            d->data_begin = at;
-            if (!engine_ram_data(&o->t->ram, &d->data_begin, &d->data_end)) {
-                d->data_begin = d->data_end = UINT64_MAX;
-            }
-        }
-        if (at < d->data_begin) {
-            part.count = (d->data_begin < end ? d->data_begin : end) - at;
-            mig_ram_add(&d->ram, MIG_RAM_ZERO, at, (uint32_t)part.count);
         } else {
-            part.count = (d->data_end < end ? d->data_end : end) - at;
-            mig_zero_classify(&d->ram, o->t->ram.host, &part);
+            mig_ram_add(&d->ram, MIG_RAM_ZERO, at, (uint32_t)part.count);
         }
         at += part.count;
     }
@@ -163,6 +155,7 @@ static bool enter_block(struct out_data *d, uint64_t block, struct vmm_error *er
         (void)vmm_fail(err, -EIO, "KVM's dirty log cannot be cleared");
         return false;
     }
+    mig_first_protected(&d->seen, first);
     return true;
 }
 
@@ -173,7 +166,7 @@ static bool send_pages(struct out_data *d, struct vmm_error *err)
     uint64_t block = UINT64_MAX;
     struct mig_run run;
 
-    d->data_begin = d->data_end = 0;
+    d->seen = (struct mig_first){0};
     mig_ram_begin(&d->ram, o->round);
     for (;;) {
         uint32_t room = mig_ram_room(&d->ram);

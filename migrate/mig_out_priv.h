@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "migrate/mig_bitmap.h"
+#include "migrate/mig_first.h"
 #include "migrate/mig_policy.h"
 #include "migrate/mig_ram.h"
 #include "migrate/mig_squeeze.h"
@@ -32,7 +33,7 @@ struct out_data {
     uint32_t round_seen;
     bool served;            /* post-copy: all of its pages */
     uint64_t frames, pages; /* of this round */
-    uint64_t data_begin, data_end;
+    struct mig_first seen;
     struct mig_ram ram;
     struct mig_squeeze squeeze;
     struct mig_zstd *zstd; /* NULL: nothing is compressed */

@@ -13,6 +13,7 @@
 #include "migrate/mig_dst.h"
 #include "migrate/mig_src.h"
 #include "migrate/mig_transfer_priv.h"
+#include "vmm/priority.h"
 #include "vmm/sandbox.h"
 
 #define ENDING_NS NSEC_PER_SEC
@@ -195,6 +196,7 @@ void mig_send_abort(struct mig_transfer *t, const struct mig_acts *acts)
 
 static void prepare_thread(void)
 {
+    priority_usual();
     sandbox_thread(SANDBOX_TRANSFER);
 }
 

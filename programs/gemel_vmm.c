@@ -26,6 +26,7 @@
 #include "vmm/disks.h"
 #include "vmm/guest_agent.h"
 #include "vmm/net_tap.h"
+#include "vmm/priority.h"
 #include "vmm/rot_file.h"
 #include "vmm/sandbox.h"
 #include "vmm/uffd.h"
@@ -780,6 +781,7 @@ int main(int argc, char **argv)
     if (uuid_is_none(p.opts.instance)) {
         p.opts.instance = uuid_random();
     }
+    priority_soon();
     code = run(&p);
     log_close();
     return code;

@@ -180,7 +180,7 @@ libvmm_io_la_SOURCES = \
 	vmm/landlock.c vmm/landlock.h \
 	vmm/kvm_linux.c vmm/kvm_ops.h \
 	vmm/net_tap.c vmm/net_tap.h \
-	vmm/probe.c vmm/probe.h \
+	vmm/priority.c vmm/priority.h vmm/probe.c vmm/probe.h \
 	vmm/rot_file.c vmm/rot_file.h \
 	vmm/irqchip.c vmm/irqchip.h \
 	vmm/sandbox.c vmm/sandbox.h \
