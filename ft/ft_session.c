@@ -13,6 +13,7 @@
 #include "base/bug.h"
 #include "base/loop.h"
 #include "base/text.h"
+#include "vmm/priority.h"
 #include "vmm/sandbox.h"
 
 #define OPEN_MS      5000
@@ -638,7 +639,7 @@ int ft_session_new(const struct ft_session_conf *conf, struct ft_session **ret_s
     s->conf = *conf;
     s->fd = s->stop.fd = -1;
     s->status.state_name = "none";
-    pthread_mutex_init(&s->lock, NULL);
+    priority_mutex_init(&s->lock);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->more, &attr);

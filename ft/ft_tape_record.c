@@ -11,6 +11,7 @@
 #include "base/bug.h"
 #include "base/loop.h"
 #include "ft/ft_tape_priv.h"
+#include "vmm/priority.h"
 #include "vmm/sandbox.h"
 
 #define RING_BYTES     ((size_t)8 << 20)
@@ -93,6 +94,7 @@ static void *writer_main(void *data)
     struct ft_tape *t = data;
     uint8_t *chunk = malloc(CHUNK);
 
+    priority_usual();
     sandbox_thread(SANDBOX_LEASE); /* needs as little: it writes what is open */
     if (!chunk) {
         give_up(t, "no memory to write the recording %s", t->path);

@@ -613,6 +613,7 @@ static int setup(struct program *p, struct vmm_error *err)
     if (r >= 0) {
         r = open_state(p, err);
     }
+    priority_soon();
     if (r >= 0) {
         r = gemel_vmm_walls(&p->opts, err);
     }
@@ -628,6 +629,7 @@ static int setup(struct program *p, struct vmm_error *err)
     if (r >= 0) {
         r = vmm_twin_go(&p->twin, err);
     }
+    priority_usual();
     sandbox_thread(SANDBOX_LOOP);
     return r;
 }
@@ -781,7 +783,6 @@ int main(int argc, char **argv)
     if (uuid_is_none(p.opts.instance)) {
         p.opts.instance = uuid_random();
     }
-    priority_soon();
     code = run(&p);
     log_close();
     return code;

@@ -17,6 +17,7 @@
 #include "vmm/engine_priv.h"
 #include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
+#include "vmm/priority.h"
 #include "vmm/sandbox.h"
 
 #define SERIAL_OUT_RING (256u * 1024)
@@ -618,7 +619,7 @@ int engine_open(const struct engine_conf *conf, struct engine **ret_engine,
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
         e->disk_fd[i] = -1;
     }
-    pthread_mutex_init(&e->lock, NULL);
+    priority_mutex_init(&e->lock);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&e->change_cond, &monotonic);

@@ -29,6 +29,7 @@
 #include "base/os.h"
 #include "vmm/engine_priv.h"
 #include "vmm/net_tap.h"
+#include "vmm/priority.h"
 #include "vmm/sandbox.h"
 
 #define EPOLL_EVENTS_MAX 16
@@ -335,6 +336,7 @@ void *engine_cpu_main(void *data)
     sigemptyset(&kick);
     sigaddset(&kick, VCPU_KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+    priority_usual();
     sandbox_thread(SANDBOX_VCPU);
     while (gate_wait(c->engine, &generation)) {
         cpu_run(c);
@@ -579,6 +581,7 @@ void *engine_io_main(void *data)
         (void)engine_end_run(e, RUN_END_HOST,
                              "the I/O thread cannot wait for its events");
     }
+    priority_usual();
     sandbox_thread(SANDBOX_IO);
     engine_follow_state(e, smp_run);
     return NULL;

@@ -20,6 +20,7 @@
 #include "vmm/engine_priv.h"
 #include "vmm/engine_state.h"
 #include "vmm/net_tap.h"
+#include "vmm/priority.h"
 #include "vmm/sandbox.h"
 
 #define ENTROPY_BATCH 16 /* buffers of the guest's rng in one turn */
@@ -876,6 +877,7 @@ static bool thread_setup(struct engine *e, struct vmm_error *err)
     }
     e->wake_timer_up = true;
     (void)throttle_setup(&e->throttle, VCPU_KICK_SIGNAL);
+    priority_usual();
     sandbox_thread(SANDBOX_VCPU); /* last: what stands above needs more */
     return true;
 }

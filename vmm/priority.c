@@ -1,29 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/priority.h"
 
-#include <errno.h>
+#include <sched.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/log.h"
 
-static int usual; /* set once, before there are threads */
+#define LOWEST 1
 
 void priority_soon(void)
 {
-    errno = 0;
-    usual = getpriority(PRIO_PROCESS, 0);
-    if (errno != 0 || usual <= PRIORITY_SOON) {
-        usual = errno != 0 ? 0 : usual;
-        return;
-    }
-    if (setpriority(PRIO_PROCESS, 0, PRIORITY_SOON) < 0) {
-        log_debug("priority of control and heartbeats: nice %d, as all else: %s", usual,
-                  strerror(errno));
+    const struct sched_param param = {.sched_priority = LOWEST};
+    int r = pthread_setschedparam(pthread_self(), SCHED_RR, &param);
+
+    if (r != 0) {
+        log_debug("no real-time priority for heartbeats: %s", strerror(r));
     }
 }
 
 void priority_usual(void)
 {
-    (void)setpriority(PRIO_PROCESS, 0, usual); /* up is always allowed */
+    const struct sched_param param = {.sched_priority = 0};
+
+    (void)pthread_setschedparam(pthread_self(), SCHED_OTHER, &param);
+}
+
+void priority_mutex_init(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attr;
+
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+    pthread_mutex_init(lock, &attr);
+    pthread_mutexattr_destroy(&attr);
 }

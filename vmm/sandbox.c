@@ -20,7 +20,6 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "vmm/landlock.h"
-#include "vmm/priority.h"
 #include "vmm/sandbox_root.h"
 
 #define FILES_MAX 1024 /* RLIMIT_NOFILE: disks, taps, two eventfds per queue, clients */
@@ -269,9 +268,6 @@ void sandbox_thread(enum sandbox_thread kind)
     struct sock_fprog program = {.filter = code};
     long r;
 
-    if (kind == SANDBOX_VCPU || kind == SANDBOX_IO) {
-        priority_usual();
-    }
     if (!atomic_load(&entered)) {
         return;
     }
