@@ -5,7 +5,9 @@
  * registers and bytes, at the end the same memory; and a position "exit n, then k
  * instructions" must be reached by running free to n and stepping k. Interrupts are
  * injected at exits only, as the loop of vmm/engine_tape.c does it. TAP on stdout.
- * --wrong: interrupts come at kicks, too: it must be noticed.
+ * --wrong: interrupts come at kicks, too: it must be noticed. --fpu: payloads with x87
+ * and SSE, too, which not every KVM runs. --kicks: no single steps: in the nested bed
+ * (AMD-V under QEMU's TCG) KVM loses them at the first exit.
  */
 #include <errno.h>
 #include <signal.h>
@@ -217,6 +219,47 @@ counts_io:
 9:  nop
 )");
 
+/* x87 and SSE2, in registers from exit to exit; at the end all of their state is in
+ * memory. Needs a KVM that runs them (--fpu). */
+PAYLOAD(fpu, R"(
+    mov %cr4, %eax
+    or $0x600, %eax
+    mov %eax, %cr4
+    fninit
+    fld1
+    fldpi
+    mov $0x3F800000, %eax
+    movd %eax, %xmm2
+    pshufd $0, %xmm2, %xmm2
+    pxor %xmm1, %xmm1
+    mov $25, %cx
+1:  fadd %st(1), %st
+    fsqrt
+    fld %st
+    fsin
+    faddp
+    fstl 0x9100
+    movsd 0x9100, %xmm0
+    addsd %xmm0, %xmm1
+    sqrtsd %xmm1, %xmm3
+    mulps %xmm2, %xmm3
+    addps %xmm3, %xmm2
+    paddd %xmm2, %xmm4
+    cvttsd2si %xmm1, %eax
+    out %ax, $0xE1
+    movd %xmm4, %eax
+    out %ax, $0xE1
+    fnstsw %ax
+    out %ax, $0xE1
+    movq 0x9100, %xmm5
+    psrlq $20, %xmm5
+    movd %xmm5, %eax
+    out %ax, $0xE1
+    loop 1b
+    fxsave 0xA000
+    stmxcsr 0x9108
+)");
+
 #define CORPUS(name, irqs)                                                               \
     {                                                                                    \
 #name, payload_##name, payload_##name##_end, irqs                                \
@@ -228,7 +271,7 @@ static const struct payload {
 } corpus[] = {
     CORPUS(strings, false),  CORPUS(flags, false),  CORPUS(shadow, true),
     CORPUS(faults, false),   CORPUS(selfmod, true), CORPUS(halts, true),
-    CORPUS(string_io, true),
+    CORPUS(string_io, true), CORPUS(fpu, true),
 };
 
 /* The interrupt's handler, at 0x700. */
@@ -264,7 +307,12 @@ struct world {
     bool irq, irqs, over;
     uint32_t bytes; /* crc of this exit's bytes */
     unsigned exits;
+    uint64_t kicks; /* in the middle of the guest's run */
 };
+
+static struct {
+    bool wrong, fpu, kicks;
+} opt;
 
 enum way { FREE, KICKED, STEPPED, WRONG };
 
@@ -450,6 +498,7 @@ static void run(struct world *w, const struct payload *p, enum way way, unsigned
             continue;
         }
         if (event == VCPU_KICKED) {
+            w->kicks++;
             if (way == WRONG && w->irqs) {
                 w->irq = true;
                 inject(w);
@@ -564,10 +613,24 @@ static timer_t start_kicks(bool on)
     return timer;
 }
 
-static bool check(struct world *w, const struct payload *p, bool wrong)
+static bool check_steps(struct world *w, const struct payload *p,
+                        const struct trace *free_run, struct trace *other,
+                        struct trace *landing)
+{
+    bool good;
+
+    run(w, p, STEPPED, UINT32_MAX, other);
+    good = same(p->name, "stepped", free_run, other);
+    for (unsigned n = 0; good && n < other->count; n += 1 + other->count / 12) {
+        good = lands(w, p, other, landing, n);
+    }
+    return good && other->steps > 20;
+}
+
+static bool check(struct world *w, const struct payload *p)
 {
     struct trace *free_run = calloc(3, sizeof *free_run), *other, *landing;
-    uint64_t kicked_before;
+    uint64_t kicks;
     bool good;
 
     if (!free_run) {
@@ -577,23 +640,19 @@ static bool check(struct world *w, const struct payload *p, bool wrong)
     landing = free_run + 2;
     run(w, p, FREE, UINT32_MAX, free_run);
     start_kicks(true);
-    kicked_before = w->v.stats.kicked;
+    w->kicks = 0;
     good = true;
     for (unsigned i = 0; i < 5 && good; i++) {
-        run(w, p, wrong ? WRONG : KICKED, UINT32_MAX, other);
+        run(w, p, opt.wrong ? WRONG : KICKED, UINT32_MAX, other);
         good = same(p->name, "kicked", free_run, other);
     }
     start_kicks(false);
-    kicked_before = w->v.stats.kicked - kicked_before;
-    run(w, p, STEPPED, UINT32_MAX, other);
-    good = same(p->name, "stepped", free_run, other) && good;
-    for (unsigned n = 0; good && n < other->count; n += 1 + other->count / 12) {
-        good = lands(w, p, other, landing, n);
-    }
-    printf("# %s: %u exits, %u instructions in steps, %llu returns of KVM_RUN under "
-           "kicks\n",
-           p->name, free_run->count, other->steps, (unsigned long long)kicked_before);
-    good = good && free_run->count > 10 && other->steps > 20;
+    kicks = w->kicks;
+    other->steps = 0;
+    good = (opt.kicks || check_steps(w, p, free_run, other, landing)) && good;
+    printf("# %s: %u exits, %u instructions in steps, %llu kicks\n", p->name,
+           free_run->count, other->steps, (unsigned long long)kicks);
+    good = good && free_run->count > 10 && kicks > 0;
     free(free_run);
     return good;
 }
@@ -601,19 +660,25 @@ static bool check(struct world *w, const struct payload *p, bool wrong)
 int main(int argc, char **argv)
 {
     const struct vm_conf conf = {.kvm_path = "/dev/kvm", .ram_len = RAM_LEN};
-    bool wrong = argc > 1 && strcmp(argv[1], "--wrong") == 0;
+    size_t count = ARRAY_SIZE(corpus);
     struct world *w = calloc(1, sizeof *w);
     struct vmm_error err = {"no memory"};
     unsigned bad = 0;
 
+    for (int i = 1; i < argc; i++) {
+        opt.wrong |= strcmp(argv[i], "--wrong") == 0;
+        opt.fpu |= strcmp(argv[i], "--fpu") == 0;
+        opt.kicks |= strcmp(argv[i], "--kicks") == 0;
+    }
+    count -= opt.fpu ? 0 : 1; /* the last one */
     if (!w || vm_open(&kvm_linux, &conf, &w->vm, &err) < 0 ||
         vcpu_open(&w->vm, &bus, w, &w->v, &err) < 0 || vcpu_kick_setup() < 0) {
         return die("KVM", err.text);
     }
     vcpu_kick_arm(&w->v);
-    printf("1..%zu\n", ARRAY_SIZE(corpus));
-    for (unsigned i = 0; i < ARRAY_SIZE(corpus); i++) {
-        bool good = check(w, &corpus[i], wrong);
+    printf("1..%zu\n", count);
+    for (unsigned i = 0; i < count; i++) {
+        bool good = check(w, &corpus[i]);
 
         printf("%s %u - %s\n", good ? "ok" : "not ok", i + 1, corpus[i].name);
         fflush(stdout);

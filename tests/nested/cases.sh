@@ -3,7 +3,7 @@
 # The cases of the nested bed; runs inside of it. usage: cases.sh [CASE...]. Each case is a function case_NAME, with a line in
 # $all and its limit in seconds; it says `fail REASON` when something is wrong.
 
-all="probe:60 pulse:60 copy-ram:150 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150 standard-nbd:150
+all="probe:60 pulse:60 steps:120 copy-ram:150 standard-bzimage:120 standard-smp:120 standard-mmio:120 standard-pvh:120 standard-devices:180 standard-limits:150 standard-cpu-baseline:120 standard-watchdog:180 standard-queues:150 standard-disk:150 standard-disk-mmio:150 standard-nbd:150
 lockstep-bzimage:150 lockstep-pvh:150 lockstep-replay:600 lockstep-ft:600
 standard-suspend:150 lockstep-suspend:180
 standard-migrate:150 standard-postcopy:180 lockstep-migrate:180
@@ -36,6 +36,13 @@ case_pulse() { # the lockstep machine runs pulse to its first output
         --log vmm.log --run || fail "gemel-vmm ended with $?"
     grep -q '^seq=3 ' console.log || fail "no third record of pulse"
     note console.log
+}
+
+case_steps() { # the oracle of positions on this KVM, the FPU included: free and under kicks
+    steps --fpu --kicks >steps.log 2>&1 || fail "steps ended with $?"
+    note steps.log
+    [ "$(grep -c '^ok' steps.log)" = 8 ] || fail "not all payloads passed"
+    ! steps --wrong --kicks >wrong.log 2>&1 || fail "interrupts at kicks are not seen"
 }
 
 case_copy_ram() { # a running pulse moved between two engines, with this KVM's dirty log; two wrong ways are seen

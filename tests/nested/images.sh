@@ -138,7 +138,7 @@ images_outer() {
     local root=$1 build=$2 p
     images_busybox "$root" || return 1
     images_modules "$root" kvm-amd tun bridge loop virtio_pci virtio_blk || return 1
-    for p in gemel-vmm tests/guest/witness tests/kvm/vmmtalk tests/kvm/vmmmove tests/kvm/vmmft tests/kvm/copyram; do
+    for p in gemel-vmm tests/guest/witness tests/kvm/vmmtalk tests/kvm/vmmmove tests/kvm/vmmft tests/kvm/copyram tests/kvm/steps; do
         [ ! -x "$build/$p" ] || images_program "$root" "$build/$p" "/usr/bin/$(basename "$p")" || return 1
     done
     images_nbd "$root" || return 1
