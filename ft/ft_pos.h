@@ -6,14 +6,14 @@
  *
  * Exits: `steps` is always 0. That is what vmm/engine_tape.c does; any KVM can.
  *
- * Single steps (KVM_GUESTDBG_SINGLESTEP): exact, and some thousand times slower; what it
- * costs and that it agrees with the exits is shown by tests/kvm/steps.c, which lands by
- * it
- * ("run free to exit n, then step k"). It counts as KVM reports steps: a REP instruction
- * is one step on kvm_pvm and one per iteration on VMX and SVM; an STI and the instruction
- * behind it can be one. So both sides must be hosts of one kind. PUSHF, SYSCALL and
- * frames of exceptions show TF where the hardware steps (not on kvm_pvm): such
- * instructions would have to be stepped over by a breakpoint. Not tied to the engine yet.
+ * Single steps (KVM_GUESTDBG_SINGLESTEP): exact, and some thousand times slower:
+ * vmm/engine_steps.c, for `gemel-vmm --replay FILE --until N+K`. That it agrees with the
+ * exits is shown by tests/kvm/steps.c, which lands by it, too. It counts as KVM reports
+ * steps: a REP instruction is one step on kvm_pvm and one per iteration on VMX and SVM;
+ * an STI and the instruction behind it can be one. So both sides must be hosts of one
+ * kind. PUSHF, SYSCALL and frames of exceptions show TF where the hardware steps (not on
+ * kvm_pvm): such instructions would have to be stepped over by a breakpoint. A log has
+ * positions of exits only: nothing is applied between them.
  *
  * A back end that counts branches (PMU) would fill in the same; there is none, and
  * nothing here claims that one works.

@@ -17,14 +17,16 @@
 
 #include <stdio.h>
 
+#include "ft/ft_pos.h"
 #include "vmm/engine.h"
 
 struct ft_tape;
 
 /* 0 or -errno with a text. The file is made, or emptied. */
 int ft_tape_record(const char *path, struct ft_tape **ret_tape, struct vmm_error *err);
-/* `until`: stop at this position (UINT64_MAX: at the end of the recording). */
-int ft_tape_replay(const char *path, uint64_t until, struct ft_tape **ret_tape,
+/* `until`: stop at this position (UINT64_MAX exits: at the end of the recording), the
+ * instructions behind an exit in single steps. */
+int ft_tape_replay(const char *path, struct ft_pos until, struct ft_tape **ret_tape,
                    struct vmm_error *err);
 const struct engine_tape *ft_tape_hooks(const struct ft_tape *tape);
 /* The VM is open. A replay with other options than the recording: -EINVAL, the text says

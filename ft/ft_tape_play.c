@@ -488,7 +488,9 @@ static enum tape_next play_next(void *ctx, uint64_t position, struct tape_item *
 {
     struct ft_tape *t = ctx;
 
-    if (!t->over && position >= t->until) {
+    enum tape_next next;
+
+    if (!t->over && position >= t->until && t->steps == 0) {
         t->stopped_at = true;
         (void)finish(t, true, "stopped at exit %" PRIu64 ", equal so far", position);
     }
@@ -499,7 +501,25 @@ static enum tape_next play_next(void *ctx, uint64_t position, struct tape_item *
         take(t);
     }
     t->pages_told = false;
-    return peek(t) ? next_of(t, position, ret) : TAPE_NEXT_STOP;
+    next = peek(t) ? next_of(t, position, ret) : TAPE_NEXT_STOP;
+    if (next == TAPE_NEXT_RUN && position >= t->until) {
+        ret->steps = t->steps;
+        next = TAPE_NEXT_STEP;
+    }
+    return next;
+}
+
+static void play_stepped(void *ctx, uint64_t position, uint64_t done,
+                         const uint64_t reg[TAPE_REGS])
+{
+    struct ft_tape *t = ctx;
+
+    memcpy(t->reg, reg, sizeof t->reg);
+    t->stopped_at = true;
+    (void)finish(t, true,
+                 "stopped %" PRIu64 " instructions after exit %" PRIu64
+                 ", equal so far%s",
+                 done, position, done < t->steps ? ": the next exit comes" : "");
 }
 
 /* The end
@@ -611,9 +631,10 @@ const struct engine_tape_ops ft_play_ops = {
     .trouble = play_trouble,
     .verdict = play_verdict,
     .next = play_next,
+    .stepped = play_stepped,
 };
 
-int ft_tape_replay(const char *path, uint64_t until, struct ft_tape **ret_tape,
+int ft_tape_replay(const char *path, struct ft_pos until, struct ft_tape **ret_tape,
                    struct vmm_error *err)
 {
     struct ft_tape *t = NULL;
@@ -624,7 +645,8 @@ int ft_tape_replay(const char *path, uint64_t until, struct ft_tape **ret_tape,
     }
     t->hooks.ops = &ft_play_ops;
     t->hooks.replay = true;
-    t->until = until;
+    t->until = until.exits;
+    t->steps = until.steps;
     t->buf = malloc(BUF_BYTES);
     t->state = malloc(FT_STATE_MAX);
     if (!t->buf || !t->state) {

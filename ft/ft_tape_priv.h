@@ -37,7 +37,7 @@ struct ft_tape {
     struct mig_ram ram;        /* of PAGES */
 
     /* Replay. */
-    uint64_t until;
+    uint64_t until, steps;
     size_t have, at, taken; /* of buf: bytes, where the record is, its length if it is
                                done with */
     bool eof;

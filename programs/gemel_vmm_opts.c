@@ -130,7 +130,10 @@ static const struct {
     {"replay", OPT_REPLAY, "FILE",
      "instead of --run: run what was recorded once more, without disks and network, and "
      "compare: equal, or the first difference"},
-    {"until", OPT_UNTIL, "N", "with --replay: stop at exit N and print the registers"},
+    {"until", OPT_UNTIL, "N[+K]",
+     "with --replay: stop at exit N, or K instructions (single steps) after it, and "
+     "print "
+     "the registers"},
     {"on-triple-fault", OPT_TRIPLE_FAULT, "reset|crash", "default: reset, as a PC does"},
     {"kvm", OPT_KVM, "DEVICE", "default: /dev/kvm"},
     {"probe", OPT_PROBE, NULL, "find out, by running tiny guests, what this host can do"},
@@ -281,6 +284,22 @@ static int parse_count(const char *option, const char *text, uint64_t *ret_count
     return text_u64(text, 1, UINT32_MAX, ret_count)
                ? 0
                : wrong("--%s=%s: a number of at least 1", option, text);
+}
+
+/* N or N+K */
+static bool parse_until(const char *text, struct ft_pos *ret_until)
+{
+    size_t len = strcspn(text, "+");
+    char exits[24] = "";
+
+    if (len >= sizeof exits) {
+        return false;
+    }
+    memcpy(exits, text, len);
+    ret_until->steps = 0;
+    return text_u64(exits, 0, UINT64_MAX - 1, &ret_until->exits) &&
+           (text[len] == '\0' ||
+            text_u64(text + len + 1, 0, UINT64_MAX, &ret_until->steps));
 }
 
 static int parse_policy(const char *text, enum engine_disk_policy *ret_policy)
@@ -584,9 +603,9 @@ static int take(struct vmm_opts *o, int value, char *arg)
         o->run = true;
         return 0;
     case OPT_UNTIL:
-        return text_u64(arg, 0, UINT64_MAX - 1, &o->until)
+        return parse_until(arg, &o->until)
                    ? 0
-                   : wrong("--until %s: not the number of an exit", arg);
+                   : wrong("--until %s: not the number of an exit, nor N+K", arg);
     case OPT_TRIPLE_FAULT:
         o->engine.crash_on_triple_fault = strcmp(arg, "crash") == 0;
         return o->engine.crash_on_triple_fault || strcmp(arg, "reset") == 0
@@ -637,7 +656,7 @@ static unsigned nic_queues(const struct engine_conf *conf, bool most)
 
 static int check_tape(const struct vmm_opts *o)
 {
-    if (o->until != UINT64_MAX && !o->replay_path) {
+    if (o->until.exits != UINT64_MAX && !o->replay_path) {
         return wrong("--until needs --replay");
     }
     if (!o->record_path && !o->replay_path) {
@@ -724,7 +743,7 @@ int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_ex
     struct vmm_opts o = {.control_fd = -1,
                          .uffd_fd = -1,
                          .memlock_bytes = UINT64_MAX,
-                         .until = UINT64_MAX,
+                         .until = {.exits = UINT64_MAX},
                          .name = "vm",
                          .engine.kvm_path = "/dev/kvm"};
     struct option longs[OPTION_COUNT + 1] = {{0}};

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "base/units.h"
+#include "ft/ft_pos.h"
 #include "vmm/engine.h"
 
 struct vmm_opts {
@@ -29,7 +30,7 @@ struct vmm_opts {
     int uffd_fd;              /* /dev/userfaultfd, opened by the starter; -1: none */
     const char *restore_path; /* with run: a saved state to go on from */
     const char *record_path, *replay_path;
-    uint64_t until; /* with replay_path: position; UINT64_MAX: to the end */
+    struct ft_pos until; /* with replay_path; UINT64_MAX exits: to the end */
     bool run, probe, cpu_model, json, verbose;
 };
 

@@ -669,7 +669,7 @@ bool tape_replay_turn(struct engine *e)
             t->left = true;
             (void)leave_position(e);
         }
-        if (next != TAPE_NEXT_RUN) {
+        if (next != TAPE_NEXT_RUN && next != TAPE_NEXT_STEP) {
             (void)take_item(e, next, &item);
             return true;
         }
@@ -681,6 +681,10 @@ bool tape_replay_turn(struct engine *e)
         if (!leave_position(e)) {
             tape_trouble(e, "the recording goes on, here the guest sleeps and nothing "
                             "wakes it");
+            return true;
+        }
+        if (next == TAPE_NEXT_STEP) {
+            tape_step(e, item.steps);
             return true;
         }
     }

@@ -75,6 +75,7 @@ enum tape_control { TAPE_CONTROL_RESET = 1, TAPE_CONTROLS };
 /* What a replay has to do at a position. */
 enum tape_next {
     TAPE_NEXT_RUN = 0, /* enter the guest: the next exit is to come */
+    TAPE_NEXT_STEP,    /* the same, for `steps` instructions at most; then it is over */
     TAPE_NEXT_INPUT,
     TAPE_NEXT_CONTROL,
     TAPE_NEXT_PAGES, /* of a barrier: page numbers as in vmm/state_stream */
@@ -93,6 +94,7 @@ struct tape_item {
     uint32_t page_count;
     const uint8_t *bytes; /* PAGES (NULL: zeros), STATE */
     size_t len;           /* STATE */
+    uint64_t steps;       /* STEP */
 };
 
 struct tape_verdict {
@@ -122,6 +124,9 @@ struct engine_tape_ops {
     void (*state)(void *ctx, uint64_t position, const uint8_t *bytes, size_t len);
     /* Replay. What *ret points to is valid until the next call. */
     enum tape_next (*next)(void *ctx, uint64_t position, struct tape_item *ret);
+    /* After TAPE_NEXT_STEP: so many were done (fewer: the next exit came), registers. */
+    void (*stepped)(void *ctx, uint64_t position, uint64_t done,
+                    const uint64_t reg[TAPE_REGS]);
 
     /* Those of a VM that has a twin (engine_tape_attach); else NULL. Recording: all of
      * this position was told; may the guest go on? If not: engine_poke, then again. */

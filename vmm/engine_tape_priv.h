@@ -57,6 +57,8 @@ int tape_new(struct engine *e, const struct engine_tape *tape, struct vmm_error 
 void tape_off(struct engine *e);
 void tape_free(struct tape_run *t); /* NULL is fine */
 void tape_give_kept(struct engine *e);
+/* Replay: in single steps from here (vmm/engine_steps.c), and told. */
+void tape_step(struct engine *e, uint64_t steps);
 /* Replay: one turn. False: it is over. */
 bool tape_replay_turn(struct engine *e);
 

@@ -47,7 +47,7 @@ record_beat() {
 }
 
 case_replay_pulse() { # a guest with a disk: recorded, replayed twice, without its disk being touched
-    local sum
+    local sum at n
     truncate -s 4M d.img
     local options=(--firmware "$pulse" --append "nonet rate=100" --disk path=d.img)
     vmm "${options[@]}" --run --record p.ft
@@ -64,6 +64,24 @@ case_replay_pulse() { # a guest with a disk: recorded, replayed twice, without i
     grep -q '^replay: stopped at exit 500, equal so far$' replay.out || fail "--until: $(cat replay.out)"
     grep -q '^rip=[0-9a-f]\{16\} rflags=' replay.out || fail "--until: no registers: $(cat replay.out)"
     [ "$replay_code" = 0 ] || fail "--until: exit code $replay_code"
+    # In single steps from there on: the same each time, one instruction a step, up to the next exit.
+    for ((at = 500; at < 520; at++)); do # one with some instructions behind it
+        replay p.ft "${options[@]}" --until $at+3
+        ! grep -q "^replay: stopped 3 instructions after exit $at, equal so far$" replay.out || break
+    done
+    cp replay.out at.3
+    for n in 0 1 2 3 2; do
+        replay p.ft "${options[@]}" --until $at+$n
+        [ "$n" = 0 ] || grep -q "^replay: stopped $n instructions after exit $at, equal so far$" replay.out || fail "--until $at+$n: $(cat replay.out)"
+        grep '=' replay.out >regs.out
+        [ "$n" = 0 ] || ! cmp -s regs.out regs.$((n - 1)) || fail "--until $at+$n: the same as one before"
+        [ ! -e at.$n ] || cmp -s replay.out at.$n || fail "--until $at+$n: other registers than before"
+        cp replay.out at.$n
+        cp regs.out regs.$n
+    done
+    replay p.ft "${options[@]}" --until $at+1000000
+    grep -q "^replay: stopped [0-9]* instructions after exit $at, equal so far: the next exit comes\$" replay.out || fail "--until $at+1000000: $(cat replay.out)"
+    want_code=2 expect_refusal 'not the number of an exit, nor N.K' --replay p.ft --until 5+x
     replay p.ft "${options[@]}" --until 500 --json
     jq -e '.good and .exits == 500 and (.registers.rip | startswith("0x"))' replay.out >/dev/null || fail "--json: $(cat replay.out)"
 }
