@@ -139,6 +139,7 @@ void ft_session_status(struct ft_session *s, struct ft_session_status *ret_statu
     }
     ret_status->log_bytes = s->log_bytes;
     ret_status->counts = s->counts;
+    ret_status->reason = s->reason;
     pthread_mutex_unlock(&s->lock);
 }
 

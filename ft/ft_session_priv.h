@@ -117,6 +117,7 @@ struct ft_session {
     uint64_t page_count;
     struct ft_sums_of sums; /* primary: what came; secondary: what is to be sent */
     struct ft_session_counts counts;
+    enum ft_session_reason reason;
 
     /* The channel. */
     int fd;

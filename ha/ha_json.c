@@ -321,6 +321,18 @@ static void put_twin(struct ha_daemon *d, json_object *o, const struct ha_vm *vm
     json_object_object_add(o, "twin", t);
 }
 
+/* Sessions in lockstep that were given up: for people, and to be counted. */
+static void put_diverged(json_object *o, const struct ha_vm *vm)
+{
+    json_object *g = json_object_new_object();
+
+    put_u64(g, "sessions", vm->diverged.count);
+    put_u64(g, "last_t_ms", vm->diverged.at_ms);
+    ha_json_put_str(g, "why", vm->diverged.why);
+    put_bool(g, "stepped_down", vm->diverged.down);
+    json_object_object_add(o, "diverged", g);
+}
+
 static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
 {
     json_object *o = json_object_new_object();
@@ -356,6 +368,9 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     put_bool(o, "protected", ha_vm_protected(vm));
     if (vm->twin.to != 0) {
         put_twin(d, o, vm);
+    }
+    if (vm->diverged.count != 0) {
+        put_diverged(o, vm);
     }
     return o;
 }

@@ -70,6 +70,35 @@ static void explain_home(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     }
 }
 
+/* In which mode, and why it is that one. */
+static void explain_mode(const struct ha_vm *vm, json_object *a)
+{
+    char text[REASON_LEN_MAX * 2], when[32] = "";
+    time_t at = (time_t)(vm->diverged.at_ms / 1000);
+    struct tm tm;
+
+    if (vm->conf == NULL || (vm->twin.to == 0 && !ha_twin_wanted(vm))) {
+        return;
+    }
+    ha_twin_rule_why(vm, text);
+    if (vm->twin.to == 0 ||
+        (vm->twin.commit == CONF_FT_EPOCHS) == (ha_twin_rule(vm) == CONF_FT_EPOCHS)) {
+        ha_json_add_line(a, "its twin is ", text, "");
+    }
+    if (vm->diverged.count != 0) {
+        gmtime_r(&at, &tm);
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S UTC: ", &tm);
+        ha_text_set(text, sizeof text, "lockstep was given up ", NULL);
+        ha_text_add_u64(text, sizeof text, vm->diverged.count);
+        ha_text_add(text, sizeof text, " times, last at ");
+        ha_json_add_line(a, text, when, vm->diverged.why);
+    }
+    if (vm->diverged.down && vm->conf->machine == CONF_MACHINE_LOCKSTEP) {
+        ha_json_add_line(a, "back to lockstep: gemel vm protect ", vm->name,
+                         " --mode lockstep, or another definition");
+    }
+}
+
 static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
     const char *node = ha_json_node_name(d, vm->twin.to);
@@ -105,6 +134,7 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
                          "that: gemel vm protect ",
                          vm->name, "");
     }
+    explain_mode(vm, a);
     if (vm->twin.to != 0 && d->vmm != NULL && ha_vmm_twin_state(d->vmm, vm->uuid, &s)) {
         ha_text_set(why, sizeof why,
                     s.twin ? "its twin here is in state " : "its session is in state ",

@@ -148,10 +148,14 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     bytes_wr_uuid(wr, r->instance);
     bytes_wr_u8(wr, (uint8_t)r->outcome);
     bytes_wr_u64(wr, r->epoch);
-    bytes_wr_u8(wr, (uint8_t)(r->guest_shutdown | r->filling << 1));
+    bytes_wr_u8(wr, (uint8_t)(r->guest_shutdown | r->filling << 1 |
+                              (r->diverged_ms != 0) << 2));
     bytes_wr_str(wr, r->text);
     if (has_offer(r)) {
         ha_put_move_end(wr, &r->offer);
+    }
+    if (r->diverged_ms != 0) {
+        bytes_wr_u64(wr, r->diverged_ms);
     }
 }
 
@@ -173,6 +177,9 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
     }
     if (has_offer(r)) {
         r->offer = ha_get_move_end(rd);
+    }
+    if ((flags & 4) != 0) {
+        r->diverged_ms = bytes_rd_u64(rd);
     }
     return NULL;
 }
