@@ -51,9 +51,13 @@ libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
 $(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h
 
 UNIT_TESTS += tests/unit/ha/check_ha_twin
-tests_unit_ha_check_ha_twin_SOURCES = tests/unit/ha/check_ha_twin.c tests/unit/ha/ha_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_twin_SOURCES = tests/unit/ha/check_ha_twin.c tests/unit/ha/ha_sim.h tests/unit/ha/twin_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_twin_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_twin_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/ha/check_ha_twindown
+tests_unit_ha_check_ha_twindown_SOURCES = tests/unit/ha/check_ha_twindown.c tests/unit/ha/ha_sim.h tests/unit/ha/twin_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_twindown_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_twindown_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/ha/check_ha_postcopy
 tests_unit_ha_check_ha_postcopy_SOURCES = tests/unit/ha/check_ha_postcopy.c tests/unit/ha/ha_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_postcopy_CPPFLAGS = $(UNIT_CPPFLAGS)
