@@ -9,6 +9,7 @@
 #include "ha/ha_moved.h"
 #include "ha/ha_text.h"
 #include "ha/ha_twin.h"
+#include "ha/ha_twinplace.h"
 
 static void explain_paused(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
@@ -104,7 +105,7 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     const char *node = ha_json_node_name(d, vm->twin.to);
     uint64_t due_ns = ha_twin_due_ns(vm, &d->agent.times), now_ns = loop_now_ns();
     uint32_t participant[NODES_MAX];
-    char why[REASON_LEN_MAX + 1];
+    char why[REASON_LEN_MAX + 1], text[REASON_LEN_MAX * 2];
     struct ha_vmm_twin_state s;
     struct ha_policy_in in;
     struct ha_place place;
@@ -135,6 +136,11 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
                          vm->name, "");
     }
     explain_mode(vm, a);
+    ha_twin_apart_text(&d->agent.state, vm, why);
+    if (why[0] != '\0') {
+        ha_text_set(text, sizeof text, "its twin is on ", node, ": ", why, NULL);
+        ha_json_add_line(a, text, "", "");
+    }
     if (vm->twin.to != 0 && d->vmm != NULL && ha_vmm_twin_state(d->vmm, vm->uuid, &s)) {
         ha_text_set(why, sizeof why,
                     s.twin ? "its twin here is in state " : "its session is in state ",

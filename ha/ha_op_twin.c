@@ -7,6 +7,7 @@
 #include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 #include "ha/ha_twin.h"
+#include "ha/ha_twinplace.h"
 
 #define VALUE_MAX_LEN 128
 

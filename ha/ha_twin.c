@@ -152,58 +152,6 @@ uint64_t ha_twin_due_ns(const struct ha_vm *vm, const struct ha_times *times)
            (n == 0 ? times->ring_ns + NSEC_PER_SEC : RETRY_FIRST_NS << (n - 1));
 }
 
-bool ha_twin_fits(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
-                  char why[static REASON_LEN_MAX + 1])
-{
-    if (nodeid == vm->owner) {
-        ha_text_set(why, REASON_LEN_MAX + 1,
-                    "runs it: a twin there would die together with it", NULL);
-        return false;
-    }
-    return ha_place_twin(place, vm, nodeid, why) == HA_PLACE_FITS;
-}
-
-static unsigned rank(const struct ha_place *place, const struct ha_vm *vm,
-                     uint32_t nodeid)
-{
-    const struct ha_node *node = ha_state_node(place->in->state, nodeid);
-    unsigned last = nodeid == vm->twin_avoid ? 2 * NODES_MAX : 0;
-
-    for (unsigned i = 0; i < vm->conf->ft_on_count; i++) {
-        if (strcmp(vm->conf->ft_on[i], node->name) == 0) {
-            return i + last;
-        }
-    }
-    return NODES_MAX + last;
-}
-
-uint32_t ha_twin_choose(const struct ha_place *place, const struct ha_vm *vm,
-                        char why[static REASON_LEN_MAX + 1])
-{
-    const size_t cap = REASON_LEN_MAX + 1;
-    char one[REASON_LEN_MAX + 1];
-    int best = -1;
-
-    why[0] = '\0';
-    for (unsigned i = 0; i < place->node_count; i++) {
-        uint32_t nodeid = place->node[i].nodeid;
-
-        if (!ha_twin_fits(place, vm, nodeid, one)) {
-            ha_text_add(why, cap, why[0] != '\0' ? "; " : "");
-            ha_text_add(why, cap, ha_state_node(place->in->state, nodeid)->name);
-            ha_text_add(why, cap, " ");
-            ha_text_add(why, cap, one);
-        } else if (best < 0 ||
-                   rank(place, vm, nodeid) < rank(place, vm, place->node[best].nodeid) ||
-                   (rank(place, vm, nodeid) ==
-                        rank(place, vm, place->node[best].nodeid) &&
-                    place->node[i].memory_free > place->node[best].memory_free)) {
-            best = (int)i;
-        }
-    }
-    return best < 0 ? 0 : place->node[best].nodeid;
-}
-
 /* The twin
  * ------------------------------------------------------------------------------------ */
 

@@ -49,9 +49,3 @@ void ha_twin_step_up(struct ha_vm *vm);
 const char *ha_twin_cannot(const struct ha_vm *vm);
 /* When the next try is due, on the clock of vm->twin_changed_ns. */
 uint64_t ha_twin_due_ns(const struct ha_vm *vm, const struct ha_times *times);
-/* Its own node never; else as for a start of it. */
-bool ha_twin_fits(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
-                  char why[static REASON_LEN_MAX + 1]);
-/* The best node; 0: none, and why lists what is wrong with each of them. */
-uint32_t ha_twin_choose(const struct ha_place *place, const struct ha_vm *vm,
-                        char why[static REASON_LEN_MAX + 1]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A protected VM as the coordinator sees it: what both sides report, and what is made of
  * it when one of them, or both, are lost. */
+#include "ha/ha_twinplace.h"
 #include "tests/unit/ha/twin_sim.h"
 
 START_TEST(what_cannot_be_is_refused)

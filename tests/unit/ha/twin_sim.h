@@ -6,10 +6,10 @@
 #include "ha/ha_twin.h"
 #include "tests/unit/ha/ha_sim.h"
 
-static const char ft_yaml[] =
+static const char ft_yaml[] __attribute__((unused)) =
     "name: web1\nmemory: 32MiB\nmachine: lockstep\nboot: {firmware: /x.rom}\n"
     "disks: [{path: /l/x.img, mirrored: true}]\n";
-static const char auto_yaml[] =
+static const char auto_yaml[] __attribute__((unused)) =
     "name: web1\nmemory: 32MiB\nmachine: lockstep\nboot: {firmware: /x.rom}\n"
     "disks: [{path: /l/x.img, mirrored: true}]\nft: {mode: auto, on: [n3]}\n";
 
