@@ -133,6 +133,9 @@ static struct ft_acts step(struct ft_session *s, enum ft_primary_event event,
 void ft_pri_event(struct ft_session *s, enum ft_primary_event event, uint64_t epoch,
                   const char *text)
 {
+    if (event == FT_PRI_HOST_ERROR && text != NULL && s->lost_text[0] == '\0') {
+        text_copy(s->lost_text, sizeof s->lost_text, text);
+    }
     (void)step(s, event, epoch, text != NULL && text[0] != '\0' ? text : NULL);
 }
 

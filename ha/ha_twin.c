@@ -5,6 +5,7 @@
 
 #include "base/uuid.h"
 #include "ha/ha_text.h"
+#include "ha/ha_twinplace.h"
 
 #define RETRY_FIRST_NS  (2 * NSEC_PER_SEC)
 #define RETRY_DOUBLINGS 7u
@@ -254,11 +255,15 @@ static void report_of_twin(struct ha_agent *agent, struct ha_vm *vm,
 static void is_on(struct ha_agent *agent, struct ha_vm *vm,
                   const struct ha_vm_report *report)
 {
-    char how[REASON_LEN_MAX + 1];
+    char how[REASON_LEN_MAX + 1], apart[REASON_LEN_MAX + 1];
 
-    ha_text_set(how, sizeof how, "protected: its twin is on ",
-                node_name(agent, vm->twin.to), report->text[0] != '\0' ? ", " : "",
-                report->text, NULL);
+    ha_twin_apart_text(&agent->state, vm, apart);
+    ha_text_set(how, sizeof how,
+                vm->twin.commit == CONF_FT_EPOCHS
+                    ? "protected by checkpoints: its twin is on "
+                    : "protected in lockstep: its twin is on ",
+                node_name(agent, vm->twin.to), apart[0] != '\0' ? ", " : "", apart,
+                report->text[0] != '\0' ? ", " : "", report->text, NULL);
     vm->twin.step = HA_TWIN_ON;
     vm->twin.epoch = vm->epoch = report->epoch;
     vm->twin_tries = vm->twin_avoid = 0;

@@ -302,7 +302,9 @@ void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r)
         if (strstr(r->ft_text, "heard again") != NULL) {
             ha_vmmtwin_heard_again(l);
         } else {
-            ha_text_set(t->why, sizeof t->why, r->ft_text, NULL);
+            if (r->ft_text[0] != '\0') {
+                ha_text_set(t->why, sizeof t->why, r->ft_text, NULL);
+            }
             ha_vmmtwin_claim(l, CLAIM_GO_ALONE);
         }
     } else if (ha_vmmtwin_is(l, "arm") && t->step == TWIN_BACK) {
