@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/kvm_can.h"
 #include "base/bug.h"
 #include "base/version.h"
 
@@ -316,6 +317,7 @@ size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
         bytes_wr_u64(&wr, msg->number);
         break;
     case HA_MSG_NODE_CPU:
+    case HA_MSG_NODE_KVM:
         bytes_wr_u32(&wr, msg->cpu.len);
         bytes_wr_copy(&wr, msg->cpu.text, msg->cpu.len);
         break;
@@ -371,6 +373,13 @@ static const char *get_body(struct bytes_rd *rd, struct ha_msg *msg)
         msg->cpu.len = bytes_rd_u32(rd);
         if (rd->failed || msg->cpu.len >= CPU_MODEL_TEXT_MAX) {
             return "CPU model: bad length";
+        }
+        msg->cpu.text = (const char *)bytes_rd_view(rd, msg->cpu.len);
+        return NULL;
+    case HA_MSG_NODE_KVM:
+        msg->cpu.len = bytes_rd_u32(rd);
+        if (rd->failed || msg->cpu.len >= KVM_CAN_TEXT_MAX) {
+            return "KVM of a node: bad length";
         }
         msg->cpu.text = (const char *)bytes_rd_view(rd, msg->cpu.len);
         return NULL;

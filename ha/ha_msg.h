@@ -31,6 +31,7 @@ enum ha_msg_type {
      * it, and place no VM with a named CPU model. */
     HA_MSG_NODE_CPU = 13,
     HA_MSG_PROGRESS = 14, /* of a migration, from its source: for people only */
+    HA_MSG_NODE_KVM = 15, /* as NODE_CPU: what its KVM can (base/kvm_can) */
 };
 
 /* On every message. */
@@ -183,9 +184,9 @@ struct ha_msg {
         struct ha_op op;
         struct ha_op_result op_result;
         struct {
-            const char *text; /* of base/cpu_model, not NUL-terminated */
+            const char *text; /* of base/cpu_model, base/kvm_can; not NUL-terminated */
             uint32_t len;
-        } cpu;
+        } cpu; /* NODE_CPU, NODE_KVM */
         struct {
             struct uuid vm;
             struct ha_move_progress move;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/kvm_can.h"
 #include "ha/ha_text.h"
 
 /* Failure domains
@@ -120,6 +121,23 @@ static void say_processor(const struct ha_place *place, const struct ha_vm *vm,
     }
 }
 
+static void say_kvm(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
+                    char *why)
+{
+    char text[REASON_LEN_MAX + 1] = "has a KVM that lacks ";
+    size_t len = strlen(text);
+    uint32_t can, lacks;
+
+    if (place->in->cpus == NULL || vm->conf == NULL ||
+        !ha_cpus_kvm(place->in->cpus, nodeid, &can)) {
+        return;
+    }
+    lacks = kvm_can_needs(vm->conf->machine == CONF_MACHINE_STANDARD) & ~can;
+    if (kvm_can_print(lacks, text + len, sizeof text - len) != 0) {
+        add(why, text);
+    }
+}
+
 bool ha_twin_fits(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
                   char why[static REASON_LEN_MAX + 1])
 {
@@ -130,6 +148,7 @@ bool ha_twin_fits(const struct ha_place *place, const struct ha_vm *vm, uint32_t
     }
     (void)ha_place_twin_all(place, vm, nodeid, why);
     say_processor(place, vm, nodeid, why);
+    say_kvm(place, vm, nodeid, why);
     say_domain(place->in->state, vm, nodeid, why);
     return why[0] == '\0';
 }

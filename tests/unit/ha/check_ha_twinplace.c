@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where a twin goes: failure domains, processors, and all that stands in the way. */
+#include "base/kvm_can.h"
 #include "ha/ha_twinplace.h"
 #include "tests/unit/ha/twin_sim.h"
 
@@ -137,6 +138,37 @@ START_TEST(the_processor_that_the_guest_sees)
 }
 END_TEST
 
+START_TEST(what_its_kvm_can)
+{
+    runs(WEB1("mode: 'off'"));
+    for (uint32_t i = 1; i <= NODES; i++) {
+        ha_cpus_put_kvm(&sim[i].agent.cpus, 2,
+                        kvm_can_needs(false) & ~(1u << KVM_CAN_MSR_FILTER));
+        ha_cpus_put_kvm(&sim[i].agent.cpus, 3, kvm_can_needs(false)); /* no irqchip */
+    }
+    refused("vm protect", "node=n2\n", "n2 has a KVM that lacks msr-filter");
+    op_at(third, "vm protect", "web1", "");
+    ck_assert_uint_eq(sim[third].result.exit_code, 0);
+    ck_assert_uint_eq(vm_at(1)->twin.to, 3);
+}
+END_TEST
+
+/* Each says it to all, with its summary. */
+START_TEST(told_to_all)
+{
+    uint32_t can;
+
+    sim[2].agent.self.kvm_known = true;
+    sim[2].agent.self.kvm_can = 1u << KVM_CAN_IRQFD;
+    ck_assert(!ha_cpus_kvm(&sim[1].agent.cpus, 2, &can));
+    form(9, 3, all);
+    settle();
+    ck_assert(ha_cpus_kvm(&sim[1].agent.cpus, 2, &can));
+    ck_assert_uint_eq(can, 1u << KVM_CAN_IRQFD);
+    ck_assert(!ha_cpus_kvm(&sim[2].agent.cpus, 1, &can));
+}
+END_TEST
+
 /* Not one after the other, each time it is tried again. */
 START_TEST(all_reasons_at_once)
 {
@@ -170,6 +202,8 @@ static Suite *suite(void)
     tcase_add_test(tc, without_domains_nothing_is_said);
     tcase_add_test(tc, not_where_it_failed);
     tcase_add_test(tc, the_processor_that_the_guest_sees);
+    tcase_add_test(tc, what_its_kvm_can);
+    tcase_add_test(tc, told_to_all);
     tcase_add_test(tc, all_reasons_at_once);
     suite_add_tcase(s, tc);
     return s;
