@@ -154,6 +154,9 @@ const char *ft_pri_order(struct ft_session *s, enum ft_primary_event event,
 void ft_pri_begin(struct ft_session *s)
 {
     s->stand = true; /* until the claim names the twin */
+    if (s->params.checkpoint) {
+        ft_epoch_make_room(&s->epoch.staged);
+    }
     s->barrier_due_ns = loop_now_ns() + s->params.barrier_ms * NSEC_PER_MSEC;
 }
 
