@@ -8,9 +8,12 @@
     (BIT(KVM_CAN_IMMEDIATE_EXIT) | BIT(KVM_CAN_READONLY_MEM) | BIT(KVM_CAN_VCPU_EVENTS))
 
 static const char *const word[KVM_CAN_COUNT] = {
-    [KVM_CAN_IMMEDIATE_EXIT] = "immediate-exit", [KVM_CAN_READONLY_MEM] = "readonly-mem",
-    [KVM_CAN_VCPU_EVENTS] = "vcpu-events",       [KVM_CAN_MSR_FILTER] = "msr-filter",
-    [KVM_CAN_IRQCHIP] = "irqchip",               [KVM_CAN_IRQFD] = "irqfd",
+    [KVM_CAN_IMMEDIATE_EXIT] = "immediate-exit",
+    [KVM_CAN_READONLY_MEM] = "readonly-mem",
+    [KVM_CAN_VCPU_EVENTS] = "vcpu-events",
+    [KVM_CAN_MSR_FILTER] = "msr-filter",
+    [KVM_CAN_IRQCHIP] = "irqchip",
+    [KVM_CAN_IRQFD] = "irqfd",
     [KVM_CAN_SIGNAL_MSI] = "signal-msi",
 };
 
@@ -56,7 +59,7 @@ uint32_t kvm_can_parse(const char *text)
 
 uint32_t kvm_can_needs(bool standard)
 {
-    return BOTH | (standard ? BIT(KVM_CAN_IRQCHIP) | BIT(KVM_CAN_IRQFD) |
-                                  BIT(KVM_CAN_SIGNAL_MSI)
-                            : BIT(KVM_CAN_MSR_FILTER));
+    return BOTH |
+           (standard ? BIT(KVM_CAN_IRQCHIP) | BIT(KVM_CAN_IRQFD) | BIT(KVM_CAN_SIGNAL_MSI)
+                     : BIT(KVM_CAN_MSR_FILTER));
 }

@@ -313,9 +313,8 @@ static const struct conf_word ft_commit_words[] = {{"received", CONF_FT_RECEIVED
                                                    {"hybrid", CONF_FT_HYBRID},
                                                    {NULL, 0}};
 
-static const struct conf_word ft_domains_words[] = {{"prefer", CONF_FT_DOMAINS_PREFER},
-                                                    {"require", CONF_FT_DOMAINS_REQUIRE},
-                                                    {NULL, 0}};
+static const struct conf_word ft_domains_words[] = {
+    {"prefer", CONF_FT_DOMAINS_PREFER}, {"require", CONF_FT_DOMAINS_REQUIRE}, {NULL, 0}};
 
 static const struct conf_field vm_ft_fields[] = {
     {"mode", CONF_TYPE_ENUM, false, AT(struct conf_vm, ft_mode), .words = ft_mode_words,

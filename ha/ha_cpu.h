@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which processors the nodes have, and what their KVM can, as each of them said in its last message: no part of
- * the replicated state, because a node that is here says it again in each view. Pure.
+ * Which processors the nodes have, and what their KVM can, as each of them said in its
+ * last message: no part of the replicated state, because a node that is here says it
+ * again in each view. Pure.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* This node's CPU model, and what its KVM can, from its gemel-vmm: only that one asks KVM. */
+/* This node's CPU model, and what its KVM can, from its gemel-vmm: only that one asks
+ * KVM. */
 #pragma once
 
 #include <stddef.h>

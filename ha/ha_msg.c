@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "base/kvm_can.h"
 #include "base/bug.h"
+#include "base/kvm_can.h"
 #include "base/version.h"
 
 #define LOCAL_VM_LEN (16 + 16 + 16 + 8 + 1)
@@ -149,8 +149,8 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     bytes_wr_uuid(wr, r->instance);
     bytes_wr_u8(wr, (uint8_t)r->outcome);
     bytes_wr_u64(wr, r->epoch);
-    bytes_wr_u8(wr, (uint8_t)(r->guest_shutdown | r->filling << 1 |
-                              (r->diverged_ms != 0) << 2));
+    bytes_wr_u8(
+        wr, (uint8_t)(r->guest_shutdown | r->filling << 1 | (r->diverged_ms != 0) << 2));
     bytes_wr_str(wr, r->text);
     if (has_offer(r)) {
         ha_put_move_end(wr, &r->offer);

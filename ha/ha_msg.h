@@ -127,8 +127,8 @@ struct ha_vm_report {
     struct uuid vm, attempt, instance;
     enum ha_vm_outcome outcome;
     uint64_t epoch;
-    bool guest_shutdown;      /* ENDED: by the guest's own wish */
-    bool filling;             /* RUNNING: a part of its memory is still at the source */
+    bool guest_shutdown;  /* ENDED: by the guest's own wish */
+    bool filling;         /* RUNNING: a part of its memory is still at the source */
     uint64_t diverged_ms; /* TWIN_OFF: its twin went another way too often, and that is
                              why; when (UTC since 1970). 0: not why */
     struct ha_move_end offer; /* MOVE_OFFER, TWIN_OFFER */

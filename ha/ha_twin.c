@@ -94,7 +94,7 @@ void ha_twin_rule_why(const struct ha_vm *vm, char why[static REASON_LEN_MAX + 1
                 conf->ft_mode == CONF_FT_CHECKPOINT ? "ft.mode of its definition says so"
                 : conf->machine != CONF_MACHINE_LOCKSTEP
                     ? "machine: standard cannot be followed in lockstep"
-                : stays_down(vm)                    ? "its twin went another way too often"
+                : stays_down(vm) ? "its twin went another way too often"
                 : conf->ft_mode == CONF_FT_LOCKSTEP ? "ft.mode of its definition says so"
                                                     : "its machine can",
                 NULL);

@@ -412,7 +412,7 @@ static void print_twin(struct json_object *twin, FILE *out)
 
 static void print_diverged(struct json_object *diverged, FILE *out)
 {
-    fprintf(out, "%-12s %s sessions in lockstep were given up%s\n",
+    fprintf(out, "%-12s lockstep was given up, times: %s%s\n",
             "diverged:", text_of(diverged, "sessions"),
             is_true(diverged, "stepped_down") ? "; in checkpoint mode since" : "");
     print_time("  at:", diverged, "last_t_ms", out);

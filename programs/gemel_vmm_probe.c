@@ -163,8 +163,8 @@ int gemel_vmm_kvm_can(const char *kvm_path)
     uint32_t can = 0;
 
     if (sys < 0) {
-        fprintf(stderr, "gemel-vmm: %s: %s\n",
-                kvm_path != NULL ? kvm_path : "/dev/kvm", strerror(-sys));
+        fprintf(stderr, "gemel-vmm: %s: %s\n", kvm_path != NULL ? kvm_path : "/dev/kvm",
+                strerror(-sys));
         return EXIT_FAILURE;
     }
     for (unsigned i = 0; i < KVM_CAN_COUNT; i++) {

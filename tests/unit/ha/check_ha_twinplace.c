@@ -131,7 +131,8 @@ START_TEST(the_processor_that_the_guest_sees)
     refused("vm protect", "node=n2\n",
             "n2 has not the processor that the guest sees, lacks bmi2");
     cpu(3, "vendor=GenuineIntel phys=40 linear=48 features=fpu,avx2,bmi2");
-    refused("vm protect", "", "n3 has not the processor that the guest sees, lacks vendor");
+    refused("vm protect", "",
+            "n3 has not the processor that the guest sees, lacks vendor");
     cpu(3, HOST "fpu,avx2,bmi2");
     op_at(third, "vm protect", "web1", "node=n3\n");
     ck_assert_uint_eq(sim[third].result.exit_code, 0);

@@ -17,7 +17,7 @@ static uint32_t primary, twin, third;
 static struct uuid twin_instance, id;
 
 static inline void tell(uint32_t from, enum ha_vm_outcome outcome, uint64_t epoch,
-                 const char *text)
+                        const char *text)
 {
     struct ha_vm_report r = {
         .vm = vm_at(third)->uuid, .attempt = id, .outcome = outcome, .epoch = epoch};
@@ -32,7 +32,8 @@ static inline void tell(uint32_t from, enum ha_vm_outcome outcome, uint64_t epoc
     settle();
 }
 
-static inline void local_at(uint32_t node, enum ha_local_state state, uint64_t epoch, bool gone)
+static inline void local_at(uint32_t node, enum ha_local_state state, uint64_t epoch,
+                            bool gone)
 {
     struct ha_local_vm local = {.vm = vm_at(third)->uuid,
                                 .instance =

@@ -88,9 +88,8 @@ START_TEST(lockstep_shows_what_base_says)
     for (uint32_t i = 0; i < table.list.nent; i++) { /* as KVM marks them */
         struct kvm_cpuid_entry2 *e = &table.list.entries[i];
 
-        e->flags = e->function == 7 || e->function == 0xD
-                       ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX
-                       : 0;
+        e->flags =
+            e->function == 7 || e->function == 0xD ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
     }
     cpuid_model_get(&table, UINT64_MAX, &said);
     cpu_model_lockstep(&said);
