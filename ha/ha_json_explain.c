@@ -71,6 +71,24 @@ static void explain_home(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     }
 }
 
+/* A line for each node: all that stands in its way may be much. */
+static void explain_no_twin(const struct ha_place *place, const struct ha_vm *vm,
+                            json_object *a)
+{
+    char why[REASON_LEN_MAX + 1];
+
+    ha_json_add_line(a, "not protected, though its definition asks for a twin: ",
+                     "no node can take it", "");
+    for (unsigned i = 0; i < place->node_count; i++) {
+        uint32_t nodeid = place->node[i].nodeid;
+        const struct ha_node *node = ha_state_node(place->in->state, nodeid);
+
+        if (node != NULL && !ha_twin_fits(place, vm, nodeid, why)) {
+            ha_json_add_line(a, node->name, " ", why);
+        }
+    }
+}
+
 /* In which mode, and why it is that one. */
 static void explain_mode(const struct ha_vm *vm, json_object *a)
 {
@@ -126,8 +144,7 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     } else if (ha_twin_wanted(vm)) {
         ha_place_now(&d->agent, now_ns, &in, participant, &place);
         if (ha_twin_choose(&place, vm, why) == 0) {
-            ha_json_add_line(a, "not protected, though its definition asks for a twin: ",
-                             "no node can take it: ", why);
+            explain_no_twin(&place, vm, a);
         }
     } else if (vm->twin_off && vm->conf != NULL && vm->conf->ft_mode != CONF_FT_OFF) {
         ha_json_add_line(a,

@@ -150,7 +150,7 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     bytes_wr_u8(wr, (uint8_t)r->outcome);
     bytes_wr_u64(wr, r->epoch);
     bytes_wr_u8(
-        wr, (uint8_t)(r->guest_shutdown | r->filling << 1 | (r->diverged_ms != 0) << 2));
+        wr, (uint8_t)(r->guest_shutdown | r->filling << 1 | (r->diverged_ms != 0) << 3));
     bytes_wr_str(wr, r->text);
     if (has_offer(r)) {
         ha_put_move_end(wr, &r->offer);
@@ -179,7 +179,7 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
     if (has_offer(r)) {
         r->offer = ha_get_move_end(rd);
     }
-    if ((flags & 4) != 0) {
+    if ((flags & 8) != 0) {
         r->diverged_ms = bytes_rd_u64(rd);
     }
     return NULL;

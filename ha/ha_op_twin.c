@@ -206,7 +206,10 @@ void ha_op_vm_protect(struct op_run *run)
     ha_text_set(what, sizeof what, "gets a twin on ", node->name, NULL);
     ha_op_by(run, vm.reason, sizeof vm.reason, what);
     ha_op_emit_vm(run, &vm, vm.reason);
-    ha_op_answer(run, EXIT_DONE, vm.name, ": gets a twin on ", node->name);
+    ha_text_set(what, sizeof what, node->name,
+                commit == CONF_FT_EPOCHS ? ", in checkpoint mode" : ", in lockstep",
+                NULL);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": gets a twin on ", what);
 }
 
 void ha_op_vm_unprotect(struct op_run *run)

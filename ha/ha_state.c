@@ -339,7 +339,7 @@ enum {
     EXTRA_MEMORY_FROM = 5,
     EXTRA_TWIN = 6,
     EXTRA_FT = 7,
-    EXTRA_DIVERGED = 8
+    EXTRA_DIVERGED = 10
 };
 
 static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_runs)

@@ -77,6 +77,10 @@ check "it gets a twin" wait_for 30 protected_as lockstep
 check "in the other rack" shows .twin.node n3
 check "as it says" shows .twin.failure_domain rack2
 check "and explain, and why it is in lockstep" eval 'explains "its twin is on n3: other domain: rack2" && explains "in lockstep, because its machine can"'
+check "its twin's node is to be emptied" gemel_at $L n2 node maintenance n3 on --timeout 30s
+check "explain says of each node why not" wait_for 10 eval 'explains "n2 is in failure domain rack1 like the VM" && explains "n3 is in maintenance"'
+check "maintenance is over" gemel_at $L n2 node maintenance n3 off --timeout 30s
+check "it gets a twin" wait_for 30 protected_as lockstep
 check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
 check_rc 4 "not in its own rack" gemel_at $L n2 vm protect web1 --on n2
 check "as is said" says 'n2 is in failure domain rack1 like the VM' gemel_at $L n2 vm protect web1 --on n2

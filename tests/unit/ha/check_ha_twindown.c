@@ -195,6 +195,7 @@ START_TEST(without_a_policy)
     ck_assert_uint_eq(web1()->twin.to, 0);
     op_at(third, "vm protect", "web1", "");
     ck_assert_uint_eq(web1()->twin.commit, CONF_FT_EPOCHS);
+    ck_assert(strstr(sim[third].result.text, "in checkpoint mode") != NULL);
     id = web1()->twin.id;
     tell(primary, HA_OUTCOME_TWIN_OFF, 3, "no");
     op_at(third, "vm protect", "web1", "mode=lockstep\n");
