@@ -414,6 +414,29 @@ static unsigned put_bits(struct line *l, const char *kind, uint32_t want, uint32
     return put_reason(l, (const char *const[5]){a, kind, " (this host: ", b, ")"});
 }
 
+void cpu_model_lockstep(struct cpu_model *model)
+{
+    /* Without what cpuid_lockstep names: clocks, interrupts, randomness, power. */
+    static const uint32_t shown[CPU_WORD_COUNT] = {
+        [CPU_WORD_1_EDX] = ~(BIT(4) | BIT(7) | BIT(9) | BIT(14) | BIT(21) | BIT(22) |
+                             BIT(28) | BIT(29) | BIT(31)),
+        [CPU_WORD_1_ECX] = ~(BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) |
+                             BIT(8) | BIT(10) | BIT(11) | BIT(15) | BIT(17) | BIT(18) |
+                             BIT(21) | BIT(24) | BIT(30) | BIT(31)),
+        [CPU_WORD_7_EBX] = BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(19) |
+                           BIT(20) | BIT(23) | BIT(24) | BIT(29),
+        [CPU_WORD_7_ECX] = BIT(2) | BIT(8) | BIT(9) | BIT(10),
+        [CPU_WORD_7_EDX] = BIT(4),
+        [CPU_WORD_80000001_ECX] =
+            BIT(0) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(16) | BIT(21),
+        [CPU_WORD_80000001_EDX] = ~(BIT(4) | BIT(7) | BIT(9) | BIT(14) | BIT(27)),
+    };
+
+    for (unsigned w = 0; w < CPU_WORD_COUNT; w++) {
+        model->word[w] &= shown[w];
+    }
+}
+
 unsigned cpu_model_missing(const struct cpu_model *model, const struct cpu_model *host,
                            char *buf, size_t cap)
 {

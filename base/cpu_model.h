@@ -82,6 +82,10 @@ bool cpu_model_common(const struct cpu_model *const *host, unsigned count,
 unsigned cpu_model_missing(const struct cpu_model *model, const struct cpu_model *host,
                            char *buf, size_t cap);
 
+/* What a guest of machine: lockstep sees of it, at most (vmm/cpuid_lockstep.c; a test
+ * compares them). */
+void cpu_model_lockstep(struct cpu_model *model);
+
 /* The bit of a feature; false: no feature has this name. */
 bool cpu_model_feature(const char *name, enum cpu_word *ret_word, unsigned *ret_bit);
 bool cpu_model_has(const struct cpu_model *model, const char *name);

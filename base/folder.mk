@@ -7,7 +7,7 @@ libbase_core_la_CFLAGS = $(CORE_CFLAGS)
 libbase_core_la_SOURCES = \
 	base/bug.h base/le.h base/limits.h base/units.h base/version.h \
 	base/bytes.c base/bytes.h \
-	base/cpu_model.c base/cpu_model.h base/cpu_names.c base/cpu_names.h \
+	base/cpu_model.c base/cpu_model.h base/cpu_names.c base/cpu_names.h base/kvm_can.c base/kvm_can.h \
 	base/crc32c.c base/crc32c.h \
 	base/elf_build_id.c base/elf_build_id.h \
 	base/frame.c base/frame.h \
@@ -62,6 +62,10 @@ tests_unit_base_check_bytes_SOURCES = tests/unit/base/check_bytes.c $(BASE_UNIT_
 tests_unit_base_check_bytes_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_base_check_bytes_LDADD = $(BASE_UNIT_LIBS)
 
+UNIT_TESTS += tests/unit/base/check_kvm_can
+tests_unit_base_check_kvm_can_SOURCES = tests/unit/base/check_kvm_can.c $(BASE_UNIT_COMMON)
+tests_unit_base_check_kvm_can_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_base_check_kvm_can_LDADD = $(BASE_UNIT_LIBS)
 UNIT_TESTS += tests/unit/base/check_cpu_model
 tests_unit_base_check_cpu_model_SOURCES = tests/unit/base/check_cpu_model.c $(BASE_UNIT_COMMON)
 tests_unit_base_check_cpu_model_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -64,6 +64,8 @@ struct conf_cluster_node {
     char name[NODE_NAME_MAX + 1];
     uint32_t nodeid;
     char addr[64];
+    /* What fails as one: a rack, a room. Empty: not known. */
+    char failure_domain[NODE_NAME_MAX + 1];
 };
 
 #define CONF_CPU_MODELS_MAX 8
@@ -148,6 +150,9 @@ enum conf_ft_commit {
     CONF_FT_EPOCHS, /* of checkpoint mode, and only there */
 };
 
+/* Is a twin in another failure domain than its primary? */
+enum conf_ft_domains { CONF_FT_DOMAINS_PREFER = 0, CONF_FT_DOMAINS_REQUIRE };
+
 struct conf_vm {
     char name[VM_NAME_MAX + 1];
     struct uuid uuid; /* none: made at first apply */
@@ -186,6 +191,7 @@ struct conf_vm {
     uint32_t ft_suspect_ms;        /* default 60 */
     unsigned ft_on_count;
     char ft_on[8][NODE_NAME_MAX + 1]; /* nodes of its twin, tried first, in this order */
+    enum conf_ft_domains ft_domains;  /* default prefer */
 };
 
 /* The first disk of which a twin cannot have its own copy: one that is written to and is

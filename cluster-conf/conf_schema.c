@@ -80,6 +80,10 @@ static const struct conf_field cluster_node_fields[] = {
      .max = UINT32_MAX, .example = "1", .help = "Corosync node id"},
     {"addr", CONF_TYPE_ADDR, true, AT(struct conf_cluster_node, addr),
      .example = "10.0.0.1", .help = "address of the cluster network"},
+    {"failure_domain", CONF_TYPE_NAME, false,
+     AT(struct conf_cluster_node, failure_domain), .example = "rack1",
+     .help = "what fails as one, say a rack or a room: a VM and its twin are in "
+             "different ones where they can be (ft.domains)"},
     {.key = NULL},
 };
 
@@ -309,13 +313,17 @@ static const struct conf_word ft_commit_words[] = {{"received", CONF_FT_RECEIVED
                                                    {"hybrid", CONF_FT_HYBRID},
                                                    {NULL, 0}};
 
+static const struct conf_word ft_domains_words[] = {
+    {"prefer", CONF_FT_DOMAINS_PREFER}, {"require", CONF_FT_DOMAINS_REQUIRE}, {NULL, 0}};
+
 static const struct conf_field vm_ft_fields[] = {
     {"mode", CONF_TYPE_ENUM, false, AT(struct conf_vm, ft_mode), .words = ft_mode_words,
      .fallback = "off",
      .help =
          "a twin on another node, whenever it runs: lockstep, checkpoint (copies of "
-         "what changed, many times a second), or auto: what its machine can; off: only "
-         "after gemel vm protect"},
+         "what changed, many times a second), or auto: lockstep if its machine can, "
+         "until it goes another way too often, else checkpoint; off: only after gemel vm "
+         "protect"},
     {"commit", CONF_TYPE_ENUM, false, AT(struct conf_vm, ft_commit),
      .words = ft_commit_words, .fallback = "verified",
      .help = "an output leaves when the twin has what led to it, when it has made the "
@@ -326,6 +334,11 @@ static const struct conf_field vm_ft_fields[] = {
     {"on", CONF_TYPE_NAMES, false, ARRAY(struct conf_vm, ft_on, ft_on_count), .max = 8,
      .example = "[n2, n3]",
      .help = "nodes for the twin to be tried first, in this order"},
+    {"domains", CONF_TYPE_ENUM, false, AT(struct conf_vm, ft_domains),
+     .words = ft_domains_words, .fallback = "prefer",
+     .help = "the twin's node is in another failure_domain than the VM's: prefer: if "
+             "one of these can take it (before the order of on); require: or there is "
+             "no twin"},
     {.key = NULL},
 };
 

@@ -27,6 +27,22 @@ static bool grow(struct ft_grow *g, size_t more)
     return true;
 }
 
+/* Memory that is new costs a fault for each page of it, several times what it costs to
+ * copy one: room for twice as much as there was is made while the guest runs. Without it
+ * the next one that is larger stands still for longer, and that is all. */
+void ft_epoch_make_room(struct ft_staged *st)
+{
+    struct ft_grow *g = &st->bytes;
+    size_t want = g->len > FT_EPOCH_ROOM / 2 ? 2 * g->len : FT_EPOCH_ROOM;
+    size_t had = g->cap;
+
+    if (had < want && grow(g, want - g->len)) {
+        for (size_t at = had; at < g->cap; at += GMEM_PAGE_SIZE) {
+            g->at[at] = 0;
+        }
+    }
+}
+
 static bool append(struct ft_grow *g, const void *bytes, size_t len)
 {
     if (!grow(g, len)) {
@@ -406,6 +422,7 @@ bool ft_epoch_send(struct ft_session *s)
     ft_put_u64(&wr, s->epoch.staged.outputs);
     put(&w, &wr);
     flush(&w);
+    ft_epoch_make_room(&s->epoch.staged);
     pthread_mutex_lock(&s->lock);
     s->epoch.staged.ready = false;
     s->epoch.sent_ns = loop_now_ns();

@@ -13,6 +13,8 @@
 #define FT_EPOCH_MIN_MS 5
 #define FT_EPOCH_MAX_MS 50
 #define FT_EPOCH_CAP_MS 500
+/* For the pages of an epoch, at least: 2,048 of them. */
+#define FT_EPOCH_ROOM ((size_t)8 << 20)
 
 /* Bytes that grow. */
 struct ft_grow {

@@ -51,13 +51,16 @@ static void append(char *text, size_t cap, const char *more)
     text_copy(text + len, cap - len, more);
 }
 
-/* A twin that has lost its primary says with everything why. */
+/* A twin that has lost its primary says with everything why; a primary, where nothing
+ * newer is to be said (the barrier that was under way is done). */
 static void say(struct ft_session *s, const char *text)
 {
     char *out = s->status.text;
 
     text_copy(out, sizeof s->status.text,
-              s->sec.state == FT_SEC_DIVERGED ? s->difference : text);
+              s->sec.state == FT_SEC_DIVERGED                 ? s->difference
+              : s->role == FT_ROLE_PRIMARY && text[0] == '\0' ? s->lost_text
+                                                              : text);
     if (s->role == FT_ROLE_SECONDARY && s->lost_text[0] != '\0') {
         append(out, sizeof s->status.text, text[0] != '\0' ? ": " : "");
         append(out, sizeof s->status.text, s->lost_text);
@@ -139,6 +142,7 @@ void ft_session_status(struct ft_session *s, struct ft_session_status *ret_statu
     }
     ret_status->log_bytes = s->log_bytes;
     ret_status->counts = s->counts;
+    ret_status->reason = s->reason;
     pthread_mutex_unlock(&s->lock);
 }
 

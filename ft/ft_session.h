@@ -25,6 +25,12 @@
 
 struct ft_session;
 
+/* Why a session is, or is about to be, over: what an agent acts on. */
+enum ft_session_reason {
+    FT_SESSION_AS_SAID = 0, /* as the text says */
+    FT_SESSION_DIVERGES,    /* more than diverge_max in FT_DIVERGE_WINDOW_MS */
+};
+
 enum ft_role { FT_ROLE_NONE = 0, FT_ROLE_PRIMARY, FT_ROLE_SECONDARY };
 
 struct ft_session_conf {
@@ -80,6 +86,7 @@ struct ft_session_status {
     const char *state_name;
     bool over;                     /* no twin any more: alone, live, ended, gone */
     char text[REASON_LEN_MAX + 1]; /* why it is in this state, for people */
+    enum ft_session_reason reason; /* of this session */
     uint64_t epoch;
     uint64_t exits, replayed, verified, outputs, released; /* so far */
     uint64_t lag_ns; /* primary: age of the oldest output that is held */

@@ -49,6 +49,7 @@ static void count_control(struct ft_session *s)
                  "the twin went another way %llu times in ten minutes (diverge_max is "
                  "%u): this guest cannot be followed exit by exit",
                  (unsigned long long)s->diverged_recent, s->params.diverge_max);
+        s->reason = FT_SESSION_DIVERGES;
         ft_pri_event(s, FT_PRI_HOST_ERROR, 0, text);
     }
 }

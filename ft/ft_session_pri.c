@@ -133,6 +133,9 @@ static struct ft_acts step(struct ft_session *s, enum ft_primary_event event,
 void ft_pri_event(struct ft_session *s, enum ft_primary_event event, uint64_t epoch,
                   const char *text)
 {
+    if (event == FT_PRI_HOST_ERROR && text != NULL && s->lost_text[0] == '\0') {
+        text_copy(s->lost_text, sizeof s->lost_text, text);
+    }
     (void)step(s, event, epoch, text != NULL && text[0] != '\0' ? text : NULL);
 }
 
@@ -151,6 +154,9 @@ const char *ft_pri_order(struct ft_session *s, enum ft_primary_event event,
 void ft_pri_begin(struct ft_session *s)
 {
     s->stand = true; /* until the claim names the twin */
+    if (s->params.checkpoint) {
+        ft_epoch_make_room(&s->epoch.staged);
+    }
     s->barrier_due_ns = loop_now_ns() + s->params.barrier_ms * NSEC_PER_MSEC;
 }
 

@@ -117,6 +117,7 @@ struct ft_session {
     uint64_t page_count;
     struct ft_sums_of sums; /* primary: what came; secondary: what is to be sent */
     struct ft_session_counts counts;
+    enum ft_session_reason reason;
 
     /* The channel. */
     int fd;
@@ -274,4 +275,5 @@ bool ft_epoch_send(struct ft_session *s);
 void ft_epoch_acked(struct ft_session *s, uint64_t number);
 void ft_epoch_release_all(struct ft_session *s);
 void ft_epoch_free(struct ft_epoch *ep);
+void ft_epoch_make_room(struct ft_staged *st);
 void ft_epoch_whole(struct ft_session *s, const struct ft_record *barrier);

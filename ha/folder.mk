@@ -8,7 +8,7 @@ libha_core_la_SOURCES = \
 	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
-	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h ha/ha_op_twin.c ha/ha_twin.c ha/ha_twin.h \
+	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h ha/ha_op_twin.c ha/ha_twin.c ha/ha_twin.h ha/ha_twinplace.c ha/ha_twinplace.h \
 	ha/ha_drain_tell.c ha/ha_drain_tell.h \
 	ha/ha_moved.c ha/ha_moved.h \
 	ha/ha_pending.c ha/ha_pending.h \
@@ -51,9 +51,17 @@ libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
 $(libha_io_la_OBJECTS): base/proto_ctl.pb-c.h
 
 UNIT_TESTS += tests/unit/ha/check_ha_twin
-tests_unit_ha_check_ha_twin_SOURCES = tests/unit/ha/check_ha_twin.c tests/unit/ha/ha_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_twin_SOURCES = tests/unit/ha/check_ha_twin.c tests/unit/ha/ha_sim.h tests/unit/ha/twin_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_twin_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_twin_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/ha/check_ha_twindown
+tests_unit_ha_check_ha_twindown_SOURCES = tests/unit/ha/check_ha_twindown.c tests/unit/ha/ha_sim.h tests/unit/ha/twin_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_twindown_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_twindown_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/ha/check_ha_twinplace
+tests_unit_ha_check_ha_twinplace_SOURCES = tests/unit/ha/check_ha_twinplace.c tests/unit/ha/ha_sim.h tests/unit/ha/twin_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_twinplace_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_twinplace_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/ha/check_ha_postcopy
 tests_unit_ha_check_ha_postcopy_SOURCES = tests/unit/ha/check_ha_postcopy.c tests/unit/ha/ha_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_postcopy_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -712,6 +712,9 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
     case HA_MSG_NODE_CPU:
         ha_sync_cpu(agent, &msg);
         break;
+    case HA_MSG_NODE_KVM:
+        ha_sync_kvm(agent, &msg);
+        break;
     case HA_MSG_SYNC:
         ha_sync_proposed(agent, &msg, now_ns);
         break;

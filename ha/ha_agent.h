@@ -83,6 +83,8 @@ struct ha_agent_self {
     uint64_t memory_bytes;
     bool cpu_known; /* false: its VMM could not tell */
     struct cpu_model cpu;
+    bool kvm_known; /* the same */
+    uint32_t kvm_can;
 };
 
 #define HA_LOCAL_VMS_MAX HA_SUMMARY_VMS_MAX
@@ -232,6 +234,7 @@ void ha_sync_summary_send(struct ha_agent *agent);
 void ha_sync_begin(struct ha_agent *agent, uint64_t now_ns);
 void ha_sync_summary(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
 void ha_sync_cpu(struct ha_agent *agent, const struct ha_msg *msg);
+void ha_sync_kvm(struct ha_agent *agent, const struct ha_msg *msg);
 void ha_sync_proposed(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
 void ha_sync_snap_item(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
 void ha_sync_snap_end(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);

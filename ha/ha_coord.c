@@ -780,7 +780,7 @@ static void execute_twin(struct ha_agent *agent, const struct ha_action *action)
     char event[REASON_LEN_MAX + 1];
 
     if (action->kind == HA_ACTION_TWIN && node != NULL) {
-        ha_twin_begin(agent, &vm, node, ha_twin_rule(vm.conf));
+        ha_twin_begin(agent, &vm, node, ha_twin_rule(&vm));
     } else if (action->kind == HA_ACTION_TWIN_END) {
         vm.twin.ending = true;
     } else if (action->kind == HA_ACTION_TWIN_SWITCH) {

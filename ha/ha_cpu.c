@@ -31,3 +31,28 @@ void ha_cpus_put(struct ha_cpus *cpus, uint32_t nodeid, const struct cpu_model *
         cpus->node[cpus->count++].model = *model;
     }
 }
+
+bool ha_cpus_kvm(const struct ha_cpus *cpus, uint32_t nodeid, uint32_t *ret_can)
+{
+    for (unsigned i = 0; i < cpus->kvm_count; i++) {
+        if (cpus->kvm[i].nodeid == nodeid) {
+            *ret_can = cpus->kvm[i].can;
+            return true;
+        }
+    }
+    return false;
+}
+
+void ha_cpus_put_kvm(struct ha_cpus *cpus, uint32_t nodeid, uint32_t can)
+{
+    unsigned i = 0;
+
+    while (i < cpus->kvm_count && cpus->kvm[i].nodeid != nodeid) {
+        i++;
+    }
+    if (i < NODES_MAX) {
+        cpus->kvm[i].nodeid = nodeid;
+        cpus->kvm[i].can = can;
+        cpus->kvm_count += i == cpus->kvm_count;
+    }
+}

@@ -854,6 +854,11 @@ static void on_connected(void *ctx, uint32_t nodeid)
                  "placed here: %s",
                  why);
     }
+    self.kvm_known =
+        ha_cpuhost_kvm(d->node.vmm_path, &self.kvm_can, why, sizeof why) == 0;
+    if (!self.kvm_known) {
+        log_warn("what this node's KVM can is not known: %s", why);
+    }
     ha_agent_init(&d->agent, &self, &d->mem, &agent_ops, d);
     snprintf(path, sizeof path, "%s/fenced.sock", d->node.run_dir);
     r = open_store(d);

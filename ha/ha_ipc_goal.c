@@ -196,7 +196,9 @@ static bool twin_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
     }
     ended = vm->twin.to == 0;
     if (w->goal == GOAL_VM_PROTECTED) {
-        good = ha_vm_protected(vm);
+        good = ha_vm_protected(vm) && !vm->twin.ending;
+        /* Another one is about to be made. */
+        ended = ended && !(vm->twin_at_once && vm->state == HA_VM_RUNNING);
     } else if (w->goal == GOAL_VM_UNPROTECTED) {
         good = ended;
     } else {

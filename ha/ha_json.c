@@ -15,6 +15,7 @@
 #include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 #include "ha/ha_twin.h"
+#include "ha/ha_twinplace.h"
 
 void ha_json_put_str(json_object *o, const char *key, const char *value)
 {
@@ -299,6 +300,7 @@ static void put_twin(struct ha_daemon *d, json_object *o, const struct ha_vm *vm
 {
     json_object *t = json_object_new_object();
     struct ha_vmm_twin_state s;
+    char apart[REASON_LEN_MAX + 1];
 
     ha_json_put_str(t, "node", ha_json_node_name(d, vm->twin.to));
     ha_json_put_str(t, "state",
@@ -309,6 +311,13 @@ static void put_twin(struct ha_daemon *d, json_object *o, const struct ha_vm *vm
     ha_json_put_str(t, "mode",
                     vm->twin.commit == CONF_FT_EPOCHS ? "checkpoint" : "lockstep");
     ha_json_put_str(t, "commit", commit_word(vm->twin.commit));
+    ha_twin_apart_text(&d->agent.state, vm, apart);
+    if (apart[0] != '\0') {
+        put_bool(t, "other_domain",
+                 ha_twin_apart(&d->agent.state, vm->owner, vm->twin.to));
+        ha_json_put_str(t, "failure_domain",
+                        ha_twin_domain(&d->agent.state, vm->twin.to));
+    }
     if (d->vmm != NULL && ha_vmm_twin_state(d->vmm, vm->uuid, &s)) {
         ha_json_put_str(t, "role_here", s.twin ? "twin" : "primary");
         ha_json_put_str(t, "session", s.state);
@@ -319,6 +328,18 @@ static void put_twin(struct ha_daemon *d, json_object *o, const struct ha_vm *vm
         put_u64(t, "diverged", s.diverged);
     }
     json_object_object_add(o, "twin", t);
+}
+
+/* Sessions in lockstep that were given up: for people, and to be counted. */
+static void put_diverged(json_object *o, const struct ha_vm *vm)
+{
+    json_object *g = json_object_new_object();
+
+    put_u64(g, "sessions", vm->diverged.count);
+    put_u64(g, "last_t_ms", vm->diverged.at_ms);
+    ha_json_put_str(g, "why", vm->diverged.why);
+    put_bool(g, "stepped_down", vm->diverged.down);
+    json_object_object_add(o, "diverged", g);
 }
 
 static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
@@ -356,6 +377,9 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     put_bool(o, "protected", ha_vm_protected(vm));
     if (vm->twin.to != 0) {
         put_twin(d, o, vm);
+    }
+    if (vm->diverged.count != 0) {
+        put_diverged(o, vm);
     }
     return o;
 }

@@ -9,6 +9,7 @@
 #include "ha/ha_moved.h"
 #include "ha/ha_text.h"
 #include "ha/ha_twin.h"
+#include "ha/ha_twinplace.h"
 
 static void explain_paused(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
@@ -70,12 +71,59 @@ static void explain_home(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     }
 }
 
+/* A line for each node: all that stands in its way may be much. */
+static void explain_no_twin(const struct ha_place *place, const struct ha_vm *vm,
+                            json_object *a)
+{
+    char why[REASON_LEN_MAX + 1];
+
+    ha_json_add_line(a, "not protected, though its definition asks for a twin: ",
+                     "no node can take it", "");
+    for (unsigned i = 0; i < place->node_count; i++) {
+        uint32_t nodeid = place->node[i].nodeid;
+        const struct ha_node *node = ha_state_node(place->in->state, nodeid);
+
+        if (node != NULL && !ha_twin_fits(place, vm, nodeid, why)) {
+            ha_json_add_line(a, node->name, " ", why);
+        }
+    }
+}
+
+/* In which mode, and why it is that one. */
+static void explain_mode(const struct ha_vm *vm, json_object *a)
+{
+    char text[REASON_LEN_MAX * 2], when[32] = "";
+    time_t at = (time_t)(vm->diverged.at_ms / 1000);
+    struct tm tm;
+
+    if (vm->conf == NULL || (vm->twin.to == 0 && !ha_twin_wanted(vm))) {
+        return;
+    }
+    ha_twin_rule_why(vm, text);
+    if (vm->twin.to == 0 ||
+        (vm->twin.commit == CONF_FT_EPOCHS) == (ha_twin_rule(vm) == CONF_FT_EPOCHS)) {
+        ha_json_add_line(a, "its twin is ", text, "");
+    }
+    if (vm->diverged.count != 0) {
+        gmtime_r(&at, &tm);
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S UTC: ", &tm);
+        ha_text_set(text, sizeof text, "lockstep was given up ", NULL);
+        ha_text_add_u64(text, sizeof text, vm->diverged.count);
+        ha_text_add(text, sizeof text, " times, last at ");
+        ha_json_add_line(a, text, when, vm->diverged.why);
+    }
+    if (vm->diverged.down && vm->conf->machine == CONF_MACHINE_LOCKSTEP) {
+        ha_json_add_line(a, "back to lockstep: gemel vm protect ", vm->name,
+                         " --mode lockstep, or another definition");
+    }
+}
+
 static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
     const char *node = ha_json_node_name(d, vm->twin.to);
     uint64_t due_ns = ha_twin_due_ns(vm, &d->agent.times), now_ns = loop_now_ns();
     uint32_t participant[NODES_MAX];
-    char why[REASON_LEN_MAX + 1];
+    char why[REASON_LEN_MAX + 1], text[REASON_LEN_MAX * 2];
     struct ha_vmm_twin_state s;
     struct ha_policy_in in;
     struct ha_place place;
@@ -96,14 +144,19 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     } else if (ha_twin_wanted(vm)) {
         ha_place_now(&d->agent, now_ns, &in, participant, &place);
         if (ha_twin_choose(&place, vm, why) == 0) {
-            ha_json_add_line(a, "not protected, though its definition asks for a twin: ",
-                             "no node can take it: ", why);
+            explain_no_twin(&place, vm, a);
         }
     } else if (vm->twin_off && vm->conf != NULL && vm->conf->ft_mode != CONF_FT_OFF) {
         ha_json_add_line(a,
                          "not protected, because of gemel vm unprotect; to change "
                          "that: gemel vm protect ",
                          vm->name, "");
+    }
+    explain_mode(vm, a);
+    ha_twin_apart_text(&d->agent.state, vm, why);
+    if (why[0] != '\0') {
+        ha_text_set(text, sizeof text, "its twin is on ", node, ": ", why, NULL);
+        ha_json_add_line(a, text, "", "");
     }
     if (vm->twin.to != 0 && d->vmm != NULL && ha_vmm_twin_state(d->vmm, vm->uuid, &s)) {
         ha_text_set(why, sizeof why,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bug.h"
+#include "base/kvm_can.h"
 #include "base/version.h"
 
 #define LOCAL_VM_LEN (16 + 16 + 16 + 8 + 1)
@@ -148,10 +149,14 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     bytes_wr_uuid(wr, r->instance);
     bytes_wr_u8(wr, (uint8_t)r->outcome);
     bytes_wr_u64(wr, r->epoch);
-    bytes_wr_u8(wr, (uint8_t)(r->guest_shutdown | r->filling << 1));
+    bytes_wr_u8(
+        wr, (uint8_t)(r->guest_shutdown | r->filling << 1 | (r->diverged_ms != 0) << 3));
     bytes_wr_str(wr, r->text);
     if (has_offer(r)) {
         ha_put_move_end(wr, &r->offer);
+    }
+    if (r->diverged_ms != 0) {
+        bytes_wr_u64(wr, r->diverged_ms);
     }
 }
 
@@ -173,6 +178,9 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
     }
     if (has_offer(r)) {
         r->offer = ha_get_move_end(rd);
+    }
+    if ((flags & 8) != 0) {
+        r->diverged_ms = bytes_rd_u64(rd);
     }
     return NULL;
 }
@@ -309,6 +317,7 @@ size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
         bytes_wr_u64(&wr, msg->number);
         break;
     case HA_MSG_NODE_CPU:
+    case HA_MSG_NODE_KVM:
         bytes_wr_u32(&wr, msg->cpu.len);
         bytes_wr_copy(&wr, msg->cpu.text, msg->cpu.len);
         break;
@@ -364,6 +373,13 @@ static const char *get_body(struct bytes_rd *rd, struct ha_msg *msg)
         msg->cpu.len = bytes_rd_u32(rd);
         if (rd->failed || msg->cpu.len >= CPU_MODEL_TEXT_MAX) {
             return "CPU model: bad length";
+        }
+        msg->cpu.text = (const char *)bytes_rd_view(rd, msg->cpu.len);
+        return NULL;
+    case HA_MSG_NODE_KVM:
+        msg->cpu.len = bytes_rd_u32(rd);
+        if (rd->failed || msg->cpu.len >= KVM_CAN_TEXT_MAX) {
+            return "KVM of a node: bad length";
         }
         msg->cpu.text = (const char *)bytes_rd_view(rd, msg->cpu.len);
         return NULL;

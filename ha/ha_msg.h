@@ -31,6 +31,7 @@ enum ha_msg_type {
      * it, and place no VM with a named CPU model. */
     HA_MSG_NODE_CPU = 13,
     HA_MSG_PROGRESS = 14, /* of a migration, from its source: for people only */
+    HA_MSG_NODE_KVM = 15, /* as NODE_CPU: what its KVM can (base/kvm_can) */
 };
 
 /* On every message. */
@@ -126,8 +127,10 @@ struct ha_vm_report {
     struct uuid vm, attempt, instance;
     enum ha_vm_outcome outcome;
     uint64_t epoch;
-    bool guest_shutdown;      /* ENDED: by the guest's own wish */
-    bool filling;             /* RUNNING: a part of its memory is still at the source */
+    bool guest_shutdown;  /* ENDED: by the guest's own wish */
+    bool filling;         /* RUNNING: a part of its memory is still at the source */
+    uint64_t diverged_ms; /* TWIN_OFF: its twin went another way too often, and that is
+                             why; when (UTC since 1970). 0: not why */
     struct ha_move_end offer; /* MOVE_OFFER, TWIN_OFFER */
     char text[REASON_LEN_MAX + 1];
 };
@@ -181,9 +184,9 @@ struct ha_msg {
         struct ha_op op;
         struct ha_op_result op_result;
         struct {
-            const char *text; /* of base/cpu_model, not NUL-terminated */
+            const char *text; /* of base/cpu_model, base/kvm_can; not NUL-terminated */
             uint32_t len;
-        } cpu;
+        } cpu; /* NODE_CPU, NODE_KVM */
         struct {
             struct uuid vm;
             struct ha_move_progress move;

@@ -6,6 +6,7 @@
 #include "ha/ha_op_priv.h"
 #include "ha/ha_pending.h"
 #include "ha/ha_text.h"
+#include "ha/ha_twin.h"
 
 /* Next line of a text, without its end; false: there is none. */
 static bool next_line(const char **text, size_t *left, const char **ret_line,
@@ -199,6 +200,7 @@ void ha_op_vm_apply(struct op_run *run)
     }
     if (old != NULL) {
         keep_what_runs(&vm, old, run->op->body, run->op->body_len);
+        ha_twin_step_up(&vm);
     }
     vm.definition = (char *)run->op->body;
     vm.definition_len = run->op->body_len;

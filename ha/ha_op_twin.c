@@ -7,6 +7,7 @@
 #include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 #include "ha/ha_twin.h"
+#include "ha/ha_twinplace.h"
 
 #define VALUE_MAX_LEN 128
 
@@ -39,7 +40,7 @@ static bool commit_of(struct op_run *run, const struct ha_vm *vm, uint8_t *ret)
     char value[VALUE_MAX_LEN];
     bool epochs;
 
-    *ret = ha_twin_rule(vm->conf);
+    *ret = ha_twin_rule(vm);
     if (option(run, "mode", value, sizeof value)) {
         if (strcmp(value, "checkpoint") != 0 && strcmp(value, "lockstep") != 0) {
             ha_op_answer(run, EXIT_USAGE, "vm protect: --mode: ", value,
@@ -135,6 +136,43 @@ static bool may_be_protected(struct op_run *run, const struct ha_vm *vm)
     return true;
 }
 
+/* It has stepped down, and an operator wants it to go up again: its twin goes, and it
+ * gets another one. */
+static void to_lockstep(struct op_run *run, const struct ha_vm *record)
+{
+    struct ha_vm vm = *record;
+
+    ha_twin_step_up(&vm);
+    vm.twin.ending = true;
+    vm.twin_at_once = true;
+    vm.twin_off = false;
+    ha_op_by(run, vm.reason, sizeof vm.reason, "goes back to lockstep");
+    ha_op_emit_vm(run, &vm, vm.reason);
+    ha_op_answer(run, EXIT_DONE, vm.name,
+                 ": goes back to lockstep: the checkpoints end, and it gets another twin",
+                 "");
+}
+
+static void protected_already(struct op_run *run, const struct ha_vm *vm)
+{
+    bool epochs = vm->twin.commit == CONF_FT_EPOCHS;
+    char mode[VALUE_MAX_LEN];
+
+    if (!option(run, "mode", mode, sizeof mode) ||
+        strcmp(mode, epochs ? "checkpoint" : "lockstep") == 0) {
+        ha_op_answer(run, EXIT_DONE, vm->name, ": is protected already, by its twin on ",
+                     name_of(run, vm->twin.to));
+    } else if (epochs && strcmp(mode, "lockstep") == 0 && vm->diverged.down &&
+               vm->conf != NULL && vm->conf->ft_mode == CONF_FT_AUTO) {
+        to_lockstep(run, vm);
+    } else {
+        ha_op_answer(run, EXIT_REFUSED, vm->name,
+                     epochs ? ": is protected in checkpoint mode already"
+                            : ": is protected in lockstep already",
+                     "; for another mode: gemel vm unprotect, then protect");
+    }
+}
+
 void ha_op_vm_protect(struct op_run *run)
 {
     const struct ha_vm *record = ha_op_find_vm(run);
@@ -146,10 +184,8 @@ void ha_op_vm_protect(struct op_run *run)
     if (record == NULL) {
         return;
     }
-    if (ha_vm_protected(record)) {
-        ha_op_answer(run, EXIT_DONE, record->name,
-                     ": is protected already, by its twin on ",
-                     name_of(run, record->twin.to));
+    if (ha_vm_protected(record) && !record->twin.ending) {
+        protected_already(run, record);
         return;
     }
     if (!ha_op_runs(run, record, "protected") || !may_be_protected(run, record) ||
@@ -163,11 +199,17 @@ void ha_op_vm_protect(struct op_run *run)
     vm = *record;
     vm.twin_off = false;
     vm.twin_tries = vm.twin_avoid = 0;
+    if (commit != CONF_FT_EPOCHS) {
+        ha_twin_step_up(&vm);
+    }
     ha_twin_begin(run->agent, &vm, node, commit);
     ha_text_set(what, sizeof what, "gets a twin on ", node->name, NULL);
     ha_op_by(run, vm.reason, sizeof vm.reason, what);
     ha_op_emit_vm(run, &vm, vm.reason);
-    ha_op_answer(run, EXIT_DONE, vm.name, ": gets a twin on ", node->name);
+    ha_text_set(what, sizeof what, node->name,
+                commit == CONF_FT_EPOCHS ? ", in checkpoint mode" : ", in lockstep",
+                NULL);
+    ha_op_answer(run, EXIT_DONE, vm.name, ": gets a twin on ", what);
 }
 
 void ha_op_vm_unprotect(struct op_run *run)

@@ -261,45 +261,119 @@ enum ha_place_reason ha_place_why(const struct ha_place *place, const struct ha_
     return reason;
 }
 
+/* Hard limits, in the order in which they are looked at. False: `why` says what stands in
+ * the way; `i`: of place->node. */
+static bool is_ready(const struct ha_place *place, const struct ha_vm *vm, unsigned i,
+                     char *why)
+{
+    (void)vm;
+    if (!place->node[i].eligible) {
+        say_not_eligible(place, ha_state_node(place->in->state, place->node[i].nodeid),
+                         why);
+    }
+    return place->node[i].eligible;
+}
+
+static bool has_memory(const struct ha_place *place, const struct ha_vm *vm, unsigned i,
+                       char *why)
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+
+    if (place->node[i].memory_free >= vm_memory(vm)) {
+        return true;
+    }
+    ha_text_set(why, cap, "has ", NULL);
+    ha_text_add_u64(why, cap, place->node[i].memory_free >> 20);
+    ha_text_add(why, cap, " MiB free, and it needs ");
+    ha_text_add_u64(why, cap, vm_memory(vm) >> 20);
+    ha_text_add(why, cap, " MiB");
+    return false;
+}
+
+static bool has_processor(const struct ha_place *place, const struct ha_vm *vm,
+                          unsigned i, char *why)
+{
+    char cpu[REASON_LEN_MAX + 1];
+
+    if (ha_place_cpu(place, vm, place->node[i].nodeid, cpu)) {
+        return true;
+    }
+    ha_text_set(why, REASON_LEN_MAX + 1, "cannot be CPU model ", vm->conf->cpu, ": ", cpu,
+                NULL);
+    return false;
+}
+
+static bool shares_with_all(const struct ha_place *place, const struct ha_vm *vm,
+                            unsigned i, char *why)
+{
+    const struct ha_vm *other = conflict_with(place, vm, place->node[i].nodeid);
+
+    if (other == NULL) {
+        return true;
+    }
+    ha_text_set(why, REASON_LEN_MAX + 1, "has ", other->name,
+                ", with which it must not share a node (anti_affinity)", NULL);
+    return false;
+}
+
+static const struct {
+    enum ha_place_reason reason;
+    bool (*holds)(const struct ha_place *place, const struct ha_vm *vm, unsigned i,
+                  char *why);
+} limits[] = {{HA_PLACE_NOT_READY, is_ready},
+              {HA_PLACE_MEMORY, has_memory},
+              {HA_PLACE_CPU, has_processor},
+              {HA_PLACE_ANTI_AFFINITY, shares_with_all}};
+
+static unsigned index_of(const struct ha_place *place, uint32_t nodeid)
+{
+    unsigned i = 0;
+
+    while (i < place->node_count && place->node[i].nodeid != nodeid) {
+        i++;
+    }
+    return i;
+}
+
 enum ha_place_reason ha_place_twin(const struct ha_place *place, const struct ha_vm *vm,
                                    uint32_t nodeid, char why[static REASON_LEN_MAX + 1])
 {
-    const struct ha_node *node = ha_state_node(place->in->state, nodeid);
-    const size_t cap = REASON_LEN_MAX + 1;
-    const struct ha_vm *other;
-    char cpu[REASON_LEN_MAX + 1];
+    unsigned i = index_of(place, nodeid);
 
     why[0] = '\0';
-    for (unsigned i = 0; node != NULL && i < place->node_count; i++) {
-        if (place->node[i].nodeid != nodeid) {
-            continue;
-        }
-        if (!place->node[i].eligible) {
-            say_not_eligible(place, node, why);
-            return HA_PLACE_NOT_READY;
-        }
-        if (place->node[i].memory_free < vm_memory(vm)) {
-            ha_text_set(why, cap, "has ", NULL);
-            ha_text_add_u64(why, cap, place->node[i].memory_free >> 20);
-            ha_text_add(why, cap, " MiB free, and it needs ");
-            ha_text_add_u64(why, cap, vm_memory(vm) >> 20);
-            ha_text_add(why, cap, " MiB");
-            return HA_PLACE_MEMORY;
-        }
-        if (!ha_place_cpu(place, vm, nodeid, cpu)) {
-            ha_text_set(why, cap, "cannot be CPU model ", vm->conf->cpu, ": ", cpu, NULL);
-            return HA_PLACE_CPU;
-        }
-        other = conflict_with(place, vm, nodeid);
-        if (other != NULL) {
-            ha_text_set(why, cap, "has ", other->name,
-                        ", with which it must not share a node (anti_affinity)", NULL);
-            return HA_PLACE_ANTI_AFFINITY;
-        }
-        return HA_PLACE_FITS;
+    if (i == place->node_count) {
+        ha_text_set(why, REASON_LEN_MAX + 1, "is not in the cluster definition", NULL);
+        return HA_PLACE_NOT_READY;
     }
-    ha_text_set(why, cap, "is not in the cluster definition", NULL);
-    return HA_PLACE_NOT_READY;
+    for (unsigned k = 0; k < ARRAY_SIZE(limits); k++) {
+        if (!limits[k].holds(place, vm, i, why)) {
+            return limits[k].reason;
+        }
+    }
+    return HA_PLACE_FITS;
+}
+
+unsigned ha_place_twin_all(const struct ha_place *place, const struct ha_vm *vm,
+                           uint32_t nodeid, char why[static REASON_LEN_MAX + 1])
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+    unsigned i = index_of(place, nodeid), count = 0;
+    char one[REASON_LEN_MAX + 1];
+
+    if (i == place->node_count) {
+        return ha_place_twin(place, vm, nodeid, why) != HA_PLACE_FITS;
+    }
+    why[0] = '\0';
+    for (unsigned k = 0; k < ARRAY_SIZE(limits); k++) {
+        if (!limits[k].holds(place, vm, i, one)) {
+            ha_text_add(why, cap, count++ > 0 ? ", " : "");
+            ha_text_add(why, cap, one);
+            if (k == 0 && !ha_view_has(place->in->view, nodeid)) {
+                return count; /* the rest is not known of a node that is not here */
+            }
+        }
+    }
+    return count;
 }
 
 void ha_place_others(const struct ha_place *place, const struct ha_vm *vm,

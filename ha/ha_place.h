@@ -59,6 +59,10 @@ enum ha_place_reason ha_place_why(const struct ha_place *place, const struct ha_
 /* The same for a twin, which brings its disks along. */
 enum ha_place_reason ha_place_twin(const struct ha_place *place, const struct ha_vm *vm,
                                    uint32_t nodeid, char why[static REASON_LEN_MAX + 1]);
+/* The same, but all of them: "has 16 MiB free, and it needs 32 MiB, has web2, with ...".
+ * How many. */
+unsigned ha_place_twin_all(const struct ha_place *place, const struct ha_vm *vm,
+                           uint32_t nodeid, char why[static REASON_LEN_MAX + 1]);
 /* Why no node but its own takes it, one after the other: "n2 is in maintenance; ...". */
 void ha_place_others(const struct ha_place *place, const struct ha_vm *vm,
                      char why[static REASON_LEN_MAX + 1]);

@@ -7,6 +7,7 @@
 #include "ha/ha_place.h"
 #include "ha/ha_text.h"
 #include "ha/ha_twin.h"
+#include "ha/ha_twinplace.h"
 
 struct decision {
     const struct ha_policy_in *in;

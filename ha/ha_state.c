@@ -302,6 +302,34 @@ static bool get_ft(struct bytes_rd *rd, struct ha_vm *vm)
     return off <= 1;
 }
 
+static bool has_diverged(const struct ha_vm *vm)
+{
+    return vm->diverged.count != 0 || vm->twin_at_once;
+}
+
+static void put_diverged(struct bytes_wr *wr, const struct ha_vm *vm)
+{
+    bytes_wr_u8(wr, (uint8_t)(vm->diverged.down | vm->twin_at_once << 1));
+    bytes_wr_u32(wr, vm->diverged.count);
+    bytes_wr_u32(wr, vm->diverged.row);
+    bytes_wr_u64(wr, vm->diverged.at_ms);
+    bytes_wr_str(wr, vm->diverged.why);
+}
+
+static bool get_diverged(struct bytes_rd *rd, struct ha_vm *vm)
+{
+    uint8_t flags = bytes_rd_u8(rd);
+
+    vm->diverged.down = (flags & 1) != 0;
+    vm->twin_at_once = (flags & 2) != 0;
+    vm->diverged.count = bytes_rd_u32(rd);
+    vm->diverged.row = bytes_rd_u32(rd);
+    vm->diverged.at_ms = bytes_rd_u64(rd);
+    bytes_rd_str(rd, vm->diverged.why, sizeof vm->diverged.why);
+    return (flags & ~3) == 0 && vm->diverged.row <= vm->diverged.count &&
+           (vm->diverged.count != 0 || !vm->diverged.down) && has_diverged(vm);
+}
+
 /* What else a record may have behind its task fields, each with its number. */
 enum {
     EXTRA_MOVE = 1,
@@ -310,7 +338,8 @@ enum {
     EXTRA_RUNS = 4,
     EXTRA_MEMORY_FROM = 5,
     EXTRA_TWIN = 6,
-    EXTRA_FT = 7
+    EXTRA_FT = 7,
+    EXTRA_DIVERGED = 10
 };
 
 static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_runs)
@@ -340,6 +369,10 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **re
             if (!get_ft(rd, vm)) {
                 return false;
             }
+        } else if (kind == EXTRA_DIVERGED && !has_diverged(vm)) {
+            if (!get_diverged(rd, vm)) {
+                return false;
+            }
         } else {
             return false; /* of a later version, or twice */
         }
@@ -353,7 +386,7 @@ static bool has_task_fields(const struct ha_vm *vm)
     return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
            (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0 || vm->home != 0 ||
            vm->move_avoid != 0 || vm->runs != NULL || vm->memory_from != 0 ||
-           vm->twin.to != 0 || has_ft_fields(vm);
+           vm->twin.to != 0 || has_ft_fields(vm) || has_diverged(vm);
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
@@ -410,6 +443,10 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     if (has_ft_fields(vm)) {
         bytes_wr_u8(&wr, EXTRA_FT);
         put_ft(&wr, vm);
+    }
+    if (has_diverged(vm)) {
+        bytes_wr_u8(&wr, EXTRA_DIVERGED);
+        put_diverged(&wr, vm);
     }
     return finish(&wr);
 }

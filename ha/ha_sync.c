@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "base/kvm_can.h"
 #include "base/uuid.h"
 #include "base/version.h"
 #include "ha/ha_agent.h"
@@ -50,6 +51,26 @@ static void send_cpu(struct ha_agent *agent)
     }
 }
 
+static void send_kvm(struct ha_agent *agent)
+{
+    char text[KVM_CAN_TEXT_MAX];
+    struct ha_msg msg = {.type = HA_MSG_NODE_KVM, .cpu.text = text};
+
+    if (agent->self.kvm_known) {
+        msg.cpu.len = (uint32_t)kvm_can_print(agent->self.kvm_can, text, sizeof text);
+        ha_agent_send(agent, &msg, NULL);
+    }
+}
+
+void ha_sync_kvm(struct ha_agent *agent, const struct ha_msg *msg)
+{
+    char text[KVM_CAN_TEXT_MAX];
+
+    memcpy(text, msg->cpu.text, msg->cpu.len);
+    text[msg->cpu.len] = '\0';
+    ha_cpus_put_kvm(&agent->cpus, msg->from.nodeid, kvm_can_parse(text));
+}
+
 void ha_sync_summary_send(struct ha_agent *agent)
 {
     struct ha_msg msg = {.type = HA_MSG_SUMMARY};
@@ -64,6 +85,7 @@ void ha_sync_summary_send(struct ha_agent *agent)
     msg.summary.vm_count = agent->local_vm_count;
     ha_agent_send(agent, &msg, agent->local_vm);
     send_cpu(agent);
+    send_kvm(agent);
 }
 
 void ha_sync_cpu(struct ha_agent *agent, const struct ha_msg *msg)

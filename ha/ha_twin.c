@@ -5,9 +5,11 @@
 
 #include "base/uuid.h"
 #include "ha/ha_text.h"
+#include "ha/ha_twinplace.h"
 
 #define RETRY_FIRST_NS  (2 * NSEC_PER_SEC)
 #define RETRY_DOUBLINGS 7u
+#define ROW_MS          UINT64_C(3600000) /* of struct ha_diverged's row */
 
 static const struct uuid no_op = {{0}};
 
@@ -49,6 +51,7 @@ void ha_twin_begin(struct ha_agent *agent, struct ha_vm *vm, const struct ha_nod
     vm->twin.to_incarnation = node->incarnation;
     vm->twin.id = agent->ops->new_uuid(agent->ctx);
     vm->twin.commit = commit;
+    vm->twin_at_once = false;
     vm->last[0] = '\0';
 }
 
@@ -68,12 +71,39 @@ void ha_twin_over(struct ha_vm *vm, bool failed, const char *how)
     ha_text_set(vm->last, sizeof vm->last, text, NULL);
 }
 
-uint8_t ha_twin_rule(const struct conf_vm *conf)
+static bool stays_down(const struct ha_vm *vm)
 {
-    return (uint8_t)(conf->ft_mode == CONF_FT_CHECKPOINT ||
-                             conf->machine != CONF_MACHINE_LOCKSTEP
+    return vm->diverged.down && vm->conf->ft_mode != CONF_FT_LOCKSTEP;
+}
+
+uint8_t ha_twin_rule(const struct ha_vm *vm)
+{
+    return (uint8_t)(vm->conf->ft_mode == CONF_FT_CHECKPOINT ||
+                             vm->conf->machine != CONF_MACHINE_LOCKSTEP || stays_down(vm)
                          ? CONF_FT_EPOCHS
-                         : conf->ft_commit);
+                         : vm->conf->ft_commit);
+}
+
+void ha_twin_rule_why(const struct ha_vm *vm, char why[static REASON_LEN_MAX + 1])
+{
+    const struct conf_vm *conf = vm->conf;
+    bool lockstep = ha_twin_rule(vm) != CONF_FT_EPOCHS;
+
+    ha_text_set(why, REASON_LEN_MAX + 1,
+                lockstep ? "in lockstep, because " : "in checkpoint mode, because ",
+                conf->ft_mode == CONF_FT_CHECKPOINT ? "ft.mode of its definition says so"
+                : conf->machine != CONF_MACHINE_LOCKSTEP
+                    ? "machine: standard cannot be followed in lockstep"
+                : stays_down(vm) ? "its twin went another way too often"
+                : conf->ft_mode == CONF_FT_LOCKSTEP ? "ft.mode of its definition says so"
+                                                    : "its machine can",
+                NULL);
+}
+
+void ha_twin_step_up(struct ha_vm *vm)
+{
+    vm->diverged.down = false;
+    vm->diverged.row = 0;
 }
 
 /* Choosing
@@ -100,66 +130,27 @@ bool ha_twin_wanted(const struct ha_vm *vm)
            vm->task == HA_TASK_NONE && vm->move.to == 0 && vm->memory_from == 0;
 }
 
+/* In lockstep again, whatever came of that: its definition says so. */
+static unsigned tries(const struct ha_vm *vm)
+{
+    bool again = vm->conf != NULL && vm->conf->ft_mode == CONF_FT_LOCKSTEP;
+    unsigned n =
+        again && vm->diverged.row > vm->twin_tries ? vm->diverged.row : vm->twin_tries;
+
+    return n < RETRY_DOUBLINGS ? n : RETRY_DOUBLINGS;
+}
+
 uint64_t ha_twin_due_ns(const struct ha_vm *vm, const struct ha_times *times)
 {
-    unsigned n = vm->twin_tries < RETRY_DOUBLINGS ? vm->twin_tries : RETRY_DOUBLINGS;
+    unsigned n = tries(vm);
 
+    if (vm->twin_at_once && vm->twin_tries == 0) {
+        return vm->twin_changed_ns;
+    }
     /* A twin goes live before the ring has noticed that a node is lost. What the two
      * sides say to each other then waits for the next one, while the guest stands. */
     return vm->twin_changed_ns +
            (n == 0 ? times->ring_ns + NSEC_PER_SEC : RETRY_FIRST_NS << (n - 1));
-}
-
-bool ha_twin_fits(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
-                  char why[static REASON_LEN_MAX + 1])
-{
-    if (nodeid == vm->owner) {
-        ha_text_set(why, REASON_LEN_MAX + 1,
-                    "runs it: a twin there would die together with it", NULL);
-        return false;
-    }
-    return ha_place_twin(place, vm, nodeid, why) == HA_PLACE_FITS;
-}
-
-static unsigned rank(const struct ha_place *place, const struct ha_vm *vm,
-                     uint32_t nodeid)
-{
-    const struct ha_node *node = ha_state_node(place->in->state, nodeid);
-    unsigned last = nodeid == vm->twin_avoid ? 2 * NODES_MAX : 0;
-
-    for (unsigned i = 0; i < vm->conf->ft_on_count; i++) {
-        if (strcmp(vm->conf->ft_on[i], node->name) == 0) {
-            return i + last;
-        }
-    }
-    return NODES_MAX + last;
-}
-
-uint32_t ha_twin_choose(const struct ha_place *place, const struct ha_vm *vm,
-                        char why[static REASON_LEN_MAX + 1])
-{
-    const size_t cap = REASON_LEN_MAX + 1;
-    char one[REASON_LEN_MAX + 1];
-    int best = -1;
-
-    why[0] = '\0';
-    for (unsigned i = 0; i < place->node_count; i++) {
-        uint32_t nodeid = place->node[i].nodeid;
-
-        if (!ha_twin_fits(place, vm, nodeid, one)) {
-            ha_text_add(why, cap, why[0] != '\0' ? "; " : "");
-            ha_text_add(why, cap, ha_state_node(place->in->state, nodeid)->name);
-            ha_text_add(why, cap, " ");
-            ha_text_add(why, cap, one);
-        } else if (best < 0 ||
-                   rank(place, vm, nodeid) < rank(place, vm, place->node[best].nodeid) ||
-                   (rank(place, vm, nodeid) ==
-                        rank(place, vm, place->node[best].nodeid) &&
-                    place->node[i].memory_free > place->node[best].memory_free)) {
-            best = (int)i;
-        }
-    }
-    return best < 0 ? 0 : place->node[best].nodeid;
 }
 
 /* The twin
@@ -182,6 +173,7 @@ void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid ins
     vm->failures = vm->restarts = 0;
     vm->avoid = 0;
     ha_twin_mirrors(vm, vm->owner, 0);
+    vm->diverged.row = 0;
     ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     ha_twin_over(vm, false, how);
     emit(agent, vm, how);
@@ -263,11 +255,15 @@ static void report_of_twin(struct ha_agent *agent, struct ha_vm *vm,
 static void is_on(struct ha_agent *agent, struct ha_vm *vm,
                   const struct ha_vm_report *report)
 {
-    char how[REASON_LEN_MAX + 1];
+    char how[REASON_LEN_MAX + 1], apart[REASON_LEN_MAX + 1];
 
-    ha_text_set(how, sizeof how, "protected: its twin is on ",
-                node_name(agent, vm->twin.to), report->text[0] != '\0' ? ", " : "",
-                report->text, NULL);
+    ha_twin_apart_text(&agent->state, vm, apart);
+    ha_text_set(how, sizeof how,
+                vm->twin.commit == CONF_FT_EPOCHS
+                    ? "protected by checkpoints: its twin is on "
+                    : "protected in lockstep: its twin is on ",
+                node_name(agent, vm->twin.to), apart[0] != '\0' ? ", " : "", apart,
+                report->text[0] != '\0' ? ", " : "", report->text, NULL);
     vm->twin.step = HA_TWIN_ON;
     vm->twin.epoch = vm->epoch = report->epoch;
     vm->twin_tries = vm->twin_avoid = 0;
@@ -276,6 +272,27 @@ static void is_on(struct ha_agent *agent, struct ha_vm *vm,
     ha_text_set(vm->last, sizeof vm->last, how, NULL);
     ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     emit(agent, vm, how);
+}
+
+/* Lockstep came to nothing: the next twin is given checkpoints, unless its definition
+ * asks for lockstep. `how` begins what is told. */
+static void note_diverged(struct ha_vm *vm, const struct ha_vm_report *report,
+                          char how[static REASON_LEN_MAX + 1])
+{
+    struct ha_diverged *d = &vm->diverged;
+    bool insists = vm->conf != NULL && vm->conf->ft_mode == CONF_FT_LOCKSTEP;
+
+    d->row = report->diverged_ms - d->at_ms < ROW_MS ? d->row + 1 : 1;
+    d->count++;
+    d->at_ms = report->diverged_ms;
+    d->down = !insists;
+    vm->twin_at_once = !insists;
+    ha_text_set(d->why, sizeof d->why, report->text, NULL);
+    ha_text_set(how, REASON_LEN_MAX + 1,
+                insists ? "goes on without its twin, to be tried again (ft.mode is "
+                          "lockstep): "
+                        : "steps down from lockstep to checkpoint mode: ",
+                report->text, NULL);
 }
 
 static void goes_alone(struct ha_agent *agent, struct ha_vm *vm,
@@ -289,11 +306,34 @@ static void goes_alone(struct ha_agent *agent, struct ha_vm *vm,
                 : vm->twin.step == HA_TWIN_ON ? "goes on without its twin: "
                                               : "not protected: ",
                 report->text, NULL);
+    if (report->diverged_ms != 0 && !wanted) {
+        note_diverged(vm, report, how);
+    } else {
+        vm->diverged.row = 0;
+    }
     vm->epoch = report->epoch > vm->epoch ? report->epoch : vm->epoch;
     ha_twin_mirrors(vm, vm->owner, 0);
     ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     ha_twin_over(vm, !wanted, how);
     emit(agent, vm, how);
+}
+
+/* Its twin said first that it is not wanted any more. */
+static bool diverged_late(struct ha_agent *agent, struct ha_vm *vm,
+                          const struct ha_vm_report *report)
+{
+    char how[REASON_LEN_MAX + 1];
+
+    if (report->outcome != HA_OUTCOME_TWIN_OFF || report->diverged_ms == 0 ||
+        report->diverged_ms == vm->diverged.at_ms) {
+        return false;
+    }
+    note_diverged(vm, report, how);
+    vm->epoch = report->epoch > vm->epoch ? report->epoch : vm->epoch;
+    vm->twin_tries = vm->twin_avoid = 0;
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    emit(agent, vm, how);
+    return true;
 }
 
 /* Its process is gone, and its claim was left to the twin. */
@@ -365,7 +405,7 @@ bool ha_twin_report(struct ha_agent *agent, uint32_t from,
                     const struct ha_vm_report *report, struct ha_vm *vm)
 {
     if (vm->twin.to == 0) {
-        return false;
+        return from == vm->owner && diverged_late(agent, vm, report);
     }
     if (from == vm->twin.to && uuid_equal(report->attempt, vm->twin.id)) {
         report_of_twin(agent, vm, report);

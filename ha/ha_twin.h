@@ -37,16 +37,15 @@ void ha_twin_mirrors(struct ha_vm *vm, uint32_t first, uint32_t second);
 
 /* Whether the definition asks for a twin that it has not. */
 bool ha_twin_wanted(const struct ha_vm *vm);
-/* NULL, or why it cannot have one, wherever. */
 /* By which rule outputs of it leave, unless its operator says otherwise: enum
- * conf_ft_commit; CONF_FT_EPOCHS: checkpoint mode. */
-uint8_t ha_twin_rule(const struct conf_vm *conf);
+ * conf_ft_commit; CONF_FT_EPOCHS: checkpoint mode, for a machine that cannot be followed
+ * in lockstep, or could not be. Its definition can be read. */
+uint8_t ha_twin_rule(const struct ha_vm *vm);
+/* Why it is that one, for people: "in checkpoint mode, because ...". */
+void ha_twin_rule_why(const struct ha_vm *vm, char why[static REASON_LEN_MAX + 1]);
+/* The next one is in lockstep again, if its definition lets it be. */
+void ha_twin_step_up(struct ha_vm *vm);
+/* NULL, or why it cannot have one, wherever. */
 const char *ha_twin_cannot(const struct ha_vm *vm);
 /* When the next try is due, on the clock of vm->twin_changed_ns. */
 uint64_t ha_twin_due_ns(const struct ha_vm *vm, const struct ha_times *times);
-/* Its own node never; else as for a start of it. */
-bool ha_twin_fits(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid,
-                  char why[static REASON_LEN_MAX + 1]);
-/* The best node; 0: none, and why lists what is wrong with each of them. */
-uint32_t ha_twin_choose(const struct ha_place *place, const struct ha_vm *vm,
-                        char why[static REASON_LEN_MAX + 1]);

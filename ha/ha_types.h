@@ -131,6 +131,17 @@ struct ha_twin {
     uint64_t epoch;  /* ON: of the claim that names it */
 };
 
+/* Sessions in lockstep that ended because the twin went another way too often. `count` 0:
+ * none, and the rest is zero. */
+struct ha_diverged {
+    bool down;      /* since then in checkpoint mode, unless the definition asks for
+                       lockstep; an operator's word or another definition ends that */
+    uint32_t count; /* so far */
+    uint32_t row;   /* in a row, not more than an hour apart */
+    uint64_t at_ms; /* the newest: UTC since 1970, by the clock of its node */
+    char why[REASON_LEN_MAX + 1];
+};
+
 /* One per VM, replicated and persisted: what is wanted, what is believed, why. Safety
  * does not rest on it. */
 struct ha_vm {
@@ -160,6 +171,8 @@ struct ha_vm {
     bool twin_off;       /* an operator does not want one, whatever its definition says */
     uint32_t twin_tries; /* that came to nothing, in a row */
     uint32_t twin_avoid; /* node of the last one of these; 0: none */
+    bool twin_at_once;   /* nothing was lost: the next one is not waited for */
+    struct ha_diverged diverged;
     /* Nodes whose copies of its mirrored disks have every completed FLUSH; 0: unused. */
     uint32_t mirror[CLAIM_MIRRORS_MAX];
     uint32_t memory_from; /* node where a part of its memory still is (post-copy); 0: all

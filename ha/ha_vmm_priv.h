@@ -112,6 +112,9 @@ struct ha_local {
     struct ha_moving *moving; /* NULL: not */
     struct ha_twinning *twin; /* a side of a protected VM; NULL: not */
     uint64_t twin_claims;     /* that were asked for, so far */
+    struct uuid diverged_id;  /* the protection that ended because its twin went another
+                                 way too often */
+    uint64_t diverged_ms;     /* UTC since 1970; 0: none did */
     /* A live upgrade: the instance that is to take over from this one, and the other way
      * round until that has the claim. Who has a predecessor is not the VM yet, who is
      * superseded is it no more: neither is published, reports, or is found. */

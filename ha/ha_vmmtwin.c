@@ -84,6 +84,9 @@ void ha_vmmtwin_tell(struct ha_local *l, enum ha_vm_outcome outcome, const char 
                              .epoch = l->epoch,
                              .offer = l->twin->offer};
 
+    if (outcome == HA_OUTCOME_TWIN_OFF && uuid_equal(r.attempt, l->diverged_id)) {
+        r.diverged_ms = l->diverged_ms;
+    }
     ha_text_set(r.text, sizeof r.text, text, NULL);
     l->vmm->ops->report(l->vmm->ctx, &r);
 }
@@ -334,6 +337,11 @@ void ha_vmm_twin(struct ha_vmm *vmm, const struct ha_vm *vm)
                                  .outcome = HA_OUTCOME_TWIN_OFF,
                                  .text = "its twin is not heard any more"};
 
+        if (uuid_equal(vm->twin.id, l->diverged_id)) {
+            r.diverged_ms = l->diverged_ms;
+            ha_text_set(r.text, sizeof r.text, "its twin went another way too often",
+                        NULL);
+        }
         vmm->ops->report(vmm->ctx, &r);
     }
 }

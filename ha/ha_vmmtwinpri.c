@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/os.h"
 #include "base/uuid.h"
 #include "ha/ha_moveend.h"
 #include "ha/ha_text.h"
@@ -252,10 +253,14 @@ static void is_on(struct ha_local *l)
 }
 
 /* It runs without a twin from now on. */
-static void is_alone(struct ha_local *l)
+static void is_alone(struct ha_local *l, const Gemel__VmmReport *r)
 {
     char why[REASON_LEN_MAX + 1];
 
+    if (r->ft_reason == GEMEL__FT_REASON__FT_REASON_DIVERGES) {
+        l->diverged_id = l->twin->record.id;
+        l->diverged_ms = os_wall_ns() / NSEC_PER_MSEC;
+    }
     ha_text_set(why, sizeof why,
                 l->twin->record.ending    ? "as it was asked for"
                 : l->twin->why[0] != '\0' ? l->twin->why
@@ -297,7 +302,9 @@ void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r)
         if (strstr(r->ft_text, "heard again") != NULL) {
             ha_vmmtwin_heard_again(l);
         } else {
-            ha_text_set(t->why, sizeof t->why, r->ft_text, NULL);
+            if (r->ft_text[0] != '\0') {
+                ha_text_set(t->why, sizeof t->why, r->ft_text, NULL);
+            }
             ha_vmmtwin_claim(l, CLAIM_GO_ALONE);
         }
     } else if (ha_vmmtwin_is(l, "arm") && t->step == TWIN_BACK) {
@@ -305,7 +312,7 @@ void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r)
     } else if (ha_vmmtwin_is(l, "alone") && !l->claim_pending) {
         /* In sync it never was in a claim: frozen, it goes on by the next one. */
         if (r->state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
-            is_alone(l);
+            is_alone(l, r);
         } else if (t->step == TWIN_BACK && l->phase == LOCAL_FROZEN) {
             back(l);
         } else if (t->step == TWIN_JOINING) {

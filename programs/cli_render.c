@@ -387,6 +387,40 @@ static void print_vmm(struct json_object *object, FILE *out)
     fputc('\n', out);
 }
 
+/* "n3, checkpoint, on; other domain: rack2" */
+static void print_twin(struct json_object *twin, FILE *out)
+{
+    struct json_object *other;
+
+    fprintf(out, "%-12s ", "twin:");
+    cli_print_clean(text_of(twin, "node"), out);
+    fputs(", ", out);
+    cli_print_clean(text_of(twin, "mode"), out);
+    fputs(", ", out);
+    cli_print_clean(text_of(twin, "state"), out);
+    if (has(twin, "session", &other)) {
+        fputs(" (session here: ", out);
+        cli_print_clean(text_of(twin, "session"), out);
+        fputc(')', out);
+    }
+    if (has(twin, "other_domain", &other)) {
+        fputs(is_true(twin, "other_domain") ? "; other domain: " : "; domain: ", out);
+        cli_print_clean(text_of(twin, "failure_domain"), out);
+    }
+    fputc('\n', out);
+}
+
+static void print_diverged(struct json_object *diverged, FILE *out)
+{
+    fprintf(out, "%-12s lockstep was given up, times: %s%s\n",
+            "diverged:", text_of(diverged, "sessions"),
+            is_true(diverged, "stepped_down") ? "; in checkpoint mode since" : "");
+    print_time("  at:", diverged, "last_t_ms", out);
+    fprintf(out, "%-12s ", "  why:");
+    cli_print_clean(text_of(diverged, "why"), out);
+    fputc('\n', out);
+}
+
 /* "key: value" lines for every key that is not shown otherwise; nested values as JSON. */
 static void render_pairs(struct json_object *object, const char *const *left_out,
                          FILE *out)
@@ -419,6 +453,14 @@ static void render_pairs(struct json_object *object, const char *const *left_out
                 fprintf(out, " (%d %%)", json_object_get_int(text));
             }
             fputc('\n', out);
+            continue;
+        }
+        if (strcmp(key, "twin") == 0 && has(value, "node", &text)) {
+            print_twin(value, out);
+            continue;
+        }
+        if (strcmp(key, "diverged") == 0 && has(value, "sessions", &text)) {
+            print_diverged(value, out);
             continue;
         }
         if (strcmp(key, "vmm_version") == 0) {

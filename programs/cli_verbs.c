@@ -386,7 +386,9 @@ const struct cli_verb cli_verbs[] = {
             "standard); nothing that anyone outside has seen is lost. Its disks "
             "are mirrored (or read_only). The guest stands still for a moment while "
             "the last of its memory and its disks are copied. --dry-run says "
-            "where the twin would be, or what stands in the way.",
+            "where the twin would be, or all that stands in the way. A guest that "
+            "cannot be followed in lockstep goes on with checkpoints by itself, unless "
+            "ft.mode is lockstep; --mode lockstep then goes back.",
         .example = "gemel vm protect web1 --on n2",
     },
     {

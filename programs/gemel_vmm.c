@@ -763,6 +763,9 @@ int main(int argc, char **argv)
     if (p.opts.cpu_model) {
         return gemel_vmm_cpu_model(p.opts.engine.kvm_path);
     }
+    if (p.opts.kvm_can) {
+        return gemel_vmm_kvm_can(p.opts.engine.kvm_path);
+    }
     if (p.opts.probe) {
         return gemel_vmm_probe(p.opts.engine.kvm_path, p.opts.json);
     }

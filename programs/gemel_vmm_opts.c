@@ -23,6 +23,7 @@ enum {
     OPT_CPUS,
     OPT_CPU,
     OPT_CPU_MODEL,
+    OPT_KVM_CAN,
     OPT_TRANSPORT,
     OPT_MEMORY,
     OPT_HUGEPAGES,
@@ -139,6 +140,7 @@ static const struct {
     {"probe", OPT_PROBE, NULL, "find out, by running tiny guests, what this host can do"},
     {"cpu-model", OPT_CPU_MODEL, NULL,
      "print what this host can give a guest, as a model for --cpu"},
+    {"kvm-can", OPT_KVM_CAN, NULL, "print what machines need that this host's KVM has"},
     {"json", OPT_JSON, NULL, "with --probe and --replay: machine-readable"},
     {"verbose", OPT_VERBOSE, NULL, "debug messages"},
     {"help", 'h', NULL, "this text"},
@@ -525,6 +527,9 @@ static int take(struct vmm_opts *o, int value, char *arg)
     case OPT_CPU_MODEL:
         o->cpu_model = true;
         return 0;
+    case OPT_KVM_CAN:
+        o->kvm_can = true;
+        return 0;
     case OPT_TRANSPORT:
         return parse_transport(o, arg);
     case OPT_HUGEPAGES:
@@ -680,7 +685,7 @@ static int check_tape(const struct vmm_opts *o)
 
 static int check(const struct vmm_opts *o)
 {
-    if (o->probe || o->cpu_model) {
+    if (o->probe || o->cpu_model || o->kvm_can) {
         return 0;
     }
     if (!o->engine.rom_path == !o->engine.kernel_path) {

@@ -31,7 +31,7 @@ struct vmm_opts {
     const char *restore_path; /* with run: a saved state to go on from */
     const char *record_path, *replay_path;
     struct ft_pos until; /* with replay_path; UINT64_MAX exits: to the end */
-    bool run, probe, cpu_model, json, verbose;
+    bool run, probe, cpu_model, kvm_can, json, verbose;
 };
 
 /* Prints what is wrong, or help or version. 0: go on; else the process exits with

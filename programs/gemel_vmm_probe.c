@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/kvm_can.h"
 #include "base/units.h"
 #include "vmm/probe.h"
 #include "vmm/vcpu.h"
@@ -30,7 +31,7 @@ static const struct {
     {"ft_lockstep_exit",
      "ft: lockstep, exit positions",
      {"hlt", "pio", "mmio", "msr_filter", "dirty_log"},
-     LATER},
+     ""},
     {"ft_irq_window_positions",
      "ft: the interrupt window counts as a position",
      {"irq_window_deterministic"},
@@ -39,7 +40,7 @@ static const struct {
      "ft: lockstep, counted positions by single-step",
      {"single_step"},
      "slow; " LATER},
-    {"ft_checkpoint", "ft: checkpoint", {"dirty_log"}, LATER},
+    {"ft_checkpoint", "ft: checkpoint", {"dirty_log"}, ""},
 };
 
 static bool follows(const struct probe_result *result, size_t i)
@@ -142,6 +143,35 @@ int gemel_vmm_cpu_model(const char *kvm_path)
                 err.text);
         return EXIT_FAILURE;
     }
+    puts(text);
+    return EXIT_SUCCESS;
+}
+
+int gemel_vmm_kvm_can(const char *kvm_path)
+{
+    static const int capability[KVM_CAN_COUNT] = {
+        [KVM_CAN_IMMEDIATE_EXIT] = KVM_CAP_IMMEDIATE_EXIT,
+        [KVM_CAN_READONLY_MEM] = KVM_CAP_READONLY_MEM,
+        [KVM_CAN_VCPU_EVENTS] = KVM_CAP_VCPU_EVENTS,
+        [KVM_CAN_MSR_FILTER] = KVM_CAP_X86_MSR_FILTER,
+        [KVM_CAN_IRQCHIP] = KVM_CAP_IRQCHIP,
+        [KVM_CAN_IRQFD] = KVM_CAP_IRQFD,
+        [KVM_CAN_SIGNAL_MSI] = KVM_CAP_SIGNAL_MSI,
+    };
+    int sys = kvm_linux.sys_open(kvm_path != NULL ? kvm_path : "/dev/kvm");
+    char text[KVM_CAN_TEXT_MAX] = "";
+    uint32_t can = 0;
+
+    if (sys < 0) {
+        fprintf(stderr, "gemel-vmm: %s: %s\n", kvm_path != NULL ? kvm_path : "/dev/kvm",
+                strerror(-sys));
+        return EXIT_FAILURE;
+    }
+    for (unsigned i = 0; i < KVM_CAN_COUNT; i++) {
+        can |= kvm_linux.check(sys, capability[i]) > 0 ? UINT32_C(1) << i : 0;
+    }
+    kvm_linux.close(sys);
+    (void)kvm_can_print(can, text, sizeof text);
     puts(text);
     return EXIT_SUCCESS;
 }

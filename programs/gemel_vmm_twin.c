@@ -123,6 +123,9 @@ void vmm_twin_report(struct vmm_twin *twin, Gemel__VmmReport *report)
     }
     report->ft_state = (char *)(uintptr_t)s->state_name;
     report->ft_text = s->text;
+    report->ft_reason = s->reason == FT_SESSION_DIVERGES
+                            ? GEMEL__FT_REASON__FT_REASON_DIVERGES
+                            : GEMEL__FT_REASON__FT_REASON_NONE;
     report->ft_over = s->over;
     report->ft_exits = s->exits;
     report->ft_replayed = s->replayed;

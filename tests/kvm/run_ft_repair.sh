@@ -72,6 +72,8 @@ case_ft_diverge_max() { # one divergence too many: the session ends with the rea
     twin_flip "$(guest_symbol pulse_tick_to_debug)" 1 || return
     until_true 20 ft_over "$ft_pid" || fail "it goes on: $(tail -1 ft.out)"
     jq -e 'select(.end).end == "alone"' ft.out >/dev/null || fail "not alone: $(tail -1 ft.out)"
+    jq -se 'map(select(.who == "primary" and .state == "alone"))[0].reason == 1' ft.out >/dev/null || fail "no reason that an agent can read: $(grep '"who":"primary"' ft.out | tail -1)"
+    jq -se 'map(select(.who == "primary" and .state == "on") | .reason) | all(. == 0)' ft.out >/dev/null || fail "a reason before there is one"
     grep -q 'the twin went another way 2 times in ten minutes (diverge_max is 1)' p.log || fail "it does not say why: $(tail -2 p.log)"
     ft_check p
     ft_kill

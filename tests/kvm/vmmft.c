@@ -300,8 +300,10 @@ static void tell(const struct pair_end *e, uint64_t *told)
 {
     if (*told != e->ft_change) {
         *told = e->ft_change;
-        printf("{\"ms\":%.2f,\"who\":\"%s\",\"state\":\"%s\",\"text\":\"%s\"}\n",
-               pair_ms(loop_now_ns() - began_ns), e->name, e->ft_state, e->ft_text);
+        printf("{\"ms\":%.2f,\"who\":\"%s\",\"state\":\"%s\",\"reason\":%u,"
+               "\"text\":\"%s\"}\n",
+               pair_ms(loop_now_ns() - began_ns), e->name, e->ft_state, e->ft_reason,
+               e->ft_text);
     }
 }
 

@@ -29,6 +29,7 @@ static void take_twin(struct pair_end *e, const Gemel__VmmReport *r)
     text_copy(e->ft_state, sizeof e->ft_state, state);
     text_copy(e->ft_text, sizeof e->ft_text, r->ft_text != NULL ? r->ft_text : "");
     e->ft_role = r->ft_role;
+    e->ft_reason = r->ft_reason;
     e->ft_over = r->ft_over;
     e->ft_exits = r->ft_exits;
     e->ft_replayed = r->ft_replayed;

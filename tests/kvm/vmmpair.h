@@ -24,7 +24,7 @@ struct pair_end {
     bool gone; /* closed its socket, as it may */
     bool may_go;
     bool forgives; /* what is refused is text, and not the end */
-    uint32_t ft_role;
+    uint32_t ft_role, ft_reason;
     char ft_state[32], ft_text[512];
     bool ft_over;
     uint64_t ft_change, ft_exits, ft_replayed, ft_outputs, ft_released, ft_lag_us,

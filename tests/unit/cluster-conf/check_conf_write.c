@@ -256,7 +256,8 @@ START_TEST(test_write_vm)
                            "ft:\n"
                            "  mode: off\n"
                            "  commit: verified\n"
-                           "  suspect: 60ms\n");
+                           "  suspect: 60ms\n"
+                           "  domains: prefer\n");
     ck_assert_uint_eq(conf_vm_write(vm, yaml, 100), 0); /* does not fit */
     free(vm);
 }

@@ -79,7 +79,8 @@ static void replay(uint64_t until)
 {
     struct vmm_error err;
 
-    ck_assert_int_eq(ft_tape_replay(path, until, &tape, &err), 0);
+    ck_assert_int_eq(ft_tape_replay(path, (struct ft_pos){.exits = until}, &tape, &err),
+                     0);
     hooks = ft_tape_hooks(tape);
     ck_assert(hooks->replay);
 }
@@ -235,7 +236,8 @@ START_TEST(what_cannot_be_opened_is_said)
 {
     struct vmm_error err;
 
-    ck_assert_int_eq(ft_tape_replay("/nothere", 0, &tape, &err), -ENOENT);
+    ck_assert_int_eq(ft_tape_replay("/nothere", (struct ft_pos){.exits = 0}, &tape, &err),
+                     -ENOENT);
     ck_assert_ptr_nonnull(strstr(err.text, "/nothere"));
     ck_assert_int_lt(ft_tape_record("/nothere/x", &tape, &err), 0);
     ck_assert_ptr_nonnull(strstr(err.text, "/nothere/x"));

@@ -79,6 +79,30 @@ static struct cpu_model model(const char *text)
     return m;
 }
 
+/* Agents judge by the one what the other shows a guest. */
+START_TEST(lockstep_shows_what_base_says)
+{
+    struct cpu_model said, shown;
+
+    host();
+    for (uint32_t i = 0; i < table.list.nent; i++) { /* as KVM marks them */
+        struct kvm_cpuid_entry2 *e = &table.list.entries[i];
+
+        e->flags =
+            e->function == 7 || e->function == 0xD ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+    }
+    cpuid_model_get(&table, UINT64_MAX, &said);
+    cpu_model_lockstep(&said);
+    cpuid_lockstep_filter(&table);
+    cpuid_model_get(&table, UINT64_MAX, &shown);
+    for (unsigned w = 0; w < CPU_WORD_COUNT; w++) {
+        ck_assert_msg(said.word[w] == shown.word[w], "word %u: %08x, shown %08x", w,
+                      said.word[w], shown.word[w]);
+    }
+    ck_assert_uint_ne(shown.word[CPU_WORD_7_EBX], 0);
+}
+END_TEST
+
 START_TEST(of_a_table)
 {
     struct cpu_model m;
@@ -183,6 +207,7 @@ static Suite *suite(void)
     Suite *s = suite_create("cpuid_model");
     TCase *t = tcase_create("cpuid_model");
 
+    tcase_add_test(t, lockstep_shows_what_base_says);
     tcase_add_test(t, of_a_table);
     tcase_add_test(t, and_back);
     tcase_add_test(t, what_hangs_on_a_feature);
