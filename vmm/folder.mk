@@ -5,6 +5,7 @@ libvmm_core_la_SOURCES = \
 	vmm/acpi.c vmm/acpi.h vmm/acpi_dsdt.c vmm/acpi_dsdt.h vmm/acpi_loader.c \
 	vmm/aml.c vmm/aml.h vmm/board.h \
 	vmm/boot_bzimage.c vmm/boot_linux.c vmm/boot_linux.h vmm/boot_priv.h vmm/boot_pvh.c \
+	vmm/disk_marks.c vmm/disk_marks.h \
 	vmm/e820.c vmm/e820.h \
 	vmm/bus.c vmm/bus.h \
 	vmm/dev.h \
@@ -43,6 +44,10 @@ UNIT_TESTS += tests/unit/vmm/check_replay
 tests_unit_vmm_check_replay_SOURCES = tests/unit/vmm/check_replay.c $(VMM_RIG)
 tests_unit_vmm_check_replay_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_replay_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_disk_marks
+tests_unit_vmm_check_disk_marks_SOURCES = tests/unit/vmm/check_disk_marks.c tests/unit/unit.h
+tests_unit_vmm_check_disk_marks_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_disk_marks_LDADD = $(VMM_UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_gmem
 tests_unit_vmm_check_gmem_SOURCES = tests/unit/vmm/check_gmem.c tests/unit/unit.h
 tests_unit_vmm_check_gmem_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
@@ -168,7 +173,7 @@ libvmm_io_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(NBD_CFLAGS)
 libvmm_io_la_SOURCES = \
 	vmm/blk_kept.c vmm/blk_kept.h \
 	vmm/blk_nbd.c vmm/blk_nbd.h vmm/blk_nbd_conn.c vmm/blk_nbd_conn.h vmm/blk_nbd_lib.c vmm/blk_nbd_lib.h \
-	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h \
+	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h vmm/engine_disk.c vmm/engine_disk.h \
 	vmm/dirty_log.c vmm/dirty_log.h vmm/engine_ram.c vmm/engine_ram.h vmm/engine_shape.c vmm/engine_shape.h \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
