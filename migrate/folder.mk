@@ -7,6 +7,7 @@ libmigrate_core_la_SOURCES = \
 	migrate/mig_act.c migrate/mig_act.h \
 	migrate/mig_bitmap.c migrate/mig_bitmap.h \
 	migrate/mig_fit.c migrate/mig_fit.h \
+	migrate/mig_disk.c migrate/mig_disk.h \
 	migrate/mig_dst.c migrate/mig_dst.h \
 	migrate/mig_holes.c migrate/mig_holes.h \
 	migrate/mig_policy.c migrate/mig_policy.h migrate/mig_remedy.c migrate/mig_remedy.h \
@@ -141,7 +142,7 @@ tests_bench_bench_mig_chan_LDADD = libmigrate_io.la
 libmigrate_io_la_SOURCES += \
 	migrate/mig_describe.c migrate/mig_first.c migrate/mig_first.h \
 	migrate/mig_in.c migrate/mig_in_priv.h migrate/mig_in_holes.c migrate/mig_memfd.c migrate/mig_memfd.h \
-	migrate/mig_out.c migrate/mig_out_data.c migrate/mig_out_holes.c migrate/mig_out_priv.h \
+	migrate/mig_out.c migrate/mig_out_disk.c migrate/mig_in_disk.c migrate/mig_extent.c migrate/mig_extent.h migrate/mig_out_data.c migrate/mig_out_holes.c migrate/mig_out_priv.h \
 	migrate/mig_pool.c migrate/mig_pool.h \
 	migrate/mig_transfer.c migrate/mig_transfer.h migrate/mig_transfer_priv.h \
 	migrate/mig_verify.c migrate/mig_verify.h \

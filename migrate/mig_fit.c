@@ -357,6 +357,12 @@ static void fit_disk(struct fit *f, uint32_t index)
         mig_text_add(&t, "%b on the source, %b here: is it the same disk?",
                      theirs->sectors * 512, here->disk.sectors * 512);
     }
+    if (theirs->mirrored != here->disk.mirrored) {
+        t = block_disk(f, MIG_NO_DISK_COPY, index);
+        mig_text_add(&t, "mirrored %s, not %s: say the same of it on both sides",
+                     theirs->mirrored ? "on the source" : "here",
+                     theirs->mirrored ? "here" : "on the source");
+    }
     if (strcmp(theirs->serial, here->disk.serial) != 0) {
         t = block_disk(f, MIG_NO_DISK_SERIAL, index);
         mig_text_add(&t,

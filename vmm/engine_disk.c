@@ -4,7 +4,7 @@
 #include "base/bug.h"
 #include "vmm/engine_priv.h"
 
-int engine_disk_fd(const struct engine *e, unsigned disk)
+int engine_disk_file(const struct engine *e, unsigned disk)
 {
     return disks_fd(e->disks, disk);
 }

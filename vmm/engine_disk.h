@@ -11,7 +11,7 @@
 
 /* The disk, open, not to be closed; reads want buffers, offsets and lengths that O_DIRECT
  * takes. -1: it is not open, or not raw. */
-int engine_disk_fd(const struct engine *e, unsigned disk);
+int engine_disk_file(const struct engine *e, unsigned disk);
 /* Whether its writes are marked: raw, and not read-only. */
 bool engine_disk_marked(const struct engine *e, unsigned disk);
 /* disk_marks_collect, _since, _rebase; only of one that is marked. */

@@ -7,7 +7,7 @@
 #include "tests/unit/unit.h"
 #include "vmm/disk_marks.h"
 
-#define SECTORS 8999u /* 71 granules: two words, the last granule in part */
+#define SECTORS  8999u /* 71 granules: two words, the last granule in part */
 #define GRANULES 71u
 
 static uint64_t words[8], seen[2];
@@ -52,8 +52,8 @@ START_TEST(granules_of_a_write)
         disk_marks_add(&m, write[i].sector, write[i].bytes);
         ck_assert_uint_eq(disk_marks_collect(&m, seen), write[i].count);
         for (unsigned g = 0; g < 128; g++) {
-            ck_assert_int_eq(has(g), g >= write[i].first &&
-                                         g < write[i].first + write[i].count);
+            ck_assert_int_eq(has(g),
+                             g >= write[i].first && g < write[i].first + write[i].count);
         }
         ck_assert_uint_eq(words[4] | words[5], 0);
     }
