@@ -360,7 +360,7 @@ tests_kvm_losefs_LDADD = liblab_io.la
 $(tests_kvm_vmmtalk_OBJECTS) $(tests_unit_vmm_check_vcpu_exit_OBJECTS): base/proto_ctl.pb-c.h
 check_DATA += tests/kvm/beat.rom tests/kvm/fault.rom
 CLEANFILES += tests/kvm/beat.rom tests/kvm/beat.o tests/kvm/fault.rom tests/kvm/fault.o
-EXTRA_DIST += tests/kvm/beat.S tests/kvm/run tests/kvm/run_replay.sh tests/kvm/run_ft.sh tests/kvm/run_ft_repair.sh tests/kvm/ftlink.py tests/kvm/ft_trace.py
+EXTRA_DIST += tests/kvm/beat.S tests/kvm/run tests/kvm/run_replay.sh tests/kvm/run_ft.sh tests/kvm/run_ft_repair.sh tests/kvm/run_ft_disk.sh tests/kvm/ftlink.py tests/kvm/ft_trace.py
 tests/kvm/beat.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && $(CC) -m32 -c -o tests/kvm/beat.o $(srcdir)/tests/kvm/beat.S && \
 	objcopy -O binary -j .text tests/kvm/beat.o $@

@@ -9,18 +9,19 @@
  * [--powerdown]
  *           [--checkpoint] [--winner primary|twin] [--link COMMAND] [--live COMMAND]
  *           [--barrier MS] [--diverge-max COUNT] [--base FILE] [--base-out FILE]
+ *           [--rate BYTES]
  *
  * --live: run when the twin is live, as an agent announces the guest then.
  * --switchover, --reset, --powerdown: asked for after a second.
  * --disk: the twin's own copies, in order (A:B: B is the twin's), which get what the
  * primary's have along with its memory. --base FILE: the transfer after which the copies
  * were equal last, which a --base-out of an earlier run has written (as an agent keeps
- * it): only what was written since is sent. Whoever asks first for the next
- * claim gets it, or the one of --winner, when it asks. --link: a command of sh that
- * carries the channel's bytes between its descriptors 3 (the primary) and 4 (the twin),
- * as tests/kvm/ftlink.py. One JSON line per change of either side's state: {"ms", "who",
- * "state", "text"}, and each second one with the counters of the primary. Ends when one
- * of the two runs alone, or after --for (15 s); last line {"end":
+ * it): only what was written since is sent. --rate: of that copy, per second. Whoever
+ * asks first for the next claim gets it, or the one of --winner, when it asks. --link: a
+ * command of sh that carries the channel's bytes between its descriptors 3 (the primary)
+ * and 4 (the twin), as tests/kvm/ftlink.py. One JSON line per change of either side's
+ * state: {"ms", "who", "state", "text"}, and each second one with the counters of the
+ * primary. Ends when one of the two runs alone, or after --for (15 s); last line {"end":
  * "alone"|"live"|"both"|"none", ...}: then the other side has been ended, and the one
  * that runs goes on. Exit: 0, if one runs.
  */
@@ -44,12 +45,13 @@
 static struct {
     bool plain, switchover, reset, powerdown, checkpoint;
     uint32_t commit, suspect_ms, seconds, barrier_ms, diverge_max;
+    uint64_t rate;
     const char *winner, *link, *live, *base, *base_out;
     int disk[VM_DISKS_MAX];
     unsigned disk_count;
 } opt = {.commit = 1, .seconds = 15};
 
-static uint64_t began_ns, epoch, on_ns, change_ns;
+static uint64_t began_ns, epoch, on_ns, change_ns, was_change;
 
 static int open_disk(const char *path, int flags)
 {
@@ -117,6 +119,7 @@ static void parse(int argc, char **argv)
                                             {"diverge-max", required_argument, NULL, 'm'},
                                             {"base", required_argument, NULL, 'B'},
                                             {"base-out", required_argument, NULL, 'O'},
+                                            {"rate", required_argument, NULL, 'R'},
                                             {NULL, 0, NULL, 0}};
     uint64_t n = 0;
     int id;
@@ -170,6 +173,11 @@ static void parse(int argc, char **argv)
             break;
         case 'B':
             opt.base = optarg;
+            break;
+        case 'R':
+            if (!text_u64(optarg, 1, UINT64_MAX, &opt.rate)) {
+                pair_die(optarg, "is no number");
+            }
             break;
         case 'O':
             opt.base_out = optarg;
@@ -236,6 +244,7 @@ static void copy_memory(struct pair_end *primary, struct pair_end *twin,
     connect_both(&fds[0], fd, 2);
     fill(&in, GEMEL__VMM_REQUEST__KIND__MIGRATE_IN, primary, transfer, twin);
     fill(&out, GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT, twin, transfer, twin);
+    out.mig_rate = opt.rate;
     memcpy(fds + 1, opt.disk, sizeof opt.disk);
     in.disk_count = opt.disk_count;
     if (opt.base != NULL && read_base(&base)) {
@@ -319,6 +328,12 @@ static bool is(const struct pair_end *e, const char *state)
     return strcmp(e->ft_state, state) == 0;
 }
 
+/* Not by an earlier session, which may have left it so. */
+static bool is_alone(const struct pair_end *primary)
+{
+    return is(primary, "alone") && primary->ft_change != was_change;
+}
+
 static void tell(const struct pair_end *e, uint64_t *told)
 {
     if (*told != e->ft_change) {
@@ -377,7 +392,7 @@ static void decide(struct pair_end *primary, struct pair_end *twin, bool *decide
     if (*decided) {
         return;
     }
-    if (is(primary, "alone") && primary->state == GEMEL__VMM_STATE__VMM_STATE_FROZEN) {
+    if (is_alone(primary) && primary->state == GEMEL__VMM_STATE__VMM_STATE_FROZEN) {
         *decided = true; /* its twin was lost before it was one */
         order(primary, GEMEL__VMM_REQUEST__KIND__THAW, ++epoch);
     }
@@ -435,6 +450,7 @@ int main(int argc, char **argv)
            (unsigned long long)primary.frozen_ms);
     epoch = primary.epoch;
     primary.may_go = twin.may_go = true;
+    was_change = primary.ft_change;
     join(&primary, &twin, &transfer);
     next_ns = loop_now_ns() + NSEC_PER_SEC;
     end_ns = loop_now_ns() + opt.seconds * NSEC_PER_SEC;
@@ -451,8 +467,7 @@ int main(int argc, char **argv)
             order(&primary, GEMEL__VMM_REQUEST__KIND__FT_WINNER_RUNS, epoch);
             break;
         }
-        if (is(&primary, "alone") &&
-            primary.state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
+        if (is_alone(&primary) && primary.state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
             end = "alone";
             break;
         }
