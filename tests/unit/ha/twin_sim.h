@@ -105,8 +105,6 @@ static inline void syncs(void)
 
 static inline void follows(void)
 {
-    tell(primary, HA_OUTCOME_TWIN_COPIED, 1, "");
-    ck_assert_int_eq(sim[twin].twin.step, HA_TWIN_COPIED);
     tell(twin, HA_OUTCOME_TWIN_FOLLOWS, 0, "");
     ck_assert_int_eq(sim[primary].twin.step, HA_TWIN_FOLLOWS);
     tell(primary, HA_OUTCOME_TWIN_ON, 2, "");
