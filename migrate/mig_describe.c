@@ -148,6 +148,7 @@ void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
                         : t->uffd < 0   ? t->conf.no_uffd
                                         : NULL;
     here->features = FEATURES & (t->params.verify ? UINT64_MAX : ~MIG_FEATURE_VERIFY);
+    here->features |= MIG_FEATURE_DISKS;
     here->features |= here->no_postcopy == NULL ? MIG_FEATURE_POSTCOPY : 0;
     here->vm = t->conf.vm;
     here->transfer = t->params.transfer;
@@ -178,7 +179,6 @@ void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
         local->disk[i].reachable = true; /* it was looked at when this VMM was made */
     }
     copies_of(t, &shape, local);
-    here->features |= t->params.copy_count > 0 ? MIG_FEATURE_DISKS : 0;
     here->nic_count = shape.nic_count;
     here->nic = local->nic;
     nics_of(&shape, local->nic);

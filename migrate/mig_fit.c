@@ -62,7 +62,11 @@ static void fit_protocol(struct fit *f)
             mig_text_add(&t,
                          "the source needs feature %u%s, which this node (%s) does not "
                          "have: upgrade it, or migrate without",
-                         bit, bit == 0 ? " (verify)" : "", here->build);
+                         bit,
+                         bit == 0   ? " (verify)"
+                         : bit == 5 ? " (mirrored disks)"
+                                    : "",
+                         here->build);
         }
     }
 }
