@@ -201,6 +201,7 @@ void ha_vmmpri_memory(struct ha_local *l, const Gemel__VmmReport *r)
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_READY && t->step == TWIN_COPYING) {
         t->step = TWIN_COPIED;
         t->stood_ns = loop_now_ns() - r->mig_frozen_ms * NSEC_PER_MSEC;
+        t->disk_sent = r->mig_disk_sent;
         dial(l, 1);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_FAILED && t->step == TWIN_BACK) {
         ha_vmmtwin_stop_timer(l);
@@ -240,6 +241,14 @@ static void is_on(struct ha_local *l)
     ha_local_publish(l, false);
     ha_text_add_u64(text, sizeof text, (loop_now_ns() - t->stood_ns) / NSEC_PER_MSEC);
     ha_text_add(text, sizeof text, " ms");
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        if (l->disk[i].mirrored) {
+            ha_text_add(text, sizeof text, ", ");
+            ha_text_add_u64(text, sizeof text, t->disk_sent >> 10);
+            ha_text_add(text, sizeof text, " KiB of its disks were sent");
+            break;
+        }
+    }
     ha_vmmtwin_step(l, "protected");
     ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_ON, text);
     ha_vmmtwin_ask(l);

@@ -58,6 +58,7 @@ check "mirrored wants a path of its own" says 'disks\[0\].mirrored: needs a raw 
 check "the VM is defined" ft_define "{suspect: $FT_SUSPECT}"
 check "where its disk is not, it does not start" not gemel_at $L n2 vm start web1 --node n2 --timeout 30s
 lab $L exec n1 -- truncate -s 64M $DISK
+lab $L exec n1 -- sh -c "head -c 8000000 /dev/urandom | dd of=$DISK bs=1M seek=40 conv=notrunc status=none" # the guest does not come so far
 check_rc 4 "a stopped VM gets no twin" gemel_at $L n1 vm protect web1
 check "it starts where it is" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
 check "the guest answers" witness_begin $L
@@ -85,8 +86,33 @@ check "nothing is left of its twin" wait_for 5 has_none n2
 acked=$(vm_acked $L)
 guest_goes_on "$acked"
 
-# Switchover.
+# Copies of its disks: of what a node has, only what was written since goes there; else all of it, 8 MB.
+sent_kib() { show n3 .last | sed -n 's/.* \([0-9]*\) KiB of its disks were sent.*/\1/p'; }
+sent() { # LESS|MORE: than 6 MiB, by the last protection
+    local kib
+    kib=$(sent_kib)
+    [ -n "$kib" ] || return 1
+    echo "# $kib KiB of its disks were sent"
+    if [ "$1" = LESS ]; then [ "$kib" -lt 6144 ]; else [ "$kib" -ge 6144 ]; fi
+}
+there() { lab $L exec "$1" -- cmp -s -i 40M -n 8000000 $DISK "$LAB_SCRATCH/data"; }
+lab $L exec n1 -- dd if=$DISK of="$LAB_SCRATCH/data" bs=1M count=64 status=none
+check "protected once more" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+check "only what was written since has gone there" sent LESS
+check "its disk is whole there" there n2
+check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
+check "nothing is left of its twin" wait_for 5 has_none n2
+check "protected by another node" gemel_at $L n3 vm protect web1 --on n3 --timeout 60s
+check "all of it has gone there" sent MORE
+check "its disk is whole there" there n3
+check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
+check "nothing is left of its twin" wait_for 5 has_none n3
+lab $L exec n2 -- sh -c "head -c 100000 /dev/urandom | dd of=$DISK bs=1M seek=43 conv=notrunc status=none"
+
+# Switchover. Where the copy is of before, it is not trusted.
 check "protected again" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+check "all of it has gone there" sent MORE
+check "its disk is whole there" there n2
 acked=$(vm_acked $L)
 check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s
 check "and runs it" wait_for 5 vm_runs_on $L n1 n2
