@@ -118,3 +118,57 @@ case_ft_disk_refused() {
     ft_more 10 20
     ft_kill
 }
+
+# Writes that are under way when the guest is frozen: on a disk that takes 30 ms for each. Fails with: no collect behind the freeze ("disk 0
+# differs").
+case_ft_disk_slow() {
+    local n
+    need_root "a FUSE mount" || return
+    ftd_files
+    lose_mount
+    truncate -s 16M backing/a.img
+    ftd_disks=(--disk b.img --disk e.img)
+    rm -f [pt].* ft.out
+    ftd_vmm p disk/a.img d.img
+    p_pid=$ft_vmm_pid
+    ftd_twin
+    "$talk" p.sock 1 1 disk disk/a.img disk d.img start 1 >talk.log || fail "start: $(tail -1 talk.log)"
+    until_true 10 ft_has p ready || fail "pulse does not start: $(tail -1 p.console)"
+    echo "delay 30" >&8
+    for n in 1 2 3 4 5 6; do
+        [ -z "$failed" ] || break
+        ftd_protect --base base || break
+        ft_signal KILL "$t_pid"
+        ft_end alone
+        ftd_twin
+    done
+    ftd_disks=(--disk a.img:b.img --disk d.img:e.img)
+    echo heal >&8
+    ft_kill
+    lose_cut
+}
+
+# The twin's node loses its power when it has become one: its copies are what they were said to be. Fails with: no fdatasync at the ends of
+# rounds ("disk 1 differs").
+case_ft_disk_durable() {
+    need_root "a FUSE mount" || return
+    ftd_files
+    lose_mount
+    mv b.img e.img backing/
+    ln -s disk/b.img b.img
+    ln -s disk/e.img e.img
+    ftd_start || return
+    ftd_protect || return
+    ft_more 10 20
+    ft_signal KILL "$t_pid"
+    lose_cut
+    ft_end alone
+    lose_mount
+    ftd_twin
+    ftd_protect --base base || return
+    echo "# resync: $ftd_bytes bytes of disks"
+    [ "$ftd_bytes" -lt 1400000 ] || fail "$ftd_bytes bytes went: more than what was written since"
+    ft_more 10 20
+    ft_kill
+    lose_cut
+}
