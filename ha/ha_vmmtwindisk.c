@@ -155,10 +155,23 @@ static bool fit_size(struct disks_job *job, unsigned i, int fd, struct ha_twin_c
     return true;
 }
 
+/* Its name is to be there after a power loss, too: the claim will count on this copy. */
+static int keep_name(const char *path)
+{
+    char dir[PATH_LEN_MAX * 3];
+    char *slash;
+
+    snprintf(dir, sizeof dir, "%s", path);
+    slash = strrchr(dir, '/');
+    slash[slash == dir] = '\0';
+    return os_dir_fsync(dir);
+}
+
 static bool open_copy(struct disks_job *job, unsigned i)
 {
     struct ha_twin_copies *c = &job->copies;
     bool mirrored = job->mirrored[i];
+    int r;
 
     if (mirrored && job->disk[i].bytes == 0) {
         ha_text_set(job->why, sizeof job->why, "its own node does not say how large ",
@@ -173,6 +186,11 @@ static bool open_copy(struct disks_job *job, unsigned i)
             return false;
         }
         if (!fit_size(job, i, c->fill_fd[i], &c->copy[i])) {
+            return false;
+        }
+        r = keep_name(job->path[i]);
+        if (r < 0) {
+            say_why(job, i, " cannot be made here: ", r);
             return false;
         }
     }

@@ -71,6 +71,10 @@ check "a dry run names the node" says 'dry run.*gets a twin on n' gemel_at $L n2
 check "and changes nothing" unprotected n2
 check_rc 4 "mirrored disks do not migrate" gemel_at $L n2 vm migrate web1 n2
 
+lab $L exec n2 -- sh -c "mkdir $DISK.d && mount -t tmpfs -o size=4M full $DISK.d && touch $DISK $DISK.d/disk && mount --bind $DISK.d/disk $DISK"
+check "not where there is no room for its disk" says 'no room for the copy of .*: it needs [0-9]* MiB more' gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+lab $L exec n2 -- sh -c "umount $DISK; umount $DISK.d; rm $DISK; rmdir $DISK.d"
+check "nothing is left of its twin" wait_for 5 has_none n2
 check "it is protected" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
 check "as every node says" wait_for 5 protected_by n3 n2
 check "and explain" explains n1 'its twin follows in lockstep on n2'
@@ -99,6 +103,12 @@ there() { lab $L exec "$1" -- cmp -s -i 40M -n 8000000 $DISK "$LAB_SCRATCH/data"
 lab $L exec n1 -- dd if=$DISK of="$LAB_SCRATCH/data" bs=1M count=64 status=none
 check "protected once more" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
 check "only what was written since has gone there" sent LESS
+check "its disk is whole there" there n2
+check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
+check "nothing is left of its twin" wait_for 5 has_none n2
+lab $L exec n2 -- sh -c "head -c 67108864 /dev/urandom >$DISK.new && mv $DISK.new $DISK"
+check "protected once more" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+check "a file that was replaced is no copy: all of it has gone there" sent MORE
 check "its disk is whole there" there n2
 check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
 check "nothing is left of its twin" wait_for 5 has_none n2
@@ -194,7 +204,7 @@ check "unprotected, for another mode" gemel_at $L n2 vm unprotect web1 --timeout
 check_rc 2 "no mode of that name" gemel_at $L n2 vm protect web1 --mode sometimes
 check_rc 4 "checkpoints have a rule of their own" gemel_at $L n2 vm protect web1 --mode checkpoint --commit received
 check "protected by checkpoints" gemel_at $L n2 vm protect web1 --mode checkpoint --timeout 60s
-check "as explain says" explains n1 'checkpoints of it go to its twin'
+check "as explain says" wait_for 5 explains n1 'checkpoints of it go to its twin'
 acked=$(vm_acked $L)
 twin=$(show n1 .twin.node)
 check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s
