@@ -9,19 +9,20 @@
  * [--powerdown]
  *           [--checkpoint] [--winner primary|twin] [--link COMMAND] [--live COMMAND]
  *           [--barrier MS] [--diverge-max COUNT] [--base FILE] [--base-out FILE]
- *           [--rate BYTES]
+ *           [--rate BYTES] [--no-verify]
  *
  * --live: run when the twin is live, as an agent announces the guest then.
  * --switchover, --reset, --powerdown: asked for after a second.
  * --disk: the twin's own copies, in order (A:B: B is the twin's), which get what the
  * primary's have along with its memory. --base FILE: the transfer after which the copies
  * were equal last, which a --base-out of an earlier run has written (as an agent keeps
- * it): only what was written since is sent. --rate: of that copy, per second. Whoever
- * asks first for the next claim gets it, or the one of --winner, when it asks. --link: a
- * command of sh that carries the channel's bytes between its descriptors 3 (the primary)
- * and 4 (the twin), as tests/kvm/ftlink.py. One JSON line per change of either side's
- * state: {"ms", "who", "state", "text"}, and each second one with the counters of the
- * primary. Ends when one of the two runs alone, or after --for (15 s); last line {"end":
+ * it): only what was written since is sent. --rate: of that copy, per second.
+ * --no-verify: nothing of it is compared. Whoever asks first for the next claim gets it,
+ * or the one of --winner, when it asks. --link: a command of sh that carries the
+ * channel's bytes between its descriptors 3 (the primary) and 4 (the twin), as
+ * tests/kvm/ftlink.py. One JSON line per change of either side's state: {"ms", "who",
+ * "state", "text"}, and each second one with the counters of the primary. Ends when one
+ * of the two runs alone, or after --for (15 s); last line {"end":
  * "alone"|"live"|"both"|"none", ...}: then the other side has been ended, and the one
  * that runs goes on. Exit: 0, if one runs.
  */
@@ -43,7 +44,7 @@
 #define READY_NS (60 * NSEC_PER_SEC)
 
 static struct {
-    bool plain, switchover, reset, powerdown, checkpoint;
+    bool plain, no_verify, switchover, reset, powerdown, checkpoint;
     uint32_t commit, suspect_ms, seconds, barrier_ms, diverge_max;
     uint64_t rate;
     const char *winner, *link, *live, *base, *base_out;
@@ -120,6 +121,7 @@ static void parse(int argc, char **argv)
                                             {"base", required_argument, NULL, 'B'},
                                             {"base-out", required_argument, NULL, 'O'},
                                             {"rate", required_argument, NULL, 'R'},
+                                            {"no-verify", no_argument, NULL, 'V'},
                                             {NULL, 0, NULL, 0}};
     uint64_t n = 0;
     int id;
@@ -174,6 +176,9 @@ static void parse(int argc, char **argv)
         case 'B':
             opt.base = optarg;
             break;
+        case 'V':
+            opt.no_verify = true;
+            break;
         case 'R':
             if (!text_u64(optarg, 1, UINT64_MAX, &opt.rate)) {
                 pair_die(optarg, "is no number");
@@ -203,7 +208,7 @@ static void fill(Gemel__VmmRequest *rq, Gemel__VmmRequest__Kind kind,
     if (!opt.plain) {
         rq->mig_peer_key = (ProtobufCBinaryData){sizeof peer->key, peer->key};
     }
-    rq->mig_verify = true;
+    rq->mig_verify = !opt.no_verify;
     rq->ft_mode = opt.checkpoint;
     rq->ft_commit = opt.commit;
     rq->ft_suspect_ms = opt.suspect_ms;
