@@ -6,12 +6,12 @@
 
 ftd_disks=(--disk a.img:b.img --disk d.img:e.img)
 
-# The disks: d.img 64 MiB with 1.5 MiB of data at odd places. The twin's copies: of a.img an empty file, of d.img one with other contents.
+# The disks: d.img 64 MiB with 5.5 MB of data at odd places. The twin's copies: of a.img an empty file, of d.img one with other contents.
 ftd_files() {
     rm -f [abde].img base
     truncate -s 16M a.img b.img
     truncate -s 64M d.img e.img
-    head -c 1000000 /dev/urandom | dd of=d.img bs=4k seek=700 conv=notrunc status=none
+    head -c 5000000 /dev/urandom | dd of=d.img bs=4k seek=700 conv=notrunc status=none
     head -c 500000 /dev/urandom | dd of=d.img bs=1 seek=60000001 conv=notrunc status=none
     head -c 9000000 /dev/urandom | dd of=e.img bs=4k seek=100 conv=notrunc status=none
 }
@@ -54,11 +54,11 @@ case_ft_disk_sync() {
     local rounds
     ftd_files
     ftd_start || return
-    ftd_protect --rate 2000000 || return # the first round takes a second: the guest goes on writing
+    ftd_protect --rate 5000000 || return # the first round takes a second: the guest goes on writing
     cmp -s d.img e.img || fail "the second disk differs"
-    [ "$ftd_bytes" -ge 1500000 ] || fail "only $ftd_bytes bytes of disks went"
-    [ "$ftd_bytes" -le 6000000 ] || fail "$ftd_bytes bytes of disks went, of 1.5 MB and what the guest writes"
-    [ "$(ftd_used e.img)" -le 2000000 ] || fail "the copy of a sparse disk has $(ftd_used e.img) bytes"
+    [ "$ftd_bytes" -ge 5500000 ] || fail "only $ftd_bytes bytes of disks went"
+    [ "$ftd_bytes" -le 12000000 ] || fail "$ftd_bytes bytes of disks went, of 5.5 MB and what the guest writes"
+    [ "$(ftd_used e.img)" -le 6500000 ] || fail "the copy of a sparse disk has $(ftd_used e.img) bytes"
     rounds=$(jq -s 'map(select(.copied))[0].rounds' ft.out)
     [ "$rounds" -ge 3 ] || fail "it was done in $rounds rounds"
     ft_more 10 50
@@ -87,7 +87,7 @@ case_ft_disk_resync() {
         ftd_protect --base base || return
         echo "# resync $n: $ftd_bytes bytes of disks, whole: $whole: $(jq -c 'select(.copied)' ft.out)"
         [ "$ftd_bytes" -gt 0 ] || fail "nothing of the first disk went"
-        [ "$ftd_bytes" -lt 1400000 ] || fail "$ftd_bytes bytes went: more than what was written since"
+        [ "$ftd_bytes" -lt 5000000 ] || fail "$ftd_bytes bytes went: more than what was written since"
         ft_more 10 20
     done
     ft_signal KILL "$t_pid"
@@ -97,7 +97,7 @@ case_ft_disk_resync() {
     echo 11111111-2222-4333-8444-555555555555 >base
     ftd_twin
     ftd_protect --base base || return
-    [ "$ftd_bytes" -ge 1500000 ] || fail "a foreign copy was trusted: $ftd_bytes bytes went"
+    [ "$ftd_bytes" -ge 5500000 ] || fail "a foreign copy was trusted: $ftd_bytes bytes went"
     cmp -s d.img e.img || fail "the second disk differs"
     ft_more 10 20
     ft_signal KILL "$p_pid"
@@ -167,7 +167,7 @@ case_ft_disk_durable() {
     ftd_twin
     ftd_protect --base base || return
     echo "# resync: $ftd_bytes bytes of disks"
-    [ "$ftd_bytes" -lt 1400000 ] || fail "$ftd_bytes bytes went: more than what was written since"
+    [ "$ftd_bytes" -lt 5000000 ] || fail "$ftd_bytes bytes went: more than what was written since"
     ft_more 10 20
     ft_kill
     lose_cut
