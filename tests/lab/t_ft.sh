@@ -101,22 +101,17 @@ sent() { # LESS|MORE: than 6 MiB, by the last protection
 }
 there() { lab $L exec "$1" -- cmp -s -i 40M -n 8000000 $DISK "$LAB_SCRATCH/data"; }
 lab $L exec n1 -- dd if=$DISK of="$LAB_SCRATCH/data" bs=1M count=64 status=none
-check "protected once more" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
-check "only what was written since has gone there" sent LESS
-check "its disk is whole there" there n2
-check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
-check "nothing is left of its twin" wait_for 5 has_none n2
+copies_to() { # NODE LESS|MORE
+    check "protected by $1 once more" gemel_at $L n3 vm protect web1 --on "$1" --timeout 60s
+    check "what has gone there of its disk: $2" sent "$2"
+    check "its disk is whole there" there "$1"
+    check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
+    check "nothing is left of its twin" wait_for 5 has_none "$1"
+}
+copies_to n2 LESS
 lab $L exec n2 -- sh -c "head -c 67108864 /dev/urandom >$DISK.new && mv $DISK.new $DISK"
-check "protected once more" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
-check "a file that was replaced is no copy: all of it has gone there" sent MORE
-check "its disk is whole there" there n2
-check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
-check "nothing is left of its twin" wait_for 5 has_none n2
-check "protected by another node" gemel_at $L n3 vm protect web1 --on n3 --timeout 60s
-check "all of it has gone there" sent MORE
-check "its disk is whole there" there n3
-check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
-check "nothing is left of its twin" wait_for 5 has_none n3
+copies_to n2 MORE # a file that was replaced is no copy
+copies_to n3 MORE
 lab $L exec n2 -- sh -c "head -c 100000 /dev/urandom | dd of=$DISK bs=1M seek=43 conv=notrunc status=none"
 
 # Switchover. Where the copy is of before, it is not trusted.
