@@ -131,7 +131,7 @@ struct ha_vm_report {
     bool filling;         /* RUNNING: a part of its memory is still at the source */
     uint64_t diverged_ms; /* TWIN_OFF: its twin went another way too often, and that is
                              why; when (UTC since 1970). 0: not why */
-    struct ha_move_end offer; /* MOVE_OFFER, TWIN_OFFER */
+    struct ha_move_end offer;               /* MOVE_OFFER, TWIN_OFFER */
     struct ha_twin_disk disk[VM_DISKS_MAX]; /* TWIN_OFFER of an owner */
     char text[REASON_LEN_MAX + 1];
 };
