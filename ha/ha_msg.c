@@ -142,6 +142,11 @@ static bool has_offer(const struct ha_vm_report *r)
     return r->outcome == HA_OUTCOME_MOVE_OFFER || r->outcome == HA_OUTCOME_TWIN_OFFER;
 }
 
+static bool has_disks(const struct ha_vm_report *r)
+{
+    return r->outcome == HA_OUTCOME_TWIN_OFFER && ha_twin_has_disks(r->disk);
+}
+
 static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
 {
     bytes_wr_uuid(wr, r->vm);
@@ -149,11 +154,14 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     bytes_wr_uuid(wr, r->instance);
     bytes_wr_u8(wr, (uint8_t)r->outcome);
     bytes_wr_u64(wr, r->epoch);
-    bytes_wr_u8(
-        wr, (uint8_t)(r->guest_shutdown | r->filling << 1 | (r->diverged_ms != 0) << 3));
+    bytes_wr_u8(wr, (uint8_t)(r->guest_shutdown | r->filling << 1 | has_disks(r) << 2 |
+                              (r->diverged_ms != 0) << 3));
     bytes_wr_str(wr, r->text);
     if (has_offer(r)) {
         ha_put_move_end(wr, &r->offer);
+    }
+    if (has_disks(r)) {
+        ha_put_twin_disks(wr, r->disk);
     }
     if (r->diverged_ms != 0) {
         bytes_wr_u64(wr, r->diverged_ms);
@@ -178,6 +186,9 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
     }
     if (has_offer(r)) {
         r->offer = ha_get_move_end(rd);
+    }
+    if ((flags & 4) != 0 && !ha_get_twin_disks(rd, r->disk)) {
+        return "vm report: bad disks";
     }
     if ((flags & 8) != 0) {
         r->diverged_ms = bytes_rd_u64(rd);

@@ -115,7 +115,7 @@ enum ha_vm_outcome {
                        * the destination, which may have the next one */
     /* Of a protection: `attempt` is the twin's id in the record. */
     HA_OUTCOME_TWIN_OFFER,   /* either end: ready to begin; see `offer` */
-    HA_OUTCOME_TWIN_COPIED,  /* owner: it stands still, its mirrored disks are staged */
+    HA_OUTCOME_TWIN_COPIED,  /* was used for disks that were copied through files */
     HA_OUTCOME_TWIN_FOLLOWS, /* twin: it waits for the log */
     HA_OUTCOME_TWIN_ON,      /* owner: the claim of `epoch` names the twin */
     HA_OUTCOME_TWIN_OFF, /* owner: it goes on without a twin. Twin: nothing of it is there
@@ -131,7 +131,8 @@ struct ha_vm_report {
     bool filling;         /* RUNNING: a part of its memory is still at the source */
     uint64_t diverged_ms; /* TWIN_OFF: its twin went another way too often, and that is
                              why; when (UTC since 1970). 0: not why */
-    struct ha_move_end offer; /* MOVE_OFFER, TWIN_OFFER */
+    struct ha_move_end offer;               /* MOVE_OFFER, TWIN_OFFER */
+    struct ha_twin_disk disk[VM_DISKS_MAX]; /* TWIN_OFFER of an owner */
     char text[REASON_LEN_MAX + 1];
 };
 

@@ -238,6 +238,47 @@ static bool get_move(struct bytes_rd *rd, struct ha_move *move)
     return move->to != 0 && (flags & ~15) == 0 && move->slowdown <= 100;
 }
 
+static unsigned disk_count(const struct ha_twin_disk disk[static VM_DISKS_MAX])
+{
+    unsigned count = VM_DISKS_MAX;
+
+    while (count > 0 && disk[count - 1].bytes == 0) {
+        count--;
+    }
+    return count;
+}
+
+bool ha_twin_has_disks(const struct ha_twin_disk disk[static VM_DISKS_MAX])
+{
+    return disk_count(disk) > 0;
+}
+
+void ha_put_twin_disks(struct bytes_wr *wr,
+                       const struct ha_twin_disk disk[static VM_DISKS_MAX])
+{
+    unsigned count = disk_count(disk);
+
+    bytes_wr_u8(wr, (uint8_t)count);
+    for (unsigned i = 0; i < count; i++) {
+        bytes_wr_u64(wr, disk[i].bytes);
+        bytes_wr_u64(wr, disk[i].used);
+    }
+}
+
+bool ha_get_twin_disks(struct bytes_rd *rd, struct ha_twin_disk disk[static VM_DISKS_MAX])
+{
+    unsigned count = bytes_rd_u8(rd);
+
+    if (count == 0 || count > VM_DISKS_MAX) {
+        return false;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        disk[i].bytes = bytes_rd_u64(rd);
+        disk[i].used = bytes_rd_u64(rd);
+    }
+    return disk[count - 1].bytes != 0;
+}
+
 static void put_twin(struct bytes_wr *wr, const struct ha_twin *twin)
 {
     bytes_wr_u32(wr, twin->to);
@@ -339,6 +380,7 @@ enum {
     EXTRA_MEMORY_FROM = 5,
     EXTRA_TWIN = 6,
     EXTRA_FT = 7,
+    EXTRA_TWIN_DISKS = 8,
     EXTRA_DIVERGED = 10
 };
 
@@ -363,6 +405,11 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **re
             vm->memory_from = bytes_rd_u32(rd);
         } else if (kind == EXTRA_TWIN && vm->twin.to == 0) {
             if (!get_twin(rd, &vm->twin)) {
+                return false;
+            }
+        } else if (kind == EXTRA_TWIN_DISKS && vm->twin.to != 0 &&
+                   !ha_twin_has_disks(vm->twin.disk)) {
+            if (!ha_get_twin_disks(rd, vm->twin.disk)) {
                 return false;
             }
         } else if (kind == EXTRA_FT && !has_ft_fields(vm)) {
@@ -439,6 +486,10 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     if (vm->twin.to != 0) {
         bytes_wr_u8(&wr, EXTRA_TWIN);
         put_twin(&wr, &vm->twin);
+    }
+    if (vm->twin.to != 0 && ha_twin_has_disks(vm->twin.disk)) {
+        bytes_wr_u8(&wr, EXTRA_TWIN_DISKS);
+        ha_put_twin_disks(&wr, vm->twin.disk);
     }
     if (has_ft_fields(vm)) {
         bytes_wr_u8(&wr, EXTRA_FT);

@@ -60,6 +60,12 @@ bool ha_state_set_up(const struct ha_state *state);
 /* An incarnation inside an item or a message. */
 void ha_put_move_end(struct bytes_wr *wr, const struct ha_move_end *end);
 struct ha_move_end ha_get_move_end(struct bytes_rd *rd);
+bool ha_twin_has_disks(const struct ha_twin_disk disk[static VM_DISKS_MAX]);
+void ha_put_twin_disks(struct bytes_wr *wr,
+                       const struct ha_twin_disk disk[static VM_DISKS_MAX]);
+/* False: none, or too many. */
+bool ha_get_twin_disks(struct bytes_rd *rd,
+                       struct ha_twin_disk disk[static VM_DISKS_MAX]);
 void ha_put_incarnation(struct bytes_wr *wr, struct incarnation inc);
 struct incarnation ha_get_incarnation(struct bytes_rd *rd);
 

@@ -217,9 +217,11 @@ static void report_of_twin(struct ha_agent *agent, struct ha_vm *vm,
         vm->twin.instance = report->instance;
         emit(agent, vm, "");
         break;
-    case HA_OUTCOME_TWIN_FOLLOWS:
-        vm->twin.step = HA_TWIN_FOLLOWS;
-        emit(agent, vm, "");
+    case HA_OUTCOME_TWIN_FOLLOWS: /* its primary does not wait for this to be told */
+        if (vm->twin.step < HA_TWIN_FOLLOWS) {
+            vm->twin.step = HA_TWIN_FOLLOWS;
+            emit(agent, vm, "");
+        }
         break;
     case HA_OUTCOME_RUNNING:
         if (report->epoch > vm->epoch) {
@@ -355,12 +357,7 @@ static bool report_of_owner(struct ha_agent *agent, struct ha_vm *vm,
     case HA_OUTCOME_TWIN_OFFER:
         if (of_this) {
             vm->twin.source = report->offer;
-            emit(agent, vm, "");
-        }
-        return true;
-    case HA_OUTCOME_TWIN_COPIED:
-        if (of_this) {
-            vm->twin.step = HA_TWIN_COPIED;
+            memcpy(vm->twin.disk, report->disk, sizeof vm->twin.disk);
             emit(agent, vm, "");
         }
         return true;
@@ -394,6 +391,7 @@ static bool report_of_owner(struct ha_agent *agent, struct ha_vm *vm,
     case HA_OUTCOME_MOVE_OFFER:
     case HA_OUTCOME_MOVE_FAILED:
     case HA_OUTCOME_MOVED:
+    case HA_OUTCOME_TWIN_COPIED:
     case HA_OUTCOME_TWIN_FOLLOWS:
     case HA_OUTCOME_COUNT:
     default:

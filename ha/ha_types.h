@@ -111,10 +111,15 @@ struct ha_move {
 /* How far the protection of a VM is (ha_twin.h). Numbers are stable. */
 enum ha_twin_step {
     HA_TWIN_SYNC = 0, /* its memory is copied; the primary still runs by itself */
-    HA_TWIN_COPIED,   /* the primary stands still, and a copy of its disks is staged */
+    HA_TWIN_COPIED,   /* was used for disks that were copied through files */
     HA_TWIN_FOLLOWS,  /* the twin waits for the primary's log */
     HA_TWIN_ON,       /* a claim names the twin */
     HA_TWIN_STEP_COUNT,
+};
+
+/* A mirrored disk, as its primary's node has it. */
+struct ha_twin_disk {
+    uint64_t bytes, used; /* its size (0: it is not mirrored), and what of it has data */
 };
 
 /* A twin in another gemel-vmm. `to` 0: none. */
@@ -124,6 +129,7 @@ struct ha_twin {
     struct uuid id;       /* of this protection: reports about it carry it as attempt */
     struct uuid instance; /* the twin's gemel-vmm */
     struct ha_move_end source, dest;
+    struct ha_twin_disk disk[VM_DISKS_MAX]; /* with `source` */
     enum ha_twin_step step;
     uint8_t commit;  /* enum conf_ft_commit */
     bool ending;     /* an operator's, or a drain's: the primary goes on without it */

@@ -4,10 +4,13 @@
  * the two gemel-vmm do). Both sides are told by the record, offer what the other one must
  * know, and hand sockets to their gemel-vmm.
  *
- *   primary  prepare -> offered -> dial -> memory -> (frozen) disks -> waiting: the twin
- *            follows -> dial -> joining -> armed: the claim that names the twin -> on
- *   twin     prepare -> offered -> memory -> waiting: disks are staged -> disks ->
- *            joining -> on -> (drained) its claim -> live
+ *   primary  prepare -> offered -> dial -> memory and disks -> (frozen) copied: dial ->
+ *            joining -> armed: the claim that names the twin -> on
+ *   twin     files -> prepare -> offered -> memory and disks -> joining -> on ->
+ *            (drained) its claim -> live
+ *
+ * While the guest stands nothing goes through the record: the primary connects to the
+ * twin's listener at once, and the twin, which was ready before, serves it.
  *
  * Who does not hear the other one any more asks for the next claim at once; the link
  * decides, nobody waits for a fence (R5). The record follows.
@@ -49,6 +52,9 @@ struct ha_twinning *ha_vmmtwin_new(struct ha_local *l, const struct ha_twin *rec
         l->twin->twin = twin;
         l->twin->record = *record;
         l->twin->listen_fd = -1;
+        for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+            l->twin->copies.fill_fd[i] = l->twin->copies.follow_fd[i] = -1;
+        }
         l->twin->began_ns = loop_now_ns();
     }
     return l->twin;
@@ -68,6 +74,7 @@ void ha_vmmtwin_free(struct ha_local *l)
     if (t->listen_fd >= 0) {
         close(t->listen_fd);
     }
+    ha_vmmtwin_close_copies(t);
     free(t);
     l->twin = NULL;
     if (l->task == LOCAL_PROTECT) {
@@ -87,6 +94,7 @@ void ha_vmmtwin_tell(struct ha_local *l, enum ha_vm_outcome outcome, const char 
     if (outcome == HA_OUTCOME_TWIN_OFF && uuid_equal(r.attempt, l->diverged_id)) {
         r.diverged_ms = l->diverged_ms;
     }
+    memcpy(r.disk, l->twin->disk, sizeof r.disk);
     ha_text_set(r.text, sizeof r.text, text, NULL);
     l->vmm->ops->report(l->vmm->ctx, &r);
 }
@@ -133,13 +141,17 @@ void ha_vmmtwin_hand_over(struct ha_local *l, Gemel__VmmRequest__Kind kind,
         m.mig_peer_key.data = (uint8_t *)peer->key;
         m.mig_peer_key.len = sizeof peer->key;
     }
-    m.mig_verify = true;
     m.ft_mode = t->record.commit == CONF_FT_EPOCHS;
     m.ft_commit = m.ft_mode != 0 ? CONF_FT_VERIFIED : t->record.commit;
     m.ft_suspect_ms = l->conf != NULL ? l->conf->ft_suspect_ms : 0;
     m.ft_mirror = mirrors(l);
-    if (kind == GEMEL__VMM_REQUEST__KIND__FT_FOLLOW) {
+    if (kind == GEMEL__VMM_REQUEST__KIND__FT_FOLLOW ||
+        kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_IN) {
         m.disk_count = (uint32_t)count - 1;
+    }
+    if (t->twin && !uuid_is_none(t->copies.base)) {
+        m.mig_copy_base =
+            (ProtobufCBinaryData){sizeof t->copies.base.b, t->copies.base.b};
     }
     ha_vmmtwin_send(l, &m, fds, count);
 }
@@ -176,46 +188,19 @@ void ha_vmmtwin_heard_again(struct ha_local *l)
  * ----------------------------------------------------------------------------------------
  */
 
-void ha_vmmtwin_disks(struct ha_local *l, const int *fds, unsigned count, const char *why)
+void ha_vmmtwin_disks(struct ha_local *l, const char *why)
 {
     struct ha_twinning *t = l->twin;
-    int all[VM_DISKS_MAX + 1];
 
-    if (t->step == TWIN_FIRST && why == NULL) {
-        if (t->twin) {
-            ha_vmmsec_launch(l);
-        } else {
-            ha_vmmpri_offers(l);
-        }
-        return;
+    if (why != NULL && t->twin) {
+        ha_vmmsec_fail(l, why);
+    } else if (why != NULL && t->step != TWIN_BACK) {
+        ha_vmmpri_give_up(l, why);
+    } else if (t->twin && t->step == TWIN_FIRST) {
+        ha_vmmsec_launch(l);
+    } else if (!t->twin && t->step == TWIN_FIRST) {
+        ha_vmmpri_offers(l);
     }
-    if (t->step != TWIN_DISKS || why != NULL) {
-        for (unsigned i = 0; i < count; i++) {
-            close(fds[i]);
-        }
-        if (why != NULL && t->twin) {
-            ha_vmmsec_fail(l, why);
-        } else if (why != NULL && t->step != TWIN_BACK) {
-            ha_vmmpri_give_up(l, why);
-        }
-        return;
-    }
-    if (!t->twin) {
-        t->step = TWIN_WAITING;
-        ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_COPIED, "");
-        return;
-    }
-    t->step = TWIN_JOINING;
-    all[0] = t->listen_fd;
-    if (count > 0) {
-        memcpy(all + 1, fds, count * sizeof fds[0]);
-    }
-    ha_vmmtwin_start_timer(l, TWIN_JOIN_NS, ha_vmmsec_late_fn);
-    ha_vmmtwin_hand_over(l, GEMEL__VMM_REQUEST__KIND__FT_FOLLOW, all, 1 + count);
-    for (unsigned i = 0; i <= count; i++) {
-        close(all[i]);
-    }
-    t->listen_fd = -1;
 }
 
 void ha_vmmtwin_claimed(struct ha_local *l, enum claim_kind kind, enum twin_claimed what,
@@ -320,7 +305,7 @@ void ha_vmm_twin(struct ha_vmm *vmm, const struct ha_vm *vm)
             ha_vmmpri_told(l, vm);
         }
     } else if (begins && vm->twin.to == vmm->self.nodeid) {
-        /* Its primary's offer says that the first copy of its disks lies there. */
+        /* Its primary's offer says how large its disks are. */
         if (ha_moveend_known(&vm->twin.source) && !ha_moveend_known(&vm->twin.dest)) {
             ha_vmmsec_begin(vmm, vm);
         }

@@ -8,17 +8,29 @@
 
 enum twin_step {
     TWIN_PREPARE = 0, /* VMM: a key */
-    TWIN_FIRST,       /* a worker copies disks for the first time */
+    TWIN_FIRST,       /* a worker looks at its disks. Twin: makes the copies' files */
     TWIN_OFFERED,     /* until the record has the other end's offer */
     TWIN_DIAL,        /* primary */
-    TWIN_COPYING,     /* memory */
-    TWIN_DISKS,       /* memory is there, the guest stands; a worker copies disks */
-    TWIN_WAITING,     /* for the other end to come so far: the record says so */
+    TWIN_COPYING,     /* memory, and mirrored disks */
+    TWIN_COPIED,      /* primary: all is there, the guest stands; one more connection */
     TWIN_JOINING,     /* the two VMMs connect */
     TWIN_ARMED,       /* primary: the claim that names the twin */
     TWIN_ON,          /* primary: protected. Twin: it follows */
     TWIN_BACK,        /* primary: it came to nothing, it goes on as it was */
     TWIN_LIVE,        /* twin: the claim is its own, it enters the guest */
+};
+
+/* The twin's own file of a mirrored disk, and what tells it from another one. */
+struct ha_twin_copy {
+    uint64_t dev, ino, rdev, bytes;
+};
+
+struct ha_twin_copies {
+    int fill_fd[VM_DISKS_MAX];   /* what its contents are written to; -1 */
+    int follow_fd[VM_DISKS_MAX]; /* the session's; -1 */
+    struct ha_twin_copy copy[VM_DISKS_MAX];
+    struct uuid
+        base; /* the protection after which they were equal last; none: not known */
 };
 
 /* Either side of a protection, for as long as it lasts. */
@@ -27,6 +39,8 @@ struct ha_twinning {
     enum twin_step step;
     struct ha_twin record;    /* as on record; of an adopted one what was kept */
     struct ha_move_end offer; /* ours */
+    struct ha_twin_disk disk[VM_DISKS_MAX]; /* primary: of its offer */
+    struct ha_twin_copies copies;           /* twin */
     struct tcp_dial *dial;
     int listen_fd;            /* -1 */
     uint64_t seq;             /* of the request that must not be refused */
@@ -39,7 +53,7 @@ struct ha_twinning {
     bool ordered;             /* primary: told to switch over */
     char state[24];           /* as its VMM said last */
     uint64_t lag_us, log_bytes, diverged, exits, replayed;
-    uint64_t began_ns, stood_ns;
+    uint64_t began_ns, stood_ns, disk_sent; /* disk_sent: bytes of its disks that went */
     loop_timer timer, ask_timer;
     char why[REASON_LEN_MAX + 1];
 };
@@ -59,20 +73,14 @@ enum twin_claimed {
 void ha_vmmtwin_claimed(struct ha_local *l, enum claim_kind kind, enum twin_claimed what,
                         const char *text);
 
-/* Primary, its guest stands: its mirrored disks go to the VM's directory. Twin: from
- * there to this node's own, which are then opened. ha_vmmtwin_disks is called with the
- * files (the callee's; 0 for a primary), or with why not. */
-void ha_vmmtwin_copy(struct ha_local *l);
-/* The same while its guest runs: not whole, but most of it. The files have the right size
- * then, as a gemel-vmm looks for when it begins. */
-void ha_vmmtwin_copy_first(struct ha_local *l);
-void ha_vmmtwin_disks(struct ha_local *l, const int *fds, unsigned count,
-                      const char *why);
-/* NULL, or why its mirrored disks are not copied (they are too large). */
-const char *ha_vmmtwin_cannot_copy(const struct ha_local *l,
-                                   char why[static REASON_LEN_MAX + 1]);
-/* What lies in the VM's directory for a twin, goes. */
-void ha_vmmtwin_unstage(struct ha_local *l);
+/* Primary: how large its mirrored disks are. Twin: files for its copies, opened, and what
+ * is known of them. ha_vmmtwin_disks is called then, with why not, or NULL. */
+void ha_vmmtwin_look_at_disks(struct ha_local *l);
+void ha_vmmtwin_disks(struct ha_local *l, const char *why);
+/* Twin: its copies are equal to the primary's as of this protection's begin. */
+void ha_vmmtwin_keep_base(struct ha_local *l);
+/* Those that nobody has taken. */
+void ha_vmmtwin_close_copies(struct ha_twinning *t);
 
 /* ha_vmmtwin.c: what both sides do. */
 #define TWIN_DISKS_NS (60 * NSEC_PER_SEC)
@@ -109,7 +117,7 @@ void ha_vmmpri_memory(struct ha_local *l, const Gemel__VmmReport *r);
 void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r);
 void ha_vmmpri_claimed(struct ha_local *l, enum claim_kind kind, enum twin_claimed what,
                        const char *text);
-/* Its disks are copied for the first time. */
+/* Its disks were looked at. */
 void ha_vmmpri_offers(struct ha_local *l);
 /* Nothing comes of it: it goes on as it was. */
 void ha_vmmpri_give_up(struct ha_local *l, const char *why);
@@ -122,7 +130,7 @@ void ha_vmmsec_told(struct ha_local *l, const struct ha_vm *vm);
 void ha_vmmsec_memory(struct ha_local *l, const Gemel__VmmReport *r);
 void ha_vmmsec_session(struct ha_local *l, const Gemel__VmmReport *r);
 void ha_vmmsec_claimed(struct ha_local *l, enum twin_claimed what, const char *text);
-/* Its disks are here for the first time: its process. */
+/* The files of its disks are there: its process. */
 void ha_vmmsec_launch(struct ha_local *l);
 void ha_vmmsec_fail(struct ha_local *l, const char *why);
 void ha_vmmsec_late_fn(void *data); /* the primary has not answered */

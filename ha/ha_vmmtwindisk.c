@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The twin's own copies of mirrored disks. They must be what the primary has at position
- * 0. The primary's node writes them to files of the VM's directory, which both reach, the
- * twin's node takes them from there: once while the guest runs, and what differs then
- * once more while it stands. All of it is read for that, so large ones are refused.
+ * Mirrored disks of a protected VM. Their contents go from one gemel-vmm to the other,
+ * with the memory (migrate/); here is what is around that. The primary's node says how
+ * large they are. The twin's node makes files of that size, looks whether there is room,
+ * and opens them; and it keeps on record after which protection they were equal to the
+ * primary's last, so that a gemel-vmm that was that primary, and still is it, sends only
+ * what it has written since (vmm/disk_marks.h). That record holds for these very files: a
+ * file that was replaced is sent as a whole. Nobody but a gemel-vmm whose own protection
+ * it was believes it, so an old one does no harm.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,245 +15,280 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <json-c/json.h>
+
+#include "base/log.h"
+#include "base/os.h"
 #include "base/uuid.h"
 #include "fencing/claim_store.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmmtwin_priv.h"
 
-#define COPY_MAX   (UINT64_C(1) << 30) /* bytes in use, of all disks */
-#define BLOCK_SIZE (1 << 20)
-#define PIECE_SIZE 4096
-
-struct disk_copy {
-    char own[PATH_LEN_MAX * 3], staged[PATH_LEN_MAX * 3];
-    bool mirrored;
-    int fd; /* twin: opened for its VMM; -1 */
-};
+#define COPIES_DIR "copies"
+#define RECORD_MAX 4096
 
 struct disks_job {
     struct ha_vmm *vmm;
     uint64_t local_id;
-    bool twin, first;
-    char dir[PATH_LEN_MAX * 2];
-    struct uuid vm;
+    bool twin;
+    char dir[PATH_LEN_MAX * 2], record[PATH_LEN_MAX * 2];
+    struct uuid vm, id;
     struct claim_found found;
     unsigned count;
-    struct disk_copy disk[VM_DISKS_MAX];
+    bool mirrored[VM_DISKS_MAX];
+    char path[VM_DISKS_MAX][PATH_LEN_MAX * 3];
+    struct ha_twin_disk disk[VM_DISKS_MAX]; /* the primary's */
+    struct ha_twin_copies copies;           /* the twin's */
     int r;
     char why[REASON_LEN_MAX + 1];
 };
 
-static void staged_path(const struct ha_local *l, unsigned index, char *ret, size_t cap)
+static void say_why(struct disks_job *job, unsigned i, const char *what, int r)
 {
-    char id[UUID_STR_LEN + 1];
-
-    uuid_format(l->twin->record.id, id);
-    snprintf(ret, cap, "%s/.twin-%s.%u", l->dir, id, index);
-}
-
-void ha_vmmtwin_unstage(struct ha_local *l)
-{
-    char path[PATH_LEN_MAX * 3];
-
-    for (unsigned i = 0; i < l->disk_count; i++) {
-        if (l->disk[i].mirrored) {
-            staged_path(l, i, path, sizeof path);
-            (void)unlink(path);
-        }
-    }
-}
-
-const char *ha_vmmtwin_cannot_copy(const struct ha_local *l,
-                                   char why[static REASON_LEN_MAX + 1])
-{
-    uint64_t used = 0;
-
-    for (unsigned i = 0; i < l->disk_count; i++) {
-        struct stat st;
-
-        if (l->disk[i].mirrored && stat(l->disk[i].path, &st) == 0) {
-            used += S_ISREG(st.st_mode) ? (uint64_t)st.st_blocks * 512 : COPY_MAX + 1;
-        }
-    }
-    if (used <= COPY_MAX) {
-        return NULL;
-    }
-    ha_text_set(why, REASON_LEN_MAX + 1,
-                "its mirrored disks are copied while the guest stands still, which this "
-                "version does for files with at most 1024 MiB in use; these are block "
-                "devices, or have ",
+    ha_text_set(job->why, sizeof job->why, "its disk ", job->path[i], what, strerror(-r),
                 NULL);
-    ha_text_add_u64(why, REASON_LEN_MAX + 1, used >> 20);
-    ha_text_add(why, REASON_LEN_MAX + 1, " MiB");
-    return why;
+    job->r = r;
 }
 
-static int write_all(int fd, const char *data, size_t len, off_t at)
+/* The primary
+ * --------------------------------------------------------------------------------- */
+
+static int measure(const char *path, struct ha_twin_disk *ret_disk)
 {
-    while (len > 0) {
-        ssize_t n = pwrite(fd, data, len, at);
+    int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+    struct stat st;
+    off_t end;
 
-        if (n < 0) {
-            return -errno;
-        }
-        data += n;
-        at += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
-/* Only what differs is written: the second copy is short. */
-static int copy_range(int from, int to, off_t at, off_t end, char *block)
-{
-    char *old = block + BLOCK_SIZE;
-    int r = 0;
-
-    while (r == 0 && at < end) {
-        size_t want = end - at < BLOCK_SIZE ? (size_t)(end - at) : BLOCK_SIZE;
-        ssize_t got = pread(from, block, want, at), had;
-
-        if (got <= 0) {
-            return got < 0 ? -errno : -EIO;
-        }
-        had = pread(to, old, (size_t)got, at);
-        for (ssize_t i = 0; r == 0 && i < got; i += PIECE_SIZE) {
-            size_t len = got - i < PIECE_SIZE ? (size_t)(got - i) : PIECE_SIZE;
-
-            if (had != got || memcmp(block + i, old + i, len) != 0) {
-                r = write_all(to, block + i, len, at + i);
-            }
-        }
-        at += got;
-    }
-    return r;
-}
-
-/* Nothing but zeros there. */
-static int clear_range(int to, off_t at, off_t end, char *block)
-{
-    int r = 0;
-
-    while (r == 0 && at < end) {
-        off_t data = lseek(to, at, SEEK_DATA), stop;
-
-        if (data >= end || (data < 0 && errno == ENXIO)) {
-            break;
-        }
-        stop = data < 0 ? -1 : lseek(to, data, SEEK_HOLE);
-        data = data < 0 ? at : data;
-        stop = stop < 0 || stop > end ? end : stop;
-        memset(block, 0, BLOCK_SIZE);
-        for (at = data; r == 0 && at < stop; at += BLOCK_SIZE) {
-            r = write_all(to, block,
-                          stop - at < BLOCK_SIZE ? (size_t)(stop - at) : BLOCK_SIZE, at);
-        }
-        at = stop;
-    }
-    return r;
-}
-
-/* Holes stay holes, where `to` had none yet. */
-static int copy_data(int from, int to, char *block)
-{
-    struct stat st, had;
-    off_t at = 0;
-    int r = 0;
-
-    if (fstat(from, &st) < 0 || fstat(to, &had) < 0 ||
-        (st.st_size != had.st_size && ftruncate(to, st.st_size) < 0)) {
+    if (fd < 0) {
         return -errno;
     }
-    while (r == 0 && at < st.st_size) {
-        off_t data = lseek(from, at, SEEK_DATA), hole = st.st_size;
-
-        if (data < 0 && errno == ENXIO) {
-            data = st.st_size;
-        } else if (data >= 0) {
-            hole = lseek(from, data, SEEK_HOLE);
-        }
-        if (data < 0 || hole < 0) { /* this file system has no such thing */
-            data = at;
-            hole = st.st_size;
-        }
-        r = clear_range(to, at, data, block);
-        r = r < 0 ? r : copy_range(from, to, data, hole, block);
-        at = hole;
+    end = fstat(fd, &st) < 0 ? -1 : lseek(fd, 0, SEEK_END);
+    if (end < 0) {
+        r = -errno;
+    } else {
+        ret_disk->bytes = (uint64_t)end;
+        ret_disk->used =
+            S_ISREG(st.st_mode) ? (uint64_t)st.st_blocks * 512 : (uint64_t)end;
     }
-    return r < 0 ? r : fsync(to) < 0 ? -errno : 0;
-}
-
-static int copy_file(const char *from_path, const char *to_path, char *block)
-{
-    int from = open(from_path, O_RDONLY | O_CLOEXEC), to, r;
-
-    if (from < 0) {
-        return -errno;
-    }
-    to = open(to_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    r = to < 0 ? -errno : 0;
-    if (r == 0) { /* what the first copy has read of it, its VMM has written since */
-        (void)posix_fadvise(from, 0, 0, POSIX_FADV_DONTNEED);
-    }
-    r = r < 0 ? r : copy_data(from, to, block);
-    if (to >= 0) {
-        close(to);
-    }
-    close(from);
+    close(fd);
     return r;
 }
 
-static void say_why(struct disks_job *job, const struct disk_copy *d)
-{
-    ha_text_set(job->why, sizeof job->why, "its disk ", d->own,
-                job->twin ? " cannot be made here: " : " cannot be copied for the twin: ",
-                strerror(-job->r), NULL);
-}
-
-static void copy_work(void *data)
+static void measure_work(void *data)
 {
     struct disks_job *job = data;
-    char *block = malloc(2 * BLOCK_SIZE);
 
-    job->r = block == NULL ? -ENOMEM : 0;
     for (unsigned i = 0; i < job->count && job->r == 0; i++) {
-        struct disk_copy *d = &job->disk[i];
-        const char *to = job->twin ? d->own : d->staged;
+        int r = job->mirrored[i] ? measure(job->path[i], &job->disk[i]) : 0;
 
-        if (d->mirrored) {
-            job->r = copy_file(job->twin ? d->staged : d->own, to, block);
-        }
-        if (job->r == 0 && job->twin && !job->first) {
-            d->fd = open(d->own, (d->mirrored ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-            job->r = d->fd < 0 ? -errno : 0;
-            (void)unlink(d->staged);
-        }
-        if (job->r < 0) {
-            say_why(job, d);
+        if (r < 0) {
+            say_why(job, i, " cannot be looked at: ", r);
         }
     }
-    if (job->r == -ENOMEM && job->why[0] == '\0') {
-        ha_text_set(job->why, sizeof job->why, "out of memory", NULL);
-    }
-    free(block);
 }
 
-static void job_end(struct disks_job *job, struct ha_local *l, const char *why)
-{
-    int fds[VM_DISKS_MAX];
-    unsigned count = 0;
+/* The twin: its copies
+ * --------------------------------------------------------------------------------- */
 
-    for (unsigned i = 0; i < job->count; i++) {
-        if (job->disk[i].fd >= 0 && (why != NULL || l == NULL)) {
-            close(job->disk[i].fd);
-        } else if (job->disk[i].fd >= 0) {
-            fds[count++] = job->disk[i].fd;
+static void close_copies(struct ha_twin_copies *c)
+{
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        if (c->fill_fd[i] >= 0) {
+            close(c->fill_fd[i]);
+        }
+        if (c->follow_fd[i] >= 0) {
+            close(c->follow_fd[i]);
+        }
+        c->fill_fd[i] = c->follow_fd[i] = -1;
+    }
+}
+
+void ha_vmmtwin_close_copies(struct ha_twinning *t)
+{
+    close_copies(&t->copies);
+}
+
+/* Of the same size, with room for what the primary's has. A block device is as it is. */
+static bool fit_size(struct disks_job *job, unsigned i, int fd, struct ha_twin_copy *copy)
+{
+    const struct ha_twin_disk *want = &job->disk[i];
+    uint64_t had, room;
+    struct statvfs fs;
+    struct stat st;
+    off_t end;
+
+    if (fstat(fd, &st) < 0 ||
+        (S_ISREG(st.st_mode) && (uint64_t)st.st_size != want->bytes &&
+         ftruncate(fd, (off_t)want->bytes) < 0) ||
+        (end = lseek(fd, 0, SEEK_END)) < 0 || fstatvfs(fd, &fs) < 0) {
+        say_why(job, i, " cannot be made here: ", -errno);
+        return false;
+    }
+    *copy = (struct ha_twin_copy){.dev = st.st_dev,
+                                  .ino = st.st_ino,
+                                  .rdev = S_ISBLK(st.st_mode) ? st.st_rdev : 0,
+                                  .bytes = (uint64_t)end};
+    had = (uint64_t)st.st_blocks * 512;
+    room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    job->r = -ENOSPC;
+    if ((uint64_t)end != want->bytes) {
+        ha_text_set(job->why, sizeof job->why, "its disk ", job->path[i], " has ", NULL);
+        ha_text_add_u64(job->why, sizeof job->why, (uint64_t)end);
+        ha_text_add(job->why, sizeof job->why, " bytes here, and on its own node ");
+        ha_text_add_u64(job->why, sizeof job->why, want->bytes);
+        ha_text_add(job->why, sizeof job->why, "; give it a device of the same size");
+        return false;
+    }
+    if (S_ISREG(st.st_mode) && want->used > had && want->used - had > room) {
+        ha_text_set(job->why, sizeof job->why, "there is no room for the copy of ",
+                    job->path[i], ": it needs ", NULL);
+        ha_text_add_u64(job->why, sizeof job->why, (want->used - had) >> 20);
+        ha_text_add(job->why, sizeof job->why, " MiB more, and its file system has ");
+        ha_text_add_u64(job->why, sizeof job->why, room >> 20);
+        ha_text_add(job->why, sizeof job->why, " MiB");
+        return false;
+    }
+    job->r = 0;
+    return true;
+}
+
+/* Its name is to be there after a power loss, too: the claim will count on this copy. */
+static int keep_name(const char *path)
+{
+    char dir[PATH_LEN_MAX * 3];
+    char *slash;
+
+    snprintf(dir, sizeof dir, "%s", path);
+    slash = strrchr(dir, '/');
+    slash[slash == dir] = '\0';
+    return os_dir_fsync(dir);
+}
+
+static bool open_copy(struct disks_job *job, unsigned i)
+{
+    struct ha_twin_copies *c = &job->copies;
+    bool mirrored = job->mirrored[i];
+    int r;
+
+    if (mirrored && job->disk[i].bytes == 0) {
+        ha_text_set(job->why, sizeof job->why, "its own node does not say how large ",
+                    job->path[i], " is", NULL);
+        job->r = -EINVAL;
+        return false;
+    }
+    if (mirrored) {
+        c->fill_fd[i] = open(job->path[i], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (c->fill_fd[i] < 0) {
+            say_why(job, i, " cannot be made here: ", -errno);
+            return false;
+        }
+        if (!fit_size(job, i, c->fill_fd[i], &c->copy[i])) {
+            return false;
+        }
+        r = keep_name(job->path[i]);
+        if (r < 0) {
+            say_why(job, i, " cannot be made here: ", r);
+            return false;
         }
     }
-    if (l != NULL) {
-        ha_vmmtwin_disks(l, fds, why != NULL ? 0 : count, why);
+    c->follow_fd[i] = open(job->path[i], (mirrored ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    if (c->follow_fd[i] < 0) {
+        say_why(job, i, " cannot be opened here: ", -errno);
+        return false;
+    }
+    return true;
+}
+
+/* The record of what they are equal to
+ * ------------------------------------------------------------------ */
+
+static bool is_same(json_object *doc, const struct ha_twin_copy *copy)
+{
+    return ha_record_number(doc, "dev") == copy->dev &&
+           ha_record_number(doc, "ino") == copy->ino &&
+           ha_record_number(doc, "rdev") == copy->rdev &&
+           ha_record_number(doc, "bytes") == copy->bytes;
+}
+
+/* None, unless it is of these very files. */
+static struct uuid read_base(const struct disks_job *job)
+{
+    struct uuid id = {{0}}, none = {{0}};
+    json_object *doc, *list = NULL;
+    char text[RECORD_MAX];
+    size_t len = 0;
+    bool good;
+
+    if (os_file_read(job->record, text, sizeof text - 1, &len) < 0) {
+        return none;
+    }
+    text[len] = '\0';
+    doc = json_tokener_parse(text);
+    good = doc != NULL && ha_record_uuid(doc, "transfer", &id) &&
+           json_object_object_get_ex(doc, "disks", &list) &&
+           json_object_is_type(list, json_type_array) &&
+           json_object_array_length(list) == job->count;
+    for (unsigned i = 0; good && i < job->count; i++) {
+        good = is_same(json_object_array_get_idx(list, i), &job->copies.copy[i]);
+    }
+    json_object_put(doc);
+    return good ? id : none;
+}
+
+static void write_work(void *data)
+{
+    struct disks_job *job = data;
+    json_object *doc = json_object_new_object(), *list = json_object_new_array();
+    char dir[PATH_LEN_MAX * 2];
+    const char *text;
+
+    for (unsigned i = 0; i < job->count; i++) {
+        const struct ha_twin_copy *copy = &job->copies.copy[i];
+        json_object *one = json_object_new_object();
+
+        ha_record_put_number(one, "dev", copy->dev);
+        ha_record_put_number(one, "ino", copy->ino);
+        ha_record_put_number(one, "rdev", copy->rdev);
+        ha_record_put_number(one, "bytes", copy->bytes);
+        json_object_array_add(list, one);
+    }
+    ha_record_put_uuid(doc, "transfer", job->id);
+    json_object_object_add(doc, "disks", list);
+    text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);
+    snprintf(dir, sizeof dir, "%s", job->record);
+    *strrchr(dir, '/') = '\0';
+    job->r = os_mkdir_p(dir, 0700);
+    job->r = job->r < 0 ? job->r : os_file_replace(job->record, text, strlen(text), 0600);
+    json_object_put(doc);
+}
+
+static void write_done(void *data)
+{
+    struct disks_job *job = data;
+
+    if (job->r < 0) { /* the next protection sends all of them */
+        log_warn("%s: %s", job->record, strerror(-job->r));
+    }
+    free(job);
+}
+
+/* Jobs
+ * --------------------------------------------------------------------------------------
+ */
+
+static void copies_work(void *data)
+{
+    struct disks_job *job = data;
+    bool good = true;
+
+    for (unsigned i = 0; i < job->count && good; i++) {
+        good = open_copy(job, i);
+    }
+    if (good) {
+        job->copies.base = read_base(job);
     }
 }
 
@@ -265,12 +304,25 @@ static struct ha_local *local_of(struct disks_job *job)
     return l->ended || l->stopping ? NULL : l;
 }
 
-static void copy_done(void *data)
+static void job_end(struct disks_job *job, struct ha_local *l, const char *why)
+{
+    if (l != NULL && why == NULL) {
+        l->twin->copies = job->copies;
+        memcpy(l->twin->disk, job->disk, sizeof job->disk);
+    } else {
+        close_copies(&job->copies);
+    }
+    if (l != NULL) {
+        ha_vmmtwin_disks(l, why);
+    }
+    free(job);
+}
+
+static void job_done(void *data)
 {
     struct disks_job *job = data;
 
     job_end(job, local_of(job), job->r < 0 ? job->why : NULL);
-    free(job);
 }
 
 static void look_work(void *data)
@@ -304,7 +356,7 @@ static void look_done(void *data)
     }
     if (l != NULL && why == NULL) {
         l->twin->busy = true;
-        if (worker_submit(job->vmm->disk_worker, job->local_id, copy_work, copy_done,
+        if (worker_submit(job->vmm->disk_worker, job->local_id, copies_work, job_done,
                           job) == 0) {
             return;
         }
@@ -312,47 +364,55 @@ static void look_done(void *data)
         why = "out of memory";
     }
     job_end(job, l, why);
-    free(job);
 }
 
-static void begin(struct ha_local *l, bool first)
+static struct disks_job *job_of(struct ha_local *l)
 {
     struct disks_job *job = calloc(1, sizeof *job);
-    int r = -ENOMEM;
+    char vm[UUID_STR_LEN + 1];
 
-    if (job != NULL) {
-        job->vmm = l->vmm;
-        job->local_id = l->id;
-        job->twin = l->twin->twin;
-        job->first = first;
-        job->vm = l->vm;
-        job->count = l->disk_count;
-        ha_text_set(job->dir, sizeof job->dir, l->dir, NULL);
-        for (unsigned i = 0; i < job->count; i++) {
-            struct disk_copy *d = &job->disk[i];
-
-            ha_local_disk_path(l, &l->disk[i], d->own, sizeof d->own);
-            staged_path(l, i, d->staged, sizeof d->staged);
-            d->mirrored = l->disk[i].mirrored;
-            d->fd = -1;
-        }
-        l->twin->busy = true;
-        r = worker_submit(l->vmm->disk_worker, l->id, job->twin ? look_work : copy_work,
-                          job->twin ? look_done : copy_done, job);
+    if (job == NULL) {
+        return NULL;
     }
-    if (r < 0) {
-        l->twin->busy = false;
+    job->vmm = l->vmm;
+    job->local_id = l->id;
+    job->twin = l->twin->twin;
+    job->vm = l->vm;
+    job->id = l->twin->record.id;
+    job->count = l->disk_count;
+    job->copies = l->twin->copies;
+    ha_text_set(job->dir, sizeof job->dir, l->dir, NULL);
+    uuid_format(l->vm, vm);
+    ha_text_set(job->record, sizeof job->record, l->vmm->node.state_dir,
+                "/" COPIES_DIR "/", vm, ".json", NULL);
+    for (unsigned i = 0; i < job->count; i++) {
+        ha_local_disk_path(l, &l->disk[i], job->path[i], sizeof job->path[i]);
+        job->mirrored[i] = l->disk[i].mirrored;
+        job->disk[i] = job->twin ? l->twin->record.disk[i] : (struct ha_twin_disk){0};
+    }
+    return job;
+}
+
+void ha_vmmtwin_look_at_disks(struct ha_local *l)
+{
+    struct disks_job *job = job_of(l);
+
+    l->twin->busy =
+        job != NULL &&
+        worker_submit(l->vmm->disk_worker, l->id, job->twin ? look_work : measure_work,
+                      job->twin ? look_done : job_done, job) == 0;
+    if (!l->twin->busy) {
         free(job);
-        ha_vmmtwin_disks(l, NULL, 0, "out of memory");
+        ha_vmmtwin_disks(l, "out of memory");
     }
 }
 
-void ha_vmmtwin_copy(struct ha_local *l)
+void ha_vmmtwin_keep_base(struct ha_local *l)
 {
-    begin(l, false);
-}
+    struct disks_job *job = job_of(l);
 
-void ha_vmmtwin_copy_first(struct ha_local *l)
-{
-    begin(l, true);
+    if (job == NULL ||
+        worker_submit(l->vmm->disk_worker, l->id, write_work, write_done, job) < 0) {
+        free(job);
+    }
 }

@@ -10,8 +10,7 @@
 #include "ha/ha_text.h"
 #include "ha/ha_vmmtwin_priv.h"
 
-#define STAND_NS  (10 * NSEC_PER_SEC) /* a guest stands still at most so long for it */
-#define SWITCH_NS (5 * NSEC_PER_SEC)  /* the twin has not taken over: as it was */
+#define SWITCH_NS (5 * NSEC_PER_SEC) /* the twin has not taken over: as it was */
 #define DIAL_MS   5000
 
 /* The primary goes on as it was
@@ -74,7 +73,6 @@ void ha_vmmpri_give_up(struct ha_local *l, const char *why)
     t->dial = NULL;
     ha_vmmtwin_stop_timer(l);
     ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_OFF, t->why);
-    ha_vmmtwin_unstage(l);
     if (t->step >= TWIN_COPYING && t->step < TWIN_JOINING) {
         ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL);
     }
@@ -170,8 +168,6 @@ void ha_vmmpri_begin(struct ha_local *l, const struct ha_vm *vm)
     } else if (l->conf == NULL) {
         ha_text_set(why, sizeof why, "its agent does not know what it was started with",
                     NULL);
-    } else {
-        (void)ha_vmmtwin_cannot_copy(l, why);
     }
     if (why[0] != '\0') {
         ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_OFF, why);
@@ -199,21 +195,21 @@ void ha_vmmpri_memory(struct ha_local *l, const Gemel__VmmReport *r)
     if (r->mig_state == GEMEL__MIG_STATE__MIG_PREPARED && t->step == TWIN_PREPARE) {
         memcpy(t->offer.key, r->mig_key.data, r->mig_key.len);
         t->step = TWIN_FIRST;
-        ha_vmmtwin_copy_first(l);
+        ha_vmmtwin_look_at_disks(l);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_COPYING && t->step == TWIN_COPYING) {
         l->vmm->ops->progress(l->vmm->ctx, l->vm, &p);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_READY && t->step == TWIN_COPYING) {
-        t->step = TWIN_DISKS;
+        t->step = TWIN_COPIED;
         t->stood_ns = loop_now_ns() - r->mig_frozen_ms * NSEC_PER_MSEC;
-        ha_vmmtwin_start_timer(l, STAND_NS, late_timer_fn);
-        ha_vmmtwin_copy(l);
+        t->disk_sent = r->mig_disk_sent;
+        dial(l, 1);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_FAILED && t->step == TWIN_BACK) {
         ha_vmmtwin_stop_timer(l);
         back(l);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_FAILED && t->step >= TWIN_COPYING &&
                t->step < TWIN_JOINING) {
         ha_text_set(t->why, sizeof t->why, r->mig_text, NULL);
-        t->step = t->step == TWIN_COPYING ? TWIN_DISKS : t->step; /* it is over there */
+        t->step = TWIN_COPIED; /* it is over there */
         ha_vmmpri_give_up(l, r->mig_text);
     }
 }
@@ -221,8 +217,7 @@ void ha_vmmpri_memory(struct ha_local *l, const Gemel__VmmReport *r)
 void ha_vmmpri_offers(struct ha_local *l)
 {
     l->twin->step = TWIN_OFFERED;
-    ha_vmmtwin_start_timer(l, TWIN_DISKS_NS,
-                           late_timer_fn); /* the twin copies what is staged, too */
+    ha_vmmtwin_start_timer(l, TWIN_DISKS_NS, late_timer_fn);
     ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_OFFER, "");
     if (ha_moveend_known(&l->twin->record.dest)) {
         dial_memory(l);
@@ -242,11 +237,18 @@ static void is_on(struct ha_local *l)
     t->step = TWIN_ON;
     l->task = LOCAL_TASK_NONE;
     l->phase = LOCAL_RUNNING;
-    ha_vmmtwin_unstage(l);
     (void)ha_local_save(l);
     ha_local_publish(l, false);
     ha_text_add_u64(text, sizeof text, (loop_now_ns() - t->stood_ns) / NSEC_PER_MSEC);
     ha_text_add(text, sizeof text, " ms");
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        if (l->disk[i].mirrored) {
+            ha_text_add(text, sizeof text, ", ");
+            ha_text_add_u64(text, sizeof text, t->disk_sent >> 10);
+            ha_text_add(text, sizeof text, " KiB of its disks were sent");
+            break;
+        }
+    }
     ha_vmmtwin_step(l, "protected");
     ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_ON, text);
     ha_vmmtwin_ask(l);
@@ -328,8 +330,6 @@ static void primary_says_again(struct ha_local *l)
 
     if (t->step == TWIN_OFFERED && !ha_moveend_known(&t->record.source)) {
         ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_OFFER, "");
-    } else if (t->step == TWIN_WAITING && t->record.step == HA_TWIN_SYNC) {
-        ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_COPIED, "");
     } else if (t->step == TWIN_ON && t->record.step != HA_TWIN_ON) {
         ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_ON, "");
     }
@@ -368,9 +368,6 @@ void ha_vmmpri_told(struct ha_local *l, const struct ha_vm *vm)
         ha_vmmtwin_order(l, GEMEL__VMM_REQUEST__KIND__FT_SWITCHOVER);
     } else if (t->step == TWIN_OFFERED && ha_moveend_known(&t->record.dest)) {
         dial_memory(l);
-    } else if (t->step == TWIN_WAITING && vm->twin.step == HA_TWIN_FOLLOWS &&
-               t->dial == NULL) {
-        dial(l, 1);
     } else {
         primary_says_again(l);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A protected VM at its twin (ha_vmmtwin.c has both sides). */
 #include <string.h>
+#include <unistd.h>
 
 #include "base/uuid.h"
 #include "ha/ha_moveend.h"
@@ -18,7 +19,6 @@ void ha_vmmsec_fail(struct ha_local *l, const char *why)
 {
     ha_text_set(l->outcome_text, sizeof l->outcome_text, why, NULL);
     ha_vmmtwin_stop_timer(l);
-    ha_vmmtwin_unstage(l);
     ha_local_fail(l, why);
 }
 
@@ -30,6 +30,27 @@ void ha_vmmsec_late_fn(void *data)
     ha_vmmsec_fail(l, "its primary did not answer in time");
 }
 
+/* A request with its listening socket and disks; it keeps none of these. */
+static void hand_over(struct ha_local *l, Gemel__VmmRequest__Kind kind, int *disk)
+{
+    int fds[1 + VM_DISKS_MAX];
+    size_t count = 0;
+
+    fds[count++] = l->twin->listen_fd;
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        if (disk[i] >= 0) {
+            fds[count++] = disk[i];
+        }
+    }
+    ha_vmmtwin_hand_over(l, kind, fds, count);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        if (disk[i] >= 0) {
+            close(disk[i]);
+        }
+        disk[i] = -1;
+    }
+}
+
 static void twin_listen(struct ha_local *l)
 {
     struct ha_twinning *t = l->twin;
@@ -37,14 +58,20 @@ static void twin_listen(struct ha_local *l)
     ha_vmmtwin_stop_timer(l);
     t->step = TWIN_COPYING;
     /* The same socket serves the log afterwards. */
-    ha_vmmtwin_hand_over(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_IN, &t->listen_fd, 1);
+    hand_over(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_IN, t->copies.fill_fd);
 }
 
-static void twin_copy_disks(struct ha_local *l)
+/* All of its memory and its disks is here: its primary connects, or has. */
+static void twin_follows(struct ha_local *l)
 {
-    l->twin->step = TWIN_DISKS;
-    ha_vmmtwin_start_timer(l, TWIN_DISKS_NS, ha_vmmsec_late_fn);
-    ha_vmmtwin_copy(l);
+    struct ha_twinning *t = l->twin;
+
+    t->step = TWIN_JOINING;
+    ha_vmmtwin_start_timer(l, TWIN_JOIN_NS, ha_vmmsec_late_fn);
+    hand_over(l, GEMEL__VMM_REQUEST__KIND__FT_FOLLOW, t->copies.follow_fd);
+    close(t->listen_fd);
+    t->listen_fd = -1;
+    ha_vmmtwin_keep_base(l);
 }
 
 void ha_vmmsec_memory(struct ha_local *l, const Gemel__VmmReport *r)
@@ -64,11 +91,7 @@ void ha_vmmsec_memory(struct ha_local *l, const Gemel__VmmReport *r)
             twin_listen(l);
         }
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_READY && t->step == TWIN_COPYING) {
-        t->step = TWIN_WAITING;
-        ha_vmmtwin_start_timer(l, TWIN_DISKS_NS, ha_vmmsec_late_fn);
-        if (t->record.step == HA_TWIN_COPIED) {
-            twin_copy_disks(l);
-        }
+        twin_follows(l);
     } else if (r->mig_state == GEMEL__MIG_STATE__MIG_FAILED && t->step < TWIN_JOINING) {
         ha_vmmsec_fail(l, r->mig_text);
     }
@@ -143,8 +166,6 @@ void ha_vmmsec_told(struct ha_local *l, const struct ha_vm *vm)
         ha_vmmtwin_order(l, GEMEL__VMM_REQUEST__KIND__FT_PEER_DEAD);
     } else if (t->step == TWIN_OFFERED && ha_moveend_known(&t->record.source)) {
         twin_listen(l);
-    } else if (t->step == TWIN_WAITING && vm->twin.step == HA_TWIN_COPIED) {
-        twin_copy_disks(l);
     } else if (t->step == TWIN_OFFERED && !ha_moveend_known(&t->record.dest)) {
         ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_OFFER, "");
     } else if (t->step == TWIN_ON && t->record.step < HA_TWIN_FOLLOWS) {
@@ -180,7 +201,7 @@ void ha_vmmsec_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
         return;
     }
     l->twin->step = TWIN_FIRST;
-    ha_vmmtwin_copy_first(l);
+    ha_vmmtwin_look_at_disks(l);
 }
 
 void ha_vmmsec_launch(struct ha_local *l)

@@ -7,6 +7,7 @@ libmigrate_core_la_SOURCES = \
 	migrate/mig_act.c migrate/mig_act.h \
 	migrate/mig_bitmap.c migrate/mig_bitmap.h \
 	migrate/mig_fit.c migrate/mig_fit.h \
+	migrate/mig_disk.c migrate/mig_disk.h \
 	migrate/mig_dst.c migrate/mig_dst.h \
 	migrate/mig_holes.c migrate/mig_holes.h \
 	migrate/mig_policy.c migrate/mig_policy.h migrate/mig_remedy.c migrate/mig_remedy.h \
@@ -37,7 +38,7 @@ $(libmigrate_io_la_OBJECTS) $(libmigrate_pb_la_OBJECTS): migrate/proto_mig.pb-c.
 
 EXTRA_DIST += tests/golden/wire/v1/mig_ram.bin tests/golden/wire/v1/mig_hello.bin tests/golden/wire/v1/mig_hello_ack.bin tests/golden/wire/v1/mig_round.bin tests/golden/wire/v1/mig_stats.bin \
 	tests/golden/wire/v1/mig_verify.bin tests/golden/wire/v1/mig_finish.bin tests/golden/wire/v1/mig_ready.bin tests/golden/wire/v1/mig_abort.bin \
-	tests/golden/wire/v1/mig_want.bin tests/golden/wire/v1/mig_runs.bin tests/golden/wire/v1/mig_all.bin tests/golden/wire/v1/mig_missing.bin
+	tests/golden/wire/v1/mig_want.bin tests/golden/wire/v1/mig_runs.bin tests/golden/wire/v1/mig_all.bin tests/golden/wire/v1/mig_missing.bin tests/golden/wire/v1/mig_disk.bin
 MIGRATE_UNIT_COMMON = tests/unit/unit.h tests/unit/golden.h tests/unit/migrate/mig_rand.h tests/unit/table_doc.h
 MIGRATE_UNIT_LIBS = libmigrate_io.la libmigrate_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 
@@ -55,6 +56,15 @@ UNIT_TESTS += tests/unit/migrate/check_mig_holes
 tests_unit_migrate_check_mig_holes_SOURCES = tests/unit/migrate/check_mig_holes.c $(MIGRATE_UNIT_COMMON)
 tests_unit_migrate_check_mig_holes_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_migrate_check_mig_holes_LDADD = $(MIGRATE_UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/migrate/check_mig_disk
+tests_unit_migrate_check_mig_disk_SOURCES = tests/unit/migrate/check_mig_disk.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_disk_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_disk_LDADD = $(MIGRATE_UNIT_LIBS)
+UNIT_TESTS += tests/unit/migrate/check_mig_extent
+tests_unit_migrate_check_mig_extent_SOURCES = tests/unit/migrate/check_mig_extent.c $(MIGRATE_UNIT_COMMON)
+tests_unit_migrate_check_mig_extent_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_migrate_check_mig_extent_LDADD = $(MIGRATE_UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/migrate/check_mig_zero
 tests_unit_migrate_check_mig_zero_SOURCES = tests/unit/migrate/check_mig_zero.c $(MIGRATE_UNIT_COMMON)
@@ -141,6 +151,7 @@ tests_bench_bench_mig_chan_LDADD = libmigrate_io.la
 libmigrate_io_la_SOURCES += \
 	migrate/mig_describe.c migrate/mig_first.c migrate/mig_first.h \
 	migrate/mig_in.c migrate/mig_in_priv.h migrate/mig_in_holes.c migrate/mig_memfd.c migrate/mig_memfd.h \
+	migrate/mig_extent.c migrate/mig_extent.h migrate/mig_in_disk.c migrate/mig_out_disk.c \
 	migrate/mig_out.c migrate/mig_out_data.c migrate/mig_out_holes.c migrate/mig_out_priv.h \
 	migrate/mig_pool.c migrate/mig_pool.h \
 	migrate/mig_transfer.c migrate/mig_transfer.h migrate/mig_transfer_priv.h \

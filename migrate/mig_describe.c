@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What this VM is made of, in the words of Hello. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/cpu_model.h"
 #include "base/text.h"
+#include "migrate/mig_extent.h"
 #include "migrate/mig_memfd.h"
 #include "migrate/mig_transfer_priv.h"
 #include "vmm/engine_shape.h"
@@ -93,11 +95,44 @@ void mig_describe(const struct mig_transfer *t, struct mig_hello *ret_hello)
     for (unsigned i = 0; i < shape.disk_count; i++) {
         disk_of(&shape, i, &ret_hello->disk[i]);
     }
+    for (unsigned i = 0; i < shape.disk_count; i++) {
+        bool mirrored = (t->params.mirror >> i & 1) != 0 && !shape.disk[i].read_only;
+
+        ret_hello->disk[i].mirrored = mirrored;
+        ret_hello->features |= mirrored ? MIG_FEATURE_DISKS : 0;
+        ret_hello->features_required |= mirrored ? MIG_FEATURE_DISKS : 0;
+    }
     ret_hello->nic_count = shape.nic_count;
     nics_of(&shape, ret_hello->nic);
     ret_hello->verify = t->params.verify;
     ret_hello->downtime_ms = t->params.downtime_ms;
     ret_hello->ram_file = t->params.memory_there ? mig_memfd_id(&t->ram) : 0;
+}
+
+/* This node's copy of a mirrored disk is what came with the request, not the disk as it
+ * was when this VMM was made. */
+static void copies_of(const struct mig_transfer *t, const struct engine_shape *shape,
+                      struct mig_local *local)
+{
+    unsigned next = 0;
+
+    for (unsigned i = 0; i < shape->disk_count && next < t->params.copy_count; i++) {
+        struct mig_here_disk *here = &local->disk[i];
+        uint64_t bytes = 0;
+        int mode, r;
+
+        if ((t->params.mirror >> i & 1) == 0 || shape->disk[i].read_only) {
+            continue;
+        }
+        mode = fcntl(t->params.copy[next], F_GETFL);
+        r = mig_extent_size(t->params.copy[next], &bytes);
+        here->disk.mirrored = true;
+        here->disk.sectors = bytes / 512;
+        here->disk.read_only = mode < 0 || (mode & O_ACCMODE) != O_RDWR;
+        here->reachable = r == 0;
+        text_copy(here->error, sizeof here->error, r < 0 ? strerror(-r) : "");
+        next++;
+    }
 }
 
 void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
@@ -113,6 +148,7 @@ void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
                         : t->uffd < 0   ? t->conf.no_uffd
                                         : NULL;
     here->features = FEATURES & (t->params.verify ? UINT64_MAX : ~MIG_FEATURE_VERIFY);
+    here->features |= MIG_FEATURE_DISKS;
     here->features |= here->no_postcopy == NULL ? MIG_FEATURE_POSTCOPY : 0;
     here->vm = t->conf.vm;
     here->transfer = t->params.transfer;
@@ -142,6 +178,7 @@ void mig_describe_here(const struct mig_transfer *t, struct mig_local *local)
         text_copy(local->disk[i].name, sizeof local->disk[i].name, shape.disk[i].path);
         local->disk[i].reachable = true; /* it was looked at when this VMM was made */
     }
+    copies_of(t, &shape, local);
     here->nic_count = shape.nic_count;
     here->nic = local->nic;
     nics_of(&shape, local->nic);

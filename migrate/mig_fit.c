@@ -62,7 +62,11 @@ static void fit_protocol(struct fit *f)
             mig_text_add(&t,
                          "the source needs feature %u%s, which this node (%s) does not "
                          "have: upgrade it, or migrate without",
-                         bit, bit == 0 ? " (verify)" : "", here->build);
+                         bit,
+                         bit == 0   ? " (verify)"
+                         : bit == 5 ? " (mirrored disks)"
+                                    : "",
+                         here->build);
         }
     }
 }
@@ -356,6 +360,12 @@ static void fit_disk(struct fit *f, uint32_t index)
         t = block_disk(f, MIG_NO_DISK_SIZE, index);
         mig_text_add(&t, "%b on the source, %b here: is it the same disk?",
                      theirs->sectors * 512, here->disk.sectors * 512);
+    }
+    if (theirs->mirrored != here->disk.mirrored) {
+        t = block_disk(f, MIG_NO_DISK_COPY, index);
+        mig_text_add(&t, "mirrored %s, not %s: say the same of it on both sides",
+                     theirs->mirrored ? "on the source" : "here",
+                     theirs->mirrored ? "here" : "on the source");
     }
     if (strcmp(theirs->serial, here->disk.serial) != 0) {
         t = block_disk(f, MIG_NO_DISK_SERIAL, index);

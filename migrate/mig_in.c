@@ -13,6 +13,7 @@
 
 #include "base/loop.h"
 #include "base/text.h"
+#include "base/uuid.h"
 #include "migrate/mig_holes.h"
 #include "migrate/mig_in_priv.h"
 #include "migrate/mig_memfd.h"
@@ -27,6 +28,7 @@
 static const struct mig_conn_rule rules[] = {
     {MIG_FRAME_RAM, 1, 1, MIG_RAM_FIXED_LEN, MIG_RAM_BODY_MAX},
     {MIG_FRAME_ROUND_END, 1, 1, MIG_ROUND_END_LEN, MIG_ROUND_END_LEN},
+    {MIG_FRAME_DISK, 1, 1, MIG_DISK_HEAD_LEN, MIG_DISK_HEAD_LEN + MIG_DISK_RAW_MAX},
     {MIG_FRAME_STATE, 1, 1, 1, MIG_CONN_BODY_MAX},
     {MIG_FRAME_MISSING, 1, 1, MIG_HOLES_FIXED_LEN, MIG_HOLES_LEN_MAX},
     {MIG_FRAME_CONTROL + MIG_HELLO, 1, 1, 0, MIG_CONTROL_MAX},
@@ -194,15 +196,16 @@ bool mig_in_ram_head(struct in_data *d, struct mig_conn *conn,
 }
 
 /* Counted before its pages are written: what has been checked does not change. */
-static bool let_in(struct in_data *d, struct vmm_error *err)
+bool mig_in_admit(struct in_data *d, uint32_t round, uint64_t pages,
+                  struct vmm_error *err)
 {
-    bool sealed, other = d->ram.round != d->round + 1;
+    bool sealed, other = round != d->round + 1;
 
     pthread_mutex_lock(&d->in->lock);
     sealed = d->in->sealed;
     if (!sealed && !other) {
         d->round_frames++;
-        d->round_pages += d->ram.pages;
+        d->round_pages += pages;
     }
     pthread_mutex_unlock(&d->in->lock);
     if (sealed || other) {
@@ -223,8 +226,8 @@ static bool take_ram(struct in_data *d, uint32_t body_len, struct vmm_error *err
                                 .zstd = (in->ack.features & MIG_FEATURE_ZSTD) != 0};
     size_t runs;
 
-    if (!mig_in_ram_head(d, conn, &conf, body_len, err) || !let_in(d, err) ||
-        !take_runs(d, err)) {
+    if (!mig_in_ram_head(d, conn, &conf, body_len, err) ||
+        !mig_in_admit(d, d->ram.round, d->ram.pages, err) || !take_runs(d, err)) {
         return false;
     }
     runs = mig_ram_iov(&d->ram, in->t->ram.host, d->iov);
@@ -255,6 +258,9 @@ static bool take_round_end(struct in_data *d, struct vmm_error *err)
     if (!mig_round_end_decode(body, sizeof body, &end) || end.round != d->round + 1 ||
         end.frames != d->round_frames || end.pages != d->round_pages) {
         return mig_in_bad_frame(d, "a round ended with other counts than came", err);
+    }
+    if (!mig_in_disks_sync(d, err)) {
+        return false;
     }
     pthread_mutex_lock(&in->lock);
     sealed = in->sealed;
@@ -295,6 +301,8 @@ static void data_main(void *data)
             good = mig_in_holes_pages(d, conn, false, head.body_len, &err);
         } else if (head.type == MIG_FRAME_RAM) {
             good = take_ram(d, head.body_len, &err);
+        } else if (head.type == MIG_FRAME_DISK) {
+            good = mig_in_disk(d, conn, head.body_len, &err);
         } else if (head.type == MIG_FRAME_ROUND_END) {
             good = take_round_end(d, &err);
         } else {
@@ -338,6 +346,11 @@ static bool take_hashes(struct in *in, const struct mig_verify *verify)
     bool good;
 
     pthread_mutex_lock(&in->lock);
+    if (verify->disk > 0) {
+        good = mig_in_disk_hashes(in, verify);
+        pthread_mutex_unlock(&in->lock);
+        return good;
+    }
     if (in->hash == NULL) {
         in->hash = calloc(blocks, sizeof *in->hash);
     }
@@ -541,6 +554,16 @@ static uint64_t missing_of(const struct in *in)
                                            : mig_bitmap_count(&h->missing);
 }
 
+static uint64_t hashes_of(const struct in *in)
+{
+    uint64_t count = in->hash_count;
+
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        count += in->copy[i].hash_count;
+    }
+    return count;
+}
+
 static const char *counts_differ(struct in *in)
 {
     uint64_t frames = 0, pages = 0;
@@ -552,8 +575,8 @@ static const char *counts_differ(struct in *in)
     return frames != in->finish.ram_frames || pages != in->finish.pages
                ? "pages are missing"
            : in->state_bytes != in->finish.state_bytes ? "the VM's state was cut"
-           : in->hash_count != in->finish.verify_blocks
-               ? "hashes of its memory are missing"
+           : hashes_of(in) != in->finish.verify_blocks
+               ? "hashes of its memory or of its disks are missing"
            : missing_of(in) != in->finish.missing ? "the list of missing pages was cut"
                                                   : NULL;
 }
@@ -601,6 +624,9 @@ static bool memory_differs(struct in *in, char *text, size_t cap)
                  "memory differs in %" PRIu64 " of %" PRIu64
                  " blocks of 2 MiB, first in block %" PRIu64,
                  bad, in->hash_count, first);
+    }
+    for (unsigned i = 0; bad == 0 && i < VM_DISKS_MAX; i++) {
+        bad = mig_in_disk_differs(in, i, text, cap);
     }
     return bad > 0;
 }
@@ -738,6 +764,10 @@ static void judge_hello(struct in *in)
 
     mig_describe_here(in->t, &in->local);
     if (mig_fit(&in->hello, &in->local.here, &in->ack)) {
+        mig_in_disks_begin(in);
+        if (!uuid_is_none(in->t->params.copy_base)) {
+            uuid_format(in->t->params.copy_base, in->ack.copy_base);
+        }
         note = (struct mig_note){.event = MIG_DST_HELLO_FITS};
         in->features = in->ack.features;
     } else {
@@ -755,12 +785,17 @@ static void send_stats(struct in *in)
     msg.stats.pages = in->pages;
     pthread_mutex_lock(&in->lock);
     msg.stats.round = in->data_count > 0 ? in->data[0]->round : 0;
+    for (unsigned i = 1; i < in->data_count; i++) {
+        msg.stats.round =
+            in->data[i]->round < msg.stats.round ? in->data[i]->round : msg.stats.round;
+    }
     s.round = in->round.round;
     s.dirty_bps = in->round.dirty_bps;
     s.bps = in->round.bandwidth_bps;
     s.eta_ms = in->round.eta_ms;
     pthread_mutex_unlock(&in->lock);
     s.sent = in->bytes;
+    s.disk_sent = in->disk_bytes;
     if (in->dst.state == MIG_DST_FILLING) {
         mig_tell_missing(in->t, in->holes.left * MIG_PAGE, in->holes.faults);
     }
@@ -797,8 +832,9 @@ static void take_note(struct in *in, const struct mig_note *note)
         in->have_finish = true;
         break;
     case MIG_NOTE_ROUND_END:
-        if (in->dst.state == MIG_DST_RECEIVING && in->bytes < in->pages * MIG_PAGE) {
-            send_stats(in); /* of compressed rounds the source waits for that */
+        if (in->dst.state == MIG_DST_RECEIVING &&
+            (in->t->params.copy_count > 0 || in->bytes < in->pages * MIG_PAGE)) {
+            send_stats(in); /* of compressed rounds and disks the source waits for that */
         }
         if ((in->ack.features & MIG_FEATURE_VERIFY) != 0 && in->mine == NULL &&
             all_pages_here(in)) {
@@ -891,6 +927,9 @@ void mig_in_main(void *transfer)
 
     if (in == NULL || word == NULL || whole == NULL) {
         close(t->fd[0]);
+        for (unsigned i = 0; i < t->params.copy_count; i++) {
+            close(t->params.copy[i]);
+        }
         mig_tell(t, MIG_PHASE_FAILED, "no memory for a migration");
     } else {
         in->t = t;
@@ -911,10 +950,12 @@ void mig_in_main(void *transfer)
             if (in->data[i] != NULL) {
                 mig_zstd_free(in->data[i]->zstd);
                 free(in->data[i]->bounce);
+                free(in->data[i]->piece);
             }
             free(in->data[i]);
         }
         mig_in_holes_free(in);
+        mig_in_disks_free(in);
         free(in->hash);
         free(in->mine);
         pthread_mutex_destroy(&in->lock);

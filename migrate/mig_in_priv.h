@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 #include "migrate/mig_bitmap.h"
+#include "migrate/mig_disk.h"
 #include "migrate/mig_dst.h"
 #include "migrate/mig_fit.h"
 #include "migrate/mig_ram.h"
@@ -34,6 +35,16 @@ struct in_data {
     struct iovec iov[MIG_RAM_RUNS_MAX];
     uint8_t head[MIG_RAM_HEAD_MAX];
     uint8_t *bounce; /* post-copy: a frame's pages, before they are put in place */
+    uint8_t *piece;  /* of a disk, when the first comes */
+};
+
+/* This node's copy of a mirrored disk: of the thread of its stream. */
+struct in_copy {
+    int fd;            /* the transfer's; -1: it is not mirrored */
+    uint64_t bytes;    /* as Hello said, and as it has */
+    uint64_t unsynced; /* written, not durable */
+    uint64_t *hash;    /* under lock: of its blocks, as they come */
+    uint64_t hash_count;
 };
 
 /* Post-copy: what is still at the source. */
@@ -79,7 +90,27 @@ struct in {
     uint64_t hash_count;
     uint64_t *mine; /* the same of what is here: the control thread's */
     struct in_holes holes;
+    struct in_copy copy[VM_DISKS_MAX];
+    struct mig_disk_conf disk_conf; /* but for the stream */
+    _Atomic uint64_t disk_bytes;    /* of `bytes` */
 };
+
+/* A frame of this round, of so many pages, counted before anything of it is written. */
+bool mig_in_admit(struct in_data *d, uint32_t round, uint64_t pages,
+                  struct vmm_error *err);
+
+/* Copies of mirrored disks (mig_in_disk.c) ----------------------------------------- */
+/* When Hello fits. */
+void mig_in_disks_begin(struct in *in);
+/* Data threads: a DISK frame; a round has ended. */
+bool mig_in_disk(struct in_data *d, struct mig_conn *conn, uint32_t body_len,
+                 struct vmm_error *err);
+bool mig_in_disks_sync(struct in_data *d, struct vmm_error *err);
+/* Under lock: hashes of a disk's blocks. False: of blocks that do not exist, or twice. */
+bool mig_in_disk_hashes(struct in *in, const struct mig_verify *verify);
+/* The control thread, when all is here. */
+bool mig_in_disk_differs(struct in *in, unsigned disk, char *text, size_t cap);
+void mig_in_disks_free(struct in *in);
 
 /* The head of a RAM frame, judged, into d->ram; its payload is next. */
 bool mig_in_ram_head(struct in_data *d, struct mig_conn *conn,

@@ -67,12 +67,12 @@ static const struct class device_class = {
     {TEXT(mig_device, name), U16(mig_device, instance), U16(mig_device, version),
      U16(mig_device, min_reader)}};
 
-static const struct class disk_class = {&gemel__mig__disk__descriptor,
-                                        sizeof(struct mig_disk),
-                                        NULL,
-                                        {TEXT(mig_disk, serial), U64(mig_disk, sectors),
-                                         BOOL(mig_disk, read_only),
-                                         BOOL(mig_disk, shared)}};
+static const struct class disk_class = {
+    &gemel__mig__disk__descriptor,
+    sizeof(struct mig_disk),
+    NULL,
+    {TEXT(mig_disk, serial), U64(mig_disk, sectors), BOOL(mig_disk, read_only),
+     BOOL(mig_disk, shared), BOOL(mig_disk, mirrored)}};
 
 static bool nic_sensible(const void *plain)
 {
@@ -154,7 +154,8 @@ static const struct class ack_class = {
     ack_sensible,
     {U32(mig_hello_ack, version), U64(mig_hello_ack, features), TEXT(mig_hello_ack, node),
      TEXT(mig_hello_ack, build), U64(mig_hello_ack, memory_free),
-     LIST(mig_hello_ack, blocker, blocker_count, MIG_BLOCKERS_MAX, &blocker_class)}};
+     LIST(mig_hello_ack, blocker, blocker_count, MIG_BLOCKERS_MAX, &blocker_class),
+     TEXT(mig_hello_ack, copy_base)}};
 
 static bool round_sensible(const void *plain)
 {
@@ -182,7 +183,8 @@ static bool verify_sensible(const void *plain)
 {
     const struct mig_verify *verify = plain;
 
-    return verify->count > 0 && verify->first_block <= UINT32_MAX - verify->count;
+    return verify->count > 0 && verify->disk <= VM_DISKS_MAX &&
+           verify->first_block <= UINT32_MAX - verify->count;
 }
 
 static const struct class verify_class = {
@@ -191,7 +193,8 @@ static const struct class verify_class = {
     verify_sensible,
     {U32(mig_verify, first_block),
      {"hash", F_U64S, offsetof(struct mig_verify, hash), MIG_HASHES_MAX,
-      offsetof(struct mig_verify, count), NULL}}};
+      offsetof(struct mig_verify, count), NULL},
+     U32(mig_verify, disk)}};
 
 static const struct class finish_class = {
     &gemel__mig__finish__descriptor,

@@ -13,6 +13,7 @@
 
 #include "base/loop.h"
 #include "base/text.h"
+#include "migrate/mig_extent.h"
 #include "migrate/mig_memfd.h"
 #include "migrate/mig_out_priv.h"
 #include "migrate/mig_verify.h"
@@ -44,13 +45,20 @@ static const struct mig_conn_rule rules[] = {
  * -------------------------------------------------------------------------------------
  */
 
+/* Of compressed pages: that they came. Of disks: that they are durable (rounds end with
+ * that), or it would be waited for while the guest stands. */
+static bool has_all(const struct out *o)
+{
+    return o->stats.pages >= o->pages && (o->disks == 0 || o->stats.round >= o->round);
+}
+
 static void take_stats(struct out *o, const struct mig_stats *stats)
 {
     bool caught_up;
 
     pthread_mutex_lock(&o->t->lock);
     o->stats = *stats;
-    caught_up = o->behind && stats->pages >= o->pages;
+    caught_up = o->behind && has_all(o);
     o->behind = o->behind && !caught_up;
     pthread_mutex_unlock(&o->t->lock);
     if (caught_up) {
@@ -65,7 +73,7 @@ static bool is_behind(struct out *o)
     bool behind;
 
     pthread_mutex_lock(&o->t->lock);
-    behind = o->page_bytes > o->bytes && o->stats.pages < o->pages;
+    behind = (o->disks > 0 || o->page_bytes > o->bytes) && !has_all(o);
     o->behind = behind;
     pthread_mutex_unlock(&o->t->lock);
     return behind;
@@ -163,6 +171,7 @@ static void send_hello(struct out *o)
     }
     msg->kind = MIG_HELLO;
     mig_describe(o->t, &msg->hello);
+    memcpy(o->mirror, msg->hello.disk, sizeof o->mirror);
     if (!mig_send_msg(o->t, msg, &o->err)) {
         mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, o->err.text);
     }
@@ -182,12 +191,19 @@ static void count_sent(struct out *o, uint64_t now_ns)
     o->counted_ns = now_ns;
 }
 
-static void tell_progress(struct out *o, uint64_t left_bytes)
+/* Of memory and disks, to be sent. */
+static uint64_t left_bytes(const struct out *o)
+{
+    return mig_bitmap_count(&o->bitmap) * MIG_PAGE + mig_out_disks_left(o);
+}
+
+static void tell_progress(struct out *o, uint64_t left)
 {
     struct mig_progress p;
-    struct mig_status s = {.round = o->round, .sent = o->bytes};
+    struct mig_status s = {
+        .round = o->round, .sent = o->bytes, .disk_sent = o->disk_bytes};
 
-    mig_policy_progress(&o->policy, left_bytes, &p);
+    mig_policy_progress(&o->policy, left, &p);
     s.percent = p.percent;
     s.throttle = o->policy.throttle;
     s.bps = p.bandwidth_bps;
@@ -291,7 +307,7 @@ static void predict_late(struct out *o, const struct mig_round_done *done)
 
 static bool allows_holes(const struct out *o)
 {
-    return (o->features & MIG_FEATURE_POSTCOPY) != 0;
+    return o->disks == 0 && (o->features & MIG_FEATURE_POSTCOPY) != 0;
 }
 
 static void track(struct out *o)
@@ -320,7 +336,8 @@ static void track(struct out *o)
         mig_note_post(o->t, MIG_SRC_ROUND_GIVE_UP, MIG_END_CONVERGE, text);
         return;
     }
-    if (engine_dirty_begin(o->t->conf.engine, DIRTY_AUTO, &o->err) < 0) {
+    if (!mig_out_disks_begin(o) ||
+        engine_dirty_begin(o->t->conf.engine, DIRTY_AUTO, &o->err) < 0) {
         host_error(o);
         return;
     }
@@ -400,6 +417,7 @@ static void send_last(struct out *o)
         host_error(o);
         return;
     }
+    (void)mig_out_disks_collect(o);
     o->cut = false;
     if (o->src.holes && !mig_out_holes_begin(o)) {
         host_error(o);
@@ -423,25 +441,49 @@ static bool send_state_frame(struct out *o, int fd, uint64_t len)
     return good;
 }
 
-static bool send_hashes(struct out *o, uint64_t *ret_blocks)
+/* Of the blocks of one thing: of memory (disk 0), or of a disk (its number + 1). */
+static bool send_hashes_of(struct out *o, struct mig_msg *msg, unsigned disk,
+                           uint64_t blocks)
 {
-    uint64_t blocks = (o->t->ram.page_count + MIG_BLOCK_PAGES - 1) / MIG_BLOCK_PAGES;
-    struct mig_msg *msg = calloc(1, sizeof *msg);
+    uint8_t *buffer = disk > 0 ? mig_extent_buffer(MIG_BLOCK_BYTES) : NULL;
     struct mig_verify_seen seen = {0};
-    bool good = msg != NULL;
+    bool good = disk == 0 || buffer != NULL;
 
-    *ret_blocks = blocks;
     for (uint64_t first = 0; good && first < blocks; first += MIG_HASHES_MAX) {
         uint64_t count =
             blocks - first < MIG_HASHES_MAX ? blocks - first : MIG_HASHES_MAX;
 
         msg->kind = MIG_VERIFY;
+        msg->verify.disk = disk;
         msg->verify.first_block = (uint32_t)first;
         msg->verify.count = (uint32_t)count;
-        for (uint64_t i = 0; i < count; i++) {
-            msg->verify.hash[i] = mig_verify_hash(&o->t->ram, &seen, first + i);
+        for (uint64_t i = 0; good && i < count; i++) {
+            if (disk == 0) {
+                msg->verify.hash[i] = mig_verify_hash(&o->t->ram, &seen, first + i);
+            } else {
+                good = mig_verify_disk(o->disk[disk - 1].fd, o->disk[disk - 1].bytes,
+                                       first + i, buffer, &msg->verify.hash[i]) == 0;
+            }
         }
-        good = mig_send_msg(o->t, msg, &o->err);
+        good = good && mig_send_msg(o->t, msg, &o->err);
+    }
+    free(buffer);
+    return good;
+}
+
+static bool send_hashes(struct out *o, uint64_t *ret_blocks)
+{
+    uint64_t blocks = (o->t->ram.page_count + MIG_BLOCK_PAGES - 1) / MIG_BLOCK_PAGES;
+    struct mig_msg *msg = calloc(1, sizeof *msg);
+    bool good = msg != NULL && send_hashes_of(o, msg, 0, blocks);
+
+    *ret_blocks = blocks;
+    for (unsigned i = 0; good && i < VM_DISKS_MAX; i++) {
+        if (o->disk[i].todo.word != NULL) {
+            blocks = mig_verify_disk_blocks(o->disk[i].bytes);
+            *ret_blocks += blocks;
+            good = send_hashes_of(o, msg, i + 1, blocks);
+        }
     }
     free(msg);
     return good;
@@ -503,6 +545,7 @@ static void tell_ready(struct out *o)
         mig_tell_missing(o->t, mig_bitmap_count(&o->owed) * MIG_PAGE, 0);
         mig_out_holes_serve(o);
     }
+    tell_progress(o, 0);
     mig_tell_ready(o->t, o->summary, (now - o->frozen_ns) / NSEC_PER_MSEC);
 }
 
@@ -569,6 +612,7 @@ static void act(struct out *o, const struct mig_acts *acts)
         send_state(o);
     }
     if (bits & MIG_SRC_DO_TELL_READY) {
+        mig_out_disks_equal(o);
         tell_ready(o);
     }
     if (bits & MIG_SRC_DO_THAW) {
@@ -647,8 +691,8 @@ static void round_done(struct out *o)
         return;
     }
     done.took_ns = done.now_ns - o->round_began_ns;
-    done.dirtied_bytes = pages * MIG_PAGE;
-    done.left_bytes = mig_bitmap_count(&o->bitmap) * MIG_PAGE;
+    done.dirtied_bytes = pages * MIG_PAGE + mig_out_disks_collect(o);
+    done.left_bytes = left_bytes(o);
     count_sent(o, done.now_ns);
     if (o->cut) {
         step(o, MIG_SRC_ROUND_HOLES, NULL);
@@ -709,7 +753,7 @@ static void follow(struct out *o)
             } else if (o->src.state == MIG_SRC_PRECOPY && now - o->told_ns >= TELL_NS) {
                 o->cut = o->cut || (allows_holes(o) && mig_policy_over(&o->policy, now));
                 count_sent(o, now);
-                tell_progress(o, mig_bitmap_count(&o->bitmap) * MIG_PAGE);
+                tell_progress(o, left_bytes(o));
                 predict(o);
                 (void)tell_round(o, o->round, false); /* a round may take long */
             }
@@ -797,6 +841,7 @@ void mig_out_main(void *transfer)
             mig_out_data_free(o->data[i]);
         }
         mig_out_holes_free(o);
+        mig_out_disks_free(o);
         pthread_cond_destroy(&o->cond);
         pthread_mutex_destroy(&o->lock);
     }

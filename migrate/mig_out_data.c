@@ -51,6 +51,16 @@ size_t mig_out_payload(struct out_data *d)
     return count;
 }
 
+void mig_out_count(struct out *o, uint64_t len)
+{
+    o->bytes += len;
+    if (o->policy.conf.cap_bps != 0) {
+        pthread_mutex_lock(&o->lock);
+        mig_policy_charge(&o->policy, loop_now_ns(), len);
+        pthread_mutex_unlock(&o->lock);
+    }
+}
+
 bool mig_out_frame(struct out_data *d, struct mig_conn *conn, size_t count,
                    uint64_t began_ns, struct vmm_error *err)
 {
@@ -73,14 +83,9 @@ bool mig_out_frame(struct out_data *d, struct mig_conn *conn, size_t count,
     o->page_bytes += d->ram.raw_pages * MIG_PAGE;
     d->frames++;
     d->pages += d->ram.pages;
-    o->bytes += len;
     o->pages += d->ram.pages;
     o->frames++;
-    if (o->policy.conf.cap_bps != 0) {
-        pthread_mutex_lock(&o->lock);
-        mig_policy_charge(&o->policy, loop_now_ns(), len);
-        pthread_mutex_unlock(&o->lock);
-    }
+    mig_out_count(o, len);
     return true;
 }
 
@@ -233,7 +238,7 @@ static void data_main(void *data)
         d->round_seen = o->round;
         pthread_mutex_unlock(&o->lock);
         d->frames = d->pages = 0;
-        if (!send_pages(d, &err) || !end_round(d, &err)) {
+        if (!mig_out_disks_send(d, &err) || !send_pages(d, &err) || !end_round(d, &err)) {
             mig_note_post(o->t, MIG_SRC_LOST, MIG_END_LOST, err.text);
         }
         pthread_mutex_lock(&o->lock);
@@ -291,6 +296,7 @@ void mig_out_data_free(struct out_data *d)
 {
     if (d != NULL) {
         mig_zstd_free(d->zstd);
+        free(d->piece);
         free(d);
     }
 }

@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "migrate/mig_bitmap.h"
+#include "migrate/mig_disk.h"
 #include "migrate/mig_first.h"
 #include "migrate/mig_policy.h"
 #include "migrate/mig_ram.h"
@@ -19,6 +20,7 @@
 #include "migrate/mig_src.h"
 #include "migrate/mig_transfer_priv.h"
 #include "migrate/mig_zstd.h"
+#include "vmm/engine_disk.h"
 
 /* Notes of the source, beyond those of mig_src. */
 enum { MIG_NOTE_ROUND_DONE = MIG_SRC_EVENTS, MIG_NOTE_CAUGHT_UP, MIG_NOTE_WANT };
@@ -39,6 +41,14 @@ struct out_data {
     struct mig_zstd *zstd; /* NULL: nothing is compressed */
     struct iovec iov[MIG_RAM_RUNS_MAX + 1];
     uint8_t head[MIG_RAM_HEAD_MAX];
+    uint8_t *piece; /* of a disk, when the first is read */
+};
+
+/* A mirrored disk. */
+struct out_disk {
+    int fd; /* the engine's */
+    uint64_t bytes;
+    struct mig_bitmap todo; /* granules to be sent; no words: it is not mirrored */
 };
 
 struct out {
@@ -77,6 +87,11 @@ struct out {
     struct mig_bitmap owed; /* post-copy: what goes after Ready; no words: it is none */
     struct out_data *urgent;
 
+    struct mig_disk mirror[VM_DISKS_MAX]; /* as Hello had them */
+    struct out_disk disk[VM_DISKS_MAX];
+    unsigned disks;              /* how many of them are mirrored */
+    _Atomic uint64_t disk_bytes; /* of them, sent */
+
     struct mig_hello_ack ack; /* the hearing thread's, until its note */
     struct mig_stats stats;   /* under t->lock */
     bool behind; /* under t->lock: a round is over when the destination has its pages */
@@ -91,6 +106,8 @@ void mig_out_wait_for_cap(struct out *o);
 /* The payload of d->ram in d->iov from 1 on: the pages where they are, or compressed. How
  * many parts. */
 size_t mig_out_payload(struct out_data *d);
+/* So many bytes of a data stream went out. */
+void mig_out_count(struct out *o, uint64_t len);
 /* Sends the frame that d->ram and those parts are; `began_ns`: since when it wants to. */
 bool mig_out_frame(struct out_data *d, struct mig_conn *conn, size_t count,
                    uint64_t began_ns, struct vmm_error *err);
@@ -101,6 +118,18 @@ void mig_out_round_begin(struct out *o, bool last);
 void mig_out_compress(struct out *o);
 /* Its thread has ended, or never ran. Takes NULL. */
 void mig_out_data_free(struct out_data *d);
+
+/* Mirrored disks (mig_out_disk.c). Control thread: what is to be sent of them, by the
+ * destination's answer; false: o->err says why not. Bytes that are left; that were
+ * written to since the last collect. The destination's copies are equal, and the guest
+ * stands. */
+bool mig_out_disks_begin(struct out *o);
+uint64_t mig_out_disks_left(const struct out *o);
+uint64_t mig_out_disks_collect(struct out *o);
+void mig_out_disks_equal(struct out *o);
+void mig_out_disks_free(struct out *o);
+/* Data threads: a round of those that travel on this stream. */
+bool mig_out_disks_send(struct out_data *d, struct vmm_error *err);
 
 /* Post-copy (mig_out_holes.c): what the bitmap has is owed from now on. False: no memory.
  */

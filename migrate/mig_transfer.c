@@ -65,6 +65,7 @@ void mig_tell_progress(struct mig_transfer *t, const struct mig_status *progress
     t->status.bps = progress->bps;
     t->status.dirty_bps = progress->dirty_bps;
     t->status.sent = progress->sent;
+    t->status.disk_sent = progress->disk_sent;
     t->status.eta_ms = progress->eta_ms;
     pthread_mutex_unlock(&t->lock);
     wake_loop(t);
@@ -355,6 +356,7 @@ static int begin(struct mig_transfer *t, const int *fds, unsigned count,
     }
     if (r < 0) {
         close_fds(fds, count);
+        close_fds(params->copy, params->copy_count);
         return r;
     }
     mig_pool_wait(t->pool, MIG_THREAD_CONTROL);
@@ -399,6 +401,7 @@ int mig_transfer_in(struct mig_transfer *t, int listen_fd,
     engine_status(t->conf.engine, &now);
     if (now.state != RUN_CREATED) {
         close(listen_fd);
+        close_fds(params->copy, params->copy_count);
         return vmm_fail(err, -EINVAL, "the VM is %s already", run_state_str(now.state));
     }
     return begin(t, &listen_fd, 1, params, true, err);

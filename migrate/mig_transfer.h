@@ -46,6 +46,14 @@ struct mig_params {
     uint32_t slowdown;    /* percent */
     uint64_t rate_bps;    /* 0: no limit */
     bool memory_there;    /* source: the destination has its memory (mig_memfd.h) */
+    /* Mirrored disks: the destination's copies get what the source's disks have. Bit i:
+     * disk i, if it may be written to. Destination: its copies, in the order of the bits,
+     * and the transfer after which they were equal last, and were written to by nobody
+     * but this source's twin (none: not known). */
+    uint32_t mirror;
+    unsigned copy_count;
+    int copy[VM_DISKS_MAX];
+    struct uuid copy_base;
 };
 
 enum mig_phase {
@@ -68,6 +76,7 @@ struct mig_status {
     char text[256];                    /* FAILED: why; READY: what was done, for people */
     uint32_t percent, round, throttle; /* throttle: permille */
     uint64_t bps, dirty_bps, sent;     /* bytes */
+    uint64_t disk_sent;                /* of them: contents of mirrored disks */
     uint64_t eta_ms;                   /* UINT64_MAX: does not converge as things are */
     uint64_t missing, faults; /* post-copy: bytes that are not there; waits for some */
     uint64_t frozen_ms; /* READY: how long the guest has stood still, as this end knows */
@@ -89,7 +98,7 @@ const struct mig_key *mig_transfer_key(const struct mig_transfer *t);
 /* Takes the connected sockets, stream 0 first, in any case. */
 int mig_transfer_out(struct mig_transfer *t, const int *fds, unsigned count,
                      const struct mig_params *params, struct vmm_error *err);
-/* Takes the listening socket in any case. */
+/* Takes the listening socket and the copies in any case. */
 int mig_transfer_in(struct mig_transfer *t, int listen_fd,
                     const struct mig_params *params, struct vmm_error *err);
 /* The agent is about to submit the release; RELEASED or FAILED follows. */

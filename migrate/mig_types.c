@@ -37,6 +37,7 @@ const char *mig_code_str(enum mig_code code)
         [MIG_NO_BUSY] = "busy",
         [MIG_NO_MORE] = "more",
         [MIG_NO_POSTCOPY] = "post-copy",
+        [MIG_NO_DISK_COPY] = "disk-copy",
         [MIG_END_BLOCKED] = "blocked",
         [MIG_END_CANCELLED] = "cancelled",
         [MIG_END_HANDSHAKE] = "handshake",

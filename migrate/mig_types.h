@@ -55,6 +55,7 @@ enum mig_code {
     MIG_NO_BUSY = 28,
     MIG_NO_MORE = 29, /* the list is full: there are more */
     MIG_NO_POSTCOPY = 30,
+    MIG_NO_DISK_COPY = 31, /* mirrored on one side only */
     /* Ends */
     MIG_END_BLOCKED = 64,
     MIG_END_CANCELLED = 65,
@@ -94,9 +95,10 @@ const char *mig_kvm_cap_str(enum mig_kvm_cap cap);
 #define MIG_FEATURE_RAM_CRC  (UINT64_C(1) << 2) /* crc32c of page bytes, see mig_ram */
 #define MIG_FEATURE_ZSTD     (UINT64_C(1) << 3) /* RAM payloads may be compressed */
 #define MIG_FEATURE_POSTCOPY (UINT64_C(1) << 4) /* if pre-copy comes to no end */
+#define MIG_FEATURE_DISKS    (UINT64_C(1) << 5) /* copies of mirrored disks (mig_disk) */
 #define MIG_FEATURES_KNOWN                                                               \
     (MIG_FEATURE_VERIFY | MIG_FEATURE_DISCARD | MIG_FEATURE_RAM_CRC | MIG_FEATURE_ZSTD | \
-     MIG_FEATURE_POSTCOPY)
+     MIG_FEATURE_POSTCOPY | MIG_FEATURE_DISKS)
 
 /* A section of the state stream: what will be sent (source), or can be read here. */
 struct mig_device {
@@ -110,7 +112,8 @@ struct mig_disk {
     char serial[21];
     uint64_t sectors; /* of 512 bytes */
     bool read_only;
-    bool shared; /* reachable by several hosts, the definition says */
+    bool shared;   /* reachable by several hosts, the definition says */
+    bool mirrored; /* the destination has a copy of its own, which gets the contents */
 };
 
 struct mig_nic {
@@ -159,6 +162,9 @@ struct mig_hello_ack {
     uint64_t features; /* chosen */
     char node[NODE_NAME_MAX + 1], build[MIG_NAME_MAX + 1];
     uint64_t memory_free; /* bytes */
+    /* The transfer after which its copies of mirrored disks were equal last, as text;
+     * empty: none that it knows of. */
+    char copy_base[UUID_STR_LEN + 1];
     uint32_t blocker_count;
     struct mig_blocker blocker[MIG_BLOCKERS_MAX];
 };
@@ -182,6 +188,7 @@ struct mig_stats {
 
 /* Source, after its last round: hash of each 2 MiB block (mig_verify). */
 struct mig_verify {
+    uint32_t disk; /* 0: of memory; else of disk - 1 */
     uint32_t first_block, count;
     uint64_t hash[MIG_HASHES_MAX];
 };

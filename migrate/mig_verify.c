@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "migrate/mig_extent.h"
 #include "migrate/mig_wire.h"
 #include "migrate/mig_zero.h"
 
@@ -60,4 +61,31 @@ uint64_t mig_verify_hash(const struct engine_ram *ram, struct mig_verify_seen *s
         }
     }
     return hash;
+}
+
+uint64_t mig_verify_disk_blocks(uint64_t bytes)
+{
+    return (bytes + MIG_BLOCK_BYTES - 1) / MIG_BLOCK_BYTES;
+}
+
+int mig_verify_disk(int fd, uint64_t bytes, uint64_t block, uint8_t *buffer,
+                    uint64_t *ret_hash)
+{
+    uint64_t at = block * MIG_BLOCK_BYTES, begin, end, hash = block * PRIME_A;
+    uint64_t len = bytes - at < MIG_BLOCK_BYTES ? bytes - at : MIG_BLOCK_BYTES;
+    int r = 0;
+
+    mig_extent_data(fd, at, at + len, &begin, &end);
+    if (begin < end) {
+        r = mig_extent_read(fd, buffer, len, at);
+        memset(buffer + len, 0, MIG_BLOCK_BYTES - len);
+        for (uint64_t p = 0; r == 0 && p < MIG_BLOCK_BYTES; p += MIG_PAGE) {
+            if (!mig_page_is_zero(buffer + p)) {
+                hash =
+                    turn(hash, 27) + page_hash((at + p) / MIG_PAGE * PRIME_B, buffer + p);
+            }
+        }
+    }
+    *ret_hash = hash;
+    return r;
 }

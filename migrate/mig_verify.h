@@ -16,3 +16,8 @@ struct mig_verify_seen {
  * `seen`. Pages that do not exist count as zeros and are not made. */
 uint64_t mig_verify_hash(const struct engine_ram *ram, struct mig_verify_seen *seen,
                          uint64_t block);
+/* Of a disk, per 2 MiB, shorter at its end; zeros are as if they were not there, too.
+ * `buffer`: 2 MiB, aligned to 4096. 0 or -errno. */
+uint64_t mig_verify_disk_blocks(uint64_t bytes);
+int mig_verify_disk(int fd, uint64_t bytes, uint64_t block, uint8_t *buffer,
+                    uint64_t *ret_hash);

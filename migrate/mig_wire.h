@@ -18,6 +18,7 @@ enum mig_frame {
     MIG_FRAME_ROUND_END = 17, /* migrate/mig_ram */
     MIG_FRAME_STATE = 18,     /* control: a whole vmm/state_stream without RAM frames */
     MIG_FRAME_MISSING = 19,   /* control: migrate/mig_holes */
+    MIG_FRAME_DISK = 20,      /* migrate/mig_disk */
     MIG_FRAME_CONTROL = 32,   /* + enum mig_kind: migrate/mig_msg */
 };
 

@@ -53,6 +53,7 @@ static void fill_report(void *ctx, Gemel__VmmReport *report)
     report->mig_dirty_rate = s->dirty_bps;
     report->mig_eta_ms = s->eta_ms;
     report->mig_sent = s->sent;
+    report->mig_disk_sent = s->disk_sent;
     report->mig_throttle = s->throttle;
     report->mig_frozen_ms = s->frozen_ms;
     report->mig_missing = s->missing;
@@ -69,7 +70,11 @@ static void params_of(const Gemel__VmmRequest *rq, struct mig_params *ret)
                                .downtime_ms = rq->mig_downtime_ms,
                                .slowdown = rq->mig_slowdown,
                                .rate_bps = rq->mig_rate,
-                               .memory_there = rq->mig_memory};
+                               .memory_there = rq->mig_memory,
+                               .mirror = rq->ft_mirror};
+    if (rq->mig_copy_base.len == sizeof ret->copy_base.b) {
+        memcpy(ret->copy_base.b, rq->mig_copy_base.data, sizeof ret->copy_base.b);
+    }
     if (rq->mig_transfer.len == sizeof ret->transfer.b) {
         memcpy(ret->transfer.b, rq->mig_transfer.data, sizeof ret->transfer.b);
     }
@@ -89,13 +94,18 @@ static const char *begin(struct vmm_move *move, const Gemel__VmmRequest *rq,
     struct vmm_error err;
     int r;
 
-    if (count == 0 || (!out && count != 1)) {
+    if (count == 0 ||
+        (!out && (count - 1 != rq->disk_count || count > 1 + VM_DISKS_MAX))) {
         for (size_t i = 0; i < count; i++) {
             close(fds[i]);
         }
-        return "it came with other sockets than it needs";
+        return "it came with other sockets or disks than it needs";
     }
     params_of(rq, &params);
+    if (!out) {
+        params.copy_count = (unsigned)count - 1;
+        memcpy(params.copy, fds + 1, (count - 1) * sizeof fds[0]);
+    }
     r = out ? mig_transfer_out(move->transfer, fds, (unsigned)count, &params, &err)
             : mig_transfer_in(move->transfer, fds[0], &params, &err);
     if (r < 0) {

@@ -652,6 +652,11 @@ bool blk_flush_failed(const struct blk_uring *blk)
     return atomic_load(&blk->flush_failed);
 }
 
+int blk_disk_fd(const struct blk_uring *blk, unsigned disk)
+{
+    return blk->disk[disk].fd;
+}
+
 bool blk_disk_latched(const struct blk_uring *blk, unsigned disk)
 {
     return blk->disk[disk].flush_failed;

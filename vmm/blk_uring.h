@@ -67,6 +67,7 @@ bool blk_reapable(const struct blk_uring *blk);
 unsigned blk_in_flight(const struct blk_uring *blk);                     /* any thread */
 unsigned blk_disk_in_flight(const struct blk_uring *blk, unsigned disk); /* any thread */
 bool blk_flush_failed(const struct blk_uring *blk);                      /* any thread */
+int blk_disk_fd(const struct blk_uring *blk, unsigned disk); /* -1: not taken yet */
 bool blk_disk_latched(const struct blk_uring *blk, unsigned disk);
 int blk_ring_fd(
     const struct blk_uring *blk); /* pollable: readable when there is something to reap */

@@ -22,6 +22,7 @@ struct disks {
     struct blk_uring *uring;
     struct blk_nbd *nbd; /* NULL: no disk needs it; then the two below are -1 */
     bool on_nbd[VM_DISKS_MAX];
+    struct disk_marks marks[VM_DISKS_MAX]; /* of raw ones; without words: none */
     int poll_fd;  /* epoll: the ring and the sockets, for the owner */
     int event_fd; /* epoll: the same, for somebody else, once for each event */
     bool woken;
@@ -57,6 +58,9 @@ void disks_close(struct disks *disks)
     }
     if (disks->event_fd >= 0) {
         close(disks->event_fd);
+    }
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        free(disks->marks[i].fresh);
     }
     free(disks);
 }
@@ -144,13 +148,32 @@ static int look_qcow2(const char *path, uint64_t *ret_sectors, struct vmm_error 
     return 0;
 }
 
+/* A raw disk that may be written to has its writes marked: it may get a copy elsewhere
+ * while it is used. Two bits for 64 KiB. */
+static int make_marks(struct disks *disks, unsigned disk, const struct disk_desc *desc,
+                      struct vmm_error *err)
+{
+    uint64_t sectors = desc->info.sectors;
+    uint64_t *words = calloc(2 * disk_marks_words(sectors), sizeof *words);
+
+    if (words == NULL) {
+        return vmm_fail(err, -ENOMEM, "disk %s: no memory for the marks of its writes",
+                        desc->path);
+    }
+    free(disks->marks[disk].fresh);
+    disk_marks_init(&disks->marks[disk], words, sectors);
+    return 0;
+}
+
 int disks_look(struct disks *disks, unsigned disk, struct disk_desc *desc,
                struct vmm_error *err)
 {
     int r;
 
+    BUG_ON(disk >= VM_DISKS_MAX);
     if (desc->kind == DISK_RAW) {
-        return blk_disk_look(desc->path, desc->read_only, &desc->info, err);
+        r = blk_disk_look(desc->path, desc->read_only, &desc->info, err);
+        return r < 0 || desc->read_only ? r : make_marks(disks, disk, desc, err);
     }
     r = need_nbd(disks, err);
     if (r < 0) {
@@ -232,10 +255,32 @@ bool disks_unpushed(const struct disks *disks)
     return blk_unpushed(disks->uring) || (disks->nbd && blk_nbd_unpushed(disks->nbd));
 }
 
+struct answers {
+    struct disks *disks;
+    blk_done_fn done;
+    void *ctx;
+};
+
+/* Here, and nowhere else, the guest hears that a write of a raw disk is done, or failed:
+ * a part of it may be there. */
+static void on_answer(void *ctx, unsigned disk, const struct blk_request *request,
+                      uint32_t status, const uint8_t *data, uint32_t len)
+{
+    const struct answers *a = ctx;
+    struct disk_marks *marks = disks_marks(a->disks, disk);
+
+    if (marks && request->op != REQUEST_READ && request->op != REQUEST_FLUSH) {
+        disk_marks_add(marks, request->sector, request->len);
+    }
+    a->done(a->ctx, disk, request, status, data, len);
+}
+
 unsigned disks_reap(struct disks *disks, blk_done_fn done, void *ctx)
 {
+    struct answers answers = {disks, done, ctx};
+
     disks->woken = false;
-    return blk_reap(disks->uring, done, ctx) +
+    return blk_reap(disks->uring, on_answer, &answers) +
            (disks->nbd ? blk_nbd_reap(disks->nbd, done, ctx) : 0);
 }
 
@@ -319,4 +364,16 @@ bool disks_latched(const struct disks *disks, unsigned disk)
 bool disks_may_flush_again(const struct disks *disks, unsigned disk)
 {
     return disks->on_nbd[disk] && blk_nbd_may_flush_again(disks->nbd, disk);
+}
+
+struct disk_marks *disks_marks(const struct disks *disks, unsigned disk)
+{
+    struct disk_marks *marks = (struct disk_marks *)&disks->marks[disk];
+
+    return marks->fresh ? marks : NULL;
+}
+
+int disks_fd(const struct disks *disks, unsigned disk)
+{
+    return disks->on_nbd[disk] ? -1 : blk_disk_fd(disks->uring, disk);
 }

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "vmm/blk_uring.h"
 #include "vmm/dev.h"
+#include "vmm/disk_marks.h"
 #include "vmm/vmm_error.h"
 
 enum disk_kind {
@@ -71,4 +72,8 @@ void disks_event_clear(struct disks *disks);
 const char *disks_lost(const struct disks *disks, unsigned disk);
 /* A FLUSH of it has failed: what it refuses since then is not to be tried again. */
 bool disks_latched(const struct disks *disks, unsigned disk);
+/* Of a raw disk that may be written to; NULL: of another. */
+struct disk_marks *disks_marks(const struct disks *disks, unsigned disk);
+/* Of a raw disk: its file, which stays theirs; -1: not open yet. */
+int disks_fd(const struct disks *disks, unsigned disk);
 bool disks_may_flush_again(const struct disks *disks, unsigned disk);

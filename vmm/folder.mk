@@ -5,6 +5,7 @@ libvmm_core_la_SOURCES = \
 	vmm/acpi.c vmm/acpi.h vmm/acpi_dsdt.c vmm/acpi_dsdt.h vmm/acpi_loader.c \
 	vmm/aml.c vmm/aml.h vmm/board.h \
 	vmm/boot_bzimage.c vmm/boot_linux.c vmm/boot_linux.h vmm/boot_priv.h vmm/boot_pvh.c \
+	vmm/disk_marks.c vmm/disk_marks.h \
 	vmm/e820.c vmm/e820.h \
 	vmm/bus.c vmm/bus.h \
 	vmm/dev.h \
@@ -43,6 +44,10 @@ UNIT_TESTS += tests/unit/vmm/check_replay
 tests_unit_vmm_check_replay_SOURCES = tests/unit/vmm/check_replay.c $(VMM_RIG)
 tests_unit_vmm_check_replay_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
 tests_unit_vmm_check_replay_LDADD = $(VMM_UNIT_LIBS)
+UNIT_TESTS += tests/unit/vmm/check_disk_marks
+tests_unit_vmm_check_disk_marks_SOURCES = tests/unit/vmm/check_disk_marks.c tests/unit/unit.h
+tests_unit_vmm_check_disk_marks_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
+tests_unit_vmm_check_disk_marks_LDADD = $(VMM_UNIT_LIBS)
 UNIT_TESTS += tests/unit/vmm/check_gmem
 tests_unit_vmm_check_gmem_SOURCES = tests/unit/vmm/check_gmem.c tests/unit/unit.h
 tests_unit_vmm_check_gmem_CPPFLAGS = $(VMM_UNIT_CPPFLAGS)
@@ -168,7 +173,7 @@ libvmm_io_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(NBD_CFLAGS)
 libvmm_io_la_SOURCES = \
 	vmm/blk_kept.c vmm/blk_kept.h \
 	vmm/blk_nbd.c vmm/blk_nbd.h vmm/blk_nbd_conn.c vmm/blk_nbd_conn.h vmm/blk_nbd_lib.c vmm/blk_nbd_lib.h \
-	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h \
+	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h vmm/engine_disk.c vmm/engine_disk.h \
 	vmm/dirty_log.c vmm/dirty_log.h vmm/engine_ram.c vmm/engine_ram.h vmm/engine_shape.c vmm/engine_shape.h \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
@@ -355,7 +360,7 @@ tests_kvm_losefs_LDADD = liblab_io.la
 $(tests_kvm_vmmtalk_OBJECTS) $(tests_unit_vmm_check_vcpu_exit_OBJECTS): base/proto_ctl.pb-c.h
 check_DATA += tests/kvm/beat.rom tests/kvm/fault.rom
 CLEANFILES += tests/kvm/beat.rom tests/kvm/beat.o tests/kvm/fault.rom tests/kvm/fault.o
-EXTRA_DIST += tests/kvm/beat.S tests/kvm/run tests/kvm/run_replay.sh tests/kvm/run_ft.sh tests/kvm/run_ft_repair.sh tests/kvm/ftlink.py tests/kvm/ft_trace.py
+EXTRA_DIST += tests/kvm/beat.S tests/kvm/run tests/kvm/run_replay.sh tests/kvm/run_ft.sh tests/kvm/run_ft_repair.sh tests/kvm/run_ft_disk.sh tests/kvm/ftlink.py tests/kvm/ft_trace.py
 tests/kvm/beat.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && $(CC) -m32 -c -o tests/kvm/beat.o $(srcdir)/tests/kvm/beat.S && \
 	objcopy -O binary -j .text tests/kvm/beat.o $@

@@ -200,6 +200,7 @@ static const struct rule rules[] = {
     CALL(fsync, LOOP | WORK), /* a saved VM */
     CALL(fdatasync, LOOP | TRANSFER),
     CALL(ftruncate, LOOP | TRANSFER),
+    CALL(fallocate, TRANSFER), /* holes of a mirrored disk's copy */
     CALL_ONE_OF(io_uring_register, WORK, 1, ring_registers),
     /* rotation of logs: there is nothing else in this root */
     CALL(openat, LOOP),

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@
 #include "base/loop.h"
 #include "migrate/mig_dst.h"
 #include "migrate/mig_msg.h"
+#include "migrate/mig_verify.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/mig_dst_rig.h"
 #include "tests/fuzz/mig_oracle.h"
@@ -43,7 +45,8 @@ FUZZ_GOALS("Ready", "an Abort that was told", "blockers that were told",
            "memory that was compared", "compressed pages", "a START", "a cancel",
            "several streams", "an incomplete transfer with Finish",
            "a frame that was skipped", "post-copy with holes", "all of them filled",
-           "a page that somebody waited for", "a source that was lost at the end")
+           "a page that somebody waited for", "a source that was lost at the end",
+           "a mirrored disk", "one that was compared")
 enum {
     READY,
     ABORTED,
@@ -58,7 +61,9 @@ enum {
     HOLES, /* from here on: with userfaultfd */
     FILLED,
     WAITED,
-    SOURCE_LOST
+    SOURCE_LOST,
+    DISK,
+    DISK_COMPARED
 };
 
 /* The input under way. */
@@ -77,7 +82,10 @@ static struct {
     bool touching;
     _Atomic bool had_it;
     uint64_t touched;
+    int copy; /* of disk 0; -1: it is not mirrored */
 } run;
+
+static uint8_t copy_was[MIG_DST_RIG_DISK]; /* what it has in the beginning */
 
 /* What it says ----------------------------------------------------------------------- */
 
@@ -314,6 +322,12 @@ static void check_ready(void)
     BUG_ON(kept == NULL || pread(engine_state_fd(dst.engine), kept, len + 1, 0) != len ||
            memcmp(kept, sent, len) != 0);
     free(kept);
+    if (run.copy >= 0) {
+        static uint8_t copy[MIG_DST_RIG_DISK + 1];
+
+        BUG_ON(pread(run.copy, copy, sizeof copy, 0) != MIG_DST_RIG_DISK ||
+               memcmp(copy, mig_oracle_disk(), MIG_DST_RIG_DISK) != 0);
+    }
     if (mig_oracle_missing() == 0 || !run.started) {
         BUG_ON(mig_oracle_compare(&dst.ram, false) != UINT64_MAX);
     }
@@ -465,6 +479,8 @@ static void count(enum mig_phase phase)
     fuzz_reach(STREAMS, ready && run.setup.streams > 1);
     fuzz_reach(SKIPPED, ready && seen.optional);
     fuzz_reach(INCOMPLETE, seen.finish && !ready);
+    fuzz_reach(DISK, ready && seen.disk);
+    fuzz_reach(DISK_COMPARED, ready && seen.disk_hashes);
 }
 
 static void judge(enum mig_phase phase)
@@ -517,6 +533,39 @@ static const struct engine_ram *memory(void *ctx)
     return mig_oracle_memory();
 }
 
+static uint64_t disk_sum(void *ctx)
+{
+    static uint8_t buffer[MIG_BLOCK_BYTES] __attribute__((aligned(4096)));
+    uint64_t sum = 0;
+    int fd;
+
+    (void)ctx;
+    if (run.copy < 0) {
+        return 0;
+    }
+    fd = memfd_create("sum", MFD_CLOEXEC);
+    BUG_ON(fd < 0 ||
+           pwrite(fd, mig_oracle_disk(), MIG_DST_RIG_DISK, 0) != MIG_DST_RIG_DISK ||
+           mig_verify_disk(fd, MIG_DST_RIG_DISK, 0, buffer, &sum) < 0);
+    close(fd);
+    return sum;
+}
+
+/* With other contents, and a hole. */
+static void make_copy(struct mig_params *params)
+{
+    memset(copy_was + MIG_DST_RIG_DISK / 4, 0x5a, MIG_DST_RIG_DISK / 2);
+    run.copy = memfd_create("copy", MFD_CLOEXEC);
+    BUG_ON(run.copy < 0 || ftruncate(run.copy, MIG_DST_RIG_DISK) < 0 ||
+           pwrite(run.copy, copy_was + MIG_DST_RIG_DISK / 4, MIG_DST_RIG_DISK / 2,
+                  MIG_DST_RIG_DISK / 4) != MIG_DST_RIG_DISK / 2);
+    params->mirror = 1;
+    params->copy_count = 1;
+    params->copy[0] = dup(run.copy);
+    BUG_ON(params->copy[0] < 0);
+    mig_oracle_has_disk(copy_was, sizeof copy_was);
+}
+
 static void begin(const uint8_t *data, size_t len)
 {
     struct mig_params params = {
@@ -526,6 +575,7 @@ static void begin(const uint8_t *data, size_t len)
 
     memset(&run, 0, sizeof run);
     memset(run.fd, -1, sizeof run.fd);
+    run.copy = -1;
     run.said = malloc(SAID_MAX);
     BUG_ON(run.said == NULL);
     run.setup = mig_script_setup(data, len);
@@ -534,6 +584,7 @@ static void begin(const uint8_t *data, size_t len)
                                       .state_len = dst.state_len,
                                       .page_count = dst.ram.page_count,
                                       .memory = memory,
+                                      .disk_sum = disk_sum,
                                       .put = put,
                                       .act = act};
     run.env.open = (struct mig_open_msg){.version_min = MIG_STREAM_VERSION_MIN,
@@ -543,6 +594,9 @@ static void begin(const uint8_t *data, size_t len)
     run.env.open.count = (uint16_t)(run.setup.streams + 1);
     engine_ram_zero(&dst.ram, 0, dst.ram.page_count);
     mig_oracle_begin(dst.ram.page_count, &run.env.open);
+    if (run.setup.disk) {
+        make_copy(&params);
+    }
     listen_for(&fd);
     BUG_ON(mig_transfer_in(dst.t, fd, &params, &err) < 0);
     describe(&params);
@@ -555,6 +609,9 @@ static void leave(void)
     }
     if (run.touching) { /* it need not wait for the page any more */
         pthread_join(run.toucher, NULL);
+    }
+    if (run.copy >= 0) {
+        close(run.copy);
     }
     mig_dst_rig_check();
     free(run.said);

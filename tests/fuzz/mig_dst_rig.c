@@ -16,11 +16,10 @@
 #include "tests/unit/vmm/fake_kvm.h"
 #include "vmm/uffd.h"
 
-#define DISK_LEN (1 << 20)
-#define ROM_LEN  4096
-#define AROUND   (UINT64_C(64) << 10)
-#define PATTERN  0xa5
-#define NAP_NS   200000
+#define ROM_LEN 4096
+#define AROUND  (UINT64_C(64) << 10)
+#define PATTERN 0xa5
+#define NAP_NS  200000
 #define LEFT_NS                                                                          \
     (8 * NSEC_PER_SEC) /* threads that were joined are seen for a moment more */
 
@@ -205,7 +204,7 @@ void mig_dst_rig_open(void)
 
     if (!done) {
         done = true;
-        make_file(disk_path, "fuzz-disk", DISK_LEN);
+        make_file(disk_path, "fuzz-disk", MIG_DST_RIG_DISK);
         make_file(rom_path, "fuzz-rom", ROM_LEN);
         make_state();
         without = count_all();

@@ -8,7 +8,8 @@
 
 #include "migrate/mig_transfer_priv.h"
 
-#define MIG_DST_RIG_RAM (UINT64_C(5) << 20) /* bytes: two blocks and a half */
+#define MIG_DST_RIG_RAM  (UINT64_C(5) << 20) /* bytes: two blocks and a half */
+#define MIG_DST_RIG_DISK (1 << 20)           /* its disk */
 
 struct mig_dst_rig {
     struct engine *engine;

@@ -12,14 +12,16 @@
 #include "base/crc32c.h"
 #include "base/frame.h"
 #include "migrate/mig_conn.h"
+#include "migrate/mig_disk.h"
 #include "migrate/mig_holes.h"
 #include "migrate/mig_msg.h"
 #include "migrate/mig_ram.h"
 #include "migrate/mig_verify.h"
 #include "migrate/mig_zstd.h"
 
-/* A RAM frame of a connection. */
+/* A RAM frame of a connection, or one of a disk. */
 struct ram_frame {
+    bool disk;
     size_t at; /* its body */
     uint32_t len;
     uint32_t in_round; /* of the stream, when it came */
@@ -51,6 +53,11 @@ static struct {
     uint64_t hash_count, hash[64];
     struct mig_bitmap missing;
     uint64_t missing_at;
+    const uint8_t *disk_was;
+    size_t disk_len;
+    uint8_t *disk;
+    uint64_t disk_hash_count, disk_hash;
+    bool disk_seen;
 } o;
 
 static struct mig_msg msg; /* too large for a stack */
@@ -94,6 +101,16 @@ void mig_oracle_free(void)
     }
     free(o.missing.word);
     o.missing.word = NULL;
+    free(o.disk);
+    o.disk = NULL;
+}
+
+void mig_oracle_has_disk(const uint8_t *bytes, size_t len)
+{
+    o.disk_was = bytes;
+    o.disk_len = len;
+    o.disk = malloc(len);
+    BUG_ON(o.disk == NULL);
 }
 
 void mig_oracle_blur(void)
@@ -142,21 +159,45 @@ static bool decode_ram(const struct conn *c, const struct ram_frame *f,
                                 .discard = (o.hello.features & MIG_FEATURE_DISCARD) != 0,
                                 .zstd = (o.hello.features & MIG_FEATURE_ZSTD) != 0};
     enum mig_ram_reason reason;
-    size_t head = mig_ram_head_len(body, f->len, &reason);
+    size_t head = f->disk ? 0 : mig_ram_head_len(body, f->len, &reason);
 
     return head > 0 && mig_ram_decode(&conf, body, head, f->len, ret) == MIG_RAM_OK;
 }
 
-static void take_ram(struct conn *c, size_t at, uint32_t len)
+static bool decode_disk(const struct conn *c, const struct ram_frame *f,
+                        struct mig_disk_run *ret)
+{
+    struct mig_disk_conf conf = {.stream = c->index > 0 ? c->index - 1 : 0,
+                                 .n_streams = c->index > 0 ? o.roll.count - 1u : 1,
+                                 .bytes = {o.disk_len}};
+
+    return mig_disk_decode(&conf, c->bytes + f->at, f->len, ret) == MIG_DISK_OK;
+}
+
+static struct ram_frame *add_frame(struct conn *c, size_t at, uint32_t len)
 {
     struct ram_frame *f = calloc(1, sizeof *f);
-    struct bytes_rd rd = bytes_rd_make(c->bytes + at + 2, 2);
-    uint32_t runs = bytes_rd_u16(&rd);
 
     BUG_ON(f == NULL);
     *f = (struct ram_frame){.at = at, .len = len, .in_round = c->round + 1};
     *c->ram_end = f;
     c->ram_end = &f->next;
+    return f;
+}
+
+static void take_disk(struct conn *c, size_t at, uint32_t len)
+{
+    add_frame(c, at, len)->disk = true;
+    c->round_frames++;
+    o.disk_seen = true;
+}
+
+static void take_ram(struct conn *c, size_t at, uint32_t len)
+{
+    struct ram_frame *f = add_frame(c, at, len);
+    struct bytes_rd rd = bytes_rd_make(c->bytes + at + 2, 2);
+    uint32_t runs = bytes_rd_u16(&rd);
+
     for (size_t end = 32; runs > 0 && end <= len; end += 16, runs--) {
         rd = bytes_rd_make(c->bytes + at + end - 8, 4);
         f->pages += bytes_rd_u32(&rd);
@@ -202,7 +243,13 @@ static void take_msg(struct conn *c, unsigned kind, const uint8_t *body, uint32_
     } else if (msg.kind == MIG_FINISH) {
         o.finish = msg.finish;
         o.have_finish = true;
-    } else if (msg.kind == MIG_VERIFY && msg.verify.first_block == o.hash_count &&
+    } else if (msg.kind == MIG_VERIFY && msg.verify.disk == 1 && o.disk != NULL &&
+               o.disk_hash_count == 0 && msg.verify.first_block == 0 &&
+               msg.verify.count == 1) {
+        o.disk_hash = msg.verify.hash[0];
+        o.disk_hash_count = 1;
+    } else if (msg.kind == MIG_VERIFY && msg.verify.disk == 0 &&
+               msg.verify.first_block == o.hash_count &&
                o.hash_count + msg.verify.count <= sizeof o.hash / sizeof o.hash[0]) {
         memcpy(o.hash + o.hash_count, msg.verify.hash,
                msg.verify.count * sizeof o.hash[0]);
@@ -255,6 +302,8 @@ static void take_frame(struct conn *c, const struct frame *f, size_t at)
         take_control(c, f->type, at, f->body_len);
     } else if (f->type == MIG_FRAME_RAM && f->body_len >= MIG_RAM_FIXED_LEN) {
         take_ram(c, at, f->body_len);
+    } else if (f->type == MIG_FRAME_DISK && f->body_len >= MIG_DISK_HEAD_LEN) {
+        take_disk(c, at, f->body_len);
     } else if (f->type == MIG_FRAME_ROUND_END) {
         take_round_end(c, body, f->body_len);
     } else {
@@ -327,6 +376,7 @@ static bool counts(const struct ram_frame *f)
 static const char *data_incomplete(void)
 {
     static struct mig_ram ram;
+    struct mig_disk_run run;
     uint64_t frames = 0, pages = 0;
 
     for (unsigned i = 1; i < o.roll.count; i++) {
@@ -336,7 +386,8 @@ static const char *data_incomplete(void)
             return "a round has not ended on every stream";
         }
         for (const struct ram_frame *f = c->ram; f != NULL && counts(f); f = f->next) {
-            if (!decode_ram(c, f, &ram) || ram.round != f->in_round) {
+            if (f->disk ? !decode_disk(c, f, &run) || run.round != f->in_round
+                        : !decode_ram(c, f, &ram) || ram.round != f->in_round) {
                 return "a frame is none";
             }
             frames++;
@@ -349,6 +400,24 @@ static const char *data_incomplete(void)
                : NULL;
 }
 
+/* Its sum, by way of a file, as everybody makes it. */
+static bool disk_differs(void)
+{
+    static uint8_t buffer[MIG_BLOCK_BYTES] __attribute__((aligned(4096)));
+    uint64_t sum;
+    int fd;
+
+    if (o.disk_hash_count == 0) {
+        return false;
+    }
+    fd = memfd_create("oracle-disk", MFD_CLOEXEC);
+    BUG_ON(fd < 0 ||
+           pwrite(fd, mig_oracle_disk(), o.disk_len, 0) != (ssize_t)o.disk_len ||
+           mig_verify_disk(fd, o.disk_len, 0, buffer, &sum) < 0);
+    close(fd);
+    return sum != o.disk_hash;
+}
+
 static bool hashes_differ(const struct engine_ram *ram)
 {
     struct mig_verify_seen seen = {0};
@@ -358,7 +427,7 @@ static bool hashes_differ(const struct engine_ram *ram)
             return true;
         }
     }
-    return false;
+    return disk_differs();
 }
 
 const char *mig_oracle_incomplete(void)
@@ -371,7 +440,7 @@ const char *mig_oracle_incomplete(void)
                       : o.state_len != o.finish.state_bytes ? "the state was cut"
                                                             : data_incomplete();
 
-    if (why == NULL && (o.hash_count != o.finish.verify_blocks ||
+    if (why == NULL && (o.hash_count + o.disk_hash_count != o.finish.verify_blocks ||
                         mig_oracle_missing() != o.finish.missing)) {
         why = "hashes, or the list of missing pages";
     }
@@ -412,7 +481,9 @@ struct mig_oracle_seen mig_oracle_seen(void)
                                     .hashes = o.hash_count > 0,
                                     .packed = o.packed,
                                     .optional = o.optional,
-                                    .list = o.missing.word != NULL};
+                                    .list = o.missing.word != NULL,
+                                    .disk = o.disk_seen,
+                                    .disk_hashes = o.disk_hash_count > 0};
 }
 
 /* Memory ----------------------------------------------------------------------------- */
@@ -497,6 +568,30 @@ const struct engine_ram *mig_oracle_memory(void)
     }
     take_away_missing();
     return &o.ram;
+}
+
+const uint8_t *mig_oracle_disk(void)
+{
+    memcpy(o.disk, o.disk_was, o.disk_len);
+    for (unsigned i = 1; i < MIG_OPEN_STREAMS_MAX; i++) {
+        const struct conn *c = stream(i);
+
+        for (const struct ram_frame *f = c != NULL ? c->ram : NULL; f != NULL;
+             f = f->next) {
+            struct mig_disk_run run;
+
+            if (!f->disk || !counts(f) || !decode_disk(c, f, &run)) {
+                continue;
+            }
+            if (run.kind == MIG_DISK_RAW) {
+                memcpy(o.disk + run.offset, c->bytes + f->at + MIG_DISK_HEAD_LEN,
+                       run.len);
+            } else {
+                memset(o.disk + run.offset, 0, run.len);
+            }
+        }
+    }
+    return o.disk;
 }
 
 /* Whether a frame that came later has this page so. */

@@ -20,6 +20,9 @@
 /* A new transfer: `open` is what an honest OPEN of stream 0 says. */
 void mig_oracle_begin(uint64_t page_count, const struct mig_open_msg *open);
 void mig_oracle_free(void);
+/* Disk 0 is mirrored, and the destination's copy has these bytes, which stay where they
+ * are. */
+void mig_oracle_has_disk(const uint8_t *bytes, size_t len);
 /* The destination was given these bytes on a connection. */
 void mig_oracle_take(unsigned conn, const uint8_t *bytes, size_t len);
 /* It can no longer be told which bytes came when: nothing is claimed but what is always
@@ -41,9 +44,12 @@ const uint8_t *mig_oracle_state(uint32_t *ret_len);
 uint64_t mig_oracle_missing(void);
 struct mig_oracle_seen {
     bool finish, hashes, packed, optional, list; /* list: of missing pages */
+    bool disk, disk_hashes;
 };
 struct mig_oracle_seen mig_oracle_seen(void);
 
+/* The copy of disk 0 after the rounds that Finish tells of. Valid until the next call. */
+const uint8_t *mig_oracle_disk(void);
 /* Memory after the rounds that Finish tells of (all so far, before it came). Pages that
  * were never sent do not exist. Valid until the next call. */
 const struct engine_ram *mig_oracle_memory(void);

@@ -9,6 +9,7 @@
 #include "base/frame.h"
 #include "base/text.h"
 #include "migrate/mig_conn.h"
+#include "migrate/mig_disk.h"
 #include "migrate/mig_holes.h"
 #include "migrate/mig_msg.h"
 #include "migrate/mig_verify.h"
@@ -228,6 +229,25 @@ static void send_ram(const struct mig_script_line *l)
     mig_ram_begin(&s.runs, 0);
 }
 
+static void send_disk(const struct mig_script_line *l)
+{
+    struct stream *st = &s.stream[l->conn];
+    struct mig_disk_run run = {.disk = l->v[4],
+                               .kind = l->v[0] != 0 ? MIG_DISK_ZERO : MIG_DISK_RAW,
+                               .round = st->round + 1,
+                               .offset = l->v[2] * DISK_GRANULE,
+                               .len = (l->v[3] + UINT64_C(1)) * DISK_GRANULE};
+    size_t len = run.kind == MIG_DISK_RAW ? (size_t)run.len : 0;
+
+    if (MIG_DISK_HEAD_LEN + len > sizeof body) {
+        return;
+    }
+    mig_disk_encode(&run, body);
+    memset(body + MIG_DISK_HEAD_LEN, l->v[1], len);
+    st->frames++;
+    send_frame(l->conn, MIG_FRAME_DISK, 1, MIG_DISK_HEAD_LEN + len);
+}
+
 static void send_round_end(const struct mig_script_line *l)
 {
     struct stream *st = &s.stream[l->conn];
@@ -267,6 +287,15 @@ static void send_verify(const struct mig_script_line *l)
     struct mig_verify_seen seen = {0};
 
     msg.kind = MIG_VERIFY;
+    msg.verify.disk = l->v[2];
+    if (l->v[2] != 0) {
+        msg.verify.first_block = l->v[0];
+        msg.verify.count = 1;
+        msg.verify.hash[0] = s.env->disk_sum(s.env->ctx);
+        s.hashes++;
+        send_msg(l->conn, &msg);
+        return;
+    }
     msg.verify.first_block = l->v[0];
     msg.verify.count = l->v[1] != 0 ? l->v[1] : (uint32_t)blocks;
     for (uint32_t i = 0; i < msg.verify.count; i++) {
@@ -350,9 +379,9 @@ static const struct {
     uint8_t op;
     void (*send)(const struct mig_script_line *line);
 } table[] = {
-    {'H', send_hello},   {'R', send_round},     {'P', remember},   {'F', send_ram},
-    {'S', send_state},   {'E', send_round_end}, {'A', send_abort}, {'V', send_verify},
-    {'L', send_missing}, {'N', send_finish},    {'U', add_twist},
+    {'H', send_hello},  {'R', send_round},   {'P', remember},       {'F', send_ram},
+    {'I', send_disk},   {'S', send_state},   {'E', send_round_end}, {'A', send_abort},
+    {'V', send_verify}, {'L', send_missing}, {'N', send_finish},    {'U', add_twist},
 };
 
 bool mig_script_is_twisted(void)
@@ -389,6 +418,7 @@ struct mig_script_setup mig_script_setup(const uint8_t *bytes, size_t len)
                                      .postcopy = (v[1] & 1) != 0,
                                      .verify = (v[1] & 2) != 0,
                                      .no_zstd = (v[1] & 4) != 0,
+                                     .disk = (v[1] & 8) != 0,
                                      .piece = v[2] * 16u};
 }
 

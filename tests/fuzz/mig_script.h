@@ -5,7 +5,7 @@
  * at (a newline in the seeds). A value is byte ^ '0': "0" is 0, "9" is 9. Lines:
  *
  *   #NfpV....  the first one: N + 1 data streams (N & 3); f: 1 post-copy, 2 verify,
- *              4 no zstd; p: bytes per write * 16, 0: as they come
+ *              4 no zstd, 8 disk 0 is mirrored; p: bytes per write * 16, 0: as they come
  *   Ccidtv     connect, and OPEN: index + i, count + d, token ^ t, version + v
  *   Hcncmfv    Hello of the same VM: n streams, c vCPUs, m pages more; features ^ f, its
  *              uuid ^ v
@@ -13,17 +13,16 @@
  *   Rcrl       Round r further than the next; l: the last
  *   Pckffnn    remembers a run of kind k: first page ff, nn + 1 pages (low byte first)
  *   Fcfbr      RAM of those runs: f: 1 zstd, 2 a crc; b fills the pages; round + r
- *   Ecrfp      ROUND_END: round, frames and pages more than it is
- *   Vcbn       Verify from block b on, n blocks (0: all)
- *   L          the remembered runs are the missing pages
- *   Ncrfpms    Finish: rounds, frames, pages, missing and state bytes more than it is
- *   Acc        Abort with that code              D  the last frame of it again
- *   Xcttn      a frame of type tt whose body is the next n lines (&63)
- *   Bc..n      the next n lines, as they are
- *   Uckoov     changes the next frame: see enum mig_twist
- *   Zck        closes; k: only to send           W  lets the destination come to rest
- *   G          START, when it is ready           K  the agent cancels
- *   O          the VM ends                       T..pp  somebody touches page pp
+ *   Ickbgnd    DISK: run of kind k (2: zeros) from granule g on, n + 1 granules of bytes
+ * b, disk d Ecrfp      ROUND_END: round, frames and pages more than it is Vcbnd Verify
+ * from block b on, n blocks (0: all); d: of disk d - 1, all of it L          the
+ * remembered runs are the missing pages Ncrfpms    Finish: rounds, frames, pages, missing
+ * and state bytes more than it is Acc        Abort with that code              D  the
+ * last frame of it again Xcttn      a frame of type tt whose body is the next n lines
+ * (&63) Bc..n      the next n lines, as they are Uckoov     changes the next frame: see
+ * enum mig_twist Zck        closes; k: only to send           W  lets the destination
+ * come to rest G          START, when it is ready           K  the agent cancels O the VM
+ * ends                       T..pp  somebody touches page pp
  *
  * What is not twisted is right: checksums, numbers, counts, hashes. The frames are made
  * by the encoders that a source uses. Not thread-safe.
@@ -69,6 +68,8 @@ struct mig_script_env {
     uint64_t page_count;
     /* The source's memory as the frames so far describe it, for Verify. */
     const struct engine_ram *(*memory)(void *ctx);
+    /* And disk 0: a sum of all of it. */
+    uint64_t (*disk_sum)(void *ctx);
     /* Frame bytes for a connection. */
     void (*put)(void *ctx, unsigned conn, const uint8_t *bytes, size_t len);
     /* All other lines. */
@@ -79,7 +80,7 @@ struct mig_script_env {
 /* The first line. */
 struct mig_script_setup {
     unsigned streams; /* of data */
-    bool postcopy, verify, no_zstd;
+    bool postcopy, verify, no_zstd, disk;
     size_t piece;
 };
 struct mig_script_setup mig_script_setup(const uint8_t *bytes, size_t len);

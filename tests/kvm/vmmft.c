@@ -8,15 +8,19 @@
  *           [--disk [FILE:]FILE]... [--for SECONDS] [--switchover] [--reset]
  * [--powerdown]
  *           [--checkpoint] [--winner primary|twin] [--link COMMAND] [--live COMMAND]
- *           [--barrier MS] [--diverge-max COUNT]
+ *           [--barrier MS] [--diverge-max COUNT] [--base FILE] [--base-out FILE]
+ *           [--rate BYTES] [--no-verify]
  *
  * --live: run when the twin is live, as an agent announces the guest then.
  * --switchover, --reset, --powerdown: asked for after a second.
- * --disk: the twin's own copies, in order; A:B: B is the twin's and gets what is in A,
- * the primary's, when that one stands and is flushed. Whoever asks first for the next
- * claim gets it, or the one of --winner, when it asks. --link: a command of sh that
- * carries the channel's bytes between its descriptors 3 (the primary) and 4 (the twin),
- * as tests/kvm/ftlink.py. One JSON line per change of either side's state: {"ms", "who",
+ * --disk: the twin's own copies, in order (A:B: B is the twin's), which get what the
+ * primary's have along with its memory. --base FILE: the transfer after which the copies
+ * were equal last, which a --base-out of an earlier run has written (as an agent keeps
+ * it): only what was written since is sent. --rate: of that copy, per second.
+ * --no-verify: nothing of it is compared. Whoever asks first for the next claim gets it,
+ * or the one of --winner, when it asks. --link: a command of sh that carries the
+ * channel's bytes between its descriptors 3 (the primary) and 4 (the twin), as
+ * tests/kvm/ftlink.py. One JSON line per change of either side's state: {"ms", "who",
  * "state", "text"}, and each second one with the counters of the primary. Ends when one
  * of the two runs alone, or after --for (15 s); last line {"end":
  * "alone"|"live"|"both"|"none", ...}: then the other side has been ended, and the one
@@ -40,14 +44,15 @@
 #define READY_NS (60 * NSEC_PER_SEC)
 
 static struct {
-    bool plain, switchover, reset, powerdown, checkpoint;
+    bool plain, no_verify, switchover, reset, powerdown, checkpoint;
     uint32_t commit, suspect_ms, seconds, barrier_ms, diverge_max;
-    const char *winner, *link, *live;
-    int disk[VM_DISKS_MAX], from[VM_DISKS_MAX];
+    uint64_t rate;
+    const char *winner, *link, *live, *base, *base_out;
+    int disk[VM_DISKS_MAX];
     unsigned disk_count;
 } opt = {.commit = 1, .seconds = 15};
 
-static uint64_t began_ns, epoch, on_ns, change_ns;
+static uint64_t began_ns, epoch, on_ns, change_ns, was_change;
 
 static int open_disk(const char *path, int flags)
 {
@@ -69,24 +74,31 @@ static void add_disk(char *text)
     if (colon != NULL) {
         *colon = '\0';
     }
-    opt.from[opt.disk_count] = colon != NULL ? open_disk(text, O_RDONLY) : -1;
     opt.disk[opt.disk_count++] = open_disk(colon != NULL ? colon + 1 : text, O_RDWR);
 }
 
-static void copy_disks(void)
+/* Where there is none, or nonsense, none is known. */
+static bool read_base(struct uuid *ret_base)
 {
-    static uint8_t buf[1 << 16];
+    char text[UUID_STR_LEN + 1] = "";
+    FILE *f = fopen(opt.base, "re");
+    bool good =
+        f != NULL && fgets(text, sizeof text, f) != NULL && uuid_parse(text, ret_base);
 
-    for (unsigned i = 0; i < opt.disk_count; i++) {
-        off_t at = 0;
-        ssize_t n;
+    if (f != NULL) {
+        fclose(f);
+    }
+    return good;
+}
 
-        while (opt.from[i] >= 0 && (n = pread(opt.from[i], buf, sizeof buf, at)) > 0) {
-            if (pwrite(opt.disk[i], buf, (size_t)n, at) != n) {
-                pair_die("a twin's disk", strerror(errno));
-            }
-            at += n;
-        }
+static void write_base(struct uuid transfer)
+{
+    char text[UUID_STR_LEN + 1];
+    FILE *f = fopen(opt.base_out, "we");
+
+    uuid_format(transfer, text);
+    if (f == NULL || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0) {
+        pair_die(opt.base_out, strerror(errno));
     }
 }
 
@@ -106,6 +118,10 @@ static void parse(int argc, char **argv)
                                             {"link", required_argument, NULL, 'l'},
                                             {"barrier", required_argument, NULL, 'b'},
                                             {"diverge-max", required_argument, NULL, 'm'},
+                                            {"base", required_argument, NULL, 'B'},
+                                            {"base-out", required_argument, NULL, 'O'},
+                                            {"rate", required_argument, NULL, 'R'},
+                                            {"no-verify", no_argument, NULL, 'V'},
                                             {NULL, 0, NULL, 0}};
     uint64_t n = 0;
     int id;
@@ -157,6 +173,20 @@ static void parse(int argc, char **argv)
         case 'l':
             opt.link = optarg;
             break;
+        case 'B':
+            opt.base = optarg;
+            break;
+        case 'V':
+            opt.no_verify = true;
+            break;
+        case 'R':
+            if (!text_u64(optarg, 1, UINT64_MAX, &opt.rate)) {
+                pair_die(optarg, "is no number");
+            }
+            break;
+        case 'O':
+            opt.base_out = optarg;
+            break;
         case 'D':
             add_disk(optarg);
             break;
@@ -178,7 +208,7 @@ static void fill(Gemel__VmmRequest *rq, Gemel__VmmRequest__Kind kind,
     if (!opt.plain) {
         rq->mig_peer_key = (ProtobufCBinaryData){sizeof peer->key, peer->key};
     }
-    rq->mig_verify = true;
+    rq->mig_verify = !opt.no_verify;
     rq->ft_mode = opt.checkpoint;
     rq->ft_commit = opt.commit;
     rq->ft_suspect_ms = opt.suspect_ms;
@@ -208,19 +238,26 @@ static void copy_memory(struct pair_end *primary, struct pair_end *twin,
 {
     Gemel__VmmRequest in = GEMEL__VMM_REQUEST__INIT, out = GEMEL__VMM_REQUEST__INIT;
     uint64_t end = loop_now_ns() + READY_NS;
-    int listen_fd, fd[2];
+    int fds[1 + VM_DISKS_MAX], fd[2];
+    struct uuid base;
 
     pair_prepare(primary, false);
     pair_prepare(twin, false);
     while (!primary->have_key || !twin->have_key) {
         pair_wait(primary, twin);
     }
-    connect_both(&listen_fd, fd, 2);
+    connect_both(&fds[0], fd, 2);
     fill(&in, GEMEL__VMM_REQUEST__KIND__MIGRATE_IN, primary, transfer, twin);
     fill(&out, GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT, twin, transfer, twin);
-    pair_ask(twin, &in, &listen_fd, 1);
+    out.mig_rate = opt.rate;
+    memcpy(fds + 1, opt.disk, sizeof opt.disk);
+    in.disk_count = opt.disk_count;
+    if (opt.base != NULL && read_base(&base)) {
+        in.mig_copy_base = (ProtobufCBinaryData){sizeof base.b, base.b};
+    }
+    pair_ask(twin, &in, fds, 1 + opt.disk_count);
     pair_ask(primary, &out, fd, 2);
-    close(listen_fd);
+    close(fds[0]);
     close(fd[0]);
     close(fd[1]);
     while (primary->move != GEMEL__MIG_STATE__MIG_READY ||
@@ -296,6 +333,12 @@ static bool is(const struct pair_end *e, const char *state)
     return strcmp(e->ft_state, state) == 0;
 }
 
+/* Not by an earlier session, which may have left it so. */
+static bool is_alone(const struct pair_end *primary)
+{
+    return is(primary, "alone") && primary->ft_change != was_change;
+}
+
 static void tell(const struct pair_end *e, uint64_t *told)
 {
     if (*told != e->ft_change) {
@@ -354,7 +397,7 @@ static void decide(struct pair_end *primary, struct pair_end *twin, bool *decide
     if (*decided) {
         return;
     }
-    if (is(primary, "alone") && primary->state == GEMEL__VMM_STATE__VMM_STATE_FROZEN) {
+    if (is_alone(primary) && primary->state == GEMEL__VMM_STATE__VMM_STATE_FROZEN) {
         *decided = true; /* its twin was lost before it was one */
         order(primary, GEMEL__VMM_REQUEST__KIND__THAW, ++epoch);
     }
@@ -402,9 +445,17 @@ int main(int argc, char **argv)
     pair_connect(&primary, argv[optind]);
     pair_connect(&twin, argv[optind + 1]);
     copy_memory(&primary, &twin, &transfer);
-    copy_disks();
+    if (opt.base_out != NULL) {
+        write_base(transfer);
+    }
+    printf("{\"ms\":%.2f,\"copied\":true,\"bytes\":%llu,\"disk_bytes\":%llu,"
+           "\"rounds\":%u,\"frozen_ms\":%llu}\n",
+           pair_ms(loop_now_ns() - began_ns), (unsigned long long)primary.sent,
+           (unsigned long long)primary.disk_sent, primary.round,
+           (unsigned long long)primary.frozen_ms);
     epoch = primary.epoch;
     primary.may_go = twin.may_go = true;
+    was_change = primary.ft_change;
     join(&primary, &twin, &transfer);
     next_ns = loop_now_ns() + NSEC_PER_SEC;
     end_ns = loop_now_ns() + opt.seconds * NSEC_PER_SEC;
@@ -421,8 +472,7 @@ int main(int argc, char **argv)
             order(&primary, GEMEL__VMM_REQUEST__KIND__FT_WINNER_RUNS, epoch);
             break;
         }
-        if (is(&primary, "alone") &&
-            primary.state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
+        if (is_alone(&primary) && primary.state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
             end = "alone";
             break;
         }

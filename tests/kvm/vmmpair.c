@@ -61,6 +61,7 @@ static void take_report(struct pair_end *e, const Gemel__VmmReport *r)
     e->epoch = r->epoch;
     e->move = r->mig_state;
     e->missing = r->mig_missing;
+    e->frozen_ms = r->mig_frozen_ms;
     if (r->mig_key.len == sizeof e->key) {
         memcpy(e->key, r->mig_key.data, sizeof e->key);
         memcpy(e->token, r->mig_token.data, sizeof e->token);
@@ -68,6 +69,7 @@ static void take_report(struct pair_end *e, const Gemel__VmmReport *r)
     }
     if (r->mig_sent > 0) {
         e->sent = r->mig_sent;
+        e->disk_sent = r->mig_disk_sent;
         e->round = r->mig_round;
     }
     text_copy(e->text, sizeof e->text, r->mig_text != NULL ? r->mig_text : "");

@@ -18,7 +18,7 @@ struct pair_end {
     uint8_t key[32], token[16];
     bool have_key;
     char text[512];
-    uint64_t sent, missing;
+    uint64_t sent, missing, disk_sent, frozen_ms;
     uint32_t round;
     int memory_fd;
     bool gone; /* closed its socket, as it may */

@@ -58,6 +58,7 @@ check "mirrored wants a path of its own" says 'disks\[0\].mirrored: needs a raw 
 check "the VM is defined" ft_define "{suspect: $FT_SUSPECT}"
 check "where its disk is not, it does not start" not gemel_at $L n2 vm start web1 --node n2 --timeout 30s
 lab $L exec n1 -- truncate -s 64M $DISK
+lab $L exec n1 -- sh -c "head -c 8000000 /dev/urandom | dd of=$DISK bs=1M seek=40 conv=notrunc status=none" # the guest does not come so far
 check_rc 4 "a stopped VM gets no twin" gemel_at $L n1 vm protect web1
 check "it starts where it is" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
 check "the guest answers" witness_begin $L
@@ -70,6 +71,10 @@ check "a dry run names the node" says 'dry run.*gets a twin on n' gemel_at $L n2
 check "and changes nothing" unprotected n2
 check_rc 4 "mirrored disks do not migrate" gemel_at $L n2 vm migrate web1 n2
 
+lab $L exec n2 -- sh -c "mkdir $DISK.d && mount -t tmpfs -o size=4M full $DISK.d && touch $DISK $DISK.d/disk && mount --bind $DISK.d/disk $DISK"
+check "not where there is no room for its disk" says 'no room for the copy of .*: it needs [0-9]* MiB more' gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+lab $L exec n2 -- sh -c "umount $DISK; umount $DISK.d; rm $DISK; rmdir $DISK.d"
+check "nothing is left of its twin" wait_for 5 has_none n2
 check "it is protected" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
 check "as every node says" wait_for 5 protected_by n3 n2
 check "and explain" explains n1 'its twin follows in lockstep on n2'
@@ -85,8 +90,34 @@ check "nothing is left of its twin" wait_for 5 has_none n2
 acked=$(vm_acked $L)
 guest_goes_on "$acked"
 
-# Switchover.
+# Copies of its disks: of what a node has, only what was written since goes there; else all of it, 8 MB.
+sent_kib() { show n3 .last | sed -n 's/.* \([0-9]*\) KiB of its disks were sent.*/\1/p'; }
+sent() { # LESS|MORE: than 6 MiB, by the last protection
+    local kib
+    kib=$(sent_kib)
+    [ -n "$kib" ] || return 1
+    echo "# $kib KiB of its disks were sent"
+    if [ "$1" = LESS ]; then [ "$kib" -lt 6144 ]; else [ "$kib" -ge 6144 ]; fi
+}
+there() { lab $L exec "$1" -- cmp -s -i 40M -n 8000000 $DISK "$LAB_SCRATCH/data"; }
+lab $L exec n1 -- dd if=$DISK of="$LAB_SCRATCH/data" bs=1M count=64 status=none
+copies_to() { # NODE LESS|MORE
+    check "protected by $1 once more" gemel_at $L n3 vm protect web1 --on "$1" --timeout 60s
+    check "what has gone there of its disk: $2" sent "$2"
+    check "its disk is whole there" there "$1"
+    check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
+    check "nothing is left of its twin" wait_for 5 has_none "$1"
+}
+copies_to n2 LESS
+lab $L exec n2 -- sh -c "head -c 67108864 /dev/urandom >$DISK.new && mv $DISK.new $DISK"
+copies_to n2 MORE # a file that was replaced is no copy
+copies_to n3 MORE
+lab $L exec n2 -- sh -c "head -c 100000 /dev/urandom | dd of=$DISK bs=1M seek=43 conv=notrunc status=none"
+
+# Switchover. Where the copy is of before, it is not trusted.
 check "protected again" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+check "all of it has gone there" sent MORE
+check "its disk is whole there" there n2
 acked=$(vm_acked $L)
 check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s
 check "and runs it" wait_for 5 vm_runs_on $L n1 n2
@@ -168,7 +199,7 @@ check "unprotected, for another mode" gemel_at $L n2 vm unprotect web1 --timeout
 check_rc 2 "no mode of that name" gemel_at $L n2 vm protect web1 --mode sometimes
 check_rc 4 "checkpoints have a rule of their own" gemel_at $L n2 vm protect web1 --mode checkpoint --commit received
 check "protected by checkpoints" gemel_at $L n2 vm protect web1 --mode checkpoint --timeout 60s
-check "as explain says" explains n1 'checkpoints of it go to its twin'
+check "as explain says" wait_for 5 explains n1 'checkpoints of it go to its twin'
 acked=$(vm_acked $L)
 twin=$(show n1 .twin.node)
 check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s

@@ -26,6 +26,8 @@ static inline void tell(uint32_t from, enum ha_vm_outcome outcome, uint64_t epoc
     if (outcome == HA_OUTCOME_TWIN_OFFER) {
         r.offer = (struct ha_move_end){.key = {(uint8_t)from}, .port = (uint16_t)from};
         strcpy(r.offer.address, "10.0.0.1");
+        r.disk[1] =
+            (struct ha_twin_disk){from == twin ? 0 : 4096, from == twin ? 0 : 512};
     }
     strcpy(r.text, text);
     ha_agent_vm_report(&sim[from].agent, &r, now_ns);
@@ -100,17 +102,19 @@ static inline void syncs(void)
     tell(twin, HA_OUTCOME_TWIN_OFFER, 0, "");
     ck_assert_uint_eq(sim[primary].twin.dest.port, twin);
     ck_assert_uint_eq(sim[twin].twin.source.key[0], primary);
+    ck_assert_uint_eq(sim[twin].twin.disk[0].bytes, 0);
+    ck_assert_uint_eq(sim[twin].twin.disk[1].bytes, 4096);
+    ck_assert_uint_eq(sim[twin].twin.disk[1].used, 512);
     ck_assert(!ha_vm_protected(vm_at(third)));
 }
 
 static inline void follows(void)
 {
-    tell(primary, HA_OUTCOME_TWIN_COPIED, 1, "");
-    ck_assert_int_eq(sim[twin].twin.step, HA_TWIN_COPIED);
     tell(twin, HA_OUTCOME_TWIN_FOLLOWS, 0, "");
     ck_assert_int_eq(sim[primary].twin.step, HA_TWIN_FOLLOWS);
     tell(primary, HA_OUTCOME_TWIN_ON, 2, "");
     local_at(primary, HA_LOCAL_RUNNING, 2, false);
+    tell(twin, HA_OUTCOME_TWIN_FOLLOWS, 0, ""); /* the primary waits for none */
     ck_assert(ha_vm_protected(vm_at(third)));
     ck_assert_uint_eq(vm_at(third)->epoch, 2);
     ck_assert_uint_eq(vm_at(third)->mirror[1], twin);

@@ -56,7 +56,7 @@ static void setup(void)
     here.device = device;
     hello.disk_count = here.disk_count = 2;
     for (unsigned i = 0; i < 2; i++) {
-        hello.disk[i] = (struct mig_disk){"data", 2048, false, true};
+        hello.disk[i] = (struct mig_disk){"data", 2048, false, true, false};
         disk[i] = (struct mig_here_disk){
             .disk = hello.disk[i], .name = "disk0.img", .reachable = true};
     }
@@ -149,6 +149,12 @@ START_TEST(each_blocker_is_named)
            "Data");
     BLOCKS(disk[0].disk.read_only = true, MIG_NO_DISK_MODE, "disk 0 (disk0.img)",
            "read-only here");
+    BLOCKS(hello.disk[1].mirrored = true, MIG_NO_DISK_COPY, "disk 1 (disk0.img)",
+           "mirrored on the source, not here");
+    BLOCKS(disk[1].disk.mirrored = true, MIG_NO_DISK_COPY, "disk 1 (disk0.img)",
+           "mirrored here, not on the source");
+    BLOCKS((hello.features_required = MIG_FEATURE_DISKS, here.features = 0),
+           MIG_NO_FEATURE, "migration protocol", "mirrored disks");
     BLOCKS(here.nic_count = 0, MIG_NO_NICS, "nics", "1 nics");
     BLOCKS(nic[0].mac[5] = 9, MIG_NO_NIC, "nic 0", "525400000009");
     BLOCKS(nic[0].queue_pairs = 1, MIG_NO_NIC, "nic 0", "2 queue pairs");
@@ -178,6 +184,7 @@ START_TEST(what_does_not_matter_does_not_block)
     FITS((here.memory_free = 0, here.hugepages = true,
           here.hugepages_free = hello.ram_len));
     FITS(hello.hugepages = true);
+    FITS(hello.disk[0].mirrored = disk[0].disk.mirrored = true);
     FITS((hello.device[1].version = 9, device[1].version = 2)); /* reader 1 is enough */
     FITS((hello.device[1].version = 1, device[1].version = 9));
 }

@@ -40,7 +40,7 @@ static void make_hello(struct mig_hello *h)
     h->device[0] = (struct mig_device){"machine", 0, 1, 1};
     h->device[1] = (struct mig_device){"virtio-blk", 1, 2, 1};
     h->disk_count = 1;
-    h->disk[0] = (struct mig_disk){"data", 2097152, false, true};
+    h->disk[0] = (struct mig_disk){"data", 2097152, false, true, false};
     h->nic_count = 1;
     h->nic[0] = (struct mig_nic){{0x52, 0x54, 0x00, 0x12, 0x34, 0x56}, 2, true};
     h->verify = true;
@@ -241,6 +241,8 @@ START_TEST(what_would_be_refused_is_not_sent)
     REFUSED(MIG_ROUND, msg.round.round = 0);
     REFUSED(MIG_ROUND, msg.round.throttle_permille = 1001);
     REFUSED(MIG_VERIFY, msg.verify.count = 0);
+    REFUSED(MIG_VERIFY, msg.verify.disk = VM_DISKS_MAX + 1);
+    REFUSED(MIG_HELLO_ACK, memset(msg.hello_ack.copy_base, 'a', UUID_STR_LEN + 1));
     REFUSED(MIG_VERIFY, msg.verify.count = MIG_HASHES_MAX + 1);
     REFUSED(MIG_VERIFY, msg.verify.first_block = UINT32_MAX);
     REFUSED(MIG_WANT, msg.want.count = 0);

@@ -388,7 +388,7 @@ START_TEST(every_code_has_a_name_and_every_end_a_text)
             ck_assert(its == NULL || strcmp(its, name) != 0);
         }
     }
-    ck_assert_uint_eq(names, 1 + 30 + 16);
+    ck_assert_uint_eq(names, 1 + 31 + 16);
 }
 END_TEST
 
