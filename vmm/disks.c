@@ -105,7 +105,7 @@ static int look_nbd(struct disk_desc *desc, struct vmm_error *err)
     if (why) {
         return vmm_fail(err, -EINVAL, "disk %s: %s", desc->path, why);
     }
-    r = blk_nbd_look(desc->path, desc->read_only, &traits, err);
+    r = blk_nbd_look(desc->path, desc->read_only, desc->by_epoch, &traits, err);
     if (r < 0) {
         return r;
     }
@@ -200,6 +200,8 @@ int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_des
                                      .export_name = desc->export_name,
                                      .read_only = desc->read_only,
                                      .keep = desc->keep,
+                                     .by_epoch = desc->by_epoch,
+                                     .epoch = desc->epoch,
                                      .sectors = desc->info.sectors};
 
     BUG_ON(disk >= VM_DISKS_MAX);
@@ -340,6 +342,12 @@ void disks_event_clear(struct disks *disks)
 const char *disks_lost(const struct disks *disks, unsigned disk)
 {
     return disks->on_nbd[disk] ? blk_nbd_lost(disks->nbd, disk) : NULL;
+}
+
+bool disks_outdated(const struct disks *disks, unsigned disk,
+                    const struct disk_desc *desc)
+{
+    return disks->on_nbd[disk] && blk_nbd_outdated(disks->nbd, disk, desc->epoch);
 }
 
 bool disks_latched(const struct disks *disks, unsigned disk)

@@ -41,6 +41,7 @@ struct engine_disk_conf {
     char path[PATH_LEN_MAX]; /* or a URI: see disk_kind */
     char serial[21];
     bool read_only;
+    bool by_epoch; /* DISK_NBD: the server keeps owners apart (storage/) */
     enum engine_disk_policy on_error;
     uint64_t bytes_per_s, requests_per_s; /* standard; 0: no limit */
 };

@@ -759,15 +759,25 @@ void engine_set_rtc(struct engine *e)
         &(struct dev_input){.type = INPUT_RTC_BASE, .now_ns = rtc_base_ns(e)});
 }
 
-int engine_open_disk(struct engine *e, unsigned i, struct vmm_error *err)
+/* What came for the disk, -1: nothing; it is for the newest claim. */
+static int disk_fd_take(struct engine *e, unsigned i)
 {
-    const struct engine_disk_conf *d = &e->conf.disk[i];
     int fd;
 
     pthread_mutex_lock(&e->lock);
     fd = e->disk_fd[i];
     e->disk_fd[i] = -1;
+    e->disk[i].epoch = e->run.epoch;
     pthread_mutex_unlock(&e->lock);
+    return fd;
+}
+
+int engine_open_disk(struct engine *e, unsigned i, struct vmm_error *err)
+{
+    const struct engine_disk_conf *d = &e->conf.disk[i];
+    int fd;
+
+    fd = disk_fd_take(e, i);
     if (fd >= 0) {
         return disks_take(e->disks, i, fd, &e->disk[i], err);
     }
@@ -789,13 +799,9 @@ static bool reconnect_disk(struct engine *e, unsigned i)
     const char *lost = disks_lost(e->disks, i);
     char reason[REASON_LEN_MAX + 1];
     struct vmm_error err = {""};
-    int fd;
+    int fd = disk_fd_take(e, i), r = -ENOTCONN;
 
-    pthread_mutex_lock(&e->lock);
-    fd = e->disk_fd[i];
-    e->disk_fd[i] = -1;
-    pthread_mutex_unlock(&e->lock);
-    if (!lost) {
+    if (!lost && (fd < 0 || !disks_outdated(e->disks, i, &e->disk[i]))) {
         if (fd >= 0) {
             close(fd);
         }
@@ -804,7 +810,13 @@ static bool reconnect_disk(struct engine *e, unsigned i)
     if (fd < 0 && e->conf.disks_by_path) {
         (void)disks_file(conf->kind, conf->path, conf->read_only, &fd, &err);
     }
-    if (fd >= 0 && disks_take(e->disks, i, fd, &e->disk[i], &err) == 0) {
+    if (fd >= 0) {
+        r = disks_take(e->disks, i, fd, &e->disk[i], &err);
+    }
+    if (r == -ESHUTDOWN) { /* a later owner has it: nothing to try again */
+        return engine_end_run(e, RUN_END_HOST, err.text);
+    }
+    if (r == 0 || !lost) {
         return true;
     }
     if (conf->on_error != ENGINE_DISK_PAUSE) {
