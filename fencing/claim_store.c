@@ -222,6 +222,16 @@ int claim_store_read(const char *dir, struct uuid vm, struct claim_found *ret_fo
     return 0;
 }
 
+bool claim_store_gave_up(const char *dir, struct uuid vm, uint64_t epoch,
+                         struct uuid instance)
+{
+    char text[REASON_LEN_MAX + 1];
+    struct claim_release release;
+
+    return read_release(dir, vm, epoch, &release, text, sizeof text) == 0 &&
+           uuid_equal(release.instance, instance);
+}
+
 /* 0: no claim in the directory is of `vm`; -EBADMSG: one is, or cannot be read. */
 static int none_is_of(const char *dir, struct uuid vm, char *text, size_t cap)
 {

@@ -40,8 +40,19 @@ struct claim_job {
 struct claim_evidence ha_local_evidence(struct ha_local *l)
 {
     struct ha_vmm *vmm = l->vmm;
+    uint32_t kept_away = 0;
 
+    /* It runs on disks whose storage let it in, and nobody of an earlier epoch since. */
+    if (l->conf != NULL && conf_vm_is_guarded(l->conf) &&
+        (l->phase == LOCAL_RUNNING || l->phase == LOCAL_FROZEN)) {
+        while (kept_away < l->claim.unexcluded_count) {
+            l->kept_away[kept_away] = l->claim.unexcluded[kept_away].who.instance;
+            kept_away++;
+        }
+    }
     return (struct claim_evidence){
+        .fenced_by_storage = l->kept_away,
+        .fenced_by_storage_count = kept_away,
         .proofs = vmm->ops->proofs(vmm->ctx),
         .halts = l->halts,
         .halt_count = l->halt_count,

@@ -24,7 +24,7 @@
 
 struct disk_copy {
     char own[PATH_LEN_MAX * 3], staged[PATH_LEN_MAX * 3];
-    bool mirrored;
+    bool mirrored, follows;
     int fd; /* twin: opened for its VMM; -1 */
 };
 
@@ -221,7 +221,7 @@ static void copy_work(void *data)
         if (d->mirrored) {
             job->r = copy_file(job->twin ? d->staged : d->own, to, block);
         }
-        if (job->r == 0 && job->twin && !job->first) {
+        if (job->r == 0 && job->twin && !job->first && d->follows) {
             d->fd = open(d->own, (d->mirrored ? O_RDWR : O_RDONLY) | O_CLOEXEC);
             job->r = d->fd < 0 ? -errno : 0;
             (void)unlink(d->staged);
@@ -334,6 +334,7 @@ static void begin(struct ha_local *l, bool first)
             ha_local_disk_path(l, &l->disk[i], d->own, sizeof d->own);
             staged_path(l, i, d->staged, sizeof d->staged);
             d->mirrored = l->disk[i].mirrored;
+            d->follows = (ha_vmmtwin_mirrors(l) >> i & 1) != 0;
             d->fd = -1;
         }
         l->twin->busy = true;
