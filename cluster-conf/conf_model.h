@@ -201,7 +201,8 @@ struct conf_vm {
     enum conf_ft_domains ft_domains;  /* default prefer */
 };
 
-/* Both nodes of a protected VM use the same one, and it is written to: bit i is disk i. */
+/* Both nodes of a protected VM use the same one, and it is written to: bit i is disk i.
+ */
 uint32_t conf_vm_shared_disks(const struct conf_vm *vm);
 /* Of these, those that nothing but a proof keeps an old owner away from. */
 uint32_t conf_vm_unguarded_disks(const struct conf_vm *vm);

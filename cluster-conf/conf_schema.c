@@ -233,9 +233,10 @@ static const struct conf_field disk_fields[] = {
              "twin (ft) needs of a disk that is written to"},
     {"exclusion", CONF_TYPE_ENUM, false, AT(struct conf_disk, exclusion),
      .words = exclusion_words, .fallback = "proof",
-     .help = "what keeps an old owner's late writes away: proof (a fence, an acknowledged "
-             "end, storage.settle), or epoch (its NBD server, with the filter of storage/; "
-             "nothing waits then, and errors pause the VM)"},
+     .help =
+         "what keeps an old owner's late writes away: proof (a fence, an acknowledged "
+         "end, storage.settle), or epoch (its NBD server, with the filter of storage/; "
+         "nothing waits then, and errors pause the VM)"},
     {"on_error", CONF_TYPE_ENUM, false, AT(struct conf_disk, on_error),
      .words = disk_error_words, .fallback = "report",
      .help = "EIO, ENOSPC, lost connection: report to the guest, pause the VM (thaw "

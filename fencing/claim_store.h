@@ -37,8 +37,8 @@ int claim_store_read(const char *dir, struct uuid vm, struct claim_found *ret_fo
  */
 int claim_store_former(const char *dir, struct uuid vm, struct claim_found *ret_found,
                        char *ret_text, size_t text_cap);
-/* The instance that had this epoch says, by its release, that it runs no more and that what
- * it wrote is out. False also when that cannot be read. */
+/* The instance that had this epoch says, by its release, that it runs no more and that
+ * what it wrote is out. False also when that cannot be read. */
 bool claim_store_gave_up(const char *dir, struct uuid vm, uint64_t epoch,
                          struct uuid instance);
 /*

@@ -143,7 +143,8 @@ struct ha_diverged {
 };
 
 /* Its twin went live, and what it writes to disks that both hosts reach is kept in its
- * memory until nothing of the old host's can reach them any more. `node` 0: nothing is. */
+ * memory until nothing of the old host's can reach them any more. `node` 0: nothing is.
+ */
 struct ha_held {
     uint32_t node; /* the old owner's */
     struct incarnation incarnation;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/uuid.h"
 #include "ha/ha_view.h"
+#include "base/uuid.h"
 
 #include <string.h>
 

@@ -150,8 +150,8 @@ struct ha_local {
     loop_timer storage_timer, thaw_timer;
     unsigned release_tries; /* that failed */
     loop_timer release_timer;
-    uint64_t ran_since_ns;  /* when it was last entered */
-    uint32_t held; /* disks whose writes its VMM holds (ha_vmmhold.c) */
+    uint64_t ran_since_ns; /* when it was last entered */
+    uint32_t held;         /* disks whose writes its VMM holds (ha_vmmhold.c) */
     uint64_t held_bytes;
     unsigned hold_looks;
     bool hold_busy;
@@ -296,7 +296,8 @@ bool ha_vmmtwin_leaves_claim(const struct ha_local *l);
 void ha_vmmtwin_put(const struct ha_local *l, json_object *doc);
 void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc);
 
-/* Shared disks of a VM whose twin went live (ha_vmmhold.c): a report of its VMM; a record.
+/* Shared disks of a VM whose twin went live (ha_vmmhold.c): a report of its VMM; a
+ * record.
  */
 void ha_vmmhold_report(struct ha_local *l, const Gemel__VmmReport *m);
 void ha_vmmhold_told(struct ha_vmm *vmm, const struct ha_vm *vm);

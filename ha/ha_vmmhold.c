@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Disks that both nodes of a protected VM reach, when its twin goes live (design 5 R2, 7.5).
- * The twin opens them with its claim, not before, and what it writes is held by its
- * gemel-vmm until nothing of the old host can come any more: that node is proven dead and
- * has settled, or its agent says that the process is gone and what it wrote is out. It
- * says so by the release of the old claim, which nobody else can make, and which stands
- * for later owners as well.
+ * Disks that both nodes of a protected VM reach, when its twin goes live (design 5
+ * R2, 7.5). The twin opens them with its claim, not before, and what it writes is held by
+ * its gemel-vmm until nothing of the old host can come any more: that node is proven dead
+ * and has settled, or its agent says that the process is gone and what it wrote is out.
+ * It says so by the release of the old claim, which nobody else can make, and which
+ * stands for later owners as well.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -83,8 +83,8 @@ static int open_one(struct open_job *job, unsigned i)
                    ? -EINVAL
                    : nbd_uri_connect(&uri, NBD_CONNECT_MS, &job->fd[i]);
     }
-    fd = open(job->disk[i].path,
-              (job->disk[i].read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    fd =
+        open(job->disk[i].path, (job->disk[i].read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
     job->fd[i] = fd;
     return fd < 0 ? -errno : 0;
 }
@@ -98,8 +98,8 @@ static void open_work(void *data)
 
         if (r < 0) {
             ha_text_set(job->why, sizeof job->why, "its shared disk ",
-                        job->disk[job->opened].path, " cannot be opened here: ",
-                        strerror(-r), NULL);
+                        job->disk[job->opened].path,
+                        " cannot be opened here: ", strerror(-r), NULL);
             return;
         }
         job->opened++;
@@ -196,17 +196,17 @@ static void look_work(void *data)
     struct look_job *job = data;
     const struct claim *claim = &job->found.claim;
 
-    job->r = claim_store_read(job->dir, job->vm, &job->found, job->text,
-                              sizeof job->text);
+    job->r =
+        claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
     for (uint32_t i = 0; job->r == 0 && i < claim->unexcluded_count; i++) {
         const struct claim_displaced *d = &claim->unexcluded[i];
 
         if (claim_store_gave_up(job->dir, job->vm, d->epoch, d->who.instance)) {
-            job->halts[job->halt_count++] = (struct claim_halt){.vm = job->vm,
-                                                                .epoch = d->epoch,
-                                                                .instance =
-                                                                    d->who.instance,
-                                                                .kind = CLAIM_HALT_GONE};
+            job->halts[job->halt_count++] =
+                (struct claim_halt){.vm = job->vm,
+                                    .epoch = d->epoch,
+                                    .instance = d->who.instance,
+                                    .kind = CLAIM_HALT_GONE};
         }
     }
 }
@@ -259,8 +259,7 @@ static void look(struct ha_local *l)
     job->vm = l->vm;
     ha_text_set(job->dir, sizeof job->dir, l->dir, NULL);
     l->hold_looks++;
-    l->hold_busy =
-        worker_submit(l->vmm->worker, l->id, look_work, look_done, job) == 0;
+    l->hold_busy = worker_submit(l->vmm->worker, l->id, look_work, look_done, job) == 0;
     if (!l->hold_busy) {
         free(job);
     }
@@ -393,8 +392,8 @@ static void gone_work(void *data)
 {
     struct gone_job *job = data;
 
-    job->r = claim_store_read(job->dir, job->vm, &job->found, job->text,
-                              sizeof job->text);
+    job->r =
+        claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
 }
 
 static void gone_done(void *data)
