@@ -95,7 +95,7 @@ struct ha_local {
     unsigned disk_count;  /* of its process, adopted or not */
     struct conf_disk disk[VM_DISKS_MAX];
     struct claim claim;
-    struct claim_halt halts[1];
+    struct claim_halt halts[1 + 2 * CLAIM_UNEXCLUDED_MAX];
     struct uuid kept_away[CLAIM_UNEXCLUDED_MAX]; /* by its storage: ha_local_evidence */
     uint32_t halt_count;
     bool claim_pending, claim_won;
@@ -304,6 +304,10 @@ void ha_vmmhold_told(struct ha_vmm *vmm, const struct ha_vm *vm);
 /* Disks, bit by bit, that are shared and written to, and of which nothing but a proof
  * keeps an old owner away. */
 uint32_t ha_vmmhold_unguarded(const struct ha_local *l);
+/* claim_may_touch_disk, for all of its disks: some may be mirrored, and others shared. */
+void ha_vmmhold_verdict(const struct ha_local *l, const struct claim *claim,
+                        const struct claim_evidence *known,
+                        struct claim_disk_verdict *ret_verdict);
 
 /* Live upgrade (ha_vmmupgrade.c). It has the claim: what it takes over from is the VM no
  * more, or what was to take over from it comes to nothing; its guest runs; its process

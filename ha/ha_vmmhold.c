@@ -44,6 +44,18 @@ uint32_t ha_vmmhold_unguarded(const struct ha_local *l)
     return mask;
 }
 
+void ha_vmmhold_verdict(const struct ha_local *l, const struct claim *claim,
+                        const struct claim_evidence *known,
+                        struct claim_disk_verdict *ret_verdict)
+{
+    struct claim shared = *claim;
+
+    if (ha_vmmhold_unguarded(l) != 0) {
+        shared.mirror_count = 0; /* others reach them as well */
+    }
+    claim_may_touch_disk(&shared, known, ret_verdict);
+}
+
 /* The claim says that nothing of an earlier owner can come any more. */
 static bool is_free(struct ha_local *l, const struct claim *claim,
                     const struct claim_halt *halts, uint32_t halt_count)
@@ -53,7 +65,7 @@ static bool is_free(struct ha_local *l, const struct claim *claim,
 
     known.halts = halts;
     known.halt_count = halt_count;
-    claim_may_touch_disk(claim, &known, &verdict);
+    ha_vmmhold_verdict(l, claim, &known, &verdict);
     return verdict.reason == CLAIM_DISK_OK;
 }
 
@@ -194,20 +206,11 @@ struct look_job {
 static void look_work(void *data)
 {
     struct look_job *job = data;
-    const struct claim *claim = &job->found.claim;
 
     job->r =
         claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
-    for (uint32_t i = 0; job->r == 0 && i < claim->unexcluded_count; i++) {
-        const struct claim_displaced *d = &claim->unexcluded[i];
-
-        if (claim_store_gave_up(job->dir, job->vm, d->epoch, d->who.instance)) {
-            job->halts[job->halt_count++] =
-                (struct claim_halt){.vm = job->vm,
-                                    .epoch = d->epoch,
-                                    .instance = d->who.instance,
-                                    .kind = CLAIM_HALT_GONE};
-        }
+    if (job->r == 0) {
+        job->halt_count = claim_store_gave_up(job->dir, &job->found.claim, job->halts);
     }
 }
 

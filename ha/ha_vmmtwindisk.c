@@ -290,7 +290,8 @@ static void look_done(void *data)
     struct claim_evidence known;
     const char *why = NULL;
 
-    if (l != NULL && job->r == 0 && job->found.have_claim) {
+    if (l != NULL && job->r == 0 && job->found.have_claim &&
+        (l->conf == NULL || conf_vm_has_mirrors(l->conf))) {
         known = ha_local_evidence(l);
         known.halts = gone;
         known.halt_count = ha_local_gone_here(l->vmm, &job->found.claim, gone);
