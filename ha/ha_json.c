@@ -583,6 +583,9 @@ static json_object *problems_doc(struct ha_daemon *d)
                    ((vm->state != HA_VM_RUNNING && vm->state != HA_VM_MIGRATING) ||
                     ha_json_is_unknown(d, vm))) {
             ha_json_add_line(p, vm->name, " is ", ha_json_vm_state(d, vm));
+        } else if (ha_vm_holds(vm)) {
+            ha_json_held(d, vm, why);
+            ha_json_add_line(p, vm->name, " runs; ", why);
         } else if (on_maintenance(d, vm) && ha_drain_stuck(&place, vm, why)) {
             ha_drain_problem(&a->state, vm, why, text, sizeof text);
             ha_json_add_line(p, text, "", "");

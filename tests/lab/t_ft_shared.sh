@@ -71,6 +71,7 @@ check "the power of its node is cut" lab $L power n1 off
 check "its twin goes on" wait_for 20 vm_runs_on $L n3 n2
 check "its writes are held, as every node says" wait_for 5 holds n3 'its writes to disk0 are held until n1 is fenced'
 check "and explain" explains n2 'it runs; its writes to disk0 are held until n1 is fenced'
+check "and status" eval "gemel_at $L n2 status | grep -q 'web1 runs; its writes to disk0 are held until n1 is fenced'"
 acked=$(vm_acked $L)
 check_rc 4 "meanwhile it gets no twin" gemel_at $L n2 vm protect web1
 check_rc 4 "nor is it migrated" gemel_at $L n2 vm migrate web1 n3
