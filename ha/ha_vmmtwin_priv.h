@@ -68,7 +68,8 @@ void ha_vmmtwin_copy(struct ha_local *l);
 void ha_vmmtwin_copy_first(struct ha_local *l);
 void ha_vmmtwin_disks(struct ha_local *l, const int *fds, unsigned count,
                       const char *why);
-/* NULL, or why its mirrored disks are not copied (they are too large). */
+/* NULL, or why a twin cannot have its disks: mirrored ones are too large, or a file is
+ * neither mirrored nor in the shared directory. */
 const char *ha_vmmtwin_cannot_copy(const struct ha_local *l,
                                    char why[static REASON_LEN_MAX + 1]);
 /* What lies in the VM's directory for a twin, goes. */

@@ -61,6 +61,26 @@ void ha_vmmtwin_unstage(struct ha_local *l)
     }
 }
 
+/* A file that each node has under this name would be an old one on the twin's. */
+static const char *not_shared(const struct ha_local *l,
+                              char why[static REASON_LEN_MAX + 1])
+{
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        const struct conf_disk *d = &l->disk[i];
+        struct stat st;
+
+        if (d->path[0] == '/' && !d->mirrored && !d->read_only &&
+            stat(d->path, &st) == 0 && S_ISREG(st.st_mode)) {
+            ha_text_set(why, REASON_LEN_MAX + 1, "its disk ", d->path,
+                        " is a file of this node, as far as anybody can tell: put it "
+                        "into the VM's directory, or write mirrored: true",
+                        NULL);
+            return why;
+        }
+    }
+    return NULL;
+}
+
 const char *ha_vmmtwin_cannot_copy(const struct ha_local *l,
                                    char why[static REASON_LEN_MAX + 1])
 {
@@ -74,7 +94,7 @@ const char *ha_vmmtwin_cannot_copy(const struct ha_local *l,
         }
     }
     if (used <= COPY_MAX) {
-        return NULL;
+        return not_shared(l, why);
     }
     ha_text_set(why, REASON_LEN_MAX + 1,
                 "its mirrored disks are copied while the guest stands still, which this "

@@ -57,6 +57,12 @@ check "three nodes with agents" lab $L up
 check "a twin cannot have a qcow2 disk" says 'disks\[0\].format: is qcow2' sh -c "
     printf '%s\n' 'name: q' 'machine: lockstep' 'memory: 32MiB' 'boot: {firmware: /srv/gemel/pulse.rom}' 'disks: [{path: q.img, format: qcow2}]' \
         'ft: {mode: auto}' >$(vm_shared $L)/q.yaml; $LAB_BIN --dir $LAB_SCRATCH/$L exec n1 -- $builddir/gemel vm apply -f /srv/gemel/q.yaml"
+lab $L exec n1 -- truncate -s 1M /var/lib/gemel/own.img
+check "a VM on a file of one node" shared_define '{path: /var/lib/gemel/own.img}'
+check "starts" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
+lab $L exec n2 -- truncate -s 1M /var/lib/gemel/own.img
+check "but gets no twin" says 'own.img is a file of this node.*mirrored: true' gemel_at $L n3 vm protect web1 --on n2 --timeout 30s
+check "it stops" gemel_at $L n2 vm stop web1 --timeout 30s
 check "the VM is defined" shared_define '{path: disk0.img, serial: web1}'
 check "it starts" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
 check "the guest answers" witness_begin $L
@@ -164,6 +170,20 @@ if command -v nbdkit >/dev/null; then
     check "the network is whole" lab $L heal
     check "all see each other" wait_for 30 together $L
     check "what was cut off is gone" wait_for 20 has_none n2
+
+    # Checkpoints.
+    check "protected by checkpoints" gemel_at $L n1 vm protect web1 --mode checkpoint --on n1 --timeout 60s
+    acked=$(vm_acked $L)
+    guest_goes_on "$acked"
+    before=$(seen)
+    check "the power of its node is cut" lab $L power n3 off
+    check "its twin goes on" wait_for 20 vm_runs_on $L n1 n1
+    check "nothing is held" holds n1 null
+    acked=$(vm_acked $L)
+    guest_goes_on "$acked"
+    note "shared NBD, checkpoints, power, outages: $(outages "$before")"
+    check "the node is back" lab $L power n3 on
+    check "all see it" wait_for 30 together $L
     check "it stops" gemel_at $L n1 vm stop web1 --timeout 30s
     check "no oracle complains" witness_end $L
     note "$(jq -c '{verdict, lost_acked_writes, dual_live, max_acked, outage_ms}' "$LAB_SCRATCH/$L-witness.json")"
