@@ -158,6 +158,19 @@ if command -v nbdkit >/dev/null; then
     check "it starts" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
     check "as the server knows" eval '[ "$(cat "$LAB_SCRATCH/epochs/epoch-web1")" = "gemel-epoch $(show n1 .epoch)" ]'
     check "the guest answers" witness_begin $L
+    acked=$(vm_acked $L)
+    check "it migrates" gemel_at $L n1 vm migrate web1 n3 --timeout 60s
+    guest_goes_on "$acked"
+    acked=$(vm_acked $L)
+    check "and back" gemel_at $L n1 vm migrate web1 n1 --timeout 60s
+    guest_goes_on "$acked"
+    acked=$(vm_acked $L)
+    check "a new gemel-vmm takes over" gemel_at $L n1 vm upgrade web1 --timeout 60s
+    guest_goes_on "$acked"
+    check "it is suspended" gemel_at $L n1 vm suspend web1 --timeout 60s
+    acked=$(vm_acked $L)
+    check "and goes on" gemel_at $L n1 vm start web1 --node n1 --timeout 60s
+    guest_goes_on "$acked"
 
     protect n2
     acked=$(vm_acked $L)
