@@ -386,7 +386,7 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
                 agent->ops->vm_move(agent->ctx, vm);
             }
             if (twin || is_end_of(agent, vm->owner, vm->twin.to) ||
-                vm->held.node == agent->self.nodeid) {
+                is_end_of(agent, vm->owner, vm->held.node)) {
                 agent->ops->vm_twin(agent->ctx, vm);
             }
             discard_superseded(agent, vm);

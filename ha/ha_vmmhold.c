@@ -334,6 +334,7 @@ struct gone_job {
     struct uuid vm;
     char name[VM_NAME_MAX + 1], dir[PATH_LEN_MAX * 2];
     struct ha_disk_list disks;
+    bool settles; /* a server may still carry out what the process asked it for */
     struct claim_found found;
     struct claim_halt gone[CLAIM_UNEXCLUDED_MAX];
     uint32_t gone_count;
@@ -399,6 +400,31 @@ static void gone_work(void *data)
         claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
 }
 
+static void settled_fn(void *data)
+{
+    struct gone_job *job = data;
+
+    job->timer = 0;
+    if (worker_submit(job->vmm->disk_worker, job->id, drain_work, drain_done, job) < 0) {
+        ha_text_set(job->text, sizeof job->text, "out of memory", NULL);
+        gone_later(job);
+    }
+}
+
+/* Nothing tells when a server without epochs is done: as after a proof of death, time
+ * does. */
+static void settle(struct gone_job *job)
+{
+    uint64_t ns = job->settles ? job->vmm->ops->settle_ns(job->vmm->ctx) : 0;
+
+    if (ns == 0) {
+        settled_fn(job);
+    } else if (ns == UINT64_MAX ||
+               loop_timer_add(job->vmm->loop, ns, settled_fn, job, &job->timer) < 0) {
+        free(job); /* a proof of death it is, then */
+    }
+}
+
 static void gone_done(void *data)
 {
     struct gone_job *job = data;
@@ -412,10 +438,8 @@ static void gone_done(void *data)
                           : 0;
     if (job->gone_count == 0) {
         free(job);
-    } else if (worker_submit(job->vmm->disk_worker, job->id, drain_work, drain_done,
-                             job) < 0) {
-        ha_text_set(job->text, sizeof job->text, "out of memory", NULL);
-        gone_later(job);
+    } else {
+        settle(job);
     }
 }
 
@@ -433,6 +457,8 @@ static void list_disks(struct gone_job *job, const struct conf_vm *conf)
     for (unsigned i = 0; i < conf->disk_count && job->disks.count < VM_DISKS_MAX; i++) {
         const struct conf_disk *d = &conf->disk[i];
 
+        job->settles = job->settles || (conf_disk_is_nbd(d) && !d->read_only &&
+                                        d->exclusion != CONF_EXCLUDE_BY_EPOCH);
         if (!d->read_only && !conf_disk_is_nbd(d)) {
             bool absolute = d->path[0] == '/';
 

@@ -109,6 +109,19 @@ guest_goes_on "$acked"
 note "shared file, killed, outages: $(outages "$before")"
 check "n2 was not switched off" equal "$(lab_json $L '.nodes[] | select(.name == "n2").power')" on
 
+# Planned: the old side's agent says when all of it is out.
+protect n3
+acked=$(vm_acked $L)
+before=$(seen)
+check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s
+check "and runs it" wait_for 5 vm_runs_on $L n1 n3
+check "its writes are let go" wait_for 10 holds n2 null
+guest_goes_on "$acked"
+note "shared file, switchover, outages: $(outages "$before")"
+protect n1
+check "and back" gemel_at $L n3 vm switchover web1 --timeout 30s
+check "its writes are let go" wait_for 10 holds n2 null
+
 # Power, with a fence that works.
 protect n3
 acked=$(vm_acked $L)
@@ -232,7 +245,7 @@ if command -v nbdkit >/dev/null; then
     check "it stops" gemel_at $L n2 vm stop web1 --timeout 30s
     check "no oracle complains" witness_end $L
     note "$(jq -c '{verdict, lost_acked_writes, dual_live, max_acked, outage_ms}' "$LAB_SCRATCH/$L-witness.json")"
-    kill -TERM "$nbd_pid"
+    kill -KILL "$nbd_pid" # TERM waits for what a node without power was about to send
     wait "$nbd_pid" 2>/dev/null
     check "every acknowledged record is on the disk" "$builddir/tests/guest/witness" check-disk "$LAB_SCRATCH/nbd.img" \
         --acked "$(witness_value $L .max_acked)"
