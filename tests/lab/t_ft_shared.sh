@@ -33,7 +33,10 @@ YAML
 }
 show() { gemel_at $L "$1" vm show web1 --json | jq -r "$2"; }
 held() { show "$1" .held; }
-holds() { [[ "$(held "$1")" = "$2" ]]; } # ASKED PATTERN
+holds() { # ASKED PATTERN
+    # shellcheck disable=SC2053 # a pattern
+    [[ "$(held "$1")" = $2 ]]
+}
 explains() { gemel_at $L "$1" explain web1 | grep -q -- "$2"; }
 says() { # TEXT COMMAND...: it is refused with these words
     local text=$1
