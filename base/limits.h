@@ -58,6 +58,9 @@
 #define FT_RECORD_MAX (256 * 1024)      /* bytes of a record of the log, all in */
 #define FT_STATE_MAX  (4 * 1024 * 1024) /* registers and devices of a barrier */
 #define FT_EXIT_DATA  4096              /* bytes of one exit: KVM's page for string I/O */
+/* Writes that wait for disks to be free: bytes of a VM, and how many of one disk. */
+#define HOLD_BYTES_MAX (64 * 1024 * 1024)
+#define HOLD_OPS_MAX   16384
 
 /* Fencing */
 #define FENCE_OUTPUT_MAX   (16 * 1024) /* captured bytes of an agent's output */

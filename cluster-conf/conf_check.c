@@ -343,10 +343,42 @@ static int check_boot(const struct conf_vm *vm, struct conf_error *ret_error)
     return 0;
 }
 
-int conf_vm_shared_disk(const struct conf_vm *vm)
+static uint32_t written(const struct conf_vm *vm, bool also_mirrored, bool also_guarded)
+{
+    uint32_t mask = 0;
+
+    for (unsigned i = 0; i < vm->disk_count; i++) {
+        const struct conf_disk *d = &vm->disk[i];
+
+        if (!d->read_only && (also_mirrored || !d->mirrored) &&
+            (also_guarded || d->exclusion != CONF_EXCLUDE_BY_EPOCH)) {
+            mask |= UINT32_C(1) << i;
+        }
+    }
+    return mask;
+}
+
+uint32_t conf_vm_shared_disks(const struct conf_vm *vm)
+{
+    return written(vm, false, true);
+}
+
+uint32_t conf_vm_unguarded_disks(const struct conf_vm *vm)
+{
+    return written(vm, false, false);
+}
+
+bool conf_vm_is_guarded(const struct conf_vm *vm)
+{
+    return written(vm, true, true) != 0 && written(vm, true, false) == 0;
+}
+
+int conf_vm_untwinnable(const struct conf_vm *vm, const char **ret_why)
 {
     for (unsigned i = 0; i < vm->disk_count; i++) {
-        if (!vm->disk[i].read_only && !vm->disk[i].mirrored) {
+        if (vm->disk[i].format == CONF_DISK_QCOW2) {
+            *ret_why = "is qcow2, which a twin cannot take over; convert it to raw "
+                       "(qemu-img convert), or serve it by NBD";
             return (int)i;
         }
     }
@@ -389,7 +421,8 @@ static int check_mirror(const struct conf_vm *vm, size_t i, struct conf_error *r
 
 static int check_ft(const struct conf_vm *vm, struct conf_error *ret_error)
 {
-    int shared = conf_vm_shared_disk(vm);
+    const char *why;
+    int bad = conf_vm_untwinnable(vm, &why);
 
     if (vm->ft_mode == CONF_FT_OFF) {
         return 0;
@@ -398,11 +431,8 @@ static int check_ft(const struct conf_vm *vm, struct conf_error *ret_error)
         return refuse(ret_error, NULL, NONE, "ft.mode",
                       "is for machine: lockstep; write checkpoint, or auto");
     }
-    if (shared >= 0) {
-        return refuse(ret_error, "disks", (size_t)shared, "mirrored",
-                      "is false: after a loss the old host's writes to a shared disk "
-                      "could not be excluded; write mirrored: true with a path on "
-                      "storage of each node, or ft.mode: off");
+    if (bad >= 0) {
+        return refuse(ret_error, "disks", (size_t)bad, "format", why);
     }
     return 0;
 }
@@ -414,7 +444,11 @@ static int check_disk_place(const struct conf_disk *disk, size_t i,
     const char *why;
 
     if (strstr(disk->path, "://") == NULL) {
-        return 0;
+        return disk->exclusion != CONF_EXCLUDE_BY_EPOCH
+                   ? 0
+                   : refuse(ret_error, "disks", i, "exclusion",
+                            "is epoch, which only an NBD server can do; write a path "
+                            "nbd://..., or remove it");
     }
     why = nbd_uri_parse(disk->path, &uri);
     if (why != NULL) {

@@ -103,12 +103,19 @@ enum conf_disk_error { CONF_DISK_REPORT = 1, CONF_DISK_PAUSE, CONF_DISK_STOP };
 
 enum conf_disk_format { CONF_DISK_RAW = 1, CONF_DISK_QCOW2 };
 
+/* Who keeps an old owner's late writes away from a new one. */
+enum conf_exclusion {
+    CONF_EXCLUDE_BY_PROOF = 1, /* a fence, an acknowledged end, time (storage.settle) */
+    CONF_EXCLUDE_BY_EPOCH,     /* its NBD server: storage/ */
+};
+
 struct conf_disk {
     char path[PATH_LEN_MAX]; /* relative to the VM directory, or absolute, or a URI */
     enum conf_disk_format format;
     char serial[21];
     bool read_only;
     bool mirrored; /* each node has its own copy at this path: ft/README.md */
+    enum conf_exclusion exclusion;
     enum conf_disk_error on_error;
     uint64_t bps; /* bytes per second; 0: no limit */
     uint32_t iops;
@@ -194,9 +201,15 @@ struct conf_vm {
     enum conf_ft_domains ft_domains;  /* default prefer */
 };
 
-/* The first disk of which a twin cannot have its own copy: one that is written to and is
- * not mirrored. -1: it has none. */
-int conf_vm_shared_disk(const struct conf_vm *vm);
+/* Both nodes of a protected VM use the same one, and it is written to: bit i is disk i.
+ */
+uint32_t conf_vm_shared_disks(const struct conf_vm *vm);
+/* Of these, those that nothing but a proof keeps an old owner away from. */
+uint32_t conf_vm_unguarded_disks(const struct conf_vm *vm);
+/* Its storage keeps old owners away from every disk that it writes to. */
+bool conf_vm_is_guarded(const struct conf_vm *vm);
+/* The first disk with which a VM cannot have a twin, with why. -1: there is none. */
+int conf_vm_untwinnable(const struct conf_vm *vm, const char **ret_why);
 bool conf_vm_has_mirrors(const struct conf_vm *vm);
 
 /*

@@ -213,6 +213,9 @@ static const struct conf_word disk_error_words[] = {{"report", CONF_DISK_REPORT}
 static const struct conf_word disk_format_words[] = {
     {"raw", CONF_DISK_RAW}, {"qcow2", CONF_DISK_QCOW2}, {NULL, 0}};
 
+static const struct conf_word exclusion_words[] = {
+    {"proof", CONF_EXCLUDE_BY_PROOF}, {"epoch", CONF_EXCLUDE_BY_EPOCH}, {NULL, 0}};
+
 static const struct conf_field disk_fields[] = {
     {"path", CONF_TYPE_PATH, true, AT(struct conf_disk, path), .example = "disk0.img",
      .help = "image or block device, relative to the VM's directory or absolute; or a "
@@ -228,6 +231,12 @@ static const struct conf_field disk_fields[] = {
      .fallback = "false",
      .help = "each node has its own copy at this path, on storage of its own; what a "
              "twin (ft) needs of a disk that is written to"},
+    {"exclusion", CONF_TYPE_ENUM, false, AT(struct conf_disk, exclusion),
+     .words = exclusion_words, .fallback = "proof",
+     .help =
+         "what keeps an old owner's late writes away: proof (a fence, an acknowledged "
+         "end, storage.settle), or epoch (its NBD server, with the filter of storage/; "
+         "nothing waits then, and errors pause the VM)"},
     {"on_error", CONF_TYPE_ENUM, false, AT(struct conf_disk, on_error),
      .words = disk_error_words, .fallback = "report",
      .help = "EIO, ENOSPC, lost connection: report to the guest, pause the VM (thaw "

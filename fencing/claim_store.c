@@ -222,6 +222,27 @@ int claim_store_read(const char *dir, struct uuid vm, struct claim_found *ret_fo
     return 0;
 }
 
+uint32_t claim_store_gave_up(const char *dir, const struct claim *claim,
+                             struct claim_halt ret[static CLAIM_UNEXCLUDED_MAX])
+{
+    char text[REASON_LEN_MAX + 1];
+    struct claim_release release;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < claim->unexcluded_count; i++) {
+        const struct claim_displaced *d = &claim->unexcluded[i];
+
+        if (read_release(dir, claim->vm, d->epoch, &release, text, sizeof text) == 0 &&
+            uuid_equal(release.instance, d->who.instance)) {
+            ret[count++] = (struct claim_halt){.vm = claim->vm,
+                                               .epoch = d->epoch,
+                                               .instance = d->who.instance,
+                                               .kind = CLAIM_HALT_GONE};
+        }
+    }
+    return count;
+}
+
 /* 0: no claim in the directory is of `vm`; -EBADMSG: one is, or cannot be read. */
 static int none_is_of(const char *dir, struct uuid vm, char *text, size_t cap)
 {

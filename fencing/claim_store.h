@@ -37,6 +37,11 @@ int claim_store_read(const char *dir, struct uuid vm, struct claim_found *ret_fo
  */
 int claim_store_former(const char *dir, struct uuid vm, struct claim_found *ret_found,
                        char *ret_text, size_t text_cap);
+/* Of the displaced owners in `claim`, those whose agents said since, by a release of
+ * their last epoch, that they run no more and that what they wrote is out. The count;
+ * what cannot be read is not in it. */
+uint32_t claim_store_gave_up(const char *dir, const struct claim *claim,
+                             struct claim_halt ret[static CLAIM_UNEXCLUDED_MAX]);
 /*
  * Tries to make owner.<epoch>, and reads it back. 0 with *ret_outcome WON (and durable)
  * or LOST; an error means that the outcome is not known: call again with the same claim

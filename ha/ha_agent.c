@@ -385,7 +385,8 @@ static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
             if (moving || is_end_of(agent, vm->owner, vm->move.to)) {
                 agent->ops->vm_move(agent->ctx, vm);
             }
-            if (twin || is_end_of(agent, vm->owner, vm->twin.to)) {
+            if (twin || is_end_of(agent, vm->owner, vm->twin.to) ||
+                is_end_of(agent, vm->owner, vm->held.node)) {
                 agent->ops->vm_twin(agent->ctx, vm);
             }
             discard_superseded(agent, vm);

@@ -630,6 +630,7 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
     case HA_OUTCOME_MOVE_FAILED:
     case HA_OUTCOME_MOVED:
     case HA_OUTCOME_INVALID:
+    case HA_OUTCOME_EXCLUDED:
     case HA_OUTCOME_COUNT:
     default:
         break;

@@ -83,6 +83,9 @@ enum ha_drain_verdict ha_drain_vm(struct ha_drain *drain, struct ha_place *place
     if (!leaves && (to == 0 || to == vm->owner || !ha_place_may(place, &runs, to))) {
         return HA_DRAIN_STAY;
     }
+    if (ha_vm_holds(vm)) {
+        return HA_DRAIN_STAY; /* until its writes are let go */
+    }
     if (vm->memory_from != 0) {
         return HA_DRAIN_LATER; /* when all of it is here */
     }

@@ -213,6 +213,28 @@ const char *ha_json_vm_state(struct ha_daemon *d, const struct ha_vm *vm)
     return ha_vm_state_str(ha_json_is_unknown(d, vm) ? HA_VM_UNKNOWN : vm->state);
 }
 
+void ha_json_held(struct ha_daemon *d, const struct ha_vm *vm,
+                  char text[static REASON_LEN_MAX + 1])
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+    uint32_t mask = vm->conf != NULL ? conf_vm_unguarded_disks(vm->conf) : 0;
+    const char *node = ha_json_node_name(d, vm->held.node);
+    bool present = ha_agent_is_participant(&d->agent, vm->held.node);
+
+    ha_text_set(text, cap, "its writes to ", NULL);
+    for (unsigned i = 0, n = 0; i < VM_DISKS_MAX; i++) {
+        if ((mask >> i & 1) != 0) {
+            ha_text_add(text, cap, n++ > 0 ? ", disk" : "disk");
+            ha_text_add_u64(text, cap, i);
+        }
+    }
+    ha_text_add(text, cap, mask == 0 ? "its disks" : "");
+    ha_text_add(text, cap, present ? " are held until node " : " are held until ");
+    ha_text_add(text, cap, node);
+    ha_text_add(text, cap,
+                present ? " says that nothing of it is left there" : " is fenced");
+}
+
 const char *ha_json_vm_reason(struct ha_daemon *d, const struct ha_vm *vm)
 {
     return ha_json_is_unknown(d, vm) ? "no quorum, and its node is not heard from here"
@@ -375,6 +397,12 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
         put_memory(d, o, vm);
     }
     put_bool(o, "protected", ha_vm_protected(vm));
+    if (ha_vm_holds(vm)) {
+        char text[REASON_LEN_MAX + 1];
+
+        ha_json_held(d, vm, text);
+        ha_json_put_str(o, "held", text);
+    }
     if (vm->twin.to != 0) {
         put_twin(d, o, vm);
     }
@@ -555,6 +583,9 @@ static json_object *problems_doc(struct ha_daemon *d)
                    ((vm->state != HA_VM_RUNNING && vm->state != HA_VM_MIGRATING) ||
                     ha_json_is_unknown(d, vm))) {
             ha_json_add_line(p, vm->name, " is ", ha_json_vm_state(d, vm));
+        } else if (ha_vm_holds(vm)) {
+            ha_json_held(d, vm, why);
+            ha_json_add_line(p, vm->name, " runs; ", why);
         } else if (on_maintenance(d, vm) && ha_drain_stuck(&place, vm, why)) {
             ha_drain_problem(&a->state, vm, why, text, sizeof text);
             ha_json_add_line(p, text, "", "");
@@ -711,7 +742,9 @@ static void put_disks(json_object *o, const struct conf_vm *conf)
         ha_text_add(text, sizeof text, i > 0 ? ", " : "");
         ha_text_add(text, sizeof text, disk->path);
         ha_text_add(text, sizeof text,
-                    conf_disk_is_nbd(disk)            ? " (NBD)"
+                    disk->exclusion == CONF_EXCLUDE_BY_EPOCH
+                        ? " (NBD, keeps old owners away)"
+                    : conf_disk_is_nbd(disk)          ? " (NBD)"
                     : disk->format == CONF_DISK_QCOW2 ? " (qcow2, by qemu-storage-daemon)"
                                                       : " (raw)");
     }

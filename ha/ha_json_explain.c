@@ -204,6 +204,14 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
     if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
         explain_paused(d, vm, a);
     }
+    if (ha_vm_holds(vm)) {
+        char text[REASON_LEN_MAX + 1];
+
+        ha_json_held(d, vm, text);
+        ha_json_add_line(a, "it runs; ", text,
+                         "; its reads see them, its flushes wait. To shorten it, when "
+                         "you have seen that it is off: gemel node confirm-off");
+    }
     explain_twin(d, vm, a);
     if (vm->move.to != 0 && !ha_vm_upgrading(vm)) {
         explain_move(d, vm, a);

@@ -19,5 +19,8 @@ const char *ha_json_node_reason(struct ha_daemon *d, unsigned index);
 bool ha_json_is_unknown(struct ha_daemon *d, const struct ha_vm *vm);
 const char *ha_json_vm_state(struct ha_daemon *d, const struct ha_vm *vm);
 const char *ha_json_vm_reason(struct ha_daemon *d, const struct ha_vm *vm);
+/* Of a VM whose writes are held: which, and until when. */
+void ha_json_held(struct ha_daemon *d, const struct ha_vm *vm,
+                  char text[static REASON_LEN_MAX + 1]);
 /* A sentence of three parts, to a list of them. */
 void ha_json_add_line(json_object *a, const char *x, const char *y, const char *z);

@@ -113,6 +113,7 @@ void ha_local_free(struct ha_local *l)
     loop_timer_del(vmm->loop, &l->thaw_timer);
     loop_timer_del(vmm->loop, &l->steady_timer);
     loop_timer_del(vmm->loop, &l->release_timer);
+    loop_timer_del(vmm->loop, &l->hold_timer);
     if (l->state_fd >= 0) {
         close(l->state_fd);
     }

@@ -120,6 +120,7 @@ enum ha_vm_outcome {
     HA_OUTCOME_TWIN_ON,      /* owner: the claim of `epoch` names the twin */
     HA_OUTCOME_TWIN_OFF, /* owner: it goes on without a twin. Twin: nothing of it is there
                             any more */
+    HA_OUTCOME_EXCLUDED, /* owner: `instance` holds no writes any more (struct ha_held) */
     HA_OUTCOME_COUNT,
 };
 

@@ -231,6 +231,18 @@ bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what)
     if (has_twin(run, vm)) {
         return false;
     }
+    if (ha_vm_holds(vm)) {
+        const struct ha_node *old = ha_state_node(&run->agent->state, vm->held.node);
+
+        ha_op_answer(run, EXIT_REFUSED, vm->name,
+                     ": its writes are held until nothing can come any more from its old "
+                     "host, ",
+                     old != NULL ? old->name : "which is in the cluster no more");
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    "; try again then, or: gemel explain ");
+        ha_text_add(run->result.text, sizeof run->result.text, vm->name);
+        return false;
+    }
     if (vm->memory_from != 0) {
         const struct ha_node *from = ha_state_node(&run->agent->state, vm->memory_from);
 

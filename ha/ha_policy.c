@@ -696,6 +696,19 @@ static void decide_fence_present(struct decision *d, unsigned index)
     }
 }
 
+/* Its writes are held until its old host is off: nobody else waits for that proof. Where
+ * that host's agent answers, that one says what is there. */
+static void decide_held(struct decision *d, const struct ha_vm *vm)
+{
+    const struct ha_node *old = ha_state_node(d->in->state, vm->held.node);
+
+    if (ha_vm_holds(vm) && old != NULL && !ha_view_has(d->in->view, old->nodeid) &&
+        !agent_is_away(d, old) &&
+        incarnation_equal(&old->incarnation, &vm->held.incarnation)) {
+        wants_proof(d, old->nodeid);
+    }
+}
+
 static unsigned priority(const struct ha_vm *vm)
 {
     return vm->conf != NULL && vm->conf->priority < 5 ? vm->conf->priority : 4;
@@ -719,6 +732,9 @@ void ha_policy_decide(const struct ha_policy_in *in, struct ha_plan *plan)
                 decide_vm(&d, i);
             }
         }
+    }
+    for (unsigned i = 0; i < in->state->vm_count; i++) {
+        decide_held(&d, in->state->vm[i]);
     }
     for (unsigned i = 0; i < in->state->node_count; i++) {
         if (ha_view_has(in->view, in->state->node[i].nodeid)) {

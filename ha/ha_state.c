@@ -371,6 +371,14 @@ static bool get_diverged(struct bytes_rd *rd, struct ha_vm *vm)
            (vm->diverged.count != 0 || !vm->diverged.down) && has_diverged(vm);
 }
 
+static bool get_held(struct bytes_rd *rd, struct ha_held *held)
+{
+    held->node = bytes_rd_u32(rd);
+    held->incarnation = ha_get_incarnation(rd);
+    held->instance = bytes_rd_uuid(rd);
+    return held->node != 0;
+}
+
 /* What else a record may have behind its task fields, each with its number. */
 enum {
     EXTRA_MOVE = 1,
@@ -381,6 +389,7 @@ enum {
     EXTRA_TWIN = 6,
     EXTRA_FT = 7,
     EXTRA_TWIN_DISKS = 8,
+    EXTRA_HELD = 9,
     EXTRA_DIVERGED = 10
 };
 
@@ -416,6 +425,10 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **re
             if (!get_ft(rd, vm)) {
                 return false;
             }
+        } else if (kind == EXTRA_HELD && vm->held.node == 0) {
+            if (!get_held(rd, &vm->held)) {
+                return false;
+            }
         } else if (kind == EXTRA_DIVERGED && !has_diverged(vm)) {
             if (!get_diverged(rd, vm)) {
                 return false;
@@ -433,7 +446,8 @@ static bool has_task_fields(const struct ha_vm *vm)
     return vm->task != HA_TASK_NONE || vm->snapshot[0] != '\0' || vm->last[0] != '\0' ||
            (last_bits(vm) & ~LAST_FAILED) != 0 || vm->move.to != 0 || vm->home != 0 ||
            vm->move_avoid != 0 || vm->runs != NULL || vm->memory_from != 0 ||
-           vm->twin.to != 0 || has_ft_fields(vm) || has_diverged(vm);
+           vm->twin.to != 0 || has_ft_fields(vm) || has_diverged(vm) ||
+           vm->held.node != 0;
 }
 
 size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
@@ -494,6 +508,12 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     if (has_ft_fields(vm)) {
         bytes_wr_u8(&wr, EXTRA_FT);
         put_ft(&wr, vm);
+    }
+    if (vm->held.node != 0) {
+        bytes_wr_u8(&wr, EXTRA_HELD);
+        bytes_wr_u32(&wr, vm->held.node);
+        ha_put_incarnation(&wr, vm->held.incarnation);
+        bytes_wr_uuid(&wr, vm->held.instance);
     }
     if (has_diverged(vm)) {
         bytes_wr_u8(&wr, EXTRA_DIVERGED);

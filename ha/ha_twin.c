@@ -111,13 +111,18 @@ void ha_twin_step_up(struct ha_vm *vm)
 
 const char *ha_twin_cannot(const struct ha_vm *vm)
 {
+    const char *why;
+
     if (vm->conf == NULL) {
         return "its definition cannot be read by this version: apply it again";
     }
-    if (conf_vm_shared_disk(vm->conf) >= 0) {
-        return "a disk of it is shared and written to: after a loss the old host's "
-               "writes could not be excluded; give each node its own copy (mirrored: "
-               "true), or make it read_only";
+    if (conf_vm_untwinnable(vm->conf, &why) >= 0) {
+        return "a disk of it is qcow2, which a twin cannot take over; convert it to raw "
+               "(qemu-img convert), or serve it by NBD";
+    }
+    if (ha_vm_holds(vm)) {
+        return "its writes are still held until its old host is known to write no more; "
+               "it can have a twin then: gemel explain says what is waited for";
     }
     return NULL;
 }
@@ -164,6 +169,12 @@ void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid ins
     ha_text_set(how, sizeof how, "its twin on ", node_name(agent, vm->twin.to),
                 vm->twin.switchover ? " has taken over from " : " went live without ",
                 node_name(agent, vm->owner), text[0] != '\0' ? ": " : "", text, NULL);
+    memset(&vm->held, 0, sizeof vm->held);
+    if (vm->conf != NULL && conf_vm_unguarded_disks(vm->conf) != 0) {
+        vm->held = (struct ha_held){.node = vm->owner,
+                                    .incarnation = vm->owner_incarnation,
+                                    .instance = instance};
+    }
     vm->owner = vm->twin.to;
     vm->owner_incarnation = vm->twin.to_incarnation;
     vm->instance = instance;
@@ -245,6 +256,7 @@ static void report_of_twin(struct ha_agent *agent, struct ha_vm *vm,
     case HA_OUTCOME_MOVED:
     case HA_OUTCOME_TWIN_COPIED:
     case HA_OUTCOME_TWIN_ON:
+    case HA_OUTCOME_EXCLUDED:
     case HA_OUTCOME_COUNT:
     default:
         break;
@@ -393,15 +405,38 @@ static bool report_of_owner(struct ha_agent *agent, struct ha_vm *vm,
     case HA_OUTCOME_MOVED:
     case HA_OUTCOME_TWIN_COPIED:
     case HA_OUTCOME_TWIN_FOLLOWS:
+    case HA_OUTCOME_EXCLUDED:
     case HA_OUTCOME_COUNT:
     default:
         return false;
     }
 }
 
+/* True: it was about that. */
+static bool is_excluded(struct ha_agent *agent, uint32_t from,
+                        const struct ha_vm_report *report, struct ha_vm *vm)
+{
+    char how[REASON_LEN_MAX + 1];
+
+    if (report->outcome != HA_OUTCOME_EXCLUDED) {
+        return false;
+    }
+    if (from == vm->owner && vm->held.node != 0 &&
+        uuid_equal(report->instance, vm->held.instance)) {
+        ha_text_set(how, sizeof how, "its writes are held no more: ", report->text, NULL);
+        memset(&vm->held, 0, sizeof vm->held);
+        ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+        emit(agent, vm, how);
+    }
+    return true;
+}
+
 bool ha_twin_report(struct ha_agent *agent, uint32_t from,
                     const struct ha_vm_report *report, struct ha_vm *vm)
 {
+    if (is_excluded(agent, from, report, vm)) {
+        return true;
+    }
     if (vm->twin.to == 0) {
         return from == vm->owner && diverged_late(agent, vm, report);
     }

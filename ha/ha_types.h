@@ -148,6 +148,15 @@ struct ha_diverged {
     char why[REASON_LEN_MAX + 1];
 };
 
+/* Its twin went live, and what it writes to disks that both hosts reach is kept in its
+ * memory until nothing of the old host's can reach them any more. `node` 0: nothing is.
+ */
+struct ha_held {
+    uint32_t node; /* the old owner's */
+    struct incarnation incarnation;
+    struct uuid instance; /* that holds them: another one has nothing in its memory */
+};
+
 /* One per VM, replicated and persisted: what is wanted, what is believed, why. Safety
  * does not rest on it. */
 struct ha_vm {
@@ -174,6 +183,7 @@ struct ha_vm {
     char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */
     struct ha_move move;
     struct ha_twin twin;
+    struct ha_held held;
     bool twin_off;       /* an operator does not want one, whatever its definition says */
     uint32_t twin_tries; /* that came to nothing, in a row */
     uint32_t twin_avoid; /* node of the last one of these; 0: none */
@@ -271,6 +281,8 @@ bool ha_vm_upgrading(const struct ha_vm *vm);
 bool ha_vm_rests(const struct ha_vm *vm);
 /* It has a twin, which may take the next claim without a proof (R5). */
 bool ha_vm_protected(const struct ha_vm *vm);
+/* Its writes are held: see struct ha_held. */
+bool ha_vm_holds(const struct ha_vm *vm);
 
 /* Begins the reason of a VM that a disk of it paused (`on_error: pause`): its owner thaws
  * it until that works. The owner's report says so, operators' reasons begin otherwise. */

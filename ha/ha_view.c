@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ha/ha_view.h"
+#include "base/uuid.h"
 
 #include <string.h>
 
@@ -11,6 +12,12 @@ bool ha_vm_upgrading(const struct ha_vm *vm)
 bool ha_vm_protected(const struct ha_vm *vm)
 {
     return vm->twin.to != 0 && vm->twin.step == HA_TWIN_ON;
+}
+
+bool ha_vm_holds(const struct ha_vm *vm)
+{
+    return vm->held.node != 0 && uuid_equal(vm->held.instance, vm->instance) &&
+           !ha_vm_rests(vm);
 }
 
 bool ha_vm_rests(const struct ha_vm *vm)

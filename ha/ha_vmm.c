@@ -55,8 +55,9 @@ void ha_local_enter(struct ha_local *l)
         (!l->linked && l->task != LOCAL_REVERT)) {
         return;
     }
-    if (!l->thawing) {
-        claim_may_touch_disk(&l->claim, &known, &verdict);
+    /* Its storage lets none of them in any more, from the moment that it is opened. */
+    if (!l->thawing && !(l->conf != NULL && conf_vm_is_guarded(l->conf))) {
+        ha_vmmhold_verdict(l, &l->claim, &known, &verdict);
         if (verdict.reason == CLAIM_DISK_UNPROVEN || verdict.until_ns == UINT64_MAX) {
             ha_local_fail(l, "an earlier owner's writes are not excluded and no time is "
                              "known when they will be");

@@ -95,7 +95,8 @@ struct ha_local {
     unsigned disk_count;  /* of its process, adopted or not */
     struct conf_disk disk[VM_DISKS_MAX];
     struct claim claim;
-    struct claim_halt halts[1];
+    struct claim_halt halts[1 + 2 * CLAIM_UNEXCLUDED_MAX];
+    struct uuid kept_away[CLAIM_UNEXCLUDED_MAX]; /* by its storage: ha_local_evidence */
     uint32_t halt_count;
     bool claim_pending, claim_won;
     bool claim_unsure; /* won, or not made: its storage did not say */
@@ -149,7 +150,12 @@ struct ha_local {
     loop_timer storage_timer, thaw_timer;
     unsigned release_tries; /* that failed */
     loop_timer release_timer;
-    uint64_t ran_since_ns;  /* when it was last entered */
+    uint64_t ran_since_ns; /* when it was last entered */
+    uint32_t held;         /* disks whose writes its VMM holds (ha_vmmhold.c) */
+    uint64_t held_bytes;
+    unsigned hold_looks;
+    bool hold_busy;
+    loop_timer hold_timer;
     unsigned quick_freezes; /* how often it then froze again at once */
     uint64_t thaw_at_ns;    /* of thaw_timer, while that runs */
     /* A disk of it paused it. Until it has run for a moment, thaws are no news. */
@@ -289,6 +295,19 @@ bool ha_vmmtwin_leaves_claim(const struct ha_local *l);
 /* R8: what an agent that is restarted must know of it, in run_dir. */
 void ha_vmmtwin_put(const struct ha_local *l, json_object *doc);
 void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc);
+
+/* Shared disks of a VM whose twin went live (ha_vmmhold.c): a report of its VMM; a
+ * record.
+ */
+void ha_vmmhold_report(struct ha_local *l, const Gemel__VmmReport *m);
+void ha_vmmhold_told(struct ha_vmm *vmm, const struct ha_vm *vm);
+/* Disks, bit by bit, that are shared and written to, and of which nothing but a proof
+ * keeps an old owner away. */
+uint32_t ha_vmmhold_unguarded(const struct ha_local *l);
+/* claim_may_touch_disk, for all of its disks: some may be mirrored, and others shared. */
+void ha_vmmhold_verdict(const struct ha_local *l, const struct claim *claim,
+                        const struct claim_evidence *known,
+                        struct claim_disk_verdict *ret_verdict);
 
 /* Live upgrade (ha_vmmupgrade.c). It has the claim: what it takes over from is the VM no
  * more, or what was to take over from it comes to nothing; its guest runs; its process

@@ -24,6 +24,8 @@ struct claim_job {
     char dir[PATH_LEN_MAX * 2];
     struct uuid vm;
     struct claim_found found;
+    struct claim_halt gave_up[CLAIM_UNEXCLUDED_MAX]; /* of those displaced before */
+    uint32_t gave_up_count;
     struct claim claim; /* link: what to make */
     bool inherits;      /* `found` is of another VM, whose directory it was */
     bool cold;          /* its guest begins anew */
@@ -40,8 +42,19 @@ struct claim_job {
 struct claim_evidence ha_local_evidence(struct ha_local *l)
 {
     struct ha_vmm *vmm = l->vmm;
+    uint32_t kept_away = 0;
 
+    /* It runs on disks whose storage let it in, and nobody of an earlier epoch since. */
+    if (l->conf != NULL && conf_vm_is_guarded(l->conf) &&
+        (l->phase == LOCAL_RUNNING || l->phase == LOCAL_FROZEN)) {
+        while (kept_away < l->claim.unexcluded_count) {
+            l->kept_away[kept_away] = l->claim.unexcluded[kept_away].who.instance;
+            kept_away++;
+        }
+    }
     return (struct claim_evidence){
+        .fenced_by_storage = l->kept_away,
+        .fenced_by_storage_count = kept_away,
         .proofs = vmm->ops->proofs(vmm->ctx),
         .halts = l->halts,
         .halt_count = l->halt_count,
@@ -219,6 +232,10 @@ static void read_work(void *data)
             claim_store_former(job->dir, job->vm, &job->found, text, sizeof text) == 0;
         job->r = job->inherits ? 0 : job->r;
     }
+    if (job->r == 0 && !job->inherits) {
+        job->gave_up_count =
+            claim_store_gave_up(job->dir, &job->found.claim, job->gave_up);
+    }
     if (job->r == 0 && !job->inherits && job->keep_state && job->found.have_release &&
         job->found.release.suspended) {
         read_state(job);
@@ -300,6 +317,18 @@ static bool shared_before(const struct claim_view *view)
     return view->mirrored && view->highest != NULL && view->highest->mirror_count == 0;
 }
 
+/* Owners that were displaced before, and are gone. */
+static void note_others(struct ha_local *l, const struct claim_job *job)
+{
+    if (!job->inherits && job->found.have_claim) {
+        l->halt_count +=
+            ha_local_gone_here(l->vmm, &job->found.claim, l->halts + l->halt_count);
+        memcpy(l->halts + l->halt_count, job->gave_up,
+               job->gave_up_count * sizeof job->gave_up[0]);
+        l->halt_count += job->gave_up_count;
+    }
+}
+
 static void take_claim(struct ha_local *l, struct claim_job *job)
 {
     struct ha_vmm *vmm = l->vmm;
@@ -328,6 +357,7 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
 
     /* Of a former VM's processes here nothing is known. */
     note_own_halt(l, job->inherits ? NULL : view.highest);
+    note_others(l, job);
     view.evidence = ha_local_evidence(l);
     if (job->inherits) {
         judge_inherited(l, job, &view, &verdict);

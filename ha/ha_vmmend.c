@@ -41,6 +41,9 @@ static void comes_again(struct ha_vmm *vmm, struct uuid id, struct uuid attempt)
 {
     const struct ha_vm *vm = vmm->ops->record(vmm->ctx, id);
 
+    if (vm != NULL) {
+        ha_vmmhold_told(vmm, vm);
+    }
     if (vm == NULL || uuid_equal(vm->attempt, attempt)) {
         return;
     }

@@ -228,6 +228,11 @@ static void put_disks(struct command *c, struct ha_local *l)
                                                    : "path",
                  path, disk->serial[0] != '\0' ? ",serial=" : "", disk->serial,
                  disk->read_only ? ",readonly" : "");
+        if (disk->exclusion == CONF_EXCLUDE_BY_EPOCH) {
+            size_t used = strlen(value);
+
+            snprintf(value + used, sizeof value - used, ",epoch");
+        }
         put_limits(value, sizeof value, "bps", disk->bps, "iops", disk->iops);
         if (disk->on_error == CONF_DISK_PAUSE || disk->on_error == CONF_DISK_STOP) {
             size_t used = strlen(value);
@@ -647,6 +652,7 @@ static void on_report(struct ha_local *l, const Gemel__VmmReport *m)
         }
     }
     on_state(l, m);
+    ha_vmmhold_report(l, m);
     if (l->twin != NULL) {
         ha_vmmtwin_report(l, m);
     } else if (m->mig_state != GEMEL__MIG_STATE__MIG_NONE) {

@@ -52,6 +52,7 @@ static json_object *disks_doc(const struct ha_local *l)
         ha_record_put_number(disk, "format", l->disk[i].format);
         ha_record_put_number(disk, "read_only", l->disk[i].read_only);
         ha_record_put_number(disk, "mirrored", l->disk[i].mirrored);
+        ha_record_put_number(disk, "exclusion", l->disk[i].exclusion);
         json_object_array_add(list, disk);
     }
     return list;
@@ -144,6 +145,7 @@ void ha_record_disks(struct ha_local *l, json_object *doc)
         d->format = (enum conf_disk_format)ha_record_number(disk, "format");
         d->read_only = ha_record_number(disk, "read_only") != 0;
         d->mirrored = ha_record_number(disk, "mirrored") != 0;
+        d->exclusion = (enum conf_exclusion)ha_record_number(disk, "exclusion");
     }
 }
 

@@ -114,13 +114,15 @@ void ha_vmmtwin_order(struct ha_local *l, Gemel__VmmRequest__Kind kind)
     ha_vmmtwin_send(l, &m, NULL, 0);
 }
 
-/* Every disk that is not shared and written to: one that nobody writes is alike. */
-static uint32_t mirrors(const struct ha_local *l)
+/* One that nobody writes to is alike on both. */
+uint32_t ha_vmmtwin_mirrors(const struct ha_local *l)
 {
     uint32_t mask = 0;
 
     for (unsigned i = 0; i < l->disk_count; i++) {
-        mask |= l->disk[i].mirrored || l->disk[i].read_only ? 1u << i : 0;
+        const struct conf_disk *d = &l->disk[i];
+
+        mask |= d->mirrored || (d->read_only && !conf_disk_is_nbd(d)) ? 1u << i : 0;
     }
     return mask;
 }
@@ -144,7 +146,7 @@ void ha_vmmtwin_hand_over(struct ha_local *l, Gemel__VmmRequest__Kind kind,
     m.ft_mode = t->record.commit == CONF_FT_EPOCHS;
     m.ft_commit = m.ft_mode != 0 ? CONF_FT_VERIFIED : t->record.commit;
     m.ft_suspect_ms = l->conf != NULL ? l->conf->ft_suspect_ms : 0;
-    m.ft_mirror = mirrors(l);
+    m.ft_mirror = ha_vmmtwin_mirrors(l);
     if (kind == GEMEL__VMM_REQUEST__KIND__FT_FOLLOW ||
         kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_IN) {
         m.disk_count = (uint32_t)count - 1;
@@ -298,6 +300,7 @@ void ha_vmm_twin(struct ha_vmm *vmm, const struct ha_vm *vm)
     bool begins = vm->twin.to != 0 && vm->twin.step == HA_TWIN_SYNC && !vm->twin.ending &&
                   vm->state == HA_VM_RUNNING;
 
+    ha_vmmhold_told(vmm, vm);
     if (l != NULL && l->twin != NULL) {
         if (l->twin->twin) {
             ha_vmmsec_told(l, vm);

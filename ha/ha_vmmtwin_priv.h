@@ -110,6 +110,11 @@ bool ha_vmmtwin_is(const struct ha_local *l, const char *state);
 /* The other side is heard again: as before, if no claim of ours was tried meanwhile. */
 void ha_vmmtwin_heard_again(struct ha_local *l);
 
+/* The claim is won: opens the disks that it shares, and lets its VMM go live. */
+void ha_vmmhold_go_live(struct ha_local *l);
+/* Disks, bit by bit, that the twin has before: its own, or what nobody writes to. */
+uint32_t ha_vmmtwin_mirrors(const struct ha_local *l);
+
 /* ha_vmmtwinpri.c: the primary. */
 void ha_vmmpri_begin(struct ha_local *l, const struct ha_vm *vm);
 void ha_vmmpri_told(struct ha_local *l, const struct ha_vm *vm);

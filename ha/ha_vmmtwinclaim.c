@@ -29,6 +29,8 @@ struct twin_claim {
     struct uuid vm;
     enum claim_kind kind;
     struct claim_found found;
+    struct claim_halt gave_up[CLAIM_UNEXCLUDED_MAX];
+    uint32_t gave_up_count;
     struct claim claim;
     enum claim_outcome outcome;
     loop_timer timer;
@@ -191,7 +193,7 @@ static bool passes(enum claim_reason reason)
 static void judge(struct ha_local *l, struct twin_claim *job)
 {
     struct claim_view view = view_of(l, job);
-    struct claim_halt gone[CLAIM_UNEXCLUDED_MAX];
+    struct claim_halt gone[2 * CLAIM_UNEXCLUDED_MAX];
     struct claim_verdict verdict;
 
     l->halt_count = 0;
@@ -199,6 +201,9 @@ static void judge(struct ha_local *l, struct twin_claim *job)
     if (view.highest != NULL) {
         view.evidence.halts = gone;
         view.evidence.halt_count = ha_local_gone_here(l->vmm, view.highest, gone);
+        memcpy(gone + view.evidence.halt_count, job->gave_up,
+               job->gave_up_count * sizeof gone[0]);
+        view.evidence.halt_count += job->gave_up_count;
     }
     /* A primary whose own links are down is not seen by anybody: its twin goes first. */
     if (job->kind == CLAIM_GO_ALONE && view.links_down) {
@@ -282,6 +287,10 @@ static void read_work(void *data)
 
     job->r =
         claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
+    if (job->r == 0) {
+        job->gave_up_count =
+            claim_store_gave_up(job->dir, &job->found.claim, job->gave_up);
+    }
 }
 
 static void read_done(void *data)

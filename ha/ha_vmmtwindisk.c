@@ -38,7 +38,8 @@ struct disks_job {
     struct uuid vm, id;
     struct claim_found found;
     unsigned count;
-    bool mirrored[VM_DISKS_MAX];
+    /* follows: the twin has it before the claim; else it is shared, and comes with it. */
+    bool mirrored[VM_DISKS_MAX], follows[VM_DISKS_MAX], absolute[VM_DISKS_MAX];
     char path[VM_DISKS_MAX][PATH_LEN_MAX * 3];
     struct ha_twin_disk disk[VM_DISKS_MAX]; /* the primary's */
     struct ha_twin_copies copies;           /* the twin's */
@@ -77,6 +78,15 @@ static int measure(const char *path, struct ha_twin_disk *ret_disk)
     return r;
 }
 
+/* A file that each node has under this name would be an old one on the twin's. */
+static bool is_own_file(const struct disks_job *job, unsigned i)
+{
+    struct stat st;
+
+    return job->absolute[i] && !job->follows[i] && stat(job->path[i], &st) == 0 &&
+           S_ISREG(st.st_mode);
+}
+
 static void measure_work(void *data)
 {
     struct disks_job *job = data;
@@ -86,6 +96,12 @@ static void measure_work(void *data)
 
         if (r < 0) {
             say_why(job, i, " cannot be looked at: ", r);
+        } else if (is_own_file(job, i)) {
+            job->r = -EINVAL;
+            ha_text_set(job->why, sizeof job->why, "its disk ", job->path[i],
+                        " is a file of this node, as far as anybody can tell: put it "
+                        "into the VM's directory, or write mirrored: true",
+                        NULL);
         }
     }
 }
@@ -193,6 +209,9 @@ static bool open_copy(struct disks_job *job, unsigned i)
             say_why(job, i, " cannot be made here: ", r);
             return false;
         }
+    }
+    if (!job->follows[i]) {
+        return true; /* it comes with the claim */
     }
     c->follow_fd[i] = open(job->path[i], (mirrored ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (c->follow_fd[i] < 0) {
@@ -342,7 +361,8 @@ static void look_done(void *data)
     struct claim_evidence known;
     const char *why = NULL;
 
-    if (l != NULL && job->r == 0 && job->found.have_claim) {
+    if (l != NULL && job->r == 0 && job->found.have_claim &&
+        (l->conf == NULL || conf_vm_has_mirrors(l->conf))) {
         known = ha_local_evidence(l);
         known.halts = gone;
         known.halt_count = ha_local_gone_here(l->vmm, &job->found.claim, gone);
@@ -388,6 +408,8 @@ static struct disks_job *job_of(struct ha_local *l)
     for (unsigned i = 0; i < job->count; i++) {
         ha_local_disk_path(l, &l->disk[i], job->path[i], sizeof job->path[i]);
         job->mirrored[i] = l->disk[i].mirrored;
+        job->follows[i] = (ha_vmmtwin_mirrors(l) >> i & 1) != 0;
+        job->absolute[i] = l->disk[i].path[0] == '/';
         job->disk[i] = job->twin ? l->twin->record.disk[i] : (struct ha_twin_disk){0};
     }
     return job;

@@ -141,7 +141,7 @@ void ha_vmmsec_claimed(struct ha_local *l, enum twin_claimed what, const char *t
     }
     l->twin->step = TWIN_LIVE;
     l->entered = true;
-    ha_vmmtwin_order(l, GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON);
+    ha_vmmhold_go_live(l);
 }
 
 void ha_vmmsec_told(struct ha_local *l, const struct ha_vm *vm)

@@ -90,11 +90,13 @@ static const struct {
     {"append", OPT_APPEND, "TEXT",
      "command line of the kernel, or for firmware (fw_cfg opt/gemel/cmdline)"},
     {"disk", OPT_DISK,
-     "path=FILE|nbd=URI|qcow2=FILE[,serial=S][,readonly][,on-error=report|pause|stop]"
-     "[,bps=SIZE][,iops=N]",
+     "path=FILE|nbd=URI[,epoch]|qcow2=FILE[,serial=S][,readonly]"
+     "[,on-error=report|pause|stop][,bps=SIZE][,iops=N]",
      "raw disk, or network disk (nbd://ADDRESS:PORT/EXPORT, "
      "nbd+unix:///EXPORT?socket=PATH), or image whose NBD server comes with START; "
-     "repeatable, in order. on-error: of EIO, ENOSPC and lost connections, default "
+     "repeatable, in order. epoch: its server has the filter gemel-epoch, which keeps an "
+     "earlier owner's writes away (on-error is then pause or stop). on-error: of EIO, "
+     "ENOSPC and lost connections, default "
      "report; bps, iops: limits (machine standard)"},
     {"nic", OPT_NIC, "tap=NAME[,queues=N]|fd=N[,fd=N]...[,mac=MAC][,bps=SIZE][,pps=N]",
      "network card on an existing tap; repeatable. Machine standard: up to 8 queue pairs "
@@ -348,6 +350,7 @@ static int parse_disk(struct engine_conf *conf, char *text)
     int r = 0;
 
     struct engine_disk_conf disk = {0};
+    bool policy = false;
     char *save = NULL;
 
     if (conf->disk_count == VM_DISKS_MAX) {
@@ -364,8 +367,11 @@ static int parse_disk(struct engine_conf *conf, char *text)
             }
         } else if (strcmp(t, "readonly") == 0) {
             disk.read_only = true;
+        } else if (strcmp(t, "epoch") == 0) {
+            disk.by_epoch = true;
         } else if (strncmp(t, "on-error=", 9) == 0) {
             r = parse_policy(t + 9, &disk.on_error);
+            policy = true;
         } else if (strncmp(t, "bps=", 4) == 0) {
             r = parse_size("disk bps", t + 4, &disk.bytes_per_s);
         } else if (strncmp(t, "iops=", 5) == 0) {
@@ -373,7 +379,7 @@ static int parse_disk(struct engine_conf *conf, char *text)
         } else {
             return wrong(
                 "--disk: unknown part '%s'; known are path=, nbd=, qcow2=, serial=, "
-                "readonly, on-error=, bps=, iops=",
+                "epoch, readonly, on-error=, bps=, iops=",
                 t);
         }
     }
@@ -382,6 +388,17 @@ static int parse_disk(struct engine_conf *conf, char *text)
     }
     if (!disk.path[0]) {
         return wrong("--disk: path=, nbd= or qcow2= is missing");
+    }
+    if (disk.by_epoch && disk.kind != DISK_NBD) {
+        return wrong("--disk: epoch is for nbd= only");
+    }
+    /* A guest that is cut off is not told of errors: it has a next life elsewhere. */
+    if (disk.by_epoch && disk.on_error == ENGINE_DISK_REPORT) {
+        if (policy) {
+            return wrong("--disk: epoch does not go with on-error=report; give pause or "
+                         "stop, or leave it out (pause)");
+        }
+        disk.on_error = ENGINE_DISK_PAUSE;
     }
     conf->disk[conf->disk_count++] = disk;
     return 0;

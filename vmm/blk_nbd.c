@@ -266,18 +266,22 @@ static int replay(const struct disk *d, struct nbd_handle *nbd,
 int blk_nbd_take(struct blk_nbd *blk, unsigned disk, int fd,
                  const struct blk_nbd_disk_conf *conf, struct vmm_error *err)
 {
+    const struct blk_nbd_ask ask = {.export_name = conf->export_name,
+                                    .name = conf->name,
+                                    .read_only = conf->read_only,
+                                    .by_epoch = conf->by_epoch,
+                                    .epoch = conf->epoch};
     struct disk *d = &blk->disk[disk];
     struct blk_nbd_traits traits;
     struct nbd_handle *nbd;
     int r;
 
     BUG_ON(disk >= VM_DISKS_MAX);
-    if (d->nbd) {
+    if (d->nbd && !blk_nbd_outdated(blk, disk, conf->epoch)) {
         close(fd);
         return 0;
     }
-    r = blk_nbd_greet(fd, conf->export_name, conf->name, conf->read_only, &nbd, &traits,
-                      err);
+    r = blk_nbd_greet(fd, &ask, &nbd, &traits, err);
     if (r < 0) {
         return r;
     }
@@ -294,6 +298,10 @@ int blk_nbd_take(struct blk_nbd *blk, unsigned disk, int fd,
         r = vmm_fail(err, r, "disk %s: cannot write again what was not flushed: %s",
                      conf->name, strerror(-r));
         goto out;
+    }
+    if (d->nbd) {
+        nbd_lib.close(d->nbd); /* of the epoch before: cut off by now */
+        d->events = 0;
     }
     d->nbd = nbd;
     d->conf = *conf;
@@ -441,6 +449,11 @@ void blk_nbd_sync(struct blk_nbd *blk)
     }
 }
 
+void blk_nbd_latch(struct blk_nbd *blk, unsigned disk)
+{
+    latch(blk, &blk->disk[disk]);
+}
+
 bool blk_nbd_latched(const struct blk_nbd *blk, unsigned disk)
 {
     return blk->disk[disk].flush_failed;
@@ -474,8 +487,14 @@ static void finish(struct blk_nbd *blk, struct job *job, blk_done_fn done, void 
 {
     struct disk *d = &blk->disk[job->disk];
     const struct blk_request *rq = &job->request;
-    uint32_t status = job->status != 0 && !d->nbd && d->taken ? EIO : job->status;
-    bool read_ok = status == 0 && rq->op == REQUEST_READ;
+    uint32_t status;
+    bool read_ok;
+
+    if (job->status == ESHUTDOWN && d->conf.by_epoch) {
+        lose(blk, d, "cut off by its server: a later owner was let in, or it shuts down");
+    }
+    status = job->status != 0 && !d->nbd && d->taken ? EIO : job->status;
+    read_ok = status == 0 && rq->op == REQUEST_READ;
 
     if (rq->op == REQUEST_FLUSH) {
         flush_done(blk, d, job, status);
@@ -594,4 +613,11 @@ const char *blk_nbd_lost(const struct blk_nbd *blk, unsigned disk)
     const struct disk *d = &blk->disk[disk];
 
     return d->taken && !d->nbd ? d->why : NULL;
+}
+
+bool blk_nbd_outdated(const struct blk_nbd *blk, unsigned disk, uint64_t epoch)
+{
+    const struct disk *d = &blk->disk[disk];
+
+    return d->nbd && d->conf.by_epoch && d->conf.epoch < epoch;
 }

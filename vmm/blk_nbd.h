@@ -26,6 +26,8 @@ struct blk_nbd_disk_conf {
     const char *name;        /* for messages; must outlive the disk */
     const char *export_name; /* the same */
     bool read_only, keep;
+    bool by_epoch;    /* the server keeps owners apart: see blk_nbd_conn.h */
+    uint64_t epoch;   /* by_epoch: of the claim under which it connects */
     uint64_t sectors; /* that the guest was told; another size is refused */
 };
 
@@ -34,7 +36,8 @@ int blk_nbd_open(struct blk_nbd **ret_blk, struct vmm_error *err);
 void blk_nbd_close(struct blk_nbd *blk); /* NULL is fine; drops what is under way */
 
 /* `fd`: a connected stream socket, taken in any case. Waits for the handshake, and for
- * what was kept to be written again. A disk that is connected keeps its connection. */
+ * what was kept to be written again. A disk that is connected keeps its connection, but
+ * for one of a later epoch. -ESHUTDOWN: a later owner has the disk, for good. */
 int blk_nbd_take(struct blk_nbd *blk, unsigned disk, int fd,
                  const struct blk_nbd_disk_conf *conf, struct vmm_error *err);
 
@@ -52,9 +55,12 @@ void blk_nbd_sync(struct blk_nbd *blk);
 unsigned blk_nbd_in_flight(const struct blk_nbd *blk);
 bool blk_nbd_flush_failed(const struct blk_nbd *blk);
 int blk_nbd_poll_fd(const struct blk_nbd *blk); /* readable: reap */
+/* It has a connection, of an epoch before this one. */
+bool blk_nbd_outdated(const struct blk_nbd *blk, unsigned disk, uint64_t epoch);
 /* Why the disk is without a connection; NULL: it has one. */
 const char *blk_nbd_lost(const struct blk_nbd *blk, unsigned disk);
 /* A FLUSH of it has failed: no thaw helps. */
 bool blk_nbd_latched(const struct blk_nbd *blk, unsigned disk);
+void blk_nbd_latch(struct blk_nbd *blk, unsigned disk); /* as if one had */
 /* This FLUSH may be sent again once there is a connection. */
 bool blk_nbd_may_flush_again(const struct blk_nbd *blk, unsigned disk);

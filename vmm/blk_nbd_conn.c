@@ -2,18 +2,22 @@
 #include "vmm/blk_nbd_conn.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/loop.h"
 #include "base/nbd_uri.h"
+#include "base/text.h"
 #include "base/units.h"
 
-#define SECTOR_LEN 512u
-#define CHUNK_MAX  (32u * 1024 * 1024) /* every server takes so much (NBD spec) */
-#define STEP_MS    1000
-#define CONNECT_MS 5000
+#define SECTOR_LEN   512u
+#define CHUNK_MAX    (32u * 1024 * 1024) /* every server takes so much (NBD spec) */
+#define STEP_MS      1000
+#define CONNECT_MS   5000
+#define NAME_MAX_LEN (NBD_EXPORT_MAX + 24) /* with its epoch */
 
 static bool is_over(struct nbd_handle *nbd)
 {
@@ -124,6 +128,7 @@ static int open_handle(int fd, const char *export_name, const char *name, bool o
     }
     if (nbd_lib.set_export_name(nbd, export_name) < 0 ||
         nbd_lib.set_opt_mode(nbd, opt_mode) < 0 ||
+        (opt_mode && nbd_lib.set_full_info(nbd, true) < 0) ||
         nbd_lib.aio_connect_socket(nbd, fd) < 0) {
         r = vmm_fail(err, -EINVAL, "disk %s: %s", name, why_text(-EINVAL));
         nbd_lib.close(nbd);
@@ -133,25 +138,6 @@ static int open_handle(int fd, const char *export_name, const char *name, bool o
                    NULL, BLK_NBD_GREET_MS);
     if (r < 0) {
         r = vmm_fail(err, r, "disk %s: no NBD connection: %s", name, why_text(r));
-        nbd_lib.close(nbd);
-        return r;
-    }
-    *ret_nbd = nbd;
-    return 0;
-}
-
-int blk_nbd_greet(int fd, const char *export_name, const char *name, bool read_only,
-                  struct nbd_handle **ret_nbd, struct blk_nbd_traits *ret_traits,
-                  struct vmm_error *err)
-{
-    struct nbd_handle *nbd;
-    int r = open_handle(fd, export_name, name, false, &nbd, err);
-
-    if (r < 0) {
-        return r;
-    }
-    r = check_traits(nbd, name, read_only, ret_traits, err);
-    if (r < 0) {
         nbd_lib.close(nbd);
         return r;
     }
@@ -191,9 +177,130 @@ static int ask_info(struct nbd_handle *nbd, const char *name, struct vmm_error *
                : 0;
 }
 
-int blk_nbd_look(const char *text, bool read_only, struct blk_nbd_traits *ret_traits,
-                 struct vmm_error *err)
+/* EXPORT@EPOCH */
+static void name_of(const struct blk_nbd_ask *ask, uint64_t epoch,
+                    char ret_name[static NAME_MAX_LEN])
 {
+    if (ask->by_epoch) {
+        snprintf(ret_name, NAME_MAX_LEN, "%s@%llu", ask->export_name,
+                 (unsigned long long)epoch);
+    } else {
+        snprintf(ret_name, NAME_MAX_LEN, "%s", ask->export_name);
+    }
+}
+
+/* The highest epoch that the server let in, as it tells with INFO and GO. */
+static bool highest_epoch(struct nbd_handle *nbd, uint64_t *ret_epoch)
+{
+    static const char word[] = "gemel-epoch ";
+    char *text = nbd_lib.get_export_description(nbd);
+    bool ok = text && strncmp(text, word, sizeof word - 1) == 0 &&
+              text_u64(text + sizeof word - 1, 0, UINT64_MAX, ret_epoch);
+
+    free(text);
+    return ok;
+}
+
+static int need_epochs(struct nbd_handle *nbd, const char *name, struct vmm_error *err)
+{
+    uint64_t epoch;
+
+    return highest_epoch(nbd, &epoch)
+               ? 0
+               : vmm_fail(
+                     err, -EPROTO,
+                     "disk %s: its server does not know epochs, so nothing would keep "
+                     "an earlier owner's late writes away; run it with the filter "
+                     "gemel-epoch (storage/README.md), or leave out 'epoch'",
+                     name);
+}
+
+/* It was refused: for good, if somebody later is there. */
+static int why_refused(struct nbd_handle *nbd, const struct blk_nbd_ask *ask,
+                       struct vmm_error *err)
+{
+    char name[NAME_MAX_LEN];
+    struct vmm_error ignored;
+    uint64_t highest;
+
+    name_of(ask, 0, name);
+    if (nbd_lib.set_export_name(nbd, name) == 0 &&
+        ask_info(nbd, ask->name, &ignored) == 0 && highest_epoch(nbd, &highest) &&
+        highest > ask->epoch) {
+        return vmm_fail(err, -ESHUTDOWN,
+                        "disk %s: its server let in a later owner (epoch %llu, ours is "
+                        "%llu): it belongs to this VM's next life",
+                        ask->name, (unsigned long long)highest,
+                        (unsigned long long)ask->epoch);
+    }
+    return vmm_fail(err, -EAGAIN,
+                    "disk %s: its server did not let epoch %llu in: the owner before has "
+                    "requests under way, or there is no such export; its log says which",
+                    ask->name, (unsigned long long)ask->epoch);
+}
+
+static int greet_epoch(int fd, const struct blk_nbd_ask *ask, struct nbd_handle **ret_nbd,
+                       struct vmm_error *err)
+{
+    struct info_answer answer = {.done = false};
+    char name[NAME_MAX_LEN];
+    struct nbd_handle *nbd;
+    int r;
+
+    if (ask->epoch == 0) {
+        close(fd);
+        return vmm_fail(err, -EINVAL,
+                        "disk %s: 'epoch' needs the epoch of a claim: only an agent's "
+                        "START has one",
+                        ask->name);
+    }
+    name_of(ask, ask->epoch, name);
+    r = open_handle(fd, name, ask->name, true, &nbd, err);
+    if (r < 0) {
+        return r;
+    }
+    r = nbd_lib.aio_opt_go(
+        nbd, (nbd_completion_callback){.callback = on_info, .user_data = &answer});
+    r = r < 0 ? -EINVAL : blk_nbd_wait(nbd, &answer.done, BLK_NBD_GREET_MS);
+    if (r < 0) {
+        r = vmm_fail(err, r, "disk %s: no NBD connection: %s", ask->name, why_text(r));
+    } else if (answer.error != 0) {
+        r = why_refused(nbd, ask, err);
+    } else {
+        r = need_epochs(nbd, ask->name, err);
+    }
+    if (r < 0) {
+        nbd_lib.close(nbd);
+        return r;
+    }
+    *ret_nbd = nbd;
+    return 0;
+}
+
+int blk_nbd_greet(int fd, const struct blk_nbd_ask *ask, struct nbd_handle **ret_nbd,
+                  struct blk_nbd_traits *ret_traits, struct vmm_error *err)
+{
+    struct nbd_handle *nbd;
+    int r = ask->by_epoch
+                ? greet_epoch(fd, ask, &nbd, err)
+                : open_handle(fd, ask->export_name, ask->name, false, &nbd, err);
+
+    if (r < 0) {
+        return r;
+    }
+    r = check_traits(nbd, ask->name, ask->read_only, ret_traits, err);
+    if (r < 0) {
+        nbd_lib.close(nbd);
+        return r;
+    }
+    *ret_nbd = nbd;
+    return 0;
+}
+
+int blk_nbd_look(const char *text, bool read_only, bool by_epoch,
+                 struct blk_nbd_traits *ret_traits, struct vmm_error *err)
+{
+    char name[NAME_MAX_LEN];
     struct nbd_handle *nbd;
     struct nbd_uri uri;
     const char *why = nbd_uri_parse(text, &uri);
@@ -213,11 +320,16 @@ int blk_nbd_look(const char *text, bool read_only, struct blk_nbd_traits *ret_tr
                         "be reached from here",
                         text, strerror(-r));
     }
-    r = open_handle(fd, uri.export_name, text, true, &nbd, err);
+    name_of(&(struct blk_nbd_ask){.export_name = uri.export_name, .by_epoch = by_epoch},
+            0, name);
+    r = open_handle(fd, name, text, true, &nbd, err);
     if (r < 0) {
         return r;
     }
     r = ask_info(nbd, text, err);
+    if (r >= 0 && by_epoch) {
+        r = need_epochs(nbd, text, err);
+    }
     if (r >= 0) {
         r = check_traits(nbd, text, read_only, ret_traits, err);
     }

@@ -21,12 +21,20 @@ struct blk_nbd_traits {
     bool can_trim, can_zero, can_flush;
 };
 
+/* How an export is asked for. With `by_epoch` the server has to be one that lets in the
+ * newest epoch only (storage/README.md). */
+struct blk_nbd_ask {
+    const char *export_name;
+    const char *name; /* of the disk, for messages */
+    bool read_only, by_epoch;
+    uint64_t epoch; /* by_epoch: on whose behalf */
+};
+
 /* Size of an export without entering it (NBD_OPT_INFO): nothing is opened. */
-int blk_nbd_look(const char *uri, bool read_only, struct blk_nbd_traits *ret_traits,
-                 struct vmm_error *err);
-/* Handshake over `fd`, which is taken. `name` is the disk's, for messages. */
-int blk_nbd_greet(int fd, const char *export_name, const char *name, bool read_only,
-                  struct nbd_handle **ret_nbd, struct blk_nbd_traits *ret_traits,
-                  struct vmm_error *err);
+int blk_nbd_look(const char *uri, bool read_only, bool by_epoch,
+                 struct blk_nbd_traits *ret_traits, struct vmm_error *err);
+/* Handshake over `fd`, which is taken. -ESHUTDOWN: a later epoch is there, for good. */
+int blk_nbd_greet(int fd, const struct blk_nbd_ask *ask, struct nbd_handle **ret_nbd,
+                  struct blk_nbd_traits *ret_traits, struct vmm_error *err);
 /* Waits until `*done` or the connection is dead: 0, -ETIMEDOUT, -ENOTCONN. */
 int blk_nbd_wait(struct nbd_handle *nbd, const bool *done, int timeout_ms);

@@ -26,6 +26,7 @@ struct disks {
     int poll_fd;  /* epoll: the ring and the sockets, for the owner */
     int event_fd; /* epoll: the same, for somebody else, once for each event */
     bool woken;
+    struct disk_holds holds;
 };
 
 int disks_open(struct disks **ret_disks, struct vmm_error *err)
@@ -53,6 +54,7 @@ void disks_close(struct disks *disks)
     }
     blk_nbd_close(disks->nbd);
     blk_uring_close(disks->uring);
+    disk_hold_free(&disks->holds);
     if (disks->poll_fd >= 0) {
         close(disks->poll_fd);
     }
@@ -107,7 +109,7 @@ static int look_nbd(struct disk_desc *desc, struct vmm_error *err)
     if (why) {
         return vmm_fail(err, -EINVAL, "disk %s: %s", desc->path, why);
     }
-    r = blk_nbd_look(desc->path, desc->read_only, &traits, err);
+    r = blk_nbd_look(desc->path, desc->read_only, desc->by_epoch, &traits, err);
     if (r < 0) {
         return r;
     }
@@ -221,6 +223,8 @@ int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_des
                                      .export_name = desc->export_name,
                                      .read_only = desc->read_only,
                                      .keep = desc->keep,
+                                     .by_epoch = desc->by_epoch,
+                                     .epoch = desc->epoch,
                                      .sectors = desc->info.sectors};
 
     BUG_ON(disk >= VM_DISKS_MAX);
@@ -232,13 +236,22 @@ int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_des
     return blk_nbd_take(disks->nbd, disk, fd, &conf, err);
 }
 
-void disks_submit(struct disks *disks, unsigned disk, const struct blk_request *request)
+static void to_disk(void *ctx, unsigned disk, const struct blk_request *request)
 {
-    BUG_ON(disk >= VM_DISKS_MAX);
+    struct disks *disks = ctx;
+
     if (disks->on_nbd[disk]) {
         blk_nbd_submit(disks->nbd, disk, request);
     } else {
         blk_submit(disks->uring, disk, request);
+    }
+}
+
+void disks_submit(struct disks *disks, unsigned disk, const struct blk_request *request)
+{
+    BUG_ON(disk >= VM_DISKS_MAX);
+    if (!disk_hold_takes(&disks->holds, disk, request)) {
+        to_disk(disks, disk, request);
     }
 }
 
@@ -252,42 +265,46 @@ bool disks_push(struct disks *disks)
 
 bool disks_unpushed(const struct disks *disks)
 {
-    return blk_unpushed(disks->uring) || (disks->nbd && blk_nbd_unpushed(disks->nbd));
+    return atomic_load(&disks->holds.answered_count) > 0 || blk_unpushed(disks->uring) ||
+           (disks->nbd && blk_nbd_unpushed(disks->nbd));
 }
 
-struct answers {
+struct listener {
     struct disks *disks;
     blk_done_fn done;
     void *ctx;
 };
 
-/* Here, and nowhere else, the guest hears that a write of a raw disk is done, or failed:
- * a part of it may be there. */
+/* Here, and nowhere else, a disk says that a write is done, or failed: a part of it may
+ * be there. */
 static void on_answer(void *ctx, unsigned disk, const struct blk_request *request,
                       uint32_t status, const uint8_t *data, uint32_t len)
 {
-    const struct answers *a = ctx;
-    struct disk_marks *marks = disks_marks(a->disks, disk);
+    const struct listener *l = ctx;
+    struct disk_marks *marks = disks_marks(l->disks, disk);
 
     if (marks && request->op != REQUEST_READ && request->op != REQUEST_FLUSH) {
         disk_marks_add(marks, request->sector, request->len);
     }
-    a->done(a->ctx, disk, request, status, data, len);
+    if (!disk_hold_done(&l->disks->holds, disk, request, status, &data)) {
+        l->done(l->ctx, disk, request, status, data, len);
+    }
 }
 
 unsigned disks_reap(struct disks *disks, blk_done_fn done, void *ctx)
 {
-    struct answers answers = {disks, done, ctx};
+    struct listener l = {disks, done, ctx};
+    unsigned count = disk_hold_reap(&disks->holds, done, ctx);
 
     disks->woken = false;
-    return blk_reap(disks->uring, on_answer, &answers) +
-           (disks->nbd ? blk_nbd_reap(disks->nbd, done, ctx) : 0);
+    return count + blk_reap(disks->uring, on_answer, &l) +
+           (disks->nbd ? blk_nbd_reap(disks->nbd, on_answer, &l) : 0);
 }
 
 bool disks_reapable(const struct disks *disks)
 {
-    return disks->woken || blk_reapable(disks->uring) ||
-           (disks->nbd && blk_nbd_reapable(disks->nbd));
+    return disks->woken || atomic_load(&disks->holds.answered_count) > 0 ||
+           blk_reapable(disks->uring) || (disks->nbd && blk_nbd_reapable(disks->nbd));
 }
 
 void disks_woken(struct disks *disks)
@@ -320,7 +337,8 @@ unsigned disks_waited_for(const struct disks *disks)
 
 unsigned disks_in_flight(const struct disks *disks)
 {
-    return blk_in_flight(disks->uring) + (disks->nbd ? blk_nbd_in_flight(disks->nbd) : 0);
+    return atomic_load(&disks->holds.answered_count) + blk_in_flight(disks->uring) +
+           (disks->nbd ? blk_nbd_in_flight(disks->nbd) : 0);
 }
 
 bool disks_flush_failed(const struct disks *disks)
@@ -355,6 +373,12 @@ const char *disks_lost(const struct disks *disks, unsigned disk)
     return disks->on_nbd[disk] ? blk_nbd_lost(disks->nbd, disk) : NULL;
 }
 
+bool disks_outdated(const struct disks *disks, unsigned disk,
+                    const struct disk_desc *desc)
+{
+    return disks->on_nbd[disk] && blk_nbd_outdated(disks->nbd, disk, desc->epoch);
+}
+
 bool disks_latched(const struct disks *disks, unsigned disk)
 {
     return disks->on_nbd[disk] ? blk_nbd_latched(disks->nbd, disk)
@@ -376,4 +400,41 @@ struct disk_marks *disks_marks(const struct disks *disks, unsigned disk)
 int disks_fd(const struct disks *disks, unsigned disk)
 {
     return disks->on_nbd[disk] ? -1 : blk_disk_fd(disks->uring, disk);
+}
+
+int disks_hold(struct disks *disks, unsigned disk, const struct disk_desc *desc,
+               struct vmm_error *err)
+{
+    return disk_hold_begin(&disks->holds, disk, desc->info.sectors, err);
+}
+
+void disks_excluded(struct disks *disks, uint32_t mask)
+{
+    if (mask == 0) {
+        atomic_store(&disks->holds.excluded, 0);
+    } else {
+        atomic_fetch_or(&disks->holds.excluded, mask);
+    }
+}
+
+void disks_hold_turn(struct disks *disks)
+{
+    disk_hold_turn(&disks->holds, to_disk, disks);
+}
+
+uint32_t disks_held(const struct disks *disks, uint64_t *ret_bytes)
+{
+    *ret_bytes = atomic_load(&disks->holds.bytes);
+    return atomic_load(&disks->holds.mask);
+}
+
+void disks_hold_failed(struct disks *disks, unsigned disk,
+                       const struct blk_request *request)
+{
+    disk_hold_drop(&disks->holds, disk, request);
+    if (disks->on_nbd[disk]) {
+        blk_nbd_latch(disks->nbd, disk);
+    } else {
+        blk_disk_latch(disks->uring, disk);
+    }
 }

@@ -14,6 +14,7 @@
 #include "vmm/blk_uring.h"
 #include "vmm/dev.h"
 #include "vmm/disk_marks.h"
+#include "vmm/disk_hold.h"
 #include "vmm/vmm_error.h"
 
 enum disk_kind {
@@ -31,6 +32,8 @@ struct disk_desc {
     bool keep; /* connections may be replaced: see blk_nbd.h */
     struct blk_disk_info info;
     char export_name[256]; /* of DISK_NBD, by disks_look */
+    bool by_epoch;         /* DISK_NBD: the server keeps owners apart (blk_nbd_conn.h) */
+    uint64_t epoch;        /* of the newest claim: before disks_take */
 };
 
 struct disks;
@@ -44,7 +47,8 @@ int disks_look(struct disks *disks, unsigned disk, struct disk_desc *desc,
 /* A disk as START wants it: a file, or a connected socket. */
 int disks_file(enum disk_kind kind, const char *path, bool read_only, int *ret_fd,
                struct vmm_error *err);
-/* `fd` is taken in any case. A second time only for a disk that disks_lost tells of. */
+/* `fd` is taken in any case. A second time only for a disk that disks_lost or
+ * disks_outdated tells of. -ESHUTDOWN: a later owner has the disk, for good. */
 int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_desc *desc,
                struct vmm_error *err);
 
@@ -70,6 +74,9 @@ int disks_event_fd(const struct disks *disks);
 void disks_event_clear(struct disks *disks);
 /* Why it is without a connection; NULL: it has one, or is no network disk. */
 const char *disks_lost(const struct disks *disks, unsigned disk);
+/* Its connection is of an epoch before that of `desc`. */
+bool disks_outdated(const struct disks *disks, unsigned disk,
+                    const struct disk_desc *desc);
 /* A FLUSH of it has failed: what it refuses since then is not to be tried again. */
 bool disks_latched(const struct disks *disks, unsigned disk);
 /* Of a raw disk that may be written to; NULL: of another. */
@@ -77,3 +84,19 @@ struct disk_marks *disks_marks(const struct disks *disks, unsigned disk);
 /* Of a raw disk: its file, which stays theirs; -1: not open yet. */
 int disks_fd(const struct disks *disks, unsigned disk);
 bool disks_may_flush_again(const struct disks *disks, unsigned disk);
+
+/* A twin that went live (vmm/disk_hold.h). Before any request of it: writes of this disk
+ * are held from now on. */
+int disks_hold(struct disks *disks, unsigned disk, const struct disk_desc *desc,
+               struct vmm_error *err);
+/* Any thread: which disks are free now, a bit each, as disks_hold_turn is to see next. 0:
+ * none is. */
+void disks_excluded(struct disks *disks, uint32_t mask);
+/* While the guest may run. */
+void disks_hold_turn(struct disks *disks);
+/* Any thread: disks that are held, and bytes that they were not given. */
+uint32_t disks_held(const struct disks *disks, uint64_t *ret_bytes);
+/* A request that was held (slot DISK_HOLD_SLOT) failed, and is not tried again: writes
+ * and flushes of that disk fail from now on. */
+void disks_hold_failed(struct disks *disks, unsigned disk,
+                       const struct blk_request *request);

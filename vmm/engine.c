@@ -492,7 +492,8 @@ static int make_machine(struct engine *e, struct vmm_error *err)
         e->disk[i] = (struct disk_desc){.kind = conf->kind,
                                         .path = conf->path,
                                         .read_only = conf->read_only,
-                                        .keep = conf->on_error == ENGINE_DISK_PAUSE};
+                                        .keep = conf->on_error == ENGINE_DISK_PAUSE,
+                                        .by_epoch = conf->by_epoch};
         r = disks_look(e->disks, i, &e->disk[i], err);
         if (r < 0) {
             return r;

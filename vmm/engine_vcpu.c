@@ -345,6 +345,10 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
     if (status != 0 && disk_trouble(e, disk, request, status)) {
         return;
     }
+    if (request->slot == DISK_HOLD_SLOT) {
+        disks_hold_failed(e->disks, disk, request);
+        return;
+    }
     if (e->tape && engine_tape_keep(e, disk, request, &in)) {
         return;
     }
@@ -579,10 +583,12 @@ static bool run_once(struct engine *e)
 {
     throttle_turn(&e->throttle, engine_throttle_share, e);
     vcpu_kick_clear(&e->vcpu);
-    (void)disks_push(e->disks);
     if (!engine_may_run(e)) {
         return false;
     }
+    engine_unsent_turn(e);
+    engine_hold_turn(e);
+    (void)disks_push(e->disks);
     if (e->shutdown_wanted && !engine_epoch_holds(e)) {
         return engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
     }
@@ -753,15 +759,25 @@ void engine_set_rtc(struct engine *e)
         &(struct dev_input){.type = INPUT_RTC_BASE, .now_ns = rtc_base_ns(e)});
 }
 
-static int open_disk(struct engine *e, unsigned i, struct vmm_error *err)
+/* What came for the disk, -1: nothing; it is for the newest claim. */
+static int disk_fd_take(struct engine *e, unsigned i)
 {
-    const struct engine_disk_conf *d = &e->conf.disk[i];
     int fd;
 
     pthread_mutex_lock(&e->lock);
     fd = e->disk_fd[i];
     e->disk_fd[i] = -1;
+    e->disk[i].epoch = e->run.epoch;
     pthread_mutex_unlock(&e->lock);
+    return fd;
+}
+
+int engine_open_disk(struct engine *e, unsigned i, struct vmm_error *err)
+{
+    const struct engine_disk_conf *d = &e->conf.disk[i];
+    int fd;
+
+    fd = disk_fd_take(e, i);
     if (fd >= 0) {
         return disks_take(e->disks, i, fd, &e->disk[i], err);
     }
@@ -783,13 +799,9 @@ static bool reconnect_disk(struct engine *e, unsigned i)
     const char *lost = disks_lost(e->disks, i);
     char reason[REASON_LEN_MAX + 1];
     struct vmm_error err = {""};
-    int fd;
+    int fd = disk_fd_take(e, i), r = -ENOTCONN;
 
-    pthread_mutex_lock(&e->lock);
-    fd = e->disk_fd[i];
-    e->disk_fd[i] = -1;
-    pthread_mutex_unlock(&e->lock);
-    if (!lost) {
+    if (!lost && (fd < 0 || !disks_outdated(e->disks, i, &e->disk[i]))) {
         if (fd >= 0) {
             close(fd);
         }
@@ -798,7 +810,13 @@ static bool reconnect_disk(struct engine *e, unsigned i)
     if (fd < 0 && e->conf.disks_by_path) {
         (void)disks_file(conf->kind, conf->path, conf->read_only, &fd, &err);
     }
-    if (fd >= 0 && disks_take(e->disks, i, fd, &e->disk[i], &err) == 0) {
+    if (fd >= 0) {
+        r = disks_take(e->disks, i, fd, &e->disk[i], &err);
+    }
+    if (r == -ESHUTDOWN) { /* a later owner has it: nothing to try again */
+        return engine_end_run(e, RUN_END_HOST, err.text);
+    }
+    if (r == 0 || !lost) {
         return true;
     }
     if (conf->on_error != ENGINE_DISK_PAUSE) {
@@ -832,7 +850,7 @@ void engine_open_disks(struct engine *e)
     bool replay = e->conf.tape && e->conf.tape->replay;
 
     for (unsigned i = 0; i < e->conf.disk_count && !replay; i++) {
-        if (open_disk(e, i, &err) < 0) {
+        if (engine_open_disk(e, i, &err) < 0) {
             (void)engine_end_run(e, RUN_END_HOST, err.text);
             return;
         }
@@ -851,7 +869,7 @@ bool engine_follow_prepare(struct engine *e, uint32_t mirror)
     struct vmm_error err;
 
     for (unsigned i = 0; i < e->conf.disk_count; i++) {
-        if ((mirror >> i & 1) != 0 && open_disk(e, i, &err) < 0) {
+        if ((mirror >> i & 1) != 0 && engine_open_disk(e, i, &err) < 0) {
             return engine_end_run(e, RUN_END_HOST, err.text);
         }
     }
@@ -898,7 +916,8 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
             break;
         case RUN_RUNNING:
             engine_idle_work(e); /* what was asked for before the THAW comes first */
-            if ((!e->epoch_follows || engine_epoch_live(e)) && engine_reconnect(e)) {
+            if ((!e->tape_follows || engine_shared_open(e)) &&
+                (!e->epoch_follows || engine_epoch_live(e)) && engine_reconnect(e)) {
                 run(e);
             }
             break;

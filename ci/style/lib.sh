@@ -26,6 +26,7 @@ vmm: base
 cluster-conf: base
 migrate: vmm base
 fencing: cluster-conf base
+storage: base
 ft: migrate vmm base
 ha: fencing cluster-conf base
 lab: cluster-conf base tests/guest

@@ -29,33 +29,51 @@ def make_net():
 class Pair:
     """`commit`: None: no twin. The guest runs when it is made, with its twin, if it has one."""
 
-    def __init__(self, build, append, commit="verified", rom="tests/guest/pulse.rom", net=False, console=False, options=(), link=False, memory="16M"):
+    def __init__(self, build, append, commit="verified", rom="tests/guest/pulse.rom", net=False, console=False, options=(), link=False, memory="16M", disk="mirrored"):
         self.build, self.rom, self.net, self.console, self.memory = build, rom, net, console, memory
         self.stamps = Stamps("debug")
-        self.vms, self.ft, self.append = {}, None, append
+        self.vms, self.ft, self.append, self.server = {}, None, append, None
+        self.disk = disk  # mirrored; shared: a file; nbd: shared, and its server keeps old owners away
         remove("a.img", "b.img", "ft.out", "link.json", "p.sock", "t.sock", "p.console", "t.console")
         for name, image in ("p", "a.img"), ("t", "b.img"):
             if commit is None and name == "t":
                 continue
             with open(image, "wb") as f:
                 f.truncate(DISK)
+            if disk == "nbd" and not self.server:
+                self.serve()
             self.vms[name] = self.spawn(name, image)
-        subprocess.run([build + "/tests/kvm/vmmtalk", "p.sock", "1", "1", "disk", "a.img", "start", "1"], check=True, capture_output=True)
+        talk = ["disk-nbd", self.uri()] if disk == "nbd" else ["disk", "a.img"]
+        subprocess.run([build + "/tests/kvm/vmmtalk", "p.sock", "1", "1", *talk, "start", "1"], check=True, capture_output=True)
         wait_for("the guest", lambda: self.stamps.seen(b"R" if "pulse" in rom else b"G"))
         if commit is not None:
             self.protect(commit, options, link)
 
+    def uri(self):
+        return "nbd+unix:///x?socket=%s/nbd.sock" % os.getcwd()
+
+    def serve(self):
+        remove("nbd.sock", "epochs/epoch-x")
+        os.makedirs("epochs", exist_ok=True)
+        self.server = spawn(["nbdkit", "-f", "-U", "nbd.sock", "--filter=%s/storage/nbdkit-gemel-epoch-filter.so" % self.build, "file", "a.img",
+                             "epochs=%s/epochs" % os.getcwd()])
+        wait_for("nbdkit", lambda: os.path.exists("nbd.sock"))
+
     def spawn(self, name, image):
+        at = "nbd=%s,epoch" % self.uri() if self.disk == "nbd" else "path=" + (image if self.disk == "mirrored" else "a.img")
         more = ["--nic", "tap=%s,mac=%s" % (TAPS["pt".index(name)], MAC)] if self.net else []
         more += ["--console", "console.sock"] if self.console and name == "p" else []
         vm = spawn([self.build + "/gemel-vmm", "--insecure-lab", "--uuid", UUID, "--memory", self.memory, "--firmware", self.build + "/" + self.rom,
                     "--append", self.append, "--console-log", name + ".console", "--debug-log", "/dev/stdout", "--log", name + ".log",
-                    "--control", name + ".sock", "--disk", "path=%s,serial=pulse" % image, *more], stdout=self.stamps.write)
+                    "--control", name + ".sock", "--disk", at + ",serial=pulse", *more], stdout=self.stamps.write)
         wait_for("control socket", lambda: os.path.exists(name + ".sock"))
         return vm
 
+    def disks(self):
+        return {"mirrored": ["--disk", "a.img:b.img"], "shared": ["--shared", "a.img"], "nbd": ["--shared", self.uri()]}[self.disk]
+
     def protect(self, commit, options, link):
-        argv = [self.build + "/tests/kvm/vmmft", "p.sock", "t.sock", "--disk", "a.img:b.img", "--commit", commit, "--for", "600", *(options or CALM)]
+        argv = [self.build + "/tests/kvm/vmmft", "p.sock", "t.sock", *self.disks(), "--commit", commit, "--for", "600", *(options or CALM)]
         if link:
             script = os.path.dirname(os.path.realpath(__file__)) + "/../kvm/ftlink.py"
             argv += ["--plain", "--link", "echo $$ >link.pid; exec python3 %s link.json --whole" % script]
@@ -111,6 +129,8 @@ class Pair:
             if vm.poll() is None:
                 vm.send_signal(signal.SIGCONT)
             end(vm)
+        if self.server:
+            end(self.server)
         if os.path.exists("link.pid"):
             os.unlink("link.pid")
         self.stamps.close()

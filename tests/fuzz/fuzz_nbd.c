@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A network disk whose server sends any bytes: in the handshake, or (first byte odd)
- * after a good one. No crash, no hang, each request is answered once. libnbd itself is
- * not instrumented; what it hands on is. */
+ * after a good one; second bit: of a disk with epochs. No crash, no hang, each request is
+ * answered once. libnbd itself is not instrumented; what it hands on is. */
 #include "tests/fuzz/fuzz.h"
 
 #include <poll.h>
@@ -64,6 +64,8 @@ FUZZ_ONE(data, len)
     if (len < 1 || len > 60000) {
         return -1;
     }
+    conf.by_epoch = (data[0] & 2) != 0;
+    conf.epoch = 5;
     BUG_ON(socketpair(AF_UNIX, SOCK_STREAM, 0, fd) < 0);
     BUG_ON(blk_nbd_open(&blk, &err) < 0);
     if (data[0] & 1) {

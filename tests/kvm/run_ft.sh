@@ -6,31 +6,36 @@
 vmmft=$build/tests/kvm/vmmft
 trace=$(dirname "$self")/ft_trace.py
 link=$(dirname "$self")/ftlink.py
+ft_image=a.img
+ft_more_disks=() # of START, behind it
+ft_uri=          # a network disk, which serves it to both
 ft_uuid=0f3c2b1a-0000-4000-8000-000000000001
 
 ft_vmm() { # NAME IMAGE OPTION...: p or t; its pid in $ft_vmm_pid
-    local name=$1 image=$2
+    local name=$1 image=path=$2
+    [ -z "$ft_uri" ] || image=nbd=$ft_uri
     shift 2
     "$vmm_bin" --uuid $ft_uuid --memory 16M --firmware "$pulse" --exit-file "$name.json" --log "$name.log" --console-log "$name.console" \
-        --debug-log "$name.debug" --control "$name.sock" --disk "path=$image,serial=pulse" "$@" &
+        --debug-log "$name.debug" --control "$name.sock" --disk "$image,serial=pulse" "$@" &
     ft_vmm_pid=$!
 }
 
 # ft_start APPEND OPTION...: the pair; the guest runs on the primary. $p_pid, $t_pid
 ft_start() {
-    local append=$1
+    local append=$1 disk=(disk "$ft_image")
     shift
+    [ -z "$ft_uri" ] || disk=(disk-nbd "$ft_uri")
     rm -f [pt].* ft.out link.json
-    rm -f a.img
-    truncate -s 4M a.img
+    rm -f "$ft_image"
+    truncate -s 4M "$ft_image"
     [ -e "${ft_twin_image:-b.img}" ] && rm -f "${ft_twin_image:-b.img}"
     truncate -s 4M "${ft_twin_image:-b.img}"
-    ft_vmm p a.img --append "$append" "$@"
+    ft_vmm p "$ft_image" --append "$append" "$@"
     p_pid=$ft_vmm_pid
     ft_vmm t "${ft_twin_image:-b.img}" --append "$append" "${@/p-tap/t-tap}"
     t_pid=$ft_vmm_pid
     until_true 10 test -S p.sock -a -S t.sock || { fail "no control socket: $(tail -qn1 p.log t.log)"; return 1; }
-    "$talk" p.sock 1 1 disk a.img start 1 >talk.log || { fail "start: $(tail -1 talk.log)"; return 1; }
+    "$talk" p.sock 1 1 "${disk[@]}" "${ft_more_disks[@]}" start 1 >talk.log || { fail "start: $(tail -1 talk.log)"; return 1; }
     until_true 10 ft_has p ready || { fail "pulse does not start: $(tail -1 p.console)"; return 1; }
 }
 
@@ -40,7 +45,9 @@ ft_protect() {
     until_true 20 ft_said primary on || { fail "not protected: $(tail -1 ft.out; tail -1 p.log; tail -1 t.log)"; return 1; }
 }
 ft_protect_only() { # a busy host lets a thread wait for longer than the 60 ms of the default
-    "$vmmft" p.sock t.sock --suspect "${ft_suspect:-500}" --disk "a.img:${ft_twin_image:-b.img}" "$@" >ft.out 2>ft.err &
+    local disk=(--disk "$ft_image:${ft_twin_image:-b.img}")
+    [ "${ft_twin_image:-}" != "$ft_image" ] || disk=(--shared "${ft_uri:-$ft_image}")
+    "$vmmft" p.sock t.sock --suspect "${ft_suspect:-500}" "${disk[@]}" "$@" >ft.out 2>ft.err &
     ft_pid=$!
 }
 
@@ -64,7 +71,7 @@ ft_end() {
 
 # ft_check LIVE: p or t runs on. It goes on telling records; what was told is on its disk, and one story.
 ft_check() {
-    local last consoles=(p.console) image=a.img
+    local last consoles=(p.console) image=$ft_image
     [ "$1" = p ] || { consoles+=(t.console); image=${ft_twin_image:-b.img}; }
     [ "${ft_off:-}" ] || ft_more 10 5
     [ "$1" = t ] || [ ! -s t.console ] || fail "the twin speaks: $(tail -1 t.console)"
@@ -213,8 +220,8 @@ ft_gone() {
     grep -q '"reason":"guest-shutdown"' p.json || fail "exit file: $(cat p.json)"
     [ ! -s t.console ] || fail "the twin speaks: $(tail -1 t.console)"
     last=$(python3 "$trace" p.console 2>trace.err) || fail "$(tail -1 trace.err)"
-    for image in a.img b.img; do
-        "$witness" check-disk $image --acked "$last" >witness.json 2>&1 || fail "$image: $(tr '\n' ' ' <witness.json | cut -c1-300)"
+    for image in a.img "${ft_twin_image:-b.img}"; do
+        "$witness" check-disk "$image" --acked "$last" >witness.json 2>&1 || fail "$image: $(tr '\n' ' ' <witness.json | cut -c1-300)"
     done
     ft_last=$last
 }

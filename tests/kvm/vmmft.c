@@ -5,8 +5,8 @@
  * at another.
  *
  *     vmmft PRIMARY TWIN [--plain] [--commit received|verified|hybrid] [--suspect MS]
- *           [--disk [FILE:]FILE]... [--for SECONDS] [--switchover] [--reset]
- * [--powerdown]
+ *           [--disk [FILE:]FILE | --shared FILE]... [--hold MS] [--for SECONDS]
+ *           [--switchover] [--reset] [--powerdown]
  *           [--checkpoint] [--winner primary|twin] [--link COMMAND] [--live COMMAND]
  *           [--barrier MS] [--diverge-max COUNT] [--base FILE] [--base-out FILE]
  *           [--rate BYTES] [--no-verify]
@@ -14,13 +14,15 @@
  * --live: run when the twin is live, as an agent announces the guest then.
  * --switchover, --reset, --powerdown: asked for after a second.
  * --disk: the twin's own copies, in order (A:B: B is the twin's), which get what the
- * primary's have along with its memory. --base FILE: the transfer after which the copies
- * were equal last, which a --base-out of an earlier run has written (as an agent keeps
- * it): only what was written since is sent. --rate: of that copy, per second.
- * --no-verify: nothing of it is compared. Whoever asks first for the next claim gets it,
- * or the one of --winner, when it asks. --link: a command of sh that carries the
- * channel's bytes between its descriptors 3 (the primary) and 4 (the twin), as
- * tests/kvm/ftlink.py. One JSON line per change of either side's state: {"ms", "who",
+ * primary's have along with its memory. --shared: this disk is both sides'; the twin gets
+ * it with its claim, and must hold its writes for MS (--hold) from then on. --base FILE:
+ * the transfer after which the copies were equal last, which a --base-out of an earlier
+ * run has written (as an agent keeps it): only what was written since is sent. --rate: of
+ * that copy, per second. --no-verify: nothing of it is compared. Whoever asks first for
+ * the next claim gets it, or the one of --winner, when it asks. --link: a command of sh
+ * that carries the channel's bytes between its descriptors 3 (the primary) and 4 (the
+ * twin), as tests/kvm/ftlink.py. One JSON line per change of either side's state: {"ms",
+ * "who",
  * "state", "text"}, and each second one with the counters of the primary. Ends when one
  * of the two runs alone, or after --for (15 s); last line {"end":
  * "alone"|"live"|"both"|"none", ...}: then the other side has been ended, and the one
@@ -36,6 +38,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "base/nbd_uri.h"
 #include "base/os.h"
 #include "base/text.h"
 #include "base/uuid.h"
@@ -45,10 +48,11 @@
 
 static struct {
     bool plain, no_verify, switchover, reset, powerdown, checkpoint;
-    uint32_t commit, suspect_ms, seconds, barrier_ms, diverge_max;
+    uint32_t commit, suspect_ms, seconds, barrier_ms, diverge_max, hold_ms;
     uint64_t rate;
     const char *winner, *link, *live, *base, *base_out;
     int disk[VM_DISKS_MAX];
+    const char *shared[VM_DISKS_MAX]; /* NULL: the twin has its own copy */
     unsigned disk_count;
 } opt = {.commit = 1, .seconds = 15};
 
@@ -56,8 +60,17 @@ static uint64_t began_ns, epoch, on_ns, change_ns, was_change;
 
 static int open_disk(const char *path, int flags)
 {
-    int fd = open(path, flags | O_CLOEXEC);
+    struct nbd_uri uri;
+    int fd, r;
 
+    if (strncmp(path, "nbd", 3) == 0 && nbd_uri_parse(path, &uri) == NULL) {
+        r = nbd_uri_connect(&uri, 5000, &fd);
+        if (r < 0) {
+            pair_die(path, strerror(-r));
+        }
+        return fd;
+    }
+    fd = open(path, flags | O_CLOEXEC);
     if (fd < 0) {
         pair_die(path, strerror(errno));
     }
@@ -75,6 +88,25 @@ static void add_disk(char *text)
         *colon = '\0';
     }
     opt.disk[opt.disk_count++] = open_disk(colon != NULL ? colon + 1 : text, O_RDWR);
+}
+
+static void add_shared(const char *path)
+{
+    if (opt.disk_count == VM_DISKS_MAX) {
+        pair_die(path, "too many disks");
+    }
+    opt.disk[opt.disk_count] = -1;
+    opt.shared[opt.disk_count++] = path;
+}
+
+static uint32_t shared_mask(void)
+{
+    uint32_t mask = 0;
+
+    for (unsigned i = 0; i < opt.disk_count; i++) {
+        mask |= opt.shared[i] != NULL ? UINT32_C(1) << i : 0;
+    }
+    return mask;
 }
 
 /* Where there is none, or nonsense, none is known. */
@@ -113,6 +145,8 @@ static void parse(int argc, char **argv)
                                             {"suspect", required_argument, NULL, 's'},
                                             {"for", required_argument, NULL, 'f'},
                                             {"disk", required_argument, NULL, 'D'},
+                                            {"shared", required_argument, NULL, 'S'},
+                                            {"hold", required_argument, NULL, 'h'},
                                             {"winner", required_argument, NULL, 'W'},
                                             {"live", required_argument, NULL, 'L'},
                                             {"link", required_argument, NULL, 'l'},
@@ -127,7 +161,7 @@ static void parse(int argc, char **argv)
     int id;
 
     while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if ((id == 's' || id == 'f' || id == 'b' || id == 'm') &&
+        if ((id == 's' || id == 'f' || id == 'h' || id == 'b' || id == 'm') &&
             !text_u64(optarg, 1, 1000000, &n)) {
             pair_die(optarg, "is no number");
         }
@@ -190,6 +224,12 @@ static void parse(int argc, char **argv)
         case 'D':
             add_disk(optarg);
             break;
+        case 'S':
+            add_shared(optarg);
+            break;
+        case 'h':
+            opt.hold_ms = (uint32_t)n;
+            break;
         default:
             pair_die("vmmft", "an option is not known; see its first lines");
         }
@@ -214,7 +254,7 @@ static void fill(Gemel__VmmRequest *rq, Gemel__VmmRequest__Kind kind,
     rq->ft_suspect_ms = opt.suspect_ms;
     rq->ft_barrier_ms = opt.barrier_ms;
     rq->ft_diverge_max = opt.diverge_max;
-    rq->ft_mirror = (1u << opt.disk_count) - 1;
+    rq->ft_mirror = ((1u << opt.disk_count) - 1) & ~shared_mask();
 }
 
 /* A listener for the twin, `count` connections for the primary. */
@@ -313,16 +353,21 @@ static void join(struct pair_end *primary, struct pair_end *twin, struct uuid *t
     Gemel__VmmRequest follow = GEMEL__VMM_REQUEST__INIT;
     Gemel__VmmRequest protect = GEMEL__VMM_REQUEST__INIT;
     int fds[1 + VM_DISKS_MAX], fd;
+    unsigned count = 1;
 
     connect_both(&fds[0], &fd, 1);
     if (opt.link != NULL) {
         link_between(&fd);
     }
-    memcpy(fds + 1, opt.disk, sizeof opt.disk);
+    for (unsigned i = 0; i < opt.disk_count; i++) {
+        if (opt.shared[i] == NULL) {
+            fds[count++] = opt.disk[i];
+        }
+    }
     fill(&follow, GEMEL__VMM_REQUEST__KIND__FT_FOLLOW, primary, transfer, twin);
     fill(&protect, GEMEL__VMM_REQUEST__KIND__FT_PROTECT, twin, transfer, twin);
-    follow.disk_count = opt.disk_count;
-    pair_ask(twin, &follow, fds, 1 + opt.disk_count);
+    follow.disk_count = count - 1;
+    pair_ask(twin, &follow, fds, count);
     pair_ask(primary, &protect, &fd, 1);
     close(fds[0]);
     close(fd);
@@ -384,6 +429,59 @@ static bool may_win(const char *who)
     return opt.winner == NULL || strcmp(opt.winner, who) == 0;
 }
 
+/* The disks that both share are opened now, not before. */
+static void claim_won(struct pair_end *twin)
+{
+    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
+    int fds[VM_DISKS_MAX];
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < opt.disk_count; i++) {
+        if (opt.shared[i] != NULL) {
+            fds[count++] = open_disk(opt.shared[i], O_RDWR);
+        }
+    }
+    rq.kind = GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON;
+    rq.epoch = ++epoch;
+    rq.disk_count = count;
+    rq.ft_hold = opt.hold_ms > 0 ? shared_mask() : 0;
+    pair_ask(twin, &rq, fds, count);
+    while (count > 0) {
+        close(fds[--count]);
+    }
+}
+
+static void told_held(const struct pair_end *twin, const char *what)
+{
+    printf("{\"ms\":%.2f,\"hold\":\"%s\",\"held\":%u,\"held_bytes\":%llu}\n",
+           pair_ms(loop_now_ns() - began_ns), what, twin->ft_held,
+           (unsigned long long)twin->ft_held_bytes);
+}
+
+/* The twin runs; what the old host still writes is excluded after opt.hold_ms. */
+static void exclude(struct pair_end *primary, struct pair_end *twin)
+{
+    uint64_t end_ns = change_ns + opt.hold_ms * NSEC_PER_MSEC;
+    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
+
+    told_held(twin, "begins");
+    while (loop_now_ns() < end_ns && !twin->gone) {
+        pair_simple(twin, GEMEL__VMM_REQUEST__KIND__STATUS);
+        (void)usleep(20000);
+        pair_hear(primary);
+        pair_hear(twin);
+    }
+    told_held(twin, "excluded");
+    rq.kind = GEMEL__VMM_REQUEST__KIND__FT_EXCLUDED;
+    rq.ft_hold = shared_mask();
+    for (unsigned i = 0; i < 500 && twin->ft_held != 0 && !twin->gone; i++) {
+        pair_ask(twin, &rq, NULL, 0); /* it may be asked more than once */
+        (void)usleep(20000);
+        pair_hear(twin);
+    }
+    told_held(twin, "over");
+}
+
 /* Whoever asks first has the next claim. */
 static void decide(struct pair_end *primary, struct pair_end *twin, bool *decided)
 {
@@ -406,7 +504,7 @@ static void decide(struct pair_end *primary, struct pair_end *twin, bool *decide
         *decided = true;
         change_ns = loop_now_ns();
         order(primary, GEMEL__VMM_REQUEST__KIND__FT_CLAIM_LOST, epoch + 1);
-        order(twin, GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON, ++epoch);
+        claim_won(twin);
     } else if ((is(primary, "hold") || is(primary, "hold-barrier")) &&
                may_win("primary")) {
         *decided = true;
@@ -470,6 +568,9 @@ int main(int argc, char **argv)
                 pair_die(opt.live, "failed");
             }
             order(&primary, GEMEL__VMM_REQUEST__KIND__FT_WINNER_RUNS, epoch);
+            if (opt.hold_ms > 0) {
+                exclude(&primary, &twin);
+            }
             break;
         }
         if (is_alone(&primary) && primary.state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {

@@ -50,8 +50,8 @@ guest_goes_on() { # ACKED
 explains() { gemel_at $L "$1" explain web1 | grep -q -- "$2"; }
 
 check "three nodes with agents" lab $L up
-check "a twin of a VM whose disk is shared is refused by line" says 'web1.yaml:5: disks\[0\].mirrored: is false' \
-    ft_define '{mode: auto}' '{path: disk0.img}'
+check "a twin of a VM whose disk is qcow2 is refused by line" says 'web1.yaml:5: disks\[0\].format: is qcow2' \
+    ft_define '{mode: auto}' '{path: disk0.img, format: qcow2}'
 check "and lockstep of machine standard" says 'ft.mode: is for machine: lockstep' \
     sh -c "sed -e 's/lockstep/standard/' -e 's/disks:.*/disks: []/' -e 's/mode: auto/mode: lockstep/' $(vm_shared $L)/web1.yaml >$(vm_shared $L)/s.yaml; $LAB_BIN --dir $LAB_SCRATCH/$L exec n1 -- $builddir/gemel vm apply -f /srv/gemel/s.yaml"
 check "mirrored wants a path of its own" says 'disks\[0\].mirrored: needs a raw file' ft_define '{mode: "off"}' '{path: disk0.img, mirrored: true}'

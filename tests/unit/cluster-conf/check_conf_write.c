@@ -233,6 +233,7 @@ START_TEST(test_write_vm)
                            "    format: raw\n"
                            "    read_only: false\n"
                            "    mirrored: false\n"
+                           "    exclusion: proof\n"
                            "    on_error: report\n"
                            "    iops: 0\n"
                            "nics:\n"

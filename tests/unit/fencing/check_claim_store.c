@@ -456,6 +456,43 @@ START_TEST(a_former_vm_is_found)
 }
 END_TEST
 
+/* A displaced owner's agent says later that it is gone: by the release of its last epoch.
+ */
+START_TEST(displaced_owners_give_up)
+{
+    struct claim first = a_claim(1, 1), second = a_claim(2, 2), third = a_claim(3, 3);
+    struct claim_release release = a_release(&first);
+    struct claim_halt halts[CLAIM_UNEXCLUDED_MAX];
+    enum claim_outcome outcome;
+    struct claim_found found;
+
+    third.unexcluded_count = 2;
+    third.unexcluded[0] = (struct claim_displaced){.who = first.owner, .epoch = 1};
+    third.unexcluded[1] = (struct claim_displaced){.who = second.owner, .epoch = 2};
+    ck_assert_int_eq(claim_store_link(dir, &first, &outcome, text, sizeof text), 0);
+    ck_assert_int_eq(claim_store_link(dir, &second, &outcome, text, sizeof text), 0);
+    ck_assert_int_eq(claim_store_link(dir, &third, &outcome, text, sizeof text), 0);
+    ck_assert_uint_eq(claim_store_gave_up(dir, &third, halts), 0);
+    ck_assert_int_eq(claim_store_release(dir, &release, &outcome, text, sizeof text), 0);
+    ck_assert_int_eq(outcome, CLAIM_OUTCOME_WON);
+    ck_assert_uint_eq(claim_store_gave_up(dir, &third, halts), 1);
+    ck_assert(uuid_equal(halts[0].instance, first.owner.instance));
+    ck_assert_uint_eq(halts[0].epoch, 1);
+    ck_assert_int_eq(halts[0].kind, CLAIM_HALT_GONE);
+    /* Nobody may start by it: the highest claim is not released. */
+    ck_assert_int_eq(claim_store_read(dir, VM, &found, text, sizeof text), 0);
+    ck_assert_uint_eq(found.claim.epoch, 3);
+    ck_assert(!found.have_release);
+    /* Of another instance: not the one that was displaced. */
+    release = a_release(&second);
+    release.instance = third.owner.instance;
+    (void)claim_store_release(dir, &release, &outcome, text, sizeof text);
+    ck_assert_uint_eq(claim_store_gave_up(dir, &third, halts), 1);
+    put_file("owner.2.released", "rubbish", 7);
+    ck_assert_uint_eq(claim_store_gave_up(dir, &third, halts), 1);
+}
+END_TEST
+
 START_TEST(stale_temporary_files_go)
 {
     struct claim c = a_claim(1, 1);
@@ -490,6 +527,7 @@ static Suite *suite(void)
     tcase_add_test(tc, names_are_refused);
     tcase_add_test(tc, other_vm_and_missing_directory);
     tcase_add_test(tc, a_former_vm_is_found);
+    tcase_add_test(tc, displaced_owners_give_up);
     tcase_add_test(tc, stale_temporary_files_go);
     suite_add_tcase(s, tc);
     return s;

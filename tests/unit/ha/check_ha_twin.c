@@ -4,12 +4,24 @@
 #include "ha/ha_twinplace.h"
 #include "tests/unit/ha/twin_sim.h"
 
+/* One disk of its own on each node, one that both reach, one whose server keeps old
+ * owners away. */
+static const char shared_yaml[] =
+    "name: web1\nmemory: 32MiB\nmachine: lockstep\nboot: {firmware: /x.rom}\n"
+    "disks: [{path: /l/x.img, mirrored: true}, {path: y.img}, "
+    "{path: 'nbd://10.0.0.9/z', exclusion: epoch}]\n";
+static const char guarded_yaml[] =
+    "name: web1\nmemory: 32MiB\nmachine: lockstep\nboot: {firmware: /x.rom}\n"
+    "disks: [{path: /l/x.img, mirrored: true}, "
+    "{path: 'nbd://10.0.0.9/z', exclusion: epoch}]\n";
+static const char qcow2_yaml[] =
+    "name: web1\nmemory: 32MiB\nmachine: lockstep\nboot: {firmware: /x.rom}\n"
+    "disks: [{path: /l/x.img, mirrored: true}, {path: y.img, format: qcow2}]\n";
+
 START_TEST(what_cannot_be_is_refused)
 {
-    run_web1();
-    primary = vm_at(1)->owner;
-    third = primary % NODES + 1;
-    refused("vm protect", "", "a disk of it is shared");
+    runs(qcow2_yaml);
+    refused("vm protect", "", "a disk of it is qcow2");
     refused("vm switchover", "", "has no twin");
     teardown();
     setup();
@@ -50,6 +62,45 @@ START_TEST(the_twin_goes_live)
     ck_assert_uint_eq(vm_at(third)->owner, twin);
     ck_assert_int_eq(vm_at(third)->state, HA_VM_RUNNING);
     ck_assert_uint_eq(starts(), before);
+    ck_assert_uint_eq(fences(), 0);
+}
+END_TEST
+
+/* Its writes wait for the proof that its old node is off: for that it is fenced. */
+START_TEST(shared_disks_are_held)
+{
+    struct uuid owner_instance = {{0}};
+
+    protect_as(shared_yaml);
+    goes_live();
+    owner_instance = vm_at(third)->instance;
+    ck_assert(ha_vm_holds(vm_at(third)));
+    ck_assert_uint_eq(vm_at(third)->held.node, primary);
+    ck_assert_uint_eq(fences(), 0); /* its agent answers: it says what is there */
+    refused("vm protect", "", "its writes are held");
+    refused("vm migrate", "node=n3\n", "its writes are held");
+    refused("vm suspend", "", "its writes are held");
+    view_without(8, primary);
+    ck_assert_uint_eq(fences(), 1);
+    tell(third, HA_OUTCOME_EXCLUDED, 3, ""); /* not its owner */
+    ck_assert(ha_vm_holds(vm_at(third)));
+    twin_instance = sim_uuid(NULL); /* not its instance */
+    tell(twin, HA_OUTCOME_EXCLUDED, 3, "");
+    ck_assert(ha_vm_holds(vm_at(third)));
+    twin_instance = owner_instance;
+    tell(twin, HA_OUTCOME_EXCLUDED, 3, "its old host writes no more");
+    ck_assert(!ha_vm_holds(vm_at(third)));
+    ck_assert_uint_eq(vm_at(third)->held.node, 0);
+    ck_assert(strstr(vm_at(third)->reason, "held no more") != NULL);
+}
+END_TEST
+
+START_TEST(guarded_disks_are_not)
+{
+    protect_as(guarded_yaml);
+    goes_live();
+    ck_assert(!ha_vm_holds(vm_at(third)));
+    view_without(8, primary);
     ck_assert_uint_eq(fences(), 0);
 }
 END_TEST
@@ -264,10 +315,13 @@ START_TEST(kept)
     vm->twin_tries = 7;
     vm->twin_avoid = 3;
     vm->twin.switchover = true;
+    vm->held = (struct ha_held){
+        .node = 2, .incarnation = vm->owner_incarnation, .instance = sim_uuid(NULL)};
     len = ha_item_put_vm(vm, buf, sizeof buf);
     ha_state_init(&state, &mem);
     ck_assert_int_eq(ha_state_apply(&state, HA_ITEM_VM, buf, len, 1, now_ns), 0);
     ck_assert_mem_eq(&state.vm[0]->twin, &vm->twin, sizeof vm->twin);
+    ck_assert_mem_eq(&state.vm[0]->held, &vm->held, sizeof vm->held);
     ck_assert(state.vm[0]->twin_off);
     ck_assert_uint_eq(state.vm[0]->twin_tries, 7);
     ck_assert_uint_eq(state.vm[0]->twin_avoid, 3);
@@ -285,6 +339,8 @@ static Suite *suite(void)
     tcase_add_test(tc, what_cannot_be_is_refused);
     tcase_add_test(tc, protected_it_stays_where_it_is);
     tcase_add_test(tc, the_twin_goes_live);
+    tcase_add_test(tc, shared_disks_are_held);
+    tcase_add_test(tc, guarded_disks_are_not);
     tcase_add_test(tc, the_twin_went_live_unheard);
     tcase_add_test(tc, a_twin_that_does_not_come);
     tcase_add_test(tc, both_are_lost);

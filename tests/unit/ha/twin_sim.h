@@ -120,9 +120,9 @@ static inline void follows(void)
     ck_assert_uint_eq(vm_at(third)->mirror[1], twin);
 }
 
-static inline void protect(void)
+static inline void protect_as(const char *yaml)
 {
-    runs(ft_yaml);
+    runs(yaml);
     op_at(third, "vm protect", "web1", "node=n2\ncommit=received\n");
     ck_assert_uint_eq(sim[third].result.exit_code, 0);
     ck_assert_int_eq(vm_at(third)->state, HA_VM_RUNNING);
@@ -132,6 +132,11 @@ static inline void protect(void)
     ck_assert_uint_ge(sim[twin].twins, 1);
     syncs();
     follows();
+}
+
+static inline void protect(void)
+{
+    protect_as(ft_yaml);
 }
 
 static inline void goes_live(void)

@@ -92,6 +92,19 @@ static int take(bool read_only, bool keep)
     return blk_nbd_take(blk, DISK, nbd_rig_start(&rig), &conf, &err);
 }
 
+static int take_epoch(struct nbd_rig *of, uint64_t epoch)
+{
+    static struct blk_nbd_disk_conf conf;
+
+    conf = (struct blk_nbd_disk_conf){.name = "nbd://test/x",
+                                      .export_name = "x",
+                                      .keep = true,
+                                      .by_epoch = true,
+                                      .epoch = epoch,
+                                      .sectors = SECTORS};
+    return blk_nbd_take(blk, DISK, nbd_rig_start(of), &conf, &err);
+}
+
 static void setup(void)
 {
     nbd_rig_init(&rig);
@@ -458,6 +471,80 @@ START_TEST(not_a_socket)
 }
 END_TEST
 
+START_TEST(an_epoch_is_let_in)
+{
+    rig.tells_epoch = true;
+    rig.highest = 5;
+    ck_assert_msg(take_epoch(&rig, 5) == 0, "%s", err.text);
+    ck_assert_uint_eq(write_one(1, 1), 0);
+    ck_assert(!blk_nbd_outdated(blk, DISK, 5) && blk_nbd_outdated(blk, DISK, 6));
+}
+END_TEST
+
+static const struct {
+    bool tells, refuses;
+    uint64_t highest, epoch;
+    int error;
+    const char *text;
+} epochs[] = {
+    {true, false, 7, 5, -ESHUTDOWN, "a later owner (epoch 7, ours is 5)"},
+    {true, true, 5, 5, -EAGAIN, "did not let epoch 5 in"},
+    {true, true, 0, 5, -EAGAIN, "did not let epoch 5 in"},
+    {false, true, 7, 5, -EAGAIN, "did not let epoch 5 in"},
+    {false, false, 0, 5, -EPROTO, "does not know epochs"},
+    {true, false, 0, 0, -EINVAL, "needs the epoch of a claim"},
+};
+
+START_TEST(refused_epochs)
+{
+    rig.tells_epoch = epochs[_i].tells;
+    rig.refuses = epochs[_i].refuses;
+    rig.highest = epochs[_i].highest;
+    ck_assert_int_eq(take_epoch(&rig, epochs[_i].epoch), epochs[_i].error);
+    ck_assert_msg(strstr(err.text, epochs[_i].text) != NULL, "%s", err.text);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), ENXIO);
+}
+END_TEST
+
+START_TEST(who_is_cut_off_has_lost_the_disk)
+{
+    rig.tells_epoch = true;
+    ck_assert_msg(take_epoch(&rig, 5) == 0, "%s", err.text);
+    ck_assert_uint_eq(write_one(1, 1), 0);
+    rig.fault = NBD_RIG_ERROR;
+    rig.fault_cmd = NBD_RIG_WRITE;
+    rig.error = ESHUTDOWN;
+    ck_assert_uint_eq(write_one(2, 2), EIO);
+    ck_assert_ptr_nonnull(strstr(blk_nbd_lost(blk, DISK), "cut off by its server"));
+    ck_assert(!blk_nbd_flush_failed(blk));
+    nbd_rig_stop(&rig);
+    rig.fault = NBD_RIG_NONE;
+    rig.highest = 6;
+    ck_assert_int_eq(take_epoch(&rig, 5), -ESHUTDOWN);
+    nbd_rig_stop(&rig);
+    ck_assert_msg(take_epoch(&rig, 6) == 0, "%s", err.text);
+    ck_assert_uint_eq(rig.cached[512], 1); /* kept, and written again */
+}
+END_TEST
+
+/* Back from where it was frozen, under a later claim: somebody may have been there. */
+START_TEST(a_later_epoch_connects_anew)
+{
+    struct nbd_rig second;
+
+    rig.tells_epoch = true;
+    ck_assert_msg(take_epoch(&rig, 5) == 0, "%s", err.text);
+    nbd_rig_init(&second);
+    second.tells_epoch = true;
+    ck_assert_msg(take_epoch(&second, 7) == 0, "%s", err.text);
+    ck_assert_uint_eq(write_one(1, 1), 0);
+    ck_assert_uint_eq(second.count[NBD_RIG_WRITE], 1);
+    ck_assert_uint_eq(rig.count[NBD_RIG_WRITE], 0);
+    nbd_rig_stop(&second);
+    nbd_rig_free(&second);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("blk_nbd");
@@ -483,6 +570,10 @@ static Suite *suite(void)
     tcase_add_loop_test(t, refused_exports, 0, ARRAY_SIZE(refused));
     tcase_add_test(t, read_only_needs_less);
     tcase_add_test(t, not_a_socket);
+    tcase_add_test(t, an_epoch_is_let_in);
+    tcase_add_loop_test(t, refused_epochs, 0, sizeof epochs / sizeof epochs[0]);
+    tcase_add_test(t, who_is_cut_off_has_lost_the_disk);
+    tcase_add_test(t, a_later_epoch_connects_anew);
     suite_add_tcase(s, t);
     return s;
 }

@@ -4,24 +4,27 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <endian.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define OPT_MAGIC      UINT64_C(0x49484156454F5054) /* IHAVEOPT */
-#define OPT_REPLY      UINT64_C(0x3e889045565a9)
-#define REQUEST_MAGIC  0x25609513u
-#define REPLY_MAGIC    0x67446698u
-#define OPT_ABORT      2u
-#define OPT_INFO       6u
-#define OPT_GO         7u
-#define REP_ACK        1u
-#define REP_INFO       3u
-#define REP_ERR_UNSUP  0x80000001u
-#define INFO_EXPORT    0u
-#define INFO_BLOCKSIZE 3u
-#define LEN_MAX        (64u * 1024 * 1024)
+#define OPT_MAGIC       UINT64_C(0x49484156454F5054) /* IHAVEOPT */
+#define OPT_REPLY       UINT64_C(0x3e889045565a9)
+#define REQUEST_MAGIC   0x25609513u
+#define REPLY_MAGIC     0x67446698u
+#define OPT_ABORT       2u
+#define OPT_INFO        6u
+#define OPT_GO          7u
+#define REP_ACK         1u
+#define REP_INFO        3u
+#define REP_ERR_UNSUP   0x80000001u
+#define INFO_EXPORT     0u
+#define INFO_TEXT       2u
+#define REP_ERR_UNKNOWN 0x80000006u
+#define INFO_BLOCKSIZE  3u
+#define LEN_MAX         (64u * 1024 * 1024)
 
 static bool get(int fd, void *buf, size_t len)
 {
@@ -82,7 +85,30 @@ static bool tell_export(struct nbd_rig *rig, uint32_t option)
             return false;
         }
     }
+    if (rig->tells_epoch) {
+        uint8_t text[64];
+        int len = snprintf((char *)text + 2, sizeof text - 2, "gemel-epoch %llu",
+                           (unsigned long long)rig->highest);
+
+        be(text, INFO_TEXT, 2);
+        if (!reply_option(rig->fd, option, REP_INFO, text, (uint32_t)len + 2)) {
+            return false;
+        }
+    }
     return reply_option(rig->fd, option, REP_ACK, NULL, 0);
+}
+
+/* As storage/epoch_gate would: `data` is what came with GO or INFO. */
+static bool is_refused(const struct nbd_rig *rig, uint32_t option, const uint8_t *data)
+{
+    char name[64] = "";
+    unsigned long long epoch = 0;
+    uint64_t len = from_be(data, 4);
+
+    memcpy(name, data + 4, len < sizeof name ? len : sizeof name - 1);
+    return (rig->refuses && option == OPT_GO) ||
+           (rig->highest > 0 && (sscanf(name, "%*[^@]@%llu", &epoch) != 1 ||
+                                 (epoch > 0 && epoch < rig->highest)));
 }
 
 /* True: on to the requests. */
@@ -104,6 +130,12 @@ static bool greet(struct nbd_rig *rig)
         }
         if (option != OPT_INFO && option != OPT_GO) {
             if (!reply_option(rig->fd, option, REP_ERR_UNSUP, NULL, 0)) {
+                return false;
+            }
+            continue;
+        }
+        if (is_refused(rig, option, data)) {
+            if (!reply_option(rig->fd, option, REP_ERR_UNKNOWN, NULL, 0)) {
                 return false;
             }
             continue;
