@@ -13,7 +13,7 @@
 bool vmm_twin_is_for(const Gemel__VmmRequest *rq)
 {
     return rq->kind >= GEMEL__VMM_REQUEST__KIND__FT_PROTECT &&
-           rq->kind <= GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON;
+           rq->kind <= GEMEL__VMM_REQUEST__KIND__FT_EXCLUDED;
 }
 
 static void close_all(const int *fds, size_t count)

@@ -477,7 +477,7 @@ static bool is_move(const Gemel__VmmRequest *rq)
            rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_RELEASING ||
            rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL ||
            (rq->kind >= GEMEL__VMM_REQUEST__KIND__FT_PROTECT &&
-            rq->kind <= GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON);
+            rq->kind <= GEMEL__VMM_REQUEST__KIND__FT_EXCLUDED);
 }
 
 /* Takes the files. */
