@@ -41,6 +41,8 @@
 #define VIRTIO_QUEUES_MAX     17
 #define GUEST_CMDLINE_MAX     2047
 #define BLK_REQUEST_MAX       (128 * 1024) /* bytes of one disk request */
+#define HOLD_BYTES_MAX        (64u * 1024 * 1024) /* of writes that wait for a disk to be free */
+#define HOLD_OPS_MAX          16384u              /* of one disk: how many of them */
 #define STATE_SECTIONS_MAX    256
 #define STATE_SECTION_LEN_MAX (1024 * 1024)
 #define STATE_NAME_MAX        31

@@ -175,6 +175,36 @@ static void epoch_write(void *ctx, unsigned disk, const struct blk_request *requ
     }
 }
 
+/* The epoch that is being made. */
+static uint64_t epoch_holds(void *ctx, unsigned disk)
+{
+    struct ft_session *s = ctx;
+    uint64_t number;
+
+    if ((s->params.mirror >> disk & 1) != 0) {
+        return 0;
+    }
+    pthread_mutex_lock(&s->lock);
+    number = s->epoch.staged.number + 1;
+    if (s->epoch.shared != number) {
+        s->epoch.shared = number;
+        pthread_cond_broadcast(&s->more); /* it is due sooner now */
+    }
+    pthread_mutex_unlock(&s->lock);
+    return number;
+}
+
+static uint64_t epoch_released(void *ctx)
+{
+    struct ft_session *s = ctx;
+    uint64_t released;
+
+    pthread_mutex_lock(&s->lock);
+    released = s->released_all ? UINT64_MAX : s->epoch.released;
+    pthread_mutex_unlock(&s->lock);
+    return released;
+}
+
 static bool stage_page(struct ft_staged *st, uint64_t page, const uint8_t *host)
 {
     uint64_t entry = page << 1 | (uint64_t)mig_page_is_zero(host);
@@ -239,6 +269,8 @@ const struct engine_epoch_ops ft_epoch_pri_ops = {
     .take = epoch_take,
     .output = epoch_output,
     .write = epoch_write,
+    .holds = epoch_holds,
+    .released = epoch_released,
     .may_end = epoch_may_end,
     .stands = epoch_stands,
     .over = epoch_over,
@@ -252,7 +284,7 @@ const struct engine_epoch_ops ft_epoch_pri_ops = {
 uint64_t ft_epoch_due_ns(const struct ft_session *s)
 {
     const struct ft_epoch *ep = &s->epoch;
-    bool waits = ep->made > ep->staged.outputs;
+    bool waits = ep->made > ep->staged.outputs || ep->shared > ep->staged.number;
     uint64_t ms = ep->length_ms > FT_EPOCH_MIN_MS ? ep->length_ms : FT_EPOCH_MIN_MS;
 
     if (ep->acked < ep->staged.number || ep->staged.ready ||
@@ -446,6 +478,10 @@ void ft_epoch_acked(struct ft_session *s, uint64_t number)
     if (ft_primary_may_release(&s->pri)) {
         while (ep->left < ep->staged.outputs) {
             ft_let_out(s, ++ep->left);
+        }
+        ep->released = number;
+        if (ep->shared != 0) { /* the disks are the engine's */
+            engine_nudge(s->conf.engine);
         }
     }
     if (number == ep->last) {

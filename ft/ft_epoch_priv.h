@@ -44,6 +44,8 @@ struct ft_epoch {
     uint64_t made, left;   /* ordinals of outputs */
     uint64_t last;         /* number of the one after which the guest stands; 0: none */
     uint64_t acked;        /* number of the newest checkpoint that is at the twin */
+    uint64_t shared;       /* in which a shared disk was written to last */
+    uint64_t released;     /* what was written to shared disks up to there may leave */
     uint64_t taken_ns, sent_ns, length_ms;
     uint64_t dropped;                         /* outputs: more than could be held */
     uint64_t pause_ns, stop_to_ack_ns, pages; /* of the newest one */

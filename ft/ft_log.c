@@ -180,7 +180,7 @@ void ft_put_held(struct bytes_wr *wr, uint64_t ordinal, const struct tape_out *o
     bytes_wr_u64(wr, out->sector);
     bytes_wr_u32(wr, (uint32_t)out->kind);
     bytes_wr_u32(wr, out->op);
-    bytes_wr_u32(wr, out->queue);
+    bytes_wr_u32(wr, out->kind == TAPE_OUT_DISK ? out->slot : out->queue);
     bytes_wr_u32(wr, out->size);
     bytes_wr_u32(wr, out->len);
     bytes_wr_u32(wr, 0);
@@ -491,7 +491,7 @@ enum ft_reason ft_get_held(const struct ft_record *record, uint64_t *ret_ordinal
                            struct tape_out *ret)
 {
     struct bytes_rd rd = bytes_rd_make(record->body, record->body_len);
-    uint32_t kind, reserved;
+    uint32_t kind, unit, reserved;
 
     *ret = (struct tape_out){.unit = record->device};
     *ret_ordinal = bytes_rd_u64(&rd);
@@ -499,7 +499,9 @@ enum ft_reason ft_get_held(const struct ft_record *record, uint64_t *ret_ordinal
     kind = bytes_rd_u32(&rd);
     ret->kind = (enum tape_output)kind;
     ret->op = bytes_rd_u32(&rd);
-    ret->queue = bytes_rd_u32(&rd);
+    unit = bytes_rd_u32(&rd);
+    ret->queue = kind == TAPE_OUT_DISK ? 0 : unit;
+    ret->slot = kind == TAPE_OUT_DISK ? unit : 0;
     ret->size = bytes_rd_u32(&rd);
     ret->len = bytes_rd_u32(&rd);
     reserved = bytes_rd_u32(&rd);

@@ -158,6 +158,11 @@ void ft_session_clear(struct ft_session *s)
     (void)!read(s->event_fd, &count, sizeof count);
 }
 
+bool ft_is_mirrored(const struct ft_session *s, const struct tape_out *out)
+{
+    return out->kind == TAPE_OUT_DISK && (s->params.mirror >> out->unit & 1) != 0;
+}
+
 /* Outputs
  * --------------------------------------------------------------------------------- */
 
@@ -197,7 +202,7 @@ bool ft_keep_out(struct ft_session *s, uint64_t ordinal, const struct tape_out *
         }
         memcpy(copy, out->data, out->len);
     }
-    if (o->ordinal != 0 && o->out.kind == TAPE_OUT_DISK && o->write) {
+    if (o->ordinal != 0 && o->write && ft_is_mirrored(s, &o->out)) {
         s->disk_lost = o->ordinal;
     }
     ft_drop_out(s, o->ordinal);
@@ -217,7 +222,7 @@ void ft_let_out(struct ft_session *s, uint64_t ordinal)
         if (o->out.kind != TAPE_OUT_DISK) {
             engine_put_out(s->conf.engine, &o->out);
         }
-        if (!o->write) { /* of a mirrored disk: until the twin is known to have it */
+        if (!o->write) { /* of a disk: until the twin is known to have made the same */
             ft_drop_out(s, ordinal);
         }
     }
@@ -758,17 +763,8 @@ static bool make_buffers(struct ft_session *s)
 static int begin(struct ft_session *s, int fd, const struct ft_params *params,
                  enum ft_role role, struct vmm_error *err)
 {
-    uint32_t shared = engine_disks_written(s->conf.engine) & ~params->mirror;
     bool busy;
 
-    if (shared != 0) {
-        close(fd);
-        close_disks(params);
-        return vmm_fail(err, -EOPNOTSUPP,
-                        "disk %d is not mirrored: a twin that shares the disks of its "
-                        "primary is not built yet",
-                        __builtin_ctz(shared));
-    }
     pthread_mutex_lock(&s->lock);
     busy = s->busy && !s->closed;
     pthread_mutex_unlock(&s->lock);

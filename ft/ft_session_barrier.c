@@ -280,13 +280,10 @@ static void put_output(struct ft_session *s, uint64_t ordinal, struct answer *a)
 
     pthread_mutex_lock(&s->lock); /* what leaves meanwhile is freed */
     out = ft_kept_out(s, ordinal);
-    if (out != NULL &&
-        (out->kind != TAPE_OUT_DISK || (s->params.mirror >> out->unit & 1))) {
+    if (out != NULL) {
         ft_pri_record(s, &wr, FT_HELD, a->position, out->unit);
         ft_put_held(&wr, ordinal, out);
         a->outputs++;
-    } else {
-        out = NULL;
     }
     pthread_mutex_unlock(&s->lock);
     if (out != NULL) {

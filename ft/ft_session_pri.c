@@ -20,12 +20,19 @@
 static void let_out_due(struct ft_session *s)
 {
     uint64_t cookie, now = loop_now_ns();
+    bool sends = false;
 
     if (!ft_primary_may_release(&s->pri)) {
         return;
     }
     while (ft_commit_next(&s->commit, now, &cookie)) {
+        const struct tape_out *out = ft_kept_out(s, cookie);
+
+        sends |= out != NULL && out->kind == TAPE_OUT_DISK && !ft_is_mirrored(s, out);
         ft_let_out(s, cookie);
+    }
+    if (sends) { /* only its own thread has the disks */
+        engine_nudge(s->conf.engine);
     }
     while (s->dropped < s->commit.left && s->dropped < s->commit.ack.verified) {
         ft_drop_out(s, ++s->dropped);
@@ -331,8 +338,7 @@ static bool pri_output(void *ctx, uint64_t position, const struct tape_out *out)
                             .len = out->len,
                             .sum = ft_output_sum(out)};
     struct bytes_wr wr;
-    bool mirrored =
-        out->kind == TAPE_OUT_DISK && (s->params.mirror >> out->unit & 1) != 0;
+    bool disk = out->kind == TAPE_OUT_DISK;
 
     ft_pri_record(s, &wr, FT_OUTPUT, position, out->unit);
     ft_put_output(&wr, &rec);
@@ -340,12 +346,12 @@ static bool pri_output(void *ctx, uint64_t position, const struct tape_out *out)
     pthread_mutex_lock(&s->lock);
     wait_for_list(s);
     if (s->released_all) {
-        if (out->kind != TAPE_OUT_DISK) {
+        if (!disk) {
             engine_put_out(s->conf.engine, out);
         }
-    } else if (!s->stopped && ft_keep_out(s, s->outputs, out, mirrored)) {
+    } else if (!s->stopped && ft_keep_out(s, s->outputs, out, disk)) {
         (void)ft_commit_hold(&s->commit, s->seq, loop_now_ns(), s->outputs, false);
-        if (mirrored && out->op == REQUEST_FLUSH && out->slot < 32) {
+        if (ft_is_mirrored(s, out) && out->op == REQUEST_FLUSH && out->slot < 32) {
             s->flush[out->unit][out->slot] = s->outputs;
         }
     } else if (!s->stopped) {
@@ -444,11 +450,23 @@ static void pri_verdict(void *ctx, struct tape_verdict *ret)
     *ret = (struct tape_verdict){.good = true};
 }
 
+/* What an input led to (an answer of a disk: the write that waited for its slot) is not in
+ * the digest of the exit before it, and the guest may sleep until it has left. */
+static void digest_inputs(struct ft_session *s, uint64_t position)
+{
+    static const struct tape_exit nothing = {.kind = TAPE_EXIT_BARRIER, .boundary = true};
+
+    if (s->last_digest != s->outputs && !s->released_all) {
+        ft_pri_digest(s, position, &nothing);
+    }
+}
+
 static bool pri_may_leave(void *ctx, uint64_t position)
 {
     struct ft_session *s = ctx;
     bool may;
 
+    digest_inputs(s, position);
     ft_barrier_turn(s, position);
     ft_pri_publish(s, position);
     pthread_mutex_lock(&s->lock);
@@ -480,6 +498,24 @@ static bool pri_wants_position(void *ctx)
     wants = s->stand;
     pthread_mutex_unlock(&s->lock);
     return wants;
+}
+
+static uint64_t pri_holds(void *ctx, unsigned disk)
+{
+    struct ft_session *s = ctx;
+
+    return (s->params.mirror >> disk & 1) != 0 ? 0 : s->outputs;
+}
+
+static uint64_t pri_released(void *ctx)
+{
+    struct ft_session *s = ctx;
+    uint64_t left;
+
+    pthread_mutex_lock(&s->lock);
+    left = s->released_all ? UINT64_MAX : s->commit.left;
+    pthread_mutex_unlock(&s->lock);
+    return left;
 }
 
 static bool pri_may_answer(void *ctx, unsigned disk, uint32_t slot)
@@ -514,6 +550,8 @@ const struct engine_tape_ops ft_pri_ops = {
     .may_leave = pri_may_leave,
     .may_end = pri_may_end,
     .wants_position = pri_wants_position,
+    .holds = pri_holds,
+    .released = pri_released,
     .may_answer = pri_may_answer,
     .over = pri_over,
 };

@@ -38,7 +38,7 @@ struct ft_buf {
 struct ft_out {
     struct tape_out out; /* data is ours */
     uint64_t ordinal;    /* 0: none */
-    bool write;          /* of a mirrored disk: kept until the twin has it */
+    bool write;          /* of a disk: kept until the twin has made the same */
 };
 
 /* PAGES and STATE of a barrier, aside until all of it is here. */
@@ -206,6 +206,8 @@ void ft_let_out(struct ft_session *s, uint64_t ordinal);
 bool ft_keep_out(struct ft_session *s, uint64_t ordinal, const struct tape_out *out,
                  bool write);
 void ft_drop_out(struct ft_session *s, uint64_t ordinal);
+/* Of a disk of which the twin has its own copy; other disks are shared. */
+bool ft_is_mirrored(const struct ft_session *s, const struct tape_out *out);
 /* The output of that ordinal, if it is kept. */
 const struct tape_out *ft_kept_out(const struct ft_session *s, uint64_t ordinal);
 

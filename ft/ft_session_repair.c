@@ -271,9 +271,8 @@ static const char *look_at(struct ft_session *s, struct ft_record *record,
     } else if (record->type == FT_HELD) {
         good = ft_get_held(record, &ordinal, &out) == FT_OK &&
                ordinal > parts->verified && ordinal <= s->set.end[FT_SET_OUTPUTS] &&
-               (out.kind != TAPE_OUT_DISK ||
-                (out.unit < VM_DISKS_MAX && (s->params.mirror >> out.unit & 1) != 0));
-        if (good && out.kind == TAPE_OUT_DISK) {
+               (out.kind != TAPE_OUT_DISK || out.unit < VM_DISKS_MAX);
+        if (good && ft_is_mirrored(s, &out)) {
             parts->disks |= 1u << out.unit;
         }
     }
@@ -329,9 +328,24 @@ static const char *take_write(struct ft_session *s, struct ft_record *record,
     uint64_t ordinal;
 
     (void)parts;
-    if (ft_get_held(record, &ordinal, &out) == FT_OK && out.kind == TAPE_OUT_DISK &&
+    if (ft_get_held(record, &ordinal, &out) == FT_OK && ft_is_mirrored(s, &out) &&
         engine_repair_write(s->conf.engine, &out) != 0) {
         return "its own copy of a mirrored disk cannot be written to";
+    }
+    return NULL;
+}
+
+/* Nobody has written it here: it is what a shared disk is asked for at go-live. */
+static const char *take_bytes(struct ft_session *s, struct ft_record *record,
+                              struct parts *parts)
+{
+    struct tape_out out;
+    uint64_t ordinal;
+
+    (void)parts;
+    if (ft_get_held(record, &ordinal, &out) == FT_OK && out.kind == TAPE_OUT_DISK &&
+        !ft_is_mirrored(s, &out)) {
+        engine_repair_bytes(s->conf.engine, &out);
     }
     return NULL;
 }
@@ -382,6 +396,10 @@ static const char *apply(struct ft_session *s, struct parts *parts)
             text_copy(s->difference, sizeof s->difference, err.text);
             wrong = s->difference;
         }
+    }
+    if (wrong == NULL && (s->out_differs || s->differs)) {
+        engine_repair_forget(e);
+        (void)each(s, parts, FT_HELD, take_bytes);
     }
     return wrong;
 }

@@ -265,6 +265,7 @@ static int on_engine_event(int fd, int revents, void *data)
         pump_debug(p);
     }
     tell_guest_events(p); /* before the end that may follow */
+    vmm_twin_look(&p->twin);
     take_notices(p);
     take_saved(p);
     return 0;

@@ -114,6 +114,12 @@ static const char *request(void *ctx, const Gemel__VmmRequest *rq, const int *fd
     if (vmm_twin_is_for(rq)) {
         return vmm_twin_request(move->twin, rq, fds, count);
     }
+    if (rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT && vmm_twin_holds(move->twin)) {
+        for (size_t i = 0; i < count; i++) {
+            close(fds[i]);
+        }
+        return move->twin->error;
+    }
     if (rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT ||
         rq->kind == GEMEL__VMM_REQUEST__KIND__MIGRATE_IN) {
         return begin(move, rq, fds, count);

@@ -19,7 +19,9 @@ bool vmm_twin_is_for(const Gemel__VmmRequest *rq)
 static void close_all(const int *fds, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        close(fds[i]);
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
     }
 }
 
@@ -59,18 +61,27 @@ static const char *begin(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
         return "it came with other files than it announces";
     }
     params_of(twin, rq, &params);
-    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
-        params.disk[i] = params.checkpoint && follows && i + 1 < count
-                             ? fcntl(fds[i + 1], F_DUPFD_CLOEXEC, 0)
-                             : -1;
+    for (unsigned i = 0, at = 1; i < VM_DISKS_MAX; i++) {
+        bool comes = follows && (params.mirror >> i & 1) != 0 && at < count;
+
+        params.disk[i] =
+            params.checkpoint && comes ? fcntl(fds[at], F_DUPFD_CLOEXEC, 0) : -1;
+        at += comes;
     }
     if (rq->mig_peer_key.len != 0 && params.key == NULL) {
         close_all(fds, count);
         return "there is no key for its channel: no migration brought a twin";
     }
     if (follows) {
-        engine_disks(twin->engine, fds + 1, (unsigned)count - 1);
-        r = ft_session_follow(twin->session, fds[0], &params, &err);
+        twin->mirror = params.mirror;
+        r = engine_twin_disks(twin->engine, params.mirror, fds + 1, (unsigned)count - 1,
+                              &err);
+        if (r < 0) {
+            close(fds[0]);
+            close_all(params.disk, VM_DISKS_MAX);
+        } else {
+            r = ft_session_follow(twin->session, fds[0], &params, &err);
+        }
     } else {
         r = ft_session_protect(twin->session, fds[0], &params, &err);
     }
@@ -79,6 +90,40 @@ static const char *begin(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
         return twin->error;
     }
     return NULL;
+}
+
+/* R1: the disks that both sides share come with the claim, not before. */
+static const char *claim_won(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
+                             const int *fds, size_t count)
+{
+    struct vmm_error err;
+    const char *why;
+
+    if (engine_twin_disks(twin->engine, ~twin->mirror, fds, (unsigned)count, &err) < 0) {
+        snprintf(twin->error, sizeof twin->error, "%s", err.text);
+        return twin->error;
+    }
+    engine_hold(twin->engine, rq->ft_hold & ~twin->mirror);
+    why = ft_session_order(twin->session, FT_ORDER_CLAIM_WON, rq->epoch);
+    if (why != NULL) {
+        engine_hold(twin->engine, 0);
+        engine_twin_disks_drop(twin->engine, ~twin->mirror);
+    }
+    return why;
+}
+
+const char *vmm_twin_holds(struct vmm_twin *twin)
+{
+    uint64_t bytes;
+
+    if (!twin->session || engine_held(twin->engine, &bytes) == 0) {
+        return NULL;
+    }
+    snprintf(twin->error, sizeof twin->error,
+             "its disks hold %llu bytes of writes until its old host is known to write "
+             "no more (FT_EXCLUDED); try again then",
+             (unsigned long long)bytes);
+    return twin->error;
 }
 
 const char *vmm_twin_request(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
@@ -93,13 +138,24 @@ const char *vmm_twin_request(struct vmm_twin *twin, const Gemel__VmmRequest *rq,
         [GEMEL__VMM_REQUEST__KIND__FT_GO_ON] = FT_ORDER_GO_ON,
         [GEMEL__VMM_REQUEST__KIND__FT_END] = FT_ORDER_END,
         [GEMEL__VMM_REQUEST__KIND__FT_PEER_DEAD] = FT_ORDER_PEER_DEAD,
-        [GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON] = FT_ORDER_CLAIM_WON,
     };
 
     if (!twin->session) {
         close_all(fds, count);
         return "this VM cannot have a twin: its machine is not lockstep, or it is "
                "recorded";
+    }
+    if (rq->kind == GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON) {
+        return claim_won(twin, rq, fds, count);
+    }
+    if (rq->kind == GEMEL__VMM_REQUEST__KIND__FT_EXCLUDED) {
+        close_all(fds, count);
+        engine_excluded(twin->engine, rq->ft_hold);
+        return NULL;
+    }
+    if (rq->kind == GEMEL__VMM_REQUEST__KIND__FT_PROTECT && vmm_twin_holds(twin)) {
+        close_all(fds, count);
+        return twin->error;
     }
     if (rq->kind == GEMEL__VMM_REQUEST__KIND__FT_PROTECT ||
         rq->kind == GEMEL__VMM_REQUEST__KIND__FT_FOLLOW) {
@@ -118,6 +174,7 @@ void vmm_twin_report(struct vmm_twin *twin, Gemel__VmmReport *report)
     }
     ft_session_status(twin->session, s);
     report->ft_role = s->role;
+    report->ft_held = engine_held(twin->engine, &report->ft_held_bytes);
     if (s->role == FT_ROLE_NONE) {
         return;
     }
@@ -220,8 +277,40 @@ void vmm_twin_close(struct vmm_twin *twin)
     twin->session = NULL;
 }
 
+void vmm_twin_look(struct vmm_twin *twin)
+{
+    uint64_t bytes;
+    uint32_t held = twin->session ? engine_held(twin->engine, &bytes) : 0;
+
+    if (held == twin->held) {
+        return;
+    }
+    log_info("vm %s: %s", twin->name,
+             held ? "writes of the disks that it shared are held in memory"
+                  : "what was held is on its disks");
+    twin->held = held;
+    if (twin->ctl) {
+        vmm_ctl_moved(twin->ctl);
+    }
+}
+
+/* A guest that did not flush cannot say that it was promised anything. */
+static void tell_lost(struct vmm_twin *twin)
+{
+    uint64_t bytes;
+
+    if (engine_held(twin->engine, &bytes) != 0) {
+        log_warn("vm %s: it ends while its disks are held: %llu bytes that it wrote, and "
+                 "no FLUSH of which was answered, are lost",
+                 twin->name, (unsigned long long)bytes);
+    }
+}
+
 void vmm_twin_engine(struct vmm_twin *twin, const struct engine_status *status)
 {
+    if (twin->session && status->state == RUN_ENDED) {
+        tell_lost(twin);
+    }
     if (twin->session) {
         ft_session_engine(twin->session, status);
     }

@@ -18,6 +18,8 @@ struct vmm_twin {
     struct ft_session_status status;
     uint64_t told;    /* status.change that was told last */
     uint64_t bundles; /* divergences that were logged */
+    uint32_t mirror;  /* of FT_FOLLOW: disks that it has its own copies of */
+    uint32_t held;    /* that was told last */
     char error[VMM_ERROR_MAX];
 };
 
@@ -31,6 +33,10 @@ int vmm_twin_go(struct vmm_twin *twin, struct vmm_error *err);
 void vmm_twin_stop(struct vmm_twin *twin);
 void vmm_twin_close(struct vmm_twin *twin);
 void vmm_twin_engine(struct vmm_twin *twin, const struct engine_status *status);
+/* The engine has news: are its disks held still? */
+void vmm_twin_look(struct vmm_twin *twin);
+/* Why it cannot be given to anybody else now; NULL: it can. */
+const char *vmm_twin_holds(struct vmm_twin *twin);
 bool vmm_twin_is_for(const Gemel__VmmRequest *rq);
 /* Takes the files. NULL, or why not. */
 const char *vmm_twin_request(struct vmm_twin *twin, const Gemel__VmmRequest *rq,

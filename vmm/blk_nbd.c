@@ -441,6 +441,11 @@ void blk_nbd_sync(struct blk_nbd *blk)
     }
 }
 
+void blk_nbd_latch(struct blk_nbd *blk, unsigned disk)
+{
+    latch(blk, &blk->disk[disk]);
+}
+
 bool blk_nbd_latched(const struct blk_nbd *blk, unsigned disk)
 {
     return blk->disk[disk].flush_failed;

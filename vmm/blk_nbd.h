@@ -56,5 +56,6 @@ int blk_nbd_poll_fd(const struct blk_nbd *blk); /* readable: reap */
 const char *blk_nbd_lost(const struct blk_nbd *blk, unsigned disk);
 /* A FLUSH of it has failed: no thaw helps. */
 bool blk_nbd_latched(const struct blk_nbd *blk, unsigned disk);
+void blk_nbd_latch(struct blk_nbd *blk, unsigned disk); /* as if one had */
 /* This FLUSH may be sent again once there is a connection. */
 bool blk_nbd_may_flush_again(const struct blk_nbd *blk, unsigned disk);

@@ -551,8 +551,7 @@ static void finish(struct blk_uring *blk, struct job *job, uint32_t status,
     struct disk *d = &blk->disk[job->disk];
 
     if (rq->op == REQUEST_FLUSH && status != 0) {
-        d->flush_failed = true;
-        atomic_store(&blk->flush_failed, true);
+        blk_disk_latch(blk, job->disk);
     } else if (rq->op == REQUEST_FLUSH) {
         d->flushed = job->covers > d->flushed ? job->covers : d->flushed;
     } else if (rq->op != REQUEST_READ) {
@@ -650,6 +649,12 @@ unsigned blk_disk_in_flight(const struct blk_uring *blk, unsigned disk)
 bool blk_flush_failed(const struct blk_uring *blk)
 {
     return atomic_load(&blk->flush_failed);
+}
+
+void blk_disk_latch(struct blk_uring *blk, unsigned disk)
+{
+    blk->disk[disk].flush_failed = true;
+    atomic_store(&blk->flush_failed, true);
 }
 
 bool blk_disk_latched(const struct blk_uring *blk, unsigned disk)

@@ -68,6 +68,8 @@ unsigned blk_in_flight(const struct blk_uring *blk);                     /* any 
 unsigned blk_disk_in_flight(const struct blk_uring *blk, unsigned disk); /* any thread */
 bool blk_flush_failed(const struct blk_uring *blk);                      /* any thread */
 bool blk_disk_latched(const struct blk_uring *blk, unsigned disk);
+/* As if a FLUSH of it had failed. */
+void blk_disk_latch(struct blk_uring *blk, unsigned disk);
 int blk_ring_fd(
     const struct blk_uring *blk); /* pollable: readable when there is something to reap */
 int blk_event_fd(const struct blk_uring *

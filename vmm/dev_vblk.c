@@ -631,6 +631,27 @@ void vblk_reissue(struct vblk *blk, struct gmem *gm, struct effects *fx)
     signal_pushed(blk, gm, fx);
 }
 
+void vblk_forget(struct vblk *blk)
+{
+    for (unsigned i = 0; i < VBLK_SLOTS; i++) {
+        blk->slot[i].has_data = false;
+    }
+}
+
+void vblk_bytes(struct vblk *blk, const struct blk_request *request)
+{
+    struct vblk_slot *slot =
+        request->slot < VBLK_SLOTS ? &blk->slot[request->slot] : NULL;
+
+    if (slot != NULL &&
+        (slot->state == VBLK_SUBMITTED || slot->state == VBLK_ORPHAN) &&
+        slot->op == REQUEST_WRITE && request->op == REQUEST_WRITE && slot->sector == request->sector &&
+        slot->len == request->len && request->data != NULL) {
+        memcpy(slot_data(blk, request->slot), request->data, slot->len);
+        slot->has_data = true;
+    }
+}
+
 /* Device -------------------------------------------------------------------------- */
 
 static void vblk_driver_reset(void *dev, struct effects *fx)

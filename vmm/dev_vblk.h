@@ -93,3 +93,6 @@ unsigned vblk_in_flight(const struct vblk *blk);
  * has. Orphaned writes whose bytes did not come with the state are forgotten: nobody was
  * told that they were done. */
 void vblk_reissue(struct vblk *blk, struct gmem *gm, struct effects *fx);
+/* See machine_disks_forget, machine_disk_bytes. */
+void vblk_forget(struct vblk *blk);
+void vblk_bytes(struct vblk *blk, const struct blk_request *request);

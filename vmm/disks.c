@@ -25,6 +25,7 @@ struct disks {
     int poll_fd;  /* epoll: the ring and the sockets, for the owner */
     int event_fd; /* epoll: the same, for somebody else, once for each event */
     bool woken;
+    struct disk_holds holds;
 };
 
 int disks_open(struct disks **ret_disks, struct vmm_error *err)
@@ -52,6 +53,7 @@ void disks_close(struct disks *disks)
     }
     blk_nbd_close(disks->nbd);
     blk_uring_close(disks->uring);
+    disk_hold_free(&disks->holds);
     if (disks->poll_fd >= 0) {
         close(disks->poll_fd);
     }
@@ -209,13 +211,22 @@ int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_des
     return blk_nbd_take(disks->nbd, disk, fd, &conf, err);
 }
 
-void disks_submit(struct disks *disks, unsigned disk, const struct blk_request *request)
+static void to_disk(void *ctx, unsigned disk, const struct blk_request *request)
 {
-    BUG_ON(disk >= VM_DISKS_MAX);
+    struct disks *disks = ctx;
+
     if (disks->on_nbd[disk]) {
         blk_nbd_submit(disks->nbd, disk, request);
     } else {
         blk_submit(disks->uring, disk, request);
+    }
+}
+
+void disks_submit(struct disks *disks, unsigned disk, const struct blk_request *request)
+{
+    BUG_ON(disk >= VM_DISKS_MAX);
+    if (!disk_hold_takes(&disks->holds, disk, request)) {
+        to_disk(disks, disk, request);
     }
 }
 
@@ -229,19 +240,40 @@ bool disks_push(struct disks *disks)
 
 bool disks_unpushed(const struct disks *disks)
 {
-    return blk_unpushed(disks->uring) || (disks->nbd && blk_nbd_unpushed(disks->nbd));
+    return atomic_load(&disks->holds.answered_count) > 0 || blk_unpushed(disks->uring) ||
+           (disks->nbd && blk_nbd_unpushed(disks->nbd));
+}
+
+struct listener {
+    struct disks *disks;
+    blk_done_fn done;
+    void *ctx;
+};
+
+static void on_answer(void *ctx, unsigned disk, const struct blk_request *request,
+                      uint32_t status, const uint8_t *data, uint32_t len)
+{
+    const struct listener *l = ctx;
+
+    if (!disk_hold_done(&l->disks->holds, disk, request, status, &data)) {
+        l->done(l->ctx, disk, request, status, data, len);
+    }
 }
 
 unsigned disks_reap(struct disks *disks, blk_done_fn done, void *ctx)
 {
+    struct listener l = {disks, done, ctx};
+    unsigned count = disk_hold_reap(&disks->holds, done, ctx);
+
     disks->woken = false;
-    return blk_reap(disks->uring, done, ctx) +
-           (disks->nbd ? blk_nbd_reap(disks->nbd, done, ctx) : 0);
+    return count + blk_reap(disks->uring, on_answer, &l) +
+           (disks->nbd ? blk_nbd_reap(disks->nbd, on_answer, &l) : 0);
 }
 
 bool disks_reapable(const struct disks *disks)
 {
-    return disks->woken || blk_reapable(disks->uring) ||
+    return disks->woken || atomic_load(&disks->holds.answered_count) > 0 ||
+           blk_reapable(disks->uring) ||
            (disks->nbd && blk_nbd_reapable(disks->nbd));
 }
 
@@ -275,7 +307,8 @@ unsigned disks_waited_for(const struct disks *disks)
 
 unsigned disks_in_flight(const struct disks *disks)
 {
-    return blk_in_flight(disks->uring) + (disks->nbd ? blk_nbd_in_flight(disks->nbd) : 0);
+    return atomic_load(&disks->holds.answered_count) + blk_in_flight(disks->uring) +
+           (disks->nbd ? blk_nbd_in_flight(disks->nbd) : 0);
 }
 
 bool disks_flush_failed(const struct disks *disks)
@@ -319,4 +352,41 @@ bool disks_latched(const struct disks *disks, unsigned disk)
 bool disks_may_flush_again(const struct disks *disks, unsigned disk)
 {
     return disks->on_nbd[disk] && blk_nbd_may_flush_again(disks->nbd, disk);
+}
+
+int disks_hold(struct disks *disks, unsigned disk, const struct disk_desc *desc,
+               struct vmm_error *err)
+{
+    return disk_hold_begin(&disks->holds, disk, desc->info.sectors, err);
+}
+
+void disks_excluded(struct disks *disks, uint32_t mask)
+{
+    if (mask == 0) {
+        atomic_store(&disks->holds.excluded, 0);
+    } else {
+        atomic_fetch_or(&disks->holds.excluded, mask);
+    }
+}
+
+void disks_hold_turn(struct disks *disks)
+{
+    disk_hold_turn(&disks->holds, to_disk, disks);
+}
+
+uint32_t disks_held(const struct disks *disks, uint64_t *ret_bytes)
+{
+    *ret_bytes = atomic_load(&disks->holds.bytes);
+    return atomic_load(&disks->holds.mask);
+}
+
+void disks_hold_failed(struct disks *disks, unsigned disk,
+                       const struct blk_request *request)
+{
+    disk_hold_drop(&disks->holds, disk, request);
+    if (disks->on_nbd[disk]) {
+        blk_nbd_latch(disks->nbd, disk);
+    } else {
+        blk_disk_latch(disks->uring, disk);
+    }
 }

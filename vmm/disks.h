@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "vmm/blk_uring.h"
 #include "vmm/dev.h"
+#include "vmm/disk_hold.h"
 #include "vmm/vmm_error.h"
 
 enum disk_kind {
@@ -72,3 +73,19 @@ const char *disks_lost(const struct disks *disks, unsigned disk);
 /* A FLUSH of it has failed: what it refuses since then is not to be tried again. */
 bool disks_latched(const struct disks *disks, unsigned disk);
 bool disks_may_flush_again(const struct disks *disks, unsigned disk);
+
+/* A twin that went live (vmm/disk_hold.h). Before any request of it: writes of this disk
+ * are held from now on. */
+int disks_hold(struct disks *disks, unsigned disk, const struct disk_desc *desc,
+               struct vmm_error *err);
+/* Any thread: which disks are free now, a bit each, as disks_hold_turn is to see next. 0:
+ * none is. */
+void disks_excluded(struct disks *disks, uint32_t mask);
+/* While the guest may run. */
+void disks_hold_turn(struct disks *disks);
+/* Any thread: disks that are held, and bytes that they were not given. */
+uint32_t disks_held(const struct disks *disks, uint64_t *ret_bytes);
+/* A request that was held (slot DISK_HOLD_SLOT) failed, and is not tried again: writes
+ * and flushes of that disk fail from now on. */
+void disks_hold_failed(struct disks *disks, unsigned disk,
+                       const struct blk_request *request);

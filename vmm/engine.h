@@ -182,6 +182,21 @@ int engine_tape_attach(struct engine *e, const struct engine_tape *tape,
                        struct vmm_error *err);
 enum run_answer engine_follow(struct engine *e, const char *reason);
 enum run_answer engine_live(struct engine *e, uint64_t epoch, const char *reason);
+/*
+ * Disks of a twin (vmm/engine_shared.c). Files for the disks of `mask`, in their order,
+ * are taken in any case: CREATED, its own copies; FOLLOWING, with the claim (R1), those
+ * that it shares, which are used from engine_live on. 0 or -errno with a text.
+ */
+int engine_twin_disks(struct engine *e, uint32_t mask, const int *fd, unsigned count,
+                      struct vmm_error *err);
+void engine_twin_disks_drop(struct engine *e, uint32_t mask);
+/* Before engine_live: what the guest writes to these disks is kept in memory (see
+ * vmm/disk_hold.h), until engine_excluded says that nobody else writes to them any more.
+ */
+void engine_hold(struct engine *e, uint32_t mask);
+void engine_excluded(struct engine *e, uint32_t mask);
+/* Which are held now, and bytes that they were not given. */
+uint32_t engine_held(const struct engine *e, uint64_t *ret_bytes);
 /* Any thread: what the tape's functions were asked for last may have changed. Does not
  * interrupt the guest. */
 void engine_poke(struct engine *e);

@@ -55,10 +55,17 @@ static void op_net_send(void *ctx, unsigned nic, unsigned queue, const uint8_t *
 
 static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *request)
 {
+    uint64_t number = 0;
+
     if (request->op != REQUEST_READ) {
         EPOCH_CALL(run_of(ctx), write, disk, request);
+        number = EPOCH_CALL(run_of(ctx), holds, disk);
     }
-    engine_machine_ops.blk_submit(ctx, disk, request);
+    if (number > 0) {
+        engine_unsent_add(ctx, disk, request, number);
+    } else {
+        engine_machine_ops.blk_submit(ctx, disk, request);
+    }
 }
 
 /* Coming and going
@@ -156,6 +163,7 @@ static void epoch_off(struct engine *e)
     e->epoch_follows = false;
     e->epoch_over = e->epoch;
     e->epoch = NULL;
+    engine_unsent_turn(e);
 }
 
 /* The primary
@@ -179,7 +187,13 @@ bool engine_epoch_holds(struct engine *e)
 {
     struct epoch_run *r = e->epoch;
 
-    return r && !EPOCH_CALL(r, over) && !EPOCH_CALL(r, may_end);
+    return r && !EPOCH_CALL(r, over) &&
+           (e->unsent_count > 0 || !EPOCH_CALL(r, may_end));
+}
+
+uint64_t engine_epoch_released(struct engine *e)
+{
+    return EPOCH_CALL(e->epoch, released);
 }
 
 static size_t state_of(struct engine *e, struct vmm_error *err)
@@ -279,6 +293,9 @@ bool engine_epoch_live(struct engine *e)
         return engine_end_run(e, RUN_END_HOST, err.text);
     }
     epoch_off(e);
+    if (!engine_shared_hold(e)) {
+        return false;
+    }
     machine_reissue(e->machine);
     epoch->ops->live(epoch->ctx);
     return true;

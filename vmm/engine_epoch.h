@@ -31,6 +31,9 @@ struct engine_epoch_ops {
     void (*output)(void *ctx, const struct tape_out *out);
     /* A disk is written to, flushed, or parts of it are discarded; by now, or soon. */
     void (*write)(void *ctx, unsigned disk, const struct blk_request *request);
+    /* As those of struct engine_tape_ops; `holds` after `write`. */
+    uint64_t (*holds)(void *ctx, unsigned disk);
+    uint64_t (*released)(void *ctx);
     /* After `take`: the guest does not go on yet. engine_nudge when it may. */
     bool (*stands)(void *ctx);
     /* The guest is off; has all that it said left? */

@@ -133,6 +133,16 @@ struct engine {
         struct blk_request request;
     } held[ENGINE_HELD_MAX];
     unsigned held_count;
+    /* Outputs of a protected VM that may not leave yet, in their order; the machine
+     * believes that they are under way. Machine standard: under machine_lock. */
+    struct {
+        unsigned disk;
+        uint64_t number;
+        struct blk_request request;
+    } unsent[ENGINE_HELD_MAX];
+    unsigned unsent_count;
+    _Atomic uint32_t hold_wanted; /* disks that are held from go-live on */
+    uint32_t held_told;           /* the loop thread knows of; the owner's */
     bool halted, started;
     _Atomic bool reset_wanted, shutdown_wanted;
     _Atomic uint32_t entropy_wanted; /* by the guest's rng */
@@ -255,6 +265,7 @@ void engine_epoch_take(struct engine *e, uint64_t since_ns);
 bool engine_epoch_stands(struct engine *e);
 /* A guest that is off is not to end yet: one more checkpoint, and what it said leaves. */
 bool engine_epoch_holds(struct engine *e);
+uint64_t engine_epoch_released(struct engine *e); /* see engine_epoch_ops */
 bool engine_epoch_live(struct engine *e); /* false: the run has ended */
 void engine_epoch_close(struct engine *e);
 /* Begins a log of what is written to from now on; `scratch` as for engine_dirty_collect.
@@ -264,6 +275,19 @@ int engine_dirty_from_here(struct engine *e, uint64_t *scratch, struct vmm_error
 void engine_idle_work(struct engine *e);
 void engine_idle_over(struct engine *e);
 void engine_open_disks(struct engine *e);
+/* vmm/engine_shared.c: disks that both sides of a protected VM share. */
+void engine_unsent_add(struct engine *e, unsigned disk, const struct blk_request *request,
+                       uint64_t number);
+/* Sends what may leave by now. Under machine_lock. */
+void engine_unsent_turn(struct engine *e);
+/* Go-live, before the machine asks again for what it waits for: files that came with the
+ * claim, and writes that are held. False: the run has ended. */
+bool engine_shared_open(struct engine *e);
+bool engine_shared_hold(struct engine *e);
+/* While the guest may run: what was held and need not be any more. */
+void engine_hold_turn(struct engine *e);
+/* vmm/engine_vcpu.c: the file that came for it. */
+int engine_open_disk(struct engine *e, unsigned disk, struct vmm_error *err);
 void engine_drain_disks(struct engine *e);
 /* Before the guest runs on. */
 void engine_retry_held(struct engine *e);

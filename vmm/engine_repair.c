@@ -156,6 +156,24 @@ static int take_state(struct engine *e, const uint8_t *bytes, size_t len,
     return r;
 }
 
+void engine_repair_forget(struct engine *e)
+{
+    machine_disks_forget(e->machine);
+}
+
+void engine_repair_bytes(struct engine *e, const struct tape_out *out)
+{
+    struct blk_request request = {.op = (enum request_op)out->op,
+                                  .slot = out->slot,
+                                  .sector = out->sector,
+                                  .len = out->size,
+                                  .data = out->len > 0 && out->len == out->size
+                                              ? out->data
+                                              : NULL};
+
+    machine_disk_bytes(e->machine, out->unit, &request);
+}
+
 int engine_repair_load(struct engine *e, const uint8_t *bytes, size_t len, uint32_t flags,
                        uint64_t position, struct vmm_error *err)
 {

@@ -465,6 +465,8 @@ static void io_work(struct engine *e, const struct epoll_event *events, int n)
     engine_give_entropy(e);
     machine_wake(e->machine, engine_machine_now_ns(e));
     e->io_until_ns = machine_next_wake_ns(e->machine);
+    engine_unsent_turn(e);
+    engine_hold_turn(e);
     if (!disks_push(e->disks)) {
         uint64_t again = engine_machine_now_ns(e) + ENGINE_PUSH_AGAIN_NS;
 

@@ -103,6 +103,7 @@ static void op_debug_out(void *ctx, const uint8_t *bytes, uint32_t len)
 static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *request)
 {
     struct tape_run *t = run_of(ctx);
+    uint64_t number = 0;
 
     if (request->op != REQUEST_READ) {
         output(t, &(struct tape_out){.kind = TAPE_OUT_DISK,
@@ -113,8 +114,11 @@ static void op_blk_submit(void *ctx, unsigned disk, const struct blk_request *re
                                      .data = request->data,
                                      .len = request->data ? request->len : 0,
                                      .size = request->len});
+        number = t->tape->ops->holds ? TAPE_CALL(t, holds, disk) : 0;
     }
-    if (!t->tape->replay) {
+    if (number > 0) {
+        engine_unsent_add(ctx, disk, request, number);
+    } else if (!t->tape->replay) {
         engine_machine_ops.blk_submit(ctx, disk, request);
     } else if (request->op != REQUEST_READ && (t->tape->mirror >> disk & 1) != 0 &&
                TAPE_CALL(t, may_write, disk)) {
@@ -529,6 +533,7 @@ static bool at_position(struct engine *e)
         return false;
     }
     if (e->shutdown_wanted) {
+        engine_unsent_turn(e);
         return engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
     }
     if (e->reset_wanted || atomic_load(&e->reset_request)) {
@@ -545,6 +550,7 @@ static bool at_position(struct engine *e)
         return false;
     }
     if (!leave_position(e)) {
+        engine_unsent_turn(e); /* the kick that told of it may have been taken above */
         engine_wait(e, machine_next_wake_ns(e->machine));
         return false;
     }
@@ -713,8 +719,12 @@ void engine_tape_run(struct engine *e)
     while (on) {
         throttle_turn(&e->throttle, engine_throttle_share, e);
         vcpu_kick_clear(&e->vcpu);
-        (void)disks_push(e->disks);
-        on = engine_may_run(e) && (replay ? tape_replay_turn(e) : record_turn(e));
+        on = engine_may_run(e);
+        if (on) {
+            engine_unsent_turn(e);
+            (void)disks_push(e->disks);
+            on = replay ? tape_replay_turn(e) : record_turn(e);
+        }
     }
     if (replay) {
         engine_clock_stop(e);

@@ -139,6 +139,11 @@ struct engine_tape_ops {
     /* Replay: the output that was just told, of a mirrored disk: may its own copy have
      * it? */
     bool (*may_write)(void *ctx, unsigned disk);
+    /* Recording: the output that was just told, of this disk, is not to reach it before
+     * `released` has come to the number that this returns; 0: it may at once.
+     * engine_nudge when `released` has. */
+    uint64_t (*holds)(void *ctx, unsigned disk);
+    uint64_t (*released)(void *ctx);
     /* Recording: may the guest hear that this flush is done? If not: engine_kick. */
     bool (*may_answer)(void *ctx, unsigned disk, uint32_t slot);
     /* Recording: from now on the guest runs without a tape; `released` follows. */
@@ -191,6 +196,11 @@ void engine_repair_differs(const uint8_t *there, size_t there_len, const uint8_t
 void engine_repair_drain(struct engine *e);
 /* Replay, drained: writes to its own copy of a disk and waits. 0, or an errno. */
 uint32_t engine_repair_write(struct engine *e, const struct tape_out *out);
+/* Replay, after engine_repair_load: the bytes of a write that the guest waits for, if it
+ * still does; its own may have been others. */
+void engine_repair_bytes(struct engine *e, const struct tape_out *out);
+/* Before: those of all writes are taken from memory anew. */
+void engine_repair_forget(struct engine *e);
 /* Replay, when memory is right: devices, vCPU and position are the other side's.
  * `bytes` NULL: only the position. 0 or -errno with a text: the VM is of no use then. */
 int engine_repair_load(struct engine *e, const uint8_t *bytes, size_t len, uint32_t flags,

@@ -80,6 +80,7 @@ void tape_off(struct engine *e)
     e->tape_attached = e->tape_follows = false;
     e->tape_over = e->tape; /* its memory goes when another comes: not by this thread */
     e->tape = NULL;
+    engine_unsent_turn(e);
 }
 
 void engine_poke(struct engine *e)
@@ -172,7 +173,7 @@ void engine_tape_follow(struct engine *e)
 }
 
 /* What a disk was asked for and has not answered is asked for again, of a disk that has
- * nothing else under way. */
+ * nothing else under way; the old primary may have been faster with some of it. */
 void engine_tape_live(struct engine *e)
 {
     const struct engine_tape *tape = e->tape->tape;
@@ -182,6 +183,9 @@ void engine_tape_live(struct engine *e)
     e->clock_stopped_ns = tape->ops->live_ns(tape->ctx);
     tape->ops->live(tape->ctx);
     tape_off(e);
+    if (!engine_shared_hold(e)) {
+        return;
+    }
     machine_reissue(e->machine);
 }
 

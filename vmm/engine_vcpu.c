@@ -345,6 +345,10 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
     if (status != 0 && disk_trouble(e, disk, request, status)) {
         return;
     }
+    if (request->slot == DISK_HOLD_SLOT) {
+        disks_hold_failed(e->disks, disk, request);
+        return;
+    }
     if (e->tape && engine_tape_keep(e, disk, request, &in)) {
         return;
     }
@@ -579,10 +583,12 @@ static bool run_once(struct engine *e)
 {
     throttle_turn(&e->throttle, engine_throttle_share, e);
     vcpu_kick_clear(&e->vcpu);
-    (void)disks_push(e->disks);
     if (!engine_may_run(e)) {
         return false;
     }
+    engine_unsent_turn(e);
+    engine_hold_turn(e);
+    (void)disks_push(e->disks);
     if (e->shutdown_wanted && !engine_epoch_holds(e)) {
         return engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
     }
@@ -753,7 +759,7 @@ void engine_set_rtc(struct engine *e)
         &(struct dev_input){.type = INPUT_RTC_BASE, .now_ns = rtc_base_ns(e)});
 }
 
-static int open_disk(struct engine *e, unsigned i, struct vmm_error *err)
+int engine_open_disk(struct engine *e, unsigned i, struct vmm_error *err)
 {
     const struct engine_disk_conf *d = &e->conf.disk[i];
     int fd;
@@ -832,7 +838,7 @@ void engine_open_disks(struct engine *e)
     bool replay = e->conf.tape && e->conf.tape->replay;
 
     for (unsigned i = 0; i < e->conf.disk_count && !replay; i++) {
-        if (open_disk(e, i, &err) < 0) {
+        if (engine_open_disk(e, i, &err) < 0) {
             (void)engine_end_run(e, RUN_END_HOST, err.text);
             return;
         }
@@ -851,7 +857,7 @@ bool engine_follow_prepare(struct engine *e, uint32_t mirror)
     struct vmm_error err;
 
     for (unsigned i = 0; i < e->conf.disk_count; i++) {
-        if ((mirror >> i & 1) != 0 && open_disk(e, i, &err) < 0) {
+        if ((mirror >> i & 1) != 0 && engine_open_disk(e, i, &err) < 0) {
             return engine_end_run(e, RUN_END_HOST, err.text);
         }
     }
@@ -898,7 +904,8 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
             break;
         case RUN_RUNNING:
             engine_idle_work(e); /* what was asked for before the THAW comes first */
-            if ((!e->epoch_follows || engine_epoch_live(e)) && engine_reconnect(e)) {
+            if ((!e->tape_follows || engine_shared_open(e)) &&
+                (!e->epoch_follows || engine_epoch_live(e)) && engine_reconnect(e)) {
                 run(e);
             }
             break;

@@ -154,6 +154,7 @@ EXTRA_DIST += tests/golden/acpi
 
 libvmm_core_la_SOURCES += \
 	vmm/guest_news.c vmm/guest_news.h \
+	vmm/hold_log.c vmm/hold_log.h \
 	vmm/cpu_state.c vmm/cpu_state.h \
 	vmm/msr_table.c vmm/msr_table.h \
 	vmm/state_stream.c vmm/state_stream.h \
@@ -168,12 +169,12 @@ libvmm_io_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(NBD_CFLAGS)
 libvmm_io_la_SOURCES = \
 	vmm/blk_kept.c vmm/blk_kept.h \
 	vmm/blk_nbd.c vmm/blk_nbd.h vmm/blk_nbd_conn.c vmm/blk_nbd_conn.h vmm/blk_nbd_lib.c vmm/blk_nbd_lib.h \
-	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disks.c vmm/disks.h \
+	vmm/blk_request.h vmm/blk_uring.c vmm/blk_uring.h vmm/disk_hold.c vmm/disk_hold.h vmm/disks.c vmm/disks.h \
 	vmm/dirty_log.c vmm/dirty_log.h vmm/engine_ram.c vmm/engine_ram.h vmm/engine_shape.c vmm/engine_shape.h \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
-	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_steps.c vmm/engine_tape.c vmm/engine_tape.h vmm/engine_tape_state.c vmm/engine_repair.c vmm/engine_twin.c vmm/engine_epoch.c vmm/engine_epoch.h vmm/engine_tape_priv.h vmm/engine_vcpu.c \
+	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_steps.c vmm/engine_tape.c vmm/engine_tape.h vmm/engine_tape_state.c vmm/engine_repair.c vmm/engine_shared.c vmm/engine_twin.c vmm/engine_epoch.c vmm/engine_epoch.h vmm/engine_tape_priv.h vmm/engine_vcpu.c \
 	vmm/engine_state.c vmm/engine_state.h vmm/engine_work.c \
 	vmm/guest_agent.c vmm/guest_agent.h \
 	vmm/input_queue.c vmm/input_queue.h \
@@ -355,7 +356,7 @@ tests_kvm_losefs_LDADD = liblab_io.la
 $(tests_kvm_vmmtalk_OBJECTS) $(tests_unit_vmm_check_vcpu_exit_OBJECTS): base/proto_ctl.pb-c.h
 check_DATA += tests/kvm/beat.rom tests/kvm/fault.rom
 CLEANFILES += tests/kvm/beat.rom tests/kvm/beat.o tests/kvm/fault.rom tests/kvm/fault.o
-EXTRA_DIST += tests/kvm/beat.S tests/kvm/run tests/kvm/run_replay.sh tests/kvm/run_ft.sh tests/kvm/run_ft_repair.sh tests/kvm/ftlink.py tests/kvm/ft_trace.py
+EXTRA_DIST += tests/kvm/beat.S tests/kvm/run tests/kvm/run_replay.sh tests/kvm/run_ft.sh tests/kvm/run_ft_shared.sh tests/kvm/run_ft_repair.sh tests/kvm/ftlink.py tests/kvm/ft_trace.py
 tests/kvm/beat.rom: tests/kvm/beat.S
 	$(AM_V_GEN)$(MKDIR_P) tests/kvm && $(CC) -m32 -c -o tests/kvm/beat.o $(srcdir)/tests/kvm/beat.S && \
 	objcopy -O binary -j .text tests/kvm/beat.o $@

@@ -770,6 +770,21 @@ void machine_reissue(struct machine *m)
     }
 }
 
+void machine_disks_forget(struct machine *m)
+{
+    for (unsigned i = 0; i < m->conf.disk_count; i++) {
+        vblk_forget(m->dev[MACHINE_DEV_VIRTIO0 + i].state);
+    }
+}
+
+void machine_disk_bytes(struct machine *m, unsigned disk,
+                        const struct blk_request *request)
+{
+    if (disk < m->conf.disk_count) {
+        vblk_bytes(m->dev[MACHINE_DEV_VIRTIO0 + disk].state, request);
+    }
+}
+
 static unsigned virtio_dev(unsigned slot)
 {
     return MACHINE_DEV_VIRTIO0 + slot;

@@ -226,6 +226,12 @@ unsigned machine_io_in_flight(const struct machine *m);
 /* FT go-live: submits again, in order and under the same generations, what back ends had
  * been given and not answered. */
 void machine_reissue(struct machine *m);
+/* A twin that made other outputs than its primary, when its memory is right: the bytes of
+ * writes that its disks have not answered, or were not even given, are taken from there
+ * anew; and those of one that is not answered are these. */
+void machine_disks_forget(struct machine *m);
+void machine_disk_bytes(struct machine *m, unsigned disk,
+                        const struct blk_request *request);
 /* Bytes, frames and inputs that were dropped because a bound was reached; for metrics,
  * not part of the state. */
 uint64_t machine_dropped(const struct machine *m);

@@ -289,9 +289,17 @@ static const char *state_name(const Gemel__VmmRequest *rq, const char *otherwise
 /* Takes the file. */
 static bool do_save(struct conn *c, const Gemel__VmmRequest *rq, int fd)
 {
-    int r = engine_save(c->ctl->conf.engine, fd, state_name(rq, "of SAVE"),
-                        ENGINE_RAM_IN_STATE);
+    uint64_t held;
+    int r;
 
+    if (engine_held(c->ctl->conf.engine, &held) != 0) {
+        close(fd);
+        return send_reply(c, rq->seq,
+                          "its disks hold writes until its old host is known to write no "
+                          "more; try again when that is over");
+    }
+    r = engine_save(c->ctl->conf.engine, fd, state_name(rq, "of SAVE"),
+                    ENGINE_RAM_IN_STATE);
     if (r < 0) {
         return send_reply(c, rq->seq,
                           r == -EBUSY ? "a SAVE is under way already"

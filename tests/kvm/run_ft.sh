@@ -40,7 +40,9 @@ ft_protect() {
     until_true 20 ft_said primary on || { fail "not protected: $(tail -1 ft.out; tail -1 p.log; tail -1 t.log)"; return 1; }
 }
 ft_protect_only() { # a busy host lets a thread wait for longer than the 60 ms of the default
-    "$vmmft" p.sock t.sock --suspect "${ft_suspect:-500}" --disk "a.img:${ft_twin_image:-b.img}" "$@" >ft.out 2>ft.err &
+    local disk=(--disk "a.img:${ft_twin_image:-b.img}")
+    [ "${ft_twin_image:-}" != a.img ] || disk=(--shared a.img)
+    "$vmmft" p.sock t.sock --suspect "${ft_suspect:-500}" "${disk[@]}" "$@" >ft.out 2>ft.err &
     ft_pid=$!
 }
 

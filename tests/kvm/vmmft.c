@@ -5,15 +5,17 @@
  * at another.
  *
  *     vmmft PRIMARY TWIN [--plain] [--commit received|verified|hybrid] [--suspect MS]
- *           [--disk [FILE:]FILE]... [--for SECONDS] [--switchover] [--reset]
- * [--powerdown]
+ *           [--disk [FILE:]FILE | --shared FILE]... [--hold MS] [--for SECONDS]
+ *           [--switchover] [--reset] [--powerdown]
  *           [--checkpoint] [--winner primary|twin] [--link COMMAND] [--live COMMAND]
  *           [--barrier MS] [--diverge-max COUNT]
  *
  * --live: run when the twin is live, as an agent announces the guest then.
  * --switchover, --reset, --powerdown: asked for after a second.
  * --disk: the twin's own copies, in order; A:B: B is the twin's and gets what is in A,
- * the primary's, when that one stands and is flushed. Whoever asks first for the next
+ * the primary's, when that one stands and is flushed. --shared: this disk is both
+ * sides'; the twin gets it with its claim, and must hold its writes for MS (--hold) from
+ * then on. Whoever asks first for the next
  * claim gets it, or the one of --winner, when it asks. --link: a command of sh that
  * carries the channel's bytes between its descriptors 3 (the primary) and 4 (the twin),
  * as tests/kvm/ftlink.py. One JSON line per change of either side's state: {"ms", "who",
@@ -41,9 +43,10 @@
 
 static struct {
     bool plain, switchover, reset, powerdown, checkpoint;
-    uint32_t commit, suspect_ms, seconds, barrier_ms, diverge_max;
+    uint32_t commit, suspect_ms, seconds, barrier_ms, diverge_max, hold_ms;
     const char *winner, *link, *live;
     int disk[VM_DISKS_MAX], from[VM_DISKS_MAX];
+    const char *shared[VM_DISKS_MAX]; /* NULL: the twin has its own copy */
     unsigned disk_count;
 } opt = {.commit = 1, .seconds = 15};
 
@@ -71,6 +74,25 @@ static void add_disk(char *text)
     }
     opt.from[opt.disk_count] = colon != NULL ? open_disk(text, O_RDONLY) : -1;
     opt.disk[opt.disk_count++] = open_disk(colon != NULL ? colon + 1 : text, O_RDWR);
+}
+
+static void add_shared(const char *path)
+{
+    if (opt.disk_count == VM_DISKS_MAX) {
+        pair_die(path, "too many disks");
+    }
+    opt.from[opt.disk_count] = opt.disk[opt.disk_count] = -1;
+    opt.shared[opt.disk_count++] = path;
+}
+
+static uint32_t shared_mask(void)
+{
+    uint32_t mask = 0;
+
+    for (unsigned i = 0; i < opt.disk_count; i++) {
+        mask |= opt.shared[i] != NULL ? UINT32_C(1) << i : 0;
+    }
+    return mask;
 }
 
 static void copy_disks(void)
@@ -101,6 +123,8 @@ static void parse(int argc, char **argv)
                                             {"suspect", required_argument, NULL, 's'},
                                             {"for", required_argument, NULL, 'f'},
                                             {"disk", required_argument, NULL, 'D'},
+                                            {"shared", required_argument, NULL, 'S'},
+                                            {"hold", required_argument, NULL, 'h'},
                                             {"winner", required_argument, NULL, 'W'},
                                             {"live", required_argument, NULL, 'L'},
                                             {"link", required_argument, NULL, 'l'},
@@ -111,7 +135,7 @@ static void parse(int argc, char **argv)
     int id;
 
     while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if ((id == 's' || id == 'f' || id == 'b' || id == 'm') &&
+        if ((id == 's' || id == 'f' || id == 'h' || id == 'b' || id == 'm') &&
             !text_u64(optarg, 1, 1000000, &n)) {
             pair_die(optarg, "is no number");
         }
@@ -160,6 +184,12 @@ static void parse(int argc, char **argv)
         case 'D':
             add_disk(optarg);
             break;
+        case 'S':
+            add_shared(optarg);
+            break;
+        case 'h':
+            opt.hold_ms = (uint32_t)n;
+            break;
         default:
             pair_die("vmmft", "an option is not known; see its first lines");
         }
@@ -184,7 +214,7 @@ static void fill(Gemel__VmmRequest *rq, Gemel__VmmRequest__Kind kind,
     rq->ft_suspect_ms = opt.suspect_ms;
     rq->ft_barrier_ms = opt.barrier_ms;
     rq->ft_diverge_max = opt.diverge_max;
-    rq->ft_mirror = (1u << opt.disk_count) - 1;
+    rq->ft_mirror = ((1u << opt.disk_count) - 1) & ~shared_mask();
 }
 
 /* A listener for the twin, `count` connections for the primary. */
@@ -276,16 +306,21 @@ static void join(struct pair_end *primary, struct pair_end *twin, struct uuid *t
     Gemel__VmmRequest follow = GEMEL__VMM_REQUEST__INIT;
     Gemel__VmmRequest protect = GEMEL__VMM_REQUEST__INIT;
     int fds[1 + VM_DISKS_MAX], fd;
+    unsigned count = 1;
 
     connect_both(&fds[0], &fd, 1);
     if (opt.link != NULL) {
         link_between(&fd);
     }
-    memcpy(fds + 1, opt.disk, sizeof opt.disk);
+    for (unsigned i = 0; i < opt.disk_count; i++) {
+        if (opt.shared[i] == NULL) {
+            fds[count++] = opt.disk[i];
+        }
+    }
     fill(&follow, GEMEL__VMM_REQUEST__KIND__FT_FOLLOW, primary, transfer, twin);
     fill(&protect, GEMEL__VMM_REQUEST__KIND__FT_PROTECT, twin, transfer, twin);
-    follow.disk_count = opt.disk_count;
-    pair_ask(twin, &follow, fds, 1 + opt.disk_count);
+    follow.disk_count = count - 1;
+    pair_ask(twin, &follow, fds, count);
     pair_ask(primary, &protect, &fd, 1);
     close(fds[0]);
     close(fd);
@@ -341,6 +376,59 @@ static bool may_win(const char *who)
     return opt.winner == NULL || strcmp(opt.winner, who) == 0;
 }
 
+/* The disks that both share are opened now, not before. */
+static void claim_won(struct pair_end *twin)
+{
+    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
+    int fds[VM_DISKS_MAX];
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < opt.disk_count; i++) {
+        if (opt.shared[i] != NULL) {
+            fds[count++] = open_disk(opt.shared[i], O_RDWR);
+        }
+    }
+    rq.kind = GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON;
+    rq.epoch = ++epoch;
+    rq.disk_count = count;
+    rq.ft_hold = opt.hold_ms > 0 ? shared_mask() : 0;
+    pair_ask(twin, &rq, fds, count);
+    while (count > 0) {
+        close(fds[--count]);
+    }
+}
+
+static void told_held(const struct pair_end *twin, const char *what)
+{
+    printf("{\"ms\":%.2f,\"hold\":\"%s\",\"held\":%u,\"held_bytes\":%llu}\n",
+           pair_ms(loop_now_ns() - began_ns), what, twin->ft_held,
+           (unsigned long long)twin->ft_held_bytes);
+}
+
+/* The twin runs; what the old host still writes is excluded after opt.hold_ms. */
+static void exclude(struct pair_end *primary, struct pair_end *twin)
+{
+    uint64_t end_ns = change_ns + opt.hold_ms * NSEC_PER_MSEC;
+    Gemel__VmmRequest rq = GEMEL__VMM_REQUEST__INIT;
+
+    told_held(twin, "begins");
+    while (loop_now_ns() < end_ns && !twin->gone) {
+        pair_simple(twin, GEMEL__VMM_REQUEST__KIND__STATUS);
+        (void)usleep(20000);
+        pair_hear(primary);
+        pair_hear(twin);
+    }
+    told_held(twin, "excluded");
+    rq.kind = GEMEL__VMM_REQUEST__KIND__FT_EXCLUDED;
+    rq.ft_hold = shared_mask();
+    for (unsigned i = 0; i < 500 && twin->ft_held != 0 && !twin->gone; i++) {
+        pair_ask(twin, &rq, NULL, 0); /* it may be asked more than once */
+        (void)usleep(20000);
+        pair_hear(twin);
+    }
+    told_held(twin, "over");
+}
+
 /* Whoever asks first has the next claim. */
 static void decide(struct pair_end *primary, struct pair_end *twin, bool *decided)
 {
@@ -363,7 +451,7 @@ static void decide(struct pair_end *primary, struct pair_end *twin, bool *decide
         *decided = true;
         change_ns = loop_now_ns();
         order(primary, GEMEL__VMM_REQUEST__KIND__FT_CLAIM_LOST, epoch + 1);
-        order(twin, GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON, ++epoch);
+        claim_won(twin);
     } else if ((is(primary, "hold") || is(primary, "hold-barrier")) &&
                may_win("primary")) {
         *decided = true;
@@ -419,6 +507,9 @@ int main(int argc, char **argv)
                 pair_die(opt.live, "failed");
             }
             order(&primary, GEMEL__VMM_REQUEST__KIND__FT_WINNER_RUNS, epoch);
+            if (opt.hold_ms > 0) {
+                exclude(&primary, &twin);
+            }
             break;
         }
         if (is(&primary, "alone") &&

@@ -53,6 +53,8 @@ static void take_twin(struct pair_end *e, const Gemel__VmmReport *r)
     e->ft_hashed_pages = r->ft_hashed_pages;
     e->ft_barrier_us = r->ft_barrier_us;
     e->ft_barrier_max_us = r->ft_barrier_max_us;
+    e->ft_held = r->ft_held;
+    e->ft_held_bytes = r->ft_held_bytes;
 }
 
 static void take_report(struct pair_end *e, const Gemel__VmmReport *r)

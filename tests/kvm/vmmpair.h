@@ -31,7 +31,8 @@ struct pair_end {
         ft_log_bytes, ft_diverged, ft_checkpoints, ft_pages, ft_pause_us, ft_ack_us;
     uint64_t ft_verified, ft_barriers, ft_repairs, ft_repair_pages, ft_repair_states,
         ft_repair_outputs, ft_diverged_output, ft_diverged_data, ft_hashed_pages,
-        ft_barrier_us, ft_barrier_max_us;
+        ft_barrier_us, ft_barrier_max_us, ft_held_bytes;
+    uint32_t ft_held;
 };
 
 __attribute__((noreturn)) void pair_die(const char *who, const char *why);

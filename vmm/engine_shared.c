@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Disks that both sides of a protected VM share (ft/README.md, "Disks"): what the primary
+ * writes waits here until it may leave; the twin gets them with its claim, and may have
+ * to hold its writes. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bug.h"
+#include "vmm/engine_tape_priv.h"
+
+/* The primary
+ * ------------------------------------------------------------------------------- */
+
+void engine_unsent_add(struct engine *e, unsigned disk, const struct blk_request *request,
+                       uint64_t number)
+{
+    BUG_ON(e->unsent_count == ENGINE_HELD_MAX); /* each has a slot of its device */
+    e->unsent[e->unsent_count].disk = disk;
+    e->unsent[e->unsent_count].number = number;
+    e->unsent[e->unsent_count++].request = *request;
+}
+
+static uint64_t released(struct engine *e)
+{
+    const struct engine_tape *tape = e->tape ? e->tape->tape : NULL;
+
+    if (tape && tape->ops->released) {
+        return tape->ops->released(tape->ctx);
+    }
+    return e->epoch ? engine_epoch_released(e) : UINT64_MAX;
+}
+
+void engine_unsent_turn(struct engine *e)
+{
+    unsigned count = 0;
+    uint64_t number;
+
+    if (e->unsent_count == 0) {
+        return;
+    }
+    number = released(e);
+    while (count < e->unsent_count && e->unsent[count].number <= number) {
+        engine_machine_ops.blk_submit(e, e->unsent[count].disk, &e->unsent[count].request);
+        count++;
+    }
+    e->unsent_count -= count;
+    memmove(e->unsent, e->unsent + count, e->unsent_count * sizeof e->unsent[0]);
+}
+
+/* The twin: any thread
+ * ----------------------------------------------------------------------------- */
+
+/* Under lock. */
+static void drop(struct engine *e, uint32_t mask)
+{
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        if ((mask >> i & 1) != 0 && e->disk_fd[i] >= 0) {
+            close(e->disk_fd[i]);
+            e->disk_fd[i] = -1;
+        }
+    }
+}
+
+int engine_twin_disks(struct engine *e, uint32_t mask, const int *fd, unsigned count,
+                      struct vmm_error *err)
+{
+    unsigned wanted, at = 0;
+    bool fits;
+
+    mask &= (UINT32_C(1) << e->conf.disk_count) - 1;
+    wanted = (unsigned)__builtin_popcount(mask);
+    pthread_mutex_lock(&e->lock);
+    fits = count == wanted && (count == 0 || e->run.state == RUN_CREATED ||
+                               e->run.state == RUN_FOLLOWING);
+    if (fits) {
+        drop(e, mask);
+    }
+    for (unsigned i = 0; fits && i < e->conf.disk_count; i++) {
+        if ((mask >> i & 1) != 0) {
+            e->disk_fd[i] = fd[at++];
+        }
+    }
+    pthread_mutex_unlock(&e->lock);
+    for (unsigned i = 0; !fits && i < count; i++) {
+        close(fd[i]);
+    }
+    return fits              ? 0
+           : count != wanted ? vmm_fail(err, -EINVAL,
+                                        "it came with %u disks, and %u are wanted", count,
+                                        wanted)
+                             : vmm_fail(err, -EINVAL, "the VM is %s and takes no disks",
+                                        run_state_str(e->run.state));
+}
+
+void engine_twin_disks_drop(struct engine *e, uint32_t mask)
+{
+    pthread_mutex_lock(&e->lock);
+    drop(e, mask);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void engine_hold(struct engine *e, uint32_t mask)
+{
+    disks_excluded(e->disks, 0);
+    atomic_store(&e->hold_wanted, mask & engine_disks_written(e));
+}
+
+void engine_excluded(struct engine *e, uint32_t mask)
+{
+    if (mask != 0) {
+        disks_excluded(e->disks, mask);
+        engine_kick(e);
+    }
+}
+
+uint32_t engine_held(const struct engine *e, uint64_t *ret_bytes)
+{
+    uint32_t wanted = atomic_load(&e->hold_wanted); /* first: it moves over there */
+
+    return wanted | disks_held(e->disks, ret_bytes);
+}
+
+/* The twin: the thread that owns the disks
+ * ------------------------------------------------------- */
+
+bool engine_shared_open(struct engine *e)
+{
+    uint32_t mask = ~e->tape->tape->mirror;
+    struct vmm_error err;
+
+    for (unsigned i = 0; i < e->conf.disk_count && !e->tape->opened; i++) {
+        if ((mask >> i & 1) != 0 && engine_open_disk(e, i, &err) < 0) {
+            return engine_end_run(e, RUN_END_HOST, err.text);
+        }
+    }
+    e->tape->opened = true;
+    return true;
+}
+
+bool engine_shared_hold(struct engine *e)
+{
+    uint32_t mask = atomic_load(&e->hold_wanted);
+    struct vmm_error err;
+
+    for (unsigned i = 0; i < e->conf.disk_count; i++) {
+        if ((mask >> i & 1) != 0 && disks_hold(e->disks, i, &e->disk[i], &err) < 0) {
+            return engine_end_run(e, RUN_END_HOST, err.text);
+        }
+    }
+    atomic_store(&e->hold_wanted, 0);
+    return true;
+}
+
+void engine_hold_turn(struct engine *e)
+{
+    uint64_t bytes;
+    uint32_t held;
+
+    disks_hold_turn(e->disks);
+    held = disks_held(e->disks, &bytes);
+    if (held != e->held_told) {
+        e->held_told = held;
+        engine_tell_loop(e);
+    }
+}
