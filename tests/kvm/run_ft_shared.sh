@@ -26,3 +26,105 @@ case_ft_shared() { # one disk for both: every commit rule, checkpoints; the prim
 shared_untouched() {
     ! find "/proc/$t_pid/fd" -lname '*/a.img' 2>/dev/null | grep -q . || fail "the twin has the disk open while it follows"
 }
+
+shared_sum() { sha256sum <a.img; }
+shared_same() { # WHAT SECONDS: not a byte of the disk changes
+    local before
+    before=$(shared_sum)
+    sleep "$2"
+    [ "$(shared_sum)" = "$before" ] || fail "$1, and the disk changed"
+}
+shared_hold() { grep -q "\"hold\":\"$1\"" ft.out 2>/dev/null; }
+shared_hold_bytes() { jq -r --arg w "$1" 'select(.hold == $w).held_bytes' ft.out; }
+
+# Fails with: the primary's writes sent at once (pri_holds, epoch_holds return 0).
+case_ft_shared_rule() { # the twin does not answer: nothing of the primary reaches the disk; it answers: all goes on
+    local o
+    ft_twin_image=a.img
+    for o in "--commit verified" "--commit received" "--checkpoint"; do
+        ft_start "nonet rate=100 noflush" || return
+        # shellcheck disable=SC2086
+        ft_protect --suspect 10000 $o || return
+        ft_more 10 20
+        kill -STOP "$t_pid"
+        sleep 0.3
+        shared_same "its twin was silent ($o)" 0.5
+        kill -CONT "$t_pid"
+        ft_more 10 20
+        ft_signal KILL "$p_pid"
+        ft_end live
+        ft_check t
+        ft_kill
+        [ -z "$failed" ] || { fail "($o)"; break; }
+    done
+    ft_twin_image=
+}
+
+# Fails with: held writes written at once, a FLUSH that is answered at once, reads that are not patched.
+case_ft_hold() { # the twin runs, its writes are held: not a byte reaches the disk, reads see them, no FLUSH is answered; a late write of the old host does not survive; then all of it is there
+    local o n at
+    ft_twin_image=a.img
+    for o in "" "--checkpoint"; do
+        # With a FLUSH after each record: none is told while it is held.
+        ft_start "nonet rate=100" || return
+        # shellcheck disable=SC2086
+        ft_protect --hold 2500 $o || return
+        ft_more 10 30
+        ft_signal KILL "$p_pid"
+        until_true 10 shared_hold begins || fail "not held: $(tail -1 ft.out)"
+        sleep 0.3
+        n=$(ft_seqs)
+        [ "$(ft_seqs)" = "$n" ] || fail "$(($(ft_seqs) - n)) records were told to be durable while the disk was held"
+        ft_end live
+        [ "$(shared_hold_bytes over)" = 0 ] || fail "held still: $(grep hold ft.out | tail -1)"
+        ft_check t
+        echo "# flush $o: $ft_last records, held $(shared_hold_bytes excluded) bytes"
+        ft_kill
+        [ -z "$failed" ] || { fail "(flush $o)"; break; }
+        # Without FLUSH it goes on; after its reset it looks for its newest record, which is nowhere but in memory.
+        ft_start "nonet rate=100 noflush reset=120" || return
+        # shellcheck disable=SC2086
+        ft_protect --hold 4000 $o || return
+        ft_more 10 20
+        ft_signal KILL "$p_pid"
+        until_true 10 shared_hold begins || fail "not held: $(tail -1 ft.out)"
+        shared_same "held" 0.2
+        until_true 10 grep -q 'newest=1[12][0-9] torn=0' t.console || fail "it does not find its records: $(grep -h newest= [pt].console | tail -1)"
+        # The old host's write of an older record lands where the twin has held a newer one.
+        at=$(sed -n 's/^seq=\([0-9]*\) .*/\1/p' t.console | tail -1)
+        dd if=a.img of=a.img bs=4096 count=1 seek="$((at - 1))" conv=notrunc status=none
+        shared_same "held" 0.2
+        ! shared_hold excluded || fail "too late to say"
+        ft_end live
+        ft_check t
+        echo "# noflush $o: $ft_last records, held $(shared_hold_bytes excluded) bytes"
+        ft_kill
+        [ -z "$failed" ] || { fail "(noflush $o)"; break; }
+    done
+    ft_twin_image=
+}
+
+case_ft_hold_ends() { # held, and frozen, and thawed: nothing is written; it ends: that is told, and nothing is written
+    local before
+    ft_twin_image=a.img
+    ft_start "nonet rate=100 noflush" || return
+    ft_protect --hold 60000 --for 60 || return
+    ft_more 10 20
+    ft_signal KILL "$p_pid"
+    until_true 10 shared_hold begins || fail "not held: $(tail -1 ft.out)"
+    ft_more 10 20
+    kill -KILL "$ft_pid"
+    before=$(shared_sum)
+    "$talk" t.sock 2 2 freeze status save held.gms >talk.log && fail "it is saved while it is held"
+    grep -q 'frozen.*its disks hold writes' talk.log || fail "freeze: $(tail -3 talk.log)"
+    "$talk" t.sock 2 3 thaw 99 wait running 5000 >talk.log || fail "thaw: $(tail -1 talk.log)"
+    ft_more 10 20
+    [ "$(shared_sum)" = "$before" ] || fail "frozen and thawed while it is held, and the disk changed"
+    "$talk" t.sock 2 4 kill >talk.log
+    until_true 10 ft_over "$t_pid" || fail "it does not end"
+    grep -q 'ends while its disks are held: [0-9]* bytes' t.log || fail "it does not tell what is lost: $(tail -2 t.log)"
+    [ "$(shared_sum)" = "$before" ] || fail "it ended while it was held, and the disk changed"
+    echo "# $(grep -o '[0-9]* bytes that it wrote.*' t.log)"
+    ft_kill
+    ft_twin_image=
+}
