@@ -60,12 +60,6 @@ void engine_dirty_tidy(struct engine *e)
 {
     (void)e;
 }
-uint32_t engine_disks_written(const struct engine *e)
-{
-    (void)e;
-    return 0;
-}
-
 void engine_ram(const struct engine *e, struct engine_ram *ret_ram)
 {
     (void)e;
@@ -203,6 +197,17 @@ uint32_t engine_repair_write(struct engine *e, const struct tape_out *out)
     (void)e;
     touch(out->data, out->len);
     return 0;
+}
+
+void engine_repair_forget(struct engine *e)
+{
+    (void)e;
+}
+
+void engine_repair_bytes(struct engine *e, const struct tape_out *out)
+{
+    (void)e;
+    touch(out->data, out->len);
 }
 
 int engine_repair_load(struct engine *e, const uint8_t *bytes, size_t len, uint32_t flags,

@@ -44,7 +44,7 @@ case_ft_shared_rule() { # the twin does not answer: nothing of the primary reach
     for o in "--commit verified" "--commit received" "--checkpoint"; do
         ft_start "nonet rate=100 noflush" || return
         # shellcheck disable=SC2086
-        ft_protect --suspect 10000 $o || return
+        ft_protect --suspect 10000 --barrier 100000 $o || return
         ft_more 10 20
         kill -STOP "$t_pid"
         sleep 0.3
