@@ -6,20 +6,24 @@
 vmmft=$build/tests/kvm/vmmft
 trace=$(dirname "$self")/ft_trace.py
 link=$(dirname "$self")/ftlink.py
+ft_more_disks=() # of START, behind a.img
+ft_uri=          # a network disk, which serves a.img to both
 ft_uuid=0f3c2b1a-0000-4000-8000-000000000001
 
 ft_vmm() { # NAME IMAGE OPTION...: p or t; its pid in $ft_vmm_pid
-    local name=$1 image=$2
+    local name=$1 image=path=$2
+    [ -z "$ft_uri" ] || image=nbd=$ft_uri
     shift 2
     "$vmm_bin" --uuid $ft_uuid --memory 16M --firmware "$pulse" --exit-file "$name.json" --log "$name.log" --console-log "$name.console" \
-        --debug-log "$name.debug" --control "$name.sock" --disk "path=$image,serial=pulse" "$@" &
+        --debug-log "$name.debug" --control "$name.sock" --disk "$image,serial=pulse" "$@" &
     ft_vmm_pid=$!
 }
 
 # ft_start APPEND OPTION...: the pair; the guest runs on the primary. $p_pid, $t_pid
 ft_start() {
-    local append=$1
+    local append=$1 disk=(disk a.img)
     shift
+    [ -z "$ft_uri" ] || disk=(disk-nbd "$ft_uri")
     rm -f [pt].* ft.out link.json
     rm -f a.img
     truncate -s 4M a.img
@@ -30,7 +34,7 @@ ft_start() {
     ft_vmm t "${ft_twin_image:-b.img}" --append "$append" "${@/p-tap/t-tap}"
     t_pid=$ft_vmm_pid
     until_true 10 test -S p.sock -a -S t.sock || { fail "no control socket: $(tail -qn1 p.log t.log)"; return 1; }
-    "$talk" p.sock 1 1 disk a.img start 1 >talk.log || { fail "start: $(tail -1 talk.log)"; return 1; }
+    "$talk" p.sock 1 1 "${disk[@]}" "${ft_more_disks[@]}" start 1 >talk.log || { fail "start: $(tail -1 talk.log)"; return 1; }
     until_true 10 ft_has p ready || { fail "pulse does not start: $(tail -1 p.console)"; return 1; }
 }
 
@@ -41,7 +45,7 @@ ft_protect() {
 }
 ft_protect_only() { # a busy host lets a thread wait for longer than the 60 ms of the default
     local disk=(--disk "a.img:${ft_twin_image:-b.img}")
-    [ "${ft_twin_image:-}" != a.img ] || disk=(--shared a.img)
+    [ "${ft_twin_image:-}" != a.img ] || disk=(--shared "${ft_uri:-a.img}")
     "$vmmft" p.sock t.sock --suspect "${ft_suspect:-500}" "${disk[@]}" "$@" >ft.out 2>ft.err &
     ft_pid=$!
 }
@@ -215,8 +219,8 @@ ft_gone() {
     grep -q '"reason":"guest-shutdown"' p.json || fail "exit file: $(cat p.json)"
     [ ! -s t.console ] || fail "the twin speaks: $(tail -1 t.console)"
     last=$(python3 "$trace" p.console 2>trace.err) || fail "$(tail -1 trace.err)"
-    for image in a.img b.img; do
-        "$witness" check-disk $image --acked "$last" >witness.json 2>&1 || fail "$image: $(tr '\n' ' ' <witness.json | cut -c1-300)"
+    for image in a.img "${ft_twin_image:-b.img}"; do
+        "$witness" check-disk "$image" --acked "$last" >witness.json 2>&1 || fail "$image: $(tr '\n' ' ' <witness.json | cut -c1-300)"
     done
     ft_last=$last
 }

@@ -128,3 +128,108 @@ case_ft_hold_ends() { # held, and frozen, and thawed: nothing is written; it end
     ft_kill
     ft_twin_image=
 }
+
+case_ft_shared_off() { # it powers off: all of it is on the disk; resets of the guest, then its primary dies; the twin dies; nothing is held when the primary's claim wins
+    local what
+    ft_twin_image=a.img
+    for what in "" "--checkpoint"; do
+        ft_start "nonet rate=100 count=60" || return
+        # shellcheck disable=SC2086
+        ft_protect $what || return
+        ft_gone
+        [ "$ft_last" = 60 ] || fail "it ends at record $ft_last, not 60"
+        ft_kill
+        ft_start "nonet rate=100 reset=20" || return
+        # shellcheck disable=SC2086
+        ft_protect $what || return
+        until_true 20 ft_boots 3 || fail "no reset: $(tail -1 p.console; tail -1 p.log)"
+        ft_signal KILL "$p_pid"
+        ft_end live
+        until_true 20 ft_boots 5 || fail "no reset after it went live"
+        ft_check t
+        ft_kill
+        ft_start "nonet rate=100" || return
+        # shellcheck disable=SC2086
+        ft_protect $what || return
+        ft_more 10 20
+        ft_signal KILL "$t_pid"
+        ft_end alone
+        ft_check p
+        ft_kill
+        [ -z "$failed" ] || { fail "($what)"; break; }
+    done
+    ft_twin_image=
+}
+
+case_ft_shared_two() { # one disk of each kind: the twin gets its own copy first, the other one with its claim
+    truncate -s 8M c.img
+    ft_more_disks=(disk c.img)
+    ft_start "nonet rate=100" --disk path=c.img,serial=second || return
+    ft_more_disks=()
+    ft_protect --shared c.img --hold 1000 || return
+    ft_more 10 20
+    ! find "/proc/$t_pid/fd" -lname '*/c.img' | grep -q . || fail "the twin has the shared disk open while it follows"
+    ft_signal KILL "$p_pid"
+    until_true 10 shared_hold begins || fail "not held: $(tail -1 ft.out)"
+    [ "$(jq -r 'select(.hold == "begins").held' ft.out)" = 2 ] || fail "another disk is held: $(grep hold ft.out)"
+    ft_more 10 20 # its own disk is held by nobody
+    ft_end live
+    find "/proc/$t_pid/fd" -lname '*/c.img' | grep -q . || fail "the twin has no shared disk"
+    ft_check t
+    ft_kill
+}
+
+# Fails with: no HELD of shared disks and no forgetting (a write whose bytes are the twin's own).
+case_ft_shared_repair() { # the twin makes other bytes, other sectors, goes another way: nothing of it reaches the disk, repaired or not; the primary dies at once
+    local what address mask blk
+    need_root "another process's memory"
+    ft_twin_image=a.img
+    blk=$(guest_symbol blk)
+    for what in output sectors control; do
+        case $what in
+        output) address=$((blk + 0x20)) mask=0x55 ;;
+        sectors) address=$((blk + 0x19)) mask=2 ;;
+        control) address=$(guest_symbol pulse_tick_to_debug) mask=1 ;;
+        esac
+        ft_start "nonet rate=100" || return
+        ft_protect --suspect 2000 --diverge-max 100 || return
+        ft_more 20 20
+        twin_flip "$address" $mask || return
+        until_true 10 ft_counts repairs 1 || fail "not repaired: $(ft_all)"
+        ft_more 20 10
+        repaired_lives
+        echo "# $what: $ft_last records, $(ft_all)"
+        ft_kill
+        [ -z "$failed" ] || { fail "($what)"; break; }
+    done
+    ft_twin_image=
+}
+
+case_ft_hold_nbd() { # the same disk by the network: no write reaches the server while it is held
+    local writes
+    need_nbdkit || return
+    ft_twin_image=a.img
+    truncate -s 4M a.img
+    ft_uri=$(nbd_uri)
+    nbdkit -f -U "$PWD/n.sock" --filter=log file a.img logfile="$PWD/nbd.log" 2>>nbdkit.log &
+    nbd_pid=$!
+    pids+=("$nbd_pid")
+    until_true 5 test -S n.sock || fail "nbdkit: $(tail -1 nbdkit.log)"
+    ft_start "nonet rate=100 noflush reset=120" || return
+    ft_protect --hold 3000 || return
+    ft_more 10 20
+    ft_signal KILL "$p_pid"
+    until_true 10 shared_hold begins || fail "not held: $(tail -1 ft.out)"
+    sleep 0.2
+    writes=$(nbd_writes)
+    until_true 10 grep -q 'newest=1[12][0-9] torn=0' t.console || fail "it does not find its records: $(grep -h newest= [pt].console | tail -1)"
+    ! shared_hold excluded || fail "too late to say"
+    [ "$(nbd_writes)" = "$writes" ] || fail "$(($(nbd_writes) - writes)) writes reached the server while they were held"
+    ft_end live
+    ft_check t
+    echo "# $ft_last records, held $(shared_hold_bytes excluded) bytes, $writes and $(nbd_writes) writes"
+    ft_kill
+    nbd_down
+    ft_uri='' ft_twin_image=
+}
+nbd_writes() { grep -c ' Write id=' nbd.log; }

@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "base/nbd_uri.h"
 #include "base/os.h"
 #include "base/text.h"
 #include "base/uuid.h"
@@ -54,8 +55,17 @@ static uint64_t began_ns, epoch, on_ns, change_ns;
 
 static int open_disk(const char *path, int flags)
 {
-    int fd = open(path, flags | O_CLOEXEC);
+    struct nbd_uri uri;
+    int fd, r;
 
+    if (strncmp(path, "nbd", 3) == 0 && nbd_uri_parse(path, &uri) == NULL) {
+        r = nbd_uri_connect(&uri, 5000, &fd);
+        if (r < 0) {
+            pair_die(path, strerror(-r));
+        }
+        return fd;
+    }
+    fd = open(path, flags | O_CLOEXEC);
     if (fd < 0) {
         pair_die(path, strerror(errno));
     }
