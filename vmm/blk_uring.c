@@ -30,6 +30,7 @@
 struct disk {
     int fd; /* -1: not opened yet */
     bool read_only, direct;
+    bool device; /* a block device; else a file, whose extents may be cached as well */
     uint64_t sectors;
     bool flush_failed;
     uint64_t written,
@@ -51,6 +52,8 @@ struct job {
     uint32_t done;     /* bytes of a transfer that came in pieces */
     uint32_t canceled; /* times that the kernel gave it up */
     uint32_t status;   /* set before it goes to the answered list */
+    bool through;      /* synced before it is answered; RWF_DSYNC is ignored by FUSE */
+    bool syncing;      /* the second half of that */
     bool internal;     /* of blk_flush: nobody is told */
     uint64_t covers;   /* FLUSH: what of `written` it makes durable */
 };
@@ -361,6 +364,7 @@ int blk_disk_take(struct blk_uring *blk, unsigned disk, int fd, const char *path
     blk->disk[disk].fd = fd;
     blk->disk[disk].read_only = read_only;
     blk->disk[disk].direct = direct;
+    blk->disk[disk].device = now.rdev != 0;
     blk->disk[disk].sectors = now.sectors;
     return 0;
 out:
@@ -440,7 +444,7 @@ static void prepare(struct io_uring_sqe *sqe, const struct job *job)
     uint64_t offset = rq->sector * SECTOR_LEN + job->done;
     uint32_t len = rq->len - job->done;
 
-    switch (rq->op) {
+    switch (job->syncing ? REQUEST_FLUSH : rq->op) {
     case REQUEST_READ:
         io_uring_prep_read(sqe, fd, job->buffer + job->done, len, offset);
         break;
@@ -499,6 +503,8 @@ static struct job *new_job(struct blk_uring *blk, unsigned disk,
     job->disk = disk;
     job->request = *request;
     job->covers = blk->disk[disk].written;
+    job->through = request->through && request->op != REQUEST_FLUSH &&
+                   !(blk->disk[disk].device && blk->disk[disk].direct);
     atomic_fetch_add(&blk->in_flight, 1);
     atomic_fetch_add(&blk->disk[disk].in_flight, 1);
     return job;
@@ -574,6 +580,17 @@ static void finish(struct blk_uring *blk, struct job *job, uint32_t status,
     free(job);
 }
 
+/* True: its second half is under way. */
+static bool sync_too(struct blk_uring *blk, struct job *job)
+{
+    if (!job->through || job->syncing) {
+        return false;
+    }
+    job->syncing = true;
+    send_job(blk, job);
+    return true;
+}
+
 /* The ring answered `res`: true if the job is done, false if the rest of it was sent
  * again. */
 static bool take_result(struct blk_uring *blk, struct job *job, int res,
@@ -588,9 +605,12 @@ static bool take_result(struct blk_uring *blk, struct job *job, int res,
         send_job(blk, job);
         return false;
     }
-    if (res < 0 || !transfer) {
+    if (job->syncing && res < 0) {
+        blk_disk_latch(blk, job->disk);
+    }
+    if (res < 0 || !transfer || job->syncing) {
         *ret_status = res < 0 ? (uint32_t)-res : 0;
-        return true;
+        return res < 0 || !sync_too(blk, job);
     }
     if (res == 0) {
         *ret_status = EIO; /* the file became shorter than the disk */
@@ -602,7 +622,7 @@ static bool take_result(struct blk_uring *blk, struct job *job, int res,
         return false;
     }
     *ret_status = 0;
-    return true;
+    return !sync_too(blk, job);
 }
 
 unsigned blk_reap(struct blk_uring *blk, blk_done_fn done, void *ctx)

@@ -18,7 +18,10 @@ void engine_unsent_add(struct engine *e, unsigned disk, const struct blk_request
     BUG_ON(e->unsent_count == ENGINE_HELD_MAX); /* each has a slot of its device */
     e->unsent[e->unsent_count].disk = disk;
     e->unsent[e->unsent_count].number = number;
-    e->unsent[e->unsent_count++].request = *request;
+    e->unsent[e->unsent_count].request = *request;
+    /* The guest goes on elsewhere when this host dies, and takes for written what it was
+     * told is written, flushed or not. */
+    e->unsent[e->unsent_count++].request.through = true;
 }
 
 static uint64_t released(struct engine *e)

@@ -6,8 +6,9 @@
 vmmft=$build/tests/kvm/vmmft
 trace=$(dirname "$self")/ft_trace.py
 link=$(dirname "$self")/ftlink.py
-ft_more_disks=() # of START, behind a.img
-ft_uri=          # a network disk, which serves a.img to both
+ft_image=a.img
+ft_more_disks=() # of START, behind it
+ft_uri=          # a network disk, which serves it to both
 ft_uuid=0f3c2b1a-0000-4000-8000-000000000001
 
 ft_vmm() { # NAME IMAGE OPTION...: p or t; its pid in $ft_vmm_pid
@@ -21,15 +22,15 @@ ft_vmm() { # NAME IMAGE OPTION...: p or t; its pid in $ft_vmm_pid
 
 # ft_start APPEND OPTION...: the pair; the guest runs on the primary. $p_pid, $t_pid
 ft_start() {
-    local append=$1 disk=(disk a.img)
+    local append=$1 disk=(disk "$ft_image")
     shift
     [ -z "$ft_uri" ] || disk=(disk-nbd "$ft_uri")
     rm -f [pt].* ft.out link.json
-    rm -f a.img
-    truncate -s 4M a.img
+    rm -f "$ft_image"
+    truncate -s 4M "$ft_image"
     [ -e "${ft_twin_image:-b.img}" ] && rm -f "${ft_twin_image:-b.img}"
     truncate -s 4M "${ft_twin_image:-b.img}"
-    ft_vmm p a.img --append "$append" "$@"
+    ft_vmm p "$ft_image" --append "$append" "$@"
     p_pid=$ft_vmm_pid
     ft_vmm t "${ft_twin_image:-b.img}" --append "$append" "${@/p-tap/t-tap}"
     t_pid=$ft_vmm_pid
@@ -44,8 +45,8 @@ ft_protect() {
     until_true 20 ft_said primary on || { fail "not protected: $(tail -1 ft.out; tail -1 p.log; tail -1 t.log)"; return 1; }
 }
 ft_protect_only() { # a busy host lets a thread wait for longer than the 60 ms of the default
-    local disk=(--disk "a.img:${ft_twin_image:-b.img}")
-    [ "${ft_twin_image:-}" != a.img ] || disk=(--shared "${ft_uri:-a.img}")
+    local disk=(--disk "$ft_image:${ft_twin_image:-b.img}")
+    [ "${ft_twin_image:-}" != "$ft_image" ] || disk=(--shared "${ft_uri:-$ft_image}")
     "$vmmft" p.sock t.sock --suspect "${ft_suspect:-500}" "${disk[@]}" "$@" >ft.out 2>ft.err &
     ft_pid=$!
 }
@@ -70,7 +71,7 @@ ft_end() {
 
 # ft_check LIVE: p or t runs on. It goes on telling records; what was told is on its disk, and one story.
 ft_check() {
-    local last consoles=(p.console) image=a.img
+    local last consoles=(p.console) image=$ft_image
     [ "$1" = p ] || { consoles+=(t.console); image=${ft_twin_image:-b.img}; }
     [ "${ft_off:-}" ] || ft_more 10 5
     [ "$1" = t ] || [ ! -s t.console ] || fail "the twin speaks: $(tail -1 t.console)"

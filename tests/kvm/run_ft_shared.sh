@@ -233,3 +233,25 @@ case_ft_hold_nbd() { # the same disk by the network: no write reaches the server
     ft_uri='' ft_twin_image=
 }
 nbd_writes() { grep -c ' Write id=' nbd.log; }
+
+# Fails with: writes that are not past the caches of the primary's host.
+case_ft_shared_power() { # the primary's host loses power: what its guest was told is written is on the disk, flushed or not, for it goes on elsewhere
+    need_root "a file system that loses what was not synced" || return
+    local how last
+    for how in lockstep --checkpoint; do
+        lose_mount
+        ft_image=disk/a.img ft_twin_image=disk/a.img
+        ft_start "nonet rate=100 noflush" || return
+        ft_protect ${how#lockstep} || return
+        ft_more 10 30
+        kill -STOP "$p_pid" "$t_pid"
+        sleep 0.1
+        lose_cut
+        last=$(python3 "$trace" p.console 2>trace.err) || fail "$(tail -1 trace.err)"
+        "$witness" check-disk backing/a.img --acked "$last" >witness.json 2>&1 || fail "after the power cut: $(tr '\n' ' ' <witness.json | cut -c1-300)"
+        ft_kill
+        echo "# $how: $last records"
+        [ -z "$failed" ] || { fail "($how)"; break; }
+    done
+    ft_image=a.img ft_twin_image=
+}
