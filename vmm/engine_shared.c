@@ -69,13 +69,15 @@ int engine_twin_disks(struct engine *e, uint32_t mask, const int *fd, unsigned c
                       struct vmm_error *err)
 {
     unsigned wanted, at = 0;
+    enum run_state state;
     bool fits;
 
     mask &= (UINT32_C(1) << e->conf.disk_count) - 1;
     wanted = (unsigned)__builtin_popcount(mask);
     pthread_mutex_lock(&e->lock);
-    fits = count == wanted && (count == 0 || e->run.state == RUN_CREATED ||
-                               e->run.state == RUN_FOLLOWING);
+    state = e->run.state;
+    fits = count == wanted &&
+           (count == 0 || state == RUN_CREATED || state == RUN_FOLLOWING);
     if (fits) {
         drop(e, mask);
     }
@@ -93,7 +95,7 @@ int engine_twin_disks(struct engine *e, uint32_t mask, const int *fd, unsigned c
                                         "it came with %u disks, and %u are wanted", count,
                                         wanted)
                              : vmm_fail(err, -EINVAL, "the VM is %s and takes no disks",
-                                        run_state_str(e->run.state));
+                                        run_state_str(state));
 }
 
 void engine_twin_disks_drop(struct engine *e, uint32_t mask)

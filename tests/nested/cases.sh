@@ -12,7 +12,7 @@ standard-checkpoint:240
 standard-reboot:200 lockstep-reboot:250"
 
 # Run by name only: what they show is a part of the others.
-more="lockstep-disk:200 standard-reboot-kernel:200"
+more="lockstep-disk:200 standard-reboot-kernel:200 standard-shared:240"
 
 failed=
 during='' disk_at='' disk_more='' nic_more='' tap_more=''
@@ -371,7 +371,8 @@ case_lockstep_migrate() {
 }
 
 # A guest with a twin, which has its own copy of the disk. While the guest counts on its disk, and sends and fetches, its gemel-vmm is
-# killed; the twin goes on, and the guest ends well: each number was said, the sums are right. vmmft plays the agents.
+# killed; the twin goes on, and the guest ends well: each number was said, the sums are right. vmmft plays the agents. With --shared in HOW
+# both have the same disk.
 protected() { # HOW GEMEL-VMM-OPTION...
     local how=$1
     shift
@@ -397,10 +398,11 @@ protected() { # HOW GEMEL-VMM-OPTION...
             vmmtalk "$PWD/pri" 1 1 disk disk.img start 1 >talk1.log || fail "it does not start"
             while ! grep -q 'count 3,' consolepri.log && kill -0 "$pri" 2>/dev/null; do sleep 0.2; done
         fi
-        disk=twin.img
+        case $how in *--shared*) ;; *) disk=twin.img ;; esac
     done
+    case $how in *--shared*) ;; *) how="$how --disk disk.img:twin.img" ;; esac
     # shellcheck disable=SC2086 # options
-    vmmft "$PWD/pri" "$PWD/twin" $how --suspect 2000 --for 120 --disk disk.img:twin.img >ft.log &
+    vmmft "$PWD/pri" "$PWD/twin" $how --suspect 2000 --for 120 >ft.log &
     ft=$!
     while ! grep -q '"state":"on"' ft.log && kill -0 $ft 2>/dev/null; do sleep 0.2; done
     said=$(grep -c 'count' consolepri.log)
@@ -427,6 +429,12 @@ protected() { # HOW GEMEL-VMM-OPTION...
 case_standard_checkpoint() {
     # shellcheck disable=SC2086
     protected --checkpoint --machine standard --cpus 2 $bz --append "$append guest.count=20"
+}
+
+# The twin's writes are held for 5 s after it has gone live: its guest reads what it wrote, and waits with what it syncs.
+case_standard_shared() {
+    # shellcheck disable=SC2086
+    protected "--checkpoint --shared disk.img --hold 5000" --machine standard --cpus 2 $bz --append "$append guest.count=20"
 }
 
 # From one gemel-vmm to the next one with the same memory, three times, while it counts, a number a second on its disk. vmmmove plays

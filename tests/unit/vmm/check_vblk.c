@@ -495,6 +495,46 @@ START_TEST(reissue_after_go_live)
 }
 END_TEST
 
+/* A twin that copied other bytes than its primary: after the repair it has the memory's,
+ * and of what the primary told, the primary's. */
+START_TEST(reissue_after_a_repair)
+{
+    static uint8_t told[512], wrong[512];
+    struct blk_request rq = {.op = REQUEST_WRITE, .len = 512, .data = wrong};
+
+    for (unsigned n = 0; n < 3; n++) {
+        memset(rig.ram + data_addr(n), 0xbad >> 4, 512);
+        request(n, T_OUT, n == 2 ? 0 : n, 512);
+    }
+    ck_assert_uint_eq(rig.pending_count, 2); /* the last waits for the first */
+    for (unsigned n = 0; n < 3; n++) {
+        memset(rig.ram + data_addr(n), (int)n + 1, 512);
+    }
+    memset(told, 0x77, sizeof told);
+    memset(wrong, 0x66, sizeof wrong);
+    machine_disks_forget(rig.m);
+    rq.slot = rig.pending[1].request.slot;
+    rq.sector = 7; /* not what it waits for */
+    machine_disk_bytes(rig.m, 0, &rq);
+    rq.slot = 2;
+    rq.sector = 0; /* this one was not told: it waits itself */
+    machine_disk_bytes(rig.m, 0, &rq);
+    rq.slot = UINT32_MAX;
+    machine_disk_bytes(rig.m, 0, &rq);
+    machine_disk_bytes(rig.m, VM_DISKS_MAX, &rq);
+    rq = rig.pending[1].request;
+    rq.data = told;
+    machine_disk_bytes(rig.m, 0, &rq);
+    rig.pending_count = 0;
+    machine_reissue(rig.m);
+    ck_assert_uint_eq(rig.pending_count, 2);
+    ck_assert_uint_eq(rig.pending[0].request.data[511], 1);
+    ck_assert_uint_eq(rig.pending[1].request.data[511], 0x77);
+    rig_blk_done(&rig, 0, 0);
+    ck_assert_uint_eq(rig.pending[1].request.data[511], 3);
+}
+END_TEST
+
 /* A write whose data begins in the middle of a segment is gathered again from there. */
 START_TEST(reissue_with_framing)
 {
@@ -818,6 +858,7 @@ static Suite *vblk_suite(void)
     tcase_add_test(tc, failed_flush_is_latched);
     tcase_add_test(tc, write_through_without_flush_feature);
     tcase_add_test(tc, reissue_after_go_live);
+    tcase_add_test(tc, reissue_after_a_repair);
     tcase_add_test(tc, reissue_with_framing);
     suite_add_tcase(suite, tc);
     tc = tcase_create("limits");
