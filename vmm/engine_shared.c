@@ -34,6 +34,13 @@ static uint64_t released(struct engine *e)
     return e->epoch ? engine_epoch_released(e) : UINT64_MAX;
 }
 
+/* A FLUSH writes nothing that the guest was not told is written: it only keeps its place.
+ */
+static bool may_leave(const struct engine *e, unsigned at, uint64_t number)
+{
+    return e->unsent[at].number <= number || e->unsent[at].request.op == REQUEST_FLUSH;
+}
+
 void engine_unsent_turn(struct engine *e)
 {
     unsigned count = 0;
@@ -43,7 +50,7 @@ void engine_unsent_turn(struct engine *e)
         return;
     }
     number = released(e);
-    while (count < e->unsent_count && e->unsent[count].number <= number) {
+    while (count < e->unsent_count && may_leave(e, count, number)) {
         engine_machine_ops.blk_submit(e, e->unsent[count].disk, &e->unsent[count].request);
         count++;
     }
