@@ -41,8 +41,6 @@
 #define VIRTIO_QUEUES_MAX     17
 #define GUEST_CMDLINE_MAX     2047
 #define BLK_REQUEST_MAX       (128 * 1024) /* bytes of one disk request */
-#define HOLD_BYTES_MAX        (64u * 1024 * 1024) /* of writes that wait for a disk to be free */
-#define HOLD_OPS_MAX          16384u              /* of one disk: how many of them */
 #define STATE_SECTIONS_MAX    256
 #define STATE_SECTION_LEN_MAX (1024 * 1024)
 #define STATE_NAME_MAX        31
@@ -60,6 +58,9 @@
 #define FT_RECORD_MAX (256 * 1024)      /* bytes of a record of the log, all in */
 #define FT_STATE_MAX  (4 * 1024 * 1024) /* registers and devices of a barrier */
 #define FT_EXIT_DATA  4096              /* bytes of one exit: KVM's page for string I/O */
+/* Writes that wait for disks to be free: bytes of a VM, and how many of one disk. */
+#define HOLD_BYTES_MAX (64 * 1024 * 1024)
+#define HOLD_OPS_MAX   16384
 
 /* Fencing */
 #define FENCE_OUTPUT_MAX   (16 * 1024) /* captured bytes of an agent's output */

@@ -450,8 +450,8 @@ static void pri_verdict(void *ctx, struct tape_verdict *ret)
     *ret = (struct tape_verdict){.good = true};
 }
 
-/* What an input led to (an answer of a disk: the write that waited for its slot) is not in
- * the digest of the exit before it, and the guest may sleep until it has left. */
+/* What an input led to (an answer of a disk: the write that waited for its slot) is not
+ * in the digest of the exit before it, and the guest may sleep until it has left. */
 static void digest_inputs(struct ft_session *s, uint64_t position)
 {
     static const struct tape_exit nothing = {.kind = TAPE_EXIT_BARRIER, .boundary = true};

@@ -643,10 +643,10 @@ void vblk_bytes(struct vblk *blk, const struct blk_request *request)
     struct vblk_slot *slot =
         request->slot < VBLK_SLOTS ? &blk->slot[request->slot] : NULL;
 
-    if (slot != NULL &&
-        (slot->state == VBLK_SUBMITTED || slot->state == VBLK_ORPHAN) &&
-        slot->op == REQUEST_WRITE && request->op == REQUEST_WRITE && slot->sector == request->sector &&
-        slot->len == request->len && request->data != NULL) {
+    if (slot != NULL && (slot->state == VBLK_SUBMITTED || slot->state == VBLK_ORPHAN) &&
+        slot->op == REQUEST_WRITE && request->op == REQUEST_WRITE &&
+        slot->sector == request->sector && slot->len == request->len &&
+        request->data != NULL) {
         memcpy(slot_data(blk, request->slot), request->data, slot->len);
         slot->has_data = true;
     }

@@ -97,8 +97,8 @@ bool disk_hold_takes(struct disk_holds *h, unsigned disk, const struct blk_reque
         d->reading[rq->slot] = true;
         return false;
     }
-    status =
-        blk_request_check(rq, &(struct blk_request_limits){true, false, false, d->sectors});
+    status = blk_request_check(
+        rq, &(struct blk_request_limits){true, false, false, d->sectors});
     if (status != 0) {
         answer(h, disk, rq, status);
     } else if (rq->op != REQUEST_FLUSH && add(h, d, rq)) {

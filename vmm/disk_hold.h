@@ -19,8 +19,9 @@
 #include "vmm/dev.h"
 #include "vmm/vmm_error.h"
 
-#define DISK_HOLD_SLOT  UINT32_MAX /* of a request that nobody but this module waits for */
-#define DISK_HOLD_SLOTS 64         /* of a disk (vmm/dev_vblk has 32) */
+/* Of a request that nobody but this module waits for. */
+#define DISK_HOLD_SLOT  UINT32_MAX
+#define DISK_HOLD_SLOTS 64 /* of a disk (vmm/dev_vblk has 32) */
 
 struct disk_hold;
 

@@ -273,8 +273,7 @@ unsigned disks_reap(struct disks *disks, blk_done_fn done, void *ctx)
 bool disks_reapable(const struct disks *disks)
 {
     return disks->woken || atomic_load(&disks->holds.answered_count) > 0 ||
-           blk_reapable(disks->uring) ||
-           (disks->nbd && blk_nbd_reapable(disks->nbd));
+           blk_reapable(disks->uring) || (disks->nbd && blk_nbd_reapable(disks->nbd));
 }
 
 void disks_woken(struct disks *disks)

@@ -187,8 +187,7 @@ bool engine_epoch_holds(struct engine *e)
 {
     struct epoch_run *r = e->epoch;
 
-    return r && !EPOCH_CALL(r, over) &&
-           (e->unsent_count > 0 || !EPOCH_CALL(r, may_end));
+    return r && !EPOCH_CALL(r, over) && (e->unsent_count > 0 || !EPOCH_CALL(r, may_end));
 }
 
 uint64_t engine_epoch_released(struct engine *e)

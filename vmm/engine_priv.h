@@ -266,7 +266,7 @@ bool engine_epoch_stands(struct engine *e);
 /* A guest that is off is not to end yet: one more checkpoint, and what it said leaves. */
 bool engine_epoch_holds(struct engine *e);
 uint64_t engine_epoch_released(struct engine *e); /* see engine_epoch_ops */
-bool engine_epoch_live(struct engine *e); /* false: the run has ended */
+bool engine_epoch_live(struct engine *e);         /* false: the run has ended */
 void engine_epoch_close(struct engine *e);
 /* Begins a log of what is written to from now on; `scratch` as for engine_dirty_collect.
  * 0 or -errno with a text. */

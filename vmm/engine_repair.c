@@ -163,13 +163,12 @@ void engine_repair_forget(struct engine *e)
 
 void engine_repair_bytes(struct engine *e, const struct tape_out *out)
 {
-    struct blk_request request = {.op = (enum request_op)out->op,
-                                  .slot = out->slot,
-                                  .sector = out->sector,
-                                  .len = out->size,
-                                  .data = out->len > 0 && out->len == out->size
-                                              ? out->data
-                                              : NULL};
+    struct blk_request request = {
+        .op = (enum request_op)out->op,
+        .slot = out->slot,
+        .sector = out->sector,
+        .len = out->size,
+        .data = out->len > 0 && out->len == out->size ? out->data : NULL};
 
     machine_disk_bytes(e->machine, out->unit, &request);
 }

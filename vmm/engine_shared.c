@@ -51,7 +51,8 @@ void engine_unsent_turn(struct engine *e)
     }
     number = released(e);
     while (count < e->unsent_count && may_leave(e, count, number)) {
-        engine_machine_ops.blk_submit(e, e->unsent[count].disk, &e->unsent[count].request);
+        engine_machine_ops.blk_submit(e, e->unsent[count].disk,
+                                      &e->unsent[count].request);
         count++;
     }
     e->unsent_count -= count;
@@ -83,8 +84,8 @@ int engine_twin_disks(struct engine *e, uint32_t mask, const int *fd, unsigned c
     wanted = (unsigned)__builtin_popcount(mask);
     pthread_mutex_lock(&e->lock);
     state = e->run.state;
-    fits = count == wanted &&
-           (count == 0 || state == RUN_CREATED || state == RUN_FOLLOWING);
+    fits =
+        count == wanted && (count == 0 || state == RUN_CREATED || state == RUN_FOLLOWING);
     if (fits) {
         drop(e, mask);
     }
@@ -97,12 +98,12 @@ int engine_twin_disks(struct engine *e, uint32_t mask, const int *fd, unsigned c
     for (unsigned i = 0; !fits && i < count; i++) {
         close(fd[i]);
     }
-    return fits              ? 0
-           : count != wanted ? vmm_fail(err, -EINVAL,
-                                        "it came with %u disks, and %u are wanted", count,
-                                        wanted)
-                             : vmm_fail(err, -EINVAL, "the VM is %s and takes no disks",
-                                        run_state_str(state));
+    return fits ? 0
+           : count != wanted
+               ? vmm_fail(err, -EINVAL, "it came with %u disks, and %u are wanted", count,
+                          wanted)
+               : vmm_fail(err, -EINVAL, "the VM is %s and takes no disks",
+                          run_state_str(state));
 }
 
 void engine_twin_disks_drop(struct engine *e, uint32_t mask)

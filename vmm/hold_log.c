@@ -99,8 +99,8 @@ bool hold_log_next(struct hold_log *log, struct blk_request *ret)
                                 .generation = log->next,
                                 .sector = op->sector,
                                 .len = op->len,
-                                .data = op->op == REQUEST_WRITE ? log->bytes + op->at
-                                                                : NULL};
+                                .data =
+                                    op->op == REQUEST_WRITE ? log->bytes + op->at : NULL};
     op->sent = true;
     log->sent++;
     log->next++;

@@ -15,10 +15,10 @@
 #include "tests/unit/unit.h"
 #include "vmm/disks.h"
 
-#define SECTORS  2048u
-#define LEN      (SECTORS * 512u)
-#define SLOTS    32u
-#define REQ_MAX  16u /* sectors */
+#define SECTORS 2048u
+#define LEN     (SECTORS * 512u)
+#define SLOTS   32u
+#define REQ_MAX 16u /* sectors */
 
 static struct disks *disks;
 static struct vmm_error err;
@@ -133,9 +133,9 @@ static bool ask(struct blk_request rq)
 
 static void ask_something(void)
 {
-    static const enum request_op ops[] = {REQUEST_WRITE, REQUEST_WRITE, REQUEST_READ,
-                                          REQUEST_READ, REQUEST_WRITE_ZEROES,
-                                          REQUEST_DISCARD};
+    static const enum request_op ops[] = {REQUEST_WRITE,        REQUEST_WRITE,
+                                          REQUEST_READ,         REQUEST_READ,
+                                          REQUEST_WRITE_ZEROES, REQUEST_DISCARD};
     static uint8_t bytes[REQ_MAX * 512];
     struct blk_request rq = {.op = ops[below(6)], .data = bytes};
 

@@ -8,12 +8,12 @@
 
 #include "tests/unit/unit.h"
 
-#define SECTORS  48u
-#define LEN      512u
-#define OPS      64u
-#define BYTES    (96u * LEN)
-#define SEEDS    3000u
-#define LEN_MAX  9u /* sectors of one request */
+#define SECTORS 48u
+#define LEN     512u
+#define OPS     64u
+#define BYTES   (96u * LEN)
+#define SEEDS   3000u
+#define LEN_MAX 9u /* sectors of one request */
 
 static uint32_t rng;
 
