@@ -13,8 +13,8 @@
 #include "base/limits.h"
 #include "vmm/blk_uring.h"
 #include "vmm/dev.h"
-#include "vmm/disk_marks.h"
 #include "vmm/disk_hold.h"
+#include "vmm/disk_marks.h"
 #include "vmm/vmm_error.h"
 
 enum disk_kind {
