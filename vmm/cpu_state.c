@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/cpu_state.h"
 
+#include <string.h>
+
 #include "base/units.h"
 #include "vmm/msr_table.h"
 
-#define FIELD8(v)  state_u8(io, &(v))
-#define FIELD16(v) state_u16(io, &(v))
-#define FIELD32(v) field32(io, &(v))
-#define FIELD64(v) field64(io, &(v))
+#define XSTATE_BV_AT 512 /* Intel SDM 1, 13.4.2 */
+
+#define FIELD8(v)    state_u8(io, &(v))
+#define FIELD16(v)   state_u16(io, &(v))
+#define FIELD32(v)   field32(io, &(v))
+#define FIELD64(v)   field64(io, &(v))
 
 /* The kernel's types are unsigned long long, ours unsigned long. */
 static void field64(struct state_io *io, __u64 *v)
@@ -87,6 +91,17 @@ static void xcrs_xfer(struct kvm_xcrs *x, struct state_io *io)
         FIELD32(x->xcrs[i].xcr);
         FIELD64(x->xcrs[i].value);
     }
+}
+
+void cpu_state_canonical(struct vcpu_state *state)
+{
+    uint64_t in_use;
+
+    memcpy(&in_use, state->xsave + XSTATE_BV_AT, sizeof in_use);
+    for (uint32_t i = 0; i < state->xcrs.nr_xcrs && i < KVM_MAX_XCRS; i++) {
+        in_use |= state->xcrs.xcrs[i].xcr == 0 ? state->xcrs.xcrs[i].value : 0;
+    }
+    memcpy(state->xsave + XSTATE_BV_AT, &in_use, sizeof in_use);
 }
 
 static void debugregs_xfer(struct kvm_debugregs *d, struct state_io *io)

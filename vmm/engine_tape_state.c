@@ -26,6 +26,7 @@ size_t tape_save(struct engine *e, uint8_t *buf)
     size_t len = 0;
 
     if (cpu && vcpu_save(&e->vcpu, cpu, &err) == 0) {
+        cpu_state_canonical(cpu);
         state_save_init(&io, buf, FT_STATE_MAX);
         (void)machine_xfer(e->machine, &io);
         state_section_begin(&io, CPU_SECTION, 0, CPU_SECTION_VERSION, 1);

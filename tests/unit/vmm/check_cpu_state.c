@@ -92,6 +92,27 @@ START_TEST(vcpu_equal_bytes)
 }
 END_TEST
 
+START_TEST(parts_in_use_are_those_of_xcr0)
+{
+    uint64_t bits;
+
+    make_cpu(false, 5);
+    back = cpu;
+    memset(cpu.xsave + 512, 0, 8);
+    cpu.xcrs = (struct kvm_xcrs){.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = 7}}};
+    cpu_state_canonical(&cpu);
+    memcpy(&bits, cpu.xsave + 512, 8);
+    ck_assert_uint_eq(bits, 7);
+    memcpy(back.xsave + 512, &bits, 8);
+    ck_assert_mem_eq(cpu.xsave, back.xsave, sizeof cpu.xsave);
+    cpu.xcrs.nr_xcrs = 0;
+    memset(cpu.xsave + 512, 0, 8);
+    cpu_state_canonical(&cpu);
+    memcpy(&bits, cpu.xsave + 512, 8);
+    ck_assert_uint_eq(bits, 0);
+}
+END_TEST
+
 /* A section of one kind of machine is not one of the other. */
 START_TEST(vcpu_of_the_other_machine)
 {
@@ -304,6 +325,7 @@ static Suite *suite(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_test(t, vcpu_equal_bytes);
+    tcase_add_test(t, parts_in_use_are_those_of_xcr0);
     tcase_add_test(t, vcpu_of_the_other_machine);
     tcase_add_test(t, msrs_outside_the_table);
     tcase_add_test(t, parts);
