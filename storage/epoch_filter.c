@@ -247,4 +247,6 @@ static struct nbdkit_filter filter = {
     .cache = epoch_cache,
 };
 
+struct nbdkit_filter *filter_init(void); /* the header has it only as a macro */
+
 NBDKIT_REGISTER_FILTER(filter)
