@@ -36,6 +36,7 @@ static int connect_unix(const struct nbd_uri *uri, int *ret_fd)
 int nbd_uri_connect(const struct nbd_uri *uri, int timeout_ms, int *ret_fd)
 {
     static const struct os_tcp_opts opts = {.lost_ms = LOST_MS};
+    static const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
     int fd, r;
 
     if (uri->is_unix) {
@@ -46,6 +47,11 @@ int nbd_uri_connect(const struct nbd_uri *uri, int timeout_ms, int *ret_fd)
         return r;
     }
     r = os_tcp_wait(fd, timeout_ms);
+    /* With its last owner goes what the kernel has not sent: it would try again for
+     * LOST_MS, when somebody else may write to the disk already. */
+    if (r == 0 && setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) < 0) {
+        r = -errno;
+    }
     if (r < 0) {
         close(fd);
         return r;

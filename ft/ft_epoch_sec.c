@@ -166,9 +166,7 @@ static void epoch_live(void *ctx)
     struct ft_session *s = ctx;
 
     pthread_mutex_lock(&s->lock);
-    for (uint64_t i = s->head.released + 1; i <= s->outputs; i++) {
-        ft_let_out(s, i);
-    }
+    ft_let_out_rest(s);
     pthread_mutex_unlock(&s->lock);
 }
 

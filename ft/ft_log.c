@@ -507,7 +507,9 @@ enum ft_reason ft_get_held(const struct ft_record *record, uint64_t *ret_ordinal
     reserved = bytes_rd_u32(&rd);
     if (kind == 0 || kind >= TAPE_OUT_KINDS || reserved != 0 ||
         ret->len > FT_RECORD_MAX ||
-        (kind == TAPE_OUT_DISK && ret->len != 0 && ret->len != ret->size)) {
+        (kind == TAPE_OUT_DISK &&
+         (ret->op < REQUEST_WRITE || ret->op > REQUEST_WRITE_ZEROES ||
+          (ret->len != 0 && ret->len != ret->size)))) {
         return FT_BAD_VALUE;
     }
     ret->data = bytes_rd_view(&rd, ret->len);

@@ -228,6 +228,16 @@ void ft_let_out(struct ft_session *s, uint64_t ordinal)
     }
 }
 
+void ft_let_out_rest(struct ft_session *s)
+{
+    uint64_t count = s->outputs > s->head.released ? s->outputs - s->head.released : 0;
+
+    count = count < FT_HELD_MAX ? count : FT_HELD_MAX; /* no more are kept */
+    while (count > 0) {
+        ft_let_out(s, s->outputs - --count);
+    }
+}
+
 static void drop_outs(struct ft_session *s)
 {
     for (unsigned i = 0; i < FT_HELD_MAX; i++) {

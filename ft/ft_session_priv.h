@@ -201,6 +201,8 @@ void ft_queue_word(struct ft_session *s, enum ft_word_kind kind, uint64_t epoch,
 void ft_close(struct ft_session *s);
 /* Under lock: an output leaves. */
 void ft_let_out(struct ft_session *s, uint64_t ordinal);
+/* Twin, live: what its primary is not known to have let out. */
+void ft_let_out_rest(struct ft_session *s);
 /* Under lock: a copy of `out` is kept under its ordinal; false: no memory. `write`: a
  * disk's, whose bytes are kept, too, and longer. */
 bool ft_keep_out(struct ft_session *s, uint64_t ordinal, const struct tape_out *out,

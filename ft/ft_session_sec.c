@@ -572,9 +572,7 @@ static void sec_live(void *ctx)
 
     pthread_mutex_lock(&s->lock);
     ft_repair_withheld(s);
-    for (uint64_t i = s->head.released + 1; i <= s->outputs; i++) {
-        ft_let_out(s, i);
-    }
+    ft_let_out_rest(s);
     pthread_mutex_unlock(&s->lock);
 }
 

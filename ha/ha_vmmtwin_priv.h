@@ -22,7 +22,7 @@ enum twin_step {
 
 /* The twin's own file of a mirrored disk, and what tells it from another one. */
 struct ha_twin_copy {
-    uint64_t dev, ino, rdev, bytes;
+    uint64_t dev, ino, bytes, changed_ns; /* dev 0: not known */
 };
 
 struct ha_twin_copies {
@@ -46,6 +46,7 @@ struct ha_twinning {
     uint64_t seq;             /* of the request that must not be refused */
     enum claim_kind claiming; /* a claim of this kind is under way; NONE: none is */
     bool submitted;           /* and its link was tried */
+    bool equal;               /* twin: its copies were, as of this protection's begin */
     bool found;               /* by an agent that was restarted, and not heard since */
     bool joined;              /* what its VMM says of a session is of this one */
     bool busy;                /* a worker has disks in hand */
@@ -77,8 +78,6 @@ void ha_vmmtwin_claimed(struct ha_local *l, enum claim_kind kind, enum twin_clai
  * is known of them. ha_vmmtwin_disks is called then, with why not, or NULL. */
 void ha_vmmtwin_look_at_disks(struct ha_local *l);
 void ha_vmmtwin_disks(struct ha_local *l, const char *why);
-/* Twin: its copies are equal to the primary's as of this protection's begin. */
-void ha_vmmtwin_keep_base(struct ha_local *l);
 /* Those that nobody has taken. */
 void ha_vmmtwin_close_copies(struct ha_twinning *t);
 

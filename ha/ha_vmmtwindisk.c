@@ -127,6 +127,21 @@ void ha_vmmtwin_close_copies(struct ha_twinning *t)
     close_copies(&t->copies);
 }
 
+/* ctime: whoever writes to a file, replaces or cuts it, changes that. A device has
+ * nothing of the kind, and is none that is known. */
+static struct ha_twin_copy copy_of(const struct stat *st)
+{
+    if (!S_ISREG(st->st_mode)) {
+        return (struct ha_twin_copy){.dev = 0};
+    }
+    return (struct ha_twin_copy){.dev = st->st_dev,
+                                 .ino = st->st_ino,
+                                 .bytes = (uint64_t)st->st_size,
+                                 .changed_ns =
+                                     (uint64_t)st->st_ctim.tv_sec * NSEC_PER_SEC +
+                                     (uint64_t)st->st_ctim.tv_nsec};
+}
+
 /* Of the same size, with room for what the primary's has. A block device is as it is. */
 static bool fit_size(struct disks_job *job, unsigned i, int fd, struct ha_twin_copy *copy)
 {
@@ -143,10 +158,7 @@ static bool fit_size(struct disks_job *job, unsigned i, int fd, struct ha_twin_c
         say_why(job, i, " cannot be made here: ", -errno);
         return false;
     }
-    *copy = (struct ha_twin_copy){.dev = st.st_dev,
-                                  .ino = st.st_ino,
-                                  .rdev = S_ISBLK(st.st_mode) ? st.st_rdev : 0,
-                                  .bytes = (uint64_t)end};
+    *copy = copy_of(&st); /* before it was given its size */
     had = (uint64_t)st.st_blocks * 512;
     room = (uint64_t)fs.f_bavail * fs.f_frsize;
     job->r = -ENOSPC;
@@ -228,11 +240,11 @@ static bool is_same(json_object *doc, const struct ha_twin_copy *copy)
 {
     return ha_record_number(doc, "dev") == copy->dev &&
            ha_record_number(doc, "ino") == copy->ino &&
-           ha_record_number(doc, "rdev") == copy->rdev &&
-           ha_record_number(doc, "bytes") == copy->bytes;
+           ha_record_number(doc, "bytes") == copy->bytes &&
+           ha_record_number(doc, "changed_ns") == copy->changed_ns;
 }
 
-/* None, unless it is of these very files. */
+/* None, unless it is of these very files, and nobody has written to them since. */
 static struct uuid read_base(const struct disks_job *job)
 {
     struct uuid id = {{0}}, none = {{0}};
@@ -251,7 +263,9 @@ static struct uuid read_base(const struct disks_job *job)
            json_object_is_type(list, json_type_array) &&
            json_object_array_length(list) == job->count;
     for (unsigned i = 0; good && i < job->count; i++) {
-        good = is_same(json_object_array_get_idx(list, i), &job->copies.copy[i]);
+        good = !job->mirrored[i] ||
+               (job->copies.copy[i].dev != 0 &&
+                is_same(json_object_array_get_idx(list, i), &job->copies.copy[i]));
     }
     json_object_put(doc);
     return good ? id : none;
@@ -265,13 +279,17 @@ static void write_work(void *data)
     const char *text;
 
     for (unsigned i = 0; i < job->count; i++) {
-        const struct ha_twin_copy *copy = &job->copies.copy[i];
         json_object *one = json_object_new_object();
+        struct ha_twin_copy copy = {.dev = 0};
+        struct stat st;
 
-        ha_record_put_number(one, "dev", copy->dev);
-        ha_record_put_number(one, "ino", copy->ino);
-        ha_record_put_number(one, "rdev", copy->rdev);
-        ha_record_put_number(one, "bytes", copy->bytes);
+        if (job->mirrored[i] && stat(job->path[i], &st) == 0) {
+            copy = copy_of(&st);
+        }
+        ha_record_put_number(one, "dev", copy.dev);
+        ha_record_put_number(one, "ino", copy.ino);
+        ha_record_put_number(one, "bytes", copy.bytes);
+        ha_record_put_number(one, "changed_ns", copy.changed_ns);
         json_object_array_add(list, one);
     }
     ha_record_put_uuid(doc, "transfer", job->id);
@@ -429,10 +447,15 @@ void ha_vmmtwin_look_at_disks(struct ha_local *l)
     }
 }
 
-void ha_vmmtwin_keep_base(struct ha_local *l)
+void ha_vmmtwin_ended(struct ha_local *l)
 {
-    struct disks_job *job = job_of(l);
+    struct disks_job *job;
 
+    if (l->twin == NULL || !l->twin->twin || !l->twin->equal) {
+        return;
+    }
+    l->twin->equal = false;
+    job = job_of(l);
     if (job == NULL ||
         worker_submit(l->vmm->disk_worker, l->id, write_work, write_done, job) < 0) {
         free(job);

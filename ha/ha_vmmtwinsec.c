@@ -71,7 +71,7 @@ static void twin_follows(struct ha_local *l)
     hand_over(l, GEMEL__VMM_REQUEST__KIND__FT_FOLLOW, t->copies.follow_fd);
     close(t->listen_fd);
     t->listen_fd = -1;
-    ha_vmmtwin_keep_base(l);
+    t->equal = true;
 }
 
 void ha_vmmsec_memory(struct ha_local *l, const Gemel__VmmReport *r)

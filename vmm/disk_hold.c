@@ -99,6 +99,9 @@ bool disk_hold_takes(struct disk_holds *h, unsigned disk, const struct blk_reque
     }
     status = blk_request_check(
         rq, &(struct blk_request_limits){true, false, false, d->sectors});
+    if (status == 0 && rq->op == REQUEST_WRITE_ZEROES) {
+        status = EOPNOTSUPP; /* whether the disk can is not known before it is too late */
+    }
     if (status != 0) {
         answer(h, disk, rq, status);
     } else if (rq->op != REQUEST_FLUSH && add(h, d, rq)) {

@@ -428,6 +428,12 @@ uint32_t disks_held(const struct disks *disks, uint64_t *ret_bytes)
     return atomic_load(&disks->holds.mask);
 }
 
+void disks_hold_drop(struct disks *disks, unsigned disk,
+                     const struct blk_request *request)
+{
+    disk_hold_drop(&disks->holds, disk, request);
+}
+
 void disks_hold_failed(struct disks *disks, unsigned disk,
                        const struct blk_request *request)
 {

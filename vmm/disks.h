@@ -96,6 +96,9 @@ void disks_excluded(struct disks *disks, uint32_t mask);
 void disks_hold_turn(struct disks *disks);
 /* Any thread: disks that are held, and bytes that they were not given. */
 uint32_t disks_held(const struct disks *disks, uint64_t *ret_bytes);
+/* A request that was held (slot DISK_HOLD_SLOT) failed, which matters to nobody. */
+void disks_hold_drop(struct disks *disks, unsigned disk,
+                     const struct blk_request *request);
 /* A request that was held (slot DISK_HOLD_SLOT) failed, and is not tried again: writes
  * and flushes of that disk fail from now on. */
 void disks_hold_failed(struct disks *disks, unsigned disk,

@@ -303,8 +303,11 @@ static bool disk_trouble(struct engine *e, unsigned disk,
                                               : !disks_latched(e->disks, disk);
     bool pause =
         conf->on_error == ENGINE_DISK_PAUSE && again && e->held_count < ENGINE_HELD_MAX;
+    /* What was held is answered already: nothing is the guest's mistake any more. */
+    bool ours = request->slot == DISK_HOLD_SLOT;
 
-    if (!is_trouble(status) || (!pause && conf->on_error != ENGINE_DISK_STOP)) {
+    if ((!is_trouble(status) && !ours) ||
+        (!pause && conf->on_error != ENGINE_DISK_STOP)) {
         return false;
     }
     snprintf(reason, sizeof reason, "disk %.100s: %.90s%s", conf->path,
@@ -340,6 +343,10 @@ void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *requ
 
     if (e->tape && (atomic_load(&e->state) == RUN_FOLLOWING || engine_repair_writes(e))) {
         engine_tape_mirrored(e, disk, request, status);
+        return;
+    }
+    if (request->slot == DISK_HOLD_SLOT && request->op == REQUEST_DISCARD) {
+        disks_hold_drop(e->disks, disk, request); /* advice, which may be ignored */
         return;
     }
     if (status != 0 && disk_trouble(e, disk, request, status)) {

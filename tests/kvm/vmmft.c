@@ -273,6 +273,19 @@ static void connect_both(int *ret_listen, int *fd, unsigned count)
     }
 }
 
+/* The twin's own ones. */
+static unsigned own_disks(int fds[VM_DISKS_MAX])
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < opt.disk_count; i++) {
+        if (opt.shared[i] == NULL) {
+            fds[count++] = opt.disk[i];
+        }
+    }
+    return count;
+}
+
 static void copy_memory(struct pair_end *primary, struct pair_end *twin,
                         struct uuid *transfer)
 {
@@ -290,12 +303,11 @@ static void copy_memory(struct pair_end *primary, struct pair_end *twin,
     fill(&in, GEMEL__VMM_REQUEST__KIND__MIGRATE_IN, primary, transfer, twin);
     fill(&out, GEMEL__VMM_REQUEST__KIND__MIGRATE_OUT, twin, transfer, twin);
     out.mig_rate = opt.rate;
-    memcpy(fds + 1, opt.disk, sizeof opt.disk);
-    in.disk_count = opt.disk_count;
+    in.disk_count = own_disks(fds + 1);
     if (opt.base != NULL && read_base(&base)) {
         in.mig_copy_base = (ProtobufCBinaryData){sizeof base.b, base.b};
     }
-    pair_ask(twin, &in, fds, 1 + opt.disk_count);
+    pair_ask(twin, &in, fds, 1 + in.disk_count);
     pair_ask(primary, &out, fd, 2);
     close(fds[0]);
     close(fd[0]);
@@ -353,17 +365,13 @@ static void join(struct pair_end *primary, struct pair_end *twin, struct uuid *t
     Gemel__VmmRequest follow = GEMEL__VMM_REQUEST__INIT;
     Gemel__VmmRequest protect = GEMEL__VMM_REQUEST__INIT;
     int fds[1 + VM_DISKS_MAX], fd;
-    unsigned count = 1;
+    unsigned count;
 
     connect_both(&fds[0], &fd, 1);
     if (opt.link != NULL) {
         link_between(&fd);
     }
-    for (unsigned i = 0; i < opt.disk_count; i++) {
-        if (opt.shared[i] == NULL) {
-            fds[count++] = opt.disk[i];
-        }
-    }
+    count = 1 + own_disks(fds + 1);
     fill(&follow, GEMEL__VMM_REQUEST__KIND__FT_FOLLOW, primary, transfer, twin);
     fill(&protect, GEMEL__VMM_REQUEST__KIND__FT_PROTECT, twin, transfer, twin);
     follow.disk_count = count - 1;

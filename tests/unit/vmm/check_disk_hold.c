@@ -65,6 +65,9 @@ static void on_done(void *ctx, unsigned disk, const struct blk_request *rq,
     slot[rq->slot].status = status;
     answers++;
     flushes += rq->op == REQUEST_FLUSH && status == 0;
+    if (rq->op == REQUEST_WRITE_ZEROES && status == 0) { /* not while it is held */
+        memset(want + rq->sector * 512, 0, rq->len);
+    }
     if (rq->op == REQUEST_READ && status == 0) {
         ck_assert_uint_eq(len, rq->len);
         ck_assert_mem_eq(data, want + rq->sector * 512, len);
@@ -124,7 +127,7 @@ static bool ask(struct blk_request rq)
     slot[i].busy = true;
     if (rq.op == REQUEST_WRITE) {
         memcpy(want + rq.sector * 512, rq.data, rq.len);
-    } else if (rq.op != REQUEST_READ && rq.op != REQUEST_FLUSH) {
+    } else if (rq.op == REQUEST_DISCARD) {
         memset(want + rq.sector * 512, 0, rq.len);
     }
     disks_submit(disks, 0, &rq);
