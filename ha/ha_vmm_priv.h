@@ -292,8 +292,9 @@ const char *ha_vmmtwin_entered(struct ha_local *l, char text[REASON_LEN_MAX + 1]
 void ha_vmmtwin_free(struct ha_local *l);
 /* Its process has ended by itself, and its twin is to have the claim: not released. */
 bool ha_vmmtwin_leaves_claim(const struct ha_local *l);
-/* Its process is gone: what is known of a twin's copies of disks is kept. */
-void ha_vmmtwin_ended(struct ha_local *l);
+/* Its process is gone: what is known of a twin's copies of disks is kept, before anybody
+ * hears of the end and may change them. True: ha_local_gone is called again then. */
+bool ha_vmmtwin_ended(struct ha_local *l);
 /* R8: what an agent that is restarted must know of it, in run_dir. */
 void ha_vmmtwin_put(const struct ha_local *l, json_object *doc);
 void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc);

@@ -204,7 +204,9 @@ void ha_local_gone(struct ha_local *l)
         ha_storage_end(l); /* and comes back here: the instance is both processes */
         return;
     }
-    ha_vmmtwin_ended(l);
+    if (ha_vmmtwin_ended(l)) {
+        return;
+    }
     if (!l->claim_won || l->discarded || l->released || ha_vmmtwin_leaves_claim(l)) {
         finish(l);
         return;

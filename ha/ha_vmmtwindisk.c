@@ -306,10 +306,15 @@ static void write_done(void *data)
 {
     struct disks_job *job = data;
 
+    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
+
     if (job->r < 0) { /* the next protection sends all of them */
         log_warn("%s: %s", job->record, strerror(-job->r));
     }
     free(job);
+    if (l != NULL) {
+        ha_local_gone(l);
+    }
 }
 
 /* Jobs
@@ -447,17 +452,20 @@ void ha_vmmtwin_look_at_disks(struct ha_local *l)
     }
 }
 
-void ha_vmmtwin_ended(struct ha_local *l)
+bool ha_vmmtwin_ended(struct ha_local *l)
 {
     struct disks_job *job;
 
     if (l->twin == NULL || !l->twin->twin || !l->twin->equal) {
-        return;
+        return false;
     }
     l->twin->equal = false;
     job = job_of(l);
     if (job == NULL ||
         worker_submit(l->vmm->disk_worker, l->id, write_work, write_done, job) < 0) {
         free(job);
+        return false;
     }
+    l->phase = LOCAL_ENDING;
+    return true;
 }

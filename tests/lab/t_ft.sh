@@ -111,6 +111,10 @@ copies_to() { # NODE LESS|MORE
 copies_to n2 LESS
 lab $L exec n2 -- sh -c "head -c 67108864 /dev/urandom >$DISK.new && mv $DISK.new $DISK"
 copies_to n2 MORE # a file that was replaced is no copy
+lab $L exec n2 -- sh -c "head -c 100000 /dev/urandom | dd of=$DISK bs=1M seek=43 conv=notrunc,fsync status=none" # labfs has times of what is synced
+copies_to n2 MORE # nor one that somebody wrote to
+lab $L exec n2 -- rm $DISK
+copies_to n2 MORE # nor one that is made anew, perhaps in the same inode
 copies_to n3 MORE
 lab $L exec n2 -- sh -c "head -c 100000 /dev/urandom | dd of=$DISK bs=1M seek=43 conv=notrunc status=none"
 
