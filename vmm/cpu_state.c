@@ -6,12 +6,13 @@
 #include "base/units.h"
 #include "vmm/msr_table.h"
 
-#define XSTATE_BV_AT 512 /* Intel SDM 1, 13.4.2 */
+#define XSTATE_BV_AT  512         /* Intel SDM 1, 13.4.2 */
+#define XSTATE_LEGACY UINT64_C(3) /* x87 and SSE, which FXSAVE has, too */
 
-#define FIELD8(v)    state_u8(io, &(v))
-#define FIELD16(v)   state_u16(io, &(v))
-#define FIELD32(v)   field32(io, &(v))
-#define FIELD64(v)   field64(io, &(v))
+#define FIELD8(v)     state_u8(io, &(v))
+#define FIELD16(v)    state_u16(io, &(v))
+#define FIELD32(v)    field32(io, &(v))
+#define FIELD64(v)    field64(io, &(v))
 
 /* The kernel's types are unsigned long long, ours unsigned long. */
 static void field64(struct state_io *io, __u64 *v)
@@ -98,6 +99,7 @@ void cpu_state_canonical(struct vcpu_state *state)
     uint64_t in_use;
 
     memcpy(&in_use, state->xsave + XSTATE_BV_AT, sizeof in_use);
+    in_use |= XSTATE_LEGACY;
     for (uint32_t i = 0; i < state->xcrs.nr_xcrs && i < KVM_MAX_XCRS; i++) {
         in_use |= state->xcrs.xcrs[i].xcr == 0 ? state->xcrs.xcrs[i].value : 0;
     }

@@ -26,7 +26,7 @@ struct vm_clock_state {
 
 /* For comparing: which parts of XSAVE (XSTATE_BV) KVM calls in use, though they are as
  * they began, depends on what else its processor did; what is not in use has that content
- * in KVM's bytes. All that XCR0 has is called in use. */
+ * in KVM's bytes. x87, SSE and all that XCR0 has is called in use. */
 void cpu_state_canonical(struct vcpu_state *state);
 /* Inside an open section. 0 or -EBADMSG with io->error and io->refused_field. */
 int cpu_state_xfer(struct vcpu_state *state, bool standard, struct state_io *io);

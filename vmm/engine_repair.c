@@ -94,8 +94,9 @@ void engine_repair_differs(const uint8_t *there, size_t there_len, const uint8_t
             at++;
         }
         if (at < len || a.rd.len != b.rd.len) {
-            snprintf(text, cap, "%s.%u from byte %zu on (of %zu)", b.section.name,
-                     b.section.instance, at, b.rd.len);
+            snprintf(text, cap, "%s.%u from byte %zu on (of %zu; %02x, here %02x)",
+                     b.section.name, b.section.instance, at, b.rd.len,
+                     at < a.rd.len ? p[at] : 0, at < b.rd.len ? q[at] : 0);
             return;
         }
         (void)bytes_rd_view(&a.rd, bytes_rd_left(&a.rd));

@@ -66,7 +66,9 @@ ft_more() { # SECONDS COUNT: so many records more, whoever tells them
 ft_end() {
     until_true 20 ft_over "$ft_pid" || fail "nobody runs alone: $(tail -1 ft.out)"
     jq -e --arg want "$1" 'select(.end).end == $want' ft.out >/dev/null 2>&1 || fail "not $1: $(tail -1 ft.out; tail -qn1 p.log t.log)"
-    ! grep -h 'differs\|another one\|something else' p.log t.log >differs.txt || fail "diverged: $(tail -1 differs.txt)"
+    # What KVM says of the vCPU beside its registers now and then differs here (doc/status.md): repaired, and told.
+    grep -h 'only data differs; of devices and vCPU: vcpu.0' p.log t.log | sed 's/.*twin: /# /'
+    ! grep -h 'differs\|another one\|something else' p.log t.log | grep -v 'only data differs; of devices and vCPU: vcpu.0' >differs.txt || fail "diverged: $(tail -1 differs.txt)"
 }
 
 # ft_check LIVE: p or t runs on. It goes on telling records; what was told is on its disk, and one story.
