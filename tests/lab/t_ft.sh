@@ -30,7 +30,6 @@ ft: $1
 YAML
     gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
 }
-show() { gemel_at $L "$1" vm show web1 --json | jq -r "$2"; }
 protected_by() { # ASKED TWIN
     equal "$(show "$1" .protected)" true && equal "$(show "$1" .twin.node)" "$2"
 }
@@ -38,16 +37,6 @@ unprotected() { equal "$(show "$1" .protected)" false && equal "$(show "$1" .twi
 processes() { lab $L exec "$1" -- pgrep -c -x gemel-vmm; }
 has_none() { equal "$(processes "$1")" 0; }
 has_one_at_most() { [ "$(processes "$1")" -le 1 ]; }
-says() { # TEXT COMMAND...: it is refused with these words
-    local text=$1
-    shift
-    "$@" >"$LAB_SCRATCH/out" 2>&1
-    grep -q -- "$text" "$LAB_SCRATCH/out" || { cat "$LAB_SCRATCH/out"; return 1; }
-}
-guest_goes_on() { # ACKED
-    check "the guest goes on" wait_for 20 goes_on $L "$1" || gemel_at $L n3 events | tail -n 20 | sed 's/^/# /'
-}
-explains() { gemel_at $L "$1" explain web1 | grep -q -- "$2"; }
 
 check "three nodes with agents" lab $L up
 check "a twin of a VM whose disk is qcow2 is refused by line" says 'web1.yaml:5: disks\[0\].format: is qcow2' \

@@ -37,12 +37,6 @@ show() { gemel_at $L n1 vm show web1 --json | jq -r "$1"; } # n1 runs it
 shows() { equal "$(show "$1")" "$2"; }
 protected_as() { shows .protected true && shows .twin.mode "$1"; }
 explains() { gemel_at $L n3 explain web1 | grep -q -- "$1"; }
-says() { # TEXT COMMAND...
-    local text=$1
-    shift
-    "$@" >"$LAB_SCRATCH/out" 2>&1
-    grep -q -- "$text" "$LAB_SCRATCH/out" || { cat "$LAB_SCRATCH/out"; return 1; }
-}
 # One byte of the twin's memory, which nobody logs: where its guest branches, so it goes another way.
 twin_strays() {
     local node at

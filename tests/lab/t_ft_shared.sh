@@ -31,21 +31,10 @@ ft: {suspect: $FT_SUSPECT}
 YAML
     gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
 }
-show() { gemel_at $L "$1" vm show web1 --json | jq -r "$2"; }
 held() { show "$1" .held; }
 holds() { # ASKED PATTERN
     # shellcheck disable=SC2053 # a pattern
     [[ "$(held "$1")" = $2 ]]
-}
-explains() { gemel_at $L "$1" explain web1 | grep -q -- "$2"; }
-says() { # TEXT COMMAND...: it is refused with these words
-    local text=$1
-    shift
-    "$@" >"$LAB_SCRATCH/out" 2>&1
-    grep -q -- "$text" "$LAB_SCRATCH/out" || { cat "$LAB_SCRATCH/out"; return 1; }
-}
-guest_goes_on() { # ACKED
-    check "the guest goes on" wait_for 20 goes_on $L "$1" || gemel_at $L n3 events | tail -n 20 | sed 's/^/# /'
 }
 protect() { # BY
     check "it is protected" gemel_at $L n3 vm protect web1 --on "$1" --timeout 60s || gemel_at $L n3 events | tail -n 5 | sed 's/^/# /'

@@ -122,3 +122,20 @@ disk_is_whole() { # LAB
     "$builddir/tests/guest/witness" check-disk "$(vm_shared "$1")/web1/disk0.img" \
         --acked "$(witness_value "$1" .max_acked)"
 }
+
+# Of protected VMs, for the t_ft*.sh: web1 of the lab $L.
+# shellcheck disable=SC2154
+says() { # TEXT COMMAND...: it is refused with these words
+    local text=$1
+    shift
+    "$@" >"$LAB_SCRATCH/out" 2>&1
+    grep -q -- "$text" "$LAB_SCRATCH/out" || { cat "$LAB_SCRATCH/out"; return 1; }
+}
+# shellcheck disable=SC2086,SC2154
+show() { gemel_at $L "$1" vm show web1 --json | jq -r "$2"; }
+# shellcheck disable=SC2086,SC2154
+explains() { gemel_at $L "$1" explain web1 | grep -q -- "$2"; }
+# shellcheck disable=SC2086,SC2154
+guest_goes_on() { # ACKED
+    check "the guest goes on" wait_for 20 goes_on $L "$1" || gemel_at $L n3 events | tail -n 20 | sed 's/^/# /'
+}
