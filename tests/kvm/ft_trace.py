@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the outside saw of a protected pulse: usage: ft_trace.py PRIMARY_CONSOLE [TWIN_CONSOLE]
+"""What the outside saw of a protected pulse: usage: ft_trace.py [--reset] PRIMARY_CONSOLE [TWIN_CONSOLE]
 
 The twin's console must go on where the primary's ended: bytes may come twice at the seam, none may be missing, other or torn. Records
-count up by one, epochs do not go back. Prints the last record; what is wrong goes to stderr (exit 1)."""
+count up by one, epochs do not go back. With --reset somebody resets the guest from outside: once, in the middle of a line. Prints the last record; what is wrong goes to stderr (exit 1)."""
 import re
 import sys
 
@@ -12,8 +12,8 @@ LINE = re.compile(rb"seq=(\d+) epoch=(\d+)$")
 OTHER = re.compile(rb"(pulse: [ -~]*|(done|reset|crash|hang|bye) seq=\d+.*|)$")
 
 
-def wrong(text, cut):
-    """(why, last record); `cut`: its last line may be torn."""
+def wrong(text, cut, reset):
+    """(why, last record); `cut`: its last line may be torn; `reset`: one line may be, by the guest's next start."""
     lines = text.replace(b"\r", b"").split(b"\n")
     torn = lines.pop()
     last, epoch, booted = 0, 0, False
@@ -26,6 +26,9 @@ def wrong(text, cut):
             booted = booted or line == b"pulse: started"
             continue
         m = LINE.match(line)
+        if not m and reset and line.endswith(b"pulse: started"):
+            reset, booted = False, True
+            continue
         if not m:
             return "no whole line: %r" % line, 0
         seq, now = int(m[1]), int(m[2])
@@ -40,15 +43,16 @@ def wrong(text, cut):
 
 def main():
     files = []
-    for name in sys.argv[1:]:
+    reset = sys.argv[1] == "--reset"
+    for name in sys.argv[1 + reset:]:
         with open(name, "rb") as f:
             files.append(f.read())
-    why, last = wrong(files[0], True)
+    why, last = wrong(files[0], True, reset)
     if not why and len(files) > 1:
         a, b = files
         for k in range(min(len(a), len(b), SEAM) + 1):
             if a[len(a) - k:] == b[:k]:
-                why, last = wrong(a + b[k:], True)
+                why, last = wrong(a + b[k:], True, reset)
                 if not why:
                     print(last)
                     return

@@ -9,6 +9,7 @@ link=$(dirname "$self")/ftlink.py
 ft_image=a.img
 ft_more_disks=() # of START, behind it
 ft_uri=          # a network disk, which serves it to both
+p_pid= t_pid= ft_pid=
 ft_uuid=0f3c2b1a-0000-4000-8000-000000000001
 
 ft_vmm() { # NAME IMAGE OPTION...: p or t; its pid in $ft_vmm_pid
@@ -77,7 +78,7 @@ ft_check() {
     [ "$1" = p ] || { consoles+=(t.console); image=${ft_twin_image:-b.img}; }
     [ "${ft_off:-}" ] || ft_more 10 5
     [ "$1" = t ] || [ ! -s t.console ] || fail "the twin speaks: $(tail -1 t.console)"
-    last=$(python3 "$trace" "${consoles[@]}" 2>trace.err) || fail "$(tail -1 trace.err)"
+    last=$(python3 "$trace" ${ft_outside_reset:+--reset} "${consoles[@]}" 2>trace.err) || fail "$(tail -1 trace.err)"
     "$witness" check-disk "$image" --acked "${last:-0}" >witness.json 2>&1 || fail "disk of $1: $(tr '\n' ' ' <witness.json | cut -c1-300)"
     ft_last=${last:-0}
 }
@@ -86,8 +87,11 @@ ft_signal() { # SIGNAL PID
     [ "$1" != KILL ] || wait "$2" 2>/dev/null
 }
 ft_kill() { # ends both
-    end_children "$p_pid" "$t_pid" "$ft_pid"
-    wait "$p_pid" "$t_pid" "$ft_pid" 2>/dev/null
+    local started=($p_pid $t_pid $ft_pid)
+    [ ${#started[@]} -gt 0 ] || return 0
+    end_children "${started[@]}"
+    wait "${started[@]}" 2>/dev/null
+    p_pid= t_pid= ft_pid=
 }
 
 case_ft_rules() { # each commit rule, with TLS and without: protected, it works on, and its twin follows; then the primary dies
@@ -250,7 +254,7 @@ case_ft_off() { # the guest powers off while it is protected: by itself, by its 
 }
 
 case_ft_reset() { # resets while it is protected: the guest's own, triple faults, the agent's; then the primary dies
-    local what n
+    local what n ft_outside_reset=
     for what in reset=20 crash=20 agent; do
         ft_start "nonet rate=100 ${what#agent}" || return
         if [ $what = agent ]; then ft_protect --reset || return; else ft_protect || return; fi
@@ -260,6 +264,7 @@ case_ft_reset() { # resets while it is protected: the guest's own, triple faults
         ft_signal KILL "$p_pid"
         ft_end live
         [ $what = agent ] || until_true 20 ft_boots $((n + 3)) || fail "no reset after it went live"
+        [ $what != agent ] || ft_outside_reset=1
         ft_check t
         ft_kill
         [ -z "$failed" ] || { fail "($what)"; return; }
