@@ -9,8 +9,7 @@
 #include "migrate/mig_act.h"
 
 struct ft_input {
-    unsigned event; /* enum ft_primary_event or ft_secondary_event */
-    uint64_t now_ns;
+    unsigned event;   /* enum ft_primary_event or ft_secondary_event */
     uint64_t epoch;   /* with a claim that was won */
     const char *text; /* for people: why; NULL: the event's own words */
 };

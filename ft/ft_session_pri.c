@@ -129,10 +129,7 @@ static struct ft_acts step(struct ft_session *s, enum ft_primary_event event,
     struct ft_acts acts;
 
     ft_primary_step(
-        &s->pri,
-        &(struct ft_input){
-            .event = event, .now_ns = loop_now_ns(), .epoch = epoch, .text = text},
-        &acts);
+        &s->pri, &(struct ft_input){.event = event, .epoch = epoch, .text = text}, &acts);
     does(s, before, &acts);
     return acts;
 }

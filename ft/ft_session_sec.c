@@ -65,10 +65,7 @@ static struct ft_acts step(struct ft_session *s, enum ft_secondary_event event,
     struct ft_acts acts;
 
     ft_secondary_step(
-        &s->sec,
-        &(struct ft_input){
-            .event = event, .now_ns = loop_now_ns(), .epoch = epoch, .text = text},
-        &acts);
+        &s->sec, &(struct ft_input){.event = event, .epoch = epoch, .text = text}, &acts);
     does(s, before, &acts);
     if (s->params.checkpoint && s->sec.state == FT_SEC_QUIET) {
         /* What is whole was taken when it came. */
