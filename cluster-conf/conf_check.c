@@ -450,6 +450,11 @@ static int check_disk_place(const struct conf_disk *disk, size_t i,
                             "is epoch, which only an NBD server can do; write a path "
                             "nbd://..., or remove it");
     }
+    if (disk->read_only && disk->exclusion == CONF_EXCLUDE_BY_EPOCH) {
+        return refuse(ret_error, "disks", i, "exclusion",
+                      "is epoch, and the disk is read_only: it would cut off other VMs "
+                      "that read it, and has no writes to keep away; remove one of both");
+    }
     why = nbd_uri_parse(disk->path, &uri);
     if (why != NULL) {
         return refuse(ret_error, "disks", i, "path", why);

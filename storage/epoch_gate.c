@@ -48,8 +48,7 @@ struct epoch_gate {
     pthread_mutex_t files; /* taken before `lock`; while a file is written */
     pthread_mutex_t lock;
     pthread_cond_t drained;
-    struct export *exports;
-    unsigned export_count;
+    struct export *exports; /* with connections; of the others the files know */
     uint64_t serial;
 };
 
@@ -71,6 +70,31 @@ static int init_locks(struct epoch_gate *g)
     return -r;
 }
 
+/* A directory without it may be a mount point whose file system is not mounted: all of
+ * its exports would be without epochs, and every old owner let in. */
+static int find_marker(const char *dir, char why[static EPOCH_WHY_MAX])
+{
+    char path[PATH_LEN_MAX];
+    int r;
+
+    snprintf(path, sizeof path, "%s/" EPOCH_MARKER, dir);
+    if (access(path, F_OK) == 0) {
+        return 0;
+    }
+    r = -errno;
+    if (r != -ENOENT || access(dir, F_OK) < 0) {
+        snprintf(why, EPOCH_WHY_MAX,
+                 "epochs=%s: %s; make the directory, and let the server write there", dir,
+                 strerror(-r));
+    } else {
+        snprintf(why, EPOCH_WHY_MAX,
+                 "epochs=%s: no file " EPOCH_MARKER
+                 " is there: is its file system mounted? If it is new: touch %s",
+                 dir, path);
+    }
+    return r;
+}
+
 /* For as long as the process lives, and those that it forks. */
 static int lock_dir(const char *dir, int *ret_fd, char why[static EPOCH_WHY_MAX])
 {
@@ -81,12 +105,15 @@ static int lock_dir(const char *dir, int *ret_fd, char why[static EPOCH_WHY_MAX]
         snprintf(why, EPOCH_WHY_MAX, "epochs: the directory's path is too long");
         return -ENAMETOOLONG;
     }
+    r = find_marker(dir, why);
+    if (r < 0) {
+        return r;
+    }
     snprintf(path, sizeof path, "%s/" LOCK_NAME, dir);
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) {
         r = -errno;
-        snprintf(why, EPOCH_WHY_MAX,
-                 "epochs=%s: %s; make the directory, and let the server write there", dir,
+        snprintf(why, EPOCH_WHY_MAX, "epochs=%s: %s; let the server write there", dir,
                  strerror(-r));
         return r;
     }
@@ -249,12 +276,14 @@ static void remove_pass(struct epoch_pass *p)
     *at = p->next;
 }
 
+/* What nobody has open is looked up in its file again. Under both locks, or with its last
+ * connection: nobody else has it. */
 static void forget(struct export *e)
 {
     struct epoch_gate *g = e->gate;
     struct export **at = &g->exports;
 
-    if (e->passes || e->epoch > 0) {
+    if (e->passes) {
         return;
     }
     while (*at != e) {
@@ -262,7 +291,6 @@ static void forget(struct export *e)
         at = &(*at)->next;
     }
     *at = e->next;
-    g->export_count--;
     free(e);
 }
 
@@ -280,11 +308,6 @@ static int find(struct epoch_gate *g, const struct epoch_name *name,
         *ret_export = e;
         return 0;
     }
-    if (g->export_count == EPOCH_EXPORTS_MAX) {
-        snprintf(why, EPOCH_WHY_MAX, "export %s: this server remembers %u others already",
-                 name->shown, EPOCH_EXPORTS_MAX);
-        return -ENOSPC;
-    }
     e = calloc(1, sizeof *e);
     if (!e) {
         snprintf(why, EPOCH_WHY_MAX, "export %s: no memory", name->shown);
@@ -299,7 +322,6 @@ static int find(struct epoch_gate *g, const struct epoch_name *name,
     }
     e->next = g->exports;
     g->exports = e;
-    g->export_count++;
     *ret_export = e;
     return 0;
 }
@@ -313,7 +335,8 @@ static int refuse_stale(const struct export *e, const struct epoch_name *name,
                  e->name.shown, (unsigned long long)e->epoch, e->name.shown);
     } else {
         snprintf(why, EPOCH_WHY_MAX,
-                 "export %s: epoch %llu is over: a later owner, %llu, was let in",
+                 "export %s: epoch %llu is over: a later owner, %llu, was let in (a disk "
+                 "that was given to another VM: see storage/README.md)",
                  e->name.shown, (unsigned long long)name->epoch,
                  (unsigned long long)e->epoch);
     }

@@ -15,14 +15,15 @@
 
 #include "storage/epoch_name.h"
 
-#define EPOCH_WHY_MAX     1024
-#define EPOCH_EXPORTS_MAX 1024 /* that one server remembers */
+#define EPOCH_WHY_MAX 1024
+#define EPOCH_MARKER  "gemel-epochs" /* a file that says: epochs are kept in here */
 
 struct epoch_gate; /* one server */
 struct epoch_pass; /* one connection */
 
-/* `dir` is there; one server at a time uses it (-EBUSY). `drain_ms`: how long a newcomer
- * waits for requests under way. On failure a sentence in `why`. */
+/* `dir` is there and has EPOCH_MARKER, so it is not the empty place where a file system
+ * should be mounted (-ENOENT); one server at a time uses it (-EBUSY). `drain_ms`: how
+ * long a newcomer waits for requests under way. On failure a sentence in `why`. */
 int epoch_gate_open(struct epoch_gate **ret_gate, const char *dir, unsigned drain_ms,
                     char why[static EPOCH_WHY_MAX]);
 void epoch_gate_close(struct epoch_gate *gate); /* NULL is fine; everybody has left */

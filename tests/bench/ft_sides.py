@@ -55,6 +55,7 @@ class Pair:
     def serve(self):
         remove("nbd.sock", "epochs/epoch-x")
         os.makedirs("epochs", exist_ok=True)
+        open("epochs/gemel-epochs", "w").close()
         self.server = spawn(["nbdkit", "-f", "-U", "nbd.sock", "--filter=%s/storage/nbdkit-gemel-epoch-filter.so" % self.build, "file", "a.img",
                              "epochs=%s/epochs" % os.getcwd()])
         wait_for("nbdkit", lambda: os.path.exists("nbd.sock"))

@@ -151,6 +151,7 @@ check "every acknowledged record is on the disk" disk_is_whole $L
 # NBD: the server keeps old owners away.
 if command -v nbdkit >/dev/null; then
     mkdir "$LAB_SCRATCH/epochs"
+    touch "$LAB_SCRATCH/epochs/gemel-epochs"
     cp "$(vm_shared $L)/web1/disk0.img" "$LAB_SCRATCH/nbd.img"
     # not through lab(): the pid must be nbdkit's own
     "$LAB_BIN" --dir "$LAB_SCRATCH/$L" exec hub -- nbdkit -f -i $NBD -p 10809 --filter="$FILTER" file "$LAB_SCRATCH/nbd.img" \

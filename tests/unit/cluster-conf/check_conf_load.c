@@ -181,6 +181,7 @@ static const struct refused refused_vm[] = {
     {VM "colour: red\n", "f:4: colour: unknown key; remove it, or write one of: name, uuid, memory, hugepages, cpus, cpu, machine, boot, disks, nics, ha, ft"},
     {VM "disks: [{path: d.img, format: qcow2}]\nft: {mode: auto}\n", "f:4: disks[0].format: is qcow2, which a twin cannot take over; convert it to raw (qemu-img convert), or serve it by NBD"},
     {VM "disks: [{path: d.img, exclusion: epoch}]\n", "f:4: disks[0].exclusion: is epoch, which only an NBD server can do; write a path nbd://..., or remove it"},
+    {VM "disks: [{path: 'nbd://10.0.0.1/x', exclusion: epoch, read_only: true}]\n", "f:4: disks[0].exclusion: is epoch, and the disk is read_only: it would cut off other VMs that read it, and has no writes to keep away; remove one of both"},
     {VM "disks: [{path: 'nbd://10.0.0.1/x', exclusion: scsi}]\n", "f:4: disks[0].exclusion: scsi is not known here; write proof or epoch"},
     {VM "disks: [{path: d.img, mirrored: true}]\n", "f:4: disks[0].mirrored: needs a raw file or block device of each node itself; write a path that begins with / and is not in the shared directory"},
     {VM "disks: [{path: /d.img, mirrored: true, read_only: true}]\n", "f:4: disks[0].mirrored: makes no sense for a disk that nobody writes to; remove it"},

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/os.h"
@@ -27,9 +29,15 @@ static void stop(void)
     gate = NULL;
 }
 
+static void touch(const char *name)
+{
+    ck_assert_int_eq(os_file_replace(scratch_path(name), "", 0, 0600), 0);
+}
+
 static void setup(void)
 {
     scratch_setup();
+    touch(EPOCH_MARKER);
     start();
 }
 
@@ -256,7 +264,7 @@ START_TEST(spoilt_file)
 }
 END_TEST
 
-/* The file cannot be written: nobody new, and who is in stays in. */
+/* The file can be neither written nor read: who knows what stands there? Nobody is in. */
 START_TEST(no_file)
 {
     struct epoch_pass *old = in("d@1"), *new;
@@ -264,11 +272,47 @@ START_TEST(no_file)
     ck_assert_int_eq(unlink(scratch_path("epoch-d")), 0);
     ck_assert_int_eq(mkdir(scratch_path("epoch-d"), 0700), 0);
     refused("d@2", -EISDIR);
+    ck_assert(!works(old));
     ck_assert_int_eq(rmdir(scratch_path("epoch-d")), 0);
     new = in("d@2");
-    ck_assert(!works(old));
+    ck_assert(works(new));
     epoch_gate_leave(old);
     epoch_gate_leave(new);
+}
+END_TEST
+
+/* It cannot be written, and still says who was there: who is in stays in. */
+START_TEST(not_written)
+{
+    struct epoch_pass *old = in("d@1"), *new;
+    struct rlimit limit, none;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+    ck_assert(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &none), 0);
+    refused("d@2", -EFBIG);
+    ck_assert_ptr_nonnull(strstr(why, "cannot be written"));
+    ck_assert(works(old));
+    ck_assert_uint_eq(epoch_gate_highest(old), 1);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    new = in("d@2");
+    ck_assert(!works(old) && works(new));
+    epoch_gate_leave(old);
+    epoch_gate_leave(new);
+}
+END_TEST
+
+/* An empty directory is no directory of epochs, and nothing is made there. */
+START_TEST(not_mounted)
+{
+    struct epoch_gate *second;
+
+    ck_assert_int_eq(mkdir(scratch_path("mnt"), 0700), 0);
+    ck_assert_int_eq(epoch_gate_open(&second, scratch_path("mnt"), DRAIN_MS, why),
+                     -ENOENT);
+    ck_assert_ptr_nonnull(strstr(why, "is its file system mounted"));
+    ck_assert_int_eq(rmdir(scratch_path("mnt")), 0);
 }
 END_TEST
 
@@ -280,20 +324,43 @@ START_TEST(one_server)
     ck_assert_ptr_nonnull(strstr(why, "another server"));
     ck_assert_int_eq(epoch_gate_open(&second, scratch_path("none"), DRAIN_MS, why),
                      -ENOENT);
+    ck_assert_ptr_nonnull(strstr(why, "make the directory"));
 }
 END_TEST
 
+/* One that nobody has open takes no memory; its epochs count all the same. */
 START_TEST(many_names)
 {
     struct epoch_pass *owner = in("d@1");
     char text[32];
 
-    for (unsigned i = 0; i < 2 * EPOCH_EXPORTS_MAX; i++) { /* only asked: forgotten */
-        snprintf(text, sizeof text, "n%u@0", i);
+    for (unsigned i = 0; i < 2000; i++) {
+        snprintf(text, sizeof text, "n%u@%u", i, 2 + i % 3);
         epoch_gate_leave(in(text));
+    }
+    for (unsigned i = 0; i < 2000; i += 97) {
+        snprintf(text, sizeof text, "n%u@%u", i, 1 + i % 3);
+        refused(text, -ESTALE);
+        snprintf(text, sizeof text, "n%u", i);
+        refused(text, -ESTALE);
     }
     ck_assert(works(owner));
     epoch_gate_leave(owner);
+}
+END_TEST
+
+/* A disk for another VM, whose epochs begin anew: the file is removed while nobody has
+ * it open. While somebody has, that changes nothing. */
+START_TEST(given_away)
+{
+    struct epoch_pass *old = in("d@7"), *new;
+
+    ck_assert_int_eq(unlink(scratch_path("epoch-d")), 0);
+    refused("d@1", -ESTALE);
+    epoch_gate_leave(old);
+    new = in("d@1");
+    ck_assert(works(new));
+    epoch_gate_leave(new);
 }
 END_TEST
 
@@ -360,6 +427,9 @@ static Suite *suite(void)
     tcase_add_test(tc, two_wait);
     tcase_add_test(tc, spoilt_file);
     tcase_add_test(tc, no_file);
+    tcase_add_test(tc, not_written);
+    tcase_add_test(tc, not_mounted);
+    tcase_add_test(tc, given_away);
     tcase_add_test(tc, one_server);
     tcase_add_test(tc, many_names);
     tcase_add_test(tc, never_two_at_once);

@@ -98,6 +98,10 @@ said() {
 }
 
 mkdir "$D/epochs"
+check "a directory without the file that says what it is" 1 \
+    "$(nbdkit -f -U "$D/x" --filter="$filter" null 1M epochs="$D/epochs" 2>&1 | grep -c 'is its file system mounted? If it is new: touch')"
+check "and nothing is made there" "" "$(ls -A "$D/epochs")"
+touch "$D/epochs/gemel-epochs"
 truncate -s 1M "$D/disk"
 
 # What is wrong is said at the start.
