@@ -4,6 +4,7 @@ noinst_LTLIBRARIES += libft_core.la
 libft_core_la_CFLAGS = $(CORE_CFLAGS)
 libft_core_la_SOURCES = \
 	ft/ft_act.h \
+	ft/ft_ahead.c ft/ft_ahead.h \
 	ft/ft_commit.c ft/ft_commit.h \
 	ft/ft_primary.c ft/ft_primary.h \
 	ft/ft_secondary.c ft/ft_secondary.h
@@ -17,6 +18,14 @@ UNIT_TESTS += tests/unit/ft/check_ft_model
 tests_unit_ft_check_ft_model_SOURCES = tests/unit/ft/check_ft_model.c tests/unit/unit.h
 tests_unit_ft_check_ft_model_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_model_LDADD = $(FT_UNIT_LIBS)
+UNIT_TESTS += tests/unit/ft/check_ft_ahead
+tests_unit_ft_check_ft_ahead_SOURCES = tests/unit/ft/check_ft_ahead.c tests/unit/unit.h tests/unit/migrate/mig_rand.h
+tests_unit_ft_check_ft_ahead_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_ahead_LDADD = $(FT_UNIT_LIBS)
+UNIT_TESTS += tests/unit/ft/check_ft_stage
+tests_unit_ft_check_ft_stage_SOURCES = tests/unit/ft/check_ft_stage.c tests/unit/unit.h tests/unit/migrate/mig_rand.h
+tests_unit_ft_check_ft_stage_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_stage_LDADD = libft_io.la libft_core.la libmigrate_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/ft/check_ft_commit
 tests_unit_ft_check_ft_commit_SOURCES = tests/unit/ft/check_ft_commit.c tests/unit/unit.h tests/unit/table_doc.h
 tests_unit_ft_check_ft_commit_CPPFLAGS = $(UNIT_CPPFLAGS)
@@ -36,7 +45,8 @@ libft_io_la_SOURCES = \
 	ft/ft_session.c ft/ft_session.h ft/ft_session_priv.h \
 	ft/ft_session_barrier.c ft/ft_session_next.c ft/ft_session_pri.c \
 	ft/ft_session_repair.c ft/ft_session_sec.c \
-	ft/ft_epoch_pri.c ft/ft_epoch_priv.h ft/ft_epoch_sec.c \
+	ft/ft_epoch_ahead.c ft/ft_epoch_pri.c ft/ft_epoch_priv.h ft/ft_epoch_sec.c \
+	ft/ft_stage.c ft/ft_stage.h \
 	ft/ft_tape_conf.c \
 	ft/ft_tape_play.c \
 	ft/ft_tape_record.c

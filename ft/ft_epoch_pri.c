@@ -8,7 +8,6 @@
 #include "base/bug.h"
 #include "base/loop.h"
 #include "ft/ft_session_priv.h"
-#include "migrate/mig_zero.h"
 
 #define PAGES_MAX 48u /* of a PAGES record */
 
@@ -27,20 +26,15 @@ static bool grow(struct ft_grow *g, size_t more)
     return true;
 }
 
-/* Memory that is new costs a fault for each page of it, several times what it costs to
- * copy one: room for twice as much as there was is made while the guest runs. Without it
- * the next one that is larger stands still for longer, and that is all. */
+/* Room for twice as much as there was is made while the guest runs. Without it the next
+ * one that is larger stands still for longer, and that is all. */
 void ft_epoch_make_room(struct ft_staged *st)
 {
-    struct ft_grow *g = &st->bytes;
-    size_t want = g->len > FT_EPOCH_ROOM / 2 ? 2 * g->len : FT_EPOCH_ROOM;
-    size_t had = g->cap;
+    uint64_t slots = st->pages.slots;
 
-    if (had < want && grow(g, want - g->len)) {
-        for (size_t at = had; at < g->cap; at += GMEM_PAGE_SIZE) {
-            g->at[at] = 0;
-        }
-    }
+    (void)ft_stage_room(&st->pages,
+                        slots > FT_EPOCH_ROOM / 2 ? 2 * slots : FT_EPOCH_ROOM);
+    ft_stage_clear(&st->pages);
 }
 
 static bool append(struct ft_grow *g, const void *bytes, size_t len)
@@ -55,8 +49,7 @@ static bool append(struct ft_grow *g, const void *bytes, size_t len)
 
 void ft_epoch_free(struct ft_epoch *ep)
 {
-    free(ep->staged.page.at);
-    free(ep->staged.bytes.at);
+    ft_stage_free(&ep->staged.pages);
     free(ep->staged.state.at);
     free(ep->staged.writes.at);
     free(ep->writes.at);
@@ -205,31 +198,6 @@ static uint64_t epoch_released(void *ctx)
     return released;
 }
 
-static bool stage_page(struct ft_staged *st, uint64_t page, const uint8_t *host)
-{
-    uint64_t entry = page << 1 | (uint64_t)mig_page_is_zero(host);
-
-    return append(&st->page, &entry, sizeof entry) &&
-           ((entry & 1) != 0 || append(&st->bytes, host, GMEM_PAGE_SIZE));
-}
-
-static bool stage_pages(struct ft_session *s, const uint64_t *dirty)
-{
-    struct engine_ram ram;
-    bool good = true;
-
-    engine_ram(s->conf.engine, &ram);
-    for (uint64_t w = 0; w * 64 < ram.page_count && good; w++) {
-        for (uint64_t bits = dirty[w]; bits != 0 && good; bits &= bits - 1) {
-            uint64_t page = w * 64 + (uint64_t)__builtin_ctzll(bits);
-
-            good = page >= ram.page_count ||
-                   stage_page(&s->epoch.staged, page, ram.host + page * GMEM_PAGE_SIZE);
-        }
-    }
-    return good;
-}
-
 /* The guest stands still. */
 static void epoch_take(void *ctx, uint64_t since_ns, const uint64_t *dirty,
                        const uint8_t *state, size_t len, const char *why)
@@ -238,13 +206,17 @@ static void epoch_take(void *ctx, uint64_t since_ns, const uint64_t *dirty,
     struct ft_epoch *ep = &s->epoch;
     struct ft_staged *st = &ep->staged;
     struct ft_grow writes = st->writes;
+    struct engine_ram ram;
+    uint64_t stood;
 
     if (why != NULL) {
         trouble(s, why);
         return;
     }
-    st->page.len = st->bytes.len = st->state.len = 0;
-    if (!stage_pages(s, dirty) || !append(&st->state, state, len)) {
+    engine_ram(s->conf.engine, &ram);
+    st->state.len = 0;
+    if (!ft_stage_rest(&st->pages, ram.host, dirty, &stood) ||
+        !append(&st->state, state, len)) {
         trouble(s, "no memory for a checkpoint");
         return;
     }
@@ -259,7 +231,10 @@ static void epoch_take(void *ctx, uint64_t since_ns, const uint64_t *dirty,
     ep->due = false; /* not before: the sender would ask for another one */
     ep->taken_ns = since_ns;
     ep->pause_ns = loop_now_ns() - since_ns;
-    ep->pages = st->page.len / sizeof(uint64_t);
+    ep->pages = st->pages.count;
+    ep->stood = stood;
+    ep->copying = false;
+    ft_ahead_stopped(&ep->ahead, ep->pages, stood);
     pthread_cond_broadcast(&s->more);
     pthread_mutex_unlock(&s->lock);
 }
@@ -384,40 +359,42 @@ static void put_said(struct writer *w)
     }
 }
 
-/* The entries that one record takes from `i` on: consecutive pages of one kind in one
- * block. */
-static size_t run_of(const uint64_t *entry, size_t i, size_t count)
+/* A record takes consecutive pages of one kind in one block. */
+static bool follows(uint64_t first, size_t n, bool zero, uint64_t page,
+                    const uint8_t *bytes)
 {
-    size_t n = 1;
-
-    while (i + n < count && entry[i + n] == entry[i] + 2 * n &&
-           (entry[i + n] >> 1) % MIG_RAM_PAGES_MAX != 0 &&
-           ((entry[i] & 1) != 0 || n < PAGES_MAX)) {
-        n++;
-    }
-    return n;
+    return page == first + n && page % MIG_RAM_PAGES_MAX != 0 &&
+           zero == (bytes == NULL) && (zero || n < PAGES_MAX);
 }
 
 static void put_pages(struct writer *w)
 {
-    const struct ft_staged *st = &w->s->epoch.staged;
-    const uint64_t *entry = (const uint64_t *)(const void *)st->page.at;
-    size_t count = st->page.len / sizeof *entry, at = 0, n;
+    const struct ft_stage *st = &w->s->epoch.staged.pages;
+    const uint8_t *run[PAGES_MAX], *bytes;
+    uint64_t page = 0, first;
+    bool more = ft_stage_next(st, &page, &bytes);
 
-    for (size_t i = 0; i < count && w->good; i += n) {
-        bool zero = (entry[i] & 1) != 0;
+    while (more && w->good) {
+        bool zero = bytes == NULL;
         uint8_t head[MIG_RAM_HEAD_MAX];
         struct bytes_wr wr;
+        size_t n = 0;
 
-        n = run_of(entry, i, count);
+        first = page;
+        do {
+            if (!zero) {
+                run[n] = bytes;
+            }
+            n++;
+            page++;
+            more = ft_stage_next(st, &page, &bytes);
+        } while (more && follows(first, n, zero, page, bytes));
         mig_ram_begin(&w->s->ram, 0);
-        mig_ram_add(&w->s->ram, zero ? MIG_RAM_ZERO : MIG_RAM_RAW, entry[i] >> 1,
-                    (uint32_t)n);
+        mig_ram_add(&w->s->ram, zero ? MIG_RAM_ZERO : MIG_RAM_RAW, first, (uint32_t)n);
         begin(w, &wr, FT_PAGES, 0);
         bytes_wr_copy(&wr, head, mig_ram_encode(&w->s->ram, head));
-        if (!zero) {
-            bytes_wr_copy(&wr, st->bytes.at + at, n * GMEM_PAGE_SIZE);
-            at += n * GMEM_PAGE_SIZE;
+        for (size_t i = 0; !zero && i < n; i++) {
+            bytes_wr_copy(&wr, run[i], GMEM_PAGE_SIZE);
         }
         put(w, &wr);
     }

@@ -8,13 +8,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ft/ft_ahead.h"
+#include "ft/ft_stage.h"
+
 /* Lengths of an epoch: at least, while something waits to leave; at most, else. One that
  * costs more than a quarter of the time gets longer. */
 #define FT_EPOCH_MIN_MS 5
 #define FT_EPOCH_MAX_MS 50
 #define FT_EPOCH_CAP_MS 500
-/* For the pages of an epoch, at least: 2,048 of them. */
-#define FT_EPOCH_ROOM ((size_t)8 << 20)
+/* Places for the pages of an epoch, at least: 8 MiB. */
+#define FT_EPOCH_ROOM 2048u
 
 /* Bytes that grow. */
 struct ft_grow {
@@ -22,10 +25,10 @@ struct ft_grow {
     size_t len, cap;
 };
 
-/* What an epoch was, from the moment in which the guest stood still until it is sent. */
+/* What an epoch was, from the moment in which the guest stood still until it is sent.
+ * Before that moment its pages are the sender's until the epoch is `due`. */
 struct ft_staged {
-    struct ft_grow page;  /* u64 each: number << 1 | it is zeros */
-    struct ft_grow bytes; /* of those that are not zeros, one after the other */
+    struct ft_stage pages;
     struct ft_grow state;
     struct ft_grow writes; /* of disks: struct ft_write and its bytes, in order */
     uint64_t number, outputs;
@@ -49,6 +52,9 @@ struct ft_epoch {
     uint64_t taken_ns, sent_ns, length_ms;
     uint64_t dropped;                         /* outputs: more than could be held */
     uint64_t pause_ns, stop_to_ack_ns, pages; /* of the newest one */
+    uint64_t stood; /* its pages that were copied while the guest stood */
+    struct ft_ahead ahead;
+    bool copying; /* a pass is under way */
     _Atomic bool due, trouble;
     uint8_t *frame; /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX */
 };

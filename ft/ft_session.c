@@ -137,6 +137,7 @@ void ft_session_status(struct ft_session *s, struct ft_session_status *ret_statu
         ret_status->verified = s->epoch.left;
         ret_status->checkpoints = s->epoch.acked;
         ret_status->pages = s->epoch.pages;
+        ret_status->stood = s->epoch.stood;
         ret_status->pause_ns = s->epoch.pause_ns;
         ret_status->ack_ns = s->epoch.stop_to_ack_ns;
     }
@@ -509,9 +510,9 @@ static void send_main(void *data)
             break;
         }
         due_ns = s->params.checkpoint ? ft_epoch_due_ns(s) : 0;
-        if (due_ns != 0 && now >= due_ns && !s->epoch.due) {
-            s->epoch.due = true;
-            engine_nudge(s->conf.engine);
+        if (due_ns != 0 && now >= due_ns && !s->epoch.due && ft_epoch_turn(s) &&
+            now < beat_ns) {
+            continue;
         }
         if (!anything(s) && now < beat_ns) {
             (void)wait_more(s, due_ns > now && due_ns < beat_ns ? due_ns : beat_ns);
@@ -765,7 +766,7 @@ static bool make_buffers(struct ft_session *s)
     engine_ram(s->conf.engine, &ram);
     s->page_count = ram.page_count;
     s->dirty = calloc(ram.page_count / 64 + 1, sizeof *s->dirty);
-    return s->epoch.frame != NULL && s->dirty != NULL && s->log.at != NULL &&
+    return ft_stage_init(&s->epoch.staged.pages, ram.page_count) && s->epoch.frame != NULL && s->dirty != NULL && s->log.at != NULL &&
            s->frame != NULL && s->buf != NULL && s->state != NULL;
 }
 

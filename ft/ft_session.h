@@ -93,7 +93,7 @@ struct ft_session_status {
     uint64_t log_bytes;
     /* Checkpoint, primary: number of the newest; of that one: pages, how long the guest
      * stood still, and from then until the twin had it. */
-    uint64_t checkpoints, pages, pause_ns, ack_ns;
+    uint64_t checkpoints, pages, stood, pause_ns, ack_ns;
     struct ft_session_counts counts;
     char bundle[2048]; /* twin: of the newest control divergence, lines for people */
     uint64_t bundle_count;

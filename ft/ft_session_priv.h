@@ -275,6 +275,7 @@ bool ft_send_body(struct ft_session *s, uint16_t type, struct iovec *iov, size_t
 /* Checkpoint mode: see the definitions. */
 extern const struct engine_epoch_ops ft_epoch_pri_ops, ft_epoch_sec_ops;
 uint64_t ft_epoch_due_ns(const struct ft_session *s);
+bool ft_epoch_turn(struct ft_session *s);
 bool ft_epoch_send(struct ft_session *s);
 void ft_epoch_acked(struct ft_session *s, uint64_t number);
 void ft_epoch_release_all(struct ft_session *s);

@@ -194,6 +194,7 @@ void vmm_twin_report(struct vmm_twin *twin, Gemel__VmmReport *report)
     report->ft_epoch = s->epoch;
     report->ft_checkpoints = s->checkpoints;
     report->ft_pages = s->pages;
+    report->ft_stood_pages = s->stood;
     report->ft_pause_us = s->pause_ns / 1000;
     report->ft_ack_us = s->ack_ns / 1000;
     report->ft_barriers = s->counts.barriers;

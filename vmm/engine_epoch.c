@@ -214,22 +214,29 @@ static size_t state_of(struct engine *e, struct vmm_error *err)
     return (size_t)bytes;
 }
 
-/* Pages go back to being watched in runs. */
-static int protect(struct engine *e)
+/* Whoever begins a log of its own does so under the same lock, when this one is over. */
+int engine_epoch_harvest(struct engine *e, uint64_t *bitmap, uint64_t *ret_pages)
 {
-    struct epoch_run *r = e->epoch;
-    int n = 0;
+    int r = -EINVAL;
 
-    for (size_t i = 0; i < r->words && n == 0; i++) {
-        if (r->dirty[i] != 0) {
-            uint64_t first = i * 64, count = 64;
-            uint64_t pages = e->conf.ram_len / GMEM_PAGE_SIZE;
-
-            count = first + count > pages ? pages - first : count;
-            n = engine_dirty_protect(e, first, count);
-        }
+    pthread_mutex_lock(&e->dirty_lock);
+    if (e->tape_logs) {
+        r = dirty_log_collect(&e->dirty, bitmap, ret_pages);
     }
-    return n;
+    pthread_mutex_unlock(&e->dirty_lock);
+    return r;
+}
+
+int engine_epoch_protect(struct engine *e, uint64_t first, uint64_t count)
+{
+    int r = -EINVAL;
+
+    pthread_mutex_lock(&e->dirty_lock);
+    if (e->tape_logs) {
+        r = dirty_log_protect(&e->dirty, first, count);
+    }
+    pthread_mutex_unlock(&e->dirty_lock);
+    return r;
 }
 
 void engine_epoch_take(struct engine *e, uint64_t since_ns)
@@ -247,7 +254,8 @@ void engine_epoch_take(struct engine *e, uint64_t since_ns)
     len = state_of(e, &err); /* before the pages: KVM may write some */
     memset(r->dirty, 0, r->words * sizeof *r->dirty);
     n = len > 0 ? engine_dirty_collect(e, r->dirty, &pages) : 0;
-    n = n < 0 ? n : protect(e);
+    /* At once: each call is a flush of the vCPUs' TLBs. */
+    n = n < 0 ? n : engine_dirty_protect(e, 0, e->conf.ram_len / GMEM_PAGE_SIZE);
     if (n < 0) {
         (void)vmm_fail(&err, n, "KVM does not tell which pages were written to: %s",
                        strerror(-n));

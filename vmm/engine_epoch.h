@@ -55,6 +55,12 @@ struct engine_epoch {
  * engine_tape_attach. */
 int engine_epoch_attach(struct engine *e, const struct engine_epoch *epoch,
                         struct vmm_error *err);
+/* The primary, while the guest runs, one thread, not while it is `due`: as
+ * engine_dirty_collect and _protect, for pages that are copied ahead; what is written to
+ * from their protection on is told by `take`. What was collected and is not protected may
+ * be told again. -EINVAL: there are no checkpoints (any more). */
+int engine_epoch_harvest(struct engine *e, uint64_t *bitmap, uint64_t *ret_pages);
+int engine_epoch_protect(struct engine *e, uint64_t first, uint64_t count);
 /* The twin, before engine_live: it goes on from this state (as `take` had it) instead of
  * the one that it was created with. RAM is the caller's to write to. 0 or -errno. */
 int engine_epoch_state(struct engine *e, const uint8_t *state, size_t len,

@@ -41,6 +41,7 @@ static void take_twin(struct pair_end *e, const Gemel__VmmReport *r)
     e->ft_diverged = r->ft_diverged;
     e->ft_checkpoints = r->ft_checkpoints;
     e->ft_pages = r->ft_pages;
+    e->ft_stood_pages = r->ft_stood_pages;
     e->ft_pause_us = r->ft_pause_us;
     e->ft_ack_us = r->ft_ack_us;
     e->ft_barriers = r->ft_barriers;
