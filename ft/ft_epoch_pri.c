@@ -269,8 +269,8 @@ uint64_t ft_epoch_due_ns(const struct ft_session *s)
     if (s->pri.state == FT_PRI_SWITCHING) {
         return ep->last == 0; /* at once, and once */
     }
-    if (!waits && ms < FT_EPOCH_MAX_MS) {
-        ms = FT_EPOCH_MAX_MS;
+    if (!waits && ms < s->params.barrier_ms) {
+        ms = s->params.barrier_ms;
     }
     return ep->taken_ns + ms * NSEC_PER_MSEC;
 }

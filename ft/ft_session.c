@@ -798,7 +798,9 @@ static int begin(struct ft_session *s, int fd, const struct ft_params *params,
     mig_stop_reset(&s->stop);
     s->params = *params;
     s->params.suspect_ms = params->suspect_ms > 0 ? params->suspect_ms : FT_SUSPECT_MS;
-    s->params.barrier_ms = params->barrier_ms > 0 ? params->barrier_ms : FT_BARRIER_MS;
+    s->params.barrier_ms = params->barrier_ms > 0 ? params->barrier_ms
+                           : params->checkpoint   ? FT_EPOCH_MAX_MS
+                                                  : FT_BARRIER_MS;
     s->params.diverge_max =
         params->diverge_max > 0 ? params->diverge_max : FT_DIVERGE_MAX;
     s->fd = fd;

@@ -50,7 +50,7 @@ struct ft_params {
     bool checkpoint;        /* else lockstep */
     int disk[VM_DISKS_MAX]; /* checkpoint, twin: mirrored disks, which the session takes
                              */
-    uint32_t barrier_ms;    /* primary; 0: the default */
+    uint32_t barrier_ms;    /* primary; checkpoint: the longest epoch; 0: the default */
     uint32_t diverge_max;   /* primary: in FT_DIVERGE_WINDOW_MS; 0: the default */
 };
 

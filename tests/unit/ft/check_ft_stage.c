@@ -16,11 +16,12 @@ static _Alignas(4096) uint8_t ram[PAGES][GMEM_PAGE_SIZE];
 static uint8_t twin[PAGES][GMEM_PAGE_SIZE];
 
 /* The log. A page that is protected is marked by the next write, which unprotects it;
- * `manual`: marks stay, and are told again, until it is protected. */
+ * `manual`: marks stay, and are told again, until it is protected; only one that was told
+ * is (KVM_CLEAR_DIRTY_LOG is given the bitmap). */
 static struct {
     uint64_t seed;
     bool manual;
-    uint64_t mark[WORDS];
+    uint64_t mark[WORDS], told[WORDS];
     bool open[PAGES];
     uint64_t device[WORDS]; /* marks of devices */
     int fail;               /* the call after so many: -EIO */
@@ -49,8 +50,11 @@ static void guest_writes(unsigned most)
 static void protect_pages(uint64_t first, uint64_t count)
 {
     for (uint64_t page = first; page < first + count; page++) {
-        if (log_.mark[page / 64] >> page % 64 & 1) {
-            log_.mark[page / 64] &= ~(UINT64_C(1) << page % 64);
+        uint64_t bit = UINT64_C(1) << page % 64;
+
+        if ((log_.told[page / 64] & bit) != 0) {
+            log_.mark[page / 64] &= ~bit;
+            log_.told[page / 64] &= ~bit;
             log_.open[page] = false;
         }
     }
@@ -70,6 +74,7 @@ static int log_harvest(void *ctx, uint64_t *bitmap, uint64_t *ret_pages)
         *ret_pages += (uint64_t)__builtin_popcountll(told & ~bitmap[w]);
         bitmap[w] |= told;
         log_.device[w] = 0;
+        log_.told[w] = log_.mark[w];
     }
     if (!log_.manual) {
         protect_pages(0, PAGES);
@@ -106,6 +111,7 @@ static uint64_t stop(struct ft_stage *st)
     for (unsigned w = 0; w < WORDS; w++) {
         dirty[w] = log_.mark[w] | log_.device[w];
         log_.device[w] = 0;
+        log_.told[w] = log_.mark[w];
     }
     protect_pages(0, PAGES);
     ck_assert(ft_stage_rest(st, ram[0], dirty, &stood));
