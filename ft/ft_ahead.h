@@ -5,7 +5,8 @@
  * known (KVM's log is looked at), then asked: copy them now, or stop the guest?
  *
  *     n = harvest; while (ft_ahead_next(a, n) == FT_AHEAD_COPY) { copy; n = harvest; }
- *     stop the guest; copy the rest; ft_ahead_stopped(a, all pages, copied while it stood)
+ *     stop the guest; copy the rest; ft_ahead_stopped(a, all pages, copied while it
+ * stood)
  *
  * A pass is tried again while the rest is at most half of what the last one copied. After
  * an epoch in which less than half of the pages needed no copy while the guest stood,

@@ -30,8 +30,7 @@ static int work(struct ft_session *s)
     from.ram = ram.host;
     if (!ep->copying) {
         r = ft_stage_harvest(pages, &from);
-        ep->copying =
-            r == 0 && ft_ahead_next(&ep->ahead, pages->marked) == FT_AHEAD_COPY;
+        ep->copying = r == 0 && ft_ahead_next(&ep->ahead, pages->marked) == FT_AHEAD_COPY;
         return r < 0 ? r : ep->copying;
     }
     r = ft_stage_copy(pages, &from, SLICE_PAGES);

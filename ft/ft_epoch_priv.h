@@ -12,7 +12,8 @@
 #include "ft/ft_stage.h"
 
 /* Lengths of an epoch: at least, while something waits to leave; at most, else
- * (ft_params.barrier_ms; its default). One that costs more than a quarter of the time gets longer. */
+ * (ft_params.barrier_ms; its default). One that costs more than a quarter of the time
+ * gets longer. */
 #define FT_EPOCH_MIN_MS 5
 #define FT_EPOCH_MAX_MS 50
 #define FT_EPOCH_CAP_MS 500

@@ -766,7 +766,8 @@ static bool make_buffers(struct ft_session *s)
     engine_ram(s->conf.engine, &ram);
     s->page_count = ram.page_count;
     s->dirty = calloc(ram.page_count / 64 + 1, sizeof *s->dirty);
-    return ft_stage_init(&s->epoch.staged.pages, ram.page_count) && s->epoch.frame != NULL && s->dirty != NULL && s->log.at != NULL &&
+    return ft_stage_init(&s->epoch.staged.pages, ram.page_count) &&
+           s->epoch.frame != NULL && s->dirty != NULL && s->log.at != NULL &&
            s->frame != NULL && s->buf != NULL && s->state != NULL;
 }
 

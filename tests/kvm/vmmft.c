@@ -408,7 +408,8 @@ static void counters(struct pair_end *primary)
     printf(
         "{\"ms\":%.2f,\"exits\":%llu,\"replayed\":%llu,\"outputs\":%llu,"
         "\"released\":%llu,\"log_bytes\":%llu,\"diverged\":%llu,\"lag_us\":%llu,"
-        "\"checkpoints\":%llu,\"pages\":%llu,\"stood\":%llu,\"pause_us\":%llu,\"ack_us\":%llu,"
+        "\"checkpoints\":%llu,\"pages\":%llu,\"stood\":%llu,\"pause_us\":%llu,\"ack_us\":"
+        "%llu,"
         "\"diverged_output\":%llu,\"diverged_data\":%llu,\"barriers\":%llu,"
         "\"repairs\":%llu,\"repair_pages\":%llu,\"repair_states\":%llu,"
         "\"repair_outputs\":%llu,\"hashed_pages\":%llu,\"barrier_us\":%llu,"
@@ -420,8 +421,8 @@ static void counters(struct pair_end *primary)
         (unsigned long long)primary->ft_diverged, (unsigned long long)primary->ft_lag_us,
         (unsigned long long)primary->ft_checkpoints,
         (unsigned long long)primary->ft_pages,
-        (unsigned long long)primary->ft_stood_pages, (unsigned long long)primary->ft_pause_us,
-        (unsigned long long)primary->ft_ack_us,
+        (unsigned long long)primary->ft_stood_pages,
+        (unsigned long long)primary->ft_pause_us, (unsigned long long)primary->ft_ack_us,
         (unsigned long long)primary->ft_diverged_output,
         (unsigned long long)primary->ft_diverged_data,
         (unsigned long long)primary->ft_barriers, (unsigned long long)primary->ft_repairs,

@@ -28,8 +28,8 @@ struct pair_end {
     char ft_state[32], ft_text[512];
     bool ft_over;
     uint64_t ft_change, ft_exits, ft_replayed, ft_outputs, ft_released, ft_lag_us,
-        ft_log_bytes, ft_diverged, ft_checkpoints, ft_pages, ft_stood_pages,
-        ft_pause_us, ft_ack_us;
+        ft_log_bytes, ft_diverged, ft_checkpoints, ft_pages, ft_stood_pages, ft_pause_us,
+        ft_ack_us;
     uint64_t ft_verified, ft_barriers, ft_repairs, ft_repair_pages, ft_repair_states,
         ft_repair_outputs, ft_diverged_output, ft_diverged_data, ft_hashed_pages,
         ft_barrier_us, ft_barrier_max_us, ft_held_bytes;
