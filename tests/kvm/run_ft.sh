@@ -355,14 +355,14 @@ case_ft_checkpoint() { # epochs instead of a log: the primary dies at different 
     ft_kill
 }
 
-# Fails with: a page that is copied again not overwritten; pages that are copied before they are protected.
+# Fails (one run in two) with: a page that is copied again not overwritten. Orders of marks and copies: check_ft_stage.
 case_ft_checkpoint_ahead() { # epochs of thousands of pages, copied ahead: the primary dies, and on the twin every page has its newest write
     local n
     for n in 2 4; do
-        ft_start "nonet rate=4 dirty=60000:44 filled" --memory 64M || return
+        ft_start "nonet rate=2 dirty=40000:8 filled" --memory 32M || return
         ft_protect --checkpoint --barrier 300 || return
         ft_more 20 $n
-        until_true 20 ft_ahead || fail "no pages were copied ahead: $(tail -1 ft.out)"
+        until_true 20 ft_ahead || fail "not copied ahead: $(tail -1 ft.out)"
         ft_signal KILL "$p_pid"
         ft_end live
         ft_check t # 5 records more: the guest goes through its memory
@@ -372,7 +372,9 @@ case_ft_checkpoint_ahead() { # epochs of thousands of pages, copied ahead: the p
         [ -z "$failed" ] || { fail "(after $n)"; return; }
     done
 }
-ft_ahead() { jq -se 'map(select(has("stood") and .pages > 1000 and .stood < .pages / 2)) | length > 0' ft.out >/dev/null 2>&1; }
+ft_ahead() { # the newest epoch that was told of
+    jq -se 'map(select(has("stood"))) | last | .pages > 1000 and .stood < .pages / 2' ft.out >/dev/null 2>&1
+}
 
 case_ft_net() { # asked over the network while its primary dies, or is stopped: held frames, the twin's tap, 0 lost
     need_root "a network namespace" || return
