@@ -392,6 +392,10 @@ static int parse_disk(struct engine_conf *conf, char *text)
     if (disk.by_epoch && disk.kind != DISK_NBD) {
         return wrong("--disk: epoch is for nbd= only");
     }
+    if (disk.by_epoch && disk.read_only) {
+        return wrong("--disk: epoch keeps writers apart, and would cut off every other "
+                     "reader; leave it out of a disk that is readonly");
+    }
     /* A guest that is cut off is not told of errors: it has a next life elsewhere. */
     if (disk.by_epoch && disk.on_error == ENGINE_DISK_REPORT) {
         if (policy) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -193,6 +194,25 @@ static void path_of(const struct export *e, char *path, size_t cap)
     snprintf(path, cap, "%s/" FILE_PREFIX "%s", e->gate->dir, e->name.shown);
 }
 
+/* The directory is the one that was locked, not what an umount left in its place, where
+ * every export would be without epochs. */
+static int in_place(const struct epoch_gate *g, char why[static EPOCH_WHY_MAX])
+{
+    char path[PATH_LEN_MAX];
+    struct stat locked, now;
+
+    snprintf(path, sizeof path, "%s/" LOCK_NAME, g->dir);
+    if (fstat(g->lock_fd, &locked) == 0 && stat(path, &now) == 0 &&
+        locked.st_dev == now.st_dev && locked.st_ino == now.st_ino) {
+        return 0;
+    }
+    snprintf(why, EPOCH_WHY_MAX,
+             "epochs=%s is not the directory that it was when the server began (its lock "
+             "is another file): nobody is let in; mount it again, and restart the server",
+             g->dir);
+    return -ENOMEDIUM;
+}
+
 /* No file: 0. Anything but what store() writes is refused: taking it for 0 would let
  * everybody in. */
 static int load(const struct export *e, uint64_t *ret_epoch,
@@ -200,10 +220,14 @@ static int load(const struct export *e, uint64_t *ret_epoch,
 {
     char path[PATH_LEN_MAX], text[TEXT_MAX], again[TEXT_MAX] = "";
     unsigned long long epoch = 0;
-    int r;
+    int r, place;
 
     path_of(e, path, sizeof path);
     r = os_file_read(path, text, sizeof text - 1, NULL);
+    place = in_place(e->gate, why);
+    if (place < 0) {
+        return place;
+    }
     if (r == -ENOENT) {
         *ret_epoch = 0;
         return 0;
@@ -234,6 +258,11 @@ static int store(const struct export *e, uint64_t epoch, uint64_t *ret_epoch,
     char path[PATH_LEN_MAX], text[TEXT_MAX];
     int r, len = snprintf(text, sizeof text, FILE_TEXT, (unsigned long long)epoch);
 
+    *ret_epoch = epoch;
+    r = in_place(e->gate, why);
+    if (r < 0) {
+        return r;
+    }
     path_of(e, path, sizeof path);
     r = os_file_replace(path, text, (size_t)len, 0600);
     if (r < 0) {
@@ -246,7 +275,7 @@ static int store(const struct export *e, uint64_t epoch, uint64_t *ret_epoch,
         return r;
     }
     *ret_epoch = epoch;
-    return 0;
+    return in_place(e->gate, why);
 }
 
 /* Entering

@@ -316,6 +316,31 @@ START_TEST(not_mounted)
 }
 END_TEST
 
+/* The server runs, and its directory is another one: no file there proves nothing. */
+START_TEST(unmounted)
+{
+    struct epoch_pass *asks, *other = in("e@2");
+    char aside[TEMP_PATH_MAX + 8];
+
+    epoch_gate_leave(in("d@5"));
+    snprintf(aside, sizeof aside, "%s.aside", scratch_dir);
+    ck_assert_int_eq(rename(scratch_dir, aside), 0);
+    ck_assert_int_eq(mkdir(scratch_dir, 0700), 0);
+    refused("d@4", -ENOMEDIUM);
+    refused("d", -ENOMEDIUM);
+    refused("d@6", -ENOMEDIUM);
+    ck_assert(works(other));
+    refused("e@3", -ENOMEDIUM);
+    ck_assert_int_eq(rmdir(scratch_dir), 0); /* nothing was written there */
+    ck_assert_int_eq(rename(aside, scratch_dir), 0);
+    refused("d@4", -ESTALE);
+    asks = in("d@0");
+    ck_assert_uint_eq(epoch_gate_highest(asks), 5);
+    epoch_gate_leave(asks);
+    epoch_gate_leave(other);
+}
+END_TEST
+
 START_TEST(one_server)
 {
     struct epoch_gate *second;
@@ -429,6 +454,7 @@ static Suite *suite(void)
     tcase_add_test(tc, no_file);
     tcase_add_test(tc, not_written);
     tcase_add_test(tc, not_mounted);
+    tcase_add_test(tc, unmounted);
     tcase_add_test(tc, given_away);
     tcase_add_test(tc, one_server);
     tcase_add_test(tc, many_names);
