@@ -405,7 +405,8 @@ static int check_mirror(const struct conf_vm *vm, size_t i, struct conf_error *r
     if (vm->machine != CONF_MACHINE_LOCKSTEP) {
         return refuse(
             ret_error, "disks", i, "mirrored",
-            "is for a twin, which machine: standard cannot have yet; remove it");
+            "is for machine: lockstep; a twin of machine: standard shares its disks; "
+            "remove it");
     }
     if (disk->read_only) {
         return refuse(ret_error, "disks", i, "mirrored",

@@ -589,8 +589,9 @@ static json_object *problems_doc(struct ha_daemon *d)
         } else if (on_maintenance(d, vm) && ha_drain_stuck(&place, vm, why)) {
             ha_drain_problem(&a->state, vm, why, text, sizeof text);
             ha_json_add_line(p, text, "", "");
-        } else if (ha_twin_wanted(vm) &&
-                   loop_now_ns() - vm->twin_changed_ns > TWIN_LATE_NS) {
+        } else if (ha_vm_is_bare(vm) && !vm->twin_off && vm->conf != NULL &&
+                   vm->conf->ft_mode > CONF_FT_OFF && ha_twin_cannot(vm) == NULL &&
+                   loop_now_ns() - vm->bare_since_ns > TWIN_LATE_NS) {
             ha_json_add_line(p, vm->name,
                              " is not protected, though its definition asks for a twin "
                              "(ft): gemel explain ",

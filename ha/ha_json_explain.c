@@ -102,7 +102,8 @@ static void explain_mode(const struct ha_vm *vm, json_object *a)
     ha_twin_rule_why(vm, text);
     if (vm->twin.to == 0 ||
         (vm->twin.commit == CONF_FT_EPOCHS) == (ha_twin_rule(vm) == CONF_FT_EPOCHS)) {
-        ha_json_add_line(a, "its twin is ", text, "");
+        ha_json_add_line(a, vm->twin.to != 0 ? "its twin is " : "its twin will be ", text,
+                         "");
     }
     if (vm->diverged.count != 0) {
         gmtime_r(&at, &tm);

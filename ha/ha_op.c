@@ -220,6 +220,25 @@ static bool has_twin(struct op_run *run, const struct ha_vm *vm)
     return true;
 }
 
+/* True: answered; what would lose the writes that are held. */
+static bool is_held(struct op_run *run, const struct ha_vm *vm)
+{
+    const struct ha_node *old;
+
+    if (!ha_vm_holds(vm)) {
+        return false;
+    }
+    old = ha_state_node(&run->agent->state, vm->held.node);
+    ha_op_answer(run, EXIT_REFUSED, vm->name,
+                 ": its writes are held until nothing can come any more from its old "
+                 "host, ",
+                 old != NULL ? old->name : "which is in the cluster no more");
+    ha_text_add(run->result.text, sizeof run->result.text,
+                "; try again then, or: gemel explain ");
+    ha_text_add(run->result.text, sizeof run->result.text, vm->name);
+    return true;
+}
+
 /* Refuses what can only be done to a running VM. */
 bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what)
 {
@@ -231,16 +250,7 @@ bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what)
     if (has_twin(run, vm)) {
         return false;
     }
-    if (ha_vm_holds(vm)) {
-        const struct ha_node *old = ha_state_node(&run->agent->state, vm->held.node);
-
-        ha_op_answer(run, EXIT_REFUSED, vm->name,
-                     ": its writes are held until nothing can come any more from its old "
-                     "host, ",
-                     old != NULL ? old->name : "which is in the cluster no more");
-        ha_text_add(run->result.text, sizeof run->result.text,
-                    "; try again then, or: gemel explain ");
-        ha_text_add(run->result.text, sizeof run->result.text, vm->name);
+    if (is_held(run, vm)) {
         return false;
     }
     if (vm->memory_from != 0) {
@@ -484,6 +494,12 @@ static void op_vm_stop(struct op_run *run)
         (vm.state == HA_VM_SUSPENDING || vm.move.to != 0 || vm.task == HA_TASK_SNAPSHOT ||
          vm.task == HA_TASK_REVERT)) {
         ha_op_busy(run, &vm);
+        return;
+    }
+    if ((run->op->flags & HA_OP_KILL) == 0 && is_held(run, &vm)) {
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    "; to lose what is held: gemel vm kill ");
+        ha_text_add(run->result.text, sizeof run->result.text, vm.name);
         return;
     }
     vm.desired = HA_DESIRED_STOPPED;

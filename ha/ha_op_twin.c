@@ -156,8 +156,29 @@ static void to_lockstep(struct op_run *run, const struct ha_vm *record)
 static void protected_already(struct op_run *run, const struct ha_vm *vm)
 {
     bool epochs = vm->twin.commit == CONF_FT_EPOCHS;
-    char mode[VALUE_MAX_LEN];
+    char mode[VALUE_MAX_LEN], node[VALUE_MAX_LEN];
+    uint8_t commit = vm->twin.commit;
 
+    if (option(run, "node", node, sizeof node) &&
+        strcmp(node, name_of(run, vm->twin.to)) != 0) {
+        ha_op_answer(run, EXIT_REFUSED, vm->name, ": is protected, by its twin on ",
+                     name_of(run, vm->twin.to));
+        ha_text_add(run->result.text, sizeof run->result.text,
+                    "; for one on another node: gemel vm unprotect, then protect");
+        return;
+    }
+    if (option(run, "commit", mode, sizeof mode) && vm->conf != NULL) {
+        if (!commit_of(run, vm, &commit)) {
+            return;
+        }
+        if (commit != vm->twin.commit) {
+            ha_op_answer(run, EXIT_REFUSED, vm->name,
+                         ": is protected, and its outputs leave by another rule; for "
+                         "this one: gemel vm unprotect, then protect --commit ",
+                         mode);
+            return;
+        }
+    }
     if (!option(run, "mode", mode, sizeof mode) ||
         strcmp(mode, epochs ? "checkpoint" : "lockstep") == 0) {
         ha_op_answer(run, EXIT_DONE, vm->name, ": is protected already, by its twin on ",

@@ -754,8 +754,11 @@ static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t versio
         state->mem->free(next.runs);
         return -ENOMEM;
     }
-    next.twin_changed_ns = now_ns;
+    next.twin_changed_ns = next.bare_since_ns = now_ns;
     if (vm != NULL) {
+        if (ha_vm_is_bare(vm) && ha_vm_is_bare(&next)) {
+            next.bare_since_ns = vm->bare_since_ns;
+        }
         if (uuid_equal(vm->twin.id, next.twin.id) && vm->twin.step == next.twin.step &&
             vm->twin.to == next.twin.to && vm->owner == next.owner) {
             next.twin_changed_ns = vm->twin_changed_ns;

@@ -213,6 +213,7 @@ struct ha_vm {
     struct conf_vm *runs_conf; /* of `runs` */
     uint64_t changed_ns;       /* local monotonic time of the last change of state */
     uint64_t twin_changed_ns;  /* of the last change of its twin, or of the want of one */
+    uint64_t bare_since_ns;    /* since when it runs here and there without a twin */
     uint64_t version;          /* of the update that wrote it */
     uint64_t sent; /* coordinator: version of its last update; above the state's: it
                       is under way */
@@ -283,6 +284,8 @@ bool ha_vm_rests(const struct ha_vm *vm);
 bool ha_vm_protected(const struct ha_vm *vm);
 /* Its writes are held: see struct ha_held. */
 bool ha_vm_holds(const struct ha_vm *vm);
+/* It runs, and has no twin that would go on. */
+bool ha_vm_is_bare(const struct ha_vm *vm);
 
 /* Begins the reason of a VM that a disk of it paused (`on_error: pause`): its owner thaws
  * it until that works. The owner's report says so, operators' reasons begin otherwise. */

@@ -14,6 +14,13 @@ bool ha_vm_protected(const struct ha_vm *vm)
     return vm->twin.to != 0 && vm->twin.step == HA_TWIN_ON;
 }
 
+/* Whatever is being tried. */
+bool ha_vm_is_bare(const struct ha_vm *vm)
+{
+    return vm->state == HA_VM_RUNNING && vm->desired == HA_DESIRED_RUNNING &&
+           !ha_vm_protected(vm);
+}
+
 bool ha_vm_holds(const struct ha_vm *vm)
 {
     return vm->held.node != 0 && uuid_equal(vm->held.instance, vm->instance) &&

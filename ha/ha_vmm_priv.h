@@ -290,6 +290,8 @@ void ha_vmmtwin_linked(struct ha_local *l);
 void ha_vmmtwin_report(struct ha_local *l, const Gemel__VmmReport *m);
 const char *ha_vmmtwin_entered(struct ha_local *l, char text[REASON_LEN_MAX + 1]);
 void ha_vmmtwin_free(struct ha_local *l);
+/* It was found running: if it was a twin, it is nobody's any more. */
+void ha_vmmtwin_lives(struct ha_local *l);
 /* Its process has ended by itself, and its twin is to have the claim: not released. */
 bool ha_vmmtwin_leaves_claim(const struct ha_local *l);
 /* Its process is gone: what is known of a twin's copies of disks is kept, before anybody

@@ -82,6 +82,13 @@ void ha_vmmtwin_free(struct ha_local *l)
     }
 }
 
+void ha_vmmtwin_lives(struct ha_local *l)
+{
+    if (l->twin != NULL && l->twin->twin) {
+        ha_vmmtwin_free(l);
+    }
+}
+
 void ha_vmmtwin_tell(struct ha_local *l, enum ha_vm_outcome outcome, const char *text)
 {
     struct ha_vm_report r = {.vm = l->vm,

@@ -108,6 +108,7 @@ void ha_vmmsec_session(struct ha_local *l, const Gemel__VmmReport *r)
 {
     struct ha_twinning *t = l->twin;
 
+    l->adopted = false; /* it follows; when it runs, it is as every twin that went live */
     if (t->step == TWIN_JOINING) {
         ha_vmmtwin_stop_timer(l);
         t->step = TWIN_ON;

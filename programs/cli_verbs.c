@@ -382,8 +382,8 @@ const struct cli_verb cli_verbs[] = {
         .summary = "give a running VM a twin that goes on when its node is lost",
         .details =
             "The twin, on another node, executes what the guest does (lockstep), or "
-            "is given what changed, many times a second (checkpoint: machine: "
-            "standard); nothing that anyone outside has seen is lost. Its disks "
+            "is given what changed, many times a second (checkpoint: any "
+            "machine); nothing that anyone outside has seen is lost. Its disks "
             "are mirrored, or shared (not qcow2). The guest stands still for a moment "
             "while "
             "the last of its memory and its disks are copied. --dry-run says "

@@ -205,6 +205,10 @@ enum run_answer engine_freeze(struct engine *e, const char *reason)
 
 enum run_answer engine_end(struct engine *e, enum run_end end, const char *reason)
 {
+    if (end == RUN_END_KILLED) {
+        atomic_store(&e->killed, true);
+        engine_kick(e);
+    }
     return engine_step(e, RUN_EV_END, 0, end, reason);
 }
 

@@ -142,6 +142,7 @@ struct engine {
     } unsent[ENGINE_HELD_MAX];
     unsigned unsent_count;
     _Atomic uint32_t hold_wanted; /* disks that are held from go-live on */
+    _Atomic bool killed;          /* somebody does not wait for what is held */
     uint32_t held_told;           /* the loop thread knows of; the owner's */
     bool halted, started;
     _Atomic bool reset_wanted, shutdown_wanted;

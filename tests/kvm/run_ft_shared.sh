@@ -130,6 +130,29 @@ case_ft_hold_ends() { # held, and frozen, and thawed: nothing is written; it end
     ft_twin_image=
 }
 
+# Fails with: no write_held() ("it ends while its writes are held").
+case_ft_hold_off() { # it powers off while its writes are held: it ends when they are written, and all of them are
+    local before
+    ft_twin_image=a.img ft_off=1
+    ft_start "nonet rate=100 noflush count=60" || return
+    ft_protect --hold 3000 || return
+    ft_more 10 5
+    ft_signal KILL "$p_pid"
+    until_true 10 shared_hold begins || fail "not held: $(tail -1 ft.out)"
+    until_true 10 grep -q 'state=ending' t.log || fail "the guest does not power off: $(tail -1 t.log)"
+    before=$(shared_sum)
+    sleep 0.3
+    ! ft_over "$t_pid" || shared_hold excluded || fail "it ends while its writes are held"
+    [ "$(shared_sum)" = "$before" ] || shared_hold excluded || fail "held, and the disk changed"
+    until_true 10 ft_over "$t_pid" || fail "it does not end: $(tail -1 t.log)"
+    shared_hold excluded || fail "it ended before its old host was excluded"
+    ! grep -q 'are lost' t.log || fail "$(grep 'are lost' t.log)"
+    ft_check t
+    [ "$ft_last" = 60 ] || fail "it ends at record $ft_last, not 60"
+    ft_kill
+    ft_twin_image= ft_off=
+}
+
 case_ft_shared_off() { # it powers off: all of it is on the disk; resets of the guest, then its primary dies; the twin dies; nothing is held when the primary's claim wins
     local what
     ft_twin_image=a.img

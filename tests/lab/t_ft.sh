@@ -140,6 +140,10 @@ check "all see it" wait_for 30 together $L
 # The node of the VM loses its power, after the definition has asked for a twin.
 check "its definition asks for a twin" ft_define "{mode: auto, suspect: $FT_SUSPECT, on: [n3]}"
 check "which it gets" wait_for 30 protected_by n1 n3
+lab $L kill n3 gemeld
+check "the twin's agent is killed, and finds it" wait_for 20 together $L
+sleep 1
+check "it still is the twin" protected_by n1 n3
 acked=$(vm_acked $L)
 before=$(grep -c 'answers again' "$LAB_SCRATCH/$L-witness.err")
 check "the power of its node is cut" lab $L power n2 off
@@ -147,6 +151,11 @@ check "the twin goes on" wait_for 20 vm_runs_on $L n1 n3
 guest_goes_on "$acked"
 note "outages since: $(tail -n +$((before + 1)) "$LAB_SCRATCH/$L-witness.err" | grep 'answers again' | sed 's/.*after //; s/,.*//' | tr '\n' ' ')"
 check "and it gets another twin" wait_for 60 protected_by n1 n1
+epoch=$(show n1 .epoch)
+lab $L kill n3 gemeld
+check "its agent is killed, and finds the twin that went live" wait_for 20 protected_by n3 n1
+sleep 1
+check "whose guest went on" equal "$(show n1 .epoch)" "$epoch"
 check "the node is back" lab $L power n2 on
 check "all see it" wait_for 30 together $L
 

@@ -48,6 +48,11 @@ START_TEST(protected_it_stays_where_it_is)
     refused("vm revert", "s1", "is protected");
     op_at(third, "vm protect", "web1", "");
     ck_assert_uint_eq(sim[third].result.exit_code, 0);
+    op_at(third, "vm protect", "web1", "node=n2\ncommit=received\nmode=lockstep\n");
+    ck_assert_uint_eq(sim[third].result.exit_code, 0);
+    refused("vm protect", "node=n3\n", "its twin on n2; for one on another node");
+    refused("vm protect", "commit=verified\n", "its outputs leave by another rule");
+    refused("vm protect", "mode=checkpoint\n", "in lockstep already");
 }
 END_TEST
 
@@ -80,6 +85,8 @@ START_TEST(shared_disks_are_held)
     refused("vm protect", "", "its writes are held");
     refused("vm migrate", "node=n3\n", "its writes are held");
     refused("vm suspend", "", "its writes are held");
+    refused("vm stop", "", "to lose what is held: gemel vm kill web1");
+    ck_assert_int_eq(vm_at(third)->desired, HA_DESIRED_RUNNING);
     view_without(8, primary);
     ck_assert_uint_eq(fences(), 1);
     tell(third, HA_OUTCOME_EXCLUDED, 3, ""); /* not its owner */
