@@ -113,6 +113,39 @@ static bool take_said(struct ft_session *s, const struct ft_record *record)
     return good;
 }
 
+/* Before anything is written: what the peer asks of this side's disks. */
+static bool disks_fit(const struct ft_session *s, struct vmm_error *err)
+{
+    const struct ft_set *set = &s->set;
+    struct ft_record record;
+    struct ft_disk d;
+
+    for (size_t at = 0; at < set->len; at += record.len) {
+        if (ft_check(set->bytes + at, set->len - at, &record) != FT_OK) {
+            return false;
+        }
+        if (record.type != FT_DISK) {
+            continue;
+        }
+        if (ft_get_disk(&record, &d) != FT_OK ||
+            (s->params.mirror >> record.device & 1) == 0) {
+            (void)vmm_fail(err, -EPROTO,
+                           "the other side sent a write that is none, or of a disk that "
+                           "is not mirrored; nothing of its checkpoint was taken");
+            return false;
+        }
+        if (!ft_disk_fits(&d, engine_disk_sectors(s->conf.engine, record.device))) {
+            (void)vmm_fail(
+                err, -EPROTO,
+                "the other side sent a write past the end of disk %u (%u bytes "
+                "at sector %llu); nothing of its checkpoint was taken",
+                record.device, d.len, (unsigned long long)d.sector);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* All of it is known to be here and to be records. False: what they say cannot be, or a
  * disk fails: this twin is of no more use. */
 static bool take_all(struct ft_session *s)
@@ -144,7 +177,7 @@ void ft_epoch_whole(struct ft_session *s, const struct ft_record *barrier)
 
     s->taking = true;
     pthread_mutex_unlock(&s->lock);
-    good = good && take_all(s) &&
+    good = good && disks_fit(s, &err) && take_all(s) &&
            engine_epoch_state(s->conf.engine, s->state, s->state_len, &err) == 0;
     pthread_mutex_lock(&s->lock);
     s->taking = false;

@@ -459,6 +459,13 @@ enum ft_reason ft_get_disk(const struct ft_record *record, struct ft_disk *ret)
     return finish(&rd, FT_OK);
 }
 
+bool ft_disk_fits(const struct ft_disk *disk, uint64_t sectors)
+{
+    return disk->op == REQUEST_FLUSH ||
+           (disk->len % 512 == 0 && disk->sector <= sectors &&
+            disk->len / 512 <= sectors - disk->sector);
+}
+
 enum ft_reason ft_get_said(const struct ft_record *record, struct ft_said *ret)
 {
     struct bytes_rd rd = bytes_rd_make(record->body, record->body_len);

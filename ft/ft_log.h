@@ -203,6 +203,8 @@ struct ft_sums {
 };
 enum ft_reason ft_get_sums(const struct ft_record *record, struct ft_sums *ret);
 enum ft_reason ft_get_disk(const struct ft_record *record, struct ft_disk *ret);
+/* All of it lies within a disk of so many sectors of 512 bytes. */
+bool ft_disk_fits(const struct ft_disk *disk, uint64_t sectors);
 enum ft_reason ft_get_said(const struct ft_record *record, struct ft_said *ret);
 enum ft_reason ft_get_end(const struct ft_record *record, struct ft_end *ret);
 /* Its data point into the record. The unit is the record's device. */

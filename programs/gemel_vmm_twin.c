@@ -282,7 +282,13 @@ void vmm_twin_look(struct vmm_twin *twin)
 {
     uint64_t bytes;
     uint32_t held = twin->session ? engine_held(twin->engine, &bytes) : 0;
+    char why[REASON_LEN_MAX + 1];
 
+    if (twin->session && engine_twin_waits(twin->engine, why, sizeof why)) {
+        log_warn("vm %s: the twin has its claim and waits for a disk: %s; it is asked "
+                 "again until it says yes",
+                 twin->name, why);
+    }
     if (held == twin->held) {
         return;
     }

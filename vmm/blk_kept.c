@@ -31,6 +31,11 @@ void blk_kept_add(struct blk_kept *kept, const struct blk_request *request)
     kept->bytes += sizeof *w + len;
 }
 
+void blk_kept_inherit(struct blk_kept *kept)
+{
+    kept->forgotten_seq = ++kept->seq;
+}
+
 static void drop_first(struct blk_kept *kept)
 {
     struct blk_kept_write *w = kept->head;

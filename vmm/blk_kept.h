@@ -32,6 +32,9 @@ struct blk_kept {
 
 /* A write, discard or write-zeroes that the server has answered with success. */
 void blk_kept_add(struct blk_kept *kept, const struct blk_request *request);
+/* There may be unflushed writes of somebody before: they count as one that is forgotten.
+ */
+void blk_kept_inherit(struct blk_kept *kept);
 /* A FLUSH that was sent when blk_kept.seq was `seq` has succeeded. */
 void blk_kept_flushed(struct blk_kept *kept, uint64_t seq);
 /* Answered writes that a server that dies may lose, and nobody could write again. */

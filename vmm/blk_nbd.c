@@ -38,8 +38,11 @@ struct job_list {
 };
 
 struct disk {
-    struct nbd_handle *nbd; /* NULL: no connection */
-    bool taken;             /* had one once */
+    struct nbd_handle *nbd;      /* NULL: no connection */
+    bool taken;                  /* had one once */
+    struct nbd_handle *greeting; /* a connection that is to ask again; NULL: none */
+    bool inheriting;             /* blk_nbd_inherit's FLUSH is not answered */
+    struct job_list after;       /* the guest's, which wait for that */
     struct blk_nbd_disk_conf conf;
     struct blk_nbd_traits traits;
     struct blk_kept kept;
@@ -118,6 +121,14 @@ static void drop_jobs(struct job_list *list)
     }
 }
 
+static void drop_greeting(struct disk *d)
+{
+    if (d->greeting) {
+        nbd_lib.close(d->greeting);
+        d->greeting = NULL;
+    }
+}
+
 void blk_nbd_close(struct blk_nbd *blk)
 {
     if (!blk) {
@@ -128,6 +139,8 @@ void blk_nbd_close(struct blk_nbd *blk)
             (void)nbd_lib.aio_disconnect(blk->disk[i].nbd, 0);
             nbd_lib.close(blk->disk[i].nbd); /* answers what is under way */
         }
+        drop_greeting(&blk->disk[i]);
+        drop_jobs(&blk->disk[i].after);
         blk_kept_free(&blk->disk[i].kept);
     }
     drop_jobs(&blk->queued);
@@ -281,8 +294,14 @@ int blk_nbd_take(struct blk_nbd *blk, unsigned disk, int fd,
         close(fd);
         return 0;
     }
+    if (fd >= 0) {
+        drop_greeting(d); /* a newer one */
+    }
+    nbd = d->greeting;
+    d->greeting = NULL;
     r = blk_nbd_greet(fd, &ask, &nbd, &traits, err);
     if (r < 0) {
+        d->greeting = nbd;
         return r;
     }
     if (traits.sectors != conf->sectors) {
@@ -392,6 +411,10 @@ static void send_job(struct blk_nbd *blk, struct job *job)
     nbd_completion_callback callback = {
         .callback = on_reply, .free = on_over, .user_data = job};
 
+    if (d->inheriting && job->request.op == REQUEST_FLUSH && !job->internal) {
+        list_add(&d->after, job); /* a server may tell of an error once only */
+        return;
+    }
     if (!d->nbd) {
         answer(job, EIO);
         return;
@@ -437,6 +460,22 @@ static void ask_flush(struct blk_nbd *blk, unsigned disk)
     list_add(&blk->queued, job);
 }
 
+void blk_nbd_inherit(struct blk_nbd *blk, unsigned disk)
+{
+    struct disk *d = &blk->disk[disk];
+
+    if (d->conf.read_only) {
+        return;
+    }
+    blk_kept_inherit(&d->kept);
+    if (!d->nbd) {
+        latch(blk, d); /* broken since it was taken */
+    } else if (!d->inheriting) {
+        d->inheriting = true;
+        ask_flush(blk, disk);
+    }
+}
+
 void blk_nbd_sync(struct blk_nbd *blk)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
@@ -466,6 +505,20 @@ bool blk_nbd_may_flush_again(const struct blk_nbd *blk, unsigned disk)
     return d->taken && !d->nbd && d->kept.on && !d->flush_failed;
 }
 
+static void go_on_after(struct blk_nbd *blk, struct disk *d)
+{
+    struct job *job;
+
+    d->inheriting = false;
+    while ((job = list_take(&d->after))) {
+        if (d->flush_failed) {
+            answer(job, EIO);
+        } else {
+            list_add(&blk->queued, job);
+        }
+    }
+}
+
 /* A FLUSH that an error ended has failed; one that the connection ended has not, if
  * everything that it was to cover can be written again. */
 static void flush_done(struct blk_nbd *blk, struct disk *d, const struct job *job,
@@ -480,6 +533,7 @@ static void flush_done(struct blk_nbd *blk, struct disk *d, const struct job *jo
     }
     if (job->internal) {
         d->flush_asked = false;
+        go_on_after(blk, d);
     }
 }
 
@@ -613,6 +667,11 @@ const char *blk_nbd_lost(const struct blk_nbd *blk, unsigned disk)
     const struct disk *d = &blk->disk[disk];
 
     return d->taken && !d->nbd ? d->why : NULL;
+}
+
+bool blk_nbd_asks_again(const struct blk_nbd *blk, unsigned disk)
+{
+    return blk->disk[disk].greeting != NULL;
 }
 
 bool blk_nbd_outdated(const struct blk_nbd *blk, unsigned disk, uint64_t epoch)

@@ -41,6 +41,9 @@ void blk_nbd_close(struct blk_nbd *blk); /* NULL is fine; drops what is under wa
 int blk_nbd_take(struct blk_nbd *blk, unsigned disk, int fd,
                  const struct blk_nbd_disk_conf *conf, struct vmm_error *err);
 
+/* blk_nbd_take said -EAGAIN: without an fd (-1) it asks again. */
+bool blk_nbd_asks_again(const struct blk_nbd *blk, unsigned disk);
+
 void blk_nbd_submit(struct blk_nbd *blk, unsigned disk, const struct blk_request *rq);
 /* Sends what was submitted. */
 void blk_nbd_push(struct blk_nbd *blk);
@@ -49,6 +52,10 @@ bool blk_nbd_unpushed(const struct blk_nbd *blk);
 unsigned blk_nbd_reap(struct blk_nbd *blk, blk_done_fn done, void *ctx);
 /* Something is answered that nothing on a socket tells of. */
 bool blk_nbd_reapable(const struct blk_nbd *blk);
+/* Somebody else wrote here before, and what was not flushed may be lost with the server
+ * without anybody to write it again: until a FLUSH, which is asked for now, is answered,
+ * a break is a failed FLUSH. */
+void blk_nbd_inherit(struct blk_nbd *blk, unsigned disk);
 /* Asks every server to make durable what it has answered; counts as under way. */
 void blk_nbd_sync(struct blk_nbd *blk);
 

@@ -239,13 +239,31 @@ static int why_refused(struct nbd_handle *nbd, const struct blk_nbd_ask *ask,
                     ask->name, (unsigned long long)ask->epoch);
 }
 
-static int greet_epoch(int fd, const struct blk_nbd_ask *ask, struct nbd_handle **ret_nbd,
-                       struct vmm_error *err)
+/* Asks to be let in. -EAGAIN: not yet, and the connection is good for another try. */
+static int try_epoch(struct nbd_handle *nbd, const struct blk_nbd_ask *ask,
+                     struct vmm_error *err)
 {
     struct info_answer answer = {.done = false};
     char name[NAME_MAX_LEN];
-    struct nbd_handle *nbd;
     int r;
+
+    name_of(ask, ask->epoch, name);
+    r = nbd_lib.set_export_name(nbd, name) < 0
+            ? -EINVAL
+            : nbd_lib.aio_opt_go(nbd, (nbd_completion_callback){.callback = on_info,
+                                                                .user_data = &answer});
+    r = r < 0 ? -EINVAL : blk_nbd_wait(nbd, &answer.done, BLK_NBD_GREET_MS);
+    if (r < 0) {
+        return vmm_fail(err, r, "disk %s: no NBD connection: %s", ask->name, why_text(r));
+    }
+    return answer.error != 0 ? why_refused(nbd, ask, err)
+                             : need_epochs(nbd, ask->name, err);
+}
+
+static int greet_epoch(int fd, const struct blk_nbd_ask *ask, struct nbd_handle **ret_nbd,
+                       struct vmm_error *err)
+{
+    char name[NAME_MAX_LEN];
 
     if (ask->epoch == 0) {
         close(fd);
@@ -255,46 +273,32 @@ static int greet_epoch(int fd, const struct blk_nbd_ask *ask, struct nbd_handle 
                         ask->name);
     }
     name_of(ask, ask->epoch, name);
-    r = open_handle(fd, name, ask->name, true, &nbd, err);
-    if (r < 0) {
-        return r;
-    }
-    r = nbd_lib.aio_opt_go(
-        nbd, (nbd_completion_callback){.callback = on_info, .user_data = &answer});
-    r = r < 0 ? -EINVAL : blk_nbd_wait(nbd, &answer.done, BLK_NBD_GREET_MS);
-    if (r < 0) {
-        r = vmm_fail(err, r, "disk %s: no NBD connection: %s", ask->name, why_text(r));
-    } else if (answer.error != 0) {
-        r = why_refused(nbd, ask, err);
-    } else {
-        r = need_epochs(nbd, ask->name, err);
-    }
-    if (r < 0) {
-        nbd_lib.close(nbd);
-        return r;
-    }
-    *ret_nbd = nbd;
-    return 0;
+    return open_handle(fd, name, ask->name, true, ret_nbd, err);
 }
 
-int blk_nbd_greet(int fd, const struct blk_nbd_ask *ask, struct nbd_handle **ret_nbd,
+int blk_nbd_greet(int fd, const struct blk_nbd_ask *ask, struct nbd_handle **io_nbd,
                   struct blk_nbd_traits *ret_traits, struct vmm_error *err)
 {
-    struct nbd_handle *nbd;
-    int r = ask->by_epoch
+    struct nbd_handle *nbd = *io_nbd;
+    int r = nbd ? 0
+            : ask->by_epoch
                 ? greet_epoch(fd, ask, &nbd, err)
                 : open_handle(fd, ask->export_name, ask->name, false, &nbd, err);
 
+    *io_nbd = NULL;
     if (r < 0) {
         return r;
     }
-    r = check_traits(nbd, ask->name, ask->read_only, ret_traits, err);
-    if (r < 0) {
-        nbd_lib.close(nbd);
+    if (ask->by_epoch) {
+        r = try_epoch(nbd, ask, err);
+    }
+    r = r < 0 ? r : check_traits(nbd, ask->name, ask->read_only, ret_traits, err);
+    if (r == 0 || (r == -EAGAIN && nbd_lib.aio_is_negotiating(nbd) > 0)) {
+        *io_nbd = nbd;
         return r;
     }
-    *ret_nbd = nbd;
-    return 0;
+    nbd_lib.close(nbd);
+    return r;
 }
 
 int blk_nbd_look(const char *text, bool read_only, bool by_epoch,

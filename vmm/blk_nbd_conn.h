@@ -33,8 +33,11 @@ struct blk_nbd_ask {
 /* Size of an export without entering it (NBD_OPT_INFO): nothing is opened. */
 int blk_nbd_look(const char *uri, bool read_only, bool by_epoch,
                  struct blk_nbd_traits *ret_traits, struct vmm_error *err);
-/* Handshake over `fd`, which is taken. -ESHUTDOWN: a later epoch is there, for good. */
-int blk_nbd_greet(int fd, const struct blk_nbd_ask *ask, struct nbd_handle **ret_nbd,
+/* Handshake over `fd`, which is taken. -ESHUTDOWN: a later epoch is there, for good.
+ * -EAGAIN: the server does not let this epoch in yet; is *io_nbd not NULL then, calling
+ * again with it (and no fd, -1) asks again over the same connection. *io_nbd is NULL the
+ * first time. */
+int blk_nbd_greet(int fd, const struct blk_nbd_ask *ask, struct nbd_handle **io_nbd,
                   struct blk_nbd_traits *ret_traits, struct vmm_error *err);
 /* Waits until `*done` or the connection is dead: 0, -ETIMEDOUT, -ENOTCONN. */
 int blk_nbd_wait(struct nbd_handle *nbd, const bool *done, int timeout_ms);

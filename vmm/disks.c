@@ -236,6 +236,11 @@ int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_des
     return blk_nbd_take(disks->nbd, disk, fd, &conf, err);
 }
 
+bool disks_asks_again(const struct disks *disks, unsigned disk)
+{
+    return disks->nbd && blk_nbd_asks_again(disks->nbd, disk);
+}
+
 static void to_disk(void *ctx, unsigned disk, const struct blk_request *request)
 {
     struct disks *disks = ctx;
@@ -252,6 +257,13 @@ void disks_submit(struct disks *disks, unsigned disk, const struct blk_request *
     BUG_ON(disk >= VM_DISKS_MAX);
     if (!disk_hold_takes(&disks->holds, disk, request)) {
         to_disk(disks, disk, request);
+    }
+}
+
+void disks_inherit(struct disks *disks, unsigned disk)
+{
+    if (disks->on_nbd[disk]) {
+        blk_nbd_inherit(disks->nbd, disk);
     }
 }
 

@@ -52,6 +52,10 @@ int disks_file(enum disk_kind kind, const char *path, bool read_only, int *ret_f
 int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_desc *desc,
                struct vmm_error *err);
 
+/* disks_take said -EAGAIN: its server does not let us in yet; without a file (-1) it is
+ * asked again over the same connection. */
+bool disks_asks_again(const struct disks *disks, unsigned disk);
+
 void disks_submit(struct disks *disks, unsigned disk, const struct blk_request *request);
 bool disks_push(struct disks *disks);
 bool disks_unpushed(const struct disks *disks);
@@ -85,6 +89,9 @@ struct disk_marks *disks_marks(const struct disks *disks, unsigned disk);
 int disks_fd(const struct disks *disks, unsigned disk);
 bool disks_may_flush_again(const struct disks *disks, unsigned disk);
 
+/* A twin that went live: what its old primary wrote to this disk and did not flush is the
+ * guest's (blk_nbd_inherit; what goes to raw ones is durable when it is answered). */
+void disks_inherit(struct disks *disks, unsigned disk);
 /* A twin that went live (vmm/disk_hold.h). Before any request of it: writes of this disk
  * are held from now on. */
 int disks_hold(struct disks *disks, unsigned disk, const struct disk_desc *desc,

@@ -287,7 +287,7 @@ bool engine_epoch_live(struct engine *e)
     struct vmm_error err;
     int n = 0;
 
-    if (!engine_follow_prepare(e, UINT32_MAX)) {
+    if (!engine_open_twin(e, UINT32_MAX) || !engine_follow_prepare(e, 0)) {
         return false;
     }
     if (e->epoch_state_given) {

@@ -141,9 +141,12 @@ struct engine {
         struct blk_request request;
     } unsent[ENGINE_HELD_MAX];
     unsigned unsent_count;
-    _Atomic uint32_t hold_wanted; /* disks that are held from go-live on */
-    _Atomic bool killed;          /* somebody does not wait for what is held */
-    uint32_t held_told;           /* the loop thread knows of; the owner's */
+    _Atomic uint32_t hold_wanted;      /* disks that are held from go-live on */
+    _Atomic bool killed;               /* somebody does not wait for what is held */
+    uint32_t twin_open;                /* a twin's disks that are open; the owner's */
+    uint64_t ask_told_ns;              /* that one of them is waited for */
+    char ask_text[REASON_LEN_MAX + 1]; /* why; empty: told. Under lock */
+    uint32_t held_told;                /* the loop thread knows of; the owner's */
     bool halted, started;
     _Atomic bool reset_wanted, shutdown_wanted;
     _Atomic uint32_t entropy_wanted; /* by the guest's rng */
@@ -282,8 +285,11 @@ void engine_unsent_add(struct engine *e, unsigned disk, const struct blk_request
 /* Sends what may leave by now. Under machine_lock. */
 void engine_unsent_turn(struct engine *e);
 /* Go-live, before the machine asks again for what it waits for: files that came with the
- * claim, and writes that are held. False: the run has ended. */
+ * claim. Those of `mask` that are not open yet. False: call again, if the state is still
+ * the same. */
+bool engine_open_twin(struct engine *e, uint32_t mask);
 bool engine_shared_open(struct engine *e);
+/* The same: writes that are held, and what is inherited. False: the run has ended. */
 bool engine_shared_hold(struct engine *e);
 /* While the guest may run: what was held and need not be any more. */
 void engine_hold_turn(struct engine *e);

@@ -3,11 +3,16 @@
  * writes waits here until it may leave; the twin gets them with its claim, and may have
  * to hold its writes. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/bug.h"
+#include "base/loop.h"
 #include "vmm/engine_tape_priv.h"
+
+#define ASK_AGAIN_NS (250 * NSEC_PER_MSEC)
+#define ASK_TELL_NS  (10 * NSEC_PER_SEC)
 
 /* The primary
  * ------------------------------------------------------------------------------- */
@@ -137,18 +142,65 @@ uint32_t engine_held(const struct engine *e, uint64_t *ret_bytes)
 /* The twin: the thread that owns the disks
  * ------------------------------------------------------- */
 
-bool engine_shared_open(struct engine *e)
+/* A network disk that is not to be had yet ends nothing: this is the only memory. With a
+ * connection its server is asked again; without one the VM waits, frozen, for a THAW that
+ * brings another. */
+static bool not_yet(struct engine *e, unsigned disk, int error, const char *why)
 {
-    uint32_t mask = ~e->tape->tape->mirror;
+    char reason[REASON_LEN_MAX + 1];
+
+    if (e->conf.disk[disk].kind == DISK_RAW ||
+        (error != -EAGAIN && error != -ETIMEDOUT && error != -ENOTCONN)) {
+        return engine_end_run(e, RUN_END_HOST, why);
+    }
+    if (!disks_asks_again(e->disks, disk)) {
+        snprintf(reason, sizeof reason, "%.200s; the twin waits, thaw tries again", why);
+        (void)engine_step(e, RUN_EV_FREEZE, 0, RUN_END_NONE, reason);
+        return false;
+    }
+    if (loop_now_ns() >= e->ask_told_ns + ASK_TELL_NS || e->ask_told_ns == 0) {
+        e->ask_told_ns = loop_now_ns();
+        pthread_mutex_lock(&e->lock); /* it is logged elsewhere: not by this thread */
+        snprintf(e->ask_text, sizeof e->ask_text, "%s", why);
+        pthread_mutex_unlock(&e->lock);
+        engine_tell_loop(e);
+    }
+    engine_wait(e, engine_machine_now_ns(e) + ASK_AGAIN_NS);
+    return false;
+}
+
+bool engine_twin_waits(struct engine *e, char *text, size_t cap)
+{
+    bool any;
+
+    pthread_mutex_lock(&e->lock);
+    any = e->ask_text[0] != '\0';
+    snprintf(text, cap, "%s", e->ask_text);
+    e->ask_text[0] = '\0';
+    pthread_mutex_unlock(&e->lock);
+    return any;
+}
+
+bool engine_open_twin(struct engine *e, uint32_t mask)
+{
     struct vmm_error err;
 
-    for (unsigned i = 0; i < e->conf.disk_count && !e->tape->opened; i++) {
-        if ((mask >> i & 1) != 0 && engine_open_disk(e, i, &err) < 0) {
-            return engine_end_run(e, RUN_END_HOST, err.text);
+    for (unsigned i = 0; i < e->conf.disk_count; i++) {
+        if ((mask & ~e->twin_open) >> i & 1) {
+            int r = engine_open_disk(e, i, &err);
+
+            if (r < 0) {
+                return not_yet(e, i, r, err.text);
+            }
+            e->twin_open |= UINT32_C(1) << i;
         }
     }
-    e->tape->opened = true;
     return true;
+}
+
+bool engine_shared_open(struct engine *e)
+{
+    return engine_open_twin(e, ~e->tape->tape->mirror);
 }
 
 bool engine_shared_hold(struct engine *e)
@@ -160,6 +212,7 @@ bool engine_shared_hold(struct engine *e)
         if ((mask >> i & 1) != 0 && disks_hold(e->disks, i, &e->disk[i], &err) < 0) {
             return engine_end_run(e, RUN_END_HOST, err.text);
         }
+        disks_inherit(e->disks, i);
     }
     atomic_store(&e->hold_wanted, 0);
     return true;

@@ -28,7 +28,6 @@ struct tape_run {
     bool fresh;       /* it runs on, perhaps at another epoch */
     bool begun;
     bool standing;   /* may_leave said no: nothing comes at this position */
-    bool opened;     /* twin, live: the disks that it shares */
     bool mending;    /* twin: what its disks answer is of a repair */
     uint32_t mended; /* then: the first error, an errno */
     bool mirror_busy[VM_DISKS_MAX][TAPE_SLOTS_MAX]; /* twin: its own copy is at it */

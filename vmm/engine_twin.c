@@ -182,6 +182,7 @@ void engine_tape_live(struct engine *e)
     engine_drain_disks(e);
     e->clock_stopped_ns = tape->ops->live_ns(tape->ctx);
     tape->ops->live(tape->ctx);
+    e->held_count = 0; /* what the drain brought: the machine asks for all of it below */
     tape_off(e);
     if (!engine_shared_hold(e)) {
         return;

@@ -807,7 +807,7 @@ int engine_open_disk(struct engine *e, unsigned i, struct vmm_error *err)
     int fd;
 
     fd = disk_fd_take(e, i);
-    if (fd >= 0) {
+    if (fd >= 0 || disks_asks_again(e->disks, i)) {
         return disks_take(e->disks, i, fd, &e->disk[i], err);
     }
     if (e->conf.disks_by_path) {

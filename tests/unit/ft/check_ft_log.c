@@ -432,6 +432,37 @@ static enum ft_reason poked(unsigned n, size_t at, uint8_t value)
     return reason;
 }
 
+static const struct {
+    uint64_t sector;
+    uint32_t op, len;
+    bool fits;
+} fits[] = {
+    {0, REQUEST_WRITE, 512, true},
+    {0, REQUEST_WRITE, 4096, true},
+    {0, REQUEST_WRITE, 4608, false},
+    {7, REQUEST_WRITE, 512, true},
+    {7, REQUEST_WRITE, 1024, false},
+    {8, REQUEST_WRITE, 512, false},
+    {8, REQUEST_WRITE_ZEROES, 0, true},
+    {0, REQUEST_WRITE_ZEROES, UINT32_MAX / 512 * 512, false},
+    {INT64_MAX / 512, REQUEST_WRITE, 512, false},
+    {0, REQUEST_WRITE, 100, false},
+    {3, REQUEST_DISCARD, 4096, false},
+    {9, REQUEST_FLUSH, 0, true},
+};
+
+START_TEST(a_write_lies_within_its_disk)
+{
+    for (size_t i = 0; i < sizeof fits / sizeof fits[0]; i++) {
+        ck_assert_msg(ft_disk_fits(&(struct ft_disk){.sector = fits[i].sector,
+                                                     .op = fits[i].op,
+                                                     .len = fits[i].len},
+                                   8) == fits[i].fits,
+                      "row %zu", i);
+    }
+}
+END_TEST
+
 START_TEST(bodies_are_judged)
 {
     ck_assert_int_eq(poked(0, 0, 2), FT_BAD_FORMAT);
@@ -499,6 +530,7 @@ static Suite *ft_log_suite(void)
     tcase_add_test(tc, bodies_come_back);
     tcase_add_test(tc, repairs_come_back);
     tcase_add_test(tc, headers_are_judged);
+    tcase_add_test(tc, a_write_lies_within_its_disk);
     tcase_add_test(tc, bodies_are_judged);
     tcase_add_test(tc, what_does_not_fit_is_not_made);
     tcase_add_test(tc, everything_has_a_word);

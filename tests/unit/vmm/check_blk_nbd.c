@@ -326,6 +326,45 @@ START_TEST(a_break_after_unflushed_writes_is_a_failed_flush)
 }
 END_TEST
 
+/* Fails with: blk_nbd_inherit that does nothing. */
+START_TEST(what_was_inherited_is_flushed)
+{
+    good_take(true);
+    blk_nbd_inherit(blk, DISK);
+    memset(&got, 0, sizeof got);
+    wait_all();
+    ck_assert_uint_eq(got.count, 0); /* nobody asked but we */
+    ck_assert_uint_eq(rig.count[NBD_RIG_FLUSH], 1);
+    /* From here on a break is one as ever. */
+    nbd_rig_stop(&rig);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    ck_assert(!blk_nbd_flush_failed(blk));
+    good_take(true);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), 0);
+}
+END_TEST
+
+static const enum nbd_rig_fault inherited[] = {NBD_RIG_DIE, NBD_RIG_ERROR};
+
+/* The server dies with, or refuses, the first FLUSH: a later one is not answered well. */
+START_TEST(what_was_inherited_and_lost_is_a_failed_flush)
+{
+    rig.fault = inherited[_i];
+    rig.fault_cmd = NBD_RIG_FLUSH;
+    rig.fault_at = 1;
+    rig.error = 5; /* NBD_EIO */
+    good_take(true);
+    blk_nbd_inherit(blk, DISK);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
+    ck_assert(blk_nbd_latched(blk, DISK) && !blk_nbd_may_flush_again(blk, DISK));
+    nbd_rig_stop(&rig);
+    rig.fault = NBD_RIG_NONE;
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    good_take(true);
+    ck_assert_uint_eq(ask(REQUEST_FLUSH, 0, 0, NULL), EIO);
+}
+END_TEST
+
 START_TEST(what_is_kept_has_a_limit)
 {
     static uint8_t bytes[128 * 1024];
@@ -506,6 +545,29 @@ START_TEST(refused_epochs)
 }
 END_TEST
 
+/* Fails with: a connection that ends with the first refusal. */
+START_TEST(who_was_refused_asks_again)
+{
+    struct blk_nbd_disk_conf conf = {.name = "nbd://test/x",
+                                     .export_name = "x",
+                                     .by_epoch = true,
+                                     .epoch = 5,
+                                     .sectors = SECTORS};
+
+    rig.tells_epoch = true;
+    rig.refuses = true;
+    rig.highest = 5;
+    ck_assert_int_eq(take_epoch(&rig, 5), -EAGAIN);
+    ck_assert(blk_nbd_asks_again(blk, DISK));
+    ck_assert_int_eq(blk_nbd_take(blk, DISK, -1, &conf, &err), -EAGAIN);
+    ck_assert(blk_nbd_asks_again(blk, DISK));
+    rig.refuses = false;
+    ck_assert_msg(blk_nbd_take(blk, DISK, -1, &conf, &err) == 0, "%s", err.text);
+    ck_assert(!blk_nbd_asks_again(blk, DISK));
+    ck_assert_uint_eq(write_one(1, 1), 0);
+}
+END_TEST
+
 START_TEST(who_is_cut_off_has_lost_the_disk)
 {
     rig.tells_epoch = true;
@@ -562,6 +624,9 @@ static Suite *suite(void)
     tcase_add_test(t, a_discard_is_not_sent_again_to_whom_does_not_know_it);
     tcase_add_test(t, a_flush_that_was_lost_has_failed_where_nothing_is_kept);
     tcase_add_test(t, a_break_after_unflushed_writes_is_a_failed_flush);
+    tcase_add_test(t, what_was_inherited_is_flushed);
+    tcase_add_loop_test(t, what_was_inherited_and_lost_is_a_failed_flush, 0,
+                        ARRAY_SIZE(inherited));
     tcase_add_test(t, what_is_kept_has_a_limit);
     tcase_add_test(t, a_limit_that_is_passed_is_a_failed_flush);
     tcase_add_test(t, sync_flushes_what_was_answered);
@@ -572,6 +637,7 @@ static Suite *suite(void)
     tcase_add_test(t, not_a_socket);
     tcase_add_test(t, an_epoch_is_let_in);
     tcase_add_loop_test(t, refused_epochs, 0, sizeof epochs / sizeof epochs[0]);
+    tcase_add_test(t, who_was_refused_asks_again);
     tcase_add_test(t, who_is_cut_off_has_lost_the_disk);
     tcase_add_test(t, a_later_epoch_connects_anew);
     suite_add_tcase(s, t);

@@ -30,9 +30,9 @@ struct nbd_rig {
     enum nbd_rig_fault fault;      /* at request number `fault_at` of kind `fault_cmd` */
     unsigned fault_cmd, fault_at;  /* from 1; fault_at 0: at each */
     uint32_t error;
-    uint64_t highest; /* epoch that it let in; an export NAME@LOWER is refused */
-    bool tells_epoch; /* in the description */
-    bool refuses;     /* every GO */
+    uint64_t highest;     /* epoch that it let in; an export NAME@LOWER is refused */
+    bool tells_epoch;     /* in the description */
+    _Atomic bool refuses; /* every GO */
     /* While it runs, and after. */
     uint8_t *durable, *cached; /* size bytes each */
     _Atomic unsigned count[8]; /* of requests, by kind */
