@@ -452,6 +452,7 @@ static void it_holds(struct ha_agent *agent, uint32_t from,
     vm->held = held;
     ha_text_set(how, sizeof how, "its writes are held: what it was on ",
                 node_name(agent, held.node), " may still write", NULL);
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     emit(agent, vm, how);
 }
 
