@@ -518,6 +518,7 @@ void ha_vmm_free(struct ha_vmm *vmm)
     }
     worker_free(vmm->worker);
     worker_free(vmm->disk_worker);
+    ha_vmmgone_free(vmm);
     while (vmm->head != NULL) {
         ha_local_free(vmm->head);
     }

@@ -154,7 +154,8 @@ struct ha_local {
     uint32_t held;         /* disks whose writes its VMM holds (ha_vmmhold.c) */
     uint64_t held_bytes;
     unsigned hold_looks;
-    bool hold_busy;
+    bool hold_busy, hold_heard; /* heard: its VMM has said what it holds */
+    uint64_t hold_told_ns;      /* that it holds, when the record did not say so */
     loop_timer hold_timer;
     unsigned quick_freezes; /* how often it then froze again at once */
     uint64_t thaw_at_ns;    /* of thaw_timer, while that runs */
@@ -188,6 +189,7 @@ struct ha_vmm {
     struct worker *disk_worker; /* disks that do not answer hold up no claim */
     uint64_t next_id;
     struct ha_local *head;
+    struct gone_job *gone; /* ends that are to be acknowledged (ha_vmmgone.c) */
 };
 
 struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *name);
@@ -306,6 +308,9 @@ void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc);
  */
 void ha_vmmhold_report(struct ha_local *l, const Gemel__VmmReport *m);
 void ha_vmmhold_told(struct ha_vmm *vmm, const struct ha_vm *vm);
+/* The node of its old owner: acknowledges that nothing is left there. */
+void ha_vmmgone_told(struct ha_vmm *vmm, const struct ha_vm *vm);
+void ha_vmmgone_free(struct ha_vmm *vmm);
 /* Disks, bit by bit, that are shared and written to, and of which nothing but a proof
  * keeps an old owner away. */
 uint32_t ha_vmmhold_unguarded(const struct ha_local *l);

@@ -48,6 +48,8 @@ struct ha_twinning {
     bool submitted;           /* and its link was tried */
     bool equal;               /* twin: its copies were, as of this protection's begin */
     bool found;               /* by an agent that was restarted, and not heard since */
+    bool inherited;           /* twin: found by an agent that was restarted */
+    bool unwanted;            /* twin: only a claim that it has already counts */
     bool joined;              /* what its VMM says of a session is of this one */
     bool busy;                /* a worker has disks in hand */
     bool claimed;             /* primary: the claim that names the twin is won */
