@@ -433,6 +433,57 @@ START_TEST(its_disks_decide_where)
 }
 END_TEST
 
+static void dies(struct ha_state *state, uint8_t life)
+{
+    struct proof proof = {.kind = PROOF_FENCED_OFF,
+                          .node_id = 1,
+                          .inc = {.boot_id = {{life, 1}}, .join = 1}};
+    static uint8_t buf[HA_ITEM_MAX];
+    size_t len = ha_item_put_proof(&proof, NULL, buf, sizeof buf);
+
+    ck_assert_int_eq(ha_state_apply(state, HA_ITEM_PROOF, buf, len, 1, now_ns), 0);
+}
+
+static bool dead(const struct ha_state *state, uint8_t life)
+{
+    struct incarnation inc = {.boot_id = {{life, 1}}, .join = 1};
+    struct proof_answer answer;
+
+    return proof_is_dead(&state->proofs, 1, &inc, &answer);
+}
+
+/* Claims name earlier owners, and wait for their proofs, however often that node was
+ * rebooted since. When there is no room, what a record names stays. */
+START_TEST(proofs_stay)
+{
+    static uint8_t buf[HA_ITEM_MAX];
+    static struct ha_state state;
+    struct ha_vm vm = {.name = "a",
+                       .state = HA_VM_RUNNING,
+                       .desired = HA_DESIRED_RUNNING,
+                       .uuid = {{1}}};
+    size_t len;
+
+    vm.held = (struct ha_held){1, {.boot_id = {{1, 1}}, .join = 1}, {{1}}};
+    ha_state_init(&state, &mem);
+    len = ha_item_put_vm(&vm, buf, sizeof buf);
+    ck_assert_int_eq(ha_state_apply(&state, HA_ITEM_VM, buf, len, 1, now_ns), 0);
+    for (unsigned life = 1; life <= 200; life++) {
+        dies(&state, (uint8_t)life);
+    }
+    for (unsigned life = 1; life <= 200; life++) {
+        ck_assert(dead(&state, (uint8_t)life));
+    }
+    state.proofs.cap = 200; /* no room */
+    dies(&state, 201);
+    dies(&state, 202);
+    ck_assert(dead(&state, 201) && dead(&state, 202));
+    ck_assert(dead(&state, 1)); /* its record names it */
+    ck_assert(!dead(&state, 2) && !dead(&state, 3) && dead(&state, 4));
+    ha_state_clear(&state);
+}
+END_TEST
+
 /* The record holds all of it. */
 START_TEST(kept)
 {
@@ -491,6 +542,7 @@ static Suite *suite(void)
     tcase_add_test(tc, tried_again_less_and_less_often);
     tcase_add_test(tc, maintenance);
     tcase_add_test(tc, its_disks_decide_where);
+    tcase_add_test(tc, proofs_stay);
     tcase_add_test(tc, kept);
     suite_add_tcase(s, tc);
     return s;
