@@ -83,6 +83,7 @@ struct open_job {
     } disk[VM_DISKS_MAX];
     int fd[VM_DISKS_MAX];
     unsigned opened;
+    uint64_t began_ns;
     char why[REASON_LEN_MAX + 1];
 };
 
@@ -106,6 +107,7 @@ static void open_work(void *data)
 {
     struct open_job *job = data;
 
+    job->began_ns = loop_now_ns(); /* not when it was put in the queue */
     while (job->opened < job->count) {
         int r = open_one(job, job->opened);
 
@@ -145,9 +147,12 @@ static void open_done(void *data)
     if (l == NULL || l->twin == NULL || l->ended || l->stopping) {
         goto out;
     }
+    if (l->twin->opens_ns == 0) {
+        l->twin->opens_ns = job->began_ns;
+    }
     if (job->opened == job->count) {
         send_live(l, job->fd, job->count);
-    } else if (loop_now_ns() - l->twin->began_ns < OPEN_MAX_NS) {
+    } else if (loop_now_ns() - l->twin->opens_ns < OPEN_MAX_NS) {
         log_warn("vm %s: %s", l->name, job->why); /* its outputs wait as well */
         ha_vmmtwin_start_timer(l, OPEN_AGAIN, open_again_fn);
     } else {

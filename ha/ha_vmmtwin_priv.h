@@ -56,6 +56,7 @@ struct ha_twinning {
     bool ordered;             /* primary: told to switch over */
     char state[24];           /* as its VMM said last */
     uint64_t lag_us, log_bytes, diverged, exits, replayed;
+    uint64_t opens_ns; /* twin: when it first tried to open its shared disks */
     uint64_t began_ns, stood_ns, disk_sent; /* disk_sent: bytes of its disks that went */
     loop_timer timer, ask_timer;
     char why[REASON_LEN_MAX + 1];

@@ -4,6 +4,7 @@
 #include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "base/worker.h"
 #include "fencing/claim_store.h"
 #include "ha/ha_vmdir.h"
 #include "ha/ha_vmm.h"
@@ -309,6 +311,45 @@ START_TEST(the_owner_says_that_it_holds)
 }
 END_TEST
 
+static pthread_mutex_t hung = PTHREAD_MUTEX_INITIALIZER;
+static unsigned through;
+
+static void hangs(void *data)
+{
+    (void)data;
+    pthread_mutex_lock(&hung);
+    pthread_mutex_unlock(&hung);
+}
+
+static void nothing(void *data)
+{
+    (void)data;
+}
+
+static void is_through(void *data)
+{
+    (void)data;
+    through++;
+}
+
+/* Storage that hangs holds up its own VMs alone. */
+START_TEST(disks_that_hang_hold_up_no_others)
+{
+    agent_of(NEW);
+    pthread_mutex_lock(&hung);
+    for (uint64_t key = 1; key <= 10; key++) {
+        ck_assert_int_eq(worker_submit(vmm->disk_worker, key, hangs, is_through, vmm), 0);
+    }
+    ck_assert_int_eq(worker_submit(vmm->disk_worker, 99, nothing, is_through, vmm), 0);
+    ck_assert_int_eq(worker_submit(vmm->disk_worker, 1, nothing, is_through, vmm), 0);
+    run_ms(200);
+    ck_assert_uint_eq(through, 1);
+    pthread_mutex_unlock(&hung);
+    run_ms(200);
+    ck_assert_uint_eq(through, 12);
+}
+END_TEST
+
 static void restarted(bool won)
 {
     const struct ha_twin t = {.to = NEW, .to_incarnation = inc, .instance = new_id};
@@ -359,6 +400,7 @@ static Suite *suite(void)
     tcase_add_test(tc, until_it_works);
     tcase_add_test(tc, what_still_runs_is_not_acknowledged);
     tcase_add_test(tc, the_owner_says_that_it_holds);
+    tcase_add_test(tc, disks_that_hang_hold_up_no_others);
     tcase_add_test(tc, a_claim_of_before_the_restart_counts);
     tcase_add_test(tc, without_one_it_ends);
     suite_add_tcase(s, tc);
