@@ -18,6 +18,56 @@
 #define AGAIN_TRIES   60u /* then less often */
 #define AGAIN_LATE_NS (10 * NSEC_PER_SEC)
 
+/* What an instance that ended here could write to, for as long as somebody may ask. */
+struct gone_left {
+    struct gone_left *next;
+    struct uuid vm;
+    struct ha_disk_list disks;
+    bool settles;
+};
+
+static struct gone_left *left_of(const struct ha_vmm *vmm, struct uuid vm)
+{
+    struct gone_left *left = vmm->left;
+
+    while (left != NULL && !uuid_equal(left->vm, vm)) {
+        left = left->next;
+    }
+    return left;
+}
+
+void ha_vmmgone_note(const struct ha_local *l)
+{
+    struct ha_vmm *vmm = l->vmm;
+    struct gone_left *left = left_of(vmm, l->vm);
+
+    if (left == NULL) {
+        left = calloc(1, sizeof *left);
+        if (left == NULL) {
+            return; /* then it is asked by its record */
+        }
+        left->vm = l->vm;
+        left->next = vmm->left;
+        vmm->left = left;
+    }
+    ha_local_disks(l, &left->disks);
+    left->settles = ha_local_settles(l) || (!l->ended_well && left->disks.count > 0);
+}
+
+static void forget(struct ha_vmm *vmm, struct uuid vm)
+{
+    struct gone_left *left = left_of(vmm, vm), **at = &vmm->left;
+
+    if (left == NULL) {
+        return;
+    }
+    while (*at != left) {
+        at = &(*at)->next;
+    }
+    *at = left->next;
+    free(left);
+}
+
 struct gone_job {
     struct gone_job *next;
     struct ha_vmm *vmm;
@@ -25,7 +75,7 @@ struct gone_job {
     struct uuid vm;
     char name[VM_NAME_MAX + 1], dir[PATH_LEN_MAX * 2];
     struct ha_disk_list disks;
-    bool settles; /* a server may still carry out what the process asked it for */
+    bool settles; /* what the process asked its storage for may still be carried out */
     struct claim_found found;
     struct claim_halt gone[CLAIM_UNEXCLUDED_MAX];
     uint32_t gone_count;
@@ -115,6 +165,7 @@ static void drain_done(void *data)
         return;
     }
     log_info("vm %s: nothing of it is left here, and what it wrote is out", job->name);
+    forget(job->vmm, job->vm);
     tell(job);
     job_end(job);
 }
@@ -138,8 +189,8 @@ static void settled_fn(void *data)
     }
 }
 
-/* Nothing tells when a server without epochs is done: as after a proof of death, time
- * does. */
+/* Nothing tells when a server without epochs is done, or a path that failed under a
+ * process that did not end by itself: as after a proof of death, time does. */
 static void settle(struct gone_job *job)
 {
     uint64_t ns = job->settles ? job->vmm->ops->settle_ns(job->vmm->ctx) : 0;
@@ -179,14 +230,13 @@ static void gone_read(struct gone_job *job)
     }
 }
 
-/* All that it could write to: its definition now, or the one it ran with. */
+/* How it ended nobody here knows: by the definition that it ran with, as on record. */
 static void list_disks(struct gone_job *job, const struct conf_vm *conf)
 {
+    job->settles = conf_vm_unguarded_disks(conf) != 0;
     for (unsigned i = 0; i < conf->disk_count && job->disks.count < VM_DISKS_MAX; i++) {
         const struct conf_disk *d = &conf->disk[i];
 
-        job->settles = job->settles || (conf_disk_is_nbd(d) && !d->read_only &&
-                                        d->exclusion != CONF_EXCLUDE_BY_EPOCH);
         if (!d->read_only && !conf_disk_is_nbd(d)) {
             bool absolute = d->path[0] == '/';
 
@@ -208,8 +258,9 @@ static bool under_way(const struct ha_vmm *vmm, struct uuid vm)
 
 static void acknowledge_end(struct ha_vmm *vmm, const struct ha_vm *vm)
 {
+    const struct gone_left *left = left_of(vmm, vm->uuid);
     const struct conf_vm *conf = ha_vm_runs_as(vm);
-    struct gone_job *job = conf != NULL ? calloc(1, sizeof *job) : NULL;
+    struct gone_job *job = conf != NULL || left != NULL ? calloc(1, sizeof *job) : NULL;
 
     if (job == NULL) {
         return; /* a proof of death does as well */
@@ -219,7 +270,12 @@ static void acknowledge_end(struct ha_vmm *vmm, const struct ha_vm *vm)
     job->vm = vm->uuid;
     ha_text_set(job->name, sizeof job->name, vm->name, NULL);
     snprintf(job->dir, sizeof job->dir, "%s/%s", vmm->node.vmroot, vm->name);
-    list_disks(job, conf);
+    if (left != NULL) {
+        job->disks = left->disks;
+        job->settles = left->settles;
+    } else {
+        list_disks(job, conf);
+    }
     job->next = vmm->gone;
     vmm->gone = job;
     gone_read(job);
@@ -242,5 +298,8 @@ void ha_vmmgone_free(struct ha_vmm *vmm)
         vmm->gone = job->next;
         loop_timer_del(vmm->loop, &job->timer);
         free(job);
+    }
+    while (vmm->left != NULL) {
+        forget(vmm, vmm->left->vm);
     }
 }

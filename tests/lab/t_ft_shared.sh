@@ -101,6 +101,19 @@ guest_goes_on "$acked"
 note "shared file, killed, outages: $(outages "$before")"
 check "n2 was not switched off" equal "$(lab_json $L '.nodes[] | select(.name == "n2").power')" on
 
+# The same, and its agent is away from before the go-live: that looks when it is back, with a definition changed meanwhile.
+protect n2
+acked=$(vm_acked $L)
+guest_goes_on "$acked"
+lab $L exec n1 -- pkill -STOP -x gemeld # its master brings a killed one back at once
+check "the old owner's gemel-vmm is killed, and its agent with it" lab $L exec n1 -- sh -c 'pkill -KILL -x gemel-vmm; pkill -KILL -x gemeld'
+check "its twin goes on" wait_for 20 vm_runs_on $L n3 n2
+check "its writes are let go" wait_for 20 holds n3 null
+acked=$(vm_acked $L)
+guest_goes_on "$acked"
+check "n1 was not switched off" equal "$(lab_json $L '.nodes[] | select(.name == "n1").power')" on
+protect n1
+
 # Planned: the old side's agent says when all of it is out.
 protect n3
 acked=$(vm_acked $L)

@@ -250,6 +250,66 @@ START_TEST(until_it_works)
 }
 END_TEST
 
+/* What a process left behind that did not end by itself takes its time; by the disks it
+ * had, not by those that are defined now. */
+START_TEST(after_storage_settle)
+{
+    struct ha_local *l;
+
+    link_claim(1, false);
+    link_claim(2, true);
+    agent_of(OLD);
+    l = owner();
+    l->instance = old_id;
+    l->claim_won = false;
+    conf.disk_count = 0;
+    settle_ns = 600 * NSEC_PER_MSEC;
+    is_held();
+    ha_local_gone(l); /* and looks at the record by itself */
+    run_ms(300);
+    ck_assert(!acknowledged());
+    run_ms(600);
+    ck_assert(acknowledged());
+}
+END_TEST
+
+/* The release of a claim lets anybody start it. */
+static void released_after_ms(uint64_t ms, bool ended_well)
+{
+    struct ha_local *l;
+    struct claim_found found;
+    char text[REASON_LEN_MAX + 1];
+
+    link_claim(1, false);
+    agent_of(OLD);
+    l = owner();
+    l->instance = old_id;
+    l->epoch = 1;
+    l->entered = true;
+    l->ended_well = ended_well;
+    snprintf(l->disk[0].path, sizeof l->disk[0].path, "nbd://10.0.0.9/z");
+    settle_ns = 600 * NSEC_PER_MSEC;
+    ha_local_gone(l);
+    run_ms(300);
+    ck_assert_int_eq(claim_store_read(dir, vm_id, &found, text, sizeof text), 0);
+    ck_assert(found.have_release == (ms < 300));
+    run_ms(600);
+    ck_assert_int_eq(claim_store_read(dir, vm_id, &found, text, sizeof text), 0);
+    ck_assert(found.have_release);
+}
+
+START_TEST(a_release_waits_as_well)
+{
+    released_after_ms(600, false);
+}
+END_TEST
+
+START_TEST(not_after_an_end_of_its_own)
+{
+    released_after_ms(0, true);
+}
+END_TEST
+
 START_TEST(what_still_runs_is_not_acknowledged)
 {
     struct ha_local *l;
@@ -398,6 +458,9 @@ static Suite *suite(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, the_old_host_acknowledges);
     tcase_add_test(tc, until_it_works);
+    tcase_add_test(tc, after_storage_settle);
+    tcase_add_test(tc, a_release_waits_as_well);
+    tcase_add_test(tc, not_after_an_end_of_its_own);
     tcase_add_test(tc, what_still_runs_is_not_acknowledged);
     tcase_add_test(tc, the_owner_says_that_it_holds);
     tcase_add_test(tc, disks_that_hang_hold_up_no_others);
