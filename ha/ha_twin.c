@@ -419,7 +419,8 @@ static void is_excluded(struct ha_agent *agent, uint32_t from,
                         const struct ha_vm_report *report, struct ha_vm *vm)
 {
     /* While it is held somewhere, its owner's VMM says when it is no more. */
-    bool old_host = from == vm->held.node && !ha_vm_holds(vm);
+    bool old_host =
+        from == vm->held.node && (!ha_vm_holds(vm) || vm->state == HA_VM_STARTING);
     char how[REASON_LEN_MAX + 1];
 
     if ((from == vm->owner || old_host) && vm->held.node != 0 &&

@@ -130,7 +130,8 @@ static void tell(const struct gone_job *job)
     const struct ha_vm *vm = vmm->ops->record(vmm->ctx, job->vm);
     struct ha_vm_report r = {.vm = job->vm, .outcome = HA_OUTCOME_EXCLUDED};
 
-    if (vm == NULL || vm->held.node != vmm->self.nodeid || ha_vm_holds(vm)) {
+    if (vm == NULL || vm->held.node != vmm->self.nodeid ||
+        (ha_vm_holds(vm) && vm->state != HA_VM_STARTING)) {
         return;
     }
     r.attempt = vm->attempt;

@@ -215,7 +215,6 @@ START_TEST(it_dies_and_the_old_host_speaks)
     ha_agent_vm_report(&sim[primary].agent, &r, now_ns);
     settle();
     ck_assert(ha_vm_holds(vm_at(third))); /* its owner says when */
-    op_at(third, "vm stop", "web1", "");
     tell(twin, HA_OUTCOME_ENDED, 3, "killed by signal 9");
     ck_assert_uint_eq(vm_at(third)->held.node, primary);
     ha_agent_vm_report(&sim[third].agent, &r, now_ns); /* not its old host */
