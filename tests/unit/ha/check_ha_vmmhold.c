@@ -268,7 +268,7 @@ START_TEST(after_storage_settle)
     ha_local_gone(l); /* and looks at the record by itself */
     run_ms(300);
     ck_assert(!acknowledged());
-    run_ms(600);
+    run_ms(1500);
     ck_assert(acknowledged());
 }
 END_TEST
@@ -293,7 +293,7 @@ static void released_after_ms(uint64_t ms, bool ended_well)
     run_ms(300);
     ck_assert_int_eq(claim_store_read(dir, vm_id, &found, text, sizeof text), 0);
     ck_assert(found.have_release == (ms < 300));
-    run_ms(600);
+    run_ms(1500);
     ck_assert_int_eq(claim_store_read(dir, vm_id, &found, text, sizeof text), 0);
     ck_assert(found.have_release);
 }
