@@ -9,7 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define WORKER_THREADS_MAX 8
+#define WORKER_THREADS_MAX 64
 
 struct worker_job {
     struct worker_job *next;
@@ -21,13 +21,14 @@ struct worker_job {
 struct worker {
     struct loop *loop;
     int wake_fd;
-    unsigned thread_count;
+    unsigned thread_count, thread_max;
     pthread_t thread[WORKER_THREADS_MAX];
     pthread_mutex_t lock;
     pthread_cond_t wanted;
     struct worker_job *head, **tail;           /* to do, in order */
     struct worker_job *done_head, **done_tail; /* for the loop thread */
     uint64_t busy_key[WORKER_THREADS_MAX];     /* keys being worked on; 0: none */
+    unsigned running;                          /* threads that work */
     bool closing;
 };
 
@@ -81,10 +82,12 @@ static void *thread_main(void *data)
             break;
         }
         w->busy_key[arg.index] = job->key;
+        w->running++;
         pthread_mutex_unlock(&w->lock);
         job->work(job->data);
         pthread_mutex_lock(&w->lock);
         w->busy_key[arg.index] = 0;
+        w->running--;
         job->next = NULL;
         *w->done_tail = job;
         w->done_tail = &job->next;
@@ -118,10 +121,25 @@ static int on_wake(int fd, int revents, void *data)
     return 0;
 }
 
+static int start_threads(struct worker *w, unsigned threads);
+
+/* No thread is left for the last job: each one works, or is about to. Called with the
+ * lock held. */
+static bool all_are_busy(const struct worker *w)
+{
+    unsigned wanted = w->running;
+
+    for (const struct worker_job *job = w->head; job != NULL; job = job->next) {
+        wanted += !key_is_busy(w, job->key);
+    }
+    return wanted > w->thread_count;
+}
+
 int worker_submit(struct worker *w, uint64_t key, worker_fn work, worker_fn done,
                   void *data)
 {
     struct worker_job *job = malloc(sizeof *job);
+    bool more;
 
     if (job == NULL) {
         return -ENOMEM;
@@ -130,9 +148,18 @@ int worker_submit(struct worker *w, uint64_t key, worker_fn work, worker_fn done
     pthread_mutex_lock(&w->lock);
     *w->tail = job;
     w->tail = &job->next;
+    more = all_are_busy(w) && w->thread_count < w->thread_max && !key_is_busy(w, key);
     pthread_cond_broadcast(&w->wanted);
     pthread_mutex_unlock(&w->lock);
+    if (more) {
+        (void)start_threads(w, w->thread_count + 1); /* without it, it waits */
+    }
     return 0;
+}
+
+void worker_may_grow(struct worker *w, unsigned threads)
+{
+    w->thread_max = threads < WORKER_THREADS_MAX ? threads : WORKER_THREADS_MAX;
 }
 
 static int start_threads(struct worker *w, unsigned threads)
@@ -144,15 +171,18 @@ static int start_threads(struct worker *w, unsigned threads)
         if (arg == NULL) {
             return -ENOMEM;
         }
-        *arg = (struct thread_arg){w, w->thread_count};
-        r = pthread_create(&w->thread[w->thread_count], NULL, thread_main, arg);
+        /* Before it begins: its key counts from its first job on. */
+        pthread_mutex_lock(&w->lock);
+        *arg = (struct thread_arg){w, w->thread_count++};
+        pthread_mutex_unlock(&w->lock);
+        r = pthread_create(&w->thread[arg->index], NULL, thread_main, arg);
         if (r != 0) {
+            pthread_mutex_lock(&w->lock);
+            w->thread_count--;
+            pthread_mutex_unlock(&w->lock);
             free(arg);
             return -r;
         }
-        pthread_mutex_lock(&w->lock);
-        w->thread_count++;
-        pthread_mutex_unlock(&w->lock);
     }
     return 0;
 }

@@ -42,7 +42,7 @@ libha_io_la_SOURCES = \
 	ha/ha_local.c \
 	ha/ha_vmdir.c ha/ha_vmdir.h \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \
-	ha/ha_vmmfiles.c ha/ha_vmmhold.c \
+	ha/ha_vmmfiles.c ha/ha_vmmgone.c ha/ha_vmmhold.c \
 	ha/ha_vmmlink.c \
 	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmend.c ha/ha_vmmbuild.c ha/ha_vmmmove.c ha/ha_vmmmove_priv.h ha/ha_vmmrecord.c ha/ha_vmmtwin.c ha/ha_vmmtwin_priv.h ha/ha_vmmtwinclaim.c ha/ha_vmmtwindisk.c ha/ha_vmmtwinpri.c ha/ha_vmmtwinsec.c ha/ha_vmmupgrade.c \
 	ha/ha_moveend.c ha/ha_moveend.h ha/ha_reach.c ha/ha_reach.h \
@@ -117,6 +117,11 @@ UNIT_TESTS += tests/unit/ha/check_ha_fit
 tests_unit_ha_check_ha_fit_SOURCES = tests/unit/ha/check_ha_fit.c tests/unit/ha/fit_state.h tests/unit/unit.h
 tests_unit_ha_check_ha_fit_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_fit_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_vmmhold
+tests_unit_ha_check_ha_vmmhold_SOURCES = tests/unit/ha/check_ha_vmmhold.c tests/unit/unit.h
+tests_unit_ha_check_ha_vmmhold_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_vmmhold_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/ha/check_ha_leftovers
 tests_unit_ha_check_ha_leftovers_SOURCES = tests/unit/ha/check_ha_leftovers.c tests/unit/unit.h

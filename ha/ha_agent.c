@@ -240,6 +240,16 @@ static void discard_superseded(struct ha_agent *agent, const struct ha_vm *vm)
     }
 }
 
+static bool is_local(const struct ha_agent *agent, struct uuid vm)
+{
+    for (unsigned i = 0; i < agent->local_vm_count; i++) {
+        if (uuid_equal(agent->local_vm[i].vm, vm)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /*
  * After a state transfer no update says what became of the VMs here while this node was
  * away. One whose record is gone, or that a later claim has, runs no further instruction;
@@ -264,6 +274,13 @@ void ha_agent_discard_superseded(struct ha_agent *agent)
             agent->ops->vm_move(agent->ctx, vm);
             agent->ops->vm_twin(agent->ctx, vm);
             discard_superseded(agent, vm);
+        }
+    }
+    for (unsigned i = 0; i < agent->state.vm_count && !dead; i++) {
+        const struct ha_vm *vm = agent->state.vm[i];
+
+        if (vm->held.node == agent->self.nodeid && !is_local(agent, vm->uuid)) {
+            agent->ops->vm_twin(agent->ctx, vm); /* somebody waits for its word */
         }
     }
     if (dead) {

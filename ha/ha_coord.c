@@ -509,6 +509,9 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         vm.state = HA_VM_RUNNING;
         vm.task = vm.task == HA_TASK_DISCARD ? HA_TASK_NONE : vm.task;
         vm.instance = report->instance;
+        if (!ha_vm_holds(&vm)) {
+            memset(&vm.held, 0, sizeof vm.held); /* nobody ran before that had ended */
+        }
         ha_twin_mirrors(&vm, from, 0);
         vm.avoid = 0;
         ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
@@ -631,6 +634,7 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
     case HA_OUTCOME_MOVED:
     case HA_OUTCOME_INVALID:
     case HA_OUTCOME_EXCLUDED:
+    case HA_OUTCOME_HOLDS:
     case HA_OUTCOME_COUNT:
     default:
         break;

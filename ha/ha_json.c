@@ -217,7 +217,7 @@ void ha_json_held(struct ha_daemon *d, const struct ha_vm *vm,
                   char text[static REASON_LEN_MAX + 1])
 {
     const size_t cap = REASON_LEN_MAX + 1;
-    uint32_t mask = vm->conf != NULL ? conf_vm_unguarded_disks(vm->conf) : 0;
+    uint32_t mask = vm->conf != NULL ? conf_vm_unguarded_disks(ha_vm_runs_as(vm)) : 0;
     const char *node = ha_json_node_name(d, vm->held.node);
     bool present = ha_agent_is_participant(&d->agent, vm->held.node);
 

@@ -142,6 +142,7 @@ static void report_of_dest(struct ha_agent *agent, struct ha_vm *vm,
     case HA_OUTCOME_REVERTED:
     case HA_OUTCOME_MOVED:
     case HA_OUTCOME_EXCLUDED:
+    case HA_OUTCOME_HOLDS:
     case HA_OUTCOME_COUNT:
     default:
         break;
@@ -212,6 +213,7 @@ static bool report_of_owner(struct ha_agent *agent, struct ha_vm *vm,
     case HA_OUTCOME_REVERTED:
     case HA_OUTCOME_MOVE_FAILED:
     case HA_OUTCOME_EXCLUDED:
+    case HA_OUTCOME_HOLDS:
     case HA_OUTCOME_COUNT:
     default:
         return false;
@@ -268,6 +270,7 @@ static bool report_of_both(struct ha_agent *agent, struct ha_vm *vm,
     case HA_OUTCOME_MOVE_OFFER:
     case HA_OUTCOME_MOVE_FAILED:
     case HA_OUTCOME_EXCLUDED:
+    case HA_OUTCOME_HOLDS:
     case HA_OUTCOME_COUNT:
     default:
         return false;

@@ -166,6 +166,11 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     if (r->diverged_ms != 0) {
         bytes_wr_u64(wr, r->diverged_ms);
     }
+    if (r->outcome == HA_OUTCOME_HOLDS) {
+        bytes_wr_u32(wr, r->held.node_id);
+        ha_put_incarnation(wr, r->held.inc);
+        bytes_wr_uuid(wr, r->held.instance);
+    }
 }
 
 static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
@@ -192,6 +197,12 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
     }
     if ((flags & 8) != 0) {
         r->diverged_ms = bytes_rd_u64(rd);
+    }
+    if (r->outcome == HA_OUTCOME_HOLDS) {
+        r->held.node_id = bytes_rd_u32(rd);
+        r->held.inc = ha_get_incarnation(rd);
+        r->held.instance = bytes_rd_uuid(rd);
+        return r->held.node_id == 0 ? "vm report: held by nobody" : NULL;
     }
     return NULL;
 }

@@ -120,7 +120,9 @@ enum ha_vm_outcome {
     HA_OUTCOME_TWIN_ON,      /* owner: the claim of `epoch` names the twin */
     HA_OUTCOME_TWIN_OFF, /* owner: it goes on without a twin. Twin: nothing of it is there
                             any more */
-    HA_OUTCOME_EXCLUDED, /* owner: `instance` holds no writes any more (struct ha_held) */
+    HA_OUTCOME_EXCLUDED, /* owner: `instance` holds no writes any more (struct ha_held).
+                            The old host's node: nothing of that is left there */
+    HA_OUTCOME_HOLDS,    /* owner: `instance` holds writes, until `held` has ended */
     HA_OUTCOME_COUNT,
 };
 
@@ -134,6 +136,7 @@ struct ha_vm_report {
                              why; when (UTC since 1970). 0: not why */
     struct ha_move_end offer;               /* MOVE_OFFER, TWIN_OFFER */
     struct ha_twin_disk disk[VM_DISKS_MAX]; /* TWIN_OFFER of an owner */
+    struct claim_who held;                  /* HOLDS: whose end is waited for */
     char text[REASON_LEN_MAX + 1];
 };
 

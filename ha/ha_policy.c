@@ -96,13 +96,37 @@ static void set_vm(struct decision *d, unsigned index, enum ha_vm_state state,
     ha_text_set(action->reason, sizeof action->reason, reason, NULL);
 }
 
+/* Who held its writes has ended, and what was waited for still is: nobody may touch its
+ * disks before. What is there and answers says so by itself (ha_vmmgone.c). */
+static const struct ha_node *old_host_away(const struct decision *d,
+                                           const struct ha_vm *vm)
+{
+    const struct ha_node *old = ha_state_node(d->in->state, vm->held.node);
+    struct proof_answer answer;
+
+    return old != NULL && !ha_view_has(d->in->view, old->nodeid) &&
+                   incarnation_equal(&old->incarnation, &vm->held.incarnation) &&
+                   !proof_is_dead(&d->in->state->proofs, old->nodeid,
+                                  &vm->held.incarnation, &answer)
+               ? old
+               : NULL;
+}
+
 static void start_somewhere(struct decision *d, unsigned index, uint32_t prefer,
                             uint32_t avoid, const char *why)
 {
     const struct ha_vm *vm = d->in->state->vm[index];
+    const struct ha_node *old = old_host_away(d, vm);
     char reason[REASON_LEN_MAX + 1];
     uint32_t nodeid = 0;
 
+    if (old != NULL) {
+        ha_text_set(reason, sizeof reason, "what it was on ", old->name,
+                    " may still write; it starts when that node is proven dead", NULL);
+        set_vm(d, index, vm->state == HA_VM_RUNNING ? HA_VM_UNKNOWN : vm->state,
+               vm->owner, false, false, reason);
+        return;
+    }
     if (vm->conf == NULL) {
         set_vm(d, index, vm->state, vm->owner, false, false,
                "its definition cannot be read by this version: apply it again");
@@ -702,8 +726,11 @@ static void decide_held(struct decision *d, const struct ha_vm *vm)
 {
     const struct ha_node *old = ha_state_node(d->in->state, vm->held.node);
 
-    if (ha_vm_holds(vm) && old != NULL && !ha_view_has(d->in->view, old->nodeid) &&
-        !agent_is_away(d, old) &&
+    bool wanted =
+        vm->held.node != 0 && wants_to_run(vm); /* anew: it is to wait as well */
+
+    if ((ha_vm_holds(vm) || wanted) && old != NULL &&
+        !ha_view_has(d->in->view, old->nodeid) && !agent_is_away(d, old) &&
         incarnation_equal(&old->incarnation, &vm->held.incarnation)) {
         wants_proof(d, old->nodeid);
     }

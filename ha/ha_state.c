@@ -805,32 +805,68 @@ static int apply_vm_gone(struct ha_state *state, struct bytes_rd *rd)
     return 0;
 }
 
-/* Proofs of one node beyond this many: the oldest is forgotten, nobody waits for it any
- * more. */
-#define PROOFS_PER_NODE 6
-
-static void proofs_prune(struct ha_state *state, uint32_t node_id)
+static bool is_life(const struct proof *proof, uint32_t node_id,
+                    const struct incarnation *inc)
 {
-    const struct proof *oldest = NULL;
+    return proof->node_id == node_id && incarnation_equal(&proof->inc, inc);
+}
+
+/* A record names that life of the node: somebody may wait for this proof. */
+static bool is_needed(const struct ha_state *state, const struct proof *proof)
+{
+    for (unsigned i = 0; i < state->vm_count; i++) {
+        const struct ha_vm *vm = state->vm[i];
+
+        if (is_life(proof, vm->owner, &vm->owner_incarnation) ||
+            is_life(proof, vm->held.node, &vm->held.incarnation) ||
+            is_life(proof, vm->twin.to, &vm->twin.to_incarnation) ||
+            is_life(proof, vm->move.to, &vm->move.to_incarnation)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static unsigned proofs_of(const struct ha_state *state, uint32_t node_id)
+{
     unsigned count = 0;
 
     for (uint32_t i = 0; i < state->proofs.count; i++) {
-        if (state->proofs.proofs[i].node_id == node_id) {
-            oldest = oldest == NULL ? &state->proofs.proofs[i] : oldest;
-            count++;
+        count += state->proofs.proofs[i].node_id == node_id;
+    }
+    return count;
+}
+
+/* Claims, which are not in here, name earlier owners as well: so proofs are kept as long
+ * as there is room. The oldest one that no record needs goes, of the node that has most.
+ */
+static bool forget_one(struct ha_state *state)
+{
+    const struct proof *oldest = NULL;
+    unsigned most = 0;
+
+    for (uint32_t i = 0; i < state->proofs.count; i++) {
+        const struct proof *proof = &state->proofs.proofs[i];
+        unsigned n = proofs_of(state, proof->node_id);
+
+        if (n > most && !is_needed(state, proof)) {
+            oldest = proof;
+            most = n;
         }
     }
-    if (count > PROOFS_PER_NODE) {
+    if (oldest != NULL) {
         struct incarnation inc = oldest->inc;
 
-        proof_table_forget(&state->proofs, node_id, &inc);
+        proof_table_forget(&state->proofs, oldest->node_id, &inc);
     }
+    return oldest != NULL;
 }
 
 static int apply_proof(struct ha_state *state, struct bytes_rd *rd, uint64_t now_ns)
 {
     struct proof proof;
     size_t used;
+    int r;
 
     if (proof_decode(rd->buf, rd->len, &proof, state->stopped_scratch, &used) !=
             PROOF_DECODE_OK ||
@@ -838,12 +874,11 @@ static int apply_proof(struct ha_state *state, struct bytes_rd *rd, uint64_t now
         return -EBADMSG;
     }
     proof.known_ns = now_ns;
-    if (proof_table_add(&state->proofs, &proof, state->stopped_scratch,
-                        proof.stopped_count) < 0) {
-        return -EBADMSG;
-    }
-    proofs_prune(state, proof.node_id);
-    return 0;
+    do {
+        r = proof_table_add(&state->proofs, &proof, state->stopped_scratch,
+                            proof.stopped_count);
+    } while (r == -ENOSPC && forget_one(state));
+    return r < 0 ? -EBADMSG : 0;
 }
 
 int ha_state_apply(struct ha_state *state, enum ha_item_kind kind, const void *body,

@@ -170,7 +170,8 @@ void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid ins
                 vm->twin.switchover ? " has taken over from " : " went live without ",
                 node_name(agent, vm->owner), text[0] != '\0' ? ": " : "", text, NULL);
     memset(&vm->held, 0, sizeof vm->held);
-    if (vm->conf != NULL && conf_vm_unguarded_disks(vm->conf) != 0) {
+    /* Until its owner's VMM has said what it holds (HOLDS, EXCLUDED). */
+    if (vm->conf != NULL && conf_vm_unguarded_disks(ha_vm_runs_as(vm)) != 0) {
         vm->held = (struct ha_held){.node = vm->owner,
                                     .incarnation = vm->owner_incarnation,
                                     .instance = instance};
@@ -257,6 +258,7 @@ static void report_of_twin(struct ha_agent *agent, struct ha_vm *vm,
     case HA_OUTCOME_TWIN_COPIED:
     case HA_OUTCOME_TWIN_ON:
     case HA_OUTCOME_EXCLUDED:
+    case HA_OUTCOME_HOLDS:
     case HA_OUTCOME_COUNT:
     default:
         break;
@@ -406,27 +408,65 @@ static bool report_of_owner(struct ha_agent *agent, struct ha_vm *vm,
     case HA_OUTCOME_TWIN_COPIED:
     case HA_OUTCOME_TWIN_FOLLOWS:
     case HA_OUTCOME_EXCLUDED:
+    case HA_OUTCOME_HOLDS:
     case HA_OUTCOME_COUNT:
     default:
         return false;
     }
 }
 
-/* True: it was about that. */
-static bool is_excluded(struct ha_agent *agent, uint32_t from,
+static void is_excluded(struct ha_agent *agent, uint32_t from,
                         const struct ha_vm_report *report, struct ha_vm *vm)
 {
+    /* While it is held somewhere, its owner's VMM says when it is no more. */
+    bool old_host =
+        from == vm->held.node && (!ha_vm_holds(vm) || vm->state == HA_VM_STARTING);
     char how[REASON_LEN_MAX + 1];
 
-    if (report->outcome != HA_OUTCOME_EXCLUDED) {
-        return false;
-    }
-    if (from == vm->owner && vm->held.node != 0 &&
+    if ((from == vm->owner || old_host) && vm->held.node != 0 &&
         uuid_equal(report->instance, vm->held.instance)) {
         ha_text_set(how, sizeof how, "its writes are held no more: ", report->text, NULL);
         memset(&vm->held, 0, sizeof vm->held);
-        ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+        if (!ha_vm_rests(vm)) {
+            ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+        }
         emit(agent, vm, how);
+    }
+}
+
+/* The record thought otherwise: nobody would fence, or acknowledge, what the guest waits
+ * for. */
+static void it_holds(struct ha_agent *agent, uint32_t from,
+                     const struct ha_vm_report *report, struct ha_vm *vm)
+{
+    struct ha_held held = {.node = report->held.node_id,
+                           .incarnation = report->held.inc,
+                           .instance = report->instance};
+    char how[REASON_LEN_MAX + 1];
+
+    if (from != vm->owner || !uuid_equal(report->instance, vm->instance) ||
+        ha_vm_rests(vm) || ha_state_node(&agent->state, held.node) == NULL ||
+        (ha_vm_holds(vm) && held.node == vm->held.node &&
+         incarnation_equal(&held.incarnation, &vm->held.incarnation))) {
+        return;
+    }
+    vm->held = held;
+    ha_text_set(how, sizeof how, "its writes are held: what it was on ",
+                node_name(agent, held.node), " may still write", NULL);
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    emit(agent, vm, how);
+}
+
+/* True: it was about that. */
+static bool report_of_held(struct ha_agent *agent, uint32_t from,
+                           const struct ha_vm_report *report, struct ha_vm *vm)
+{
+    if (report->outcome == HA_OUTCOME_EXCLUDED) {
+        is_excluded(agent, from, report, vm);
+    } else if (report->outcome == HA_OUTCOME_HOLDS) {
+        it_holds(agent, from, report, vm);
+    } else {
+        return false;
     }
     return true;
 }
@@ -434,7 +474,7 @@ static bool is_excluded(struct ha_agent *agent, uint32_t from,
 bool ha_twin_report(struct ha_agent *agent, uint32_t from,
                     const struct ha_vm_report *report, struct ha_vm *vm)
 {
-    if (is_excluded(agent, from, report, vm)) {
+    if (report_of_held(agent, from, report, vm)) {
         return true;
     }
     if (vm->twin.to == 0) {

@@ -282,6 +282,8 @@ bool ha_vm_upgrading(const struct ha_vm *vm);
 bool ha_vm_rests(const struct ha_vm *vm);
 /* It has a twin, which may take the next claim without a proof (R5). */
 bool ha_vm_protected(const struct ha_vm *vm);
+/* The definition that its process was made of; NULL: none that can be read here. */
+const struct conf_vm *ha_vm_runs_as(const struct ha_vm *vm);
 /* Its writes are held: see struct ha_held. */
 bool ha_vm_holds(const struct ha_vm *vm);
 /* It runs, and has no twin that would go on. */

@@ -21,6 +21,11 @@ bool ha_vm_is_bare(const struct ha_vm *vm)
            !ha_vm_protected(vm);
 }
 
+const struct conf_vm *ha_vm_runs_as(const struct ha_vm *vm)
+{
+    return vm->runs_conf != NULL ? vm->runs_conf : vm->conf;
+}
+
 bool ha_vm_holds(const struct ha_vm *vm)
 {
     return vm->held.node != 0 && uuid_equal(vm->held.instance, vm->instance) &&

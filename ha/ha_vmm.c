@@ -18,6 +18,7 @@
 
 #define CLAIM_WORKERS      4
 #define DISK_WORKERS       4
+#define DISK_WORKERS_MAX   64u /* storage that hangs takes one for each VM on it */
 #define CONNECT_TIMEOUT_NS (10 * NSEC_PER_SEC)
 #define KILL_GRACE_NS      (5 * NSEC_PER_SEC)
 /* A VM that freezes again soon after each thaw waits before the next one: 0.5 s, then
@@ -503,6 +504,9 @@ int ha_vmm_new(struct loop *loop, const struct conf_node *node,
     if (r == 0) {
         r = worker_new(loop, DISK_WORKERS, &vmm->disk_worker);
     }
+    if (r == 0) {
+        worker_may_grow(vmm->disk_worker, DISK_WORKERS_MAX);
+    }
     if (r < 0) {
         ha_vmm_free(vmm);
         return r;
@@ -518,6 +522,7 @@ void ha_vmm_free(struct ha_vmm *vmm)
     }
     worker_free(vmm->worker);
     worker_free(vmm->disk_worker);
+    ha_vmmgone_free(vmm);
     while (vmm->head != NULL) {
         ha_local_free(vmm->head);
     }

@@ -154,7 +154,10 @@ struct ha_local {
     uint32_t held;         /* disks whose writes its VMM holds (ha_vmmhold.c) */
     uint64_t held_bytes;
     unsigned hold_looks;
-    bool hold_busy;
+    bool ended_well;            /* its process ended in good order */
+    bool settled;               /* storage.settle has passed since it ended */
+    bool hold_busy, hold_heard; /* heard: its VMM has said what it holds */
+    uint64_t hold_told_ns;      /* that it holds, when the record did not say so */
     loop_timer hold_timer;
     unsigned quick_freezes; /* how often it then froze again at once */
     uint64_t thaw_at_ns;    /* of thaw_timer, while that runs */
@@ -188,6 +191,8 @@ struct ha_vmm {
     struct worker *disk_worker; /* disks that do not answer hold up no claim */
     uint64_t next_id;
     struct ha_local *head;
+    struct gone_left *left; /* what instances that ended here could write to */
+    struct gone_job *gone;  /* ends that are to be acknowledged (ha_vmmgone.c) */
 };
 
 struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *name);
@@ -235,6 +240,8 @@ void ha_local_read_exit(struct ha_local *l);
 int ha_local_watch(struct ha_local *l);
 /* Its VMM is gone or frozen: what it wrote goes out of this node's caches; blocks. */
 void ha_local_disks(const struct ha_local *l, struct ha_disk_list *ret_disks);
+/* Its process is gone, and a server may still carry out what that asked it for. */
+bool ha_local_settles(const struct ha_local *l);
 int ha_disks_drain(const struct ha_disk_list *disks, char *text, size_t cap);
 void ha_local_running(struct ha_local *l);
 /* An adopted one has said that it runs. */
@@ -306,6 +313,11 @@ void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc);
  */
 void ha_vmmhold_report(struct ha_local *l, const Gemel__VmmReport *m);
 void ha_vmmhold_told(struct ha_vmm *vmm, const struct ha_vm *vm);
+/* The node of its old owner: acknowledges that nothing is left there. */
+void ha_vmmgone_told(struct ha_vmm *vmm, const struct ha_vm *vm);
+/* It ends: keeps what it could write to, should its end be asked for. */
+void ha_vmmgone_note(const struct ha_local *l);
+void ha_vmmgone_free(struct ha_vmm *vmm);
 /* Disks, bit by bit, that are shared and written to, and of which nothing but a proof
  * keeps an old owner away. */
 uint32_t ha_vmmhold_unguarded(const struct ha_local *l);

@@ -186,6 +186,42 @@ void ha_local_disks(const struct ha_local *l, struct ha_disk_list *ret_disks)
     }
 }
 
+bool ha_local_settles(const struct ha_local *l)
+{
+    for (unsigned i = 0; i < l->disk_count && !l->ended_well; i++) {
+        const struct conf_disk *d = &l->disk[i];
+
+        if (conf_disk_is_nbd(d) && !d->read_only &&
+            d->exclusion != CONF_EXCLUDE_BY_EPOCH) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void settled_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->release_timer = 0;
+    l->settled = true;
+    ha_local_gone(l);
+}
+
+/* Its release lets anybody start it: not while its storage may still carry out what was
+ * asked for. False: there is nothing to wait for. */
+static bool settles_first(struct ha_local *l)
+{
+    uint64_t ns = l->vmm->ops->settle_ns(l->vmm->ctx);
+
+    if (l->settled || !l->entered || ns == 0 || ns == UINT64_MAX ||
+        !ha_local_settles(l)) {
+        return false;
+    }
+    l->phase = LOCAL_ENDING;
+    return loop_timer_add(l->vmm->loop, ns, settled_fn, l, &l->release_timer) == 0;
+}
+
 /* Under this claim no guest ran: the state that the release before it named, or that a
  * revert has put there, is still what the VM goes on from. */
 static bool state_is_left(const struct ha_local *l)
@@ -208,7 +244,13 @@ void ha_local_gone(struct ha_local *l)
         return;
     }
     if (!l->claim_won || l->discarded || l->released || ha_vmmtwin_leaves_claim(l)) {
+        if (l->epoch != 0 && ha_vmmhold_unguarded(l) != 0) {
+            ha_vmmgone_note(l); /* its twin may have the claim */
+        }
         finish(l);
+        return;
+    }
+    if (settles_first(l)) {
         return;
     }
     job = calloc(1, sizeof *job);
@@ -302,6 +344,8 @@ static int on_child_end(int fd, int revents, void *data)
     ha_vmmlink_close(l);
     loop_timer_del(l->vmm->loop, &l->timer);
     ha_local_read_exit(l);
+    l->ended_well =
+        (l->guest_shutdown || l->stopping) && !(status >= 0 && WIFSIGNALED(status));
     describe_status(l, status);
     if (l->released) {
         l->outcome = HA_OUTCOME_SUSPENDED;

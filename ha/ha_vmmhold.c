@@ -28,7 +28,6 @@
 #define SAY_NS      NSEC_PER_SEC
 #define OPEN_AGAIN  (200 * NSEC_PER_MSEC)
 #define OPEN_MAX_NS (30 * NSEC_PER_SEC)
-#define GONE_TRIES  60u
 
 uint32_t ha_vmmhold_unguarded(const struct ha_local *l)
 {
@@ -56,9 +55,10 @@ void ha_vmmhold_verdict(const struct ha_local *l, const struct claim *claim,
     claim_may_touch_disk(&shared, known, ret_verdict);
 }
 
-/* The claim says that nothing of an earlier owner can come any more. */
+/* The claim says that nothing of an earlier owner can come any more; if not, of whom. */
 static bool is_free(struct ha_local *l, const struct claim *claim,
-                    const struct claim_halt *halts, uint32_t halt_count)
+                    const struct claim_halt *halts, uint32_t halt_count,
+                    struct claim_who *ret_waits_for)
 {
     struct claim_evidence known = ha_local_evidence(l);
     struct claim_disk_verdict verdict;
@@ -66,6 +66,7 @@ static bool is_free(struct ha_local *l, const struct claim *claim,
     known.halts = halts;
     known.halt_count = halt_count;
     ha_vmmhold_verdict(l, claim, &known, &verdict);
+    *ret_waits_for = verdict.who.who;
     return verdict.reason == CLAIM_DISK_OK;
 }
 
@@ -82,6 +83,7 @@ struct open_job {
     } disk[VM_DISKS_MAX];
     int fd[VM_DISKS_MAX];
     unsigned opened;
+    uint64_t began_ns;
     char why[REASON_LEN_MAX + 1];
 };
 
@@ -105,6 +107,7 @@ static void open_work(void *data)
 {
     struct open_job *job = data;
 
+    job->began_ns = loop_now_ns(); /* not when it was put in the queue */
     while (job->opened < job->count) {
         int r = open_one(job, job->opened);
 
@@ -129,9 +132,10 @@ static void open_again_fn(void *data)
 static void send_live(struct ha_local *l, const int *fds, unsigned count)
 {
     Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
+    struct claim_who who;
 
     m.kind = GEMEL__VMM_REQUEST__KIND__FT_CLAIM_WON;
-    m.ft_hold = is_free(l, &l->claim, NULL, 0) ? 0 : ha_vmmhold_unguarded(l);
+    m.ft_hold = is_free(l, &l->claim, NULL, 0, &who) ? 0 : ha_vmmhold_unguarded(l);
     ha_vmmtwin_send(l, &m, fds, count);
 }
 
@@ -143,9 +147,12 @@ static void open_done(void *data)
     if (l == NULL || l->twin == NULL || l->ended || l->stopping) {
         goto out;
     }
+    if (l->twin->opens_ns == 0) {
+        l->twin->opens_ns = job->began_ns;
+    }
     if (job->opened == job->count) {
         send_live(l, job->fd, job->count);
-    } else if (loop_now_ns() - l->twin->began_ns < OPEN_MAX_NS) {
+    } else if (loop_now_ns() - l->twin->opens_ns < OPEN_MAX_NS) {
         log_warn("vm %s: %s", l->name, job->why); /* its outputs wait as well */
         ha_vmmtwin_start_timer(l, OPEN_AGAIN, open_again_fn);
     } else {
@@ -222,9 +229,33 @@ static void look_later(struct ha_local *l, uint64_t ns)
     (void)loop_timer_add(l->vmm->loop, ns, look_fn, l, &l->hold_timer);
 }
 
+/* Once a second: a report may be lost with its view. */
+static void tell_that_it_holds(struct ha_local *l, const struct claim_who *who)
+{
+    const struct ha_vm *vm = l->vmm->ops->record(l->vmm->ctx, l->vm);
+    struct ha_vm_report r = {.vm = l->vm,
+                             .attempt = l->attempt,
+                             .instance = l->instance,
+                             .outcome = HA_OUTCOME_HOLDS,
+                             .epoch = l->epoch,
+                             .held = *who};
+    uint64_t now_ns = loop_now_ns();
+
+    if (vm == NULL || vm->owner != l->vmm->self.nodeid ||
+        !uuid_equal(vm->instance, l->instance) || l->phase != LOCAL_RUNNING ||
+        (ha_vm_holds(vm) && vm->held.node == who->node_id &&
+         incarnation_equal(&vm->held.incarnation, &who->inc)) ||
+        (l->hold_told_ns != 0 && now_ns - l->hold_told_ns < SAY_NS)) {
+        return;
+    }
+    l->hold_told_ns = now_ns;
+    l->vmm->ops->report(l->vmm->ctx, &r);
+}
+
 static void look_done(void *data)
 {
     struct look_job *job = data;
+    struct claim_who who;
     struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
     const struct claim *claim = &job->found.claim;
 
@@ -237,7 +268,9 @@ static void look_done(void *data)
         uuid_equal(claim->owner.instance, l->instance)) {
         job->halt_count +=
             ha_local_gone_here(l->vmm, claim, job->halts + job->halt_count);
-        if (is_free(l, claim, job->halts, job->halt_count)) {
+        if (!is_free(l, claim, job->halts, job->halt_count, &who)) {
+            tell_that_it_holds(l, &who);
+        } else {
             Gemel__VmmRequest m = GEMEL__VMM_REQUEST__INIT;
 
             m.kind = GEMEL__VMM_REQUEST__KIND__FT_EXCLUDED;
@@ -278,8 +311,9 @@ static bool says(struct ha_local *l)
                              .outcome = HA_OUTCOME_EXCLUDED,
                              .epoch = l->epoch};
 
-    if (vm == NULL || !ha_vm_holds(vm) || !uuid_equal(vm->instance, l->instance) ||
-        l->phase != LOCAL_RUNNING) {
+    /* After an agent restart its VMM speaks first. */
+    if (!l->hold_heard || vm == NULL || !ha_vm_holds(vm) ||
+        !uuid_equal(vm->instance, l->instance) || l->phase != LOCAL_RUNNING) {
         return false;
     }
     ha_text_set(r.text, sizeof r.text, "its old host writes no more", NULL);
@@ -317,187 +351,24 @@ void ha_vmmhold_report(struct ha_local *l, const Gemel__VmmReport *m)
 {
     uint32_t before = l->held;
 
+    bool first = !l->hold_heard;
+
     l->held = m->ft_held;
     l->held_bytes = m->ft_held_bytes;
-    if (before != l->held) {
+    l->hold_heard = true;
+    if (before != l->held || first) {
         loop_timer_del(l->vmm->loop, &l->hold_timer);
         kick(l);
     }
-}
-
-/* The old owner's node
- * ------------------------------------------------------------------------------ */
-
-struct gone_job {
-    struct ha_vmm *vmm;
-    uint64_t id;
-    struct uuid vm;
-    char name[VM_NAME_MAX + 1], dir[PATH_LEN_MAX * 2];
-    struct ha_disk_list disks;
-    bool settles; /* a server may still carry out what the process asked it for */
-    struct claim_found found;
-    struct claim_halt gone[CLAIM_UNEXCLUDED_MAX];
-    uint32_t gone_count;
-    unsigned tries;
-    loop_timer timer;
-    char text[REASON_LEN_MAX + 1];
-    int r;
-};
-
-static void gone_read(struct gone_job *job);
-
-static void gone_again_fn(void *data)
-{
-    struct gone_job *job = data;
-
-    job->timer = 0;
-    gone_read(job);
-}
-
-static void gone_later(struct gone_job *job)
-{
-    log_warn("vm %s: its end here cannot be acknowledged: %s", job->name, job->text);
-    if (++job->tries >= GONE_TRIES ||
-        loop_timer_add(job->vmm->loop, NSEC_PER_SEC, gone_again_fn, job, &job->timer) <
-            0) {
-        free(job);
-    }
-}
-
-static void drain_work(void *data)
-{
-    struct gone_job *job = data;
-    enum claim_outcome outcome;
-
-    job->r = ha_disks_drain(&job->disks, job->text, sizeof job->text);
-    for (uint32_t i = 0; i < job->gone_count && job->r == 0; i++) {
-        struct claim_release release = {.vm = job->vm,
-                                        .epoch = job->gone[i].epoch,
-                                        .instance = job->gone[i].instance};
-
-        job->r = claim_store_release(job->dir, &release, &outcome, job->text,
-                                     sizeof job->text);
-    }
-}
-
-static void drain_done(void *data)
-{
-    struct gone_job *job = data;
-
-    if (job->r < 0) {
-        gone_later(job);
-        return;
-    }
-    log_info("vm %s: nothing of it is left here, and what it wrote is out", job->name);
-    free(job);
-}
-
-static void gone_work(void *data)
-{
-    struct gone_job *job = data;
-
-    job->r =
-        claim_store_read(job->dir, job->vm, &job->found, job->text, sizeof job->text);
-}
-
-static void settled_fn(void *data)
-{
-    struct gone_job *job = data;
-
-    job->timer = 0;
-    if (worker_submit(job->vmm->disk_worker, job->id, drain_work, drain_done, job) < 0) {
-        ha_text_set(job->text, sizeof job->text, "out of memory", NULL);
-        gone_later(job);
-    }
-}
-
-/* Nothing tells when a server without epochs is done: as after a proof of death, time
- * does. */
-static void settle(struct gone_job *job)
-{
-    uint64_t ns = job->settles ? job->vmm->ops->settle_ns(job->vmm->ctx) : 0;
-
-    if (ns == 0) {
-        settled_fn(job);
-    } else if (ns == UINT64_MAX ||
-               loop_timer_add(job->vmm->loop, ns, settled_fn, job, &job->timer) < 0) {
-        free(job); /* a proof of death it is, then */
-    }
-}
-
-static void gone_done(void *data)
-{
-    struct gone_job *job = data;
-
-    if (job->r < 0) {
-        gone_later(job);
-        return;
-    }
-    job->gone_count = job->found.have_claim
-                          ? ha_local_gone_here(job->vmm, &job->found.claim, job->gone)
-                          : 0;
-    if (job->gone_count == 0) {
-        free(job);
-    } else {
-        settle(job);
-    }
-}
-
-static void gone_read(struct gone_job *job)
-{
-    if (worker_submit(job->vmm->worker, job->id, gone_work, gone_done, job) < 0) {
-        ha_text_set(job->text, sizeof job->text, "out of memory", NULL);
-        gone_later(job);
-    }
-}
-
-/* All that it could write to: its definition now, or the one it ran with. */
-static void list_disks(struct gone_job *job, const struct conf_vm *conf)
-{
-    for (unsigned i = 0; i < conf->disk_count && job->disks.count < VM_DISKS_MAX; i++) {
-        const struct conf_disk *d = &conf->disk[i];
-
-        job->settles = job->settles || (conf_disk_is_nbd(d) && !d->read_only &&
-                                        d->exclusion != CONF_EXCLUDE_BY_EPOCH);
-        if (!d->read_only && !conf_disk_is_nbd(d)) {
-            bool absolute = d->path[0] == '/';
-
-            snprintf(job->disks.path[job->disks.count++], sizeof job->disks.path[0],
-                     "%s%s%s", absolute ? "" : job->dir, absolute ? "" : "/", d->path);
-        }
-    }
-}
-
-static void acknowledge_end(struct ha_vmm *vmm, const struct ha_vm *vm)
-{
-    const struct conf_vm *conf = vm->runs_conf != NULL ? vm->runs_conf : vm->conf;
-    struct gone_job *job = conf != NULL ? calloc(1, sizeof *job) : NULL;
-
-    if (job == NULL) {
-        return; /* a proof of death does as well */
-    }
-    job->vmm = vmm;
-    job->id = ++vmm->next_id;
-    job->vm = vm->uuid;
-    ha_text_set(job->name, sizeof job->name, vm->name, NULL);
-    snprintf(job->dir, sizeof job->dir, "%s/%s", vmm->node.vmroot, vm->name);
-    list_disks(job, conf);
-    gone_read(job);
 }
 
 void ha_vmmhold_told(struct ha_vmm *vmm, const struct ha_vm *vm)
 {
     struct ha_local *l = ha_local_find(vmm, vm->uuid);
 
-    if (!ha_vm_holds(vm)) {
-        return;
-    }
-    if (vm->owner == vmm->self.nodeid && l != NULL &&
+    if (ha_vm_holds(vm) && vm->owner == vmm->self.nodeid && l != NULL &&
         uuid_equal(l->instance, vm->instance)) {
         kick(l);
     }
-    if (vm->held.node == vmm->self.nodeid && vm->owner != vmm->self.nodeid && l == NULL &&
-        incarnation_equal(&vm->held.incarnation, &vmm->self.incarnation)) {
-        acknowledge_end(vmm, vm);
-    }
+    ha_vmmgone_told(vmm, vm);
 }

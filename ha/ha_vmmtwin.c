@@ -396,7 +396,7 @@ void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc)
         ha_vmmtwin_new(l, &record, role == 2) == NULL) {
         return;
     }
-    l->twin->joined = l->twin->found = true;
+    l->twin->joined = l->twin->found = l->twin->inherited = true;
     l->twin->step = on ? TWIN_ON : l->twin->twin ? TWIN_JOINING : TWIN_BACK;
     if (!on) {
         ha_text_set(l->twin->why, sizeof l->twin->why, "its agent was restarted", NULL);

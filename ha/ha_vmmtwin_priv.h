@@ -48,12 +48,15 @@ struct ha_twinning {
     bool submitted;           /* and its link was tried */
     bool equal;               /* twin: its copies were, as of this protection's begin */
     bool found;               /* by an agent that was restarted, and not heard since */
+    bool inherited;           /* twin: found by an agent that was restarted */
+    bool unwanted;            /* twin: only a claim that it has already counts */
     bool joined;              /* what its VMM says of a session is of this one */
     bool busy;                /* a worker has disks in hand */
     bool claimed;             /* primary: the claim that names the twin is won */
     bool ordered;             /* primary: told to switch over */
     char state[24];           /* as its VMM said last */
     uint64_t lag_us, log_bytes, diverged, exits, replayed;
+    uint64_t opens_ns; /* twin: when it first tried to open its shared disks */
     uint64_t began_ns, stood_ns, disk_sent; /* disk_sent: bytes of its disks that went */
     loop_timer timer, ask_timer;
     char why[REASON_LEN_MAX + 1];

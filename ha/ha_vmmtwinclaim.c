@@ -293,6 +293,14 @@ static void read_work(void *data)
     }
 }
 
+/* The twin's claim is made: by an agent that was restarted before it could say so. */
+static bool has_it(const struct ha_local *l, const struct twin_claim *job)
+{
+    return job->kind == CLAIM_GO_LIVE && job->found.have_claim &&
+           !job->found.have_release &&
+           uuid_equal(job->found.claim.owner.instance, l->instance);
+}
+
 static void read_done(void *data)
 {
     struct twin_claim *job = data;
@@ -306,6 +314,12 @@ static void read_done(void *data)
         end(l);
     } else if (job->r < 0) {
         again(l, job, read_again);
+    } else if (has_it(l, job)) {
+        job->claim = job->found.claim;
+        give(l, job, TWIN_CLAIM_WON);
+    } else if (l->twin->unwanted) {
+        ha_text_set(job->text, sizeof job->text, "not wanted any more", NULL);
+        give(l, job, TWIN_CLAIM_REFUSED);
     } else if (is_lost(l, job)) {
         give(l, job, TWIN_CLAIM_LOST);
     } else {

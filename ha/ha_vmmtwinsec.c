@@ -157,11 +157,19 @@ void ha_vmmsec_told(struct ha_local *l, const struct ha_vm *vm)
     if (t->step == TWIN_LIVE || t->submitted) {
         return; /* the claim decides */
     }
+    if (over && t->inherited && t->step == TWIN_ON) {
+        /* An agent before this one may have won the claim: its storage knows. */
+        t->unwanted = true;
+        (void)ha_vmmtwin_unclaim(l);
+        ha_vmmtwin_claim(l, CLAIM_GO_LIVE);
+        return;
+    }
     if (over) {
         ha_vmmsec_fail(l, "not wanted any more");
         return;
     }
     t->record = vm->twin;
+    t->unwanted = false;
     if (vm->state == HA_VM_UNKNOWN && t->step == TWIN_ON && !t->ordered) {
         t->ordered = true;
         ha_vmmtwin_order(l, GEMEL__VMM_REQUEST__KIND__FT_PEER_DEAD);

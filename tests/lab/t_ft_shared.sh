@@ -36,6 +36,9 @@ holds() { # ASKED PATTERN
     # shellcheck disable=SC2053 # a pattern
     [[ "$(held "$1")" = $2 ]]
 }
+let_go() { # ASKED. They were held before.
+    holds "$1" null && [[ "$(show "$1" .reason)" = *'its writes are held no more'* ]]
+}
 protect() { # BY
     check "it is protected" gemel_at $L n3 vm protect web1 --on "$1" --timeout 60s || gemel_at $L n3 events | tail -n 5 | sed 's/^/# /'
 }
@@ -82,7 +85,7 @@ sleep 1
 check "they are held still" holds n2 'its writes*'
 check "and nothing was acknowledged" not goes_on $L "$acked"
 lab $L bmc n1 ok
-check "n1 is off: they are let go" wait_for 40 holds n3 null
+check "n1 is off: they are let go" wait_for 40 let_go n3
 guest_goes_on "$acked"
 note "shared file, fence 2 s late, outages: $(outages "$before")"
 check "the node is back" lab $L power n1 on
@@ -95,11 +98,23 @@ guest_goes_on "$acked"
 before=$(seen)
 check "its gemel-vmm is killed" lab $L exec n2 -- pkill -KILL -x gemel-vmm
 check "its twin goes on" wait_for 20 vm_runs_on $L n3 n1
-check "its writes are let go" wait_for 10 holds n3 null
+check "its writes are let go" wait_for 10 let_go n3
 acked=$(vm_acked $L)
 guest_goes_on "$acked"
 note "shared file, killed, outages: $(outages "$before")"
 check "n2 was not switched off" equal "$(lab_json $L '.nodes[] | select(.name == "n2").power')" on
+
+# The same, and its agent is killed with it: it looks at the record when it is back.
+protect n2
+acked=$(vm_acked $L)
+guest_goes_on "$acked"
+lab $L kill n1 gemeld
+check "its gemel-vmm and its agent are killed" lab $L exec n1 -- pkill -KILL -x gemel-vmm
+check "its twin goes on" wait_for 20 vm_runs_on $L n3 n2
+check "its writes are let go" wait_for 20 let_go n3
+acked=$(vm_acked $L)
+guest_goes_on "$acked"
+check "n1 was not switched off" equal "$(lab_json $L '.nodes[] | select(.name == "n1").power')" on
 
 # Planned: the old side's agent says when all of it is out.
 protect n3
@@ -107,12 +122,12 @@ acked=$(vm_acked $L)
 before=$(seen)
 check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s
 check "and runs it" wait_for 5 vm_runs_on $L n1 n3
-check "its writes are let go" wait_for 10 holds n2 null
+check "its writes are let go" wait_for 10 let_go n2
 guest_goes_on "$acked"
 note "shared file, switchover, outages: $(outages "$before")"
 protect n1
 check "and back" gemel_at $L n3 vm switchover web1 --timeout 30s
-check "its writes are let go" wait_for 10 holds n2 null
+check "its writes are let go" wait_for 10 let_go n2
 
 # Power, with a fence that works.
 protect n3
@@ -121,7 +136,7 @@ guest_goes_on "$acked"
 before=$(seen)
 check "the power of its node is cut" lab $L power n1 off
 check "its twin goes on" wait_for 20 vm_runs_on $L n2 n3
-check "its writes are let go" wait_for 40 holds n2 null
+check "its writes are let go" wait_for 40 let_go n2
 acked=$(vm_acked $L)
 guest_goes_on "$acked"
 note "shared file + fence, outages: $(outages "$before")"
@@ -135,7 +150,7 @@ guest_goes_on "$acked"
 before=$(seen)
 check "its node is cut off from the others" lab $L partition n3 / n1,n2
 check "its twin goes on" wait_for 20 vm_runs_on $L n2 n1
-check "its writes are let go" wait_for 40 holds n2 null
+check "its writes are let go" wait_for 40 let_go n2
 acked=$(vm_acked $L)
 guest_goes_on "$acked"
 note "shared file, partition + fence, outages: $(outages "$before")"

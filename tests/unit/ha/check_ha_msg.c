@@ -95,6 +95,26 @@ START_TEST(round_trip)
 }
 END_TEST
 
+/* What came later changes nothing of what others say. */
+START_TEST(who_is_waited_for)
+{
+    struct ha_msg m = sample(HA_MSG_VM_REPORT), d;
+    size_t len = ha_msg_encode(&m, NULL, 9, frame, sizeof frame), more;
+
+    m.vm_report.outcome = HA_OUTCOME_HOLDS;
+    m.vm_report.held.node_id = 2;
+    m.vm_report.held.inc.join = 7;
+    m.vm_report.held.instance.b[3] = 5;
+    more = ha_msg_encode(&m, NULL, 9, frame, sizeof frame);
+    ck_assert_uint_eq(more, len + 4 + 24 + 16);
+    ck_assert_ptr_null(ha_msg_decode(frame, more, &d));
+    ck_assert_mem_eq(&d.vm_report.held, &m.vm_report.held, sizeof m.vm_report.held);
+    m.vm_report.held.node_id = 0;
+    more = ha_msg_encode(&m, NULL, 9, frame, sizeof frame);
+    ck_assert_str_eq(ha_msg_decode(frame, more, &d), "vm report: held by nobody");
+}
+END_TEST
+
 /* Every truncation and every flipped bit is refused; exact-size copies let the sanitizer
  * see a read too far. */
 START_TEST(damage_is_refused)
@@ -138,6 +158,7 @@ static Suite *suite(void)
 
     tcase_add_loop_test(tc, round_trip, HA_MSG_SUMMARY, HA_MSG_NODE_CPU + 1);
     tcase_add_loop_test(tc, damage_is_refused, HA_MSG_SUMMARY, HA_MSG_NODE_CPU + 1);
+    tcase_add_test(tc, who_is_waited_for);
     tcase_add_test(tc, too_large_is_not_sent);
     suite_add_tcase(s, tc);
     return s;

@@ -102,6 +102,130 @@ START_TEST(shared_disks_are_held)
 }
 END_TEST
 
+static void holds(uint32_t from, uint32_t node)
+{
+    const struct ha_node *old = ha_state_node(&sim[third].agent.state, node);
+    struct ha_vm_report r = {.vm = vm_at(third)->uuid,
+                             .instance = twin_instance,
+                             .outcome = HA_OUTCOME_HOLDS,
+                             .epoch = 3,
+                             .held = {.node_id = node}};
+
+    r.held.inc = old != NULL ? old->incarnation : (struct incarnation){.join = 1};
+    ha_agent_vm_report(&sim[from].agent, &r, now_ns);
+    settle();
+}
+
+/* Its go-live took so long that the record had given its twin up. */
+START_TEST(its_vmm_says_that_it_holds)
+{
+    protect_as(shared_yaml);
+    tell(primary, HA_OUTCOME_ENDED, 2, "killed by signal 9");
+    pass(HA_TWIN_WAIT_NS + NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_STARTING);
+    ck_assert_uint_eq(vm_at(third)->twin.to, 0);
+    tell(twin, HA_OUTCOME_RUNNING, 3, "");
+    ck_assert_uint_eq(vm_at(third)->owner, twin);
+    ck_assert(!ha_vm_holds(vm_at(third)));
+    holds(third, primary); /* not its owner */
+    holds(twin, 9);        /* no such node */
+    ck_assert(!ha_vm_holds(vm_at(third)));
+    holds(twin, primary);
+    ck_assert(ha_vm_holds(vm_at(third)));
+    ck_assert_uint_eq(vm_at(third)->held.node, primary);
+    ck_assert(strstr(vm_at(third)->reason, "n1 may still write") != NULL);
+    ck_assert_uint_eq(fences(), 0);
+    view_without(8, primary);
+    ck_assert_uint_eq(fences(), 1);
+    tell(twin, HA_OUTCOME_EXCLUDED, 3, "");
+    ck_assert_uint_eq(vm_at(third)->held.node, 0);
+}
+END_TEST
+
+/* What it runs as counts, not what is defined since. */
+START_TEST(a_definition_that_was_changed)
+{
+    protect_as(shared_yaml);
+    op_at(third, "vm apply", "web1", guarded_yaml);
+    ck_assert_uint_eq(sim[third].result.exit_code, 0);
+    goes_live();
+    ck_assert(ha_vm_holds(vm_at(third)));
+}
+END_TEST
+
+/* Its old host's agent was away when the record said it: it is told with the state. */
+START_TEST(an_agent_that_was_away_hears_of_it)
+{
+    unsigned before;
+
+    protect_as(shared_yaml);
+    view_without(8, primary);
+    goes_live();
+    ck_assert(ha_vm_holds(vm_at(third)));
+    local_at(primary, HA_LOCAL_RUNNING, 2, true); /* its process ended meanwhile */
+    before = sim[primary].twins;
+    form(9, 3, all);
+    settle();
+    ck_assert_uint_gt(sim[primary].twins, before);
+}
+END_TEST
+
+/* Held writes are gone with who held them; the disks are as before, for anybody, as soon
+ * as the first host is off. */
+START_TEST(it_dies_while_it_holds)
+{
+    struct ha_fence_report off = {.target = 1, .result = HA_FENCE_OK};
+    struct ha_vm_report running = {.outcome = HA_OUTCOME_RUNNING, .epoch = 4};
+    unsigned before;
+
+    protect_as(shared_yaml);
+    view_without(8, primary);
+    goes_live();
+    before = starts();
+    tell(twin, HA_OUTCOME_ENDED, 3, "killed by signal 9");
+    pass(60 * NSEC_PER_SEC);
+    ck_assert_uint_eq(vm_at(third)->held.node, primary);
+    ck_assert_uint_eq(fences(), 1);
+    ck_assert_uint_eq(starts(), before); /* it would only fail */
+    off.incarnation = vm_at(third)->held.incarnation;
+    off.uid = ha_state_node(&sim[third].agent.state, primary)->fence_uid;
+    ha_agent_fence_report(&sim[twin].agent, &off, now_ns);
+    settle();
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_STARTING);
+    ck_assert_uint_gt(starts(), before);
+    running.vm = vm_at(third)->uuid;
+    running.attempt = vm_at(third)->attempt;
+    running.instance = sim_uuid(NULL);
+    ha_agent_vm_report(&sim[vm_at(third)->owner].agent, &running, now_ns);
+    settle();
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_RUNNING);
+    ck_assert_uint_eq(vm_at(third)->held.node, 0);
+}
+END_TEST
+
+/* The same, and its first host is there: its word ends it. */
+START_TEST(it_dies_and_the_old_host_speaks)
+{
+    struct ha_vm_report r = {.outcome = HA_OUTCOME_EXCLUDED};
+
+    protect_as(shared_yaml);
+    goes_live();
+    r.vm = vm_at(third)->uuid;
+    r.instance = twin_instance;
+    ha_agent_vm_report(&sim[primary].agent, &r, now_ns);
+    settle();
+    ck_assert(ha_vm_holds(vm_at(third))); /* its owner says when */
+    tell(twin, HA_OUTCOME_ENDED, 3, "killed by signal 9");
+    ck_assert_uint_eq(vm_at(third)->held.node, primary);
+    ha_agent_vm_report(&sim[third].agent, &r, now_ns); /* not its old host */
+    settle();
+    ck_assert_uint_eq(vm_at(third)->held.node, primary);
+    ha_agent_vm_report(&sim[primary].agent, &r, now_ns);
+    settle();
+    ck_assert_uint_eq(vm_at(third)->held.node, 0);
+}
+END_TEST
+
 START_TEST(guarded_disks_are_not)
 {
     protect_as(guarded_yaml);
@@ -308,6 +432,57 @@ START_TEST(its_disks_decide_where)
 }
 END_TEST
 
+static void dies(struct ha_state *state, uint8_t life)
+{
+    struct proof proof = {.kind = PROOF_FENCED_OFF,
+                          .node_id = 1,
+                          .inc = {.boot_id = {{life, 1}}, .join = 1}};
+    static uint8_t buf[HA_ITEM_MAX];
+    size_t len = ha_item_put_proof(&proof, NULL, buf, sizeof buf);
+
+    ck_assert_int_eq(ha_state_apply(state, HA_ITEM_PROOF, buf, len, 1, now_ns), 0);
+}
+
+static bool dead(const struct ha_state *state, uint8_t life)
+{
+    struct incarnation inc = {.boot_id = {{life, 1}}, .join = 1};
+    struct proof_answer answer;
+
+    return proof_is_dead(&state->proofs, 1, &inc, &answer);
+}
+
+/* Claims name earlier owners, and wait for their proofs, however often that node was
+ * rebooted since. When there is no room, what a record names stays. */
+START_TEST(proofs_stay)
+{
+    static uint8_t buf[HA_ITEM_MAX];
+    static struct ha_state state;
+    struct ha_vm vm = {.name = "a",
+                       .state = HA_VM_RUNNING,
+                       .desired = HA_DESIRED_RUNNING,
+                       .uuid = {{1}}};
+    size_t len;
+
+    vm.held = (struct ha_held){1, {.boot_id = {{1, 1}}, .join = 1}, {{1}}};
+    ha_state_init(&state, &mem);
+    len = ha_item_put_vm(&vm, buf, sizeof buf);
+    ck_assert_int_eq(ha_state_apply(&state, HA_ITEM_VM, buf, len, 1, now_ns), 0);
+    for (unsigned life = 1; life <= 200; life++) {
+        dies(&state, (uint8_t)life);
+    }
+    for (unsigned life = 1; life <= 200; life++) {
+        ck_assert(dead(&state, (uint8_t)life));
+    }
+    state.proofs.cap = 200; /* no room */
+    dies(&state, 201);
+    dies(&state, 202);
+    ck_assert(dead(&state, 201) && dead(&state, 202));
+    ck_assert(dead(&state, 1)); /* its record names it */
+    ck_assert(!dead(&state, 2) && !dead(&state, 3) && dead(&state, 4));
+    ha_state_clear(&state);
+}
+END_TEST
+
 /* The record holds all of it. */
 START_TEST(kept)
 {
@@ -347,6 +522,11 @@ static Suite *suite(void)
     tcase_add_test(tc, protected_it_stays_where_it_is);
     tcase_add_test(tc, the_twin_goes_live);
     tcase_add_test(tc, shared_disks_are_held);
+    tcase_add_test(tc, its_vmm_says_that_it_holds);
+    tcase_add_test(tc, a_definition_that_was_changed);
+    tcase_add_test(tc, an_agent_that_was_away_hears_of_it);
+    tcase_add_test(tc, it_dies_while_it_holds);
+    tcase_add_test(tc, it_dies_and_the_old_host_speaks);
     tcase_add_test(tc, guarded_disks_are_not);
     tcase_add_test(tc, the_twin_went_live_unheard);
     tcase_add_test(tc, a_twin_that_does_not_come);
@@ -361,6 +541,7 @@ static Suite *suite(void)
     tcase_add_test(tc, tried_again_less_and_less_often);
     tcase_add_test(tc, maintenance);
     tcase_add_test(tc, its_disks_decide_where);
+    tcase_add_test(tc, proofs_stay);
     tcase_add_test(tc, kept);
     suite_add_tcase(s, tc);
     return s;
