@@ -161,7 +161,7 @@ static bool not_yet(struct engine *e, unsigned disk, int error, const char *why)
     if (loop_now_ns() >= e->ask_told_ns + ASK_TELL_NS || e->ask_told_ns == 0) {
         e->ask_told_ns = loop_now_ns();
         pthread_mutex_lock(&e->lock); /* it is logged elsewhere: not by this thread */
-        snprintf(e->ask_text, sizeof e->ask_text, "%s", why);
+        snprintf(e->ask_text, sizeof e->ask_text, "%.*s", REASON_LEN_MAX, why);
         pthread_mutex_unlock(&e->lock);
         engine_tell_loop(e);
     }
