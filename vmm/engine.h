@@ -196,10 +196,10 @@ void engine_twin_disks_drop(struct engine *e, uint32_t mask);
  */
 void engine_hold(struct engine *e, uint32_t mask);
 void engine_excluded(struct engine *e, uint32_t mask);
-/* Which are held now, and bytes that they were not given. */
 /* Loop thread: a twin that has its claim waits for a disk whose server does not let it in
  * yet, and asks again; once for each time that it is to be told. */
 bool engine_twin_waits(struct engine *e, char *text, size_t cap);
+/* Which are held now, and bytes that they were not given. */
 uint32_t engine_held(const struct engine *e, uint64_t *ret_bytes);
 /* Any thread: what the tape's functions were asked for last may have changed. Does not
  * interrupt the guest. */
