@@ -5,14 +5,25 @@
  * goes out as if it were the guest's own: a RARP request (RFC 903), which names no IP
  * address and asks nobody anything. A few times, as the port may not forward yet.
  */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "ha/ha_vmm_priv.h"
 
 #define FRAME_LEN       60
+#define VNET_HEADER_MAX 64
 #define ANNOUNCE_TIMES  5
 #define ANNOUNCE_GAP_NS (50 * NSEC_PER_MSEC) /* doubled each time */
 
@@ -30,6 +41,76 @@ static void frame_of(const uint8_t mac[6], uint8_t frame[FRAME_LEN])
     memcpy(frame + 32, mac, 6);
 }
 
+/* A tap with offloads wants a header before each frame: of one that needs none of them.
+ */
+static ssize_t write_frame(int tap, const uint8_t frame[FRAME_LEN])
+{
+    uint8_t header[VNET_HEADER_MAX] = {0};
+    struct iovec iov[] = {{.iov_base = header},
+                          {.iov_base = (uint8_t *)frame, .iov_len = FRAME_LEN}};
+    struct ifreq ifr = {.ifr_flags = 0};
+    int len = 0;
+
+    if (ioctl(tap, TUNGETIFF, &ifr) == 0 && (ifr.ifr_flags & IFF_VNET_HDR) != 0 &&
+        ioctl(tap, TUNGETVNETHDRSZ, &len) == 0 && len > 0 && len <= VNET_HEADER_MAX) {
+        iov[0].iov_len = (size_t)len;
+    }
+    return writev(tap, iov, 2);
+}
+
+/* Its VMM's own file, if it is the tap of that name; else -1. */
+static int get_tap(const struct os_child *child, int number, const char *name)
+{
+    int fd = (int)syscall(SYS_pidfd_getfd, child->pidfd, number, 0);
+    struct ifreq ifr = {.ifr_flags = 0};
+
+    if (fd >= 0 && (ioctl(fd, TUNGETIFF, &ifr) < 0 || strcmp(ifr.ifr_name, name) != 0)) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static int find_tap(const struct ha_local *l, const char *name)
+{
+    char path[64], link[PATH_MAX];
+    struct dirent *entry;
+    int fd = -1;
+    DIR *dir;
+
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)l->child.pid);
+    dir = opendir(path);
+    while (dir != NULL && fd < 0 && (entry = readdir(dir)) != NULL) {
+        ssize_t len = readlinkat(dirfd(dir), entry->d_name, link, sizeof link - 1);
+
+        link[len > 0 ? len : 0] = '\0';
+        if (strcmp(link, "/dev/net/tun") == 0) {
+            fd = get_tap(&l->child, atoi(entry->d_name), name);
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return fd;
+}
+
+/* An earlier agent made them, and they went with it; its VMM has them still. */
+static void find_taps(struct ha_local *l)
+{
+    char name[IFNAMSIZ];
+
+    while (l->conf != NULL && l->child.pidfd >= 0 && l->tap_count < l->conf->nic_count) {
+        ha_vmmlink_tap_name(l, l->tap_count, name);
+        l->tap_fd[l->tap_count] = find_tap(l, name);
+        if (l->tap_fd[l->tap_count] < 0) {
+            log_warn("vm %s: %s is not found: where it is now is not announced", l->name,
+                     name);
+            return;
+        }
+        l->tap_count++;
+    }
+}
+
 static void announce_timer_fn(void *data)
 {
     struct ha_local *l = data;
@@ -38,7 +119,7 @@ static void announce_timer_fn(void *data)
     l->announce_timer = 0;
     for (unsigned i = 0; i < l->tap_count && l->conf != NULL; i++) {
         frame_of(l->conf->nic[i].mac, frame);
-        if (write(l->tap_fd[i], frame, sizeof frame) < 0) {
+        if (write_frame(l->tap_fd[i], frame) < 0) {
             log_debug("vm %s: announcement: %s", l->name, strerror(errno));
         }
     }
@@ -52,6 +133,7 @@ static void announce_timer_fn(void *data)
 void ha_announce_begin(struct ha_local *l)
 {
     l->announced = 0;
+    find_taps(l);
     announce_timer_fn(l);
 }
 

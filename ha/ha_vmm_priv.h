@@ -4,6 +4,7 @@
 #pragma once
 
 #include <json-c/json.h>
+#include <net/if.h>
 
 #include "base/limits.h"
 #include "base/os.h"
@@ -358,6 +359,8 @@ void ha_vmmsave_forget_state(struct ha_local *l);
 
 /* A guest that was resumed is heard from where it is now. end: lets go of the taps. */
 void ha_announce_begin(struct ha_local *l);
+/* Of the tap of that nic. */
+void ha_vmmlink_tap_name(const struct ha_local *l, unsigned index, char name[IFNAMSIZ]);
 void ha_announce_end(struct ha_local *l);
 
 /* A free one of the node's range; 0: without a sandbox, or we are not root. */

@@ -75,6 +75,12 @@ static int mtu_set(const char *tap, uint16_t mtu)
     return r;
 }
 
+void ha_vmmlink_tap_name(const struct ha_local *l, unsigned index, char name[IFNAMSIZ])
+{
+    snprintf(name, IFNAMSIZ, "gm%02x%02x%02x%02x.%hhu", l->instance.b[0],
+             l->instance.b[1], l->instance.b[2], l->instance.b[3], (uint8_t)index);
+}
+
 /* A tap of this VM's own name on the bridge; it disappears with the last holder of its
  * fd: the VMM. */
 static int tap_make(struct ha_local *l, unsigned index, bool first, int *ret_fd,
@@ -94,9 +100,7 @@ static int tap_make(struct ha_local *l, unsigned index, bool first, int *ret_fd,
             "nics: vlan: not supported by this version; use a bridge of that VLAN", NULL);
         return -EOPNOTSUPP;
     }
-    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "gm%02x%02x%02x%02x.%hhu",
-             l->instance.b[0], l->instance.b[1], l->instance.b[2], l->instance.b[3],
-             (uint8_t)index);
+    ha_vmmlink_tap_name(l, index, ifr.ifr_name);
     fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0) {
         r = -errno;
