@@ -12,7 +12,6 @@
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "ha/ha_vmm_priv.h"
 
 #define FRAME_LEN       60
@@ -82,10 +82,12 @@ static int find_tap(const struct ha_local *l, const char *name)
     dir = opendir(path);
     while (dir != NULL && fd < 0 && (entry = readdir(dir)) != NULL) {
         ssize_t len = readlinkat(dirfd(dir), entry->d_name, link, sizeof link - 1);
+        uint64_t number;
 
         link[len > 0 ? len : 0] = '\0';
-        if (strcmp(link, "/dev/net/tun") == 0) {
-            fd = get_tap(&l->child, atoi(entry->d_name), name);
+        if (strcmp(link, "/dev/net/tun") == 0 &&
+            text_u64(entry->d_name, 0, INT_MAX, &number)) {
+            fd = get_tap(&l->child, (int)number, name);
         }
     }
     if (dir != NULL) {
