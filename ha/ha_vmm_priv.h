@@ -298,6 +298,8 @@ void ha_vmmtwin_linked(struct ha_local *l);
 void ha_vmmtwin_report(struct ha_local *l, const Gemel__VmmReport *m);
 const char *ha_vmmtwin_entered(struct ha_local *l, char text[REASON_LEN_MAX + 1]);
 void ha_vmmtwin_free(struct ha_local *l);
+/* `reason` may be NULL. */
+void ha_vmmtwin_frozen(struct ha_local *l, const char *reason);
 /* It was found running: if it was a twin, it is nobody's any more. */
 void ha_vmmtwin_lives(struct ha_local *l);
 /* Its process has ended by itself, and its twin is to have the claim: not released. */

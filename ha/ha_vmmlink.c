@@ -569,6 +569,7 @@ static void on_state(struct ha_local *l, const Gemel__VmmReport *m)
         if (l->task != LOCAL_TASK_NONE) {
             ha_vmmsave_frozen(l);
         } else if (l->twin != NULL) {
+            ha_vmmtwin_frozen(l, m->reason);
             break; /* it stands because of its twin, which is told apart below */
         } else if (l->phase == LOCAL_RUNNING) {
             ha_local_frozen(l, m->reason);
