@@ -599,8 +599,11 @@ static bool play_end(void *ctx, uint64_t position)
     if (good) {
         (void)finish(t, true,
                      "equal: %" PRIu64 " exits, %" PRIu64 " inputs, %" PRIu64
-                     " outputs, registers, RAM and devices as recorded",
-                     position, t->inputs, t->outputs);
+                     " outputs, registers, RAM and devices as recorded%s",
+                     position, t->inputs, t->outputs,
+                     t->until != UINT64_MAX
+                         ? "; the exit of --until is not in the recording"
+                         : "");
     }
     (void)finish(t, false, "no memory to compare the end");
     free(here);

@@ -64,6 +64,8 @@ case_replay_pulse() { # a guest with a disk: recorded, replayed twice, without i
     grep -q '^replay: stopped at exit 500, equal so far$' replay.out || fail "--until: $(cat replay.out)"
     grep -q '^rip=[0-9a-f]\{16\} rflags=' replay.out || fail "--until: no registers: $(cat replay.out)"
     [ "$replay_code" = 0 ] || fail "--until: exit code $replay_code"
+    replay p.ft "${options[@]}" --until 99999999
+    grep -q 'as recorded; the exit of --until is not in the recording$' replay.out || fail "--until beyond the end: $(cat replay.out)"
     # In single steps from there on: the same each time, one instruction a step, up to the next exit.
     for ((at = 500; at < 540; at++)); do # one with some instructions behind it, and not too many
         replay p.ft "${options[@]}" --until $at+3
