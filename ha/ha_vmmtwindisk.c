@@ -29,12 +29,13 @@
 
 #define COPIES_DIR "copies"
 #define RECORD_MAX 4096
+#define OWN_MAX    16384
 
 struct disks_job {
     struct ha_vmm *vmm;
     uint64_t local_id;
     bool twin;
-    char dir[PATH_LEN_MAX * 2], record[PATH_LEN_MAX * 2];
+    char dir[PATH_LEN_MAX * 2], record[PATH_LEN_MAX * 2], own[PATH_LEN_MAX * 2];
     struct uuid vm, id;
     struct claim_found found;
     unsigned count;
@@ -52,6 +53,87 @@ static void say_why(struct disks_job *job, unsigned i, const char *what, int r)
     ha_text_set(job->why, sizeof job->why, "its disk ", job->path[i], what, strerror(-r),
                 NULL);
     job->r = r;
+}
+
+/* Files of this node that have been a copy of this VM's disks
+ * ------------------------------------------------------------- */
+
+/* A line for each path. Others may be somebody's, and are not written over. */
+static bool own_has(const char *text, const char *path)
+{
+    size_t len = strlen(path);
+
+    for (const char *at = text; *at != '\0'; at += strcspn(at, "\n") + 1) {
+        if (strncmp(at, path, len) == 0 && at[len] == '\n') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "": none yet. */
+static int own_read(const struct disks_job *job, char text[OWN_MAX])
+{
+    int r = os_file_read(job->own, text, OWN_MAX - 1, NULL);
+
+    if (r == -ENOENT) {
+        text[0] = '\0';
+        r = 0;
+    }
+    return r;
+}
+
+static int own_add(const struct disks_job *job, const char *path)
+{
+    char text[OWN_MAX], dir[PATH_LEN_MAX * 2];
+    int r = own_read(job, text);
+
+    if (r < 0 || own_has(text, path)) {
+        return r;
+    }
+    snprintf(dir, sizeof dir, "%s", job->own);
+    *strrchr(dir, '/') = '\0';
+    r = os_mkdir_p(dir, 0700);
+    if (r == 0 && strlen(text) + strlen(path) + 2 > OWN_MAX) {
+        r = -ENOSPC;
+    }
+    if (r == 0) {
+        ha_text_add(text, sizeof text, path);
+        ha_text_add(text, sizeof text, "\n");
+        r = os_file_replace(job->own, text, strlen(text), 0600);
+    }
+    return r;
+}
+
+static bool has_data(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool any = fd >= 0 && (lseek(fd, 0, SEEK_DATA) >= 0 || errno != ENXIO);
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return any;
+}
+
+/* False: a file is there that has something in it, and nobody knows it for a copy. What
+ * an agent before this list made is known by its record. */
+static bool may_write_over(struct disks_job *job, unsigned i)
+{
+    char text[OWN_MAX];
+    struct stat st;
+
+    if (stat(job->path[i], &st) < 0 || !S_ISREG(st.st_mode) || !has_data(job->path[i]) ||
+        access(job->record, F_OK) == 0 ||
+        (own_read(job, text) == 0 && own_has(text, job->path[i]))) {
+        return true;
+    }
+    job->r = -EEXIST;
+    ha_text_set(job->why, sizeof job->why, job->path[i],
+                " is there, and was never a copy of this VM's disk: it would be written "
+                "over; remove or rename it, then gemel vm protect again",
+                NULL);
+    return false;
 }
 
 /* The primary
@@ -94,6 +176,9 @@ static void measure_work(void *data)
     for (unsigned i = 0; i < job->count && job->r == 0; i++) {
         int r = job->mirrored[i] ? measure(job->path[i], &job->disk[i]) : 0;
 
+        if (r == 0 && job->mirrored[i]) {
+            r = own_add(job, job->path[i]);
+        }
         if (r < 0) {
             say_why(job, i, " cannot be looked at: ", r);
         } else if (is_own_file(job, i)) {
@@ -207,6 +292,9 @@ static bool open_copy(struct disks_job *job, unsigned i)
         job->r = -EINVAL;
         return false;
     }
+    if (mirrored && !may_write_over(job, i)) {
+        return false;
+    }
     if (mirrored) {
         c->fill_fd[i] = open(job->path[i], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (c->fill_fd[i] < 0) {
@@ -217,6 +305,7 @@ static bool open_copy(struct disks_job *job, unsigned i)
             return false;
         }
         r = keep_name(job->path[i]);
+        r = r < 0 ? r : own_add(job, job->path[i]);
         if (r < 0) {
             say_why(job, i, " cannot be made here: ", r);
             return false;
@@ -428,6 +517,8 @@ static struct disks_job *job_of(struct ha_local *l)
     uuid_format(l->vm, vm);
     ha_text_set(job->record, sizeof job->record, l->vmm->node.state_dir,
                 "/" COPIES_DIR "/", vm, ".json", NULL);
+    ha_text_set(job->own, sizeof job->own, l->vmm->node.state_dir, "/" COPIES_DIR "/", vm,
+                ".own", NULL);
     for (unsigned i = 0; i < job->count; i++) {
         ha_local_disk_path(l, &l->disk[i], job->path[i], sizeof job->path[i]);
         job->mirrored[i] = l->disk[i].mirrored;

@@ -64,6 +64,11 @@ lab $L exec n2 -- sh -c "mkdir $DISK.d && mount -t tmpfs -o size=4M full $DISK.d
 check "not where there is no room for its disk" says 'no room for the copy of .*: it needs [0-9]* MiB more' gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
 lab $L exec n2 -- sh -c "umount $DISK; umount $DISK.d; rm $DISK; rmdir $DISK.d"
 check "nothing is left of its twin" wait_for 5 has_none n2
+lab $L exec n2 -- sh -c "echo precious >$DISK"
+check "nor over a file that somebody else made" says 'was never a copy of this VM' gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+check "which is as it was" equal "$(lab $L exec n2 -- cat $DISK)" precious
+lab $L exec n2 -- rm $DISK
+check "nothing is left of its twin" wait_for 5 has_none n2
 check "it is protected" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
 check "as every node says" wait_for 5 protected_by n3 n2
 check "and explain" explains n1 'its twin follows in lockstep on n2'
