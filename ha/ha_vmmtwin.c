@@ -83,7 +83,8 @@ void ha_vmmtwin_free(struct ha_local *l)
 }
 
 /* A twin that went live and lost the connection to a disk before it ran would stand until
- * somebody thaws it. HA has its disks, and a start is better than nothing that answers. */
+ * somebody thaws it. HA has its disks, and a start is better than nothing that answers.
+ */
 void ha_vmmtwin_frozen(struct ha_local *l, const char *reason)
 {
     if (l->twin->twin && l->twin->step == TWIN_LIVE && reason != NULL &&
