@@ -30,10 +30,10 @@ static bool grow(struct ft_grow *g, size_t more)
  * one that is larger stands still for longer, and that is all. */
 void ft_epoch_make_room(struct ft_staged *st)
 {
-    uint64_t slots = st->pages.slots;
+    uint64_t slots = st->pages.slots, all = st->pages.page_count;
+    uint64_t want = slots > FT_EPOCH_ROOM / 2 ? 2 * slots : FT_EPOCH_ROOM;
 
-    (void)ft_stage_room(&st->pages,
-                        slots > FT_EPOCH_ROOM / 2 ? 2 * slots : FT_EPOCH_ROOM);
+    (void)ft_stage_room(&st->pages, want < all ? want : all);
     ft_stage_clear(&st->pages);
 }
 

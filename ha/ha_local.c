@@ -267,6 +267,7 @@ void ha_local_found(struct ha_local *l)
     l->phase = LOCAL_RUNNING;
     l->claim_won = true;
     ha_vmmtwin_lives(l);
+    (void)ha_local_save(l);
     ha_vmmsave_sweep(l);
     ha_local_publish(l, false);
     ha_local_report(l, HA_OUTCOME_RUNNING,

@@ -82,13 +82,15 @@ void ha_vmmtwin_free(struct ha_local *l)
     }
 }
 
-/* A twin that went live and lost the connection to a disk before it ran would stand until
- * somebody thaws it. HA has its disks, and a start is better than nothing that answers.
- */
+bool ha_vmmtwin_stands(const char *reason)
+{
+    return reason != NULL && strstr(reason, "the twin waits") != NULL;
+}
+
 void ha_vmmtwin_frozen(struct ha_local *l, const char *reason)
 {
-    if (l->twin->twin && l->twin->step == TWIN_LIVE && reason != NULL &&
-        strstr(reason, "the twin waits") != NULL) {
+    if (l->twin->twin && ha_vmmtwin_stands(reason)) {
+        l->claim_won = l->epoch != 0;
         ha_vmmsec_fail(l, reason);
     }
 }
@@ -414,7 +416,6 @@ void ha_vmmtwin_adopt(struct ha_local *l, json_object *doc)
     }
     if (l->twin->twin) {
         l->phase = LOCAL_STARTING;
-        l->claim_won = false;
     }
     (void)loop_timer_add(l->vmm->loop, ASK_NS, ha_vmmtwin_ask, l, &l->twin->ask_timer);
 }

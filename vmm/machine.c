@@ -439,6 +439,8 @@ static void ask_shell(struct machine *m, unsigned dev_index)
 
         gmem_mark_dirty(m->gm, range->base, range->len);
         m->ops->ram_discard(m->ctx, range->base, range->len);
+        /* Who took the first mark while the guest runs has seen what was there before. */
+        gmem_mark_dirty(m->gm, range->base, range->len);
     }
 }
 
