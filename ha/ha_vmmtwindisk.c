@@ -55,6 +55,16 @@ static void say_why(struct disks_job *job, unsigned i, const char *what, int r)
     job->r = r;
 }
 
+/* Of a file among these records. */
+static int make_dir_of(const char *path)
+{
+    char dir[PATH_LEN_MAX * 2];
+
+    snprintf(dir, sizeof dir, "%s", path);
+    *strrchr(dir, '/') = '\0';
+    return os_mkdir_p(dir, 0700);
+}
+
 /* Files of this node that have been a copy of this VM's disks
  * ------------------------------------------------------------- */
 
@@ -85,15 +95,13 @@ static int own_read(const struct disks_job *job, char text[OWN_MAX])
 
 static int own_add(const struct disks_job *job, const char *path)
 {
-    char text[OWN_MAX], dir[PATH_LEN_MAX * 2];
+    char text[OWN_MAX];
     int r = own_read(job, text);
 
     if (r < 0 || own_has(text, path)) {
         return r;
     }
-    snprintf(dir, sizeof dir, "%s", job->own);
-    *strrchr(dir, '/') = '\0';
-    r = os_mkdir_p(dir, 0700);
+    r = make_dir_of(job->own);
     if (r == 0 && strlen(text) + strlen(path) + 2 > OWN_MAX) {
         r = -ENOSPC;
     }
@@ -364,7 +372,6 @@ static void write_work(void *data)
 {
     struct disks_job *job = data;
     json_object *doc = json_object_new_object(), *list = json_object_new_array();
-    char dir[PATH_LEN_MAX * 2];
     const char *text;
 
     for (unsigned i = 0; i < job->count; i++) {
@@ -384,9 +391,7 @@ static void write_work(void *data)
     ha_record_put_uuid(doc, "transfer", job->id);
     json_object_object_add(doc, "disks", list);
     text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);
-    snprintf(dir, sizeof dir, "%s", job->record);
-    *strrchr(dir, '/') = '\0';
-    job->r = os_mkdir_p(dir, 0700);
+    job->r = make_dir_of(job->record);
     job->r = job->r < 0 ? job->r : os_file_replace(job->record, text, strlen(text), 0600);
     json_object_put(doc);
 }

@@ -291,6 +291,9 @@ bool engine_open_twin(struct engine *e, uint32_t mask);
 bool engine_shared_open(struct engine *e);
 /* The same: writes that are held, and what is inherited. False: the run has ended. */
 bool engine_shared_hold(struct engine *e);
+/* The guest has ended, and nobody else has what it wrote: until its old host is known to
+ * write no more and all is written, or somebody kills the VM. */
+void engine_hold_write(struct engine *e);
 /* While the guest may run: what was held and need not be any more. */
 void engine_hold_turn(struct engine *e);
 /* vmm/engine_vcpu.c: the file that came for it. */

@@ -230,3 +230,23 @@ void engine_hold_turn(struct engine *e)
         engine_tell_loop(e);
     }
 }
+
+void engine_hold_write(struct engine *e)
+{
+    uint64_t bytes;
+    bool any = false;
+
+    while (!atomic_load(&e->killed) && engine_held(e, &bytes) != 0) {
+        any = true;
+        atomic_store(&e->kicked, false);
+        engine_hold_turn(e);
+        if (!atomic_load(&e->killed) && engine_held(e, &bytes) != 0) {
+            engine_wait(e, UINT64_MAX);
+        }
+        (void)disks_reap(e->disks, engine_on_blk_done, e);
+    }
+    if (any && !atomic_load(&e->killed)) {
+        disks_flush(e->disks);
+        engine_drain_disks(e);
+    }
+}

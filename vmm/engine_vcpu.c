@@ -448,28 +448,6 @@ void engine_drain_disks(struct engine *e)
     drain_while(e, 0, false);
 }
 
-/* The guest has ended, and nobody else has what it wrote: until its old host is known to
- * write no more, or somebody kills the VM. */
-static void write_held(struct engine *e)
-{
-    uint64_t bytes;
-    bool any = false;
-
-    while (!atomic_load(&e->killed) && engine_held(e, &bytes) != 0) {
-        any = true;
-        atomic_store(&e->kicked, false);
-        engine_hold_turn(e);
-        if (!atomic_load(&e->killed) && engine_held(e, &bytes) != 0) {
-            engine_wait(e, UINT64_MAX);
-        }
-        (void)disks_reap(e->disks, engine_on_blk_done, e);
-    }
-    if (any && !atomic_load(&e->killed)) {
-        disks_flush(e->disks);
-        drain_while(e, RUN_ENDING, true);
-    }
-}
-
 /* For FREEZING and ENDING: everything was answered; what a frozen VM was told is written
  * is durable, too: it may go on elsewhere. */
 static void settle_disks(struct engine *e, int state)
@@ -961,7 +939,7 @@ void engine_follow_state(struct engine *e, void (*run)(struct engine *e))
         case RUN_ENDING:
             settle_disks(e, state);
             if (state == RUN_ENDING && e->run.end != RUN_END_HOST) {
-                write_held(e);
+                engine_hold_write(e);
             }
             (void)engine_step(e, RUN_EV_DRAINED, 0, RUN_END_NONE, NULL);
             break;

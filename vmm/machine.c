@@ -437,9 +437,7 @@ static void ask_shell(struct machine *m, unsigned dev_index)
     for (uint32_t i = 0; i < m->fx.range_count; i++) {
         const struct gpa_range *range = &m->fx.range[i];
 
-        gmem_mark_dirty(m->gm, range->base, range->len);
         m->ops->ram_discard(m->ctx, range->base, range->len);
-        /* Who took the first mark while the guest runs has seen what was there before. */
         gmem_mark_dirty(m->gm, range->base, range->len);
     }
 }

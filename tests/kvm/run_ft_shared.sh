@@ -130,7 +130,7 @@ case_ft_hold_ends() { # held, and frozen, and thawed: nothing is written; it end
     ft_twin_image=
 }
 
-# Fails with: no write_held() ("it ends while its writes are held").
+# Fails with: no engine_hold_write() ("it ends while its writes are held").
 case_ft_hold_off() { # it powers off while its writes are held: it ends when they are written, and all of them are
     local before
     ft_twin_image=a.img ft_off=1
