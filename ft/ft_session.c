@@ -20,6 +20,13 @@
 #define LAST_WORD_MS 500   /* the other side hears that it is over */
 #define SILENCE_MS   10000 /* a send that does not move for so long fails */
 
+/* Outputs that come thick leave in batches: a frame, its acknowledgement and their
+ * wake-ups are dearer than what made one output (doc/decisions.md). */
+#define LINGER_NS      (250 * NSEC_PER_USEC)
+#define LINGER_OUTPUTS 4    /* on their way, before more of them linger */
+#define LINGER_LOG     8192 /* bytes to be sent; more do not linger */
+#define LINGER_BEHIND  2048 /* bytes of log that the twin has and did not replay */
+
 static const struct mig_conn_rule rules[] = {
     {FT_FRAME_LOG, 1, 1, FT_LOG_HEAD_LEN, FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX},
     {FT_FRAME_ACK, 1, 1, FT_ACK_LEN, FT_ACK_LEN},
@@ -494,10 +501,34 @@ static bool anything(const struct ft_session *s)
                                        : s->ack_new && ft_secondary_may_ack(&s->sec));
 }
 
+/* So much is under way that a little more may be sent with the next: who waits for it
+ * waits for what came before anyway. Under lock. */
+static bool may_linger(const struct ft_session *s)
+{
+    uint64_t log = s->log.tail - s->log.head;
+
+    if (s->params.checkpoint || s->closing || s->word_count > 0) {
+        return false;
+    }
+    if (s->role == FT_ROLE_SECONDARY) { /* `log` is what it has not replayed yet */
+        return s->params.commit == FT_COMMIT_VERIFIED && !s->sums.ready &&
+               log >= LINGER_BEHIND;
+    }
+    return !s->barrier_open && log < LINGER_LOG && !ft_commit_full(&s->commit) &&
+           s->commit.made - s->commit.left >= LINGER_OUTPUTS;
+}
+
+void ft_wake_sender(struct ft_session *s)
+{
+    if (!s->lingers || !may_linger(s)) {
+        pthread_cond_broadcast(&s->more);
+    }
+}
+
 static void send_main(void *data)
 {
     struct ft_session *s = data;
-    uint64_t beat_ns = 0, due_ns;
+    uint64_t beat_ns = 0, due_ns, sent_ns = 0;
 
     pthread_mutex_lock(&s->lock);
     while (!s->closed) {
@@ -518,6 +549,13 @@ static void send_main(void *data)
             (void)wait_more(s, due_ns > now && due_ns < beat_ns ? due_ns : beat_ns);
             continue;
         }
+        if (now < sent_ns + LINGER_NS && may_linger(s)) {
+            s->lingers = true;
+            (void)wait_more(s, sent_ns + LINGER_NS);
+            s->lingers = false;
+            continue;
+        }
+        sent_ns = now;
         beat_ns = now + FT_BEAT_MS * NSEC_PER_MSEC;
         if (word_due(s)) {
             (void)send_word(s);

@@ -188,6 +188,9 @@ bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size
             ft_pri_event(s, FT_PRI_BARRIER_DONE, 0, NULL);
         }
         let_out_due(s);
+        if (s->lingers) {
+            ft_wake_sender(s);
+        }
         if (flushed) {
             engine_nudge(s->conf.engine);
         }
@@ -222,7 +225,7 @@ void ft_pri_publish(struct ft_session *s, uint64_t position)
     pthread_mutex_lock(&s->lock);
     s->log.tail = s->log.end;
     s->published_exits = position;
-    pthread_cond_broadcast(&s->more);
+    ft_wake_sender(s);
     pthread_mutex_unlock(&s->lock);
 }
 

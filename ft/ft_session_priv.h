@@ -103,6 +103,7 @@ struct ft_session {
     bool closed;  /* the channel: nothing is sent or comes any more */
     bool closing; /* after what is queued */
     bool sending_ack, tell_waits;
+    bool lingers; /* the sender, until more is there or LINGER_NS are over */
     char told_text[REASON_LEN_MAX + 1];
     char lost_text[REASON_LEN_MAX + 1]; /* why the channel is of no more use */
     struct ft_primary pri;
@@ -194,6 +195,8 @@ const char *ft_pri_order(struct ft_session *s, enum ft_primary_event event,
                          uint64_t epoch);
 const char *ft_sec_order(struct ft_session *s, enum ft_secondary_event event,
                          uint64_t epoch);
+/* Under lock: something is to be sent, and may leave with more of its kind. */
+void ft_wake_sender(struct ft_session *s);
 /* Under lock: after what is in the log now. */
 void ft_queue_word(struct ft_session *s, enum ft_word_kind kind, uint64_t epoch,
                    uint64_t number);

@@ -371,7 +371,7 @@ void ft_sec_compare(struct ft_session *s)
     if (s->outputs > s->ack.verified && !s->out_differs) {
         s->ack.verified = s->outputs;
         s->ack_new = true;
-        pthread_cond_broadcast(&s->more);
+        ft_wake_sender(s);
     }
 }
 
