@@ -196,6 +196,16 @@ static void back_to_stopped(struct ha_vm *vm)
     }
 }
 
+/* The news are its state, and why. */
+static void emit_state(struct ha_agent *agent, const struct ha_vm *vm)
+{
+    char event[REASON_LEN_MAX + 1];
+
+    ha_text_set(event, sizeof event, vm->name, ": ", ha_vm_state_str(vm->state), ": ",
+                vm->reason, NULL);
+    ha_coord_emit_vm(agent, vm, no_op, event);
+}
+
 static void vm_failed(struct ha_agent *agent, struct ha_vm *vm, bool in_place_counts,
                       const char *why, uint64_t now_ns)
 {
@@ -205,9 +215,7 @@ static void vm_failed(struct ha_agent *agent, struct ha_vm *vm, bool in_place_co
 
     if (vm->back_to != HA_VM_INVALID) {
         not_started_there(agent, vm, why);
-        ha_text_set(event, sizeof event, vm->name, ": ", ha_vm_state_str(vm->state), ": ",
-                    vm->reason, NULL);
-        ha_coord_emit_vm(agent, vm, no_op, event);
+        emit_state(agent, vm);
         return;
     }
     if (vm->state == HA_VM_RUNNING && now_ns - vm->changed_ns > window_ns) {
@@ -257,7 +265,6 @@ static void owner_by_claim(struct ha_agent *agent, struct ha_vm *vm, uint32_t no
                            struct uuid instance, uint64_t epoch)
 {
     const struct ha_member *m = ha_agent_member(agent, nodeid);
-    char event[REASON_LEN_MAX + 1];
 
     if (m == NULL) {
         return;
@@ -277,8 +284,7 @@ static void owner_by_claim(struct ha_agent *agent, struct ha_vm *vm, uint32_t no
     if (vm->twin.to != 0) {
         ha_twin_over(vm, nodeid != vm->twin.to, vm->reason);
     }
-    ha_text_set(event, sizeof event, vm->name, ": running: ", vm->reason, NULL);
-    ha_coord_emit_vm(agent, vm, no_op, event);
+    emit_state(agent, vm);
 }
 
 /* Another node took a later claim, and its instance is no more: whatever the record
@@ -412,13 +418,9 @@ void ha_coord_synced(struct ha_agent *agent, uint64_t now_ns)
 
 static void emit_moved(struct ha_agent *agent, struct ha_vm *vm, const char *text)
 {
-    char event[REASON_LEN_MAX + 1];
-
     vm->kill = false;
     ha_text_set(vm->reason, sizeof vm->reason, text, NULL);
-    ha_text_set(event, sizeof event, vm->name, ": ", ha_vm_state_str(vm->state), ": ",
-                text, NULL);
-    ha_coord_emit_vm(agent, vm, no_op, event);
+    emit_state(agent, vm);
 }
 
 /* It is in `state` again, and goes on from there. */
@@ -456,173 +458,192 @@ static void is_suspended(struct ha_agent *agent, struct ha_vm *vm, const char *h
 /* Reports
  * ---------------------------------------------------------------------------------- */
 
-void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
-                        const struct ha_vm_report *report, uint64_t now_ns)
-{
-    const struct ha_vm *record = ha_state_vm(&agent->state, report->vm);
-    char event[REASON_LEN_MAX + 1];
-    bool current;
+/* What a participant says of a VM, and what the record becomes by it. */
+struct told {
+    struct ha_agent *agent;
+    const struct ha_vm *record;
+    const struct ha_vm_report *report;
+    uint32_t from;
+    uint64_t now_ns;
+    bool current; /* it is of the attempt that is under way */
+    bool same;    /* it is of the instance on record */
     struct ha_vm vm;
+};
 
-    if (record == NULL) {
-        ha_agent_trace(agent, "report dropped: there is no such VM", "", "");
+static void told_running(struct told *t)
+{
+    struct ha_vm *vm = &t->vm;
+
+    if (vm->state == HA_VM_STOPPING && t->same) {
+        /* Told to stop, and its agent forgot (it was restarted): told again. */
+        vm->attempt = t->agent->ops->new_uuid(t->agent->ctx);
+        ha_coord_emit_vm(t->agent, vm, no_op, "");
         return;
     }
-    vm = *record;
-    if (ha_move_report(agent, from, report, &vm) ||
-        ha_twin_report(agent, from, report, &vm)) {
+    if ((vm->state == HA_VM_SUSPENDING || vm->state == HA_VM_SNAPSHOTTING) &&
+        (t->current || t->same)) {
+        task_failed(t->agent, vm, HA_VM_RUNNING, t->report->text);
         return;
     }
-    if (record->owner != from && report->outcome == HA_OUTCOME_RUNNING &&
-        report->epoch > record->epoch) {
-        owner_by_claim(agent, &vm, from, report->instance, report->epoch);
+    if (vm->state == HA_VM_RUNNING && t->report->epoch > t->record->epoch && t->same) {
+        ha_coord_emit_vm(t->agent, vm, no_op, ""); /* it went on by the next claim */
         return;
     }
-    if (record->owner != from && !ended_with_claim(agent, from, report, &vm)) {
-        ha_agent_trace(agent, "report dropped: not from the VM's owner", "", "");
+    if (ha_move_filled(t->agent, t->report, vm) || !t->current ||
+        (vm->state != HA_VM_STARTING && vm->state != HA_VM_UNKNOWN)) {
         return;
     }
-    current = uuid_equal(report->attempt, vm.attempt);
-    vm.epoch = report->epoch > vm.epoch ? report->epoch : vm.epoch;
-    switch (record->owner != from ? HA_OUTCOME_ENDED : report->outcome) {
+    vm->state = HA_VM_RUNNING;
+    vm->task = vm->task == HA_TASK_DISCARD ? HA_TASK_NONE : vm->task;
+    vm->instance = t->report->instance;
+    if (!ha_vm_holds(vm)) {
+        memset(&vm->held, 0, sizeof vm->held); /* nobody ran before that had ended */
+    }
+    ha_twin_mirrors(vm, t->from, 0);
+    vm->avoid = 0;
+    ha_text_set(vm->reason, sizeof vm->reason, t->report->text, NULL);
+    emit_state(t->agent, vm);
+}
+
+static void told_start_failed(struct told *t)
+{
+    struct ha_vm *vm = &t->vm;
+
+    if (!t->current) {
+        return;
+    }
+    if (vm->state == HA_VM_REVERTING) {
+        vm->desired = HA_DESIRED_STOPPED;
+        task_failed(t->agent, vm, HA_VM_STOPPED, t->report->text);
+    } else if (vm->state == HA_VM_STARTING || vm->state == HA_VM_RUNNING ||
+               vm->state == HA_VM_UNKNOWN) {
+        /* RUNNING, UNKNOWN: what its summary said before it knew better. */
+        vm->avoid = t->from;
+        vm_failed(t->agent, vm, false, t->report->text, t->now_ns);
+    }
+}
+
+static void told_ended(struct told *t)
+{
+    const struct ha_vm_report *report = t->report;
+    struct ha_vm *vm = &t->vm;
+
+    back_to_stopped(vm);
+    if (vm->state == HA_VM_STOPPED || vm->state == HA_VM_FAILED ||
+        vm->state == HA_VM_SUSPENDED || (!t->current && !t->same)) {
+        return;
+    }
+    if (vm->state == HA_VM_REVERTING) {
+        vm_failed(t->agent, vm, true, report->text, t->now_ns); /* once more */
+        return;
+    }
+    if (vm->state == HA_VM_SNAPSHOTTING) {
+        task_ended(vm, true, report->text);
+    }
+    /* STOPPING and wanted running: started anew meanwhile, its shutdown was ours. */
+    if (vm->desired != HA_DESIRED_RUNNING ||
+        (vm->state != HA_VM_STOPPING && report->guest_shutdown && vm->conf != NULL &&
+         !vm->conf->restart_on_guest_shutdown)) {
+        vm->desired =
+            vm->desired == HA_DESIRED_RUNNING ? HA_DESIRED_STOPPED : vm->desired;
+        vm->state = HA_VM_STOPPED;
+        ha_text_set(vm->reason, sizeof vm->reason, report->text, NULL);
+        emit_state(t->agent, vm);
+    } else {
+        vm_failed(t->agent, vm, true, report->text, t->now_ns);
+    }
+}
+
+static void told_stopped(struct told *t)
+{
+    struct ha_vm *vm = &t->vm;
+
+    back_to_stopped(vm);
+    if (t->current && vm->state == HA_VM_REVERTING) {
+        vm_failed(t->agent, vm, true, t->report->text, t->now_ns);
+        return;
+    }
+    if (!t->current || vm->state != HA_VM_STOPPING) {
+        return;
+    }
+    if (vm->desired == HA_DESIRED_RUNNING && vm->task != HA_TASK_REVERT) {
+        vm->avoid = t->from;
+        vm_failed(t->agent, vm, false, vm->reason, t->now_ns);
+        return;
+    }
+    vm->state = HA_VM_STOPPED;
+    vm->failures = vm->restarts = 0;
+    vm->avoid = 0;
+    emit_moved(t->agent, vm, t->report->text);
+}
+
+/* SNAPSHOT, FROZEN: it stands, in its process. */
+static void told_frozen(struct told *t)
+{
+    const struct ha_vm_report *report = t->report;
+    struct ha_vm *vm = &t->vm;
+    char event[REASON_LEN_MAX + 1];
+
+    if (vm->state == HA_VM_SUSPENDING ||
+        (vm->state == HA_VM_SNAPSHOTTING && report->outcome == HA_OUTCOME_FROZEN)) {
+        vm->instance = report->instance;
+        task_failed(t->agent, vm, HA_VM_FROZEN, report->text);
+        return;
+    }
+    if (vm->state == HA_VM_SNAPSHOTTING) {
+        task_ended(vm, false, report->text);
+    }
+    vm->state = HA_VM_FROZEN;
+    vm->instance = report->instance;
+    ha_text_set(vm->reason, sizeof vm->reason, report->text, NULL);
+    event[0] = '\0';
+    if (ha_vm_paused(vm) && !ha_vm_paused(t->record)) {
+        ha_text_set(event, sizeof event, vm->name, ": ", vm->reason, NULL);
+    }
+    ha_coord_emit_vm(t->agent, vm, no_op, event);
+}
+
+static void told_outcome(struct told *t, enum ha_vm_outcome outcome)
+{
+    struct ha_vm *vm = &t->vm;
+
+    switch (outcome) {
     case HA_OUTCOME_RUNNING:
-        if (vm.state == HA_VM_STOPPING && uuid_equal(report->instance, vm.instance)) {
-            /* Told to stop, and its agent forgot (it was restarted): told again. */
-            vm.attempt = agent->ops->new_uuid(agent->ctx);
-            ha_coord_emit_vm(agent, &vm, no_op, "");
-            return;
-        }
-        if ((vm.state == HA_VM_SUSPENDING || vm.state == HA_VM_SNAPSHOTTING) &&
-            (current || uuid_equal(report->instance, vm.instance))) {
-            task_failed(agent, &vm, HA_VM_RUNNING, report->text);
-            return;
-        }
-        if (vm.state == HA_VM_RUNNING && report->epoch > record->epoch &&
-            uuid_equal(report->instance, vm.instance)) {
-            ha_coord_emit_vm(agent, &vm, no_op, ""); /* it went on by the next claim */
-            return;
-        }
-        if (ha_move_filled(agent, report, &vm) || !current ||
-            (vm.state != HA_VM_STARTING && vm.state != HA_VM_UNKNOWN)) {
-            return;
-        }
-        vm.state = HA_VM_RUNNING;
-        vm.task = vm.task == HA_TASK_DISCARD ? HA_TASK_NONE : vm.task;
-        vm.instance = report->instance;
-        if (!ha_vm_holds(&vm)) {
-            memset(&vm.held, 0, sizeof vm.held); /* nobody ran before that had ended */
-        }
-        ha_twin_mirrors(&vm, from, 0);
-        vm.avoid = 0;
-        ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
-        ha_text_set(event, sizeof event, vm.name, ": running: ", report->text, NULL);
-        ha_coord_emit_vm(agent, &vm, no_op, event);
+        told_running(t);
         break;
     case HA_OUTCOME_START_FAILED:
-        if (current && vm.state == HA_VM_REVERTING) {
-            vm.desired = HA_DESIRED_STOPPED;
-            task_failed(agent, &vm, HA_VM_STOPPED, report->text);
-            return;
-        }
-        /* RUNNING, UNKNOWN: what its summary said before it knew better. */
-        if (current && (vm.state == HA_VM_STARTING || vm.state == HA_VM_RUNNING ||
-                        vm.state == HA_VM_UNKNOWN)) {
-            vm.avoid = from;
-            vm_failed(agent, &vm, false, report->text, now_ns);
-        }
+        told_start_failed(t);
         break;
     case HA_OUTCOME_ENDED:
-        back_to_stopped(&vm);
-        if (vm.state == HA_VM_STOPPED || vm.state == HA_VM_FAILED ||
-            vm.state == HA_VM_SUSPENDED ||
-            (!current && !uuid_equal(report->instance, vm.instance))) {
-            return;
-        }
-        if (vm.state == HA_VM_REVERTING) {
-            vm_failed(agent, &vm, true, report->text, now_ns); /* once more */
-            return;
-        }
-        if (vm.state == HA_VM_SNAPSHOTTING) {
-            task_ended(&vm, true, report->text);
-        }
-        /* STOPPING and wanted running: started anew meanwhile, its shutdown was ours. */
-        if (vm.desired != HA_DESIRED_RUNNING ||
-            (vm.state != HA_VM_STOPPING && report->guest_shutdown && vm.conf != NULL &&
-             !vm.conf->restart_on_guest_shutdown)) {
-            vm.desired =
-                vm.desired == HA_DESIRED_RUNNING ? HA_DESIRED_STOPPED : vm.desired;
-            vm.state = HA_VM_STOPPED;
-            ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
-            ha_text_set(event, sizeof event, vm.name, ": stopped: ", report->text, NULL);
-            ha_coord_emit_vm(agent, &vm, no_op, event);
-        } else {
-            vm_failed(agent, &vm, true, report->text, now_ns);
-        }
+        told_ended(t);
         break;
     case HA_OUTCOME_STOPPED:
-        back_to_stopped(&vm);
-        if (current && vm.state == HA_VM_REVERTING) {
-            vm_failed(agent, &vm, true, report->text, now_ns);
-            return;
-        }
-        if (!current || vm.state != HA_VM_STOPPING) {
-            return;
-        }
-        if (vm.desired == HA_DESIRED_RUNNING && vm.task != HA_TASK_REVERT) {
-            vm.avoid = from;
-            vm_failed(agent, &vm, false, vm.reason, now_ns);
-            return;
-        }
-        vm.state = HA_VM_STOPPED;
-        vm.kill = false;
-        vm.failures = vm.restarts = 0;
-        vm.avoid = 0;
-        ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
-        ha_text_set(event, sizeof event, vm.name, ": stopped: ", report->text, NULL);
-        ha_coord_emit_vm(agent, &vm, no_op, event);
+        told_stopped(t);
         break;
     case HA_OUTCOME_SUSPENDED:
-        if ((!current && !uuid_equal(report->instance, vm.instance)) ||
-            vm.state == HA_VM_STOPPED) {
-            return;
+        if ((t->current || t->same) && vm->state != HA_VM_STOPPED) {
+            is_suspended(t->agent, vm, t->report->text);
         }
-        is_suspended(agent, &vm, report->text);
         break;
     case HA_OUTCOME_NOT_RESUMED:
-        if (current && (vm.state == HA_VM_STARTING || vm.state == HA_VM_REVERTING)) {
-            vm.desired = HA_DESIRED_SUSPENDED;
-            task_failed(agent, &vm, HA_VM_SUSPENDED, report->text);
+        if (t->current && (vm->state == HA_VM_STARTING || vm->state == HA_VM_REVERTING)) {
+            vm->desired = HA_DESIRED_SUSPENDED;
+            task_failed(t->agent, vm, HA_VM_SUSPENDED, t->report->text);
         }
         break;
     case HA_OUTCOME_REVERTED:
-        if (current && vm.state == HA_VM_REVERTING) {
-            vm.desired = HA_DESIRED_STOPPED;
-            is_reverted(agent, &vm, HA_VM_STOPPED, report->text);
+        if (t->current && vm->state == HA_VM_REVERTING) {
+            vm->desired = HA_DESIRED_STOPPED;
+            is_reverted(t->agent, vm, HA_VM_STOPPED, t->report->text);
         }
         break;
     case HA_OUTCOME_SNAPSHOT:
     case HA_OUTCOME_FROZEN:
-        if (vm.state == HA_VM_SUSPENDING ||
-            (vm.state == HA_VM_SNAPSHOTTING && report->outcome == HA_OUTCOME_FROZEN)) {
-            vm.instance = report->instance;
-            task_failed(agent, &vm, HA_VM_FROZEN, report->text);
-            return;
-        }
-        if (vm.state == HA_VM_SNAPSHOTTING) {
-            task_ended(&vm, false, report->text);
-        }
-        vm.state = HA_VM_FROZEN;
-        vm.instance = report->instance;
-        ha_text_set(vm.reason, sizeof vm.reason, report->text, NULL);
-        event[0] = '\0';
-        if (ha_vm_paused(&vm) && !ha_vm_paused(record)) {
-            ha_text_set(event, sizeof event, vm.name, ": ", vm.reason, NULL);
-        }
-        ha_coord_emit_vm(agent, &vm, no_op, event);
+        told_frozen(t);
         break;
     case HA_OUTCOME_TWIN_OFF: /* that was known, but not its claim */
-        if (vm.epoch != record->epoch && uuid_equal(report->instance, vm.instance)) {
-            ha_coord_emit_vm(agent, &vm, no_op, "");
+        if (vm->epoch != t->record->epoch && t->same) {
+            ha_coord_emit_vm(t->agent, vm, no_op, "");
         }
         break;
     case HA_OUTCOME_TWIN_OFFER: /* of a protection, or a migration, that is over */
@@ -639,6 +660,40 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
     default:
         break;
     }
+}
+
+void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
+                        const struct ha_vm_report *report, uint64_t now_ns)
+{
+    const struct ha_vm *record = ha_state_vm(&agent->state, report->vm);
+    struct told t = {.agent = agent,
+                     .record = record,
+                     .report = report,
+                     .from = from,
+                     .now_ns = now_ns};
+
+    if (record == NULL) {
+        ha_agent_trace(agent, "report dropped: there is no such VM", "", "");
+        return;
+    }
+    t.vm = *record;
+    if (ha_move_report(agent, from, report, &t.vm) ||
+        ha_twin_report(agent, from, report, &t.vm)) {
+        return;
+    }
+    if (record->owner != from && report->outcome == HA_OUTCOME_RUNNING &&
+        report->epoch > record->epoch) {
+        owner_by_claim(agent, &t.vm, from, report->instance, report->epoch);
+        return;
+    }
+    if (record->owner != from && !ended_with_claim(agent, from, report, &t.vm)) {
+        ha_agent_trace(agent, "report dropped: not from the VM's owner", "", "");
+        return;
+    }
+    t.current = uuid_equal(report->attempt, t.vm.attempt);
+    t.same = uuid_equal(report->instance, t.vm.instance);
+    t.vm.epoch = report->epoch > t.vm.epoch ? report->epoch : t.vm.epoch;
+    told_outcome(&t, record->owner != from ? HA_OUTCOME_ENDED : report->outcome);
 }
 
 void ha_coord_fence_report(struct ha_agent *agent, uint32_t from,
