@@ -82,20 +82,50 @@ static int check_file(const char *key, const char *path, const char *dir,
     return refuse(key, full_buf, why, remedy, ret_error);
 }
 
-/* An absolute path into the directory of another VM. */
-static bool is_foreign(const struct conf_vm *vm, const char *vmroot, const char *path)
+/* What an absolute path has below the directory of VMs; NULL: it lies elsewhere. */
+static const char *below_root(const char *vmroot, const char *path)
 {
-    size_t root_len = strlen(vmroot), name_len = strlen(vm->name);
-    const char *below;
+    size_t root_len = strlen(vmroot);
 
     while (root_len > 0 && vmroot[root_len - 1] == '/') {
         root_len--;
     }
     if (strncmp(path, vmroot, root_len) != 0 || path[root_len] != '/') {
-        return false;
+        return NULL;
     }
-    below = path + root_len + strspn(path + root_len, "/");
-    return strncmp(below, vm->name, name_len) != 0 || below[name_len] != '/';
+    return path + root_len + strspn(path + root_len, "/");
+}
+
+/* An absolute path into the directory of another VM. */
+static bool is_foreign(const struct conf_vm *vm, const char *vmroot, const char *path)
+{
+    const char *below = below_root(vmroot, path);
+    size_t name_len = strlen(vm->name);
+
+    return below != NULL &&
+           (strncmp(below, vm->name, name_len) != 0 || below[name_len] != '/');
+}
+
+static int check_disk(const char *key, const struct conf_vm *vm,
+                      const struct conf_disk *disk, const char *vmroot,
+                      struct conf_error *ret_error)
+{
+    if (is_foreign(vm, vmroot, disk->path)) {
+        return refuse(key, disk->path, "lies in the directory of another VM",
+                      "move it into this VM's own, or out of the directory of VMs",
+                      ret_error);
+    }
+    if (disk->mirrored) { /* whether a node's own copy is there shows at the start */
+        return below_root(vmroot, disk->path) == NULL
+                   ? 0
+                   : refuse(key, disk->path,
+                            "is in the shared directory, where both nodes have one file",
+                            "move it to storage of each node's own, or leave out "
+                            "mirrored",
+                            ret_error);
+    }
+    return check_file(key, disk->path, vmroot, vm->name,
+                      disk->format == CONF_DISK_QCOW2 ? KIND_QCOW2 : KIND_RAW, ret_error);
 }
 
 static int check_boot_files(const struct conf_vm *vm, const char *vmroot,
@@ -127,21 +157,13 @@ int conf_vm_check_files(const struct conf_vm *vm, const char *vmroot,
         char key_buf[32];
         struct conf_text key = conf_text_make(key_buf, sizeof key_buf);
 
-        /* Whether its server, or a node's own copy, is there shows at the start. */
-        if (conf_disk_is_nbd(&vm->disk[i]) || vm->disk[i].mirrored) {
+        if (conf_disk_is_nbd(&vm->disk[i])) { /* its server shows at the start */
             continue;
         }
         conf_text_str(&key, "disks[");
         conf_text_u64(&key, i);
         conf_text_str(&key, "].path");
-        r = is_foreign(vm, vmroot, vm->disk[i].path)
-                ? refuse(key_buf, vm->disk[i].path, "lies in the directory of another VM",
-                         "move it into this VM's own, or out of the directory of VMs",
-                         ret_error)
-                : check_file(key_buf, vm->disk[i].path, vmroot, vm->name,
-                             vm->disk[i].format == CONF_DISK_QCOW2 ? KIND_QCOW2
-                                                                   : KIND_RAW,
-                             ret_error);
+        r = check_disk(key_buf, vm, &vm->disk[i], vmroot, ret_error);
     }
     return r;
 }

@@ -439,6 +439,20 @@ START_TEST(test_shared_disk)
         error.text,
         "disks[0].path: /srv/gemel//web1/disk0.img lies in the directory of another "
         "VM; move it into this VM's own, or out of the directory of VMs");
+    vm->disk[0].mirrored = true;
+    ck_assert_int_lt(conf_vm_check_files(vm, "/srv/gemel/", &error), 0);
+    ck_assert_ptr_nonnull(strstr(error.text, "lies in the directory of another VM"));
+    /* A mirrored one is each node's own. */
+    strcpy(vm->disk[0].path, "/srv/gemel/new/disk0.img");
+    ck_assert_int_lt(conf_vm_check_files(vm, "/srv/gemel/", &error), 0);
+    ck_assert_str_eq(
+        error.text,
+        "disks[0].path: /srv/gemel/new/disk0.img is in the shared directory, where both "
+        "nodes have one file; move it to storage of each node's own, or leave out "
+        "mirrored");
+    strcpy(vm->disk[0].path, "/srv/gemelli/disk0.img");
+    ck_assert_int_eq(conf_vm_check_files(vm, "/srv/gemel/", &error), 0);
+    vm->disk[0].mirrored = false;
     strcpy(vm->disk[0].path, "/srv/gemel/new/nosuch.img");
     ck_assert_int_lt(conf_vm_check_files(vm, "/srv/gemel", &error), 0);
     ck_assert_str_eq(error.text,
