@@ -525,6 +525,42 @@ void ft_wake_sender(struct ft_session *s)
     }
 }
 
+/* The hearing thread, under lock: who waits for this acknowledgement need not wait for
+ * the sender to wake up. The primary's hearing thread sends nothing, so it always takes
+ * what comes. */
+static void ack_at_once(struct ft_session *s)
+{
+    if (s->ack_new && s->params.commit != FT_COMMIT_VERIFIED && !s->sending &&
+        !s->closed && !s->closing && ft_secondary_may_ack(&s->sec)) {
+        s->sending = true;
+        (void)send_ack(s);
+        s->sending = false;
+    }
+    if (s->closing || anything(s)) {
+        pthread_cond_broadcast(&s->more);
+    }
+}
+
+static void send_next(struct ft_session *s)
+{
+    s->sending = true;
+    if (word_due(s)) {
+        (void)send_word(s);
+    } else if (s->epoch.staged.ready) {
+        pthread_mutex_unlock(&s->lock);
+        (void)ft_epoch_send(s);
+        pthread_mutex_lock(&s->lock);
+    } else if (s->role == FT_ROLE_PRIMARY) {
+        ft_barrier_clock(s);
+        (void)send_log(s);
+    } else if (hashes_due(s)) {
+        (void)send_hashes(s);
+    } else if (ft_secondary_may_ack(&s->sec)) {
+        (void)send_ack(s);
+    }
+    s->sending = false;
+}
+
 static void send_main(void *data)
 {
     struct ft_session *s = data;
@@ -536,6 +572,10 @@ static void send_main(void *data)
 
         watch(s);
         ft_sec_watch(s);
+        if (s->sending) { /* an acknowledgement, at once */
+            (void)wait_more(s, now + FT_BEAT_MS * NSEC_PER_MSEC);
+            continue;
+        }
         if (s->closing && !anything(s)) {
             ft_close(s);
             break;
@@ -557,20 +597,7 @@ static void send_main(void *data)
         }
         sent_ns = now;
         beat_ns = now + FT_BEAT_MS * NSEC_PER_MSEC;
-        if (word_due(s)) {
-            (void)send_word(s);
-        } else if (s->epoch.staged.ready) {
-            pthread_mutex_unlock(&s->lock);
-            (void)ft_epoch_send(s);
-            pthread_mutex_lock(&s->lock);
-        } else if (s->role == FT_ROLE_PRIMARY) {
-            ft_barrier_clock(s);
-            (void)send_log(s);
-        } else if (hashes_due(s)) {
-            (void)send_hashes(s);
-        } else if (ft_secondary_may_ack(&s->sec)) {
-            (void)send_ack(s);
-        }
+        send_next(s);
     }
     pthread_mutex_unlock(&s->lock);
 }
@@ -607,6 +634,9 @@ static bool hear_one(struct ft_session *s, struct vmm_error *err)
     good = s->role == FT_ROLE_PRIMARY
                ? ft_pri_frame(s, head.type, s->frame, head.body_len, &why)
                : ft_sec_frame(s, head.type, s->frame, head.body_len, &why);
+    if (good && s->role == FT_ROLE_SECONDARY && !s->params.checkpoint) {
+        ack_at_once(s);
+    }
     s->reading = true;
     pthread_mutex_unlock(&s->lock);
     if (!good) {

@@ -103,6 +103,7 @@ struct ft_session {
     bool closed;  /* the channel: nothing is sent or comes any more */
     bool closing; /* after what is queued */
     bool sending_ack, tell_waits;
+    bool sending; /* one at a time; the lock is let go meanwhile */
     bool lingers; /* the sender, until more is there or LINGER_NS are over */
     char told_text[REASON_LEN_MAX + 1];
     char lost_text[REASON_LEN_MAX + 1]; /* why the channel is of no more use */

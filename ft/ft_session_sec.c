@@ -238,9 +238,6 @@ static bool take_log(struct ft_session *s, const uint8_t *body, size_t len,
     head.released = head.released > s->head.released ? head.released : s->head.released;
     s->head = head;
     s->log_bytes += len - FT_LOG_HEAD_LEN;
-    if (s->ack_new && s->params.commit != FT_COMMIT_VERIFIED) {
-        pthread_cond_broadcast(&s->more);
-    }
     engine_poke(s->conf.engine);
     pthread_cond_broadcast(&s->come);
     return true;
