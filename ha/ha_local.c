@@ -272,6 +272,7 @@ void ha_local_found(struct ha_local *l)
     ha_local_publish(l, false);
     ha_local_report(l, HA_OUTCOME_RUNNING,
                     "found running by its agent, which was restarted");
+    ha_announce_begin(l); /* the agent before may have ended in the middle of it */
 }
 
 void ha_local_frozen(struct ha_local *l, const char *why)

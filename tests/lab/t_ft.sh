@@ -157,8 +157,16 @@ guest_goes_on "$acked"
 note "outages since: $(tail -n +$((before + 1)) "$LAB_SCRATCH/$L-witness.err" | grep 'answers again' | sed 's/.*after //; s/,.*//' | tr '\n' ' ')"
 check "and it gets another twin" wait_for 60 protected_by n1 n1
 epoch=$(show n1 .epoch)
+lab $L exec n3 -- timeout 20 python3 -c 'import socket
+print("listens", flush=True)
+print(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x8035)).recv(64)[6:12].hex(":"), flush=True)' >"$LAB_SCRATCH/$L-rarp" &
+rarp=$!
+wait_for 10 grep -q listens "$LAB_SCRATCH/$L-rarp"
+sleep 1
 lab $L kill n3 gemeld
 check "its agent is killed, and finds the twin that went live" wait_for 20 protected_by n3 n1
+wait $rarp
+check "and announces it: the one before may not have come to it" equal "$(tail -n 1 "$LAB_SCRATCH/$L-rarp")" "$VM_MAC"
 sleep 1
 check "whose guest went on" equal "$(show n1 .epoch)" "$epoch"
 check "the node is back" lab $L power n2 on
