@@ -15,6 +15,7 @@ static const char *const word[KVM_CAN_COUNT] = {
     [KVM_CAN_IRQCHIP] = "irqchip",
     [KVM_CAN_IRQFD] = "irqfd",
     [KVM_CAN_SIGNAL_MSI] = "signal-msi",
+    [KVM_CAN_NOT_SSE] = "not-sse",
 };
 
 size_t kvm_can_print(uint32_t can, char *buf, size_t cap)

@@ -19,6 +19,9 @@ enum kvm_can {
     KVM_CAN_IRQCHIP,
     KVM_CAN_IRQFD,
     KVM_CAN_SIGNAL_MSI,
+    /* It was tried, and cannot: KVM that interprets guests. Who says nothing of it, as
+     * earlier versions, is taken to be able to. */
+    KVM_CAN_NOT_SSE,
     KVM_CAN_COUNT,
 };
 

@@ -666,6 +666,22 @@ int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
     return r;
 }
 
+int conf_vm_check_applied(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    for (size_t i = 0; i < vm->disk_count; i++) {
+        const struct conf_disk *disk = &vm->disk[i];
+
+        if (disk->exclusion == CONF_EXCLUDE_BY_EPOCH &&
+            disk->on_error == CONF_DISK_REPORT) {
+            return refuse(ret_error, "disks", i, "on_error",
+                          "is report, which does not go with exclusion: epoch: a guest "
+                          "that its server cut off is not told of errors, it has a next "
+                          "life elsewhere; write pause or stop, or remove it (pause)");
+        }
+    }
+    return 0;
+}
+
 /* ---- VM against the cluster ---- */
 
 /*

@@ -30,6 +30,10 @@ int conf_vm_check_against(const struct conf_vm *vm, const struct conf_vm *const 
                           size_t other_count, const struct conf_capacity nodes[],
                           size_t node_count, struct conf_error *ret_error);
 
+/* What is refused when it is applied. Definitions of before this was so may say it, and
+ * are read as ever. */
+int conf_vm_check_applied(const struct conf_vm *vm, struct conf_error *ret_error);
+
 /* Its CPU model is one of the cluster's. */
 int conf_vm_check_cpu(const struct conf_vm *vm, const struct conf_cluster *cluster,
                       struct conf_error *ret_error);

@@ -98,7 +98,8 @@ struct conf_cluster {
     struct conf_fence_device device[CONF_FENCE_DEVICES_MAX];
 };
 
-/* What EIO and ENOSPC of a disk lead to. */
+/* What EIO and ENOSPC of a disk lead to. 0, not said: REPORT, and with
+ * CONF_EXCLUDE_BY_EPOCH PAUSE. */
 enum conf_disk_error { CONF_DISK_REPORT = 1, CONF_DISK_PAUSE, CONF_DISK_STOP };
 
 enum conf_disk_format { CONF_DISK_RAW = 1, CONF_DISK_QCOW2 };

@@ -238,10 +238,10 @@ static const struct conf_field disk_fields[] = {
          "end, storage.settle), or epoch (its NBD server, with the filter of storage/; "
          "nothing waits then, and errors pause the VM)"},
     {"on_error", CONF_TYPE_ENUM, false, AT(struct conf_disk, on_error),
-     .words = disk_error_words, .fallback = "report",
+     .words = disk_error_words, .example = "pause",
      .help = "EIO, ENOSPC, lost connection: report to the guest, pause the VM (thaw "
-             "tries again), or stop "
-             "it; a failed flush is never tried again"},
+             "tries again), or stop it; a failed flush is never tried again; default: "
+             "report, with exclusion: epoch pause (report is refused there)"},
     {"bps", CONF_TYPE_SIZE, false, AT(struct conf_disk, bps), .max = TIB,
      .example = "100MiB", .help = "bytes per second; default: no limit"},
     {"iops", CONF_TYPE_COUNT, false, AT(struct conf_disk, iops), .max = UINT32_MAX,

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -363,10 +364,18 @@ const struct engine_tape_ops ft_record_ops = {
 int ft_tape_record(const char *path, struct ft_tape **ret_tape, struct vmm_error *err)
 {
     struct ft_tape *t = NULL;
-    int r = ft_tape_new(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, &t, err);
+    struct stat st;
+    int r = ft_tape_new(path, O_WRONLY | O_CREAT | O_NOFOLLOW, &t, err);
 
     if (r < 0) {
         return r;
+    }
+    if (fstat(t->fd, &st) < 0 || (S_ISREG(st.st_mode) && st.st_size > 0)) {
+        ft_tape_free(t);
+        return vmm_fail(err, -EEXIST,
+                        "the recording %s is there already, and is not written over: "
+                        "remove it, or give another name",
+                        path);
     }
     t->hooks.ops = &ft_record_ops;
     t->buf = malloc(FT_RECORD_MAX);

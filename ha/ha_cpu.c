@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/kvm_can.h"
+
 const struct cpu_model *ha_cpus_get(const struct ha_cpus *cpus, uint32_t nodeid)
 {
     for (unsigned i = 0; i < cpus->count; i++) {
@@ -55,4 +57,11 @@ void ha_cpus_put_kvm(struct ha_cpus *cpus, uint32_t nodeid, uint32_t can)
         cpus->kvm[i].can = can;
         cpus->kvm_count += i == cpus->kvm_count;
     }
+}
+
+bool ha_cpus_lacks_sse(const struct ha_cpus *cpus, uint32_t nodeid)
+{
+    uint32_t can;
+
+    return ha_cpus_kvm(cpus, nodeid, &can) && (can >> KVM_CAN_NOT_SSE & 1) != 0;
 }

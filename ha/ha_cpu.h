@@ -31,4 +31,10 @@ void ha_cpus_drop(struct ha_cpus *cpus, uint32_t nodeid);
 const struct cpu_model *ha_cpus_get(const struct ha_cpus *cpus, uint32_t nodeid);
 /* The same of what their KVM can; false: it has not said. */
 void ha_cpus_put_kvm(struct ha_cpus *cpus, uint32_t nodeid, uint32_t can);
+/* Its KVM was tried, and cannot run SSE instructions: a guest of machine: standard that
+ * uses them will not get far there. */
+#define HA_NO_SSE                                                                        \
+    " lacks SSE instructions, so no stock kernel runs in machine: standard there "       \
+    "(gemel-vmm --probe)"
+bool ha_cpus_lacks_sse(const struct ha_cpus *cpus, uint32_t nodeid);
 bool ha_cpus_kvm(const struct ha_cpus *cpus, uint32_t nodeid, uint32_t *ret_can);

@@ -80,7 +80,8 @@ static bool check_vm(void *ctx, const struct ha_state *state, const char *yaml,
         nodes[node_count++] =
             (struct conf_capacity){state->node[i].name, state->node[i].memory_bytes};
     }
-    if (conf_vm_check_against(ret_conf, others, other_count, nodes, node_count, &error) <
+    if (conf_vm_check_applied(ret_conf, &error) < 0 ||
+        conf_vm_check_against(ret_conf, others, other_count, nodes, node_count, &error) <
             0 ||
         (state->cluster.conf != NULL &&
          conf_vm_check_cpu(ret_conf, state->cluster.conf, &error) < 0)) {

@@ -116,6 +116,9 @@ static void check_vm(struct checked *all, const char *path, const struct cli_fil
             }
         }
         if (r == 0) {
+            r = conf_vm_check_applied(vm, &error);
+        }
+        if (r == 0) {
             r = conf_vm_check_against(vm, (const struct conf_vm *const *)all->vm,
                                       all->vm_count, NULL, 0, &error);
         }

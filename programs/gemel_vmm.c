@@ -27,6 +27,7 @@
 #include "vmm/guest_agent.h"
 #include "vmm/net_tap.h"
 #include "vmm/priority.h"
+#include "vmm/probe.h"
 #include "vmm/rot_file.h"
 #include "vmm/sandbox.h"
 #include "vmm/uffd.h"
@@ -578,10 +579,23 @@ static int open_state(struct program *p, struct vmm_error *err)
     return 0;
 }
 
+/* An agent has this from --kvm-can, once. */
+static void warn_of_sse(const struct program *p)
+{
+    struct vmm_error ignored;
+
+    if (p->opts.run && p->opts.engine.machine == MACHINE_STANDARD &&
+        probe_sse(&kvm_linux, p->opts.engine.kvm_path, &ignored) == 0) {
+        log_warn("machine: standard: this host lacks: " PROBE_SSE_TITLE
+                 "; no stock kernel runs here (gemel-vmm --probe)");
+    }
+}
+
 static int setup(struct program *p, struct vmm_error *err)
 {
     int r;
 
+    warn_of_sse(p);
     r = open_tape(p, err);
     if (r >= 0) {
         r = open_nics(&p->opts, err);

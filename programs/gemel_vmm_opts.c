@@ -129,7 +129,7 @@ static const struct {
      "with --run: go on from this saved state instead of a boot"},
     {"record", OPT_RECORD, "FILE",
      "machine lockstep: write everything that reaches the guest from outside, and all "
-     "that it does, to this file"},
+     "that it does, to this file (one that is there already is not written over)"},
     {"replay", OPT_REPLAY, "FILE",
      "instead of --run: run what was recorded once more, without disks and network, and "
      "compare: equal, or the first difference"},

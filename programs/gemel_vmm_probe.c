@@ -160,6 +160,7 @@ int gemel_vmm_kvm_can(const char *kvm_path)
     };
     int sys = kvm_linux.sys_open(kvm_path != NULL ? kvm_path : "/dev/kvm");
     char text[KVM_CAN_TEXT_MAX] = "";
+    struct vmm_error err = {""};
     uint32_t can = 0;
 
     if (sys < 0) {
@@ -171,6 +172,8 @@ int gemel_vmm_kvm_can(const char *kvm_path)
         can |= kvm_linux.check(sys, capability[i]) > 0 ? UINT32_C(1) << i : 0;
     }
     kvm_linux.close(sys);
+    can |=
+        probe_sse(&kvm_linux, kvm_path, &err) == 0 ? UINT32_C(1) << KVM_CAN_NOT_SSE : 0;
     (void)kvm_can_print(can, text, sizeof text);
     puts(text);
     return EXIT_SUCCESS;

@@ -210,9 +210,21 @@ static int need_epochs(struct nbd_handle *nbd, const char *name, struct vmm_erro
                : vmm_fail(
                      err, -EPROTO,
                      "disk %s: its server does not know epochs, so nothing would keep "
-                     "an earlier owner's late writes away; run it with the filter "
-                     "gemel-epoch (storage/README.md), or leave out 'epoch'",
+                     "an earlier owner's late writes away; run it with the filter: "
+                     "nbdkit --filter=gemel-epoch ... (storage/README.md), or leave out "
+                     "'epoch'",
                      name);
+}
+
+/* A name with an epoch was refused. True, with *err: the export is there, and its server
+ * knows no epochs. */
+static bool is_plain(struct nbd_handle *nbd, const char *export_name, const char *name,
+                     struct vmm_error *err)
+{
+    struct vmm_error ignored;
+
+    return nbd_lib.set_export_name(nbd, export_name) == 0 &&
+           ask_info(nbd, name, &ignored) == 0 && need_epochs(nbd, name, err) < 0;
 }
 
 /* It was refused: for good, if somebody later is there. */
@@ -232,6 +244,9 @@ static int why_refused(struct nbd_handle *nbd, const struct blk_nbd_ask *ask,
                         "%llu): it belongs to this VM's next life",
                         ask->name, (unsigned long long)highest,
                         (unsigned long long)ask->epoch);
+    }
+    if (is_plain(nbd, ask->export_name, ask->name, err)) {
+        return -EPROTO;
     }
     return vmm_fail(err, -EAGAIN,
                     "disk %s: its server did not let epoch %llu in: the owner before has "
@@ -333,6 +348,8 @@ int blk_nbd_look(const char *text, bool read_only, bool by_epoch,
     r = ask_info(nbd, text, err);
     if (r >= 0 && by_epoch) {
         r = need_epochs(nbd, text, err);
+    } else if (by_epoch && is_plain(nbd, uri.export_name, text, err)) {
+        r = -EPROTO;
     }
     if (r >= 0) {
         r = check_traits(nbd, text, read_only, ret_traits, err);

@@ -272,9 +272,10 @@ static void try_code(struct probe *p, const char *key, const char *title,
     rig_close(rig);
 }
 
+static const uint8_t sse[] = {0x0F, 0x57, 0xC0, 0xF4}; /* xorps; hlt */
+
 static void probe_instructions(struct probe *p)
 {
-    static const uint8_t sse[] = {0x0F, 0x57, 0xC0, 0xF4}; /* xorps; hlt */
     static const uint8_t int3[] = {0xCC, 0xF4}; /* int3: the handler is right */
     static const uint8_t rdrand[] = {0x0F, 0xC7, 0xF0, 0xF4}; /* rdrand ax; hlt */
     static const uint8_t msr[] = {0xB9, 0x10, 0x00,
@@ -282,7 +283,7 @@ static void probe_instructions(struct probe *p)
     static const uint8_t hlt[] = {0xF4};
 
     try_code(p, "hlt", "HLT exits", hlt, sizeof hlt, -1);
-    try_code(p, "sse", "SSE instructions", sse, sizeof sse, -1);
+    try_code(p, "sse", PROBE_SSE_TITLE, sse, sizeof sse, -1);
     try_code(p, "int3", "INT3 reaches the guest's handler", int3, sizeof int3, VECTOR_BP);
     try_code(p, "rdrand_hidden", "RDRAND faults when CPUID hides it", rdrand,
              sizeof rdrand, VECTOR_UD);
@@ -642,6 +643,22 @@ int probe_host(const struct kvm_ops *ops, const char *kvm_path,
     probe_host_memory(&p);
     rig_close(rig);
     return 0;
+}
+
+int probe_sse(const struct kvm_ops *ops, const char *kvm_path, struct vmm_error *err)
+{
+    struct probe_result *result = calloc(1, sizeof *result);
+    struct probe p = {.ops = ops, .kvm_path = kvm_path, .result = result, .err = err};
+    int r = result ? vcpu_kick_setup() : -ENOMEM;
+
+    if (r < 0) {
+        free(result);
+        return vmm_fail(err, r, "cannot try SSE: %s", strerror(-r));
+    }
+    try_code(&p, "sse", PROBE_SSE_TITLE, sse, sizeof sse, -1);
+    r = result->count == 0 ? -EIO : probe_yes(result, "sse");
+    free(result);
+    return r;
 }
 
 const struct probe_item *probe_find(const struct probe_result *result, const char *key)

@@ -32,6 +32,10 @@ struct probe_result {
 /* 0 or -errno with a text (no usable KVM at all). */
 int probe_host(const struct kvm_ops *ops, const char *kvm_path,
                struct probe_result *ret_result, struct vmm_error *err);
+/* Of SSE alone, which takes some milliseconds: 1, 0 (a guest that uses it does not run
+ * here), or -errno with a text. */
+#define PROBE_SSE_TITLE "SSE instructions"
+int probe_sse(const struct kvm_ops *ops, const char *kvm_path, struct vmm_error *err);
 /* The item of that key; NULL when there is none. */
 const struct probe_item *probe_find(const struct probe_result *result, const char *key);
 bool probe_yes(const struct probe_result *result, const char *key);

@@ -128,7 +128,7 @@ case_replay_resets() { # resets by the guest and triple faults, one after the ot
     truncate -s 4M d.img
     local what options
     for what in reset=5 crash=5; do
-        rm -f console.log
+        rm -f console.log p.ft
         options=(--firmware "$pulse" --append "nonet rate=100 $what" --disk path=d.img)
         vmm "${options[@]}" --run --record p.ft
         sleep 1.5
@@ -277,6 +277,9 @@ case_replay_other() { # with other options than the recording: which
     grep -q -- '--firmware: not the same file; --append: recorded with .*; --disk: recorded with 0, here 1; --on-triple-fault: recorded with reset' replay.log ||
         fail "$(tail -1 replay.log)"
     want_code=2 expect_refusal 'machine lockstep' --machine standard --run --record x.ft
+    expect_refusal 'beat.ft is there already, and is not written over: remove it' --run --record beat.ft
+    replay beat.ft --firmware "$rom"
+    grep -q '^replay: equal: ' replay.out || fail "it was written to: $(tail -1 replay.log)"
     want_code=2 expect_refusal 'needs --replay' --run --until 5
     want_code=2 expect_refusal 'give one of' --run --record x.ft --replay beat.ft
 }

@@ -557,7 +557,7 @@ case_lockstep_replay() {
         --log vmm.log --record r.ft --run || fail "gemel-vmm ended with $?"
     replay pulse --firmware /guest/pulse.rom --append "count=20 compute=20" --disk path=disk.img
     grep -q '^replay: equal' replay.out || fail "pulse is not equal"
-    rm -f disk.img
+    rm -f disk.img r.ft
     # shellcheck disable=SC2086
     from_kernel --machine lockstep $bz --append "$append" --record r.ft
     # shellcheck disable=SC2086

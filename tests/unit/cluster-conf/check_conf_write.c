@@ -234,7 +234,6 @@ START_TEST(test_write_vm)
                            "    read_only: false\n"
                            "    mirrored: false\n"
                            "    exclusion: proof\n"
-                           "    on_error: report\n"
                            "    iops: 0\n"
                            "nics:\n"
                            "  - mac: \"52:54:00:12:34:56\"\n"
@@ -464,6 +463,30 @@ START_TEST(test_shared_disk)
 }
 END_TEST
 
+/* Read as ever, and refused when it is applied. */
+START_TEST(test_applied)
+{
+    static const char *const words[] = {"", ", on_error: pause", ", on_error: stop",
+                                        ", on_error: report"};
+    char yaml[256];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
+        struct conf_error error;
+        struct conf_vm *vm;
+
+        snprintf(yaml, sizeof yaml,
+                 "name: web1\nmemory: 64M\nboot: {firmware: /r}\n"
+                 "disks: [{path: d.img, on_error: report}, "
+                 "{path: 'nbd://10.0.0.1/x', exclusion: epoch%s}]\n",
+                 words[i]);
+        vm = vm_of(yaml);
+        ck_assert_int_eq(conf_vm_check_applied(vm, &error) < 0, i == 3);
+        ck_assert(i != 3 || strncmp(error.text, "disks[1].on_error: is report", 28) == 0);
+        free(vm);
+    }
+}
+END_TEST
+
 static void document(FILE *out, const struct conf_field *fields, const char *prefix)
 {
     for (const struct conf_field *f = fields; f->key != NULL; f++) {
@@ -542,6 +565,7 @@ static Suite *conf_write_suite(void)
     tcase_add_test(tcase, test_against);
     tcase_add_test(tcase, test_cpu_model_is_known);
     tcase_add_test(tcase, test_shared_disk);
+    tcase_add_test(tcase, test_applied);
     tcase_add_test(tcase, test_documented);
     suite_add_tcase(suite, tcase);
     return suite;

@@ -244,6 +244,20 @@ START_TEST(what_cannot_be_opened_is_said)
 }
 END_TEST
 
+/* Fails with: O_TRUNC. */
+START_TEST(a_recording_is_not_written_over)
+{
+    struct vmm_error err;
+    struct stat st, now;
+
+    ck_assert_int_eq(stat(path, &st), 0);
+    ck_assert_int_eq(ft_tape_record(path, &tape, &err), -EEXIST);
+    ck_assert_ptr_nonnull(strstr(err.text, "is not written over: remove it"));
+    ck_assert_int_eq(stat(path, &now), 0);
+    ck_assert_int_eq(now.st_size, st.st_size);
+}
+END_TEST
+
 /* A file that takes nothing (ENOSPC of /dev/full). */
 START_TEST(a_full_disk_ends_the_recording)
 {
@@ -317,6 +331,7 @@ static Suite *ft_tape_suite(void)
     tcase_add_test(tc, until_stops);
     tcase_add_test(tc, a_torn_file_ends);
     tcase_add_test(tc, what_cannot_be_opened_is_said);
+    tcase_add_test(tc, a_recording_is_not_written_over);
     tcase_add_test(tc, a_full_disk_ends_the_recording);
     tcase_add_test(tc, sums);
     suite_add_tcase(suite, tc);

@@ -167,6 +167,12 @@ START_TEST(told_to_all)
     ck_assert(ha_cpus_kvm(&sim[1].agent.cpus, 2, &can));
     ck_assert_uint_eq(can, 1u << KVM_CAN_IRQFD);
     ck_assert(!ha_cpus_kvm(&sim[2].agent.cpus, 1, &can));
+    ck_assert(!ha_cpus_lacks_sse(&sim[1].agent.cpus, 1)); /* it has said nothing */
+    ck_assert(!ha_cpus_lacks_sse(&sim[1].agent.cpus, 2)); /* an earlier version */
+    sim[2].agent.self.kvm_can |= 1u << KVM_CAN_NOT_SSE;
+    form(10, 3, all);
+    settle();
+    ck_assert(ha_cpus_lacks_sse(&sim[1].agent.cpus, 2));
 }
 END_TEST
 

@@ -545,6 +545,16 @@ START_TEST(refused_epochs)
 }
 END_TEST
 
+/* As nbdkit's file plugin with dir=: there is no file of that name. */
+START_TEST(a_plain_server)
+{
+    rig.plain = true;
+    ck_assert_int_eq(take_epoch(&rig, 5), -EPROTO);
+    ck_assert_msg(strstr(err.text, "nbdkit --filter=gemel-epoch") != NULL, "%s",
+                  err.text);
+}
+END_TEST
+
 /* Fails with: a connection that ends with the first refusal. */
 START_TEST(who_was_refused_asks_again)
 {
@@ -636,6 +646,7 @@ static Suite *suite(void)
     tcase_add_test(t, read_only_needs_less);
     tcase_add_test(t, not_a_socket);
     tcase_add_test(t, an_epoch_is_let_in);
+    tcase_add_test(t, a_plain_server);
     tcase_add_loop_test(t, refused_epochs, 0, sizeof epochs / sizeof epochs[0]);
     tcase_add_test(t, who_was_refused_asks_again);
     tcase_add_test(t, who_is_cut_off_has_lost_the_disk);

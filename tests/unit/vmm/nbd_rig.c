@@ -106,7 +106,7 @@ static bool is_refused(const struct nbd_rig *rig, uint32_t option, const uint8_t
     uint64_t len = from_be(data, 4);
 
     memcpy(name, data + 4, len < sizeof name ? len : sizeof name - 1);
-    return (rig->refuses && option == OPT_GO) ||
+    return (rig->refuses && option == OPT_GO) || (rig->plain && strchr(name, '@')) ||
            (rig->highest > 0 && (sscanf(name, "%*[^@]@%llu", &epoch) != 1 ||
                                  (epoch > 0 && epoch < rig->highest)));
 }

@@ -32,6 +32,7 @@ struct nbd_rig {
     uint32_t error;
     uint64_t highest;     /* epoch that it let in; an export NAME@LOWER is refused */
     bool tells_epoch;     /* in the description */
+    bool plain;           /* knows no names with epochs */
     _Atomic bool refuses; /* every GO */
     /* While it runs, and after. */
     uint8_t *durable, *cached; /* size bytes each */
