@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by vmm/engine.c (any thread), vmm/engine_vcpu.c (the vCPU thread of lockstep)
- * and vmm/engine_smp.c (I/O thread and vCPU threads of standard). Nobody else includes
- * this. */
+/* Shared by the files of the engine: vmm/engine.c (any thread), vmm/engine_vcpu.c (the
+ * vCPU thread of lockstep), vmm/engine_smp.c (I/O thread and vCPU threads of standard)
+ * and what they do in common. Nobody else includes this. */
 #pragma once
 
 #include <pthread.h>
@@ -219,19 +219,23 @@ void engine_op_msi(void *ctx, uint64_t address, uint32_t data);
 void engine_op_doorbell(void *ctx, unsigned dev_index, unsigned queue, uint64_t address,
                         bool on);
 
-/* engine_vcpu.c: what both kinds of engine do, on the thread that owns the disks. */
+/* engine_clock.c, on the thread that owns the machine. */
 uint64_t engine_machine_now_ns(const struct engine *e);
 void engine_clock_start(struct engine *e);
 void engine_clock_stop(struct engine *e);
-void engine_tell_epoch(struct engine *e);
-bool engine_epoch_is_new(struct engine *e);
 /* The RTC shows the host's time of day. */
 void engine_set_rtc(struct engine *e);
+/* Until a kick, a disk completion, or machine time `until_ns` (UINT64_MAX: no limit). */
+void engine_wait(struct engine *e, uint64_t until_ns);
+/* Wakes the vCPU thread out of the guest at machine time `at_ns` (UINT64_MAX: never). */
+void engine_arm_wake(struct engine *e, uint64_t at_ns);
+
+/* engine_vcpu.c: what both kinds of engine do, on the thread that owns the disks. */
+void engine_tell_epoch(struct engine *e);
+bool engine_epoch_is_new(struct engine *e);
 /* The run's beginning and end, around whatever loop enters the guest. */
 void engine_run_begins(struct engine *e);
 void engine_run_ends(struct engine *e);
-/* Wakes the vCPU thread out of the guest at machine time `at_ns` (UINT64_MAX: never). */
-void engine_arm_wake(struct engine *e, uint64_t at_ns);
 bool engine_reset_guest(struct engine *e);
 bool engine_handle_event(struct engine *e, enum vcpu_event event);
 /* Anything that take_inputs would find. Takes the kick. */
@@ -296,22 +300,25 @@ bool engine_shared_hold(struct engine *e);
 void engine_hold_write(struct engine *e);
 /* While the guest may run: what was held and need not be any more. */
 void engine_hold_turn(struct engine *e);
-/* vmm/engine_vcpu.c: the file that came for it. */
+/* engine_blk.c, on the thread that owns the disks: the file that came for it. */
 int engine_open_disk(struct engine *e, unsigned disk, struct vmm_error *err);
-void engine_drain_disks(struct engine *e);
-/* Before the guest runs on. */
-void engine_retry_held(struct engine *e);
 /* Connections that came with THAW; false: the VM freezes again, a disk that it waits
  * for is still away. */
 bool engine_reconnect(struct engine *e);
+/* Until nothing is under way: answers of the disks only, nothing new may start. */
+void engine_drain_disks(struct engine *e);
+/* For FREEZING and ENDING, while the state is that: everything was answered; what a
+ * frozen VM was told is written is durable, too: it may go on elsewhere. */
+void engine_settle_disks(struct engine *e, int state);
+/* Before the guest runs on. */
+void engine_retry_held(struct engine *e);
+void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *request,
+                        uint32_t status, const uint8_t *data, uint32_t len);
+
 void engine_set_carrier(struct engine *e, bool up);
 /* The whole life of the thread that owns the disks: what each state asks for, until
  * ENDED. `run` runs the guest, from RUNNING until some other state. */
 void engine_follow_state(struct engine *e, void (*run)(struct engine *e));
-/* Until a kick, a disk completion, or machine time `until_ns` (UINT64_MAX: no limit). */
-void engine_wait(struct engine *e, uint64_t until_ns);
-void engine_on_blk_done(void *ctx, unsigned disk, const struct blk_request *request,
-                        uint32_t status, const uint8_t *data, uint32_t len);
 void engine_take_queue(struct engine *e);
 bool engine_keys_wanted(struct engine *e);
 void engine_take_keys(struct engine *e);

@@ -179,7 +179,7 @@ libvmm_io_la_SOURCES = \
 	vmm/boot_files.c vmm/boot_files.h vmm/vcpu_boot.c vmm/vcpu_boot.h vmm/engine_boot.c \
 	vmm/byte_ring.c vmm/byte_ring.h \
 	vmm/console.c vmm/console.h \
-	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_smp.c vmm/engine_steps.c vmm/engine_tape.c vmm/engine_tape.h vmm/engine_tape_state.c vmm/engine_repair.c vmm/engine_shared.c vmm/engine_twin.c vmm/engine_epoch.c vmm/engine_epoch.h vmm/engine_tape_priv.h vmm/engine_vcpu.c \
+	vmm/engine.c vmm/engine.h vmm/engine_priv.h vmm/engine_blk.c vmm/engine_clock.c vmm/engine_ops.c vmm/engine_smp.c vmm/engine_steps.c vmm/engine_tape.c vmm/engine_tape.h vmm/engine_tape_state.c vmm/engine_repair.c vmm/engine_shared.c vmm/engine_twin.c vmm/engine_epoch.c vmm/engine_epoch.h vmm/engine_tape_priv.h vmm/engine_vcpu.c \
 	vmm/engine_state.c vmm/engine_state.h vmm/engine_work.c \
 	vmm/guest_agent.c vmm/guest_agent.h \
 	vmm/input_queue.c vmm/input_queue.h \
