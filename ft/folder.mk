@@ -76,7 +76,8 @@ check_PROGRAMS += tests/kvm/steps
 tests_kvm_steps_SOURCES = tests/kvm/steps.c
 tests_kvm_steps_LDADD = libvmm_io.la
 UNIT_TESTS += tests/unit/ft/check_ft_sim
-tests_unit_ft_check_ft_sim_SOURCES = tests/unit/ft/check_ft_sim.c tests/unit/unit.h tests/unit/migrate/mig_rand.h
+tests_unit_ft_check_ft_sim_SOURCES = tests/unit/ft/check_ft_sim.c tests/unit/ft/ft_sim.h tests/unit/ft/ft_sim_primary.c tests/unit/ft/ft_sim_secondary.c \
+	tests/unit/ft/ft_sim_world.c tests/unit/unit.h tests/unit/migrate/mig_rand.h
 tests_unit_ft_check_ft_sim_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_sim_LDADD = $(FT_UNIT_LIBS)
 UNIT_TESTS += tests/unit/ft/check_ft_tape
