@@ -44,7 +44,7 @@ libha_io_la_SOURCES = \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \
 	ha/ha_vmmfiles.c ha/ha_vmmgone.c ha/ha_vmmhold.c \
 	ha/ha_vmmlink.c \
-	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmend.c ha/ha_vmmbuild.c ha/ha_vmmmove.c ha/ha_vmmmove_priv.h ha/ha_vmmrecord.c ha/ha_vmmtwin.c ha/ha_vmmtwin_priv.h ha/ha_vmmtwinclaim.c ha/ha_vmmtwindisk.c ha/ha_vmmtwinpri.c ha/ha_vmmtwinsec.c ha/ha_vmmupgrade.c \
+	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmend.c ha/ha_vmmbuild.c ha/ha_vmmhandover.c ha/ha_vmmmove.c ha/ha_vmmmove_priv.h ha/ha_vmmpostcopy.c ha/ha_vmmrecord.c ha/ha_vmmtwin.c ha/ha_vmmtwin_priv.h ha/ha_vmmtwinclaim.c ha/ha_vmmtwindisk.c ha/ha_vmmtwinpri.c ha/ha_vmmtwinsec.c ha/ha_vmmupgrade.c \
 	ha/ha_moveend.c ha/ha_moveend.h ha/ha_reach.c ha/ha_reach.h \
 	ha/ha_vmmsave.c
 libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
