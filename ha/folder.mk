@@ -28,7 +28,7 @@ libha_io_la_SOURCES = \
 	ha/ha_copies.c ha/ha_copies.h \
 	ha/ha_corosync.c ha/ha_corosync.h \
 	ha/ha_cpuhost.c ha/ha_cpuhost.h \
-	ha/ha_daemon.c ha/ha_daemon.h \
+	ha/ha_daemon.c ha/ha_daemon.h ha/ha_daemon_priv.h ha/ha_isolation.c ha/ha_suspect.c \
 	ha/ha_ipc.c ha/ha_ipc_priv.h \
 	ha/ha_ipc_files.c ha/ha_ipc_goal.c ha/ha_ipc_move.c ha/ha_ipc_read.c \
 	ha/ha_json.c ha/ha_json_explain.c ha/ha_json_priv.h \
