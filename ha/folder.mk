@@ -14,6 +14,7 @@ libha_core_la_SOURCES = \
 	ha/ha_pending.c ha/ha_pending.h \
 	ha/ha_place.c ha/ha_place.h \
 	ha/ha_policy.c ha/ha_policy.h \
+	ha/ha_item.c ha/ha_item.h \
 	ha/ha_state.c ha/ha_state.h \
 	ha/ha_sync.c \
 	ha/ha_text.c ha/ha_text.h \
