@@ -3,7 +3,7 @@ noinst_LTLIBRARIES += libha_core.la
 
 libha_core_la_CFLAGS = $(CORE_CFLAGS)
 libha_core_la_SOURCES = \
-	ha/ha_agent.c ha/ha_agent.h \
+	ha/ha_agent.c ha/ha_agent.h ha/ha_order.c ha/ha_update.c \
 	ha/ha_coord.c \
 	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
@@ -77,10 +77,10 @@ tests_unit_ha_check_ha_drain_LDADD = libha_core.la libfencing_core.la libcluster
 tests_unit_ha_check_ha_move_SOURCES = tests/unit/ha/check_ha_move.c tests/unit/ha/ha_sim.h tests/unit/ha/move_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_move_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_move_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
-tests_unit_ha_check_ha_agent_SOURCES = tests/unit/ha/check_ha_agent.c tests/unit/ha/ha_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_upgrade_SOURCES = tests/unit/ha/check_ha_upgrade.c tests/unit/ha/ha_sim.h tests/unit/ha/move_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_upgrade_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_upgrade_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+tests_unit_ha_check_ha_agent_SOURCES = tests/unit/ha/check_ha_agent.c tests/unit/ha/ha_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_agent_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_agent_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 
