@@ -35,6 +35,7 @@ tests_unit_ft_check_ft_commit_LDADD = $(FT_UNIT_LIBS)
 # The log and its sums; a recording as a file.
 libft_core_la_SOURCES += \
 	ft/ft_log.c ft/ft_log.h \
+	ft/ft_pages.c ft/ft_pages.h \
 	ft/ft_pos.h \
 	ft/ft_sum.c ft/ft_sum.h \
 	ft/ft_wire.c ft/ft_wire.h
@@ -62,6 +63,11 @@ UNIT_TESTS += tests/unit/ft/check_ft_log
 tests_unit_ft_check_ft_log_SOURCES = tests/unit/ft/check_ft_log.c tests/unit/unit.h tests/unit/golden.h
 tests_unit_ft_check_ft_log_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_log_LDADD = libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ft/check_ft_pages
+tests_unit_ft_check_ft_pages_SOURCES = tests/unit/ft/check_ft_pages.c tests/unit/unit.h
+tests_unit_ft_check_ft_pages_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_pages_LDADD = $(FT_UNIT_LIBS)
 
 EXTRA_DIST += tests/golden/wire/v1/ft_wire.bin
 UNIT_TESTS += tests/unit/ft/check_ft_wire
