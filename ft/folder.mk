@@ -35,6 +35,7 @@ tests_unit_ft_check_ft_commit_LDADD = $(FT_UNIT_LIBS)
 # The log and its sums; a recording as a file.
 libft_core_la_SOURCES += \
 	ft/ft_log.c ft/ft_log.h \
+	ft/ft_pages.c ft/ft_pages.h \
 	ft/ft_pos.h \
 	ft/ft_sum.c ft/ft_sum.h \
 	ft/ft_wire.c ft/ft_wire.h
@@ -63,6 +64,11 @@ tests_unit_ft_check_ft_log_SOURCES = tests/unit/ft/check_ft_log.c tests/unit/uni
 tests_unit_ft_check_ft_log_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_log_LDADD = libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 
+UNIT_TESTS += tests/unit/ft/check_ft_pages
+tests_unit_ft_check_ft_pages_SOURCES = tests/unit/ft/check_ft_pages.c tests/unit/unit.h
+tests_unit_ft_check_ft_pages_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_pages_LDADD = $(FT_UNIT_LIBS)
+
 EXTRA_DIST += tests/golden/wire/v1/ft_wire.bin
 UNIT_TESTS += tests/unit/ft/check_ft_wire
 tests_unit_ft_check_ft_wire_SOURCES = tests/unit/ft/check_ft_wire.c tests/unit/unit.h tests/unit/golden.h
@@ -76,7 +82,8 @@ check_PROGRAMS += tests/kvm/steps
 tests_kvm_steps_SOURCES = tests/kvm/steps.c
 tests_kvm_steps_LDADD = libvmm_io.la
 UNIT_TESTS += tests/unit/ft/check_ft_sim
-tests_unit_ft_check_ft_sim_SOURCES = tests/unit/ft/check_ft_sim.c tests/unit/unit.h tests/unit/migrate/mig_rand.h
+tests_unit_ft_check_ft_sim_SOURCES = tests/unit/ft/check_ft_sim.c tests/unit/ft/ft_sim.h tests/unit/ft/ft_sim_primary.c tests/unit/ft/ft_sim_secondary.c \
+	tests/unit/ft/ft_sim_world.c tests/unit/unit.h tests/unit/migrate/mig_rand.h
 tests_unit_ft_check_ft_sim_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_sim_LDADD = $(FT_UNIT_LIBS)
 UNIT_TESTS += tests/unit/ft/check_ft_tape

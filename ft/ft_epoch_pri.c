@@ -9,8 +9,6 @@
 #include "base/loop.h"
 #include "ft/ft_session_priv.h"
 
-#define PAGES_MAX 48u /* of a PAGES record */
-
 static bool grow(struct ft_grow *g, size_t more)
 {
     if (g->len + more > g->cap) {
@@ -359,24 +357,23 @@ static void put_said(struct writer *w)
     }
 }
 
-/* A record takes consecutive pages of one kind in one block. */
+/* Goes into the record that has n pages from `first` on. */
 static bool follows(uint64_t first, size_t n, bool zero, uint64_t page,
                     const uint8_t *bytes)
 {
-    return page == first + n && page % MIG_RAM_PAGES_MAX != 0 &&
-           zero == (bytes == NULL) && (zero || n < PAGES_MAX);
+    return page == first + n && zero == (bytes == NULL) &&
+           ft_pages_fit(first, n + 1, zero) > n;
 }
 
 static void put_pages(struct writer *w)
 {
     const struct ft_stage *st = &w->s->epoch.staged.pages;
-    const uint8_t *run[PAGES_MAX], *bytes;
+    const uint8_t *run[FT_PAGES_MAX], *bytes;
     uint64_t page = 0, first;
     bool more = ft_stage_next(st, &page, &bytes);
 
     while (more && w->good) {
         bool zero = bytes == NULL;
-        uint8_t head[MIG_RAM_HEAD_MAX];
         struct bytes_wr wr;
         size_t n = 0;
 
@@ -389,10 +386,8 @@ static void put_pages(struct writer *w)
             page++;
             more = ft_stage_next(st, &page, &bytes);
         } while (more && follows(first, n, zero, page, bytes));
-        mig_ram_begin(&w->s->ram, 0);
-        mig_ram_add(&w->s->ram, zero ? MIG_RAM_ZERO : MIG_RAM_RAW, first, (uint32_t)n);
         begin(w, &wr, FT_PAGES, 0);
-        bytes_wr_copy(&wr, head, mig_ram_encode(&w->s->ram, head));
+        ft_pages_put_head(&wr, &w->s->ram, first, n, zero);
         for (size_t i = 0; !zero && i < n; i++) {
             bytes_wr_copy(&wr, run[i], GMEM_PAGE_SIZE);
         }

@@ -50,24 +50,16 @@ bool ft_set_pages(struct ft_session *s, const struct ft_record *record,
                   struct tape_item *ret)
 {
     struct engine_ram ram;
-    struct mig_ram_conf conf = {.n_streams = 1};
-    enum mig_ram_reason reason;
-    size_t head;
+    const uint8_t *bytes;
 
     engine_ram(s->conf.engine, &ram);
-    conf.page_count = ram.page_count;
-    if (record->body_len < MIG_RAM_FIXED_LEN ||
-        (head = mig_ram_head_len(record->body, record->body_len, &reason)) == 0 ||
-        head > record->body_len ||
-        mig_ram_decode(&conf, record->body, head, record->body_len, &s->ram) !=
-            MIG_RAM_OK ||
-        s->ram.run_count != 1 ||
-        head + s->ram.raw_pages * GMEM_PAGE_SIZE != record->body_len) {
+    if (ft_pages_get(record, ram.page_count, &s->ram, &bytes) != FT_OK ||
+        s->ram.run_count != 1) {
         return false;
     }
     ret->page = s->ram.run[0].first;
     ret->page_count = s->ram.run[0].count;
-    ret->bytes = s->ram.run[0].kind == MIG_RAM_RAW ? record->body + head : NULL;
+    ret->bytes = s->ram.run[0].kind == MIG_RAM_RAW ? bytes : NULL;
     return true;
 }
 

@@ -12,7 +12,6 @@
 #define DIGEST_EXITS 64u   /* an EXIT record at least so often */
 #define HELD_SPARE   1024u /* outputs of one position */
 #define LOG_SPARE    (FT_LOG_BUFFER / 4)
-#define PAGES_MAX    48u /* of a PAGES record */
 
 /* Steps
  * ----------------------------------------------------------------------------------- */
@@ -392,7 +391,6 @@ static void pri_input(void *ctx, uint64_t position, unsigned dev_index,
     ft_pri_emit(s, &wr, position);
 }
 
-/* A record holds one run, of one kind, in one block of 2 MiB. */
 void ft_pri_pages(void *ctx, uint64_t position, uint64_t first, uint64_t count,
                   const uint8_t *bytes)
 {
@@ -402,17 +400,11 @@ void ft_pri_pages(void *ctx, uint64_t position, uint64_t first, uint64_t count,
         s->dirty[i / 64] |= UINT64_C(1) << i % 64; /* the twin may not come to take it */
     }
     while (count > 0) {
-        uint64_t n = MIG_RAM_PAGES_MAX - first % MIG_RAM_PAGES_MAX;
-        uint8_t head[MIG_RAM_HEAD_MAX];
+        uint64_t n = ft_pages_fit(first, count, bytes == NULL);
         struct bytes_wr wr;
 
-        n = bytes && n > PAGES_MAX ? PAGES_MAX : n;
-        n = n < count ? n : count;
-        mig_ram_begin(&s->ram, 0);
-        mig_ram_add(&s->ram, bytes ? MIG_RAM_RAW : MIG_RAM_ZERO, first, (uint32_t)n);
         ft_pri_record(s, &wr, FT_PAGES, position, 0);
-        bytes_wr_copy(&wr, head, mig_ram_encode(&s->ram, head));
-        bytes_wr_copy(&wr, bytes, mig_ram_payload(&s->ram));
+        ft_pages_put(&wr, &s->ram, first, n, bytes);
         ft_pri_emit(s, &wr, position);
         bytes = bytes ? bytes + n * GMEM_PAGE_SIZE : NULL;
         first += n;

@@ -7,13 +7,13 @@
 
 #include "ft/ft_epoch_priv.h"
 #include "ft/ft_log.h"
+#include "ft/ft_pages.h"
 #include "ft/ft_primary.h"
 #include "ft/ft_secondary.h"
 #include "ft/ft_session.h"
 #include "ft/ft_sum.h"
 #include "ft/ft_wire.h"
 #include "migrate/mig_pool.h"
-#include "migrate/mig_ram.h"
 #include "vmm/engine_epoch.h"
 #include "vmm/engine_ram.h"
 

@@ -378,24 +378,15 @@ static enum tape_next next_control(struct ft_tape *t, struct tape_item *ret)
 static enum ft_reason open_pages(struct ft_tape *t)
 {
     struct engine_ram ram;
-    struct mig_ram_conf conf = {.n_streams = 1};
-    enum mig_ram_reason reason;
+    enum ft_reason reason;
 
     engine_ram(t->engine, &ram);
-    conf.page_count = ram.page_count;
-    if (t->record.body_len < MIG_RAM_FIXED_LEN) {
-        return FT_BAD_BODY;
+    reason = ft_pages_get(&t->record, ram.page_count, &t->ram, &t->page_bytes);
+    if (reason == FT_OK) {
+        t->run = t->page = 0;
+        t->pages_open = true;
     }
-    t->head_len = mig_ram_head_len(t->record.body, t->record.body_len, &reason);
-    if (t->head_len == 0 || t->head_len > t->record.body_len ||
-        mig_ram_decode(&conf, t->record.body, t->head_len, t->record.body_len, &t->ram) !=
-            MIG_RAM_OK ||
-        t->head_len + t->ram.raw_pages * GMEM_PAGE_SIZE != t->record.body_len) {
-        return FT_BAD_BODY;
-    }
-    t->run = t->page = 0;
-    t->pages_open = true;
-    return FT_OK;
+    return reason;
 }
 
 /* One run at a time. */
@@ -415,7 +406,7 @@ static enum tape_next next_pages(struct ft_tape *t, struct tape_item *ret)
     ret->page_count = run->count;
     ret->bytes = NULL;
     if (run->kind == MIG_RAM_RAW) {
-        ret->bytes = t->record.body + t->head_len + (size_t)t->page * GMEM_PAGE_SIZE;
+        ret->bytes = t->page_bytes + (size_t)t->page * GMEM_PAGE_SIZE;
         t->page += run->count;
     }
     t->pages_open = t->run < t->ram.run_count;

@@ -6,9 +6,9 @@
 #include <stdatomic.h>
 
 #include "ft/ft_log.h"
+#include "ft/ft_pages.h"
 #include "ft/ft_sum.h"
 #include "ft/ft_tape.h"
-#include "migrate/mig_ram.h"
 #include "vmm/byte_ring.h"
 #include "vmm/engine_ram.h"
 
@@ -47,7 +47,7 @@ struct ft_tape {
     uint64_t reg_there[TAPE_REGS];
     uint8_t *state;     /* FT_STATE_MAX */
     uint32_t run, page; /* of ram: next run, RAW pages given */
-    size_t head_len;
+    const uint8_t *page_bytes;
     bool pages_open, pages_told; /* runs are left; the last one was told */
     bool over, good, stopped_at;
     char text[FT_TEXT_MAX];

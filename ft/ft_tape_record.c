@@ -21,10 +21,6 @@
 #define WRITER_WAIT_MS 10
 #define ROOM_WAIT_MS   5000 /* a file that takes nothing for so long ends the recording */
 #define WRITER_STACK   (128u * 1024)
-#define PAGES_MAX      48u /* of a PAGES record */
-
-_Static_assert(MIG_RAM_HEAD_MAX + PAGES_MAX * GMEM_PAGE_SIZE <= FT_BODY_MAX,
-               "pages fit a record");
 
 /* The writer
  * ------------------------------------------------------------------------------ */
@@ -255,32 +251,18 @@ static void record_input(void *ctx, uint64_t position, unsigned dev_index,
     emit(t, &wr);
 }
 
-static void emit_pages(struct ft_tape *t, uint64_t position, const uint8_t *bytes)
-{
-    struct bytes_wr wr;
-    uint8_t head[MIG_RAM_HEAD_MAX];
-    size_t len = mig_ram_encode(&t->ram, head);
-
-    begin(t, &wr, FT_PAGES, position, 0);
-    bytes_wr_copy(&wr, head, len);
-    bytes_wr_copy(&wr, bytes, mig_ram_payload(&t->ram));
-    emit(t, &wr);
-}
-
-/* A record holds one run, of one kind, in one block of 2 MiB. */
 static void record_pages(void *ctx, uint64_t position, uint64_t first, uint64_t count,
                          const uint8_t *bytes)
 {
     struct ft_tape *t = ctx;
 
     while (count > 0) {
-        uint64_t n = MIG_RAM_PAGES_MAX - first % MIG_RAM_PAGES_MAX;
+        uint64_t n = ft_pages_fit(first, count, bytes == NULL);
+        struct bytes_wr wr;
 
-        n = bytes && n > PAGES_MAX ? PAGES_MAX : n;
-        n = n < count ? n : count;
-        mig_ram_begin(&t->ram, 0);
-        mig_ram_add(&t->ram, bytes ? MIG_RAM_RAW : MIG_RAM_ZERO, first, (uint32_t)n);
-        emit_pages(t, position, bytes);
+        begin(t, &wr, FT_PAGES, position, 0);
+        ft_pages_put(&wr, &t->ram, first, n, bytes);
+        emit(t, &wr);
         bytes = bytes ? bytes + n * GMEM_PAGE_SIZE : NULL;
         first += n;
         count -= n;

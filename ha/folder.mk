@@ -3,7 +3,7 @@ noinst_LTLIBRARIES += libha_core.la
 
 libha_core_la_CFLAGS = $(CORE_CFLAGS)
 libha_core_la_SOURCES = \
-	ha/ha_agent.c ha/ha_agent.h \
+	ha/ha_agent.c ha/ha_agent.h ha/ha_order.c ha/ha_update.c \
 	ha/ha_coord.c \
 	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
@@ -14,6 +14,7 @@ libha_core_la_SOURCES = \
 	ha/ha_pending.c ha/ha_pending.h \
 	ha/ha_place.c ha/ha_place.h \
 	ha/ha_policy.c ha/ha_policy.h \
+	ha/ha_item.c ha/ha_item.h \
 	ha/ha_state.c ha/ha_state.h \
 	ha/ha_sync.c \
 	ha/ha_text.c ha/ha_text.h \
@@ -28,7 +29,7 @@ libha_io_la_SOURCES = \
 	ha/ha_copies.c ha/ha_copies.h \
 	ha/ha_corosync.c ha/ha_corosync.h \
 	ha/ha_cpuhost.c ha/ha_cpuhost.h \
-	ha/ha_daemon.c ha/ha_daemon.h \
+	ha/ha_daemon.c ha/ha_daemon.h ha/ha_daemon_priv.h ha/ha_isolation.c ha/ha_suspect.c \
 	ha/ha_ipc.c ha/ha_ipc_priv.h \
 	ha/ha_ipc_files.c ha/ha_ipc_goal.c ha/ha_ipc_move.c ha/ha_ipc_read.c \
 	ha/ha_json.c ha/ha_json_explain.c ha/ha_json_priv.h \
@@ -44,7 +45,7 @@ libha_io_la_SOURCES = \
 	ha/ha_vmm.c ha/ha_vmm.h ha/ha_vmm_priv.h \
 	ha/ha_vmmfiles.c ha/ha_vmmgone.c ha/ha_vmmhold.c \
 	ha/ha_vmmlink.c \
-	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmend.c ha/ha_vmmbuild.c ha/ha_vmmmove.c ha/ha_vmmmove_priv.h ha/ha_vmmrecord.c ha/ha_vmmtwin.c ha/ha_vmmtwin_priv.h ha/ha_vmmtwinclaim.c ha/ha_vmmtwindisk.c ha/ha_vmmtwinpri.c ha/ha_vmmtwinsec.c ha/ha_vmmupgrade.c \
+	ha/ha_vmmadopt.c ha/ha_vmmclaim.c ha/ha_vmmend.c ha/ha_vmmbuild.c ha/ha_vmmhandover.c ha/ha_vmmmove.c ha/ha_vmmmove_priv.h ha/ha_vmmpostcopy.c ha/ha_vmmrecord.c ha/ha_vmmtwin.c ha/ha_vmmtwin_priv.h ha/ha_vmmtwinclaim.c ha/ha_vmmtwindisk.c ha/ha_vmmtwinpri.c ha/ha_vmmtwinsec.c ha/ha_vmmupgrade.c \
 	ha/ha_moveend.c ha/ha_moveend.h ha/ha_reach.c ha/ha_reach.h \
 	ha/ha_vmmsave.c
 libha_io_la_LIBADD = libha_core.la $(COROSYNC_LIBS) $(JSONC_LIBS) -lpthread
@@ -66,13 +67,19 @@ UNIT_TESTS += tests/unit/ha/check_ha_postcopy
 tests_unit_ha_check_ha_postcopy_SOURCES = tests/unit/ha/check_ha_postcopy.c tests/unit/ha/ha_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_postcopy_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_postcopy_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
-UNIT_TESTS += tests/unit/ha/check_ha_agent tests/unit/ha/check_ha_move tests/unit/ha/check_ha_tell
+UNIT_TESTS += tests/unit/ha/check_ha_agent tests/unit/ha/check_ha_drain tests/unit/ha/check_ha_move tests/unit/ha/check_ha_tell tests/unit/ha/check_ha_upgrade
 tests_unit_ha_check_ha_tell_SOURCES = tests/unit/ha/check_ha_tell.c tests/unit/ha/ha_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_tell_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_tell_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
-tests_unit_ha_check_ha_move_SOURCES = tests/unit/ha/check_ha_move.c tests/unit/ha/ha_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_drain_SOURCES = tests/unit/ha/check_ha_drain.c tests/unit/ha/ha_sim.h tests/unit/ha/move_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_drain_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_drain_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+tests_unit_ha_check_ha_move_SOURCES = tests/unit/ha/check_ha_move.c tests/unit/ha/ha_sim.h tests/unit/ha/move_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_move_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_move_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+tests_unit_ha_check_ha_upgrade_SOURCES = tests/unit/ha/check_ha_upgrade.c tests/unit/ha/ha_sim.h tests/unit/ha/move_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_upgrade_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_upgrade_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 tests_unit_ha_check_ha_agent_SOURCES = tests/unit/ha/check_ha_agent.c tests/unit/ha/ha_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_agent_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_agent_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)

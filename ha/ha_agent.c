@@ -57,7 +57,7 @@ void ha_agent_free(struct ha_agent *agent)
     ha_state_clear(&agent->state);
 }
 
-static void times_refresh(struct ha_agent *agent)
+void ha_agent_times_refresh(struct ha_agent *agent)
 {
     const struct conf_cluster *conf = agent->state.cluster.conf;
     struct ha_times_in in;
@@ -86,7 +86,7 @@ int ha_agent_load_item(struct ha_agent *agent, enum ha_item_kind kind, const voi
     int r = ha_state_apply(&agent->state, kind, body, len, version, now_ns);
 
     if (r == 0 && kind == HA_ITEM_CLUSTER) {
-        times_refresh(agent);
+        ha_agent_times_refresh(agent);
     }
     return r;
 }
@@ -198,272 +198,23 @@ void ha_agent_view(struct ha_agent *agent, const struct ha_view *view, uint64_t 
     early_replay(agent, now_ns);
 }
 
-/* Applying an update: the one place where the shared state changes
- * -------------------------- */
-
-static void act_on_vm(struct ha_agent *agent, const struct ha_vm *vm,
-                      struct uuid attempt_before)
-{
-    if (vm->owner != agent->self.nodeid ||
-        !incarnation_equal(&vm->owner_incarnation, &agent->self.incarnation) ||
-        uuid_is_none(vm->attempt) || uuid_equal(vm->attempt, attempt_before)) {
-        return;
-    }
-    if (vm->state == HA_VM_STARTING) {
-        agent->ops->vm_start(agent->ctx, vm);
-    } else if (vm->state == HA_VM_STOPPING) {
-        agent->ops->vm_stop(agent->ctx, vm);
-    } else if (vm->state == HA_VM_SUSPENDING || vm->state == HA_VM_SNAPSHOTTING ||
-               vm->state == HA_VM_REVERTING) {
-        agent->ops->vm_save(agent->ctx, vm);
-    }
-}
-
-static bool is_end_of(const struct ha_agent *agent, uint32_t owner, uint32_t to)
-{
-    return to != 0 && (owner == agent->self.nodeid || to == agent->self.nodeid);
-}
-
-/* A copy here that the record gives to somebody else, or to a later epoch of another
- * instance. */
-static void discard_superseded(struct ha_agent *agent, const struct ha_vm *vm)
-{
-    for (unsigned i = 0; i < agent->local_vm_count; i++) {
-        const struct ha_local_vm *local = &agent->local_vm[i];
-
-        if (uuid_equal(local->vm, vm->uuid) && local->epoch != 0 &&
-            vm->epoch > local->epoch && !uuid_equal(vm->instance, local->instance)) {
-            agent->ops->vm_discard(agent->ctx, vm->uuid,
-                                   "a later claim names another instance");
-            return;
-        }
-    }
-}
-
-static bool is_local(const struct ha_agent *agent, struct uuid vm)
-{
-    for (unsigned i = 0; i < agent->local_vm_count; i++) {
-        if (uuid_equal(agent->local_vm[i].vm, vm)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/*
- * After a state transfer no update says what became of the VMs here while this node was
- * away. One whose record is gone, or that a later claim has, runs no further instruction;
- * and all of them where this very life of the node is held for dead: others may have
- * taken them on the strength of that proof.
- */
-void ha_agent_discard_superseded(struct ha_agent *agent)
-{
-    struct proof_answer answer;
-    bool dead = proof_is_dead(&agent->state.proofs, agent->self.nodeid,
-                              &agent->self.incarnation, &answer);
-
-    for (unsigned i = agent->local_vm_count; i-- > 0;) {
-        struct uuid uuid = agent->local_vm[i].vm;
-        const struct ha_vm *vm = ha_state_vm(&agent->state, uuid);
-
-        if (dead || vm == NULL) {
-            agent->ops->vm_discard(agent->ctx, uuid,
-                                   dead ? "this node is held for dead, others may have it"
-                                        : "it has been deleted");
-        } else {
-            agent->ops->vm_move(agent->ctx, vm);
-            agent->ops->vm_twin(agent->ctx, vm);
-            discard_superseded(agent, vm);
-        }
-    }
-    for (unsigned i = 0; i < agent->state.vm_count && !dead; i++) {
-        const struct ha_vm *vm = agent->state.vm[i];
-
-        if (vm->held.node == agent->self.nodeid && !is_local(agent, vm->uuid)) {
-            agent->ops->vm_twin(agent->ctx, vm); /* somebody waits for its word */
-        }
-    }
-    if (dead) {
-        ha_agent_trace(agent, "this life of the node is held for dead (",
-                       proof_kind_str(answer.kind), "): it begins another one");
-        agent->ops->reincarnate(agent->ctx);
-    }
-}
-
-static void act_on_node(struct ha_agent *agent, const struct ha_node *node,
-                        enum ha_fence_state before, struct uuid uid_before)
-{
-    if (node->fence_executor != agent->self.nodeid) {
-        return;
-    }
-    if (node->fence == HA_FENCE_PENDING &&
-        (before != HA_FENCE_PENDING || !uuid_equal(uid_before, node->fence_uid))) {
-        /* R7: the intent is on the disks of a majority before anything is switched off.
-         */
-        agent->fence_wait = true;
-        agent->fence_wait_version = node->version;
-    } else if (node->fence == HA_FENCE_CANCELLING && before != HA_FENCE_CANCELLING) {
-        agent->ops->fence_cancel(agent->ctx, node);
-    } else if (node->fence == HA_FENCE_OK && before == HA_FENCE_PENDING &&
-               agent->state.cluster.conf != NULL &&
-               agent->state.cluster.conf->after_fence == CONF_AFTER_FENCE_ON) {
-        agent->ops->fence_on(agent->ctx, node);
-    }
-}
-
-/* Post-copy: who runs here and waits for memory of a node that is proven dead, waits for
- * nothing. Silence proves nothing: that is for the two processes to judge. */
-static void tell_of_dead_holders(struct ha_agent *agent)
-{
-    for (unsigned i = 0; i < agent->state.vm_count; i++) {
-        const struct ha_vm *vm = agent->state.vm[i];
-        const struct ha_node *node;
-        struct proof_answer answer;
-
-        if (vm->memory_from == 0 || vm->owner != agent->self.nodeid ||
-            ha_view_has(&agent->view, vm->memory_from)) {
-            continue;
-        }
-        node = ha_state_node(&agent->state, vm->memory_from);
-        if (node != NULL && proof_is_dead(&agent->state.proofs, node->nodeid,
-                                          &node->incarnation, &answer)) {
-            agent->ops->vm_holder_dead(agent->ctx, vm->uuid, node->name);
-        }
-    }
-}
-
-static struct uuid body_uuid(const struct ha_item_msg *item)
-{
-    struct uuid uuid = {{0}};
-
-    if (item->body_len >= sizeof uuid) {
-        memcpy(&uuid, item->body, sizeof uuid);
-    }
-    return uuid;
-}
-
-static uint32_t body_nodeid(const struct ha_item_msg *item)
-{
-    struct bytes_rd rd = bytes_rd_make(item->body, item->body_len);
-
-    return bytes_rd_u32(&rd);
-}
-
-/* In the log stands only what can be read again: of a refused item, its position. */
-static void persist_position(struct ha_agent *agent)
-{
-    struct bytes_wr wr = bytes_wr_make(agent->scratch, sizeof agent->scratch);
-
-    bytes_wr_u64(&wr, agent->state.term);
-    bytes_wr_u32(&wr, agent->state.coordinator);
-    agent->ops->persist(agent->ctx, HA_ITEM_TERM, wr.buf, wr.pos, agent->state.version);
-}
-
-static void apply_update(struct ha_agent *agent, const struct ha_item_msg *item,
-                         uint64_t now_ns)
-{
-    struct uuid attempt = {{0}}, fence_uid = {{0}};
-    enum ha_fence_state fence = HA_FENCE_NONE;
-    bool moving = false, twin = false;
-    const struct ha_node *node = NULL;
-    const struct ha_vm *vm = NULL;
-
-    if (item->kind == HA_ITEM_VM) {
-        vm = ha_state_vm(&agent->state, body_uuid(item));
-        attempt = vm != NULL ? vm->attempt : attempt;
-        moving = vm != NULL && is_end_of(agent, vm->owner, vm->move.to);
-        twin = vm != NULL && is_end_of(agent, vm->owner, vm->twin.to);
-    } else if (item->kind == HA_ITEM_NODE) {
-        node = ha_state_node(&agent->state, body_nodeid(item));
-        if (node != NULL) {
-            fence = node->fence;
-            fence_uid = node->fence_uid;
-        }
-    }
-    if (ha_state_apply(&agent->state, item->kind, item->body, item->body_len,
-                       item->version, now_ns) < 0) {
-        /* The same everywhere: the position advances, so that the others' next update
-         * fits. */
-        agent->state.version = item->version;
-        ha_agent_trace(agent, "an update was refused by the state", "", "");
-        persist_position(agent);
-    } else {
-        agent->ops->persist(agent->ctx, item->kind, item->body, item->body_len,
-                            item->version);
-    }
-    agent->count.applied++;
-    if (item->event[0] != '\0') {
-        agent->ops->event(agent->ctx, item->version, item->event);
-    }
-    if (item->kind == HA_ITEM_VM) {
-        vm = ha_state_vm(&agent->state, body_uuid(item));
-        if (vm != NULL) {
-            act_on_vm(agent, vm, attempt);
-            if (moving || is_end_of(agent, vm->owner, vm->move.to)) {
-                agent->ops->vm_move(agent->ctx, vm);
-            }
-            if (twin || is_end_of(agent, vm->owner, vm->twin.to) ||
-                is_end_of(agent, vm->owner, vm->held.node)) {
-                agent->ops->vm_twin(agent->ctx, vm);
-            }
-            discard_superseded(agent, vm);
-        }
-    } else if (item->kind == HA_ITEM_NODE) {
-        node = ha_state_node(&agent->state, body_nodeid(item));
-        if (node != NULL) {
-            act_on_node(agent, node, fence, fence_uid);
-        }
-    } else if (item->kind == HA_ITEM_CLUSTER) {
-        times_refresh(agent);
-    }
-    tell_of_dead_holders(agent);
-}
-
-static void on_update(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns)
-{
-    if (agent->phase != HA_PHASE_SYNCED || msg->from.nodeid != agent->sync.coordinator) {
-        agent->count.dropped_sender++;
-        ha_agent_trace(agent, "update dropped: its sender does not coordinate this term",
-                       "", "");
-        return;
-    }
-    if (msg->from.term != agent->state.term ||
-        msg->from.version != agent->state.version ||
-        msg->item.version != agent->state.version + 1) {
-        agent->count.dropped_version++;
-        ha_agent_trace(agent, "update dropped: decided on another version", "", "");
-        return;
-    }
-    apply_update(agent, &msg->item, now_ns);
-    agent->decide_wanted = true;
-}
-
 /* Persistence
  * ------------------------------------------------------------------------------ */
 
-static unsigned persisted_by(struct ha_agent *agent, uint64_t version)
+bool ha_agent_is_persisted(const struct ha_agent *agent, uint64_t version)
 {
     unsigned nodes = 0;
 
     for (unsigned i = 0; i < ARRAY_SIZE(agent->member); i++) {
         nodes += agent->member[i].present && agent->member[i].persisted >= version;
     }
-    return nodes;
+    return nodes >= agent->view.votes_needed;
 }
 
-static void check_persisted(struct ha_agent *agent)
+void ha_agent_check_persisted(struct ha_agent *agent)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
-        struct ha_op_result *r = &agent->waiting_op[i].result;
-
-        if (!uuid_is_none(r->uid) &&
-            persisted_by(agent, r->version) >= agent->view.votes_needed) {
-            agent->ops->op_done(agent->ctx, r);
-            memset(r, 0, sizeof *r);
-        }
-    }
-    if (agent->fence_wait &&
-        persisted_by(agent, agent->fence_wait_version) >= agent->view.votes_needed) {
+    ha_order_persisted(agent);
+    if (agent->fence_wait && ha_agent_is_persisted(agent, agent->fence_wait_version)) {
         agent->fence_wait = false;
         for (unsigned i = 0; i < agent->state.node_count; i++) {
             const struct ha_node *node = &agent->state.node[i];
@@ -489,24 +240,6 @@ void ha_agent_persisted(struct ha_agent *agent, uint64_t version, uint64_t now_n
 
 /* Messages
  * --------------------------------------------------------------------------------- */
-
-static void on_op_result(struct ha_agent *agent, const struct ha_op_result *result)
-{
-    for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
-        struct ha_op_result *r = &agent->waiting_op[i].result;
-
-        if (uuid_equal(r->uid, result->uid) && !uuid_is_none(r->uid)) {
-            *r = *result;
-            if (result->version == 0) {
-                agent->ops->op_done(agent->ctx, r);
-                memset(r, 0, sizeof *r);
-            } else {
-                check_persisted(agent);
-            }
-            return;
-        }
-    }
-}
 
 /* The isolation lease (R6): a renewal is a fresh round, echoed by a strict majority of
  * expected votes in this ring, and it counts from the moment it was sent: never a cached
@@ -743,13 +476,13 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
         ha_sync_snap_end(agent, &msg, now_ns);
         break;
     case HA_MSG_UPDATE:
-        on_update(agent, &msg, now_ns);
+        ha_update_deliver(agent, &msg, now_ns);
         break;
     case HA_MSG_PERSISTED:
         if (member != NULL && msg.from.term == agent->state.term) {
             member->persisted =
                 msg.number > member->persisted ? msg.number : member->persisted;
-            check_persisted(agent);
+            ha_agent_check_persisted(agent);
         }
         break;
     case HA_MSG_VM_REPORT:
@@ -767,7 +500,7 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
     case HA_MSG_OP_RESULT:
         /* Its updates came before it: outside of this phase they were dropped. */
         if (agent->phase == HA_PHASE_SYNCED) {
-            on_op_result(agent, &msg.op_result);
+            ha_order_result(agent, &msg.op_result);
         }
         break;
     case HA_MSG_PROGRESS:
@@ -841,127 +574,6 @@ void ha_agent_fence_report(struct ha_agent *agent, const struct ha_fence_report 
     }
     /* Else: the executor keeps the result and is asked again by the next request (same
      * uid or a status reading). */
-}
-
-/* A state of its own accord: this node's word that there is none to wait for. */
-static void begin_alone(struct ha_agent *agent, uint64_t now_ns)
-{
-    agent->alone_allowed = true;
-    agent->phase_since_ns = now_ns;
-    ha_sync_summary_send(agent);
-}
-
-/* The first `cluster apply`: all nodes of the definition are here and none has a state.
- */
-static bool set_up_first(struct ha_agent *agent, const struct ha_op *op,
-                         struct ha_op_result *result, uint64_t now_ns)
-{
-    struct ha_cluster first = {.definition = (char *)op->body,
-                               .definition_len = op->body_len};
-    struct conf_cluster *conf = agent->state.mem->alloc(sizeof *conf);
-    bool done = false;
-    size_t len;
-
-    if (conf == NULL ||
-        !agent->ops->check_cluster(agent->ctx, op->body, op->body_len, conf, result->text,
-                                   sizeof result->text)) {
-        result->exit_code = 1;
-        goto out;
-    }
-    for (unsigned i = 0; i < conf->node_count; i++) {
-        const struct ha_member *m = ha_agent_member(agent, conf->node[i].nodeid);
-
-        if (m == NULL || !uuid_is_none(m->generation)) {
-            ha_text_set(
-                result->text, sizeof result->text, "cluster apply: ", conf->node[i].name,
-                m == NULL ? " is not in the view; the first definition needs every node"
-                          : " already has a cluster's state; wait for it, or clear it",
-                NULL);
-            result->exit_code = 4;
-            goto out;
-        }
-    }
-    first.generation = agent->ops->new_uuid(agent->ctx);
-    len = ha_item_put_cluster(&first, agent->scratch, sizeof agent->scratch);
-    if (ha_state_apply(&agent->state, HA_ITEM_CLUSTER, agent->scratch, len, 1, now_ns) <
-        0) {
-        ha_text_set(result->text, sizeof result->text, "cluster apply: out of memory",
-                    NULL);
-        result->exit_code = 1;
-        goto out;
-    }
-    agent->ops->persist_all(agent->ctx);
-    times_refresh(agent);
-    ha_text_set(result->text, sizeof result->text, "cluster ", conf->name, ": set up",
-                NULL);
-    result->exit_code = 0;
-    result->version = 1;
-    done = true;
-out:
-    agent->state.mem->free(conf);
-    return done;
-}
-
-/* What only this node can do, because there is no coordinator yet. */
-static bool op_without_coordinator(struct ha_agent *agent, const struct ha_op *op,
-                                   struct ha_op_result *result, uint64_t now_ns)
-{
-    if (agent->phase != HA_PHASE_EXCHANGING || !agent->view.quorate) {
-        return false;
-    }
-    if (strcmp(op->verb, "cluster apply") == 0 && !ha_state_set_up(&agent->state)) {
-        if (!set_up_first(agent, op, result, now_ns)) {
-            agent->ops->op_done(agent->ctx, result);
-            return true;
-        }
-        begin_alone(agent, now_ns);
-        for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
-            if (uuid_is_none(agent->waiting_op[i].result.uid)) {
-                agent->waiting_op[i].result =
-                    *result; /* answered when a majority has it */
-                break;
-            }
-        }
-        return true;
-    }
-    if (strcmp(op->verb, "cluster recover") == 0 && ha_state_set_up(&agent->state)) {
-        result->exit_code = 0;
-        ha_text_set(result->text, sizeof result->text, "cluster recover: the state of ",
-                    agent->self.name, " holds from now on", NULL);
-        agent->ops->op_done(agent->ctx, result);
-        begin_alone(agent, now_ns);
-        return true;
-    }
-    return false;
-}
-
-void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns)
-{
-    struct ha_op_result result = {.uid = op->uid, .exit_code = 6};
-    struct ha_msg msg = {.type = HA_MSG_OP, .op = *op};
-
-    if (op_without_coordinator(agent, op, &result, now_ns)) {
-        return;
-    }
-    if (agent->phase != HA_PHASE_SYNCED || !agent->view.quorate) {
-        ha_text_set(result.text, sizeof result.text, op->verb, ": not now: ",
-                    agent->waiting[0] != '\0' ? agent->waiting : "no quorum", NULL);
-        agent->ops->op_done(agent->ctx, &result);
-        return;
-    }
-    for (unsigned i = 0; i < ARRAY_SIZE(agent->waiting_op); i++) {
-        if (uuid_is_none(agent->waiting_op[i].result.uid)) {
-            agent->waiting_op[i].result = result;
-            agent->waiting_op[i].result.version =
-                UINT64_MAX; /* not answered by the coordinator yet */
-            ha_agent_send(agent, &msg, NULL);
-            return;
-        }
-    }
-    result.exit_code = 1;
-    ha_text_set(result.text, sizeof result.text, op->verb,
-                ": too many changes under way at this node; try again", NULL);
-    agent->ops->op_done(agent->ctx, &result);
 }
 
 void ha_agent_tick(struct ha_agent *agent, uint64_t now_ns)

@@ -203,10 +203,10 @@ void ha_agent_vm_report(struct ha_agent *agent, const struct ha_vm_report *repor
                         uint64_t now_ns);
 void ha_agent_fence_report(struct ha_agent *agent, const struct ha_fence_report *report,
                            uint64_t now_ns);
-/* An operator's change asked for at this node: answered through op_done, perhaps at once.
- */
 /* R6: renew the isolation lease from now on, or no more. */
 void ha_agent_lease_want(struct ha_agent *agent, bool wanted);
+/* An operator's change asked for at this node: answered through op_done, perhaps at once.
+ */
 void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns);
 /* A VM that leaves this node is so far: told to the others, who show it. */
 void ha_agent_progress(struct ha_agent *agent, struct uuid vm,
@@ -224,6 +224,11 @@ bool ha_agent_is_participant(const struct ha_agent *agent, uint32_t nodeid);
  * -------------------------------------------------------- */
 void ha_agent_send(struct ha_agent *agent, struct ha_msg *msg,
                    const struct ha_local_vm *vms);
+void ha_agent_times_refresh(struct ha_agent *agent);
+/* Is this version on the disks of a majority? */
+bool ha_agent_is_persisted(const struct ha_agent *agent, uint64_t version);
+/* Goes on with what waits for a majority: fences, orders. */
+void ha_agent_check_persisted(struct ha_agent *agent);
 void ha_agent_discard_superseded(struct ha_agent *agent);
 void ha_agent_held_clear(struct ha_agent *agent);
 void ha_agent_trace(struct ha_agent *agent, const char *a, const char *b, const char *c);
@@ -239,6 +244,10 @@ void ha_sync_proposed(struct ha_agent *agent, const struct ha_msg *msg, uint64_t
 void ha_sync_snap_item(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
 void ha_sync_snap_end(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
 void ha_sync_consider(struct ha_agent *agent, uint64_t now_ns);
+/* ha_update.c, ha_order.c */
+void ha_update_deliver(struct ha_agent *agent, const struct ha_msg *msg, uint64_t now_ns);
+void ha_order_persisted(struct ha_agent *agent);
+void ha_order_result(struct ha_agent *agent, const struct ha_op_result *result);
 /* Coordinator */
 void ha_coord_synced(struct ha_agent *agent, uint64_t now_ns);
 void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,

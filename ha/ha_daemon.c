@@ -13,13 +13,11 @@
 #include "cluster-conf/conf_check.h"
 #include "cluster-conf/conf_load.h"
 #include "ha/ha_cpuhost.h"
+#include "ha/ha_daemon_priv.h"
 #include "ha/ha_leftovers.h"
 #include "ha/ha_text.h"
 
-#define TICK_NS (100 * NSEC_PER_MSEC)
-#define UNSETTLED_MAX_NS                                                                 \
-    (1 * NSEC_PER_SEC) /* no agreed view for so long counts as no quorum */
-#define CHECK_VMS_MAX  VMS_MAX
+#define TICK_NS        (100 * NSEC_PER_MSEC)
 #define STORE_RETRY_NS (5 * NSEC_PER_SEC)
 
 /* Memory and definitions
@@ -112,7 +110,8 @@ void ha_daemon_event(struct ha_daemon *d, uint64_t seq, const char *text)
     log_info("event seq=%" PRIu64 " %s", seq, text);
 }
 
-static void local_event(struct ha_daemon *d, const char *a, const char *b, const char *c)
+void ha_daemon_local_event(struct ha_daemon *d, const char *a, const char *b,
+                           const char *c)
 {
     char text[REASON_LEN_MAX + 1];
 
@@ -197,7 +196,7 @@ static void op_fence_off(void *ctx, const struct ha_node *node)
 {
     struct ha_daemon *d = ctx;
 
-    local_event(d, node->name, ": off asked of its fence device", "");
+    ha_daemon_local_event(d, node->name, ": off asked of its fence device", "");
     ha_fencelink_off(d->fencelink, node,
                      (uint32_t)(d->agent.times.fence_total_ns / NSEC_PER_MSEC));
 }
@@ -217,8 +216,8 @@ static void op_reincarnate(void *ctx)
     struct ha_daemon *d = ctx;
 
     if (!d->reincarnating) {
-        local_event(d, d->node.name,
-                    ": held for dead while it lived; it begins a new life", "");
+        ha_daemon_local_event(d, d->node.name,
+                              ": held for dead while it lived; it begins a new life", "");
     }
     d->reincarnating = true;
 }
@@ -266,28 +265,9 @@ static struct uuid op_new_uuid(void *ctx)
     return uuid_random();
 }
 
-static int node_index(struct ha_daemon *d, uint32_t nodeid);
-
-static bool op_early_off(void *ctx, const struct ha_node *node,
-                         struct ha_fence_report *ret_report)
-{
-    struct ha_daemon *d = ctx;
-    int i = node_index(d, node->nodeid);
-
-    if (i < 0 || !d->early[i].have ||
-        !incarnation_equal(&d->early[i].report.incarnation, &node->incarnation)) {
-        return false;
-    }
-    d->early[i].have = false;
-    *ret_report = d->early[i].report;
-    return true;
-}
-
-static void op_lease_renewed(void *ctx, uint64_t from_ns);
-
 static const struct ha_agent_ops agent_ops = {
-    .lease_renewed = op_lease_renewed,
-    .early_off = op_early_off,
+    .lease_renewed = ha_isolation_lease_renewed,
+    .early_off = ha_suspect_early_off,
     .mcast = op_mcast,
     .persist = op_persist,
     .persist_all = op_persist_all,
@@ -309,132 +289,6 @@ static const struct ha_agent_ops agent_ops = {
     .check_vm = check_vm,
     .check_cluster = check_cluster,
 };
-
-/* Suspicion: R7 allows a status reading, and an `off` reading is a proof already
- * -------------------------- */
-
-static int node_index(struct ha_daemon *d, uint32_t nodeid)
-{
-    for (unsigned i = 0; i < d->agent.state.node_count; i++) {
-        if (d->agent.state.node[i].nodeid == nodeid) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
-/* Or has what a VM elsewhere still needs (post-copy). */
-static bool owns_vms(struct ha_daemon *d, uint32_t nodeid)
-{
-    for (unsigned i = 0; i < d->agent.state.vm_count; i++) {
-        const struct ha_vm *vm = d->agent.state.vm[i];
-
-        if ((vm->owner == nodeid && !ha_vm_rests(vm)) || vm->memory_from == nodeid) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* One node asks: the coordinator, or when that is the suspect the lowest of the others.
- */
-static bool asks(struct ha_daemon *d, uint32_t suspect)
-{
-    const struct ha_agent *a = &d->agent;
-
-    if (a->phase != HA_PHASE_SYNCED || !a->view.quorate) {
-        return false;
-    }
-    if (a->sync.coordinator != suspect) {
-        return a->sync.coordinator == a->self.nodeid;
-    }
-    for (unsigned i = 0; i < a->view.member_count; i++) {
-        if (a->view.member[i] != suspect) {
-            return a->view.member[i] == a->self.nodeid;
-        }
-    }
-    return false;
-}
-
-static void on_suspect(void *ctx, uint32_t nodeid, bool up)
-{
-    struct ha_daemon *d = ctx;
-    int i = node_index(d, nodeid);
-
-    if (i < 0 || d->suspected[i] == !up) {
-        return;
-    }
-    d->suspected[i] = !up;
-    if (up) {
-        d->early[i].have = false; /* it lives: what its device said was wrong */
-    }
-    local_event(d, d->agent.state.node[i].name,
-                up ? ": its link answers again" : ": its link is silent", "");
-    if (!up && asks(d, nodeid) && owns_vms(d, nodeid)) {
-        local_event(d, d->agent.state.node[i].name, ": power state asked", "");
-        ha_fencelink_status(d->fencelink, &d->agent.state.node[i], uuid_random());
-    }
-}
-
-/* A reading from before the view waits here until the node has left it. */
-static void early_proofs_send(struct ha_daemon *d)
-{
-    for (unsigned i = 0; i < d->agent.state.node_count; i++) {
-        struct ha_early_proof *early = &d->early[i];
-        const struct ha_node *node = &d->agent.state.node[i];
-
-        if (!early->have || d->agent.phase != HA_PHASE_SYNCED || !d->agent.view.quorate ||
-            ha_view_has(&d->agent.view, node->nodeid)) {
-            continue;
-        }
-        early->have = false;
-        if (incarnation_equal(&early->report.incarnation, &node->incarnation)) {
-            ha_agent_fence_report(&d->agent, &early->report, loop_now_ns());
-        }
-    }
-}
-
-static void on_fence_report(void *ctx, const struct ha_fence_report *report)
-{
-    struct ha_daemon *d = ctx;
-    int i = node_index(d, report->target);
-
-    if (i < 0) {
-        return;
-    }
-    d->fence_progress[i][0] = '\0';
-    local_event(d, d->agent.state.node[i].name,
-                report->result == HA_FENCE_OK ? ": its fence device says off: "
-                                              : ": not confirmed off: ",
-                report->detail);
-    if (report->result == HA_FENCE_OK && (d->suspected[i] || !report->suspicion)) {
-        d->early[i] = (struct ha_early_proof){.have = true, .report = *report};
-    }
-    if (!report->suspicion) {
-        d->early[i].have = false;
-        ha_agent_fence_report(&d->agent, report, loop_now_ns());
-    }
-    early_proofs_send(d);
-}
-
-static void on_fence_progress(void *ctx, uint32_t target, const char *detail)
-{
-    struct ha_daemon *d = ctx;
-    int i = node_index(d, target);
-
-    if (i >= 0) {
-        ha_text_set(d->fence_progress[i], sizeof d->fence_progress[i], detail, NULL);
-    }
-}
-
-static void on_fenced_connected(void *ctx, bool connected)
-{
-    ((struct ha_daemon *)ctx)->fenced_connected = connected;
-}
-
-static const struct ha_fencelink_ops fence_ops = {.report = on_fence_report,
-                                                  .progress = on_fence_progress,
-                                                  .connected = on_fenced_connected};
 
 /* Local VMs
  * ------------------------------------------------------------------------------------------
@@ -519,7 +373,7 @@ static const char *vm_cpu_model(void *ctx, const char *name)
 
 static void vm_step(void *ctx, const char *vm, const char *what)
 {
-    local_event(ctx, vm, ": ", what);
+    ha_daemon_local_event(ctx, vm, ": ", what);
 }
 
 static void vm_progress(void *ctx, struct uuid vm,
@@ -547,118 +401,13 @@ static const struct ha_vmm_ops vmm_ops = {
     .step = vm_step,
 };
 
-/* Isolation (R6)
- * ----------------------------------------------------------------------------------------
- */
-
-static bool guarded(struct ha_daemon *d)
-{
-    const struct conf_cluster *conf = d->agent.state.cluster.conf;
-
-    for (unsigned i = 0; conf != NULL && i < conf->device_count; i++) {
-        if (strcmp(conf->device[i].node, d->node.name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static enum conf_isolation isolation_of(struct ha_daemon *d, const struct ha_vm *vm)
-{
-    const struct conf_cluster *conf = d->agent.state.cluster.conf;
-    enum conf_isolation want =
-        vm->conf != NULL ? vm->conf->isolation : CONF_ISOLATION_DEFAULT;
-
-    if (want == CONF_ISOLATION_DEFAULT && conf != NULL) {
-        want = conf->isolation;
-    }
-    if (want == CONF_ISOLATION_DEFAULT) {
-        want = guarded(d) ? CONF_ISOLATION_RUN : CONF_ISOLATION_FREEZE;
-    }
-    return want;
-}
-
-static bool freezes(struct ha_daemon *d, const struct ha_local_vm *local)
-{
-    const struct ha_vm *vm = ha_state_vm(&d->agent.state, local->vm);
-
-    return vm != NULL && isolation_of(d, vm) == CONF_ISOLATION_FREEZE;
-}
-
-/* The lease is renewed only while a VM here depends on it: others run on when this node
- * is alone. */
-static void want_lease(struct ha_daemon *d)
-{
-    bool wanted = false;
-
-    for (unsigned i = 0; i < d->agent.local_vm_count; i++) {
-        wanted = wanted || freezes(d, &d->agent.local_vm[i]);
-    }
-    ha_agent_lease_want(&d->agent, wanted);
-}
-
-static void op_lease_renewed(void *ctx, uint64_t from_ns)
-{
-    struct ha_daemon *d = ctx;
-    uint32_t lease_ms = (uint32_t)(d->agent.times.lease_ns / NSEC_PER_MSEC);
-
-    for (unsigned i = 0; i < d->agent.local_vm_count; i++) {
-        const struct ha_local_vm *local = &d->agent.local_vm[i];
-
-        ha_vmm_lease(d->vmm, local->vm, freezes(d, local) ? lease_ms : 0, from_ns);
-    }
-}
-
-/* Again with each tick: a VMM may not have been within reach, or was found only now. */
-static void isolate(struct ha_daemon *d)
-{
-    d->isolated = true;
-    for (unsigned i = 0; i < d->agent.local_vm_count; i++) {
-        const struct ha_vm *vm = ha_state_vm(&d->agent.state, d->agent.local_vm[i].vm);
-
-        if (vm == NULL || d->agent.local_vm[i].state == HA_LOCAL_STOPPING) {
-            continue;
-        }
-        switch (isolation_of(d, vm)) {
-        case CONF_ISOLATION_FREEZE:
-            ha_vmm_freeze(d->vmm, vm->uuid, "no quorum (ha.isolation: freeze)");
-            break;
-        case CONF_ISOLATION_STOP:
-            ha_vmm_stop(d->vmm, vm);
-            break;
-        case CONF_ISOLATION_RUN:
-        case CONF_ISOLATION_DEFAULT:
-        default:
-            break;
-        }
-    }
-}
-
-static void watch_quorum(struct ha_daemon *d, uint64_t now_ns)
-{
-    const struct ha_view *view = &d->agent.view;
-
-    if (view->quorate) {
-        d->not_quorate_since_ns = 0;
-        d->isolated = false;
-        return;
-    }
-    if (d->not_quorate_since_ns == 0) {
-        d->not_quorate_since_ns = now_ns;
-    }
-    if (d->isolated || view->agreed ||
-        now_ns - d->not_quorate_since_ns >= UNSETTLED_MAX_NS) {
-        isolate(d);
-    }
-}
-
 /* Corosync
  * --------------------------------------------------------------------------------------------
  */
 
 static void after_change(struct ha_daemon *d)
 {
-    early_proofs_send(d);
+    ha_suspect_send_proofs(d);
     ha_ipc_look(d->ipc);
 }
 
@@ -678,7 +427,7 @@ static void on_view(void *ctx, const struct ha_view *view)
         ha_daemon_event(d, 0, text);
     }
     ha_agent_view(&d->agent, view, now_ns);
-    watch_quorum(d, now_ns);
+    ha_isolation_watch(d, now_ns);
     after_change(d);
 }
 
@@ -708,9 +457,9 @@ static void on_lost(void *ctx)
      * news: nobody would take the suspicion back. */
     memset(d->suspected, 0, sizeof d->suspected);
     if (d->agent_up) {
-        local_event(d, "corosync: gone; no quorum", "", "");
+        ha_daemon_local_event(d, "corosync: gone; no quorum", "", "");
         ha_agent_view(&d->agent, &none, loop_now_ns());
-        watch_quorum(d, loop_now_ns());
+        ha_isolation_watch(d, loop_now_ns());
     }
 }
 
@@ -731,9 +480,9 @@ static void tick(void *data)
 
     d->tick_timer = 0;
     if (d->agent_up) {
-        want_lease(d);
+        ha_isolation_want_lease(d);
         ha_agent_tick(&d->agent, now_ns);
-        watch_quorum(d, now_ns);
+        ha_isolation_watch(d, now_ns);
         watch_reincarnation(d);
         watch_store(d, now_ns);
         after_change(d);
@@ -754,7 +503,8 @@ static void store_persisted(void *ctx, uint64_t version)
     struct ha_daemon *d = ctx;
 
     if (d->store_failed) {
-        local_event(d, "record log: written anew, whole; it holds again", "", "");
+        ha_daemon_local_event(d, "record log: written anew, whole; it holds again", "",
+                              "");
         d->store_failed = false;
     }
     ha_agent_persisted(&d->agent, version, loop_now_ns());
@@ -867,7 +617,8 @@ static void on_connected(void *ctx, uint32_t nodeid)
         r = ha_vmm_new(d->loop, &d->node, &self, d->start_ns, &vmm_ops, d, &d->vmm);
     }
     if (r == 0) {
-        r = ha_fencelink_new(d->loop, path, &self, &fence_ops, d, &d->fencelink);
+        r = ha_fencelink_new(d->loop, path, &self, &ha_suspect_fence_ops, d,
+                             &d->fencelink);
     }
     if (r < 0) {
         log_err("cannot start: %s", strerror(-r));
@@ -892,7 +643,7 @@ static void on_connected(void *ctx, uint32_t nodeid)
 static const struct ha_corosync_ops corosync_ops = {
     .view = on_view,
     .deliver = on_deliver,
-    .suspect = on_suspect,
+    .suspect = ha_suspect_link,
     .lost = on_lost,
     .connected = on_connected,
 };

@@ -13,9 +13,6 @@
  * still, else by the next claim. From then on the link decides (R4): the source runs
  * again only if it wins that claim itself.
  */
-#include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,27 +21,22 @@
 #include "base/os.h"
 #include "base/tcp_dial.h"
 #include "base/uuid.h"
-#include "fencing/claim_store.h"
 #include "ha/ha_moveend.h"
 #include "ha/ha_pending.h"
-#include "ha/ha_storage.h"
 #include "ha/ha_text.h"
 #include "ha/ha_vmmmove_priv.h"
 
-#define OFFER_NS    (20 * NSEC_PER_SEC)
-#define HANDOVER_NS (10 * NSEC_PER_SEC) /* released, and nobody says that it runs */
-#define CANCEL_NS   (5 * NSEC_PER_SEC)
-#define LOOK_NS     (10 * NSEC_PER_MSEC)
-#define ORPHAN_NS   (3 * NSEC_PER_SEC)
-#define DIAL_MS     5000
-#define LOST_MS     5000
+#define OFFER_NS  (20 * NSEC_PER_SEC)
+#define LOOK_NS   (10 * NSEC_PER_MSEC)
+#define ORPHAN_NS (3 * NSEC_PER_SEC)
+#define DIAL_MS   5000
+#define LOST_MS   5000
 
 /* Post-copy: a page that is waited for must not queue behind many that are not; and a
  * link that comes back is worth more than to know soon that it is gone. */
 #define HOLES_LOST_MS 10000
 #define HOLES_UNSENT  (128 * 1024)
 #define HOLES_RECV    (256 * 1024)
-#define SERVE_LOOK_NS (5 * NSEC_PER_SEC)
 
 static const struct os_tcp_opts tcp_opts = {.lost_ms = LOST_MS};
 static const struct os_tcp_opts holes_opts = {
@@ -60,7 +52,7 @@ void ha_vmmmove_stop_timer(struct ha_local *l)
     loop_timer_del(l->vmm->loop, &l->moving->timer);
 }
 
-static void start_timer(struct ha_local *l, uint64_t ns, void (*fn)(void *data))
+void ha_vmmmove_start_timer(struct ha_local *l, uint64_t ns, void (*fn)(void *data))
 {
     ha_vmmmove_stop_timer(l);
     (void)loop_timer_add(l->vmm->loop, ns, fn, l, &l->moving->timer);
@@ -162,45 +154,6 @@ void ha_vmmmove_hand_sockets(struct ha_local *l, const int *fds, size_t count,
     ha_vmmlink_send(l, &m, fds, count);
 }
 
-/* The source goes on
- * ---------------------------------------------------------------------------------- */
-
-/* As it is, or by the next claim. `why` may be l's own. */
-void ha_vmmmove_go_on(struct ha_local *l, const char *why)
-{
-    struct ha_moving *m = l->moving;
-    char because[REASON_LEN_MAX + 1];
-
-    if (m->step == MOVE_BACK) {
-        return;
-    }
-    ha_text_set(because, sizeof because, why, NULL);
-    ha_text_set(m->why, sizeof m->why,
-                m->upgrade ? "not upgraded: " : "not migrated: ", because, NULL);
-    log_warn("vm %s: %s", l->name, m->why);
-    ha_vmmmove_stop_timer(l);
-    tcp_dial_cancel(m->dial);
-    m->dial = NULL;
-    m->step = MOVE_BACK;
-    ha_vmmupgrade_drop(l, m->why);
-    if (l->phase == LOCAL_RUNNING) {
-        char text[REASON_LEN_MAX + 1];
-
-        ha_text_set(text, sizeof text, m->why, NULL);
-        ha_vmmmove_free(l);
-        ha_local_publish(l, false);
-        ha_local_report(l, HA_OUTCOME_RUNNING, text);
-        return;
-    }
-    l->phase = LOCAL_STARTING;
-    l->thawing = true;
-    l->entered = false;
-    l->claim_won = false;
-    if (ha_local_begin_claim(l) < 0) {
-        ha_local_fail(l, "out of memory");
-    }
-}
-
 const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1])
 {
     if (l->moving == NULL) {
@@ -222,169 +175,12 @@ const char *ha_vmmmove_thawed(struct ha_local *l, char text[REASON_LEN_MAX + 1])
     return text;
 }
 
-/* It may answer later: it is told again then. */
-static void cancel_timer_fn(void *data)
-{
-    struct ha_local *l = data;
-    char why[REASON_LEN_MAX + 1];
-
-    l->moving->timer = 0;
-    ha_text_set(why, sizeof why, l->moving->why, "; its gemel-vmm does not answer", NULL);
-    ha_vmmmove_go_on(l, why);
-}
-
-/* Called off by the agent: the VMM says what that led to. */
-void ha_vmmmove_cancel(struct ha_local *l, const char *why)
-{
-    struct ha_moving *m = l->moving;
-
-    switch (m->step) {
-    case MOVE_SENDING:
-    case MOVE_RELEASING:
-        if (!m->cancelled) {
-            m->cancelled = true;
-            ha_text_set(m->why, sizeof m->why, why, NULL);
-            ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__MIGRATE_CANCEL);
-            start_timer(l, CANCEL_NS, cancel_timer_fn);
-        }
-        break;
-    case MOVE_STORAGE:
-    case MOVE_RELEASE:
-        m->cancelled = true; /* when the worker is done: the claim decides */
-        ha_text_set(m->why, sizeof m->why, why, NULL);
-        break;
-    case MOVE_HANDED_OVER:
-        ha_vmmmove_go_on(l, why);
-        break;
-    case MOVE_PREPARE:
-    case MOVE_OFFERED:
-    case MOVE_DIAL:
-    case MOVE_RECEIVING:
-    case MOVE_READY:
-        ha_vmmmove_go_on(l, why);
-        break;
-    case MOVE_BACK:
-    default:
-        break;
-    }
-}
-
 static void offer_timer_fn(void *data)
 {
     struct ha_local *l = data;
 
     l->moving->timer = 0;
     ha_vmmmove_cancel(l, "the other node did not answer in time");
-}
-
-static void handover_timer_fn(void *data)
-{
-    struct ha_local *l = data;
-
-    l->moving->timer = 0;
-    ha_vmmmove_go_on(l, "the destination did not take it over in time");
-}
-
-/* Release
- * ---------------------------------------------------------------------------------- */
-
-struct handover_job {
-    struct ha_vmm *vmm;
-    uint64_t local_id;
-    char dir[PATH_LEN_MAX * 2];
-    struct ha_disk_list disks;
-    struct claim_release release;
-    enum claim_outcome outcome;
-    bool submitted;
-    char why[REASON_LEN_MAX + 1];
-    int r;
-};
-
-static void handover_work(void *data)
-{
-    struct handover_job *job = data;
-
-    job->r = ha_disks_drain(&job->disks, job->why, sizeof job->why);
-    if (job->r < 0) {
-        return;
-    }
-    job->submitted = true;
-    job->r = claim_store_release(job->dir, &job->release, &job->outcome, job->why,
-                                 sizeof job->why);
-    if (job->r == 0 && job->outcome != CLAIM_OUTCOME_WON) {
-        job->r = -EALREADY;
-        ha_text_set(job->why, sizeof job->why, "its claim is released already", NULL);
-    }
-}
-
-static void handover_done(void *data)
-{
-    struct handover_job *job = data;
-    struct ha_local *l = ha_local_by_id(job->vmm, job->local_id);
-
-    if (l != NULL && l->moving != NULL) {
-        l->take_back = l->take_back || job->submitted;
-        l->moving->step = MOVE_HANDED_OVER;
-        l->moving->busy = false;
-        if (l->ended) {
-            l->outcome = l->take_back ? HA_OUTCOME_MOVED : l->outcome;
-            ha_vmmupgrade_ended(l);
-            ha_local_gone(l);
-        } else if (job->r < 0) {
-            ha_vmmmove_go_on(l, job->why);
-        } else if (l->moving->cancelled) {
-            ha_vmmmove_go_on(l, l->moving->why);
-        } else {
-            l->vmm->ops->step(l->vmm->ctx, l->name, "released to the destination");
-            start_timer(l, HANDOVER_NS, handover_timer_fn);
-            if (l->successor != NULL) {
-                ha_vmmmove_look(l->successor);
-            }
-        }
-    }
-    free(job);
-}
-
-static void release(struct ha_local *l)
-{
-    struct handover_job *job = calloc(1, sizeof *job);
-
-    l->moving->step = MOVE_RELEASE;
-    if (job != NULL) {
-        job->vmm = l->vmm;
-        job->local_id = l->id;
-        ha_text_set(job->dir, sizeof job->dir, l->dir, NULL);
-        ha_local_disks(l, &job->disks);
-        job->release = (struct claim_release){.vm = l->vm,
-                                              .epoch = l->epoch,
-                                              .instance = l->instance,
-                                              .to = l->moving->move.instance};
-    }
-    if (job == NULL ||
-        worker_submit(l->vmm->worker, l->id, handover_work, handover_done, job) < 0) {
-        free(job);
-        ha_vmmmove_go_on(l, "out of memory");
-        return;
-    }
-    l->moving->busy = true;
-}
-
-void ha_vmmmove_storage_gone(struct ha_local *l)
-{
-    release(l);
-}
-
-/* The VMM moves no more by itself: whatever it has to do with its disks is done. */
-static void let_go(struct ha_local *l)
-{
-    if (l->moving->cancelled) {
-        ha_vmmmove_go_on(l, l->moving->why);
-    } else if (ha_storage_up(l)) {
-        l->moving->step = MOVE_STORAGE;
-        ha_storage_quit(l); /* a thaw brings another one */
-    } else {
-        release(l);
-    }
 }
 
 /* Source
@@ -514,7 +310,7 @@ static void source_begin(struct ha_local *l, const struct ha_vm *vm)
         ha_vmmmove_go_on(l, HA_NOT_ON_RECORD);
         return;
     }
-    start_timer(l, OFFER_NS, offer_timer_fn);
+    ha_vmmmove_start_timer(l, OFFER_NS, offer_timer_fn);
     ask_prepare(l);
 }
 
@@ -549,7 +345,7 @@ static void source_report(struct ha_local *l, const Gemel__VmmReport *r)
         break;
     case GEMEL__MIG_STATE__MIG_RELEASED:
         if (m->step == MOVE_RELEASING) {
-            let_go(l);
+            ha_vmmmove_let_go(l);
         }
         break;
     case GEMEL__MIG_STATE__MIG_FAILED:
@@ -618,7 +414,7 @@ bool ha_vmmmove_not_yet(struct ha_local *l, enum claim_reason reason)
         l->ended || reason == CLAIM_NO_BAD_VIEW || reason == CLAIM_NO_INSTANCE_USED) {
         return false;
     }
-    start_timer(l, LOOK_NS, look_timer_fn);
+    ha_vmmmove_start_timer(l, LOOK_NS, look_timer_fn);
     return true;
 }
 
@@ -678,7 +474,7 @@ void ha_vmmmove_orphan(struct ha_local *l)
         l->moving->orphan_ns = loop_now_ns() + ORPHAN_NS;
     }
     if (l->moving->step != MOVE_READY) {
-        start_timer(l, ORPHAN_NS, answer_timer_fn);
+        ha_vmmmove_start_timer(l, ORPHAN_NS, answer_timer_fn);
     }
 }
 
@@ -768,7 +564,7 @@ static void dest_begin(struct ha_vmm *vmm, const struct ha_vm *vm)
         return;
     }
     if (ha_local_launch(l)) {
-        start_timer(l, OFFER_NS, answer_timer_fn);
+        ha_vmmmove_start_timer(l, OFFER_NS, answer_timer_fn);
     }
 }
 
@@ -784,93 +580,12 @@ void ha_vmmmove_linked(struct ha_local *l)
     }
 }
 
-/* It ends by itself when all is there, or who runs is lost; unless it hangs. */
-static void serve_timer_fn(void *data)
-{
-    struct ha_local *l = data;
-    const struct ha_vm *vm = l->vmm->ops->record(l->vmm->ctx, l->vm);
-    bool needed = vm != NULL && vm->memory_from == l->vmm->self.nodeid;
-
-    l->timer = 0;
-    l->unneeded = needed ? 0 : l->unneeded + 1;
-    if (l->unneeded >= 2) {
-        log_warn("vm %s: nobody needs its memory any more, and its gemel-vmm does not "
-                 "end; killed",
-                 l->name);
-        ha_local_kill(l);
-        return;
-    }
-    (void)loop_timer_add(l->vmm->loop, SERVE_LOOK_NS, serve_timer_fn, l, &l->timer);
-}
-
-bool ha_vmmmove_serves(struct ha_local *l)
-{
-    if (!l->owes || l->child.pidfd < 0) {
-        return false;
-    }
-    if (l->moving != NULL) {
-        ha_vmmmove_stop_timer(l);
-    }
-    loop_timer_del(l->vmm->loop, &l->timer);
-    (void)loop_timer_add(l->vmm->loop, SERVE_LOOK_NS, serve_timer_fn, l, &l->timer);
-    log_info("vm %s: it runs elsewhere, and a part of its memory is still here", l->name);
-    return true;
-}
-
-void ha_vmm_holder_dead(struct ha_vmm *vmm, struct uuid vm, const char *node)
-{
-    struct ha_local *l = ha_local_find(vmm, vm);
-
-    if (l != NULL && l->filling && !l->discarded && l->dead_holder[0] == '\0') {
-        ha_text_set(l->dead_holder, sizeof l->dead_holder, node, NULL);
-        ha_vmmlink_request(l, GEMEL__VMM_REQUEST__KIND__STATUS);
-    }
-}
-
-/* It has just said that some of its memory is not here, and no more of it will come. */
-static void end_with_holder(struct ha_local *l, uint64_t missing)
-{
-    char *text = l->outcome_text;
-
-    ha_text_set(text, sizeof l->outcome_text, "post-copy: the source was lost while ",
-                NULL);
-    ha_text_add_u64(text, sizeof l->outcome_text, missing >> 20);
-    ha_text_add(text, sizeof l->outcome_text, " MiB were still there: ");
-    ha_text_add(text, sizeof l->outcome_text, l->dead_holder);
-    ha_text_add(text, sizeof l->outcome_text, " is proven dead");
-    ha_local_kill(l);
-}
-
-/* Post-copy, after it was entered at the one end and discarded at the other. */
-static void report_of_holes(struct ha_local *l, const Gemel__VmmReport *r)
-{
-    struct ha_move_progress p = {
-        .percent = 99, .missing = r->mig_missing, .faults = r->mig_faults};
-
-    if (l->owes && (r->mig_state == GEMEL__MIG_STATE__MIG_DONE ||
-                    r->mig_state == GEMEL__MIG_STATE__MIG_FAILED)) {
-        l->owes = false;
-        if (l->discarded) {
-            ha_local_kill(l); /* it ends by itself, and this is sooner */
-        }
-    } else if (r->mig_state == GEMEL__MIG_STATE__MIG_FILLING) {
-        l->filling = true; /* also when this agent was restarted */
-        l->vmm->ops->progress(l->vmm->ctx, l->vm, &p);
-        if (l->dead_holder[0] != '\0') {
-            end_with_holder(l, r->mig_missing);
-        }
-    } else if (r->mig_state == GEMEL__MIG_STATE__MIG_DONE && l->filling) {
-        l->filling = false;
-        ha_local_report(l, HA_OUTCOME_RUNNING, r->mig_text);
-    }
-}
-
 void ha_vmmmove_report(struct ha_local *l, const Gemel__VmmReport *r)
 {
     struct ha_moving *m = l->moving;
 
     if (l->discarded || m == NULL) {
-        report_of_holes(l, r);
+        ha_vmmmove_report_of_holes(l, r);
     }
     if (l->discarded) {
         return;

@@ -15,10 +15,16 @@ liblab_io_la_SOURCES = \
 	lab/lab_init.c \
 	lab/lab_ipc.c lab/lab_ipc.h \
 	lab/lab_node.c lab/lab_node.h \
-	lab/lab_super.c lab/lab_super.h \
+	lab/lab_super.c lab/lab_super.h lab/lab_super_priv.h \
+	lab/lab_super_power.c \
+	lab/lab_super_verbs.c \
 	lab/lab_util.c lab/lab_util.h \
-	lab/labfs.c lab/labfs.h \
+	lab/labfs.c lab/labfs.h lab/labfs_priv.h \
+	lab/labfs_data.c \
+	lab/labfs_fault.c lab/labfs_fault.h \
+	lab/labfs_inode.c \
 	lab/labfs_log.c lab/labfs_log.h \
+	lab/labfs_names.c \
 	lab/labfs_undo.c lab/labfs_undo.h
 liblab_io_la_LIBADD = liblab_core.la libbase_io.la $(JSONC_LIBS) $(FUSE_LIBS) -lpthread
 

@@ -73,6 +73,14 @@ void lab_error(const char *format, ...)
     fputc('\n', stderr);
 }
 
+void lab_close(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
 int lab_write_file(const char *path, const char *text, mode_t mode)
 {
     struct lab_path temp = lab_path("%s.tmp", path);

@@ -31,6 +31,8 @@ void lab_text_free(struct lab_text *text);
 /* Prints "gemel-lab: ..." on stderr. */
 void lab_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Closes an fd that is there, and marks it as gone (-1). */
+void lab_close(int *fd);
 int lab_write_file(const char *path, const char *text, mode_t mode);
 /* Reads at most cap - 1 bytes and terminates; returns the length or -errno. */
 ssize_t lab_read_file(const char *path, char *buf, size_t cap);

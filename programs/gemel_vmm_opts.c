@@ -13,206 +13,8 @@
 #include "base/text.h"
 #include "base/uuid.h"
 
-#define EXIT_USAGE 2
-
-enum {
-    OPT_NAME = 256,
-    OPT_UUID,
-    OPT_INSTANCE,
-    OPT_MACHINE,
-    OPT_CPUS,
-    OPT_CPU,
-    OPT_CPU_MODEL,
-    OPT_KVM_CAN,
-    OPT_TRANSPORT,
-    OPT_MEMORY,
-    OPT_HUGEPAGES,
-    OPT_FIRMWARE,
-    OPT_KERNEL,
-    OPT_INITRD,
-    OPT_APPEND,
-    OPT_DISK,
-    OPT_NIC,
-    OPT_CONSOLE_LOG,
-    OPT_CONSOLE,
-    OPT_DEBUG_LOG,
-    OPT_DEBUG_STAMPS,
-    OPT_CONTROL_FD,
-    OPT_CONTROL,
-    OPT_EXIT_FILE,
-    OPT_LOG,
-    OPT_UID,
-    OPT_GID,
-    OPT_MEMLOCK,
-    OPT_UFFD_FD,
-    OPT_MEMORY_FD,
-    OPT_POST_COPY,
-    OPT_INSECURE_LAB,
-    OPT_RUN,
-    OPT_RESTORE,
-    OPT_RECORD,
-    OPT_REPLAY,
-    OPT_UNTIL,
-    OPT_TRIPLE_FAULT,
-    OPT_KVM,
-    OPT_PROBE,
-    OPT_JSON,
-    OPT_VERBOSE,
-    OPT_VERSION,
-    OPT_MAN_OPTIONS,
-};
-
-/* One table: parser and help come from it. */
-static const struct {
-    const char *name;
-    int value;
-    const char *arg; /* NULL: takes none */
-    const char *help;
-} option_table[] = {
-    {"name", OPT_NAME, "NAME", "name of the VM, for messages"},
-    {"uuid", OPT_UUID, "UUID", "id of the VM"},
-    {"instance", OPT_INSTANCE, "UUID", "id of this process; default: a fresh one"},
-    {"machine", OPT_MACHINE, "lockstep|standard", "machine type; default: lockstep"},
-    {"cpus", OPT_CPUS, "N", "vCPUs of machine standard, 1 to 64; default: 1"},
-    {"cpu", OPT_CPU, "host|MODEL",
-     "processor of machine standard: all that this host has (default), or a model as "
-     "--cpu-model and gemel cluster cpu-baseline print it"},
-    {"transport", OPT_TRANSPORT, "pci|mmio",
-     "virtio devices of machine standard; default: pci"},
-    {"memory", OPT_MEMORY, "SIZE", "guest memory: 64M, 1G (lockstep: at most 3G)"},
-    {"hugepages", OPT_HUGEPAGES, NULL,
-     "guest memory in huge pages of 2 MiB, of which the host must have enough free "
-     "(vm.nr_hugepages)"},
-    {"firmware", OPT_FIRMWARE, "FILE", "ROM image, mapped to end at 4 GiB"},
-    {"kernel", OPT_KERNEL, "FILE",
-     "boot this kernel (bzImage, or ELF with a PVH entry) without firmware"},
-    {"initrd", OPT_INITRD, "FILE", "with --kernel: its initial RAM disk"},
-    {"append", OPT_APPEND, "TEXT",
-     "command line of the kernel, or for firmware (fw_cfg opt/gemel/cmdline)"},
-    {"disk", OPT_DISK,
-     "path=FILE|nbd=URI[,epoch]|qcow2=FILE[,serial=S][,readonly]"
-     "[,on-error=report|pause|stop][,bps=SIZE][,iops=N]",
-     "raw disk, or network disk (nbd://ADDRESS:PORT/EXPORT, "
-     "nbd+unix:///EXPORT?socket=PATH), or image whose NBD server comes with START; "
-     "repeatable, in order. epoch: its server has the filter gemel-epoch, which keeps an "
-     "earlier owner's writes away (on-error is then pause or stop). on-error: of EIO, "
-     "ENOSPC and lost connections, default "
-     "report; bps, iops: limits (machine standard)"},
-    {"nic", OPT_NIC, "tap=NAME[,queues=N]|fd=N[,fd=N]...[,mac=MAC][,bps=SIZE][,pps=N]",
-     "network card on an existing tap; repeatable. Machine standard: up to 8 queue pairs "
-     "(a tap with multi_queue, one fd for each); bps, pps: limits in each direction"},
-    {"console-log", OPT_CONSOLE_LOG, "FILE", "serial output, rotated by size"},
-    {"console", OPT_CONSOLE, "SOCKET",
-     "Unix stream socket to attach to the serial console"},
-    {"debug-log", OPT_DEBUG_LOG, "FILE", "debug port 0x402 output (/dev/fd/N works)"},
-    {"debug-stamps", OPT_DEBUG_STAMPS, NULL,
-     "debug log as lines: CLOCK_MONOTONIC ns, byte in hex"},
-    {"control-fd", OPT_CONTROL_FD, "N",
-     "inherited listening SOCK_SEQPACKET socket for the agent"},
-    {"control", OPT_CONTROL, "SOCKET", "listen for the agent on this path"},
-    {"exit-file", OPT_EXIT_FILE, "FILE", "why the VM ended, as one line of JSON"},
-    {"log", OPT_LOG, "FILE", "messages of gemel-vmm; default: stderr"},
-    {"uid", OPT_UID, "N",
-     "user of its own for this VM; default for root: one that nobody has"},
-    {"gid", OPT_GID, "N", "group; default: the number of the user"},
-    {"memlock", OPT_MEMLOCK, "SIZE", "how much memory it may lock"},
-    {"uffd-fd", OPT_UFFD_FD, "N", "with --post-copy: inherited /dev/userfaultfd"},
-    {"post-copy", OPT_POST_COPY, NULL,
-     "a migration to here may go on with memory still at its source (needs a "
-     "userfaultfd)"},
-    {"memory-fd", OPT_MEMORY_FD, "N",
-     "inherited guest memory of another instance of this VM, which it goes on with"},
-    {"insecure-lab", OPT_INSECURE_LAB, NULL,
-     "no sandbox: a guest that breaks out is this user"},
-    {"run", OPT_RUN, NULL, "start at once at epoch 0, without an agent (no ownership!)"},
-    {"restore", OPT_RESTORE, "FILE",
-     "with --run: go on from this saved state instead of a boot"},
-    {"record", OPT_RECORD, "FILE",
-     "machine lockstep: write everything that reaches the guest from outside, and all "
-     "that it does, to this file (one that is there already is not written over)"},
-    {"replay", OPT_REPLAY, "FILE",
-     "instead of --run: run what was recorded once more, without disks and network, and "
-     "compare: equal, or the first difference"},
-    {"until", OPT_UNTIL, "N[+K]",
-     "with --replay: stop at exit N, or K instructions (single steps) after it, and "
-     "print "
-     "the registers"},
-    {"on-triple-fault", OPT_TRIPLE_FAULT, "reset|crash", "default: reset, as a PC does"},
-    {"kvm", OPT_KVM, "DEVICE", "default: /dev/kvm"},
-    {"probe", OPT_PROBE, NULL, "find out, by running tiny guests, what this host can do"},
-    {"cpu-model", OPT_CPU_MODEL, NULL,
-     "print what this host can give a guest, as a model for --cpu"},
-    {"kvm-can", OPT_KVM_CAN, NULL, "print what machines need that this host's KVM has"},
-    {"json", OPT_JSON, NULL, "with --probe and --replay: machine-readable"},
-    {"verbose", OPT_VERBOSE, NULL, "debug messages"},
-    {"help", 'h', NULL, "this text"},
-    {"version", OPT_VERSION, NULL, "version"},
-    {"man-options", OPT_MAN_OPTIONS, NULL,
-     NULL}, /* not in the help: for doc/gemel-vmm.8 */
-};
-
-#define OPTION_COUNT ARRAY_SIZE(option_table)
-
-#define HELP_COLUMN  40
-#define HELP_WIDTH   100
-
-/* Words from HELP_COLUMN on, in lines of HELP_WIDTH. */
-static void print_wrapped(const char *text)
-{
-    size_t column = HELP_COLUMN;
-
-    while (*text) {
-        size_t len = strcspn(text, " ");
-
-        if (column > HELP_COLUMN && column + 1 + len > HELP_WIDTH) {
-            printf("\n%*s", HELP_COLUMN, "");
-            column = HELP_COLUMN;
-        }
-        column +=
-            (size_t)printf("%s%.*s", column > HELP_COLUMN ? " " : "", (int)len, text);
-        text += len + strspn(text + len, " ");
-    }
-    putchar('\n');
-}
-
-static void print_help(void)
-{
-    printf("Usage: gemel-vmm --memory SIZE --firmware FILE|--kernel FILE [OPTION]...\n"
-           "Runs one virtual machine. With --control or --control-fd it waits for START "
-           "from the\n"
-           "node agent; with --run it starts at once.\n\n");
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const __typeof__(option_table[0]) *option = &option_table[i];
-        int len;
-
-        if (!option->help) {
-            continue;
-        }
-        len = printf("  --%s%s%s", option->name, option->arg ? " " : "",
-                     option->arg ? option->arg : "");
-        if (len >= HELP_COLUMN) {
-            putchar('\n');
-            len = 0;
-        }
-        printf("%*s", HELP_COLUMN - len, "");
-        print_wrapped(option->help);
-    }
-    printf(
-        "\nExit status: 0 the guest powered off or was killed, or a replay is equal, 1 "
-        "it failed or\ndiffers, 2 wrong usage.\n");
-}
-
-/* The part of the man page that must agree with the program. */
-static void print_man(void)
-{
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        if (option_table[i].help) {
-            printf(".TP\n.B \\-\\-%s%s%s\n%s\n", option_table[i].name,
-                   option_table[i].arg ? " " : "",
-                   option_table[i].arg ? option_table[i].arg : "", option_table[i].help);
-        }
-    }
-}
+#define EXIT_USAGE   2
+#define OPTION_FIRST 256 /* option_table[0], for getopt */
 
 __attribute__((format(printf, 1, 2))) static int wrong(const char *format, ...)
 {
@@ -345,8 +147,9 @@ static bool disk_place(const char *text, struct engine_disk_conf *disk, int *ret
     return false;
 }
 
-static int parse_disk(struct engine_conf *conf, char *text)
+static int take_disk(struct vmm_opts *o, char *text)
 {
+    struct engine_conf *conf = &o->engine;
     int r = 0;
 
     struct engine_disk_conf disk = {0};
@@ -426,7 +229,7 @@ static int parse_mac(const char *text, uint8_t mac[6])
     return 0;
 }
 
-static int parse_nic(struct vmm_opts *o, char *text)
+static int take_nic(struct vmm_opts *o, char *text)
 {
     struct engine_nic_conf nic = {.queue_count = 0};
     uint64_t queues = 0;
@@ -483,30 +286,30 @@ static int parse_nic(struct vmm_opts *o, char *text)
     return r;
 }
 
-static int parse_machine(struct engine_conf *conf, const char *text)
+static int take_machine(struct vmm_opts *o, char *text)
 {
     if (strcmp(text, "lockstep") == 0) {
-        conf->machine = MACHINE_LOCKSTEP;
+        o->engine.machine = MACHINE_LOCKSTEP;
     } else if (strcmp(text, "standard") == 0) {
-        conf->machine = MACHINE_STANDARD;
+        o->engine.machine = MACHINE_STANDARD;
     } else {
         return wrong("--machine %s: lockstep or standard", text);
     }
     return 0;
 }
 
-static int parse_cpus(struct engine_conf *conf, const char *text)
+static int take_cpus(struct vmm_opts *o, char *text)
 {
     uint64_t v;
 
     if (!text_u64(text, 1, ENGINE_CPUS_MAX, &v)) {
         return wrong("--cpus %s: a number from 1 to %d", text, ENGINE_CPUS_MAX);
     }
-    conf->cpu_count = (unsigned)v;
+    o->engine.cpu_count = (unsigned)v;
     return 0;
 }
 
-static int parse_cpu(struct vmm_opts *o, const char *text)
+static int take_cpu(struct vmm_opts *o, char *text)
 {
     struct cpu_model_error why;
 
@@ -516,7 +319,7 @@ static int parse_cpu(struct vmm_opts *o, const char *text)
                : wrong("--cpu: %s", why.text);
 }
 
-static int parse_transport(struct vmm_opts *o, const char *text)
+static int take_transport(struct vmm_opts *o, char *text)
 {
     if (strcmp(text, "pci") == 0) {
         o->engine.transport = MACHINE_TRANSPORT_PCI;
@@ -529,128 +332,256 @@ static int parse_transport(struct vmm_opts *o, const char *text)
     return 0;
 }
 
-static int take(struct vmm_opts *o, int value, char *arg)
+static int take_uid(struct vmm_opts *o, char *text)
 {
-    switch (value) {
-    case OPT_NAME:
-        o->name = arg;
+    o->user_given = true;
+    return parse_id("uid", text, &o->uid);
+}
+
+static int take_gid(struct vmm_opts *o, char *text)
+{
+    return parse_id("gid", text, &o->gid);
+}
+
+static int take_memory_fd(struct vmm_opts *o, char *text)
+{
+    o->engine.ram_given = true;
+    return parse_fd("memory-fd", text, &o->engine.ram_fd);
+}
+
+static int take_replay(struct vmm_opts *o, char *text)
+{
+    o->replay_path = text;
+    o->run = true;
+    return 0;
+}
+
+static int take_until(struct vmm_opts *o, char *text)
+{
+    return parse_until(text, &o->until)
+               ? 0
+               : wrong("--until %s: not the number of an exit, nor N+K", text);
+}
+
+static int take_triple_fault(struct vmm_opts *o, char *text)
+{
+    o->engine.crash_on_triple_fault = strcmp(text, "crash") == 0;
+    return o->engine.crash_on_triple_fault || strcmp(text, "reset") == 0
+               ? 0
+               : wrong("--on-triple-fault %s: reset or crash", text);
+}
+
+/* What becomes of an option: its argument goes to a field of struct vmm_opts, to a
+ * function, or something is printed and that is all. */
+enum kind { FLAG, TEXT, SIZE, FD, ID, CALL, TELL_HELP, TELL_VERSION, TELL_MAN };
+
+struct what {
+    enum kind kind;
+    size_t field;
+    int (*take)(struct vmm_opts *o, char *arg);
+};
+
+#define AT(kind_, field_)                                                                \
+    {                                                                                    \
+        .kind = kind_, .field = offsetof(struct vmm_opts, field_)                        \
+    }
+#define BY(take_)                                                                        \
+    {                                                                                    \
+        .kind = CALL, .take = take_                                                      \
+    }
+
+/* One table: parser and help come from it. */
+static const struct {
+    const char *name;
+    struct what what;
+    const char *arg; /* NULL: takes none */
+    const char *help;
+} option_table[] = {
+    {"name", AT(TEXT, name), "NAME", "name of the VM, for messages"},
+    {"uuid", AT(ID, uuid), "UUID", "id of the VM"},
+    {"instance", AT(ID, instance), "UUID", "id of this process; default: a fresh one"},
+    {"machine", BY(take_machine), "lockstep|standard", "machine type; default: lockstep"},
+    {"cpus", BY(take_cpus), "N", "vCPUs of machine standard, 1 to 64; default: 1"},
+    {"cpu", BY(take_cpu), "host|MODEL",
+     "processor of machine standard: all that this host has (default), or a model as "
+     "--cpu-model and gemel cluster cpu-baseline print it"},
+    {"transport", BY(take_transport), "pci|mmio",
+     "virtio devices of machine standard; default: pci"},
+    {"memory", AT(SIZE, engine.ram_len), "SIZE",
+     "guest memory: 64M, 1G (lockstep: at most 3G)"},
+    {"hugepages", AT(FLAG, engine.hugepages), NULL,
+     "guest memory in huge pages of 2 MiB, of which the host must have enough free "
+     "(vm.nr_hugepages)"},
+    {"firmware", AT(TEXT, engine.rom_path), "FILE", "ROM image, mapped to end at 4 GiB"},
+    {"kernel", AT(TEXT, engine.kernel_path), "FILE",
+     "boot this kernel (bzImage, or ELF with a PVH entry) without firmware"},
+    {"initrd", AT(TEXT, engine.initrd_path), "FILE",
+     "with --kernel: its initial RAM disk"},
+    {"append", AT(TEXT, engine.cmdline), "TEXT",
+     "command line of the kernel, or for firmware (fw_cfg opt/gemel/cmdline)"},
+    {"disk", BY(take_disk),
+     "path=FILE|nbd=URI[,epoch]|qcow2=FILE[,serial=S][,readonly]"
+     "[,on-error=report|pause|stop][,bps=SIZE][,iops=N]",
+     "raw disk, or network disk (nbd://ADDRESS:PORT/EXPORT, "
+     "nbd+unix:///EXPORT?socket=PATH), or image whose NBD server comes with START; "
+     "repeatable, in order. epoch: its server has the filter gemel-epoch, which keeps an "
+     "earlier owner's writes away (on-error is then pause or stop). on-error: of EIO, "
+     "ENOSPC and lost connections, default "
+     "report; bps, iops: limits (machine standard)"},
+    {"nic", BY(take_nic),
+     "tap=NAME[,queues=N]|fd=N[,fd=N]...[,mac=MAC][,bps=SIZE][,pps=N]",
+     "network card on an existing tap; repeatable. Machine standard: up to 8 queue pairs "
+     "(a tap with multi_queue, one fd for each); bps, pps: limits in each direction"},
+    {"console-log", AT(TEXT, console_log), "FILE", "serial output, rotated by size"},
+    {"console", AT(TEXT, console_socket), "SOCKET",
+     "Unix stream socket to attach to the serial console"},
+    {"debug-log", AT(TEXT, debug_log), "FILE",
+     "debug port 0x402 output (/dev/fd/N works)"},
+    {"debug-stamps", AT(FLAG, debug_stamps), NULL,
+     "debug log as lines: CLOCK_MONOTONIC ns, byte in hex"},
+    {"control-fd", AT(FD, control_fd), "N",
+     "inherited listening SOCK_SEQPACKET socket for the agent"},
+    {"control", AT(TEXT, control_path), "SOCKET", "listen for the agent on this path"},
+    {"exit-file", AT(TEXT, exit_file), "FILE", "why the VM ended, as one line of JSON"},
+    {"log", AT(TEXT, log_path), "FILE", "messages of gemel-vmm; default: stderr"},
+    {"uid", BY(take_uid), "N",
+     "user of its own for this VM; default for root: one that nobody has"},
+    {"gid", BY(take_gid), "N", "group; default: the number of the user"},
+    {"memlock", AT(SIZE, memlock_bytes), "SIZE", "how much memory it may lock"},
+    {"uffd-fd", AT(FD, uffd_fd), "N", "with --post-copy: inherited /dev/userfaultfd"},
+    {"post-copy", AT(FLAG, postcopy), NULL,
+     "a migration to here may go on with memory still at its source (needs a "
+     "userfaultfd)"},
+    {"memory-fd", BY(take_memory_fd), "N",
+     "inherited guest memory of another instance of this VM, which it goes on with"},
+    {"insecure-lab", AT(FLAG, insecure_lab), NULL,
+     "no sandbox: a guest that breaks out is this user"},
+    {"run", AT(FLAG, run), NULL,
+     "start at once at epoch 0, without an agent (no ownership!)"},
+    {"restore", AT(TEXT, restore_path), "FILE",
+     "with --run: go on from this saved state instead of a boot"},
+    {"record", AT(TEXT, record_path), "FILE",
+     "machine lockstep: write everything that reaches the guest from outside, and all "
+     "that it does, to this file (one that is there already is not written over)"},
+    {"replay", BY(take_replay), "FILE",
+     "instead of --run: run what was recorded once more, without disks and network, and "
+     "compare: equal, or the first difference"},
+    {"until", BY(take_until), "N[+K]",
+     "with --replay: stop at exit N, or K instructions (single steps) after it, and "
+     "print the registers"},
+    {"on-triple-fault", BY(take_triple_fault), "reset|crash",
+     "default: reset, as a PC does"},
+    {"kvm", AT(TEXT, engine.kvm_path), "DEVICE", "default: /dev/kvm"},
+    {"probe", AT(FLAG, probe), NULL,
+     "find out, by running tiny guests, what this host can do"},
+    {"cpu-model", AT(FLAG, cpu_model), NULL,
+     "print what this host can give a guest, as a model for --cpu"},
+    {"kvm-can", AT(FLAG, kvm_can), NULL,
+     "print what machines need that this host's KVM has"},
+    {"json", AT(FLAG, json), NULL, "with --probe and --replay: machine-readable"},
+    {"verbose", AT(FLAG, verbose), NULL, "debug messages"},
+    {"help", {.kind = TELL_HELP}, NULL, "this text"},
+    {"version", {.kind = TELL_VERSION}, NULL, "version"},
+    {"man-options",
+     {.kind = TELL_MAN},
+     NULL,
+     NULL}, /* not in the help: for doc/gemel-vmm.8 */
+};
+
+#define OPTION_COUNT ARRAY_SIZE(option_table)
+
+#define HELP_COLUMN  40
+#define HELP_WIDTH   100
+
+/* Words from HELP_COLUMN on, in lines of HELP_WIDTH. */
+static void print_wrapped(const char *text)
+{
+    size_t column = HELP_COLUMN;
+
+    while (*text) {
+        size_t len = strcspn(text, " ");
+
+        if (column > HELP_COLUMN && column + 1 + len > HELP_WIDTH) {
+            printf("\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        }
+        column +=
+            (size_t)printf("%s%.*s", column > HELP_COLUMN ? " " : "", (int)len, text);
+        text += len + strspn(text + len, " ");
+    }
+    putchar('\n');
+}
+
+static void print_help(void)
+{
+    printf("Usage: gemel-vmm --memory SIZE --firmware FILE|--kernel FILE [OPTION]...\n"
+           "Runs one virtual machine. With --control or --control-fd it waits for START "
+           "from the\n"
+           "node agent; with --run it starts at once.\n\n");
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const __typeof__(option_table[0]) *option = &option_table[i];
+        int len;
+
+        if (!option->help) {
+            continue;
+        }
+        len = printf("  --%s%s%s", option->name, option->arg ? " " : "",
+                     option->arg ? option->arg : "");
+        if (len >= HELP_COLUMN) {
+            putchar('\n');
+            len = 0;
+        }
+        printf("%*s", HELP_COLUMN - len, "");
+        print_wrapped(option->help);
+    }
+    printf(
+        "\nExit status: 0 the guest powered off or was killed, or a replay is equal, 1 "
+        "it failed or\ndiffers, 2 wrong usage.\n");
+}
+
+/* The part of the man page that must agree with the program. */
+static void print_man(void)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (option_table[i].help) {
+            printf(".TP\n.B \\-\\-%s%s%s\n%s\n", option_table[i].name,
+                   option_table[i].arg ? " " : "",
+                   option_table[i].arg ? option_table[i].arg : "", option_table[i].help);
+        }
+    }
+}
+
+static int take(struct vmm_opts *o, size_t i, char *arg)
+{
+    const struct what *what = &option_table[i].what;
+    const char *name = option_table[i].name;
+    void *field = (char *)o + what->field;
+
+    switch (what->kind) {
+    case FLAG:
+        *(bool *)field = true;
         return 0;
-    case OPT_UUID:
-        return parse_uuid("uuid", arg, &o->uuid);
-    case OPT_INSTANCE:
-        return parse_uuid("instance", arg, &o->instance);
-    case OPT_MACHINE:
-        return parse_machine(&o->engine, arg);
-    case OPT_CPUS:
-        return parse_cpus(&o->engine, arg);
-    case OPT_CPU:
-        return parse_cpu(o, arg);
-    case OPT_CPU_MODEL:
-        o->cpu_model = true;
+    case TEXT:
+        *(const char **)field = arg;
         return 0;
-    case OPT_KVM_CAN:
-        o->kvm_can = true;
-        return 0;
-    case OPT_TRANSPORT:
-        return parse_transport(o, arg);
-    case OPT_HUGEPAGES:
-        o->engine.hugepages = true;
-        return 0;
-    case OPT_MEMORY:
-        return parse_size("memory", arg, &o->engine.ram_len);
-    case OPT_FIRMWARE:
-        o->engine.rom_path = arg;
-        return 0;
-    case OPT_KERNEL:
-        o->engine.kernel_path = arg;
-        return 0;
-    case OPT_INITRD:
-        o->engine.initrd_path = arg;
-        return 0;
-    case OPT_APPEND:
-        o->engine.cmdline = arg;
-        return 0;
-    case OPT_DISK:
-        return parse_disk(&o->engine, arg);
-    case OPT_NIC:
-        return parse_nic(o, arg);
-    case OPT_CONSOLE_LOG:
-        o->console_log = arg;
-        return 0;
-    case OPT_CONSOLE:
-        o->console_socket = arg;
-        return 0;
-    case OPT_DEBUG_LOG:
-        o->debug_log = arg;
-        return 0;
-    case OPT_DEBUG_STAMPS:
-        o->debug_stamps = true;
-        return 0;
-    case OPT_CONTROL_FD:
-        return parse_fd("control-fd", arg, &o->control_fd);
-    case OPT_CONTROL:
-        o->control_path = arg;
-        return 0;
-    case OPT_EXIT_FILE:
-        o->exit_file = arg;
-        return 0;
-    case OPT_LOG:
-        o->log_path = arg;
-        return 0;
-    case OPT_UID:
-        o->user_given = true;
-        return parse_id("uid", arg, &o->uid);
-    case OPT_GID:
-        return parse_id("gid", arg, &o->gid);
-    case OPT_MEMLOCK:
-        return parse_size("memlock", arg, &o->memlock_bytes);
-    case OPT_UFFD_FD:
-        return parse_fd("uffd-fd", arg, &o->uffd_fd);
-    case OPT_MEMORY_FD:
-        o->engine.ram_given = true;
-        return parse_fd("memory-fd", arg, &o->engine.ram_fd);
-    case OPT_POST_COPY:
-        o->postcopy = true;
-        return 0;
-    case OPT_INSECURE_LAB:
-        o->insecure_lab = true;
-        return 0;
-    case OPT_RUN:
-        o->run = true;
-        return 0;
-    case OPT_RESTORE:
-        o->restore_path = arg;
-        return 0;
-    case OPT_RECORD:
-        o->record_path = arg;
-        return 0;
-    case OPT_REPLAY:
-        o->replay_path = arg;
-        o->run = true;
-        return 0;
-    case OPT_UNTIL:
-        return parse_until(arg, &o->until)
-                   ? 0
-                   : wrong("--until %s: not the number of an exit, nor N+K", arg);
-    case OPT_TRIPLE_FAULT:
-        o->engine.crash_on_triple_fault = strcmp(arg, "crash") == 0;
-        return o->engine.crash_on_triple_fault || strcmp(arg, "reset") == 0
-                   ? 0
-                   : wrong("--on-triple-fault %s: reset or crash", arg);
-    case OPT_KVM:
-        o->engine.kvm_path = arg;
-        return 0;
-    case OPT_PROBE:
-        o->probe = true;
-        return 0;
-    case OPT_JSON:
-        o->json = true;
-        return 0;
-    case OPT_VERBOSE:
-        o->verbose = true;
-        return 0;
+    case SIZE:
+        return parse_size(name, arg, field);
+    case FD:
+        return parse_fd(name, arg, field);
+    case ID:
+        return parse_uuid(name, arg, field);
+    case CALL:
+        return what->take(o, arg);
+    case TELL_HELP:
+        print_help();
+        return -ECANCELED;
+    case TELL_VERSION:
+        printf("gemel-vmm %s\n", PACKAGE_VERSION);
+        return -ECANCELED;
+    case TELL_MAN:
     default:
-        return -EINVAL; /* getopt has said what is wrong */
+        print_man();
+        return -ECANCELED;
     }
 }
 
@@ -778,26 +709,22 @@ int vmm_opts_parse(int argc, char **argv, struct vmm_opts *ret_opts, int *ret_ex
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         longs[i] = (struct option){option_table[i].name,
                                    option_table[i].arg ? required_argument : no_argument,
-                                   NULL, option_table[i].value};
+                                   NULL, OPTION_FIRST + (int)i};
     }
     *ret_exit_code = EXIT_USAGE;
     while (r == 0 && (c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
         if (c == 'h') {
             print_help();
-            *ret_exit_code = EXIT_SUCCESS;
-            return -ECANCELED;
+            r = -ECANCELED;
+        } else if (c < OPTION_FIRST) {
+            r = -EINVAL; /* getopt has said what is wrong */
+        } else {
+            r = take(&o, (size_t)(c - OPTION_FIRST), optarg);
         }
-        if (c == OPT_MAN_OPTIONS) {
-            print_man();
-            *ret_exit_code = EXIT_SUCCESS;
-            return -ECANCELED;
-        }
-        if (c == OPT_VERSION) {
-            printf("gemel-vmm %s\n", PACKAGE_VERSION);
-            *ret_exit_code = EXIT_SUCCESS;
-            return -ECANCELED;
-        }
-        r = take(&o, c, optarg);
+    }
+    if (r == -ECANCELED) {
+        *ret_exit_code = EXIT_SUCCESS;
+        return r;
     }
     if (r == 0 && optind < argc) {
         r = wrong("unexpected argument '%s'", argv[optind]);

@@ -4,9 +4,9 @@
 . "${srcdir:-.}/ci/style/lib.sh"
 cd "$srcdir" || exit 1
 CC=${CC:-gcc}
-packages='libqb libprotobuf-c liburing libcyaml yaml-0.1 json-c fuse3 libcpg check'
-# shellcheck disable=SC2086 # a list of words
-flags=$(pkg-config --cflags $packages 2>/dev/null)
+packages='libqb libprotobuf-c liburing yaml-0.1 json-c fuse3 libcpg check'
+# One by one: asked for all of them, pkg-config says nothing when one is missing.
+flags=$(for p in $packages; do pkg-config --cflags "$p" 2>/dev/null; done)
 
 compile_alone() {
     # shellcheck disable=SC2086 # CC and flags are lists of words

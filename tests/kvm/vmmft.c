@@ -40,7 +40,6 @@
 #include "base/loop.h"
 #include "base/nbd_uri.h"
 #include "base/os.h"
-#include "base/text.h"
 #include "base/uuid.h"
 #include "tests/kvm/vmmpair.h"
 
@@ -90,7 +89,7 @@ static void add_disk(char *text)
     opt.disk[opt.disk_count++] = open_disk(colon != NULL ? colon + 1 : text, O_RDWR);
 }
 
-static void add_shared(const char *path)
+static void add_shared(char *path)
 {
     if (opt.disk_count == VM_DISKS_MAX) {
         pair_die(path, "too many disks");
@@ -134,106 +133,37 @@ static void write_base(struct uuid transfer)
     }
 }
 
+static void take_commit(char *text)
+{
+    opt.commit = strcmp(text, "received") == 0 ? 0 : strcmp(text, "hybrid") == 0 ? 2 : 1;
+}
+
 static void parse(int argc, char **argv)
 {
-    static const struct option options[] = {{"plain", no_argument, NULL, 'p'},
-                                            {"switchover", no_argument, NULL, 'w'},
-                                            {"checkpoint", no_argument, NULL, 'k'},
-                                            {"reset", no_argument, NULL, 'r'},
-                                            {"powerdown", no_argument, NULL, 'P'},
-                                            {"commit", required_argument, NULL, 'c'},
-                                            {"suspect", required_argument, NULL, 's'},
-                                            {"for", required_argument, NULL, 'f'},
-                                            {"disk", required_argument, NULL, 'D'},
-                                            {"shared", required_argument, NULL, 'S'},
-                                            {"hold", required_argument, NULL, 'h'},
-                                            {"winner", required_argument, NULL, 'W'},
-                                            {"live", required_argument, NULL, 'L'},
-                                            {"link", required_argument, NULL, 'l'},
-                                            {"barrier", required_argument, NULL, 'b'},
-                                            {"diverge-max", required_argument, NULL, 'm'},
-                                            {"base", required_argument, NULL, 'B'},
-                                            {"base-out", required_argument, NULL, 'O'},
-                                            {"rate", required_argument, NULL, 'R'},
-                                            {"no-verify", no_argument, NULL, 'V'},
-                                            {NULL, 0, NULL, 0}};
-    uint64_t n = 0;
-    int id;
+    static const struct pair_option options[] = {
+        {"plain", PAIR_FLAG, .to = &opt.plain},
+        {"switchover", PAIR_FLAG, .to = &opt.switchover},
+        {"checkpoint", PAIR_FLAG, .to = &opt.checkpoint},
+        {"reset", PAIR_FLAG, .to = &opt.reset},
+        {"powerdown", PAIR_FLAG, .to = &opt.powerdown},
+        {"no-verify", PAIR_FLAG, .to = &opt.no_verify},
+        {"suspect", PAIR_U32, .to = &opt.suspect_ms},
+        {"for", PAIR_U32, .to = &opt.seconds},
+        {"hold", PAIR_U32, .to = &opt.hold_ms},
+        {"barrier", PAIR_U32, .to = &opt.barrier_ms},
+        {"diverge-max", PAIR_U32, .to = &opt.diverge_max},
+        {"rate", PAIR_U64, .to = &opt.rate},
+        {"winner", PAIR_TEXT, .to = &opt.winner},
+        {"live", PAIR_TEXT, .to = &opt.live},
+        {"link", PAIR_TEXT, .to = &opt.link},
+        {"base", PAIR_TEXT, .to = &opt.base},
+        {"base-out", PAIR_TEXT, .to = &opt.base_out},
+        {"commit", PAIR_CALL, .take = take_commit},
+        {"disk", PAIR_CALL, .take = add_disk},
+        {"shared", PAIR_CALL, .take = add_shared},
+    };
 
-    while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if ((id == 's' || id == 'f' || id == 'h' || id == 'b' || id == 'm') &&
-            !text_u64(optarg, 1, 1000000, &n)) {
-            pair_die(optarg, "is no number");
-        }
-        switch (id) {
-        case 'p':
-            opt.plain = true;
-            break;
-        case 'k':
-            opt.checkpoint = true;
-            break;
-        case 'w':
-            opt.switchover = true;
-            break;
-        case 'r':
-            opt.reset = true;
-            break;
-        case 'P':
-            opt.powerdown = true;
-            break;
-        case 'c':
-            opt.commit = strcmp(optarg, "received") == 0 ? 0
-                         : strcmp(optarg, "hybrid") == 0 ? 2
-                                                         : 1;
-            break;
-        case 's':
-            opt.suspect_ms = (uint32_t)n;
-            break;
-        case 'b':
-            opt.barrier_ms = (uint32_t)n;
-            break;
-        case 'm':
-            opt.diverge_max = (uint32_t)n;
-            break;
-        case 'f':
-            opt.seconds = (uint32_t)n;
-            break;
-        case 'W':
-            opt.winner = optarg;
-            break;
-        case 'L':
-            opt.live = optarg;
-            break;
-        case 'l':
-            opt.link = optarg;
-            break;
-        case 'B':
-            opt.base = optarg;
-            break;
-        case 'V':
-            opt.no_verify = true;
-            break;
-        case 'R':
-            if (!text_u64(optarg, 1, UINT64_MAX, &opt.rate)) {
-                pair_die(optarg, "is no number");
-            }
-            break;
-        case 'O':
-            opt.base_out = optarg;
-            break;
-        case 'D':
-            add_disk(optarg);
-            break;
-        case 'S':
-            add_shared(optarg);
-            break;
-        case 'h':
-            opt.hold_ms = (uint32_t)n;
-            break;
-        default:
-            pair_die("vmmft", "an option is not known; see its first lines");
-        }
-    }
+    pair_options(argc, argv, options, ARRAY_SIZE(options));
     if (optind + 2 != argc) {
         pair_die("vmmft", "PRIMARY and TWIN");
     }

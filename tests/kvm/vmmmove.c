@@ -44,8 +44,7 @@
 static struct {
     bool plain, verify, no_compress, post_copy, upgrade;
     char **command;
-    unsigned streams;
-    uint32_t downtime_ms, slowdown, timeout_ms;
+    uint32_t streams, downtime_ms, slowdown, timeout_ms;
     uint64_t rate, epoch;
     const char *address, *source_net, *dest_net;
     int disk[VM_DISKS_MAX];
@@ -84,90 +83,35 @@ static void start(struct pair_end *e, uint64_t epoch)
     pair_ask(e, &rq, opt.disk, opt.disk_count);
 }
 
-static uint64_t number(const char *value)
+static void add_disk(char *path)
 {
-    uint64_t n;
-
-    if (!text_u64(value, 0, UINT64_MAX, &n)) {
-        pair_die(value, "is no number");
+    if (opt.disk_count == VM_DISKS_MAX ||
+        (opt.disk[opt.disk_count++] = open(path, O_RDWR | O_CLOEXEC)) < 0) {
+        pair_die(path, strerror(errno));
     }
-    return n;
 }
 
 static void parse(int argc, char **argv)
 {
-    static const struct option options[] = {{"plain", no_argument, NULL, 'p'},
-                                            {"verify", no_argument, NULL, 'v'},
-                                            {"no-compress", no_argument, NULL, 'n'},
-                                            {"post-copy", no_argument, NULL, 'P'},
-                                            {"source-net", required_argument, NULL, 'S'},
-                                            {"dest-net", required_argument, NULL, 'N'},
-                                            {"upgrade", no_argument, NULL, 'u'},
-                                            {"streams", required_argument, NULL, 's'},
-                                            {"downtime", required_argument, NULL, 'd'},
-                                            {"slowdown", required_argument, NULL, 'l'},
-                                            {"rate", required_argument, NULL, 'r'},
-                                            {"timeout", required_argument, NULL, 't'},
-                                            {"epoch", required_argument, NULL, 'e'},
-                                            {"disk", required_argument, NULL, 'D'},
-                                            {"address", required_argument, NULL, 'a'},
-                                            {NULL, 0, NULL, 0}};
-    int id;
+    static const struct pair_option options[] = {
+        {"plain", PAIR_FLAG, .to = &opt.plain},
+        {"verify", PAIR_FLAG, .to = &opt.verify},
+        {"no-compress", PAIR_FLAG, .to = &opt.no_compress},
+        {"post-copy", PAIR_FLAG, .to = &opt.post_copy},
+        {"upgrade", PAIR_FLAG, .to = &opt.upgrade},
+        {"streams", PAIR_U32, .to = &opt.streams},
+        {"downtime", PAIR_U32, .to = &opt.downtime_ms},
+        {"slowdown", PAIR_U32, .to = &opt.slowdown},
+        {"timeout", PAIR_U32, .to = &opt.timeout_ms},
+        {"rate", PAIR_U64, .to = &opt.rate},
+        {"epoch", PAIR_U64, .to = &opt.epoch},
+        {"source-net", PAIR_TEXT, .to = &opt.source_net},
+        {"dest-net", PAIR_TEXT, .to = &opt.dest_net},
+        {"address", PAIR_TEXT, .to = &opt.address},
+        {"disk", PAIR_CALL, .take = add_disk},
+    };
 
-    while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (id) {
-        case 'p':
-            opt.plain = true;
-            break;
-        case 'v':
-            opt.verify = true;
-            break;
-        case 'u':
-            opt.upgrade = true;
-            break;
-        case 's':
-            opt.streams = (unsigned)number(optarg);
-            break;
-        case 'd':
-            opt.downtime_ms = (uint32_t)number(optarg);
-            break;
-        case 'l':
-            opt.slowdown = (uint32_t)number(optarg);
-            break;
-        case 'r':
-            opt.rate = number(optarg);
-            break;
-        case 't':
-            opt.timeout_ms = (uint32_t)number(optarg);
-            break;
-        case 'e':
-            opt.epoch = number(optarg);
-            break;
-        case 'P':
-            opt.post_copy = true;
-            break;
-        case 'n':
-            opt.no_compress = true;
-            break;
-        case 'S':
-            opt.source_net = optarg;
-            break;
-        case 'N':
-            opt.dest_net = optarg;
-            break;
-        case 'a':
-            opt.address = optarg;
-            break;
-        case 'D':
-            if (opt.disk_count == VM_DISKS_MAX ||
-                (opt.disk[opt.disk_count++] = open(optarg, O_RDWR | O_CLOEXEC)) < 0) {
-                pair_die(optarg, strerror(errno));
-            }
-            break;
-        default:
-            pair_die("vmmmove", "an option is not known; see its first lines");
-        }
-    }
+    pair_options(argc, argv, options, ARRAY_SIZE(options));
     opt.command = opt.upgrade ? argv + optind + 2 : NULL;
     if ((opt.upgrade ? optind + 3 > argc : optind + 2 != argc) || opt.streams == 0 ||
         opt.streams > STREAMS_MAX) {

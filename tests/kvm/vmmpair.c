@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bug.h"
 #include "base/loop.h"
 #include "base/os.h"
 #include "base/text.h"
@@ -124,6 +126,54 @@ void pair_wait(struct pair_end *a, struct pair_end *b)
     }
     pair_hear(a);
     pair_hear(b);
+}
+
+static uint64_t number(const char *text, uint64_t max)
+{
+    uint64_t n;
+
+    if (!text_u64(text, 0, max, &n)) {
+        pair_die(text, "is no number");
+    }
+    return n;
+}
+
+void pair_options(int argc, char **argv, const struct pair_option *table, size_t count)
+{
+    struct option longs[PAIR_OPTIONS_MAX + 1] = {{0}};
+    int at;
+
+    BUG_ON(count > PAIR_OPTIONS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        longs[i] = (struct option){
+            table[i].name, table[i].kind == PAIR_FLAG ? no_argument : required_argument,
+            NULL, 0};
+    }
+    for (int r; (r = getopt_long(argc, argv, "", longs, &at)) != -1;) {
+        const struct pair_option *option = &table[at];
+
+        if (r != 0) {
+            pair_die(argv[0], "an option is not known; see its first lines");
+        }
+        switch (option->kind) {
+        case PAIR_FLAG:
+            *(bool *)option->to = true;
+            break;
+        case PAIR_U32:
+            *(uint32_t *)option->to = (uint32_t)number(optarg, UINT32_MAX);
+            break;
+        case PAIR_U64:
+            *(uint64_t *)option->to = number(optarg, UINT64_MAX);
+            break;
+        case PAIR_TEXT:
+            *(const char **)option->to = optarg;
+            break;
+        case PAIR_CALL:
+        default:
+            option->take(optarg);
+            break;
+        }
+    }
 }
 
 void pair_connect(struct pair_end *e, const char *path)

@@ -36,6 +36,19 @@ struct pair_end {
     uint32_t ft_held;
 };
 
+/* An option and where it goes: bool, uint32_t, uint64_t, const char *; or what takes it.
+ */
+struct pair_option {
+    const char *name;
+    enum { PAIR_FLAG, PAIR_U32, PAIR_U64, PAIR_TEXT, PAIR_CALL } kind;
+    void *to;
+    void (*take)(char *text);
+};
+#define PAIR_OPTIONS_MAX 24
+
+/* As getopt: what is no option stands in argv from optind on then. */
+void pair_options(int argc, char **argv, const struct pair_option *table, size_t count);
+
 __attribute__((noreturn)) void pair_die(const char *who, const char *why);
 void pair_connect(struct pair_end *e, const char *path);
 /* What has come, without waiting. */

@@ -362,6 +362,21 @@ static inline void form(uint64_t seq, unsigned count, const uint32_t *members)
     }
 }
 
+static inline void view_without(uint64_t seq, uint32_t lost)
+{
+    uint32_t left[2];
+    unsigned n = 0;
+
+    for (uint32_t id = 1; id <= NODES; id++) {
+        if (id != lost) {
+            left[n++] = id;
+        }
+    }
+    sim[lost].agent.view.agreed = false;
+    form(seq, 2, left);
+    settle();
+}
+
 /* Asked for, and not delivered yet */
 static inline void op_send(uint32_t id, const char *verb, const char *object,
                            const char *body)

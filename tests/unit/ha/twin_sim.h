@@ -47,21 +47,6 @@ static inline void local_at(uint32_t node, enum ha_local_state state, uint64_t e
     ha_agent_local_vm(&sim[node].agent, &local, gone);
 }
 
-static inline void view_without(uint64_t seq, uint32_t lost)
-{
-    uint32_t left[2];
-    unsigned n = 0;
-
-    for (uint32_t node = 1; node <= NODES; node++) {
-        if (node != lost) {
-            left[n++] = node;
-        }
-    }
-    sim[lost].agent.view.agreed = false;
-    form(seq, 2, left);
-    settle();
-}
-
 static inline void pass(uint64_t ns)
 {
     now_ns += ns;
