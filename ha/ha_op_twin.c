@@ -221,6 +221,14 @@ void ha_op_vm_protect(struct op_run *run)
     vm.twin_off = false;
     vm.twin_tries = vm.twin_avoid = 0;
     if (commit != CONF_FT_EPOCHS) {
+    if (ha_op_dry_run(run)) {
+        const struct ha_twin_look look = {.op = run->op->uid,
+                                          .vm = record->uuid,
+                                          .to = node->nodeid,
+                                          .step = HA_TWIN_LOOK_ASK};
+
+        ha_agent_twin_look(run->agent, &look);
+    }
         ha_twin_step_up(&vm);
     }
     ha_twin_begin(run->agent, &vm, node, commit);

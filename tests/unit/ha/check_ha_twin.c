@@ -39,6 +39,45 @@ START_TEST(what_cannot_be_is_refused)
 }
 END_TEST
 
+/* Its two nodes are asked what only they can see; nothing else is. */
+START_TEST(a_dry_run_asks_both_nodes)
+{
+    struct ha_op op = {.uid = sim_uuid(NULL),
+                       .verb = "vm protect",
+                       .object = "web1",
+                       .actor = "test",
+                       .flags = HA_OP_DRY_RUN,
+                       .body = "node=n2\n",
+                       .body_len = 8};
+    struct ha_twin_look answer;
+
+    runs(ft_yaml);
+    ha_agent_op(&sim[3].agent, &op, now_ns);
+    settle();
+    ck_assert_uint_eq(sim[3].result.exit_code, 0);
+    ck_assert_uint_eq(vm_at(3)->twin.to, 0);
+    for (uint32_t node = 1; node <= NODES; node++) {
+        ck_assert_uint_eq(sim[node].looks, 1);
+        ck_assert_uint_eq(sim[node].look.to, 2);
+        ck_assert_int_eq(sim[node].look.step, HA_TWIN_LOOK_ASK);
+        ck_assert(uuid_equal(sim[node].look.op, op.uid));
+        ck_assert(uuid_equal(sim[node].look.vm, vm_at(3)->uuid));
+    }
+    answer = sim[2].look;
+    answer.step = HA_TWIN_LOOK_FOUND;
+    strcpy(answer.text, "no room");
+    ha_agent_twin_look(&sim[2].agent, &answer);
+    settle();
+    ck_assert_uint_eq(sim[3].looks, 2);
+    ck_assert_str_eq(sim[3].look.text, "no room");
+    op_at(3, "vm protect", "web1", "node=n2\n");
+    op.body = "node=n1\n"; /* refused already */
+    ha_agent_op(&sim[3].agent, &op, now_ns);
+    settle();
+    ck_assert_uint_eq(sim[3].looks, 2);
+}
+END_TEST
+
 START_TEST(protected_it_stays_where_it_is)
 {
     protect();
@@ -519,6 +558,7 @@ static Suite *suite(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, what_cannot_be_is_refused);
+    tcase_add_test(tc, a_dry_run_asks_both_nodes);
     tcase_add_test(tc, protected_it_stays_where_it_is);
     tcase_add_test(tc, the_twin_goes_live);
     tcase_add_test(tc, shared_disks_are_held);
