@@ -8,7 +8,7 @@ libha_core_la_SOURCES = \
 	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
-	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h ha/ha_op_twin.c ha/ha_twin.c ha/ha_twin.h ha/ha_twinplace.c ha/ha_twinplace.h \
+	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h ha/ha_op_twin.c ha/ha_twin.c ha/ha_twin.h ha/ha_twinft.c ha/ha_twinft.h ha/ha_twinplace.c ha/ha_twinplace.h \
 	ha/ha_drain_tell.c ha/ha_drain_tell.h \
 	ha/ha_moved.c ha/ha_moved.h \
 	ha/ha_pending.c ha/ha_pending.h \

@@ -622,6 +622,7 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         break;
     case HA_OUTCOME_TWIN_OFF: /* that was known, but not its claim */
         if (vm.epoch != record->epoch && uuid_equal(report->instance, vm.instance)) {
+            ha_twin_mirrors(&vm, from, 0);
             ha_coord_emit_vm(agent, &vm, no_op, "");
         }
         break;

@@ -6,6 +6,7 @@
 
 #include "base/bug.h"
 #include "base/uuid.h"
+#include "ha/ha_twinft.h"
 
 void ha_state_init(struct ha_state *state, const struct ha_mem *mem)
 {
@@ -390,7 +391,8 @@ enum {
     EXTRA_FT = 7,
     EXTRA_TWIN_DISKS = 8,
     EXTRA_HELD = 9,
-    EXTRA_DIVERGED = 10
+    EXTRA_DIVERGED = 10,
+    EXTRA_TWIN_FT = 11
 };
 
 static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_runs)
@@ -431,6 +433,10 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **re
             }
         } else if (kind == EXTRA_DIVERGED && !has_diverged(vm)) {
             if (!get_diverged(rd, vm)) {
+                return false;
+            }
+        } else if (kind == EXTRA_TWIN_FT && vm->twin.to != 0 && !vm->twin.ft.kept) {
+            if (!ha_get_twinft(rd, &vm->twin.ft)) {
                 return false;
             }
         } else {
@@ -518,6 +524,10 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     if (has_diverged(vm)) {
         bytes_wr_u8(&wr, EXTRA_DIVERGED);
         put_diverged(&wr, vm);
+    }
+    if (vm->twin.to != 0 && vm->twin.ft.kept) {
+        bytes_wr_u8(&wr, EXTRA_TWIN_FT);
+        ha_put_twinft(&wr, &vm->twin.ft);
     }
     return finish(&wr);
 }
@@ -762,6 +772,10 @@ static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t versio
         if (uuid_equal(vm->twin.id, next.twin.id) && vm->twin.step == next.twin.step &&
             vm->twin.to == next.twin.to && vm->owner == next.owner) {
             next.twin_changed_ns = vm->twin_changed_ns;
+        }
+        if (next.twin.to == 0) {
+            next.twin_was = vm->twin.to != 0 ? vm->twin.id : vm->twin_was;
+            next.twin_was_on = vm->twin.to != 0 ? vm->twin.to : vm->twin_was_on;
         }
         if (vm->owner == next.owner &&
             (vm->state == next.state || (ha_vm_paused(vm) && ha_vm_paused(&next)))) {
