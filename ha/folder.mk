@@ -8,7 +8,7 @@ libha_core_la_SOURCES = \
 	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
-	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h ha/ha_op_twin.c ha/ha_twin.c ha/ha_twin.h ha/ha_twinplace.c ha/ha_twinplace.h \
+	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h ha/ha_op_twin.c ha/ha_twin.c ha/ha_twin.h ha/ha_twinft.c ha/ha_twinft.h ha/ha_twinplace.c ha/ha_twinplace.h \
 	ha/ha_drain_tell.c ha/ha_drain_tell.h \
 	ha/ha_moved.c ha/ha_moved.h \
 	ha/ha_pending.c ha/ha_pending.h \
@@ -39,6 +39,7 @@ libha_io_la_SOURCES = \
 	ha/ha_revert.c \
 	ha/ha_path.h ha/ha_snapshot.c ha/ha_snapshot.h \
 	ha/ha_storage.c ha/ha_storage.h \
+	ha/ha_twincopy.c ha/ha_twincopy.h ha/ha_twinlook.c \
 	ha/ha_store.c ha/ha_store.h \
 	ha/ha_local.c \
 	ha/ha_vmdir.c ha/ha_vmdir.h \
@@ -134,3 +135,8 @@ UNIT_TESTS += tests/unit/ha/check_ha_leftovers
 tests_unit_ha_check_ha_leftovers_SOURCES = tests/unit/ha/check_ha_leftovers.c tests/unit/unit.h
 tests_unit_ha_check_ha_leftovers_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_leftovers_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+
+UNIT_TESTS += tests/unit/ha/check_ha_twincopy
+tests_unit_ha_check_ha_twincopy_SOURCES = tests/unit/ha/check_ha_twincopy.c tests/unit/scratch.h tests/unit/unit.h
+tests_unit_ha_check_ha_twincopy_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_twincopy_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)

@@ -321,6 +321,15 @@ void ha_agent_progress(struct ha_agent *agent, struct uuid vm,
     }
 }
 
+void ha_agent_twin_look(struct ha_agent *agent, const struct ha_twin_look *look)
+{
+    struct ha_msg msg = {.type = HA_MSG_TWIN_LOOK, .twin_look = *look};
+
+    if (agent->phase == HA_PHASE_SYNCED) {
+        ha_agent_send(agent, &msg, NULL);
+    }
+}
+
 const struct ha_move_progress *ha_agent_progress_of(const struct ha_agent *agent,
                                                     struct uuid vm, uint64_t now_ns)
 {
@@ -505,6 +514,11 @@ void ha_agent_deliver(struct ha_agent *agent, uint32_t nodeid, const void *buf,
         break;
     case HA_MSG_PROGRESS:
         on_progress(agent, &msg, now_ns);
+        break;
+    case HA_MSG_TWIN_LOOK:
+        if (agent->phase == HA_PHASE_SYNCED && agent->ops->twin_look != NULL) {
+            agent->ops->twin_look(agent->ctx, &msg.twin_look);
+        }
         break;
     case HA_MSG_RENEW:
         on_renew(agent, nodeid, msg.number);

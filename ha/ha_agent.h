@@ -41,6 +41,9 @@ struct ha_agent_ops {
     void (*vm_move)(void *ctx, const struct ha_vm *vm);
     /* The same of a protection: this node is a side of it, or was. */
     void (*vm_twin)(void *ctx, const struct ha_vm *vm);
+    /* A step of a look at what a twin would meet, perhaps this node's turn. May be NULL.
+     */
+    void (*twin_look)(void *ctx, const struct ha_twin_look *look);
     /* Post-copy: `node`, where the rest of its memory was, has left and is proven dead.
      * May come more than once. */
     void (*vm_holder_dead)(void *ctx, struct uuid vm, const char *node);
@@ -211,6 +214,8 @@ void ha_agent_op(struct ha_agent *agent, const struct ha_op *op, uint64_t now_ns
 /* A VM that leaves this node is so far: told to the others, who show it. */
 void ha_agent_progress(struct ha_agent *agent, struct uuid vm,
                        const struct ha_move_progress *progress);
+/* To all: the next step of a look. */
+void ha_agent_twin_look(struct ha_agent *agent, const struct ha_twin_look *look);
 /* NULL: nothing was said of it lately. */
 const struct ha_move_progress *ha_agent_progress_of(const struct ha_agent *agent,
                                                     struct uuid vm, uint64_t now_ns);

@@ -643,6 +643,7 @@ static void told_outcome(struct told *t, enum ha_vm_outcome outcome)
         break;
     case HA_OUTCOME_TWIN_OFF: /* that was known, but not its claim */
         if (vm->epoch != t->record->epoch && t->same) {
+            ha_twin_mirrors(vm, t->from, 0);
             ha_coord_emit_vm(t->agent, vm, no_op, "");
         }
         break;

@@ -182,6 +182,17 @@ static void op_vm_twin(void *ctx, const struct ha_vm *vm)
     ha_vmm_twin(((struct ha_daemon *)ctx)->vmm, vm);
 }
 
+static void op_twin_look(void *ctx, const struct ha_twin_look *look)
+{
+    struct ha_daemon *d = ctx;
+    const struct ha_vm *vm = ha_state_vm(&d->agent.state, look->vm);
+
+    if (vm != NULL) {
+        ha_vmm_twin_look(d->vmm, vm, look);
+    }
+    ha_ipc_twin_look(d->ipc, look);
+}
+
 static void op_vm_holder_dead(void *ctx, struct uuid vm, const char *node)
 {
     ha_vmm_holder_dead(((struct ha_daemon *)ctx)->vmm, vm, node);
@@ -276,6 +287,7 @@ static const struct ha_agent_ops agent_ops = {
     .vm_save = op_vm_save,
     .vm_move = op_vm_move,
     .vm_twin = op_vm_twin,
+    .twin_look = op_twin_look,
     .vm_holder_dead = op_vm_holder_dead,
     .vm_discard = op_vm_discard,
     .fence_off = op_fence_off,
@@ -376,6 +388,11 @@ static void vm_step(void *ctx, const char *vm, const char *what)
     ha_daemon_local_event(ctx, vm, ": ", what);
 }
 
+static void vm_twin_looked(void *ctx, const struct ha_twin_look *look)
+{
+    ha_agent_twin_look(&((struct ha_daemon *)ctx)->agent, look);
+}
+
 static void vm_progress(void *ctx, struct uuid vm,
                         const struct ha_move_progress *progress)
 {
@@ -398,6 +415,7 @@ static const struct ha_vmm_ops vmm_ops = {
     .cluster = vm_cluster,
     .progress = vm_progress,
     .cpu_model = vm_cpu_model,
+    .twin_looked = vm_twin_looked,
     .step = vm_step,
 };
 

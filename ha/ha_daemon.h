@@ -99,3 +99,5 @@ void ha_ipc_free(struct ha_ipc *ipc);
 void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result);
 /* Something changed, or time passed: answers what can be answered. */
 void ha_ipc_look(struct ha_ipc *ipc);
+/* A step of a look at what a twin would meet (ha_twinlook.c): perhaps one of ours. */
+void ha_ipc_twin_look(struct ha_ipc *ipc, const struct ha_twin_look *look);

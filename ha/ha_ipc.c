@@ -18,6 +18,9 @@
  * that it goes on. */
 #define MIGRATE_END_NS (1500 * NSEC_PER_MSEC)
 
+/* For two nodes that look at their disks: the more is not known, and said to be. */
+#define LOOK_NS (5 * NSEC_PER_SEC)
+
 static struct ha_ipc *the_ipc; /* libqb's accept callback brings no context */
 
 void ha_ipc_reply(struct ha_ipc *ipc, qb_ipcs_connection_t *c, uint32_t exit_code,
@@ -236,6 +239,14 @@ void ha_ipc_op_done(struct ha_ipc *ipc, const struct ha_op_result *result)
             w->undo = NULL;
         }
         w->unchanged = result->version == 0;
+        if (result->exit_code == EXIT_DONE && w->look_to != 0) {
+            w->goal = GOAL_TWIN_LOOKED;
+            w->deadline_ns = loop_now_ns() + LOOK_NS;
+            w->accepted = true;
+            ha_text_set(w->text, sizeof w->text, result->text, NULL);
+            ha_ipc_look(ipc);
+            return;
+        }
         if (result->exit_code != EXIT_DONE || !w->wait || w->goal == GOAL_NONE ||
             ((w->goal == GOAL_VM_MIGRATED || w->goal == GOAL_VM_PROTECTED) &&
              result->version == 0)) {

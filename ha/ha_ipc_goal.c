@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/uuid.h"
 #include "ha/ha_text.h"
 
 /* How long a migration whose node was lost waits for the word where its VM starts. */
@@ -45,9 +46,12 @@ static bool vm_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
     }
     if (w->goal == GOAL_VM_RUNNING && vm->state == HA_VM_RUNNING) {
         const struct ha_node *owner = ha_state_node(s, vm->owner);
+        bool no_sse = vm->conf != NULL && vm->conf->machine == CONF_MACHINE_STANDARD &&
+                      ha_cpus_lacks_sse(&ipc->daemon->agent.cpus, vm->owner);
 
         ha_text_set(text, sizeof text, vm->name, ": running on ",
-                    owner != NULL ? owner->name : "?", NULL);
+                    owner != NULL ? owner->name : "?", no_sse ? ", which" HA_NO_SSE : "",
+                    NULL);
         ha_ipc_done(ipc, w, EXIT_DONE, text);
         return true;
     }
@@ -213,6 +217,82 @@ static bool twin_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
     return true;
 }
 
+/* A dry run of vm protect
+ * ---------------------------------------------------------------------------- */
+
+static const char *node_name(const struct ha_ipc *ipc, uint32_t nodeid)
+{
+    const struct ha_node *node = ha_state_node(&ipc->daemon->agent.state, nodeid);
+
+    return node != NULL ? node->name : "its node";
+}
+
+static void add_look(struct ha_ipc *ipc, struct ha_ipc_waiting *w, uint32_t nodeid,
+                     const char *text)
+{
+    if (text[0] != '\0') {
+        ha_text_add(w->look_text, sizeof w->look_text,
+                    w->look_text[0] != '\0' ? "; " : "");
+        ha_text_add(w->look_text, sizeof w->look_text, node_name(ipc, nodeid));
+        ha_text_add(w->look_text, sizeof w->look_text, ": ");
+        ha_text_add(w->look_text, sizeof w->look_text, text);
+    }
+}
+
+void ha_ipc_twin_look(struct ha_ipc *ipc, const struct ha_twin_look *look)
+{
+    const struct ha_vm *vm = ha_state_vm(&ipc->daemon->agent.state, look->vm);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(ipc->waiting) && vm != NULL; i++) {
+        struct ha_ipc_waiting *w = &ipc->waiting[i];
+
+        if (w->connection == NULL || !w->dry_run || !uuid_equal(w->op, look->op)) {
+            continue;
+        }
+        if (look->step == HA_TWIN_LOOK_ASK) {
+            w->look_to = look->to; /* before the answer to the dry run itself */
+        } else if (look->step == HA_TWIN_LOOK_SIZES && !w->look_sized) {
+            w->look_sized = true;
+            add_look(ipc, w, vm->owner, look->text);
+        } else if (look->step == HA_TWIN_LOOK_FOUND && !w->look_found) {
+            w->look_found = true;
+            add_look(ipc, w, look->to, look->text);
+        }
+        ha_ipc_look(ipc);
+        return;
+    }
+}
+
+/* Both have answered, or one will not. */
+static bool look_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w, bool late)
+{
+    const struct ha_vm *vm = ha_state_vm_by_name(&ipc->daemon->agent.state, w->object);
+    char text[sizeof w->text + sizeof w->look_text + 256];
+    bool good = w->look_text[0] == '\0';
+
+    if (vm == NULL) {
+        return vm_goal(ipc, w);
+    }
+    if (!w->look_found && !late) {
+        return false;
+    }
+    if (good) {
+        ha_text_set(text, sizeof text, w->text, NULL);
+    } else {
+        ha_text_set(text, sizeof text, "dry run: ", vm->name, ": would get no twin on ",
+                    node_name(ipc, w->look_to), ": ", w->look_text, NULL);
+    }
+    if (!w->look_found) {
+        ha_text_add(text, sizeof text, "; not looked at: what only ");
+        ha_text_add(text, sizeof text,
+                    node_name(ipc, w->look_sized ? w->look_to : vm->owner));
+        ha_text_add(text, sizeof text,
+                    " can see (its disks there): it has not answered in time");
+    }
+    ha_ipc_done(ipc, w, good ? EXIT_DONE : EXIT_REFUSED, text);
+    return true;
+}
+
 static bool fence_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
 {
     const struct ha_node *node =
@@ -304,6 +384,9 @@ void ha_ipc_look(struct ha_ipc *ipc)
             case GOAL_VM_UNPROTECTED:
             case GOAL_VM_SWITCHED:
                 answered = twin_goal(ipc, w);
+                break;
+            case GOAL_TWIN_LOOKED:
+                answered = look_goal(ipc, w, now_ns >= w->deadline_ns);
                 break;
             case GOAL_NONE:
             default:

@@ -35,7 +35,8 @@ enum ha_ipc_goal {
     GOAL_VM_PROTECTED,
     GOAL_VM_UNPROTECTED,
     GOAL_VM_SWITCHED,
-    GOAL_VM_STAYS, /* a migration is given up */
+    GOAL_TWIN_LOOKED, /* a dry run: the two nodes have looked */
+    GOAL_VM_STAYS,    /* a migration is given up */
     GOAL_DRAINED,
     GOAL_FENCED,
     GOAL_ALL_STOPPED
@@ -58,6 +59,11 @@ struct ha_ipc_waiting {
     uint64_t told_ns;     /* progress */
     uint64_t lost_ns;     /* when a migration ended with its VM nowhere; 0: it did not */
     unsigned drain_total, drain_percent; /* most that had to move; highest shown */
+    /* GOAL_TWIN_LOOKED: where the twin would be (0: nobody was asked), who has answered,
+     * and what stands in its way. */
+    uint32_t look_to;
+    bool look_sized, look_found;
+    char look_text[1200];
     struct ha_copies *undo; /* a clone whose definition is being applied; NULL */
     char text[512];
 };

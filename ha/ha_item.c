@@ -5,6 +5,7 @@
 
 #include "base/bug.h"
 #include "base/uuid.h"
+#include "ha/ha_twinft.h"
 
 void ha_put_incarnation(struct bytes_wr *wr, struct incarnation inc)
 {
@@ -319,7 +320,8 @@ enum {
     EXTRA_FT = 7,
     EXTRA_TWIN_DISKS = 8,
     EXTRA_HELD = 9,
-    EXTRA_DIVERGED = 10
+    EXTRA_DIVERGED = 10,
+    EXTRA_TWIN_FT = 11
 };
 
 static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **ret_runs)
@@ -360,6 +362,10 @@ static bool get_extras(struct bytes_rd *rd, struct ha_vm *vm, const uint8_t **re
             }
         } else if (kind == EXTRA_DIVERGED && !has_diverged(vm)) {
             if (!get_diverged(rd, vm)) {
+                return false;
+            }
+        } else if (kind == EXTRA_TWIN_FT && vm->twin.to != 0 && !vm->twin.ft.kept) {
+            if (!ha_get_twinft(rd, &vm->twin.ft)) {
                 return false;
             }
         } else {
@@ -447,6 +453,10 @@ size_t ha_item_put_vm(const struct ha_vm *vm, void *buf, size_t cap)
     if (has_diverged(vm)) {
         bytes_wr_u8(&wr, EXTRA_DIVERGED);
         put_diverged(&wr, vm);
+    }
+    if (vm->twin.to != 0 && vm->twin.ft.kept) {
+        bytes_wr_u8(&wr, EXTRA_TWIN_FT);
+        ha_put_twinft(&wr, &vm->twin.ft);
     }
     return finish(&wr);
 }

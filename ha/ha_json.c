@@ -198,11 +198,15 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
 bool ha_json_is_unknown(struct ha_daemon *d, const struct ha_vm *vm)
 {
     return vm->owner != 0 && !ha_vm_rests(vm) && d->agent.view.agreed &&
-           !d->agent.view.quorate && !ha_view_has(&d->agent.view, vm->owner);
+           !d->agent.view.quorate && !ha_view_has(&d->agent.view, vm->owner) &&
+           ha_twin_lives_here(&d->agent, vm) == 0;
 }
 
 const char *ha_json_vm_state(struct ha_daemon *d, const struct ha_vm *vm)
 {
+    if (ha_twin_lives_here(&d->agent, vm) != 0) {
+        return ha_vm_state_str(HA_VM_RUNNING);
+    }
     if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
         return "paused";
     }
@@ -237,9 +241,11 @@ void ha_json_held(struct ha_daemon *d, const struct ha_vm *vm,
 
 const char *ha_json_vm_reason(struct ha_daemon *d, const struct ha_vm *vm)
 {
-    return ha_json_is_unknown(d, vm) ? "no quorum, and its node is not heard from here"
-           : ha_vm_paused(vm)        ? vm->reason + sizeof HA_PAUSED - 1
-                                     : vm->reason;
+    return ha_twin_lives_here(&d->agent, vm) != 0
+               ? "its twin on this node has taken over; the cluster's record follows"
+           : ha_json_is_unknown(d, vm) ? "no quorum, and its node is not heard from here"
+           : ha_vm_paused(vm)          ? vm->reason + sizeof HA_PAUSED - 1
+                                       : vm->reason;
 }
 
 /* The VMM's "disk PATH: what is wrong with it". */
@@ -367,7 +373,8 @@ static void put_diverged(json_object *o, const struct ha_vm *vm)
 static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
 {
     json_object *o = json_object_new_object();
-    char id[UUID_STR_LEN + 1], pending[REASON_LEN_MAX * 2];
+    char id[UUID_STR_LEN + 1], pending[REASON_LEN_MAX * 3];
+    uint64_t here = ha_twin_lives_here(&d->agent, vm);
 
     uuid_format(vm->uuid, id);
     ha_json_put_str(o, "name", vm->name);
@@ -375,10 +382,10 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     ha_json_put_str(o, "desired", desired_word(vm->desired));
     ha_json_put_str(o, "state", ha_json_vm_state(d, vm));
     ha_json_put_str(o, "node",
-                    vm->state == HA_VM_STOPPED || vm->state == HA_VM_SUSPENDED
-                        ? ""
-                        : ha_json_node_name(d, vm->owner));
-    put_u64(o, "epoch", vm->epoch);
+                    vm->state == HA_VM_STOPPED || vm->state == HA_VM_SUSPENDED ? ""
+                    : here != 0 ? ha_json_node_name(d, d->agent.self.nodeid)
+                                : ha_json_node_name(d, vm->owner));
+    put_u64(o, "epoch", here != 0 ? here : vm->epoch);
     ha_json_put_str(o, "reason", ha_json_vm_reason(d, vm));
     put_u64(o, "since_ms", (loop_now_ns() - vm->changed_ns) / NSEC_PER_MSEC);
     if (vm->last[0] != '\0') {
@@ -387,7 +394,10 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     if (ha_pending(vm, pending, sizeof pending)) {
         ha_json_put_str(o, "pending", pending);
     }
-    if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
+    if (ha_pending_ft(vm, vm->conf, pending, sizeof pending)) {
+        ha_json_put_str(o, "pending_ft", pending);
+    }
+    if (here == 0 && !ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
         put_paused(d, o, vm);
     }
     if (vm->move.to != 0 && !ha_vm_upgrading(vm)) {
@@ -396,14 +406,14 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     if (vm->memory_from != 0) {
         put_memory(d, o, vm);
     }
-    put_bool(o, "protected", ha_vm_protected(vm));
+    put_bool(o, "protected", here == 0 && ha_vm_protected(vm));
     if (ha_vm_holds(vm)) {
         char text[REASON_LEN_MAX + 1];
 
         ha_json_held(d, vm, text);
         ha_json_put_str(o, "held", text);
     }
-    if (vm->twin.to != 0) {
+    if (vm->twin.to != 0 && here == 0) {
         put_twin(d, o, vm);
     }
     if (vm->diverged.count != 0) {
@@ -577,6 +587,9 @@ static json_object *problems_doc(struct ha_daemon *d)
     for (unsigned i = 0; i < a->state.vm_count; i++) {
         const struct ha_vm *vm = a->state.vm[i];
 
+        if (ha_twin_lives_here(a, vm) != 0) {
+            continue;
+        }
         if (!ha_json_is_unknown(d, vm) && ha_vm_paused(vm)) {
             paused_problem(d, p, vm);
         } else if (vm->desired == HA_DESIRED_RUNNING &&

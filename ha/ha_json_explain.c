@@ -7,6 +7,7 @@
 
 #include "ha/ha_drain_tell.h"
 #include "ha/ha_moved.h"
+#include "ha/ha_pending.h"
 #include "ha/ha_text.h"
 #include "ha/ha_twin.h"
 #include "ha/ha_twinplace.h"
@@ -124,7 +125,7 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     const char *node = ha_json_node_name(d, vm->twin.to);
     uint64_t due_ns = ha_twin_due_ns(vm, &d->agent.times), now_ns = loop_now_ns();
     uint32_t participant[NODES_MAX];
-    char why[REASON_LEN_MAX + 1], text[REASON_LEN_MAX * 2];
+    char why[REASON_LEN_MAX + 1], text[REASON_LEN_MAX * 3];
     struct ha_vmm_twin_state s;
     struct ha_policy_in in;
     struct ha_place place;
@@ -154,6 +155,10 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
                          vm->name, "");
     }
     explain_mode(vm, a);
+    if (ha_pending_ft(vm, vm->conf, text, sizeof text)) {
+        ha_json_add_line(a, "its definition was changed since it has this twin: ", text,
+                         "");
+    }
     ha_twin_apart_text(&d->agent.state, vm, why);
     if (why[0] != '\0') {
         ha_text_set(text, sizeof text, "its twin is on ", node, ": ", why, NULL);
@@ -178,10 +183,20 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
                      vm->desired == HA_DESIRED_RUNNING ? ": wanted running, is "
                                                        : ": wanted stopped, is ",
                      ha_json_vm_state(d, vm));
+    if (ha_twin_lives_here(&d->agent, vm) != 0) { /* the record tells of what was */
+        ha_json_add_line(a, "node: ", ha_json_node_name(d, d->agent.self.nodeid), "");
+        ha_json_add_line(a, "why: ", ha_json_vm_reason(d, vm), "");
+        return;
+    }
     if (vm->state == HA_VM_RUNNING && owner != NULL) {
         ha_json_add_line(a, "node: ", owner->name, "");
     }
     ha_json_add_line(a, "why: ", ha_json_vm_reason(d, vm), "");
+    if (vm->state == HA_VM_RUNNING && owner != NULL && vm->conf != NULL &&
+        vm->conf->machine == CONF_MACHINE_STANDARD &&
+        ha_cpus_lacks_sse(&d->agent.cpus, vm->owner)) {
+        ha_json_add_line(a, owner->name, HA_NO_SSE, "");
+    }
     if (vm->state == HA_VM_UNKNOWN && owner != NULL) {
         char text[REASON_LEN_MAX + 1];
 

@@ -296,6 +296,33 @@ static const char *get_progress(struct bytes_rd *rd, struct ha_msg *msg)
     return p->percent > 100 || p->throttle > 1000 ? "progress: out of range" : NULL;
 }
 
+static void put_twin_look(struct bytes_wr *wr, const struct ha_twin_look *look)
+{
+    bytes_wr_uuid(wr, look->op);
+    bytes_wr_uuid(wr, look->vm);
+    bytes_wr_u32(wr, look->to);
+    bytes_wr_u8(wr, (uint8_t)look->step);
+    bytes_wr_str(wr, look->text);
+    if (ha_twin_has_disks(look->disk)) {
+        ha_put_twin_disks(wr, look->disk);
+    }
+}
+
+static const char *get_twin_look(struct bytes_rd *rd, struct ha_twin_look *look)
+{
+    look->op = bytes_rd_uuid(rd);
+    look->vm = bytes_rd_uuid(rd);
+    look->to = bytes_rd_u32(rd);
+    look->step = (enum ha_twin_look_step)bytes_rd_u8(rd);
+    bytes_rd_str(rd, look->text, sizeof look->text);
+    if (look->step < HA_TWIN_LOOK_ASK || look->step >= HA_TWIN_LOOK_COUNT) {
+        return "twin look: bad step";
+    }
+    return rd->failed || rd->pos == rd->len || ha_get_twin_disks(rd, look->disk)
+               ? NULL
+               : "twin look: bad disks";
+}
+
 size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
                      uint64_t seq, void *buf, size_t cap)
 {
@@ -346,6 +373,9 @@ size_t ha_msg_encode(const struct ha_msg *msg, const struct ha_local_vm *vms,
     case HA_MSG_PROGRESS:
         put_progress(&wr, msg);
         break;
+    case HA_MSG_TWIN_LOOK:
+        put_twin_look(&wr, &msg->twin_look);
+        break;
     case HA_MSG_SNAP_END:
     case HA_MSG_PERSISTED:
     case HA_MSG_RENEW:
@@ -391,6 +421,8 @@ static const char *get_body(struct bytes_rd *rd, struct ha_msg *msg)
         return NULL;
     case HA_MSG_PROGRESS:
         return get_progress(rd, msg);
+    case HA_MSG_TWIN_LOOK:
+        return get_twin_look(rd, &msg->twin_look);
     case HA_MSG_NODE_CPU:
         msg->cpu.len = bytes_rd_u32(rd);
         if (rd->failed || msg->cpu.len >= CPU_MODEL_TEXT_MAX) {

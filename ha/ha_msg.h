@@ -30,8 +30,10 @@ enum ha_msg_type {
     /* Beside each summary: what processor this node has. Agents that do not know it drop
      * it, and place no VM with a named CPU model. */
     HA_MSG_NODE_CPU = 13,
-    HA_MSG_PROGRESS = 14, /* of a migration, from its source: for people only */
-    HA_MSG_NODE_KVM = 15, /* as NODE_CPU: what its KVM can (base/kvm_can) */
+    HA_MSG_PROGRESS = 14,  /* of a migration, from its source: for people only */
+    HA_MSG_NODE_KVM = 15,  /* as NODE_CPU: what its KVM can (base/kvm_can) */
+    HA_MSG_TWIN_LOOK = 16, /* vm protect --dry-run: what only its two nodes can see.
+                              Agents that do not know it drop it, and do not look */
 };
 
 /* On every message. */
@@ -149,6 +151,24 @@ struct ha_fence_report {
     char detail[REASON_LEN_MAX + 1];
 };
 
+/* One of each step: the coordinator asks, the VM's own node says how large its disks
+ * are, which is the word for the twin's node. */
+enum ha_twin_look_step {
+    HA_TWIN_LOOK_ASK = 1,
+    HA_TWIN_LOOK_SIZES,
+    HA_TWIN_LOOK_FOUND,
+    HA_TWIN_LOOK_COUNT
+};
+
+struct ha_twin_look {
+    struct uuid op; /* the dry run's */
+    struct uuid vm;
+    uint32_t to; /* where the twin would be */
+    enum ha_twin_look_step step;
+    struct ha_twin_disk disk[VM_DISKS_MAX]; /* SIZES */
+    char text[512]; /* SIZES, FOUND: what stands in its way there; "": nothing */
+};
+
 #define HA_OP_VERB_MAX 32
 
 struct ha_op {
@@ -188,6 +208,7 @@ struct ha_msg {
         struct ha_fence_report fence_report;
         struct ha_op op;
         struct ha_op_result op_result;
+        struct ha_twin_look twin_look;
         struct {
             const char *text; /* of base/cpu_model, base/kvm_can; not NUL-terminated */
             uint32_t len;

@@ -161,6 +161,16 @@ static void say_pending(struct op_run *run, const struct ha_vm *vm, struct conf_
     }
 }
 
+static void say_ft(struct op_run *run, const struct ha_vm *vm, const struct conf_vm *conf)
+{
+    char what[REASON_LEN_MAX * 3];
+
+    if (ha_pending_ft(vm, conf, what, sizeof what)) {
+        ha_text_add(run->result.text, sizeof run->result.text, "; ");
+        ha_text_add(run->result.text, sizeof run->result.text, what);
+    }
+}
+
 void ha_op_vm_apply(struct op_run *run)
 {
     struct ha_agent *agent = run->agent;
@@ -201,6 +211,7 @@ void ha_op_vm_apply(struct op_run *run)
     if (old != NULL) {
         keep_what_runs(&vm, old, run->op->body, run->op->body_len);
         ha_twin_step_up(&vm);
+        ha_pending_ft_changed(&vm, old->conf, conf);
     }
     vm.definition = (char *)run->op->body;
     vm.definition_len = run->op->body_len;
@@ -209,6 +220,7 @@ void ha_op_vm_apply(struct op_run *run)
                  old == NULL ? ": defined" : ": definition changed", "");
     if (old != NULL) {
         say_pending(run, &vm, conf);
+        say_ft(run, &vm, conf);
         list_changes(run, old->definition, old->definition_len);
     }
 out:

@@ -156,7 +156,7 @@ static void to_lockstep(struct op_run *run, const struct ha_vm *record)
 static void protected_already(struct op_run *run, const struct ha_vm *vm)
 {
     bool epochs = vm->twin.commit == CONF_FT_EPOCHS;
-    char mode[VALUE_MAX_LEN], node[VALUE_MAX_LEN];
+    char mode[VALUE_MAX_LEN], node[VALUE_MAX_LEN], waits[REASON_LEN_MAX * 3];
     uint8_t commit = vm->twin.commit;
 
     if (option(run, "node", node, sizeof node) &&
@@ -183,6 +183,10 @@ static void protected_already(struct op_run *run, const struct ha_vm *vm)
         strcmp(mode, epochs ? "checkpoint" : "lockstep") == 0) {
         ha_op_answer(run, EXIT_DONE, vm->name, ": is protected already, by its twin on ",
                      name_of(run, vm->twin.to));
+        if (ha_pending_ft(vm, vm->conf, waits, sizeof waits)) {
+            ha_text_add(run->result.text, sizeof run->result.text, "; ");
+            ha_text_add(run->result.text, sizeof run->result.text, waits);
+        }
     } else if (epochs && strcmp(mode, "lockstep") == 0 && vm->diverged.down &&
                vm->conf != NULL && vm->conf->ft_mode == CONF_FT_AUTO) {
         to_lockstep(run, vm);
@@ -216,6 +220,14 @@ void ha_op_vm_protect(struct op_run *run)
     node = node_for(run, record);
     if (node == NULL) {
         return;
+    }
+    if (ha_op_dry_run(run)) {
+        const struct ha_twin_look look = {.op = run->op->uid,
+                                          .vm = record->uuid,
+                                          .to = node->nodeid,
+                                          .step = HA_TWIN_LOOK_ASK};
+
+        ha_agent_twin_look(run->agent, &look);
     }
     vm = *record;
     vm.twin_off = false;

@@ -5,6 +5,7 @@
 
 #include "cluster-conf/conf_write.h"
 #include "ha/ha_text.h"
+#include "ha/ha_twinft.h"
 
 /* What makes the machine, from `conf`; the rest as it is in `then`. */
 static void take_machine(struct conf_vm *then, const struct conf_vm *conf)
@@ -80,6 +81,54 @@ bool ha_pending(const struct ha_vm *vm, char *text, size_t cap)
         return false;
     }
     return differs(&then, vm->conf, text, cap);
+}
+
+/* The twin
+ * ------------------------------------------------------------------------------------ */
+
+static bool ft_differs(const struct ha_twin_ft *ft, const struct conf_vm *now, char *text,
+                       size_t cap)
+{
+    struct conf_vm then = *now;
+
+    ha_twinft_put_back(ft, &then);
+    return differs(&then, now, text, cap);
+}
+
+void ha_pending_ft_changed(struct ha_vm *vm, const struct conf_vm *old,
+                           const struct conf_vm *now)
+{
+    char text[REASON_LEN_MAX * 2];
+
+    if (vm->twin.to == 0 || vm->twin.ending || old == NULL) {
+        return;
+    }
+    if (!vm->twin.ft.kept) {
+        ha_twinft_keep(&vm->twin.ft, old);
+    }
+    if (!ft_differs(&vm->twin.ft, now, text, sizeof text)) {
+        memset(&vm->twin.ft, 0, sizeof vm->twin.ft); /* as its twin was made */
+    }
+}
+
+bool ha_pending_ft(const struct ha_vm *vm, const struct conf_vm *now, char *text,
+                   size_t cap)
+{
+    char what[REASON_LEN_MAX * 2];
+
+    if (vm->twin.to == 0 || !vm->twin.ft.kept || now == NULL ||
+        !ft_differs(&vm->twin.ft, now, what, sizeof what)) {
+        return false;
+    }
+    if (now->ft_mode == CONF_FT_OFF && vm->twin.ft.mode != CONF_FT_OFF) {
+        ha_text_set(text, cap, what, ": its twin stays until gemel vm unprotect ",
+                    vm->name, NULL);
+    } else {
+        ha_text_set(text, cap, what, ": holds from its next twin on; to have that now: ",
+                    "gemel vm unprotect ", vm->name, ", then gemel vm protect ", vm->name,
+                    NULL);
+    }
+    return true;
 }
 
 void ha_pending_refusal(const char *changes, char *text, size_t cap)

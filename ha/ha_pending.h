@@ -20,5 +20,14 @@ bool ha_pending(const struct ha_vm *vm, char *text, size_t cap);
  * record has it; the rest as it is defined now. False: one of them cannot be read here;
  * ret is not to be used. */
 bool ha_pending_goes_on(const struct ha_vm *vm, struct conf_vm *ret);
+/* `ft:` that is changed while a VM has a twin is for the next one: the record keeps what
+ * was, from the first such change on. In a record whose definition goes from `old` to
+ * `now`: */
+void ha_pending_ft_changed(struct ha_vm *vm, const struct conf_vm *old,
+                           const struct conf_vm *now);
+/* True: if it were defined as `now`, something would wait for its next twin; text: what,
+ * and what to do for it. */
+bool ha_pending_ft(const struct ha_vm *vm, const struct conf_vm *now, char *text,
+                   size_t cap);
 /* The sentence with which a migration is refused whose record does not have what runs. */
 void ha_pending_refusal(const char *changes, char *text, size_t cap);

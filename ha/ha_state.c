@@ -283,6 +283,10 @@ static int apply_vm(struct ha_state *state, struct bytes_rd *rd, uint64_t versio
             vm->twin.to == next.twin.to && vm->owner == next.owner) {
             next.twin_changed_ns = vm->twin_changed_ns;
         }
+        if (next.twin.to == 0) {
+            next.twin_was = vm->twin.to != 0 ? vm->twin.id : vm->twin_was;
+            next.twin_was_on = vm->twin.to != 0 ? vm->twin.to : vm->twin_was_on;
+        }
         if (vm->owner == next.owner &&
             (vm->state == next.state || (ha_vm_paused(vm) && ha_vm_paused(&next)))) {
             next.changed_ns = vm->changed_ns;

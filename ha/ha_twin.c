@@ -9,6 +9,7 @@
 
 #define RETRY_FIRST_NS  (2 * NSEC_PER_SEC)
 #define RETRY_DOUBLINGS 7u
+#define ALONE           "goes on without its twin: "
 #define ROW_MS          UINT64_C(3600000) /* of struct ha_diverged's row */
 
 static const struct uuid no_op = {{0}};
@@ -161,6 +162,24 @@ uint64_t ha_twin_due_ns(const struct ha_vm *vm, const struct ha_times *times)
 /* The twin
  * ------------------------------------------------------------------------------------ */
 
+/* It runs, and has just lost its twin by becoming it. */
+static void say_bare(const struct ha_vm *vm, char how[static REASON_LEN_MAX + 1])
+{
+    const size_t cap = REASON_LEN_MAX + 1;
+
+    ha_text_add(how, cap, "; without a twin ");
+    if (ha_twin_wanted(vm)) {
+        ha_text_add(how, cap,
+                    "for some seconds, until the next one follows: till then it is "
+                    "restarted if its node dies");
+    } else if (ha_vm_holds(vm)) {
+        ha_text_add(how, cap, "at least until its writes are held no more");
+    } else {
+        ha_text_add(how, cap, "from now on: gemel vm protect ");
+        ha_text_add(how, cap, vm->name);
+    }
+}
+
 void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid instance,
                        uint64_t epoch, const char *text)
 {
@@ -186,9 +205,24 @@ void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid ins
     vm->avoid = 0;
     ha_twin_mirrors(vm, vm->owner, 0);
     vm->diverged.row = 0;
-    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
     ha_twin_over(vm, false, how);
+    say_bare(vm, how);
+    ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    ha_text_set(vm->last, sizeof vm->last, how, NULL);
     emit(agent, vm, how);
+}
+
+uint64_t ha_twin_lives_here(const struct ha_agent *agent, const struct ha_vm *vm)
+{
+    for (unsigned i = 0; i < agent->local_vm_count; i++) {
+        const struct ha_local_vm *l = &agent->local_vm[i];
+
+        if (uuid_equal(l->vm, vm->uuid) && l->state == HA_LOCAL_RUNNING &&
+            vm->twin.to == agent->self.nodeid && l->epoch > vm->epoch) {
+            return l->epoch;
+        }
+    }
+    return 0;
 }
 
 /* Both sides are gone. On a node that is there its agent may start it again; else its
@@ -319,7 +353,7 @@ static void goes_alone(struct ha_agent *agent, struct ha_vm *vm,
 
     ha_text_set(how, sizeof how,
                 wanted                        ? "not protected any more: "
-                : vm->twin.step == HA_TWIN_ON ? "goes on without its twin: "
+                : vm->twin.step == HA_TWIN_ON ? ALONE
                                               : "not protected: ",
                 report->text, NULL);
     if (report->diverged_ms != 0 && !wanted) {
@@ -348,6 +382,26 @@ static bool diverged_late(struct ha_agent *agent, struct ha_vm *vm,
     vm->epoch = report->epoch > vm->epoch ? report->epoch : vm->epoch;
     vm->twin_tries = vm->twin_avoid = 0;
     ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    emit(agent, vm, how);
+    return true;
+}
+
+/* Its primary was quicker, and knows only that it does not hear its twin any more. */
+static bool twin_died(struct ha_agent *agent, uint32_t from,
+                      const struct ha_vm_report *report, struct ha_vm *vm)
+{
+    char how[REASON_LEN_MAX + 1];
+
+    if (report->outcome != HA_OUTCOME_TWIN_OFF || from != vm->twin_was_on ||
+        !uuid_equal(report->attempt, vm->twin_was) || vm->state != HA_VM_RUNNING ||
+        strncmp(vm->last, ALONE, sizeof ALONE - 1) != 0) {
+        return false;
+    }
+    ha_text_set(how, sizeof how, ALONE, node_name(agent, from), ": ", report->text, NULL);
+    if (strcmp(vm->reason, vm->last) == 0) {
+        ha_text_set(vm->reason, sizeof vm->reason, how, NULL);
+    }
+    ha_text_set(vm->last, sizeof vm->last, how, NULL);
     emit(agent, vm, how);
     return true;
 }
@@ -478,7 +532,8 @@ bool ha_twin_report(struct ha_agent *agent, uint32_t from,
         return true;
     }
     if (vm->twin.to == 0) {
-        return from == vm->owner && diverged_late(agent, vm, report);
+        return from == vm->owner ? diverged_late(agent, vm, report)
+                                 : twin_died(agent, from, report, vm);
     }
     if (from == vm->twin.to && uuid_equal(report->attempt, vm->twin.id)) {
         report_of_twin(agent, vm, report);

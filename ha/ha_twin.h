@@ -32,6 +32,9 @@ void ha_twin_over(struct ha_vm *vm, bool failed, const char *how);
 /* It has the claim: the record's owner from now on. */
 void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid instance,
                        uint64_t epoch, const char *text);
+/* This node's twin runs it by a claim that the record does not know yet, because the ring
+ * has not noticed what happened: the epoch of that; 0: no. */
+uint64_t ha_twin_lives_here(const struct ha_agent *agent, const struct ha_vm *vm);
 /* Of mirrored disks: these nodes' copies have every completed FLUSH (0: none). */
 void ha_twin_mirrors(struct ha_vm *vm, uint32_t first, uint32_t second);
 

@@ -123,6 +123,15 @@ struct ha_twin_disk {
 };
 
 /* A twin in another gemel-vmm. `to` 0: none. */
+/* `ft:` of the definition that a twin was made with, if it is another one by now. */
+struct ha_twin_ft {
+    bool kept;
+    uint8_t mode, commit, domains; /* enums of conf_vm */
+    uint32_t suspect_ms;
+    uint8_t on_count;
+    char on[8][NODE_NAME_MAX + 1];
+};
+
 struct ha_twin {
     uint32_t to;
     struct incarnation to_incarnation;
@@ -135,6 +144,7 @@ struct ha_twin {
     bool ending;     /* an operator's, or a drain's: the primary goes on without it */
     bool switchover; /* the twin is to take over, whatever works */
     uint64_t epoch;  /* ON: of the claim that names it */
+    struct ha_twin_ft ft;
 };
 
 /* Sessions in lockstep that ended because the twin went another way too often. `count` 0:
@@ -213,6 +223,8 @@ struct ha_vm {
     struct conf_vm *runs_conf; /* of `runs` */
     uint64_t changed_ns;       /* local monotonic time of the last change of state */
     uint64_t twin_changed_ns;  /* of the last change of its twin, or of the want of one */
+    struct uuid twin_was;      /* while it has no twin: the last one */
+    uint32_t twin_was_on;      /* its node */
     uint64_t bare_since_ns;    /* since when it runs here and there without a twin */
     uint64_t version;          /* of the update that wrote it */
     uint64_t sent; /* coordinator: version of its last update; above the state's: it

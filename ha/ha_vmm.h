@@ -31,6 +31,8 @@ struct ha_vmm_ops {
     const struct conf_cluster *(*cluster)(void *ctx);
     /* Text of a CPU model of the cluster definition; NULL: there is none of this name. */
     const char *(*cpu_model)(void *ctx, const char *name);
+    /* The next step of a look at what a twin would meet. */
+    void (*twin_looked)(void *ctx, const struct ha_twin_look *look);
     /* A step of a start, for the timeline: "claim taken", "VMM started". */
     void (*step)(void *ctx, const char *vm, const char *what);
 };
@@ -50,6 +52,9 @@ void ha_vmm_save(struct ha_vmm *vmm, const struct ha_vm *vm);
 void ha_vmm_move(struct ha_vmm *vmm, const struct ha_vm *vm);
 /* The same of a protection (ha_vmmtwin.c). */
 void ha_vmm_twin(struct ha_vmm *vmm, const struct ha_vm *vm);
+/* `vm protect --dry-run`: this node's turn, if it is. ops->twin_looked is called then. */
+void ha_vmm_twin_look(struct ha_vmm *vmm, const struct ha_vm *vm,
+                      const struct ha_twin_look *look);
 void ha_vmm_stop(struct ha_vmm *vmm, const struct ha_vm *vm);
 /* Post-copy: what of its memory is not here yet was at a node that is proven dead. If its
  * VMM says that some is missing, it is ended, and reported as one that ended by itself.

@@ -307,6 +307,9 @@ void ha_vmmtwin_frozen(struct ha_local *l, const char *reason);
 void ha_vmmtwin_lives(struct ha_local *l);
 /* Its process has ended by itself, and its twin is to have the claim: not released. */
 bool ha_vmmtwin_leaves_claim(const struct ha_local *l);
+/* By a signal that is not its agent's: a twin's node says so, before its primary's can
+ * only say that it is not heard. */
+void ha_vmmtwin_killed(struct ha_local *l);
 /* Its process is gone: what is known of a twin's copies of disks is kept, before anybody
  * hears of the end and may change them. True: ha_local_gone is called again then. */
 bool ha_vmmtwin_ended(struct ha_local *l);

@@ -326,6 +326,7 @@ static int on_child_end(int fd, int revents, void *data)
 {
     struct ha_local *l = data;
     int status = -1, r;
+    bool killed;
 
     (void)revents;
     ha_vmmlink_hear(l); /* why it ends may be in its last words */
@@ -344,9 +345,13 @@ static int on_child_end(int fd, int revents, void *data)
     ha_vmmlink_close(l);
     loop_timer_del(l->vmm->loop, &l->timer);
     ha_local_read_exit(l);
-    l->ended_well =
-        (l->guest_shutdown || l->stopping) && !(status >= 0 && WIFSIGNALED(status));
+    killed = status >= 0 && WIFSIGNALED(status);
+    l->ended_well = (l->guest_shutdown || l->stopping) && !killed;
+    killed = killed && l->outcome_text[0] == '\0'; /* not by this agent */
     describe_status(l, status);
+    if (killed) {
+        ha_vmmtwin_killed(l);
+    }
     if (l->released) {
         l->outcome = HA_OUTCOME_SUSPENDED;
     } else if (l->task == LOCAL_MIGRATE && l->take_back) {

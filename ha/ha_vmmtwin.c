@@ -308,6 +308,14 @@ const char *ha_vmmtwin_entered(struct ha_local *l, char text[REASON_LEN_MAX + 1]
     return text;
 }
 
+void ha_vmmtwin_killed(struct ha_local *l)
+{
+    if (l->twin != NULL && l->twin->twin && l->twin->step == TWIN_ON &&
+        !l->twin->submitted && !l->discarded) {
+        ha_vmmtwin_tell(l, HA_OUTCOME_TWIN_OFF, l->outcome_text);
+    }
+}
+
 bool ha_vmmtwin_leaves_claim(const struct ha_local *l)
 {
     return l->twin != NULL && !l->twin->twin && l->twin->step == TWIN_ON &&

@@ -81,6 +81,9 @@ void ha_vmmtwin_claimed(struct ha_local *l, enum claim_kind kind, enum twin_clai
  * is known of them. ha_vmmtwin_disks is called then, with why not, or NULL. */
 void ha_vmmtwin_look_at_disks(struct ha_local *l);
 void ha_vmmtwin_disks(struct ha_local *l, const char *why);
+/* Where this node keeps which paths have been copies (ha_twincopy.h). */
+void ha_vmmtwin_own_path(const struct ha_vmm *vmm, struct uuid vm, char *ret_path,
+                         size_t cap);
 /* Those that nobody has taken. */
 void ha_vmmtwin_close_copies(struct ha_twinning *t);
 

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -25,11 +24,11 @@
 #include "base/uuid.h"
 #include "fencing/claim_store.h"
 #include "ha/ha_text.h"
+#include "ha/ha_twincopy.h"
 #include "ha/ha_vmmtwin_priv.h"
 
 #define COPIES_DIR "copies"
 #define RECORD_MAX 4096
-#define OWN_MAX    16384
 
 struct disks_job {
     struct ha_vmm *vmm;
@@ -39,8 +38,10 @@ struct disks_job {
     struct uuid vm, id;
     struct claim_found found;
     unsigned count;
+    bool all_known;
     /* follows: the twin has it before the claim; else it is shared, and comes with it. */
-    bool mirrored[VM_DISKS_MAX], follows[VM_DISKS_MAX], absolute[VM_DISKS_MAX];
+    bool mirrored[VM_DISKS_MAX], follows[VM_DISKS_MAX];
+    struct conf_disk conf[VM_DISKS_MAX];
     char path[VM_DISKS_MAX][PATH_LEN_MAX * 3];
     struct ha_twin_disk disk[VM_DISKS_MAX]; /* the primary's */
     struct ha_twin_copies copies;           /* the twin's */
@@ -55,146 +56,43 @@ static void say_why(struct disks_job *job, unsigned i, const char *what, int r)
     job->r = r;
 }
 
-/* Of a file among these records. */
-static int make_dir_of(const char *path)
+/* What an agent before that list made is known by its record; only until there is one. */
+static bool is_known(const struct disks_job *job, unsigned i)
 {
-    char dir[PATH_LEN_MAX * 2];
-
-    snprintf(dir, sizeof dir, "%s", path);
-    *strrchr(dir, '/') = '\0';
-    return os_mkdir_p(dir, 0700);
+    return job->all_known || ha_twincopy_known(job->own, job->path[i]);
 }
 
-/* Files of this node that have been a copy of this VM's disks
- * ------------------------------------------------------------- */
-
-/* A line for each path. Others may be somebody's, and are not written over. */
-static bool own_has(const char *text, const char *path)
+static bool may_be_copy(struct disks_job *job, unsigned i)
 {
-    size_t len = strlen(path);
+    const struct ha_twincopy copy = {.path = job->path[i],
+                                     .bytes = job->disk[i].bytes,
+                                     .used = job->disk[i].used,
+                                     .known = is_known(job, i)};
 
-    for (const char *at = text; *at != '\0'; at += strcspn(at, "\n") + 1) {
-        if (strncmp(at, path, len) == 0 && at[len] == '\n') {
-            return true;
-        }
+    if (!ha_twincopy_look(&copy, job->why)) {
+        job->r = -EEXIST;
+        return false;
     }
-    return false;
-}
-
-/* "": none yet. */
-static int own_read(const struct disks_job *job, char text[OWN_MAX])
-{
-    int r = os_file_read(job->own, text, OWN_MAX - 1, NULL);
-
-    if (r == -ENOENT) {
-        text[0] = '\0';
-        r = 0;
-    }
-    return r;
-}
-
-static int own_add(const struct disks_job *job, const char *path)
-{
-    char text[OWN_MAX];
-    int r = own_read(job, text);
-
-    if (r < 0 || own_has(text, path)) {
-        return r;
-    }
-    r = make_dir_of(job->own);
-    if (r == 0 && strlen(text) + strlen(path) + 2 > OWN_MAX) {
-        r = -ENOSPC;
-    }
-    if (r == 0) {
-        ha_text_add(text, sizeof text, path);
-        ha_text_add(text, sizeof text, "\n");
-        r = os_file_replace(job->own, text, strlen(text), 0600);
-    }
-    return r;
-}
-
-static bool has_data(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    bool any = fd >= 0 && (lseek(fd, 0, SEEK_DATA) >= 0 || errno != ENXIO);
-
-    if (fd >= 0) {
-        close(fd);
-    }
-    return any;
-}
-
-/* False: a file is there that has something in it, and nobody knows it for a copy. What
- * an agent before this list made is known by its record. */
-static bool may_write_over(struct disks_job *job, unsigned i)
-{
-    char text[OWN_MAX];
-    struct stat st;
-
-    if (stat(job->path[i], &st) < 0 || !S_ISREG(st.st_mode) || !has_data(job->path[i]) ||
-        access(job->record, F_OK) == 0 ||
-        (own_read(job, text) == 0 && own_has(text, job->path[i]))) {
-        return true;
-    }
-    job->r = -EEXIST;
-    ha_text_set(job->why, sizeof job->why, job->path[i],
-                " is there, and was never a copy of this VM's disk: it would be written "
-                "over; remove or rename it, then gemel vm protect again",
-                NULL);
-    return false;
+    return true;
 }
 
 /* The primary
  * --------------------------------------------------------------------------------- */
-
-static int measure(const char *path, struct ha_twin_disk *ret_disk)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
-    struct stat st;
-    off_t end;
-
-    if (fd < 0) {
-        return -errno;
-    }
-    end = fstat(fd, &st) < 0 ? -1 : lseek(fd, 0, SEEK_END);
-    if (end < 0) {
-        r = -errno;
-    } else {
-        ret_disk->bytes = (uint64_t)end;
-        ret_disk->used =
-            S_ISREG(st.st_mode) ? (uint64_t)st.st_blocks * 512 : (uint64_t)end;
-    }
-    close(fd);
-    return r;
-}
-
-/* A file that each node has under this name would be an old one on the twin's. */
-static bool is_own_file(const struct disks_job *job, unsigned i)
-{
-    struct stat st;
-
-    return job->absolute[i] && !job->follows[i] && stat(job->path[i], &st) == 0 &&
-           S_ISREG(st.st_mode);
-}
 
 static void measure_work(void *data)
 {
     struct disks_job *job = data;
 
     for (unsigned i = 0; i < job->count && job->r == 0; i++) {
-        int r = job->mirrored[i] ? measure(job->path[i], &job->disk[i]) : 0;
+        int r = job->mirrored[i] ? ha_twincopy_measure(job->path[i], &job->disk[i]) : 0;
 
         if (r == 0 && job->mirrored[i]) {
-            r = own_add(job, job->path[i]);
+            r = ha_twincopy_note(job->own, job->path[i]);
         }
         if (r < 0) {
             say_why(job, i, " cannot be looked at: ", r);
-        } else if (is_own_file(job, i)) {
+        } else if (ha_twincopy_is_own(&job->conf[i], job->path[i], job->why)) {
             job->r = -EINVAL;
-            ha_text_set(job->why, sizeof job->why, "its disk ", job->path[i],
-                        " is a file of this node, as far as anybody can tell: put it "
-                        "into the VM's directory, or write mirrored: true",
-                        NULL);
         }
     }
 }
@@ -235,44 +133,19 @@ static struct ha_twin_copy copy_of(const struct stat *st)
                                      (uint64_t)st->st_ctim.tv_nsec};
 }
 
-/* Of the same size, with room for what the primary's has. A block device is as it is. */
-static bool fit_size(struct disks_job *job, unsigned i, int fd, struct ha_twin_copy *copy)
+/* A file is given the size of the primary's. A block device is as it is. */
+static bool give_size(struct disks_job *job, unsigned i, int fd,
+                      struct ha_twin_copy *copy)
 {
-    const struct ha_twin_disk *want = &job->disk[i];
-    uint64_t had, room;
-    struct statvfs fs;
     struct stat st;
-    off_t end;
 
     if (fstat(fd, &st) < 0 ||
-        (S_ISREG(st.st_mode) && (uint64_t)st.st_size != want->bytes &&
-         ftruncate(fd, (off_t)want->bytes) < 0) ||
-        (end = lseek(fd, 0, SEEK_END)) < 0 || fstatvfs(fd, &fs) < 0) {
+        (S_ISREG(st.st_mode) && (uint64_t)st.st_size != job->disk[i].bytes &&
+         ftruncate(fd, (off_t)job->disk[i].bytes) < 0)) {
         say_why(job, i, " cannot be made here: ", -errno);
         return false;
     }
     *copy = copy_of(&st); /* before it was given its size */
-    had = (uint64_t)st.st_blocks * 512;
-    room = (uint64_t)fs.f_bavail * fs.f_frsize;
-    job->r = -ENOSPC;
-    if ((uint64_t)end != want->bytes) {
-        ha_text_set(job->why, sizeof job->why, "its disk ", job->path[i], " has ", NULL);
-        ha_text_add_u64(job->why, sizeof job->why, (uint64_t)end);
-        ha_text_add(job->why, sizeof job->why, " bytes here, and on its own node ");
-        ha_text_add_u64(job->why, sizeof job->why, want->bytes);
-        ha_text_add(job->why, sizeof job->why, "; give it a device of the same size");
-        return false;
-    }
-    if (S_ISREG(st.st_mode) && want->used > had && want->used - had > room) {
-        ha_text_set(job->why, sizeof job->why, "there is no room for the copy of ",
-                    job->path[i], ": it needs ", NULL);
-        ha_text_add_u64(job->why, sizeof job->why, (want->used - had) >> 20);
-        ha_text_add(job->why, sizeof job->why, " MiB more, and its file system has ");
-        ha_text_add_u64(job->why, sizeof job->why, room >> 20);
-        ha_text_add(job->why, sizeof job->why, " MiB");
-        return false;
-    }
-    job->r = 0;
     return true;
 }
 
@@ -300,7 +173,7 @@ static bool open_copy(struct disks_job *job, unsigned i)
         job->r = -EINVAL;
         return false;
     }
-    if (mirrored && !may_write_over(job, i)) {
+    if (mirrored && !may_be_copy(job, i)) {
         return false;
     }
     if (mirrored) {
@@ -309,11 +182,11 @@ static bool open_copy(struct disks_job *job, unsigned i)
             say_why(job, i, " cannot be made here: ", -errno);
             return false;
         }
-        if (!fit_size(job, i, c->fill_fd[i], &c->copy[i])) {
+        if (!give_size(job, i, c->fill_fd[i], &c->copy[i])) {
             return false;
         }
         r = keep_name(job->path[i]);
-        r = r < 0 ? r : own_add(job, job->path[i]);
+        r = r < 0 ? r : ha_twincopy_note(job->own, job->path[i]);
         if (r < 0) {
             say_why(job, i, " cannot be made here: ", r);
             return false;
@@ -372,6 +245,7 @@ static void write_work(void *data)
 {
     struct disks_job *job = data;
     json_object *doc = json_object_new_object(), *list = json_object_new_array();
+    char dir[PATH_LEN_MAX * 2];
     const char *text;
 
     for (unsigned i = 0; i < job->count; i++) {
@@ -391,7 +265,8 @@ static void write_work(void *data)
     ha_record_put_uuid(doc, "transfer", job->id);
     json_object_object_add(doc, "disks", list);
     text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);
-    job->r = make_dir_of(job->record);
+    ha_text_set(dir, sizeof dir, job->vmm->node.state_dir, "/" COPIES_DIR, NULL);
+    job->r = os_mkdir_p(dir, 0700);
     job->r = job->r < 0 ? job->r : os_file_replace(job->record, text, strlen(text), 0600);
     json_object_put(doc);
 }
@@ -420,6 +295,7 @@ static void copies_work(void *data)
     struct disks_job *job = data;
     bool good = true;
 
+    job->all_known = access(job->own, F_OK) < 0 && access(job->record, F_OK) == 0;
     for (unsigned i = 0; i < job->count && good; i++) {
         good = open_copy(job, i);
     }
@@ -503,6 +379,16 @@ static void look_done(void *data)
     job_end(job, l, why);
 }
 
+void ha_vmmtwin_own_path(const struct ha_vmm *vmm, struct uuid vm, char *ret_path,
+                         size_t cap)
+{
+    char text[UUID_STR_LEN + 1];
+
+    uuid_format(vm, text);
+    ha_text_set(ret_path, cap, vmm->node.state_dir, "/" COPIES_DIR "/", text, ".own",
+                NULL);
+}
+
 static struct disks_job *job_of(struct ha_local *l)
 {
     struct disks_job *job = calloc(1, sizeof *job);
@@ -522,13 +408,12 @@ static struct disks_job *job_of(struct ha_local *l)
     uuid_format(l->vm, vm);
     ha_text_set(job->record, sizeof job->record, l->vmm->node.state_dir,
                 "/" COPIES_DIR "/", vm, ".json", NULL);
-    ha_text_set(job->own, sizeof job->own, l->vmm->node.state_dir, "/" COPIES_DIR "/", vm,
-                ".own", NULL);
+    ha_vmmtwin_own_path(l->vmm, l->vm, job->own, sizeof job->own);
     for (unsigned i = 0; i < job->count; i++) {
         ha_local_disk_path(l, &l->disk[i], job->path[i], sizeof job->path[i]);
         job->mirrored[i] = l->disk[i].mirrored;
         job->follows[i] = (ha_vmmtwin_mirrors(l) >> i & 1) != 0;
-        job->absolute[i] = l->disk[i].path[0] == '/';
+        job->conf[i] = l->disk[i];
         job->disk[i] = job->twin ? l->twin->record.disk[i] : (struct ha_twin_disk){0};
     }
     return job;

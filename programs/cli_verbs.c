@@ -387,7 +387,8 @@ const struct cli_verb cli_verbs[] = {
             "are mirrored, or shared (not qcow2). The guest stands still for a moment "
             "while "
             "the last of its memory and its disks are copied. --dry-run says "
-            "where the twin would be, or all that stands in the way. A guest that "
+            "where the twin would be, or all that stands in the way, as that node and "
+            "the VM's own see it. A guest that "
             "cannot be followed in lockstep goes on with checkpoints by itself, unless "
             "ft.mode is lockstep; --mode lockstep then goes back.",
         .example = "gemel vm protect web1 --on n2",

@@ -58,17 +58,49 @@ check_rc 2 "nor by a rule that is not there" gemel_at $L n2 vm protect web1 --co
 check_rc 4 "it has no twin that could take over" gemel_at $L n2 vm switchover web1
 check "a dry run names the node" says 'dry run.*gets a twin on n' gemel_at $L n2 vm protect web1 --dry-run
 check "and changes nothing" unprotected n2
+lab $L pause n2 gemeld
+check "a node that does not answer is named" says 'gets a twin on n2, in lockstep; not looked at: what only n2 can see' gemel_at $L n3 vm protect web1 --on n2 --dry-run
+lab $L resume n2 gemeld
 check_rc 4 "mirrored disks do not migrate" gemel_at $L n2 vm migrate web1 n2
 
 lab $L exec n2 -- sh -c "mkdir $DISK.d && mount -t tmpfs -o size=4M full $DISK.d && touch $DISK $DISK.d/disk && mount --bind $DISK.d/disk $DISK"
+dry() { # TEXT: of a dry run, which is refused and begins nothing
+    check_rc 4 "its dry run is refused" gemel_at $L n3 vm protect web1 --on n2 --dry-run
+    check "and says so" says "would get no twin on n2: n2: .*$1" gemel_at $L n3 vm protect web1 --on n2 --dry-run
+}
+dry 'no room for the copy of .*: it needs [0-9]* MiB more'
 check "not where there is no room for its disk" says 'no room for the copy of .*: it needs [0-9]* MiB more' gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
 lab $L exec n2 -- sh -c "umount $DISK; umount $DISK.d; rm $DISK; rmdir $DISK.d"
 check "nothing is left of its twin" wait_for 5 has_none n2
-lab $L exec n2 -- sh -c "echo precious >$DISK"
+lab $L exec n2 -- mkdir $DISK
+dry 'is a directory here'
+lab $L exec n2 -- sh -c "rmdir $DISK; echo precious >$DISK"
+dry 'was never a copy of this VM'
 check "nor over a file that somebody else made" says 'was never a copy of this VM' gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
 check "which is as it was" equal "$(lab $L exec n2 -- cat $DISK)" precious
 lab $L exec n2 -- rm $DISK
 check "nothing is left of its twin" wait_for 5 has_none n2
+# A block device: one with data may be somebody's, one that is blank is not, nor one that was a copy before.
+head -c 4096 /dev/urandom >"$LAB_SCRATCH/block"
+truncate -s 64M "$LAB_SCRATCH/block"
+LOOP=$(losetup -f --show "$LAB_SCRATCH/block")
+trap 'losetup -d "$LOOP"; lab_cleanup' EXIT
+cp "$LAB_SCRATCH/block" "$LAB_SCRATCH/block.was"
+lab $L exec n2 -- sh -c "touch $DISK && mount --bind $LOOP $DISK"
+dry "block device $DISK has data"
+check "nor over a block device with data on it" says "block device $DISK has data, and was never a copy" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+check "which is as it was" cmp "$LOOP" "$LAB_SCRATCH/block.was"
+check "nothing is left of its twin" wait_for 5 has_none n2
+check "it is emptied, as the message says" blkdiscard -z "$LOOP"
+check "and is taken" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+check "the disk is whole there" cmp -i 40M -n 8000000 "$LOOP" <(lab $L exec n1 -- cat $DISK)
+check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
+check "nothing is left of its twin" wait_for 5 has_none n2
+check "it is known from then on" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
+check "nothing is left of its twin" wait_for 5 has_none n2
+check "its device is free" wait_for 10 lab $L exec n2 -- umount $DISK
+lab $L exec n2 -- rm $DISK
 check "it is protected" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
 check "as every node says" wait_for 5 protected_by n3 n2
 check "and explain" explains n1 'its twin follows in lockstep on n2'
@@ -77,6 +109,22 @@ check_rc 4 "it is not migrated" gemel_at $L n1 vm migrate web1 n3
 check_rc 4 "nor suspended" gemel_at $L n1 vm suspend web1
 acked=$(vm_acked $L)
 guest_goes_on "$acked"
+
+# Its twin's gemel-vmm is killed: why is what the twin's node knows, whoever speaks first.
+acked=$(vm_acked $L)
+check "its twin's gemel-vmm is killed" lab $L exec n2 -- pkill -KILL -x gemel-vmm
+check "it goes on without" wait_for 10 unprotected n3
+killed() { show n3 .last | grep 'n2: gemel-vmm was killed by signal 9$'; }
+check "and the signal is the reason" wait_for 5 killed
+guest_goes_on "$acked"
+check "protected again" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
+
+# ft: that is defined anew waits for the next twin.
+check "another ft:, which waits, as vm apply says" says 'ft.suspect: .* -> 5s: holds from its next twin on' ft_define '{suspect: 5s}'
+check "and vm show" says 'gemel vm unprotect web1, then gemel vm protect' show n3 .pending_ft
+check "and explain" explains n1 'its definition was changed since it has this twin: ft.suspect'
+check "as it was made, again" ft_define "{suspect: $FT_SUSPECT}"
+check "nothing waits" equal "$(show n3 .pending_ft)" null
 
 check "unprotected" gemel_at $L n2 vm unprotect web1 --timeout 20s
 check "as every node says" wait_for 5 unprotected n3
@@ -118,7 +166,7 @@ check "protected again" gemel_at $L n3 vm protect web1 --on n2 --timeout 60s
 check "all of it has gone there" sent MORE
 check "its disk is whole there" there n2
 acked=$(vm_acked $L)
-check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s
+check "its twin takes over, and it is said that it has none then" says 'has taken over from n1.*without a twin from now on' gemel_at $L n3 vm switchover web1 --timeout 30s
 check "and runs it" wait_for 5 vm_runs_on $L n1 n2
 guest_goes_on "$acked"
 check "nothing is left on n1" wait_for 10 has_none n1
@@ -151,7 +199,9 @@ sleep 1
 check "it still is the twin" protected_by n1 n3
 acked=$(vm_acked $L)
 before=$(grep -c 'answers again' "$LAB_SCRATCH/$L-witness.err")
+says_first() { gemel_at $L n3 explain web1 | grep -q 'why: its twin on this node has taken over' && vm_runs_on $L n3 n3; }
 check "the power of its node is cut" lab $L power n2 off
+check "the twin's node says so before the ring has noticed" wait_for 5 says_first
 check "the twin goes on" wait_for 20 vm_runs_on $L n1 n3
 guest_goes_on "$acked"
 note "outages since: $(tail -n +$((before + 1)) "$LAB_SCRATCH/$L-witness.err" | grep 'answers again' | sed 's/.*after //; s/,.*//' | tr '\n' ' ')"
@@ -218,7 +268,7 @@ check "protected by checkpoints" gemel_at $L n2 vm protect web1 --mode checkpoin
 check "as explain says" wait_for 5 explains n1 'checkpoints of it go to its twin'
 acked=$(vm_acked $L)
 twin=$(show n1 .twin.node)
-check "its twin takes over" gemel_at $L n3 vm switchover web1 --timeout 30s
+check "its twin takes over, and it is said that it has none then" says 'has taken over from n1.*without a twin for some seconds' gemel_at $L n3 vm switchover web1 --timeout 30s
 check "and runs it" wait_for 5 vm_runs_on $L n1 "$twin"
 guest_goes_on "$acked"
 check "it has no twin by itself" gemel_at $L n2 vm unprotect web1 --timeout 20s

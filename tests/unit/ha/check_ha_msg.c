@@ -60,7 +60,14 @@ static struct ha_msg sample(enum ha_msg_type type)
         m.progress.move.missing = 15 << 20;
         m.progress.move.faults = 300;
         break;
+    case HA_MSG_TWIN_LOOK:
+        m.twin_look = (struct ha_twin_look){.to = 2,
+                                            .step = HA_TWIN_LOOK_SIZES,
+                                            .disk[1] = {.bytes = 4096, .used = 512},
+                                            .text = "its disk is not there"};
+        break;
     case HA_MSG_NODE_CPU:
+    case HA_MSG_NODE_KVM:
         m.cpu.text = "vendor=X features=fpu";
         m.cpu.len = 21;
         break;
@@ -156,8 +163,8 @@ static Suite *suite(void)
     Suite *s = suite_create("ha_msg");
     TCase *tc = tcase_create("codec");
 
-    tcase_add_loop_test(tc, round_trip, HA_MSG_SUMMARY, HA_MSG_NODE_CPU + 1);
-    tcase_add_loop_test(tc, damage_is_refused, HA_MSG_SUMMARY, HA_MSG_NODE_CPU + 1);
+    tcase_add_loop_test(tc, round_trip, HA_MSG_SUMMARY, HA_MSG_TWIN_LOOK + 1);
+    tcase_add_loop_test(tc, damage_is_refused, HA_MSG_SUMMARY, HA_MSG_TWIN_LOOK + 1);
     tcase_add_test(tc, who_is_waited_for);
     tcase_add_test(tc, too_large_is_not_sent);
     suite_add_tcase(s, tc);

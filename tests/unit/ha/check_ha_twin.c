@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A protected VM as the coordinator sees it: what both sides report, and what is made of
  * it when one of them, or both, are lost. */
+#include "ha/ha_pending.h"
 #include "ha/ha_twinplace.h"
 #include "tests/unit/ha/twin_sim.h"
 
@@ -39,6 +40,45 @@ START_TEST(what_cannot_be_is_refused)
 }
 END_TEST
 
+/* Its two nodes are asked what only they can see; nothing else is. */
+START_TEST(a_dry_run_asks_both_nodes)
+{
+    struct ha_op op = {.uid = sim_uuid(NULL),
+                       .verb = "vm protect",
+                       .object = "web1",
+                       .actor = "test",
+                       .flags = HA_OP_DRY_RUN,
+                       .body = "node=n2\n",
+                       .body_len = 8};
+    struct ha_twin_look answer;
+
+    runs(ft_yaml);
+    ha_agent_op(&sim[3].agent, &op, now_ns);
+    settle();
+    ck_assert_uint_eq(sim[3].result.exit_code, 0);
+    ck_assert_uint_eq(vm_at(3)->twin.to, 0);
+    for (uint32_t node = 1; node <= NODES; node++) {
+        ck_assert_uint_eq(sim[node].looks, 1);
+        ck_assert_uint_eq(sim[node].look.to, 2);
+        ck_assert_int_eq(sim[node].look.step, HA_TWIN_LOOK_ASK);
+        ck_assert(uuid_equal(sim[node].look.op, op.uid));
+        ck_assert(uuid_equal(sim[node].look.vm, vm_at(3)->uuid));
+    }
+    answer = sim[2].look;
+    answer.step = HA_TWIN_LOOK_FOUND;
+    strcpy(answer.text, "no room");
+    ha_agent_twin_look(&sim[2].agent, &answer);
+    settle();
+    ck_assert_uint_eq(sim[3].looks, 2);
+    ck_assert_str_eq(sim[3].look.text, "no room");
+    op_at(3, "vm protect", "web1", "node=n2\n");
+    op.body = "node=n1\n"; /* refused already */
+    ha_agent_op(&sim[3].agent, &op, now_ns);
+    settle();
+    ck_assert_uint_eq(sim[3].looks, 2);
+}
+END_TEST
+
 START_TEST(protected_it_stays_where_it_is)
 {
     protect();
@@ -61,8 +101,16 @@ START_TEST(the_twin_goes_live)
     unsigned before;
 
     protect();
+    ck_assert_uint_eq(ha_twin_lives_here(&sim[twin].agent, vm_at(twin)), 0);
+    local_at(twin, HA_LOCAL_STARTING, 3, false);
+    ck_assert_uint_eq(ha_twin_lives_here(&sim[twin].agent, vm_at(twin)), 0);
+    local_at(twin, HA_LOCAL_RUNNING, 3, false); /* nobody else knows it yet */
+    ck_assert_uint_eq(ha_twin_lives_here(&sim[twin].agent, vm_at(twin)), 3);
+    ck_assert_uint_eq(ha_twin_lives_here(&sim[primary].agent, vm_at(primary)), 0);
+    ck_assert_uint_eq(ha_twin_lives_here(&sim[third].agent, vm_at(third)), 0);
     before = starts();
     goes_live(); /* before the ring has noticed anything */
+    ck_assert_uint_eq(ha_twin_lives_here(&sim[twin].agent, vm_at(twin)), 0);
     view_without(8, primary);
     ck_assert_uint_eq(vm_at(third)->owner, twin);
     ck_assert_int_eq(vm_at(third)->state, HA_VM_RUNNING);
@@ -317,6 +365,43 @@ START_TEST(it_goes_on_alone)
 }
 END_TEST
 
+/* Whoever is quicker: why it is gone is what its own node knows. */
+START_TEST(its_twin_is_killed)
+{
+    static const char signal[] = "gemel-vmm was killed by signal 9";
+    struct uuid before;
+
+    protect();
+    tell(twin, HA_OUTCOME_TWIN_OFF, 0, signal);
+    ck_assert_uint_eq(vm_at(third)->twin.to, 0);
+    ck_assert_str_eq(vm_at(third)->reason,
+                     "its twin is lost: n2: gemel-vmm was killed by signal 9");
+    tell(primary, HA_OUTCOME_TWIN_OFF, 3, "its stream is broken");
+    ck_assert_uint_eq(vm_at(third)->epoch, 3);
+    ck_assert_uint_eq(vm_at(third)->mirror[1], 0);
+    ck_assert(strstr(vm_at(third)->reason, signal) != NULL);
+
+    op_at(third, "vm protect", "web1", "node=n2\n");
+    syncs();
+    tell(twin, HA_OUTCOME_TWIN_FOLLOWS, 0, "");
+    tell(primary, HA_OUTCOME_TWIN_ON, 4, "");
+    tell(primary, HA_OUTCOME_TWIN_OFF, 5, "its stream is broken");
+    ck_assert(strstr(vm_at(third)->reason, "stream is broken") != NULL);
+    before = id;
+    id = sim_uuid(NULL); /* of another protection */
+    tell(twin, HA_OUTCOME_TWIN_OFF, 0, signal);
+    id = before;
+    tell(twin, HA_OUTCOME_START_FAILED, 0, "not wanted any more");
+    ck_assert(strstr(vm_at(third)->reason, "stream is broken") != NULL);
+    tell(twin, HA_OUTCOME_TWIN_OFF, 0, signal);
+    ck_assert_str_eq(vm_at(third)->reason, "goes on without its twin: n2: gemel-vmm was "
+                                           "killed by signal 9");
+    ck_assert_str_eq(vm_at(third)->last, vm_at(third)->reason);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_RUNNING);
+    ck_assert_uint_eq(vm_at(third)->epoch, 5);
+}
+END_TEST
+
 START_TEST(a_sync_that_fails_changes_nothing)
 {
     runs(ft_yaml);
@@ -352,6 +437,68 @@ START_TEST(switched_over)
     ck_assert(sim[primary].twin.switchover);
     goes_live();
     ck_assert(strstr(vm_at(third)->reason, "has taken over from n1") != NULL);
+    ck_assert(strstr(vm_at(third)->last, "without a twin from now on: gemel vm protect "
+                                         "web1") != NULL);
+}
+END_TEST
+
+/* `ft:` that is applied while it has a twin waits for the next one, and that is told. */
+START_TEST(ft_waits_for_the_next_twin)
+{
+    static const char off_yaml[] =
+        "name: web1\nmemory: 32MiB\nmachine: lockstep\nboot: {firmware: /x.rom}\n"
+        "disks: [{path: /l/x.img, mirrored: true}]\nft: {mode: 'off'}\n";
+    static const char fast_yaml[] =
+        "name: web1\nmemory: 32MiB\nmachine: lockstep\nboot: {firmware: /x.rom}\n"
+        "disks: [{path: /l/x.img, mirrored: true}]\n"
+        "ft: {mode: auto, on: [n3], suspect: 20ms}\n";
+    uint8_t buf[HA_ITEM_MAX];
+    struct ha_state copy;
+    char text[512];
+    size_t len;
+
+    runs(auto_yaml);
+    pass(5 * NSEC_PER_SEC);
+    twin = 3;
+    third = 2;
+    syncs();
+    follows();
+    ck_assert(!ha_pending_ft(vm_at(1), vm_at(1)->conf, text, sizeof text));
+    op_at(1, "vm apply", "web1", fast_yaml);
+    ck_assert_msg(strstr(sim[1].result.text, "ft.suspect: 60ms -> 20ms: holds from its "
+                                             "next twin on; to have that now: gemel vm "
+                                             "unprotect web1, then gemel vm protect "
+                                             "web1") != NULL,
+                  "%s", sim[1].result.text);
+    ck_assert(ha_pending_ft(vm_at(3), vm_at(3)->conf, text, sizeof text));
+    op_at(third, "vm protect", "web1", "");
+    ck_assert(strstr(sim[third].result.text, "is protected already") != NULL);
+    ck_assert(strstr(sim[third].result.text, "holds from its next twin on") != NULL);
+
+    /* It is kept in the record as it was when the twin was made. */
+    op_at(1, "vm apply", "web1", off_yaml);
+    ck_assert(strstr(sim[1].result.text, "ft.mode: auto -> off") != NULL);
+    ck_assert(strstr(sim[1].result.text, "stays until gemel vm unprotect web1") != NULL);
+    ha_state_init(&copy, &mem);
+    len = ha_item_put_vm(vm_at(1), buf, sizeof buf);
+    ck_assert_uint_gt(len, 0);
+    ck_assert_int_eq(ha_state_apply(&copy, HA_ITEM_VM, buf, len, 1, now_ns), 0);
+    ck_assert(ha_pending_ft(copy.vm[0], copy.vm[0]->conf, text, sizeof text));
+    ck_assert_mem_eq(&copy.vm[0]->twin.ft, &vm_at(1)->twin.ft,
+                     sizeof copy.vm[0]->twin.ft);
+    buf[len - 5] = 9; /* more nodes than there can be: before "n3" and its length */
+    ck_assert_int_lt(ha_state_apply(&copy, HA_ITEM_VM, buf, len, 2, now_ns), 0);
+    ha_state_clear(&copy);
+
+    op_at(1, "vm apply", "web1", auto_yaml); /* as its twin was made */
+    ck_assert(strstr(sim[1].result.text, "next twin") == NULL);
+    ck_assert(!vm_at(1)->twin.ft.kept);
+
+    op_at(1, "vm apply", "web1", fast_yaml);
+    ck_assert(vm_at(1)->twin.ft.kept);
+    goes_live(); /* that is over */
+    ck_assert(!ha_pending_ft(vm_at(1), vm_at(1)->conf, text, sizeof text));
+    ck_assert(strstr(vm_at(1)->reason, "until the next one follows") != NULL);
 }
 END_TEST
 
@@ -519,6 +666,7 @@ static Suite *suite(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, what_cannot_be_is_refused);
+    tcase_add_test(tc, a_dry_run_asks_both_nodes);
     tcase_add_test(tc, protected_it_stays_where_it_is);
     tcase_add_test(tc, the_twin_goes_live);
     tcase_add_test(tc, shared_disks_are_held);
@@ -534,9 +682,11 @@ static Suite *suite(void)
     tcase_add_test(tc, its_process_is_killed);
     tcase_add_test(tc, its_process_is_killed_and_no_twin_comes);
     tcase_add_test(tc, it_goes_on_alone);
+    tcase_add_test(tc, its_twin_is_killed);
     tcase_add_test(tc, a_sync_that_fails_changes_nothing);
     tcase_add_test(tc, unprotected);
     tcase_add_test(tc, switched_over);
+    tcase_add_test(tc, ft_waits_for_the_next_twin);
     tcase_add_test(tc, by_its_definition);
     tcase_add_test(tc, tried_again_less_and_less_often);
     tcase_add_test(tc, maintenance);

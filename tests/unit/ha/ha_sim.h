@@ -36,6 +36,8 @@ struct sim_node {
     unsigned starts, stops, saves, moves, twins, fences, discards, reincarnated;
     struct ha_twin twin; /* as told last */
     enum ha_vm_state twin_state;
+    struct ha_twin_look look; /* the last one of `looks` */
+    unsigned looks;
     unsigned dead_holders;
     struct uuid last_attempt;
     struct ha_move move; /* as it was told last */
@@ -126,6 +128,12 @@ static inline void sim_vm_twin(void *ctx, const struct ha_vm *vm)
     self_of(ctx)->twins++;
     self_of(ctx)->twin = vm->twin;
     self_of(ctx)->twin_state = vm->state;
+}
+
+static inline void sim_twin_look(void *ctx, const struct ha_twin_look *look)
+{
+    self_of(ctx)->looks++;
+    self_of(ctx)->look = *look;
 }
 
 static inline void sim_holder_dead(void *ctx, struct uuid vm, const char *node)
@@ -249,6 +257,7 @@ static const struct ha_agent_ops ops = {
     .vm_save = sim_vm_save,
     .vm_move = sim_vm_move,
     .vm_twin = sim_vm_twin,
+    .twin_look = sim_twin_look,
     .vm_holder_dead = sim_holder_dead,
     .vm_discard = sim_discard,
     .fence_off = sim_fence,
