@@ -483,6 +483,9 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
         return;
     }
     current = uuid_equal(report->attempt, vm.attempt);
+    if (report->mirror[0] != 0 && (current || report->epoch >= vm.epoch)) {
+        ha_twin_copies(&vm, report->mirror);
+    }
     vm.epoch = report->epoch > vm.epoch ? report->epoch : vm.epoch;
     switch (record->owner != from ? HA_OUTCOME_ENDED : report->outcome) {
     case HA_OUTCOME_RUNNING:
