@@ -234,7 +234,10 @@ static bool mirror_is_in_sync(const struct claim_view *v)
 {
     const struct claim *top = v->highest;
 
-    if (!top || top->mirror_count == 0 || v->mirror_override) {
+    /* A memory belongs to the disks that it ran on: only a boot may take others. */
+    bool boots = v->kind == CLAIM_START || v->kind == CLAIM_RESTART;
+
+    if (!top || top->mirror_count == 0 || (v->mirror_override && boots)) {
         return true;
     }
     return mirror_has(top, v->me.node_id) || !CLAUSE(R5_MIRROR_IN_SYNC);

@@ -118,7 +118,8 @@ struct claim_view {
     bool links_down; /* this node's own links are down (R5: a twin delays) */
     bool mirrored;   /* the disks are mirrored per node; decides the mirrors of a first
                         claim */
-    bool mirror_override;   /* an operator accepts this node's copy as it is */
+    bool mirror_override;   /* START, RESTART: an operator accepts this node's copy as it
+                               is */
     bool discard_suspended; /* the operator gives up the suspended state */
     const uint8_t
         *suspend_digest; /* RESUME: of the suspend.gms at hand, CLAIM_DIGEST_LEN bytes */

@@ -170,8 +170,10 @@ static const char *what_next(enum claim_reason reason)
         [CLAIM_NO_NOT_OWNER] = "this instance is discarded",
         [CLAIM_NO_RELEASED] = "only its destination, or a take-back, goes on from here",
         [CLAIM_NO_LINKS_DOWN] = "it waits for its links, or for its primary",
-        [CLAIM_NO_MIRROR_STALE] = "start it on a node that the claim lists, or accept "
-                                  "this copy with an override",
+        [CLAIM_NO_MIRROR_STALE] =
+            "start it on a node whose copy counts (gemel vm show), or give up what was "
+            "written since this one was in sync: gemel vm start --node NODE "
+            "--accept-copy",
         [CLAIM_NO_SUSPENDED] = "resume it, or discard the suspended state explicitly",
         [CLAIM_NO_DIGEST_DIFFERS] = "restore the right suspend.gms, or discard it",
         [CLAIM_NO_LIST_FULL] = "fence or confirm-off the nodes it lists",
@@ -210,6 +212,7 @@ void claim_explain(const struct claim_view *view, const struct claim_verdict *ve
     if (verdict->reason == CLAIM_NO_OWNER_NOT_PROVEN_DEAD && top) {
         line_add(&l, "; fence it, or if it is off: gemel node confirm-off ");
         line_add(&l, top->node_name);
+        line_add(&l, " --reason TEXT");
     } else if (next) {
         line_add(&l, "; ");
         line_add(&l, next);

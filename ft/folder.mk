@@ -5,6 +5,7 @@ libft_core_la_CFLAGS = $(CORE_CFLAGS)
 libft_core_la_SOURCES = \
 	ft/ft_act.h \
 	ft/ft_ahead.c ft/ft_ahead.h \
+	ft/ft_alike.c ft/ft_alike.h \
 	ft/ft_commit.c ft/ft_commit.h \
 	ft/ft_primary.c ft/ft_primary.h \
 	ft/ft_secondary.c ft/ft_secondary.h
@@ -22,6 +23,10 @@ UNIT_TESTS += tests/unit/ft/check_ft_ahead
 tests_unit_ft_check_ft_ahead_SOURCES = tests/unit/ft/check_ft_ahead.c tests/unit/unit.h tests/unit/migrate/mig_rand.h
 tests_unit_ft_check_ft_ahead_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_ahead_LDADD = $(FT_UNIT_LIBS)
+UNIT_TESTS += tests/unit/ft/check_ft_alike
+tests_unit_ft_check_ft_alike_SOURCES = tests/unit/ft/check_ft_alike.c tests/unit/unit.h
+tests_unit_ft_check_ft_alike_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_alike_LDADD = $(FT_UNIT_LIBS)
 UNIT_TESTS += tests/unit/ft/check_ft_stage
 tests_unit_ft_check_ft_stage_SOURCES = tests/unit/ft/check_ft_stage.c tests/unit/unit.h tests/unit/migrate/mig_rand.h
 tests_unit_ft_check_ft_stage_CPPFLAGS = $(UNIT_CPPFLAGS)

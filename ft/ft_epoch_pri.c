@@ -91,13 +91,27 @@ static bool epoch_over(void *ctx)
     return s->released_all;
 }
 
+/* Under lock, the guest is off: what it wrote last goes with one more epoch. */
+static bool copies_are_alike(struct ft_session *s)
+{
+    enum ft_alike_step step =
+        ft_alike_next(&s->alike, s->params.mirror != 0, s->pri.state == FT_PRI_ON,
+                      s->epoch.staged.number);
+
+    if (step == FT_ALIKE_BEGIN) {
+        pthread_cond_broadcast(&s->more); /* it is due at once */
+    }
+    return step == FT_ALIKE_MAY_END;
+}
+
 static bool epoch_may_end(void *ctx)
 {
     struct ft_session *s = ctx;
     bool may;
 
     pthread_mutex_lock(&s->lock);
-    may = s->stopped || s->epoch.trouble || s->epoch.left == s->epoch.made;
+    may = s->stopped || s->epoch.trouble ||
+          (s->epoch.left == s->epoch.made && copies_are_alike(s));
     pthread_mutex_unlock(&s->lock);
     return may;
 }
@@ -161,6 +175,7 @@ static void epoch_write(void *ctx, unsigned disk, const struct blk_request *requ
     if (good && request->op == REQUEST_WRITE) {
         good = append(&s->epoch.writes, request->data, request->len);
     }
+    s->written |= 1u << disk;
     if (!good) {
         trouble(s, "no memory for what the guest writes to its disks");
     }
@@ -225,6 +240,7 @@ static void epoch_take(void *ctx, uint64_t since_ns, const uint64_t *dirty,
     st->number++;
     ep->last = s->stand ? st->number : 0;
     st->outputs = ep->made;
+    st->ends = st->number == s->alike.number;
     st->ready = true;
     ep->due = false; /* not before: the sender would ask for another one */
     ep->taken_ns = since_ns;
@@ -266,6 +282,9 @@ uint64_t ft_epoch_due_ns(const struct ft_session *s)
     }
     if (s->pri.state == FT_PRI_SWITCHING) {
         return ep->last == 0; /* at once, and once */
+    }
+    if (s->alike.number > ep->staged.number) {
+        return 1; /* at once */
     }
     if (!waits && ms < s->params.barrier_ms) {
         ms = s->params.barrier_ms;
@@ -312,6 +331,20 @@ static void begin(const struct writer *w, struct bytes_wr *wr, enum ft_type type
                   uint32_t device)
 {
     ft_begin(wr, w->s->buf, FT_RECORD_MAX, type, 0, 0, device);
+}
+
+/* Of the last epoch: flushed, whether the guest did it or not. */
+static void put_flushes(struct writer *w)
+{
+    for (uint32_t disk = 0; disk < VM_DISKS_MAX && w->good; disk++) {
+        struct bytes_wr wr;
+
+        if ((w->s->written >> disk & 1) != 0) {
+            begin(w, &wr, FT_DISK, disk);
+            ft_put_disk(&wr, &(struct ft_disk){.op = REQUEST_FLUSH});
+            put(w, &wr);
+        }
+    }
 }
 
 static void put_writes(struct writer *w)
@@ -418,6 +451,9 @@ bool ft_epoch_send(struct ft_session *s)
 
     ft_log_head_put(&head, s->epoch.frame);
     put_writes(&w);
+    if (s->epoch.staged.ends) {
+        put_flushes(&w);
+    }
     put_said(&w);
     put_pages(&w);
     put_state(&w);
@@ -444,6 +480,7 @@ void ft_epoch_acked(struct ft_session *s, uint64_t number)
         return;
     }
     ep->acked = number;
+    ft_alike_acked(&s->alike, number);
     ep->stop_to_ack_ns = loop_now_ns() - ep->taken_ns;
     cost_ms = ep->pause_ns / NSEC_PER_MSEC;
     ep->length_ms = 4 * cost_ms < FT_EPOCH_CAP_MS ? 4 * cost_ms : FT_EPOCH_CAP_MS;

@@ -34,6 +34,7 @@ struct ft_staged {
     struct ft_grow writes; /* of disks: struct ft_write and its bytes, in order */
     uint64_t number, outputs;
     bool ready; /* the sender's; else the engine's */
+    bool ends;  /* the guest is off: the last one */
 };
 
 struct ft_write {

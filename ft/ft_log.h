@@ -131,6 +131,7 @@ enum ft_barrier_reason {
     FT_BARRIER_DIVERGED,
     FT_BARRIER_OUTPUT,
     FT_BARRIER_SWITCHOVER,
+    FT_BARRIER_END, /* the guest is off: the twin makes its copies durable, too */
 };
 
 struct ft_end {

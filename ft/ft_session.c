@@ -151,6 +151,7 @@ void ft_session_status(struct ft_session *s, struct ft_session_status *ret_statu
     ret_status->log_bytes = s->log_bytes;
     ret_status->counts = s->counts;
     ret_status->reason = s->reason;
+    ret_status->alike = s->role == FT_ROLE_PRIMARY && s->alike.done;
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -87,6 +87,8 @@ struct ft_session_status {
     bool over;                     /* no twin any more: alone, live, ended, gone */
     char text[REASON_LEN_MAX + 1]; /* why it is in this state, for people */
     enum ft_session_reason reason; /* of this session */
+    bool alike; /* primary, its guest is off: the twin's copies of mirrored disks have all
+                   that this side's have, durable */
     uint64_t epoch;
     uint64_t exits, replayed, verified, outputs, released; /* so far */
     uint64_t lag_ns; /* primary: age of the oldest output that is held */

@@ -131,7 +131,8 @@ bool ft_barrier_hashes(struct ft_session *s, const uint8_t *body, size_t len,
 /* The vCPU thread, at a position
  * ------------------------------------------------------------------- */
 
-static void write_barrier(struct ft_session *s, uint64_t position)
+static void write_barrier(struct ft_session *s, uint64_t position,
+                          enum ft_barrier_reason reason)
 {
     static const struct tape_exit nothing = {.kind = TAPE_EXIT_BARRIER, .boundary = true};
     struct bytes_wr wr;
@@ -141,7 +142,7 @@ static void write_barrier(struct ft_session *s, uint64_t position)
     }
     ft_pri_record(s, &wr, FT_BARRIER, position, 0);
     ft_put_u64(&wr, s->barrier);
-    ft_put_u64(&wr, (uint64_t)s->barrier_reason);
+    ft_put_u64(&wr, (uint64_t)reason);
     ft_pri_emit(s, &wr, position);
 }
 
@@ -348,6 +349,7 @@ static void over(struct ft_session *s)
 
 void ft_barrier_turn(struct ft_session *s, uint64_t position)
 {
+    enum ft_barrier_reason reason = FT_BARRIER_DUE;
     struct ft_sums_of sums = {.ready = false};
     bool begins;
 
@@ -363,13 +365,15 @@ void ft_barrier_turn(struct ft_session *s, uint64_t position)
         s->barrier_at = position;
         s->barrier_ns = loop_now_ns();
         s->barrier++;
+        /* Whatever else asked for one meanwhile. */
+        reason = s->barrier == s->alike.number ? FT_BARRIER_END : s->barrier_reason;
     } else if (s->barrier_open && s->sums.ready && !s->released_all) {
         sums = s->sums;
         s->sums = (struct ft_sums_of){.entries = NULL};
     }
     pthread_mutex_unlock(&s->lock);
     if (begins) {
-        write_barrier(s, position);
+        write_barrier(s, position, reason);
     } else if (sums.ready) {
         answer(s, &sums, position);
         free(sums.entries);

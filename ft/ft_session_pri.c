@@ -184,6 +184,7 @@ bool ft_pri_frame(struct ft_session *s, uint16_t type, const uint8_t *body, size
         } else if (barrier && ack.barrier == s->barrier) {
             ft_commit_barrier_done(&s->commit);
             ft_barrier_done(s);
+            ft_alike_acked(&s->alike, ack.barrier);
             ft_pri_event(s, FT_PRI_BARRIER_DONE, 0, NULL);
         }
         let_out_due(s);
@@ -469,14 +470,28 @@ static bool pri_may_leave(void *ctx, uint64_t position)
     return may;
 }
 
+/* Under lock, the guest is off and all that it made has left: both copies get the rest.
+ */
+static bool copies_are_alike(struct ft_session *s)
+{
+    enum ft_alike_step step = ft_alike_next(&s->alike, s->params.mirror != 0,
+                                            s->pri.state == FT_PRI_ON, s->barrier);
+
+    if (step == FT_ALIKE_BEGIN) {
+        s->barrier_reason = FT_BARRIER_END;
+        ft_pri_event(s, FT_PRI_BARRIER_DUE, 0, NULL);
+    }
+    return step == FT_ALIKE_MAY_END;
+}
+
 static bool pri_may_end(void *ctx)
 {
     struct ft_session *s = ctx;
     bool may;
 
     pthread_mutex_lock(&s->lock);
-    may =
-        s->released_all || s->stopped || (!s->stand && s->commit.made == s->commit.left);
+    may = s->released_all || s->stopped ||
+          (!s->stand && s->commit.made == s->commit.left && copies_are_alike(s));
     pthread_mutex_unlock(&s->lock);
     return may;
 }

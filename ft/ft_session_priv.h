@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "ft/ft_alike.h"
 #include "ft/ft_epoch_priv.h"
 #include "ft/ft_log.h"
 #include "ft/ft_pages.h"
@@ -120,6 +121,8 @@ struct ft_session {
     struct ft_sums_of sums; /* primary: what came; secondary: what is to be sent */
     struct ft_session_counts counts;
     enum ft_session_reason reason;
+    struct ft_alike alike; /* primary */
+    uint32_t written;      /* mirrored disks that the guest wrote to: a bit each */
 
     /* The channel. */
     int fd;
@@ -146,6 +149,7 @@ struct ft_session {
     bool barrier_open;   /* both: written, or replayed up to, and not done */
     bool barrier_over;   /* done: the vCPU thread has not seen it yet */
     uint64_t barrier_at; /* its position */
+    bool barrier_ends;   /* twin: its reason is FT_BARRIER_END */
     uint64_t barrier_ns, barrier_due_ns, barrier_exits;
     uint64_t diverged_ns, diverged_recent; /* control: since diverged_ns */
     struct ft_told told;

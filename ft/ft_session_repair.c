@@ -128,6 +128,7 @@ void ft_repair_at(struct ft_session *s, const struct ft_record *record)
         return;
     }
     s->barrier = field[0];
+    s->barrier_ends = field[1] == FT_BARRIER_END;
     s->barrier_at = record->exits;
     s->barrier_open = true;
     ft_sec_take(s);
@@ -377,10 +378,11 @@ static const char *apply(struct ft_session *s, struct parts *parts)
         return wrong;
     }
     tell_state(s, parts);
-    if (parts->disks != 0 || s->differs) {
+    if (parts->disks != 0 || s->differs || s->barrier_ends) {
         engine_repair_drain(e);
         wrong = each(s, parts, FT_HELD, take_write);
     }
+    parts->disks |= s->barrier_ends ? s->written : 0;
     for (unsigned i = 0; i < VM_DISKS_MAX && wrong == NULL; i++) {
         struct tape_out flush = {.kind = TAPE_OUT_DISK, .unit = i, .op = REQUEST_FLUSH};
 

@@ -488,6 +488,7 @@ static bool sec_output(void *ctx, uint64_t position, const struct tape_out *out)
         ft_sec_event(s, FT_SEC_HOST_ERROR, 0,
                      "more of its outputs differ than are kept until a barrier");
     }
+    s->written |= ft_is_mirrored(s, out) ? 1u << out->unit : 0;
     if (out->kind == TAPE_OUT_DISK && out->op == REQUEST_FLUSH && out->slot < 32 &&
         (s->params.mirror >> out->unit & 1) != 0) {
         s->flushing[out->unit][out->slot] = s->flush_newest = s->outputs;

@@ -8,7 +8,7 @@ libha_core_la_SOURCES = \
 	ha/ha_cpu.c ha/ha_cpu.h \
 	ha/ha_link.c ha/ha_link.h \
 	ha/ha_msg.c ha/ha_msg.h \
-	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_priv.h ha/ha_op_twin.c ha/ha_twin.c ha/ha_twin.h ha/ha_twinft.c ha/ha_twinft.h ha/ha_twinplace.c ha/ha_twinplace.h \
+	ha/ha_drain.c ha/ha_drain.h ha/ha_move.c ha/ha_move.h ha/ha_op.c ha/ha_op_apply.c ha/ha_op_move.c ha/ha_op_start.c ha/ha_op_priv.h ha/ha_op_twin.c ha/ha_twin.c ha/ha_twin.h ha/ha_twinft.c ha/ha_twinft.h ha/ha_twinplace.c ha/ha_twinplace.h \
 	ha/ha_drain_tell.c ha/ha_drain_tell.h \
 	ha/ha_moved.c ha/ha_moved.h \
 	ha/ha_pending.c ha/ha_pending.h \
@@ -32,7 +32,7 @@ libha_io_la_SOURCES = \
 	ha/ha_daemon.c ha/ha_daemon.h ha/ha_daemon_priv.h ha/ha_isolation.c ha/ha_suspect.c \
 	ha/ha_ipc.c ha/ha_ipc_priv.h \
 	ha/ha_ipc_files.c ha/ha_ipc_goal.c ha/ha_ipc_move.c ha/ha_ipc_read.c \
-	ha/ha_json.c ha/ha_json_explain.c ha/ha_json_priv.h \
+	ha/ha_json.c ha/ha_json_copies.c ha/ha_json_explain.c ha/ha_json_priv.h \
 	ha/ha_fencelink.c ha/ha_fencelink.h \
 	ha/ha_fit.c ha/ha_fit.h \
 	ha/ha_leftovers.c ha/ha_leftovers.h \
@@ -60,6 +60,10 @@ UNIT_TESTS += tests/unit/ha/check_ha_twindown
 tests_unit_ha_check_ha_twindown_SOURCES = tests/unit/ha/check_ha_twindown.c tests/unit/ha/ha_sim.h tests/unit/ha/twin_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_twindown_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_twindown_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/ha/check_ha_copies
+tests_unit_ha_check_ha_copies_SOURCES = tests/unit/ha/check_ha_copies.c tests/unit/ha/ha_sim.h tests/unit/ha/twin_sim.h tests/unit/unit.h
+tests_unit_ha_check_ha_copies_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_copies_LDADD = libha_core.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/ha/check_ha_twinplace
 tests_unit_ha_check_ha_twinplace_SOURCES = tests/unit/ha/check_ha_twinplace.c tests/unit/ha/ha_sim.h tests/unit/ha/twin_sim.h tests/unit/unit.h
 tests_unit_ha_check_ha_twinplace_CPPFLAGS = $(UNIT_CPPFLAGS)
@@ -130,6 +134,10 @@ UNIT_TESTS += tests/unit/ha/check_ha_vmmhold
 tests_unit_ha_check_ha_vmmhold_SOURCES = tests/unit/ha/check_ha_vmmhold.c tests/unit/unit.h
 tests_unit_ha_check_ha_vmmhold_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_vmmhold_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
+UNIT_TESTS += tests/unit/ha/check_ha_vmmend
+tests_unit_ha_check_ha_vmmend_SOURCES = tests/unit/ha/check_ha_vmmend.c tests/unit/unit.h
+tests_unit_ha_check_ha_vmmend_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ha_check_ha_vmmend_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/ha/check_ha_leftovers
 tests_unit_ha_check_ha_leftovers_SOURCES = tests/unit/ha/check_ha_leftovers.c tests/unit/unit.h

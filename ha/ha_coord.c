@@ -693,6 +693,9 @@ void ha_coord_vm_report(struct ha_agent *agent, uint32_t from,
     }
     t.current = uuid_equal(report->attempt, t.vm.attempt);
     t.same = uuid_equal(report->instance, t.vm.instance);
+    if (report->mirror[0] != 0 && (t.current || report->epoch >= t.vm.epoch)) {
+        ha_twin_copies(&t.vm, report->mirror);
+    }
     t.vm.epoch = report->epoch > t.vm.epoch ? report->epoch : t.vm.epoch;
     told_outcome(&t, record->owner != from ? HA_OUTCOME_ENDED : report->outcome);
 }

@@ -146,7 +146,9 @@ void ha_drain_forget(struct ha_vm *vm, bool starts_anew)
 
     if (anew) {
         vm->move_avoid = 0;
-        memset(&vm->twin, 0, sizeof vm->twin);
+        if (vm->state != HA_VM_STOPPING || !ha_vm_protected(vm)) {
+            memset(&vm->twin, 0, sizeof vm->twin); /* else it follows to the end */
+        }
         vm->runs = NULL; /* from now on, or when it starts: its definition */
         vm->runs_len = 0;
     }

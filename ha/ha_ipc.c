@@ -148,6 +148,7 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
         op.body = ha_ipc_option(rq, "node") != NULL ? ha_ipc_option(rq, "node") : "";
         op.flags |= ha_ipc_option(rq, "discard-state") != NULL ? HA_OP_DISCARD : 0;
         op.flags |= ha_ipc_option(rq, "force") != NULL ? HA_OP_FORCE : 0;
+        op.flags |= ha_ipc_option(rq, "accept-copy") != NULL ? HA_OP_ACCEPT : 0;
     }
     if (strcmp(op.verb, "node maintenance") == 0) {
         op.body = ha_ipc_option(rq, "maintenance") != NULL
@@ -175,10 +176,11 @@ static void change(struct ha_ipc *ipc, qb_ipcs_connection_t *c,
         w->deadline_ns += MIGRATE_END_NS;
     }
     ha_text_set(w->object, sizeof w->object, rq->object, NULL);
-    if (w->goal == GOAL_VM_SWITCHED) {
+    if (w->goal == GOAL_VM_SWITCHED || w->goal == GOAL_VM_UNPROTECTED) {
         const struct ha_vm *vm = ha_state_vm_by_name(&d->agent.state, rq->object);
 
         w->since_owner = vm != NULL ? vm->owner : 0;
+        w->had_none = vm != NULL && vm->twin.to == 0;
     }
     qb_ipcs_connection_ref(c);
     if (ha_ipc_on_directories(ipc, w, rq, &op)) {

@@ -212,7 +212,12 @@ static bool twin_goal(struct ha_ipc *ipc, struct ha_ipc_waiting *w)
         return false;
     }
     ha_text_set(text, sizeof text, vm->name, ": ",
-                vm->last[0] != '\0' ? vm->last : vm->reason, NULL);
+                w->goal == GOAL_VM_UNPROTECTED && w->had_none
+                    ? "has no twin, so nothing was protected; it gets none until gemel "
+                      "vm protect"
+                : vm->last[0] != '\0' ? vm->last
+                                      : vm->reason,
+                NULL);
     ha_ipc_done(ipc, w, good ? EXIT_DONE : EXIT_FAILED, text);
     return true;
 }

@@ -55,6 +55,7 @@ struct ha_ipc_waiting {
     uint64_t deadline_ns;
     uint64_t since_version;
     uint32_t since_owner; /* GOAL_VM_SWITCHED: not there any more */
+    bool had_none;        /* GOAL_VM_UNPROTECTED: no twin to begin with */
     struct uuid thaw;     /* the attempt to thaw a paused VM; none: it is not about one */
     uint64_t told_ns;     /* progress */
     uint64_t lost_ns;     /* when a migration ended with its VM nowhere; 0: it did not */

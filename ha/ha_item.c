@@ -90,7 +90,13 @@ bool ha_item_get_node(struct bytes_rd *rd, struct ha_node *node)
 }
 
 /* Bits of the byte that holds last_failed; older agents read any of them as true. */
-enum { LAST_FAILED = 1, BACK_TO_STOPPED = 2, BACK_TO_SUSPENDED = 4, LAST_ALL = 7 };
+enum {
+    LAST_FAILED = 1,
+    BACK_TO_STOPPED = 2,
+    BACK_TO_SUSPENDED = 4,
+    ACCEPT_COPY = 8, /* with one of these */
+    LAST_ALL = 15
+};
 
 static uint8_t last_bits(const struct ha_vm *vm)
 {
@@ -100,6 +106,7 @@ static uint8_t last_bits(const struct ha_vm *vm)
 
     if (on_its_way && vm->back_to != HA_VM_INVALID) {
         bits |= vm->back_to == HA_VM_SUSPENDED ? BACK_TO_SUSPENDED : BACK_TO_STOPPED;
+        bits |= vm->accept_copy ? ACCEPT_COPY : 0;
     }
     return bits;
 }
@@ -110,7 +117,8 @@ static bool get_last_bits(struct ha_vm *vm, uint8_t bits)
     vm->back_to = (bits & BACK_TO_SUSPENDED) != 0 ? HA_VM_SUSPENDED
                   : (bits & BACK_TO_STOPPED) != 0 ? HA_VM_STOPPED
                                                   : HA_VM_INVALID;
-    return (bits & ~LAST_ALL) == 0;
+    vm->accept_copy = (bits & ACCEPT_COPY) != 0;
+    return (bits & ~LAST_ALL) == 0 && (!vm->accept_copy || vm->back_to != HA_VM_INVALID);
 }
 
 void ha_put_move_end(struct bytes_wr *wr, const struct ha_move_end *end)

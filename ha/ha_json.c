@@ -416,6 +416,7 @@ static json_object *vm_doc(struct ha_daemon *d, const struct ha_vm *vm)
     if (vm->twin.to != 0 && here == 0) {
         put_twin(d, o, vm);
     }
+    ha_json_copies(d, o, vm);
     if (vm->diverged.count != 0) {
         put_diverged(o, vm);
     }

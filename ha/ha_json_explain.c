@@ -229,6 +229,7 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
                          "you have seen that it is off: gemel node confirm-off");
     }
     explain_twin(d, vm, a);
+    ha_json_explain_copies(d, vm, a);
     if (vm->move.to != 0 && !ha_vm_upgrading(vm)) {
         explain_move(d, vm, a);
     } else if (vm->home != 0 && vm->home != vm->owner) {

@@ -22,5 +22,9 @@ const char *ha_json_vm_reason(struct ha_daemon *d, const struct ha_vm *vm);
 /* Of a VM whose writes are held: which, and until when. */
 void ha_json_held(struct ha_daemon *d, const struct ha_vm *vm,
                   char text[static REASON_LEN_MAX + 1]);
+/* Which nodes' copies of its mirrored disks count; and what to do where none of these is
+ * there. */
+void ha_json_copies(struct ha_daemon *d, json_object *o, const struct ha_vm *vm);
+void ha_json_explain_copies(struct ha_daemon *d, const struct ha_vm *vm, json_object *a);
 /* A sentence of three parts, to a list of them. */
 void ha_json_add_line(json_object *a, const char *x, const char *y, const char *z);

@@ -190,8 +190,15 @@ void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char 
     if (is_silent(l)) {
         return;
     }
+    memcpy(r.mirror, l->mirror, sizeof r.mirror);
     ha_text_set(r.text, sizeof r.text, text, NULL);
     l->vmm->ops->report(l->vmm->ctx, &r);
+}
+
+void ha_local_copies(struct ha_local *l, const struct claim *highest)
+{
+    memset(l->mirror, 0, sizeof l->mirror);
+    memcpy(l->mirror, highest->mirror_nodes, highest->mirror_count * sizeof l->mirror[0]);
 }
 
 /* What it waited for is back. */

@@ -155,7 +155,7 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     bytes_wr_u8(wr, (uint8_t)r->outcome);
     bytes_wr_u64(wr, r->epoch);
     bytes_wr_u8(wr, (uint8_t)(r->guest_shutdown | r->filling << 1 | has_disks(r) << 2 |
-                              (r->diverged_ms != 0) << 3));
+                              (r->diverged_ms != 0) << 3 | (r->mirror[0] != 0) << 4));
     bytes_wr_str(wr, r->text);
     if (has_offer(r)) {
         ha_put_move_end(wr, &r->offer);
@@ -165,6 +165,9 @@ static void put_vm_report(struct bytes_wr *wr, const struct ha_vm_report *r)
     }
     if (r->diverged_ms != 0) {
         bytes_wr_u64(wr, r->diverged_ms);
+    }
+    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX && r->mirror[0] != 0; i++) {
+        bytes_wr_u32(wr, r->mirror[i]);
     }
     if (r->outcome == HA_OUTCOME_HOLDS) {
         bytes_wr_u32(wr, r->held.node_id);
@@ -197,6 +200,12 @@ static const char *get_vm_report(struct bytes_rd *rd, struct ha_vm_report *r)
     }
     if ((flags & 8) != 0) {
         r->diverged_ms = bytes_rd_u64(rd);
+    }
+    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX && (flags & 16) != 0; i++) {
+        r->mirror[i] = bytes_rd_u32(rd);
+    }
+    if ((flags & 16) != 0 && r->mirror[0] == 0) {
+        return "vm report: copies of no node";
     }
     if (r->outcome == HA_OUTCOME_HOLDS) {
         r->held.node_id = bytes_rd_u32(rd);

@@ -139,6 +139,9 @@ struct ha_vm_report {
     struct ha_move_end offer;               /* MOVE_OFFER, TWIN_OFFER */
     struct ha_twin_disk disk[VM_DISKS_MAX]; /* TWIN_OFFER of an owner */
     struct claim_who held;                  /* HOLDS: whose end is waited for */
+    /* START_FAILED, ENDED, STOPPED: nodes whose copies of its mirrored disks count, as
+     * its claims say; all 0: not known. */
+    uint32_t mirror[CLAIM_MIRRORS_MAX];
     char text[REASON_LEN_MAX + 1];
 };
 
@@ -184,8 +187,9 @@ struct ha_op {
 
 #define HA_OP_DRY_RUN 1u
 #define HA_OP_KILL    2u
-#define HA_OP_FORCE   8u /* vm start, vm migrate: against anti_affinity */
-#define HA_OP_DISCARD 4u /* vm start: give up a suspended state */
+#define HA_OP_FORCE   8u  /* vm start, vm migrate: against anti_affinity */
+#define HA_OP_DISCARD 4u  /* vm start: give up a suspended state */
+#define HA_OP_ACCEPT  16u /* vm start: mirrored disks from this node's copy as it is */
 
 struct ha_op_result {
     struct uuid uid;

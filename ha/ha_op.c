@@ -91,20 +91,23 @@ static void op_cluster_stop(struct op_run *run)
                  stopping == 0 ? "no VM was wanted running" : "VMs are stopping", "");
 }
 
-/* Refuses what would wait for ever. */
-static bool may_run_somewhere(struct op_run *run, const struct ha_vm *vm)
+/* Where copies count, and how one is taken that does not. */
+static void say_copies(struct op_run *run, const struct ha_vm *vm,
+                       const struct ha_node *node)
 {
-    uint32_t participant[NODES_MAX];
-    char why[REASON_LEN_MAX + 1];
-    struct ha_policy_in in;
-    struct ha_place place;
+    char copies[REASON_LEN_MAX + 1], *text = run->result.text;
+    const size_t cap = sizeof run->result.text;
 
-    ha_place_now(run->agent, run->now_ns, &in, participant, &place);
-    if (!ha_vm_rests(vm) || vm->conf == NULL || !ha_place_never(&place, vm, why)) {
-        return true;
-    }
-    ha_op_answer(run, EXIT_REFUSED, vm->name, ": ", why);
-    return false;
+    ha_place_copies(&run->agent->state, vm, copies);
+    ha_text_add(text, cap, "; it is on ");
+    ha_text_add(text, cap, copies);
+    ha_text_add(text, cap,
+                "; to give up what was written since this one was in sync: gemel vm "
+                "start ");
+    ha_text_add(text, cap, vm->name);
+    ha_text_add(text, cap, " --node ");
+    ha_text_add(text, cap, node->name);
+    ha_text_add(text, cap, " --accept-copy");
 }
 
 bool ha_op_fits(struct op_run *run, const struct ha_place *place, const struct ha_vm *vm,
@@ -117,6 +120,10 @@ bool ha_op_fits(struct op_run *run, const struct ha_place *place, const struct h
         return true;
     }
     ha_op_answer(run, EXIT_REFUSED, node->name, " ", why);
+    if (reason == HA_PLACE_MIRROR) {
+        say_copies(run, vm, node);
+        return false;
+    }
     ha_text_add(run->result.text, sizeof run->result.text,
                 reason == HA_PLACE_ANTI_AFFINITY ? "; all the same: --force"
                 : reason == HA_PLACE_MEMORY      ? "; see gemel node list"
@@ -125,42 +132,6 @@ bool ha_op_fits(struct op_run *run, const struct ha_place *place, const struct h
     ha_text_add(run->result.text, sizeof run->result.text,
                 reason == HA_PLACE_NOT_READY ? node->name : "");
     return false;
-}
-
-/* The operator names the node: this one, or none. */
-static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm,
-                                      const char *name)
-{
-    struct ha_agent *agent = run->agent;
-    const struct ha_node *node = ha_state_node_by_name(&agent->state, name);
-    uint32_t participant[NODES_MAX];
-    struct ha_policy_in in;
-    struct ha_place place;
-
-    if (node == NULL) {
-        ha_op_answer(run, EXIT_NOT_FOUND, "no node is named ", name,
-                     "; see gemel node list");
-        return NULL;
-    }
-    if (vm->state != HA_VM_STOPPED && vm->state != HA_VM_SUSPENDED) {
-        bool runs = vm->state == HA_VM_RUNNING;
-
-        ha_op_answer(run, EXIT_REFUSED, vm->name, ": is ", ha_vm_state_str(vm->state));
-        ha_text_add(run->result.text, sizeof run->result.text,
-                    runs ? "; to move it to " : "; to start it on ");
-        ha_text_add(run->result.text, sizeof run->result.text, name);
-        ha_text_add(run->result.text, sizeof run->result.text,
-                    runs ? ": gemel vm migrate " : ", stop it first: gemel vm stop ");
-        ha_text_add(run->result.text, sizeof run->result.text, vm->name);
-        if (runs) {
-            ha_text_add(run->result.text, sizeof run->result.text, " ");
-            ha_text_add(run->result.text, sizeof run->result.text, name);
-        }
-        return NULL;
-    }
-    ha_place_now(run->agent, run->now_ns, &in, participant, &place);
-    return ha_op_fits(run, &place, vm, node, (run->op->flags & HA_OP_FORCE) != 0) ? node
-                                                                                  : NULL;
 }
 
 static void busy_moving(struct op_run *run, const struct ha_vm *vm)
@@ -296,20 +267,6 @@ static void op_vm_suspend(struct op_run *run)
     ha_op_answer(run, EXIT_DONE, vm.name, ": wanted suspended", "");
 }
 
-static void op_vm_start(struct op_run *run);
-
-/* Its owner thaws a paused VM by itself, from time to time; this is now. */
-static void thaw_now(struct op_run *run, const struct ha_vm *record)
-{
-    struct ha_vm vm = *record;
-    char event[REASON_LEN_MAX + 1];
-
-    vm.state = HA_VM_STARTING;
-    vm.attempt = run->agent->ops->new_uuid(run->agent->ctx);
-    ha_op_emit_vm(run, &vm, ha_op_by(run, event, sizeof event, "paused, tried again"));
-    ha_op_answer(run, EXIT_DONE, vm.name, ": is paused, and tried again now", "");
-}
-
 static void op_vm_resume(struct op_run *run)
 {
     const struct ha_vm *record = ha_op_find_vm(run);
@@ -330,7 +287,7 @@ static void op_vm_resume(struct op_run *run)
         ha_text_add(run->result.text, sizeof run->result.text, record->name);
         return;
     }
-    op_vm_start(run);
+    ha_op_vm_start(run);
 }
 
 /* The name of a snapshot, from the body. */
@@ -398,79 +355,6 @@ static void op_vm_revert(struct op_run *run)
     ha_op_by(run, vm.reason, sizeof vm.reason, "reverted to a snapshot");
     ha_op_emit_vm(run, &vm, vm.reason);
     ha_op_answer(run, EXIT_DONE, vm.name, ": to be reverted to snapshot ", id);
-}
-
-static void op_vm_start(struct op_run *run)
-{
-    const struct ha_vm *record = ha_op_find_vm(run);
-    const struct ha_node *node = NULL;
-    char node_name[NODE_NAME_MAX + 1] = "", reason[REASON_LEN_MAX + 1];
-    struct ha_vm vm;
-
-    if (record == NULL) {
-        return;
-    }
-    if (run->op->body_len >= sizeof node_name) {
-        ha_op_answer(run, EXIT_NOT_FOUND, "no node has such a name; see gemel node list",
-                     "", "");
-        return;
-    }
-    memcpy(node_name, run->op->body, run->op->body_len);
-    node_name[run->op->body_len] = '\0';
-    vm = *record;
-    if (vm.move.to != 0) {
-        ha_op_busy(run, &vm);
-        return;
-    }
-    node = ha_state_node(&run->agent->state, vm.owner);
-    if (vm.desired == HA_DESIRED_RUNNING && vm.state == HA_VM_RUNNING &&
-        (node_name[0] == '\0' || (node != NULL && strcmp(node->name, node_name) == 0))) {
-        ha_op_answer(run, EXIT_DONE, vm.name, ": runs already", "");
-        return;
-    }
-    if (vm.desired == HA_DESIRED_RUNNING && vm.task == HA_TASK_NONE &&
-        ha_vm_paused(&vm) &&
-        (node_name[0] == '\0' || (node != NULL && strcmp(node->name, node_name) == 0))) {
-        thaw_now(run, &vm);
-        return;
-    }
-    if (vm.task == HA_TASK_NONE || vm.task == HA_TASK_DISCARD) {
-        vm.task = (run->op->flags & HA_OP_DISCARD) != 0 ? HA_TASK_DISCARD : HA_TASK_NONE;
-    } else if (node_name[0] != '\0') {
-        ha_op_busy(run, &vm);
-        return;
-    }
-    vm.desired = HA_DESIRED_RUNNING;
-    vm.back_to = HA_VM_INVALID;
-    vm.failures = vm.restarts = 0;
-    vm.avoid = 0;
-    vm.kill = false;
-    if (vm.state == HA_VM_HELD || vm.state == HA_VM_FAILED) {
-        vm.state = HA_VM_STOPPED;
-    }
-    ha_op_by(run, reason, sizeof reason,
-             vm.state != HA_VM_SUSPENDED  ? "started"
-             : vm.task == HA_TASK_DISCARD ? "started, its suspended state given up"
-                                          : "resumed");
-    if (node_name[0] == '\0' && !may_run_somewhere(run, &vm)) {
-        return;
-    }
-    if (node_name[0] != '\0') {
-        node = node_for(run, &vm, node_name);
-        if (node == NULL) {
-            return;
-        }
-        vm.back_to = vm.state;
-        vm.state = HA_VM_STARTING;
-        vm.owner = node->nodeid;
-        vm.owner_incarnation = node->incarnation;
-        vm.attempt = run->agent->ops->new_uuid(run->agent->ctx);
-        ha_text_add(reason, sizeof reason, "; starting on ");
-        ha_text_add(reason, sizeof reason, node->name);
-    }
-    ha_text_set(vm.reason, sizeof vm.reason, reason, NULL);
-    ha_op_emit_vm(run, &vm, vm.reason);
-    ha_op_answer(run, EXIT_DONE, vm.name, ": wanted running", "");
 }
 
 static void op_vm_stop(struct op_run *run)
@@ -638,8 +522,8 @@ static const struct {
     {"cluster recover", op_cluster_recover},
     {"cluster stop", op_cluster_stop},
     {"vm apply", ha_op_vm_apply},
-    {"vm start", op_vm_start},
-    {"vm retry", op_vm_start},
+    {"vm start", ha_op_vm_start},
+    {"vm retry", ha_op_vm_start},
     {"vm suspend", op_vm_suspend},
     {"vm migrate", ha_op_vm_migrate},
     {"vm upgrade", ha_op_vm_upgrade},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by the files that carry out an operator's change (ha_op.c, ha_op_apply.c,
- * ha_op_move.c). */
+ * ha_op_move.c, ha_op_start.c, ha_op_twin.c). */
 #pragma once
 
 #include "ha/ha_agent.h"
@@ -38,6 +38,7 @@ bool ha_op_runs(struct op_run *run, const struct ha_vm *vm, const char *what);
 bool ha_op_fits(struct op_run *run, const struct ha_place *place, const struct ha_vm *vm,
                 const struct ha_node *node, bool force);
 
+void ha_op_vm_start(struct op_run *run);
 void ha_op_cluster_apply(struct op_run *run);
 void ha_op_vm_apply(struct op_run *run);
 void ha_op_vm_migrate(struct op_run *run);

@@ -200,19 +200,17 @@ static const struct ha_vm *conflict_with(const struct ha_place *place,
     return NULL;
 }
 
-/* Its own copies of mirrored disks are not there, or not in sync: only a twin gets them
- * anew. */
-static bool lacks_mirror(const struct ha_vm *vm, uint32_t nodeid)
+bool ha_vm_copy_counts(const struct ha_vm *vm, uint32_t nodeid)
 {
     if (vm->conf == NULL || !conf_vm_has_mirrors(vm->conf) || vm->mirror[0] == 0) {
-        return false;
+        return true;
     }
     for (unsigned i = 0; i < CLAIM_MIRRORS_MAX; i++) {
-        if (vm->mirror[i] == nodeid) {
-            return false;
+        if (vm->mirror[i] == nodeid && nodeid != 0) {
+            return true;
         }
     }
-    return true;
+    return false;
 }
 
 static bool may_on(const struct ha_place *place, const struct ha_vm *vm, unsigned i)
@@ -221,7 +219,7 @@ static bool may_on(const struct ha_place *place, const struct ha_vm *vm, unsigne
 
     return place->node[i].eligible && place->node[i].memory_free >= vm_memory(vm) &&
            conflict_with(place, vm, place->node[i].nodeid) == NULL &&
-           !lacks_mirror(vm, place->node[i].nodeid) &&
+           ha_vm_copy_counts(vm, place->node[i].nodeid) &&
            ha_place_cpu(place, vm, place->node[i].nodeid, why);
 }
 
@@ -253,12 +251,33 @@ enum ha_place_reason ha_place_why(const struct ha_place *place, const struct ha_
 {
     enum ha_place_reason reason = ha_place_twin(place, vm, nodeid, why);
 
-    if (reason == HA_PLACE_FITS && lacks_mirror(vm, nodeid)) {
+    if (reason == HA_PLACE_FITS && !ha_vm_copy_counts(vm, nodeid)) {
         ha_text_set(why, REASON_LEN_MAX + 1,
-                    "has no copy of its mirrored disks that is in sync", NULL);
+                    "has no copy of its mirrored disks that is known to be in sync",
+                    NULL);
         return HA_PLACE_MIRROR;
     }
     return reason;
+}
+
+bool ha_place_copy(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid)
+{
+    char why[REASON_LEN_MAX + 1];
+
+    return ha_place_why(place, vm, nodeid, why) == HA_PLACE_MIRROR;
+}
+
+void ha_place_copies(const struct ha_state *state, const struct ha_vm *vm,
+                     char text[static REASON_LEN_MAX + 1])
+{
+    text[0] = '\0';
+    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX && vm->mirror[i] != 0; i++) {
+        const struct ha_node *node = ha_state_node(state, vm->mirror[i]);
+
+        ha_text_add(text, REASON_LEN_MAX + 1, i > 0 ? ", " : "");
+        ha_text_add(text, REASON_LEN_MAX + 1,
+                    node != NULL ? node->name : "a node that is gone");
+    }
 }
 
 /* Hard limits, in the order in which they are looked at. False: `why` says what stands in
@@ -510,17 +529,15 @@ static bool say_mirrors(const struct ha_place *place, const struct ha_vm *vm,
 {
     const size_t cap = REASON_LEN_MAX + 1;
 
-    if (!lacks_mirror(vm, 0)) {
+    char copies[REASON_LEN_MAX + 1];
+
+    if (ha_vm_copy_counts(vm, 0)) {
         return false;
     }
+    ha_place_copies(place->in->state, vm, copies);
     ha_text_set(reason, cap,
-                "no node can take it: its mirrored disks are in sync only on", NULL);
-    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX && vm->mirror[i] != 0; i++) {
-        const struct ha_node *node = ha_state_node(place->in->state, vm->mirror[i]);
-
-        ha_text_add(reason, cap, i > 0 ? ", " : " ");
-        ha_text_add(reason, cap, node != NULL ? node->name : "a node that is gone");
-    }
+                "no node can take it: its mirrored disks are in sync only on ", copies,
+                NULL);
     return true;
 }
 

@@ -56,6 +56,14 @@ enum ha_place_reason {
 /* `why` says it, to be read behind the node's name: "is in maintenance". */
 enum ha_place_reason ha_place_why(const struct ha_place *place, const struct ha_vm *vm,
                                   uint32_t nodeid, char why[static REASON_LEN_MAX + 1]);
+/* This node's copy of its mirrored disks has every completed FLUSH; true as well where
+ * nobody knows, or there are none: claims decide. */
+bool ha_vm_copy_counts(const struct ha_vm *vm, uint32_t nodeid);
+/* Nothing stands in its way but that its copies of the VM's disks do not count. */
+bool ha_place_copy(const struct ha_place *place, const struct ha_vm *vm, uint32_t nodeid);
+/* Nodes whose copies count: "n1, n2". */
+void ha_place_copies(const struct ha_state *state, const struct ha_vm *vm,
+                     char text[static REASON_LEN_MAX + 1]);
 /* The same for a twin, which brings its disks along. */
 enum ha_place_reason ha_place_twin(const struct ha_place *place, const struct ha_vm *vm,
                                    uint32_t nodeid, char why[static REASON_LEN_MAX + 1]);

@@ -224,8 +224,9 @@ static bool twin_decides(struct decision *d, unsigned index)
     char reason[REASON_LEN_MAX + 1];
     struct proof_answer answer;
 
-    if (!ha_vm_protected(vm) || proof_is_dead(&d->in->state->proofs, vm->twin.to,
-                                              &vm->twin.to_incarnation, &answer)) {
+    if (!ha_vm_protected(vm) || !wants_to_run(vm) ||
+        proof_is_dead(&d->in->state->proofs, vm->twin.to, &vm->twin.to_incarnation,
+                      &answer)) {
         return false;
     }
     if (ha_view_has(d->in->view, vm->twin.to)) {

@@ -31,14 +31,16 @@ static void emit(struct ha_agent *agent, const struct ha_vm *vm, const char *wha
     ha_coord_emit_vm(agent, vm, no_op, event);
 }
 
+void ha_twin_copies(struct ha_vm *vm, const uint32_t nodes[static CLAIM_MIRRORS_MAX])
+{
+    if (vm->conf != NULL && conf_vm_has_mirrors(vm->conf)) {
+        memcpy(vm->mirror, nodes, sizeof vm->mirror);
+    }
+}
+
 void ha_twin_mirrors(struct ha_vm *vm, uint32_t first, uint32_t second)
 {
-    if (vm->conf == NULL || !conf_vm_has_mirrors(vm->conf)) {
-        return;
-    }
-    memset(vm->mirror, 0, sizeof vm->mirror);
-    vm->mirror[0] = first;
-    vm->mirror[1] = second;
+    ha_twin_copies(vm, (uint32_t[CLAIM_MIRRORS_MAX]){first, second});
 }
 
 /* In records
@@ -242,6 +244,11 @@ static void twin_gone(struct ha_agent *agent, struct ha_vm *vm, const char *why)
 {
     char how[REASON_LEN_MAX + 1];
 
+    if (vm->state == HA_VM_STOPPING) {
+        ha_twin_over(vm, false, vm->last); /* as it should */
+        emit(agent, vm, "");
+        return;
+    }
     ha_text_set(how, sizeof how,
                 vm->twin.step == HA_TWIN_ON ? "its twin is lost: " : "not protected: ",
                 node_name(agent, vm->twin.to), ": ", why, NULL);
@@ -562,7 +569,7 @@ bool ha_twin_review(struct ha_agent *agent, const struct ha_vm *record)
     bool owner_here = ha_agent_is_participant(agent, vm.owner);
     bool twin_here = ha_agent_is_participant(agent, vm.twin.to);
 
-    if (vm.twin.to == 0) {
+    if (vm.twin.to == 0 || vm.state == HA_VM_STOPPING) {
         return false;
     }
     if (is_empty(agent, vm.twin.to, &vm.twin.to_incarnation, &vm)) {

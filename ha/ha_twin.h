@@ -37,6 +37,7 @@ void ha_twin_went_live(struct ha_agent *agent, struct ha_vm *vm, struct uuid ins
 uint64_t ha_twin_lives_here(const struct ha_agent *agent, const struct ha_vm *vm);
 /* Of mirrored disks: these nodes' copies have every completed FLUSH (0: none). */
 void ha_twin_mirrors(struct ha_vm *vm, uint32_t first, uint32_t second);
+void ha_twin_copies(struct ha_vm *vm, const uint32_t nodes[static CLAIM_MIRRORS_MAX]);
 
 /* Whether the definition asks for a twin that it has not. */
 bool ha_twin_wanted(const struct ha_vm *vm);

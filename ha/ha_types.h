@@ -188,6 +188,9 @@ struct ha_vm {
      * STOPPED or SUSPENDED. INVALID: another node is tried. Only kept while STARTING,
      * STOPPING or UNKNOWN. */
     enum ha_vm_state back_to;
+    /* With back_to: an operator takes the copy of its mirrored disks that is there,
+     * whether it counts or not. */
+    bool accept_copy;
     char reason[REASON_LEN_MAX + 1];
     enum ha_task task;
     char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */

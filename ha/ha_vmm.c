@@ -207,6 +207,7 @@ static void start_new(struct ha_vmm *vmm, const struct ha_vm *vm)
     }
     l->restart = vm->epoch != 0;
     l->discard = vm->task == HA_TASK_DISCARD;
+    l->accept = vm->accept_copy;
     (void)ha_local_launch(l);
 }
 

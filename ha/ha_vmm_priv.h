@@ -136,6 +136,7 @@ struct ha_local {
     bool released;                      /* as suspended: only to be ended */
     bool take_back; /* a release was submitted and its outcome is not known (R4) */
     bool discard;   /* a suspended state may be given up */
+    bool accept;    /* its copies of mirrored disks, though they may not count */
     bool resume;    /* its claim was taken over a release with this digest: */
     uint8_t digest[CLAIM_DIGEST_LEN];
     int state_fd;        /* of suspend.gms, as it was digested; -1 */
@@ -155,10 +156,13 @@ struct ha_local {
     uint32_t held;         /* disks whose writes its VMM holds (ha_vmmhold.c) */
     uint64_t held_bytes;
     unsigned hold_looks;
-    bool ended_well;            /* its process ended in good order */
-    bool settled;               /* storage.settle has passed since it ended */
-    bool hold_busy, hold_heard; /* heard: its VMM has said what it holds */
-    uint64_t hold_told_ns;      /* that it holds, when the record did not say so */
+    bool ended_well; /* its process ended in good order */
+    bool
+        alike; /* and its twin's copies of mirrored disks had then all that its own had */
+    uint32_t mirror[CLAIM_MIRRORS_MAX]; /* for its last report: as its claims say */
+    bool settled;                       /* storage.settle has passed since it ended */
+    bool hold_busy, hold_heard;         /* heard: its VMM has said what it holds */
+    uint64_t hold_told_ns; /* that it holds, when the record did not say so */
     loop_timer hold_timer;
     unsigned quick_freezes; /* how often it then froze again at once */
     uint64_t thaw_at_ns;    /* of thaw_timer, while that runs */
@@ -221,6 +225,8 @@ void ha_record_disks(struct ha_local *l, json_object *doc);
 void ha_record_definition(struct ha_local *l, json_object *doc);
 /* Ends the task with which it was told to begin; the process goes on. */
 void ha_local_report(struct ha_local *l, enum ha_vm_outcome outcome, const char *text);
+/* Its last report says which copies count: those of its highest claim. */
+void ha_local_copies(struct ha_local *l, const struct claim *highest);
 /* The end: releases the claim (stopped, or suspended with l->digest), tells, forgets. */
 void ha_local_gone(struct ha_local *l);
 void ha_local_kill(struct ha_local *l);
@@ -310,6 +316,9 @@ bool ha_vmmtwin_leaves_claim(const struct ha_local *l);
 /* By a signal that is not its agent's: a twin's node says so, before its primary's can
  * only say that it is not heard. */
 void ha_vmmtwin_killed(struct ha_local *l);
+/* Its process has ended while it was protected: the twin's copies of mirrored disks have
+ * every FLUSH that the guest was told is done. */
+bool ha_vmmtwin_has_all(const struct ha_local *l);
 /* Its process is gone: what is known of a twin's copies of disks is kept, before anybody
  * hears of the end and may change them. True: ha_local_gone is called again then. */
 bool ha_vmmtwin_ended(struct ha_local *l);

@@ -350,6 +350,7 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
         .release = job->found.have_release ? &job->found.release : NULL,
         .quorate = vmm->ops->quorate(vmm->ctx),
         .mirrored = l->conf != NULL && conf_vm_has_mirrors(l->conf),
+        .mirror_override = l->accept,
         .discard_suspended = l->discard,
         .suspend_digest = job->state_text[0] == '\0' ? job->digest : NULL,
     };
@@ -377,6 +378,9 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     }
 #endif
     if (!verdict.may) {
+        if (!job->inherits && view.highest != NULL) {
+            ha_local_copies(l, view.highest);
+        }
         if (shared_before(&view)) {
             ha_text_set(l->outcome_text, sizeof l->outcome_text,
                         "its disks are mirrored now, and its claims are from when they "

@@ -31,6 +31,9 @@ struct release_job {
     struct ha_disk_list disks;
     struct claim_release release;
     enum claim_outcome outcome;
+    struct claim_view alone; /* me, node_name, attempt: of a claim without its twin */
+    bool mirrored, twin_has_all;
+    struct claim claim; /* mirrored: the one that is released; epoch 0: not known */
     bool unsure;
     char text[REASON_LEN_MAX + 1];
     int r;
@@ -114,11 +117,61 @@ static int is_made(struct release_job *job)
                        uuid_equal(found.claim.owner.instance, job->release.instance);
 }
 
+/* R5: a copy counts if the highest claim names its node. The twin's has every FLUSH that
+ * was answered while a claim named it; in checkpoint mode the guest is answered before,
+ * so there it counts only after an end in order. Else one more claim takes it out. */
+static int without_twin(struct release_job *job, const struct claim_found *found)
+{
+    struct claim_view view = job->alone;
+    struct claim_verdict verdict;
+    enum claim_outcome outcome;
+    int r;
+
+    view.vm = job->release.vm;
+    view.kind = CLAIM_GO_ALONE;
+    view.highest = &found->claim;
+    view.release = found->have_release ? &found->release : NULL;
+    view.mirrored = true;
+    claim_may_take(&view, &verdict);
+    if (!verdict.may) {
+        return 0; /* it was released before */
+    }
+    r = claim_store_link(job->dir, &verdict.claim, &outcome, job->text, sizeof job->text);
+    if (r < 0 || outcome == CLAIM_OUTCOME_LOST) {
+        job->claim.epoch = 0; /* LOST: its twin has it */
+        return r;
+    }
+    job->claim = verdict.claim;
+    job->release.epoch = verdict.claim.epoch;
+    return 0;
+}
+
+static int settle_copies(struct release_job *job)
+{
+    struct claim_found found;
+    int r =
+        claim_store_read(job->dir, job->release.vm, &found, job->text, sizeof job->text);
+
+    if (r < 0 || !found.have_claim ||
+        !uuid_equal(found.claim.owner.instance, job->release.instance) ||
+        found.claim.epoch < job->release.epoch) {
+        return r;
+    }
+    job->claim = found.claim;
+    job->release.epoch = found.claim.epoch; /* a try before may have made one more */
+    return uuid_is_none(found.claim.twin.instance) || job->twin_has_all
+               ? 0
+               : without_twin(job, &found);
+}
+
 static void release_work(void *data)
 {
     struct release_job *job = data;
 
     job->r = ha_disks_drain(&job->disks, job->text, sizeof job->text);
+    if (job->r == 0 && job->mirrored) {
+        job->r = settle_copies(job);
+    }
     if (job->r == 0 && job->unsure) {
         job->r = is_made(job);
         if (job->r <= 0) {
@@ -155,6 +208,14 @@ static bool release_again(struct ha_local *l, const struct release_job *job)
                           &l->release_timer) == 0;
 }
 
+static void note_copies(struct ha_local *l, const struct release_job *job)
+{
+    if (job->claim.epoch != 0) {
+        ha_local_copies(l, &job->claim);
+        l->epoch = job->claim.epoch;
+    }
+}
+
 static void release_done(void *data)
 {
     struct release_job *job = data;
@@ -167,6 +228,7 @@ static void release_done(void *data)
                      job->release.epoch, job->text);
         }
         if (l != NULL) {
+            note_copies(l, job);
             finish(l);
         }
     }
@@ -232,6 +294,19 @@ static bool state_is_left(const struct ha_local *l)
     return l->resume && (l->start_seq == 0 || l->refused);
 }
 
+static void fill_copies(const struct ha_local *l, struct release_job *job)
+{
+    for (unsigned i = 0; i < l->disk_count; i++) {
+        job->mirrored = job->mirrored || l->disk[i].mirrored;
+    }
+    job->twin_has_all = ha_vmmtwin_has_all(l);
+    job->alone.me = (struct claim_who){.node_id = l->vmm->self.nodeid,
+                                       .inc = l->vmm->self.incarnation,
+                                       .instance = l->instance};
+    job->alone.node_name = l->vmm->self.name;
+    job->alone.attempt = uuid_random();
+}
+
 void ha_local_gone(struct ha_local *l)
 {
     struct release_job *job;
@@ -265,6 +340,7 @@ void ha_local_gone(struct ha_local *l)
     job->release =
         (struct claim_release){.vm = l->vm, .epoch = l->epoch, .instance = l->instance};
     job->unsure = l->claim_unsure;
+    fill_copies(l, job);
     if (state_is_left(l)) {
         job->release.suspended = true;
         memcpy(job->release.digest, l->digest, sizeof l->digest);
@@ -294,6 +370,8 @@ void ha_local_read_exit(struct ha_local *l)
         detail = json_object_get_string(value);
     }
     l->guest_shutdown = strcmp(reason, "guest-shutdown") == 0;
+    l->alike = doc != NULL && json_object_object_get_ex(doc, "copies_alike", &value) &&
+               json_object_get_boolean(value);
     if (l->outcome_text[0] == '\0') {
         ha_text_set(l->outcome_text, sizeof l->outcome_text, reason,
                     detail[0] != '\0' ? ": " : "", detail, NULL);

@@ -322,6 +322,14 @@ bool ha_vmmtwin_leaves_claim(const struct ha_local *l)
            !l->stopping && !l->guest_shutdown && !l->discarded;
 }
 
+bool ha_vmmtwin_has_all(const struct ha_local *l)
+{
+    const struct ha_twinning *t = l->twin;
+
+    return t != NULL && !t->twin && t->step == TWIN_ON &&
+           (l->alike || t->record.commit != CONF_FT_EPOCHS);
+}
+
 void ha_vmm_twin(struct ha_vmm *vmm, const struct ha_vm *vm)
 {
     struct ha_local *l = ha_local_find(vmm, vm->uuid);

@@ -50,6 +50,7 @@ struct ha_twinning {
     bool found;               /* by an agent that was restarted, and not heard since */
     bool inherited;           /* twin: found by an agent that was restarted */
     bool unwanted;            /* twin: only a claim that it has already counts */
+    bool winding;             /* twin: its VM is being stopped; it follows to the end */
     bool joined;              /* what its VMM says of a session is of this one */
     bool busy;                /* a worker has disks in hand */
     bool claimed;             /* primary: the claim that names the twin is won */

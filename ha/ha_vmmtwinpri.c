@@ -11,6 +11,7 @@
 #include "ha/ha_vmmtwin_priv.h"
 
 #define SWITCH_NS (5 * NSEC_PER_SEC) /* the twin has not taken over: as it was */
+#define GONE_NS   NSEC_PER_SEC       /* the twin, as the record says */
 #define DIAL_MS   5000
 
 /* The primary goes on as it was
@@ -278,6 +279,15 @@ static void is_alone(struct ha_local *l, const Gemel__VmmReport *r)
     ha_local_publish(l, false);
 }
 
+/* Its VMM has not noticed. */
+static void gone_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->twin->timer = 0;
+    ha_vmmtwin_claim(l, CLAIM_GO_ALONE);
+}
+
 static void switch_timer_fn(void *data)
 {
     struct ha_local *l = data;
@@ -350,7 +360,9 @@ void ha_vmmpri_told(struct ha_local *l, const struct ha_vm *vm)
         if (t->step == TWIN_ON && t->why[0] == '\0') {
             ha_text_set(t->why, sizeof t->why, vm->last, NULL);
         }
-        ha_vmmtwin_claim(l, CLAIM_GO_ALONE);
+        /* Its VMM says so (hold) as soon as it can go on without; or it is at its end, of
+         * which the twin heard first, and then both copies count. */
+        ha_vmmtwin_start_timer(l, GONE_NS, gone_timer_fn);
         return;
     }
     if (over) {

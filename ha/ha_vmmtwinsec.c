@@ -122,7 +122,9 @@ void ha_vmmsec_session(struct ha_local *l, const Gemel__VmmReport *r)
         return;
     }
     if (may_take_over(l)) {
-        if (strstr(r->ft_text, "heard again") != NULL) {
+        if (t->winding && !t->submitted) {
+            ha_vmmsec_fail(l, "not wanted any more");
+        } else if (strstr(r->ft_text, "heard again") != NULL) {
             ha_vmmtwin_heard_again(l);
         } else if (t->claiming == CLAIM_KIND_NONE) {
             ha_vmmtwin_step(l, r->ft_text);
@@ -145,14 +147,27 @@ void ha_vmmsec_claimed(struct ha_local *l, enum twin_claimed what, const char *t
     ha_vmmhold_go_live(l);
 }
 
+/* It is being stopped: its twin gets all of that, and does not go live any more. */
+static bool winds_up(const struct ha_vm *vm)
+{
+    return ha_vm_protected(vm) &&
+           (vm->state == HA_VM_STOPPING ||
+            (vm->desired == HA_DESIRED_STOPPED &&
+             (vm->state == HA_VM_RUNNING || vm->state == HA_VM_FROZEN)));
+}
+
+static bool is_wanted(const struct ha_vm *vm)
+{
+    return winds_up(vm) || (vm->desired == HA_DESIRED_RUNNING &&
+                            (vm->state == HA_VM_RUNNING || vm->state == HA_VM_UNKNOWN ||
+                             vm->state == HA_VM_FROZEN || vm->state == HA_VM_STARTING));
+}
+
 void ha_vmmsec_told(struct ha_local *l, const struct ha_vm *vm)
 {
     struct ha_twinning *t = l->twin;
     bool over = vm->twin.to != l->vmm->self.nodeid ||
-                !uuid_equal(vm->twin.id, t->record.id) ||
-                vm->desired != HA_DESIRED_RUNNING ||
-                (vm->state != HA_VM_RUNNING && vm->state != HA_VM_UNKNOWN &&
-                 vm->state != HA_VM_FROZEN && vm->state != HA_VM_STARTING);
+                !uuid_equal(vm->twin.id, t->record.id) || !is_wanted(vm);
 
     if (t->step == TWIN_LIVE || t->submitted) {
         return; /* the claim decides */
@@ -170,7 +185,10 @@ void ha_vmmsec_told(struct ha_local *l, const struct ha_vm *vm)
     }
     t->record = vm->twin;
     t->unwanted = false;
-    if (vm->state == HA_VM_UNKNOWN && t->step == TWIN_ON && !t->ordered) {
+    t->winding = winds_up(vm);
+    if (t->winding && t->claiming != CLAIM_KIND_NONE && !t->inherited) {
+        ha_vmmsec_fail(l, "not wanted any more"); /* its claim was not tried yet */
+    } else if (vm->state == HA_VM_UNKNOWN && t->step == TWIN_ON && !t->ordered) {
         t->ordered = true;
         ha_vmmtwin_order(l, GEMEL__VMM_REQUEST__KIND__FT_PEER_DEAD);
     } else if (t->step == TWIN_OFFERED && ha_moveend_known(&t->record.source)) {

@@ -57,6 +57,7 @@ enum cli_opt {
     CLI_OPT_ON,
     CLI_OPT_COMMIT,
     CLI_OPT_MODE,
+    CLI_OPT_ACCEPT_COPY,
     CLI_OPT_RENDER, /* hidden: render a reply from a file instead of asking the agent */
     CLI_OPT_MAN,    /* hidden: the verbs as roff */
     CLI_OPT_COUNT,

@@ -410,6 +410,34 @@ static void print_twin(struct json_object *twin, FILE *out)
     fputc('\n', out);
 }
 
+static void print_copies_of(struct json_object *copies, bool counts, FILE *out)
+{
+    const char *between = "";
+
+    for (size_t i = 0; i < json_object_array_length(copies); i++) {
+        struct json_object *copy = json_object_array_get_idx(copies, i);
+
+        if (is_true(copy, "counts") == counts) {
+            fputs(between, out);
+            cli_print_clean(text_of(copy, "node"), out);
+            between = ", ";
+        }
+    }
+    if (between[0] == '\0') {
+        fputs("none", out);
+    }
+}
+
+/* "count: n1, n2; do not count: n3" */
+static void print_copies(struct json_object *copies, FILE *out)
+{
+    fprintf(out, "%-12s count: ", "copies:");
+    print_copies_of(copies, true, out);
+    fputs("; do not count: ", out);
+    print_copies_of(copies, false, out);
+    fputc('\n', out);
+}
+
 static void print_diverged(struct json_object *diverged, FILE *out)
 {
     fprintf(out, "%-12s lockstep was given up, times: %s%s\n",
@@ -457,6 +485,10 @@ static void render_pairs(struct json_object *object, const char *const *left_out
         }
         if (strcmp(key, "twin") == 0 && has(value, "node", &text)) {
             print_twin(value, out);
+            continue;
+        }
+        if (strcmp(key, "copies") == 0 && json_object_is_type(value, json_type_array)) {
+            print_copies(value, out);
             continue;
         }
         if (strcmp(key, "diverged") == 0 && has(value, "sessions", &text)) {

@@ -103,6 +103,9 @@ const struct cli_option cli_options[CLI_OPT_COUNT] = {
     [CLI_OPT_ON] = {.name = "--on",
                     .arg = "NODE",
                     .help = "the node of the twin (default: placement finds one)"},
+    [CLI_OPT_ACCEPT_COPY] = {.name = "--accept-copy",
+                             .help = "of mirrored disks take that node's copy as it is, "
+                                     "though it does not count"},
     [CLI_OPT_COMMIT] = {.name = "--commit",
                         .arg = "RULE",
                         .help = "when an output may leave: received, verified or hybrid "
@@ -286,14 +289,18 @@ const struct cli_verb cli_verbs[] = {
         .name = "vm start",
         .object = CLI_OBJECT_ONE,
         .object_name = "VM",
-        .options =
-            CLI_BIT(CLI_OPT_NODE) | CLI_BIT(CLI_OPT_DISCARD) | CLI_BIT(CLI_OPT_FORCE),
+        .options = CLI_BIT(CLI_OPT_NODE) | CLI_BIT(CLI_OPT_DISCARD) |
+                   CLI_BIT(CLI_OPT_FORCE) | CLI_BIT(CLI_OPT_ACCEPT_COPY),
         .timeout_ms = 2 * MINUTE,
         .summary = "start a VM, and keep it running",
         .details =
             "With --node there, or not at all: it overrides preferred_nodes, and "
             "with --force anti_affinity. A suspended VM goes on from its state, unless "
-            "--discard-state.",
+            "--discard-state. A VM with mirrored disks starts only where its copy counts "
+            "(gemel vm show lists them); --accept-copy with --node takes another one, "
+            "which loses what was written and flushed since that was in sync, and asks "
+            "for the name to be typed, unless --yes. It is refused while the last owner "
+            "may still run it.",
         .example = "gemel vm start web1",
     },
     {

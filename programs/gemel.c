@@ -108,6 +108,12 @@ static const char postcopy_danger[] =
     "again\n"
     "from its disks, as after a crash.";
 
+static const char copy_danger[] =
+    "The VM starts from this node's copy of its mirrored disks as it is. What was "
+    "written\nsince that was last in sync is lost for good, also what the guest was told "
+    "is durable;\nif it was being copied when that broke off, it is half of one copy and "
+    "half of another.\nFrom then on no other copy counts.";
+
 enum cli_exit cli_confirm(const struct cli_call *call)
 {
     bool is_node =
@@ -115,8 +121,9 @@ enum cli_exit cli_confirm(const struct cli_call *call)
     char wanted[NODE_NAME_MAX + 1], typed[NODE_NAME_MAX + 16];
     enum cli_exit r = CLI_DONE;
 
-    const char *danger =
-        call->is_set[CLI_OPT_ALLOW_POSTCOPY] ? postcopy_danger : call->verb->danger;
+    const char *danger = call->is_set[CLI_OPT_ALLOW_POSTCOPY] ? postcopy_danger
+                         : call->is_set[CLI_OPT_ACCEPT_COPY]  ? copy_danger
+                                                              : call->verb->danger;
 
     if (danger == NULL || call->is_set[CLI_OPT_YES] || call->is_set[CLI_OPT_DRY_RUN]) {
         return CLI_DONE;
@@ -235,12 +242,19 @@ static const struct {
     enum cli_opt opt;
     const char *key;
 } passed_on[] = {
-    {CLI_OPT_NODE, "node"},       {CLI_OPT_DOWNTIME, "downtime"},
-    {CLI_OPT_RATE, "rate"},       {CLI_OPT_MAX_SLOWDOWN, "max-slowdown"},
-    {CLI_OPT_VERIFY, "verify"},   {CLI_OPT_NO_COMPRESS, "no-compress"},
-    {CLI_OPT_CANCEL, "cancel"},   {CLI_OPT_ON, "node"},
-    {CLI_OPT_COMMIT, "commit"},   {CLI_OPT_MODE, "mode"},
-    {CLI_OPT_TIMEOUT, "timeout"}, {CLI_OPT_ALLOW_POSTCOPY, "allow-postcopy"},
+    {CLI_OPT_NODE, "node"},
+    {CLI_OPT_DOWNTIME, "downtime"},
+    {CLI_OPT_RATE, "rate"},
+    {CLI_OPT_MAX_SLOWDOWN, "max-slowdown"},
+    {CLI_OPT_VERIFY, "verify"},
+    {CLI_OPT_NO_COMPRESS, "no-compress"},
+    {CLI_OPT_CANCEL, "cancel"},
+    {CLI_OPT_ON, "node"},
+    {CLI_OPT_COMMIT, "commit"},
+    {CLI_OPT_MODE, "mode"},
+    {CLI_OPT_TIMEOUT, "timeout"},
+    {CLI_OPT_ALLOW_POSTCOPY, "allow-postcopy"},
+    {CLI_OPT_ACCEPT_COPY, "accept-copy"},
 };
 
 /* `probe`: only whether it would be refused, which is shown. */
@@ -317,8 +331,9 @@ int main(int argc, char *argv[])
         return (int)render_file(&call);
     }
     /* Before a person has to think about it: would it be refused? */
-    r = call.is_set[CLI_OPT_ALLOW_POSTCOPY] && !call.is_set[CLI_OPT_DRY_RUN] &&
-                !call.is_set[CLI_OPT_YES] && isatty(STDIN_FILENO)
+    r = (call.is_set[CLI_OPT_ALLOW_POSTCOPY] || call.is_set[CLI_OPT_ACCEPT_COPY]) &&
+                !call.is_set[CLI_OPT_DRY_RUN] && !call.is_set[CLI_OPT_YES] &&
+                isatty(STDIN_FILENO)
             ? ask(&call, true)
             : CLI_DONE;
     if (r != CLI_DONE) {

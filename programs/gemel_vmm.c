@@ -668,7 +668,7 @@ static void json_string(char *dst, size_t cap, const char *text)
     dst[len] = '\0';
 }
 
-static void write_exit_file(const struct program *p, const char *reason, const char *text)
+static void write_exit_file(struct program *p, const char *reason, const char *text)
 {
     char instance[UUID_STR_LEN + 1], quoted[2 * VMM_ERROR_MAX], line[3 * VMM_ERROR_MAX];
     int len, r;
@@ -678,10 +678,12 @@ static void write_exit_file(const struct program *p, const char *reason, const c
     }
     uuid_format(p->opts.instance, instance);
     json_string(quoted, sizeof quoted, text);
-    len = snprintf(
-        line, sizeof line,
-        "{\"reason\":\"%s\",\"text\":\"%s\",\"epoch\":%llu,\"instance\":\"%s\"}\n",
-        reason, quoted, (unsigned long long)p->last.epoch, instance);
+    len =
+        snprintf(line, sizeof line,
+                 "{\"reason\":\"%s\",\"text\":\"%s\",\"epoch\":%llu,\"instance\":\"%s\","
+                 "\"copies_alike\":%s}\n",
+                 reason, quoted, (unsigned long long)p->last.epoch, instance,
+                 vmm_twin_alike(&p->twin) ? "true" : "false");
     r = os_write_all(p->exit_fd, line, (size_t)len);
     if (r < 0 || fsync(p->exit_fd) < 0) {
         r = r < 0 ? r : -errno;

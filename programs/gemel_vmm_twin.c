@@ -313,6 +313,15 @@ static void tell_lost(struct vmm_twin *twin)
     }
 }
 
+bool vmm_twin_alike(struct vmm_twin *twin)
+{
+    if (!twin->session) {
+        return false;
+    }
+    ft_session_status(twin->session, &twin->status);
+    return twin->status.alike;
+}
+
 void vmm_twin_engine(struct vmm_twin *twin, const struct engine_status *status)
 {
     if (twin->session && status->state == RUN_ENDED) {

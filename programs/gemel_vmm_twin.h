@@ -32,6 +32,8 @@ int vmm_twin_go(struct vmm_twin *twin, struct vmm_error *err);
 /* Before the engine is closed. */
 void vmm_twin_stop(struct vmm_twin *twin);
 void vmm_twin_close(struct vmm_twin *twin);
+/* The guest is off, and the twin's copies of its mirrored disks have all that is here. */
+bool vmm_twin_alike(struct vmm_twin *twin);
 void vmm_twin_engine(struct vmm_twin *twin, const struct engine_status *status);
 /* The engine has news: are its disks held still? */
 void vmm_twin_look(struct vmm_twin *twin);

@@ -95,7 +95,7 @@ START_TEST(cold_boot_needs_a_permission)
         text, "restart refused: the owner has not released it, is not proven dead "
               "and has not been acknowledged as halted; node n1 owns it at epoch 5 "
               "(instance c0010000); fence it, or if it is off: gemel node "
-              "confirm-off n1");
+              "confirm-off n1 --reason TEXT");
 
     prove(&w, 1, PROOF_FENCED_OFF, NOW);
     ck_assert_int_eq(ask(&w), CLAIM_OK);
@@ -301,6 +301,20 @@ START_TEST(twins)
     prove(&w, 1, PROOF_CONFIRM_OFF, 1);
     ck_assert_int_eq(ask(&w), CLAIM_NO_MIRROR_STALE);
     w.view.mirror_override = true;
+    ck_assert_int_eq(ask(&w), CLAIM_OK);
+    ck_assert_uint_eq(w.out.claim.mirror_count, 1);
+    ck_assert_uint_eq(w.out.claim.mirror_nodes[0], w.view.me.node_id);
+    w.view.kind = CLAIM_START;
+    ck_assert_int_eq(ask(&w), CLAIM_OK);
+    w.view.evidence.proofs = NULL; /* it bypasses no other rule */
+    ck_assert_int_eq(ask(&w), CLAIM_NO_OWNER_NOT_PROVEN_DEAD);
+    w.view.release = &w.rel;
+    w.rel.suspended = true;
+    ck_assert_int_eq(ask(&w), CLAIM_NO_SUSPENDED);
+    w.view.kind = CLAIM_RESUME; /* a memory belongs to the disks that it ran on */
+    w.view.suspend_digest = w.rel.digest;
+    ck_assert_int_eq(ask(&w), CLAIM_NO_MIRROR_STALE);
+    w.top.mirror_nodes[0] = w.view.me.node_id;
     ck_assert_int_eq(ask(&w), CLAIM_OK);
 }
 END_TEST

@@ -122,6 +122,20 @@ START_TEST(who_is_waited_for)
 }
 END_TEST
 
+START_TEST(which_copies_count)
+{
+    struct ha_msg m = sample(HA_MSG_VM_REPORT), d;
+    size_t len = ha_msg_encode(&m, NULL, 9, frame, sizeof frame), more;
+
+    m.vm_report.mirror[0] = 2;
+    m.vm_report.mirror[1] = 7;
+    more = ha_msg_encode(&m, NULL, 9, frame, sizeof frame);
+    ck_assert_uint_eq(more, len + sizeof m.vm_report.mirror);
+    ck_assert_ptr_null(ha_msg_decode(frame, more, &d));
+    ck_assert_mem_eq(d.vm_report.mirror, m.vm_report.mirror, sizeof m.vm_report.mirror);
+}
+END_TEST
+
 /* Every truncation and every flipped bit is refused; exact-size copies let the sanitizer
  * see a read too far. */
 START_TEST(damage_is_refused)
@@ -166,6 +180,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tc, round_trip, HA_MSG_SUMMARY, HA_MSG_TWIN_LOOK + 1);
     tcase_add_loop_test(tc, damage_is_refused, HA_MSG_SUMMARY, HA_MSG_TWIN_LOOK + 1);
     tcase_add_test(tc, who_is_waited_for);
+    tcase_add_test(tc, which_copies_count);
     tcase_add_test(tc, too_large_is_not_sent);
     suite_add_tcase(s, tc);
     return s;
