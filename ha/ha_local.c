@@ -138,6 +138,14 @@ struct ha_local *ha_local_by_id(struct ha_vmm *vmm, uint64_t id)
     return NULL;
 }
 
+uint64_t ha_local_open_key(const struct ha_local *l)
+{
+    uint64_t key;
+
+    memcpy(&key, l->vm.b, sizeof key);
+    return key | UINT64_C(1) << 63; /* no id */
+}
+
 /* It is not the VM: nothing is said of it, or by it. */
 static bool is_silent(const struct ha_local *l)
 {

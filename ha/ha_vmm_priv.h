@@ -205,6 +205,9 @@ struct ha_local *ha_local_new(struct ha_vmm *vmm, struct uuid vm, const char *na
 void ha_local_paths(struct ha_local *l, const char *stem);
 struct ha_local *ha_local_find(struct ha_vmm *vmm, struct uuid vm);
 struct ha_local *ha_local_by_id(struct ha_vmm *vmm, uint64_t id); /* NULL: gone */
+/* Of disk_worker, for what opens the VM's disks: one at a time, however many instances of
+ * the VM come and go while its storage hangs. */
+uint64_t ha_local_open_key(const struct ha_local *l);
 void ha_local_disk_path(const struct ha_local *l, const struct conf_disk *disk,
                         char *ret_path, size_t cap);
 void ha_local_free(struct ha_local *l);

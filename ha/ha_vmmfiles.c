@@ -297,7 +297,8 @@ int ha_vmmfiles_start(struct ha_local *l)
         job->disk[i].image = l->disk[i].format == CONF_DISK_QCOW2;
         job->disk[i].skip = job->disk[i].image && ha_storage_up(l);
     }
-    r = worker_submit(l->vmm->disk_worker, l->id, open_work, open_done, job);
+    r = worker_submit(l->vmm->disk_worker, ha_local_open_key(l), open_work, open_done,
+                      job);
     if (r < 0) {
         free(job);
     }

@@ -189,7 +189,8 @@ void ha_vmmhold_go_live(struct ha_local *l)
     if (job->count == 0) {
         send_live(l, NULL, 0);
         free(job);
-    } else if (worker_submit(l->vmm->disk_worker, l->id, open_work, open_done, job) < 0) {
+    } else if (worker_submit(l->vmm->disk_worker, ha_local_open_key(l), open_work,
+                             open_done, job) < 0) {
         free(job);
         ha_vmmsec_fail(l, "out of memory");
     }

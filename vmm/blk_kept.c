@@ -31,6 +31,11 @@ void blk_kept_add(struct blk_kept *kept, const struct blk_request *request)
     kept->bytes += sizeof *w + len;
 }
 
+uint64_t blk_kept_pass(struct blk_kept *kept)
+{
+    return ++kept->seq;
+}
+
 void blk_kept_inherit(struct blk_kept *kept)
 {
     kept->forgotten_seq = ++kept->seq;

@@ -32,6 +32,8 @@ struct blk_kept {
 
 /* A write, discard or write-zeroes that the server has answered with success. */
 void blk_kept_add(struct blk_kept *kept, const struct blk_request *request);
+/* One that nobody is told of before a FLUSH has made it durable: its number. */
+uint64_t blk_kept_pass(struct blk_kept *kept);
 /* There may be unflushed writes of somebody before: they count as one that is forgotten.
  */
 void blk_kept_inherit(struct blk_kept *kept);

@@ -28,8 +28,10 @@ struct job {
     struct blk_request request;
     uint8_t *buffer;     /* of a read */
     uint32_t done, part; /* bytes: finished, and in the command under way */
-    uint64_t kept_seq;   /* FLUSH: what it covers */
+    uint64_t kept_seq;   /* FLUSH: what it covers; a write that waits for one: its own */
     bool replied;        /* `status` is the server's word */
+    bool through, fua;   /* a write that is durable when it is answered; by itself */
+    bool synced;         /* it was answered, and the FLUSH that it waited for as well */
     uint32_t status;
 };
 
@@ -38,11 +40,12 @@ struct job_list {
 };
 
 struct disk {
-    struct nbd_handle *nbd;      /* NULL: no connection */
-    bool taken;                  /* had one once */
-    struct nbd_handle *greeting; /* a connection that is to ask again; NULL: none */
-    bool inheriting;             /* blk_nbd_inherit's FLUSH is not answered */
-    struct job_list after;       /* the guest's, which wait for that */
+    struct nbd_handle *nbd;            /* NULL: no connection */
+    bool taken;                        /* had one once */
+    struct blk_nbd_greeting *greeting; /* to ask again, or to wait on; NULL: none */
+    bool inheriting;                   /* blk_nbd_inherit's FLUSH is not answered */
+    struct job_list after;             /* the guest's, which wait for that */
+    struct job_list unsynced;          /* writes that are to be durable first */
     struct blk_nbd_disk_conf conf;
     struct blk_nbd_traits traits;
     struct blk_kept kept;
@@ -121,14 +124,6 @@ static void drop_jobs(struct job_list *list)
     }
 }
 
-static void drop_greeting(struct disk *d)
-{
-    if (d->greeting) {
-        nbd_lib.close(d->greeting);
-        d->greeting = NULL;
-    }
-}
-
 void blk_nbd_close(struct blk_nbd *blk)
 {
     if (!blk) {
@@ -139,8 +134,9 @@ void blk_nbd_close(struct blk_nbd *blk)
             (void)nbd_lib.aio_disconnect(blk->disk[i].nbd, 0);
             nbd_lib.close(blk->disk[i].nbd); /* answers what is under way */
         }
-        drop_greeting(&blk->disk[i]);
+        blk_nbd_greeting_free(blk->disk[i].greeting);
         drop_jobs(&blk->disk[i].after);
+        drop_jobs(&blk->disk[i].unsynced);
         blk_kept_free(&blk->disk[i].kept);
     }
     drop_jobs(&blk->queued);
@@ -158,6 +154,16 @@ static void latch(struct blk_nbd *blk, struct disk *d)
     atomic_store(&blk->flush_failed, true);
 }
 
+/* What waits for a FLUSH that will not come. */
+static void unsynced_fail(struct disk *d)
+{
+    struct job *job;
+
+    while ((job = list_take(&d->unsynced))) {
+        answer(job, EIO);
+    }
+}
+
 /* libnbd closes the socket of a dead handle, and answers what was under way. */
 static void lose(struct blk_nbd *blk, struct disk *d, const char *why)
 {
@@ -172,6 +178,7 @@ static void lose(struct blk_nbd *blk, struct disk *d, const char *why)
     d->events = 0;
     d->flush_asked = false;
     nbd_lib.close(nbd);
+    unsynced_fail(d);
     if (blk_kept_missing(&d->kept)) {
         latch(blk, d); /* the server answered writes that it may not have any more */
     }
@@ -225,8 +232,9 @@ static int on_replayed(void *data, int *error)
 
 static int64_t issue(struct nbd_handle *nbd, const struct blk_nbd_traits *t,
                      const struct blk_request *rq, uint8_t *buffer, uint32_t done,
-                     uint32_t *ret_part, nbd_completion_callback callback)
+                     bool fua, uint32_t *ret_part, nbd_completion_callback callback)
 {
+    uint32_t flags = fua ? LIBNBD_CMD_FLAG_FUA : 0;
     uint64_t offset = rq->sector * SECTOR_LEN + done;
     uint32_t len = rq->len - done;
 
@@ -236,11 +244,11 @@ static int64_t issue(struct nbd_handle *nbd, const struct blk_nbd_traits *t,
     case REQUEST_READ:
         return nbd_lib.aio_pread(nbd, buffer + done, len, offset, callback, 0);
     case REQUEST_WRITE:
-        return nbd_lib.aio_pwrite(nbd, rq->data + done, len, offset, callback, 0);
+        return nbd_lib.aio_pwrite(nbd, rq->data + done, len, offset, callback, flags);
     case REQUEST_DISCARD:
         return nbd_lib.aio_trim(nbd, len, offset, callback, 0);
     case REQUEST_WRITE_ZEROES:
-        return nbd_lib.aio_zero(nbd, len, offset, callback, 0);
+        return nbd_lib.aio_zero(nbd, len, offset, callback, flags);
     case REQUEST_FLUSH:
         break;
     }
@@ -249,7 +257,7 @@ static int64_t issue(struct nbd_handle *nbd, const struct blk_nbd_traits *t,
 
 /* Writes again what the server may have lost. 0 or -errno. */
 static int replay(const struct disk *d, struct nbd_handle *nbd,
-                  const struct blk_nbd_traits *t)
+                  const struct blk_nbd_traits *t, const struct blk_nbd_stop *stop)
 {
     for (const struct blk_kept_write *w = d->kept.head; w; w = w->next) {
         uint32_t done = 0, part;
@@ -263,10 +271,10 @@ static int replay(const struct disk *d, struct nbd_handle *nbd,
             nbd_completion_callback callback = {.callback = on_replayed, .user_data = &a};
             int r;
 
-            if (issue(nbd, t, &w->request, NULL, done, &part, callback) < 0) {
+            if (issue(nbd, t, &w->request, NULL, done, false, &part, callback) < 0) {
                 return -EIO;
             }
-            r = blk_nbd_wait(nbd, &a.done, REPLAY_MS);
+            r = blk_nbd_wait(nbd, &a.done, REPLAY_MS, stop);
             if (r < 0 || a.error != 0) {
                 return r < 0 ? r : -a.error;
             }
@@ -283,7 +291,8 @@ int blk_nbd_take(struct blk_nbd *blk, unsigned disk, int fd,
                                     .name = conf->name,
                                     .read_only = conf->read_only,
                                     .by_epoch = conf->by_epoch,
-                                    .epoch = conf->epoch};
+                                    .epoch = conf->epoch,
+                                    .stop = {conf->stop, conf->stop_ctx}};
     struct disk *d = &blk->disk[disk];
     struct blk_nbd_traits traits;
     struct nbd_handle *nbd;
@@ -294,14 +303,12 @@ int blk_nbd_take(struct blk_nbd *blk, unsigned disk, int fd,
         close(fd);
         return 0;
     }
-    if (fd >= 0) {
-        drop_greeting(d); /* a newer one */
+    if (fd >= 0) { /* a newer one */
+        blk_nbd_greeting_free(d->greeting);
+        d->greeting = NULL;
     }
-    nbd = d->greeting;
-    d->greeting = NULL;
-    r = blk_nbd_greet(fd, &ask, &nbd, &traits, err);
+    r = blk_nbd_greet(fd, &ask, &d->greeting, &nbd, &traits, err);
     if (r < 0) {
-        d->greeting = nbd;
         return r;
     }
     if (traits.sectors != conf->sectors) {
@@ -312,7 +319,7 @@ int blk_nbd_take(struct blk_nbd *blk, unsigned disk, int fd,
                      (unsigned long long)conf->sectors);
         goto out;
     }
-    r = replay(d, nbd, &traits);
+    r = replay(d, nbd, &traits, &ask.stop);
     if (r < 0) {
         r = vmm_fail(err, r, "disk %s: cannot write again what was not flushed: %s",
                      conf->name, strerror(-r));
@@ -362,6 +369,8 @@ static struct job *new_job(struct blk_nbd *blk, unsigned disk,
     job->blk = blk;
     job->disk = disk;
     job->request = *rq;
+    job->through =
+        rq->through && (rq->op == REQUEST_WRITE || rq->op == REQUEST_WRITE_ZEROES);
     atomic_fetch_add(&blk->in_flight, 1);
     return job;
 }
@@ -430,8 +439,12 @@ static void send_job(struct blk_nbd *blk, struct job *job)
     }
     job->kept_seq = d->kept.seq;
     job->replied = false;
-    (void)issue(d->nbd, &d->traits, &job->request, job->buffer, job->done, &job->part,
-                callback); /* on_over comes when this fails, too */
+    if (job->done == 0) {
+        /* What is kept would be written over it after a break. */
+        job->fua = job->through && d->traits.can_fua && !blk_kept_unflushed(&d->kept);
+    }
+    (void)issue(d->nbd, &d->traits, &job->request, job->buffer, job->done, job->fua,
+                &job->part, callback); /* on_over comes when this fails, too */
 }
 
 void blk_nbd_push(struct blk_nbd *blk)
@@ -505,6 +518,24 @@ bool blk_nbd_may_flush_again(const struct blk_nbd *blk, unsigned disk)
     return d->taken && !d->nbd && d->kept.on && !d->flush_failed;
 }
 
+/* Writes that a FLUSH made durable, and the next FLUSH if some wait still. */
+static void unsynced_go_on(struct blk_nbd *blk, unsigned disk)
+{
+    struct disk *d = &blk->disk[disk];
+
+    while (d->unsynced.head && d->unsynced.head->kept_seq <= d->kept.flushed_seq) {
+        struct job *job = list_take(&d->unsynced);
+
+        job->synced = true;
+        answer(job, 0);
+    }
+    if (d->flush_failed) {
+        unsynced_fail(d);
+    } else if (d->unsynced.head && d->nbd && !d->flush_asked) {
+        ask_flush(blk, disk);
+    }
+}
+
 static void go_on_after(struct blk_nbd *blk, struct disk *d)
 {
     struct job *job;
@@ -535,28 +566,57 @@ static void flush_done(struct blk_nbd *blk, struct disk *d, const struct job *jo
         d->flush_asked = false;
         go_on_after(blk, d);
     }
+    unsynced_go_on(blk, disk);
+}
+
+/* It is answered when a FLUSH that is sent from now on is. */
+static void sync_first(struct blk_nbd *blk, struct job *job)
+{
+    struct disk *d = &blk->disk[job->disk];
+
+    job->kept_seq = blk_kept_pass(&d->kept);
+    job->part = 0;
+    list_add(&d->unsynced, job);
+    if (!d->flush_asked) {
+        ask_flush(blk, job->disk);
+    }
+}
+
+static void keep(struct blk_nbd *blk, const struct job *job)
+{
+    struct disk *d = &blk->disk[job->disk];
+
+    blk_kept_add(&d->kept, &job->request);
+    if (d->nbd && d->kept.bytes > BLK_KEPT_FLUSH && !d->flush_asked) {
+        ask_flush(blk, job->disk);
+    }
 }
 
 static void finish(struct blk_nbd *blk, struct job *job, blk_done_fn done, void *ctx)
 {
     struct disk *d = &blk->disk[job->disk];
     const struct blk_request *rq = &job->request;
+    bool durable = job->fua || job->synced, read_ok;
     uint32_t status;
-    bool read_ok;
 
     if (job->status == ESHUTDOWN && d->conf.by_epoch) {
         lose(blk, d, "cut off by its server: a later owner was let in, or it shuts down");
     }
     status = job->status != 0 && !d->nbd && d->taken ? EIO : job->status;
+    if (status == 0 && job->through && !durable && !d->nbd) {
+        status = EIO; /* there was no time for its FLUSH */
+    }
     read_ok = status == 0 && rq->op == REQUEST_READ;
 
     if (rq->op == REQUEST_FLUSH) {
         flush_done(blk, d, job, status);
-    } else if (status == 0 && rq->op != REQUEST_READ && !needs_nothing(d, rq)) {
-        blk_kept_add(&d->kept, rq);
-        if (d->nbd && d->kept.bytes > BLK_KEPT_FLUSH && !d->flush_asked) {
-            ask_flush(blk, job->disk);
+    } else if (status == 0 && rq->op != REQUEST_READ && !durable &&
+               !needs_nothing(d, rq)) {
+        if (job->through) {
+            sync_first(blk, job);
+            return;
         }
+        keep(blk, job);
     }
     atomic_fetch_sub(&blk->in_flight, 1);
     if (!job->internal) {

@@ -10,6 +10,9 @@
  * written and not flushed is remembered and written again first (vmm/blk_kept), so a
  * FLUSH that the break interrupted may be sent again. Where that is not so, it has
  * failed, and a failed FLUSH is latched, as for raw disks.
+ *
+ * A request that goes `through` is durable at the server when it is answered: by FUA, or,
+ * where there is none, by a FLUSH that it shares with others.
  */
 #pragma once
 
@@ -29,6 +32,9 @@ struct blk_nbd_disk_conf {
     bool by_epoch;    /* the server keeps owners apart: see blk_nbd_conn.h */
     uint64_t epoch;   /* by_epoch: of the claim under which it connects */
     uint64_t sectors; /* that the guest was told; another size is refused */
+    /* Asked while blk_nbd_take waits: true ends that with -EINTR. NULL: never. */
+    bool (*stop)(void *ctx);
+    void *stop_ctx;
 };
 
 /* Loads libnbd. */
@@ -41,7 +47,7 @@ void blk_nbd_close(struct blk_nbd *blk); /* NULL is fine; drops what is under wa
 int blk_nbd_take(struct blk_nbd *blk, unsigned disk, int fd,
                  const struct blk_nbd_disk_conf *conf, struct vmm_error *err);
 
-/* blk_nbd_take said -EAGAIN: without an fd (-1) it asks again. */
+/* blk_nbd_take said -EAGAIN or -EINTR: without an fd (-1) it asks again, or waits on. */
 bool blk_nbd_asks_again(const struct blk_nbd *blk, unsigned disk);
 
 void blk_nbd_submit(struct blk_nbd *blk, unsigned disk, const struct blk_request *rq);

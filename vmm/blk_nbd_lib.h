@@ -13,7 +13,8 @@
 /* clang-format off */
 #define NBD_LIB_FUNCTIONS(X)                                                             \
     X(create) X(close) X(get_error) X(get_errno) X(set_export_name) X(set_opt_mode)      \
-    X(get_size) X(is_read_only) X(can_flush) X(can_trim) X(can_zero) X(get_block_size)   \
+    X(get_size) X(is_read_only) X(can_flush) X(can_fua) X(can_trim) X(can_zero)          \
+    X(get_block_size)                                                                    \
     X(set_full_info) X(get_export_description)                                           \
     X(poll) X(aio_connect_socket) X(aio_opt_info) X(aio_opt_go) X(aio_is_negotiating) X(aio_is_ready)  \
     X(aio_is_dead) X(aio_is_closed) X(aio_get_fd) X(aio_get_direction)                   \

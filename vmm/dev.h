@@ -71,7 +71,8 @@ struct blk_request {
     const uint8_t *data; /* writes */
     uint8_t *room; /* reads: len bytes that the back end may use for what it reads, or
                       NULL; the slot's until the completion */
-    bool through;  /* write: answered when it is past every cache of this host */
+    bool through;  /* write: answered when it is past every cache, of this host and of an
+                      NBD server */
 };
 
 #define EFFECT_BYTES_MAX    256

@@ -225,7 +225,9 @@ int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_des
                                      .keep = desc->keep,
                                      .by_epoch = desc->by_epoch,
                                      .epoch = desc->epoch,
-                                     .sectors = desc->info.sectors};
+                                     .sectors = desc->info.sectors,
+                                     .stop = desc->stop,
+                                     .stop_ctx = desc->stop_ctx};
 
     BUG_ON(disk >= VM_DISKS_MAX);
     if (desc->kind == DISK_RAW) {

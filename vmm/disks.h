@@ -34,6 +34,9 @@ struct disk_desc {
     char export_name[256]; /* of DISK_NBD, by disks_look */
     bool by_epoch;         /* DISK_NBD: the server keeps owners apart (blk_nbd_conn.h) */
     uint64_t epoch;        /* of the newest claim: before disks_take */
+    /* Asked while disks_take waits for a server: true ends that, -EINTR. NULL: never. */
+    bool (*stop)(void *ctx);
+    void *stop_ctx;
 };
 
 struct disks;
@@ -52,8 +55,8 @@ int disks_file(enum disk_kind kind, const char *path, bool read_only, int *ret_f
 int disks_take(struct disks *disks, unsigned disk, int fd, const struct disk_desc *desc,
                struct vmm_error *err);
 
-/* disks_take said -EAGAIN: its server does not let us in yet; without a file (-1) it is
- * asked again over the same connection. */
+/* disks_take said -EAGAIN (its server does not let us in yet) or -EINTR: without a file
+ * (-1) it is asked again, or waited for, over the same connection. */
 bool disks_asks_again(const struct disks *disks, unsigned disk);
 
 void disks_submit(struct disks *disks, unsigned disk, const struct blk_request *request);

@@ -497,7 +497,9 @@ static int make_machine(struct engine *e, struct vmm_error *err)
                                         .path = conf->path,
                                         .read_only = conf->read_only,
                                         .keep = conf->on_error == ENGINE_DISK_PAUSE,
-                                        .by_epoch = conf->by_epoch};
+                                        .by_epoch = conf->by_epoch,
+                                        .stop = engine_waits_no_more,
+                                        .stop_ctx = e};
         r = disks_look(e->disks, i, &e->disk[i], err);
         if (r < 0) {
             return r;

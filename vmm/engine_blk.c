@@ -11,6 +11,15 @@
 /* Files and connections
  * ------------------------------------------------------------------------- */
 
+/* A start that is frozen is finished first. */
+bool engine_waits_no_more(void *engine)
+{
+    struct engine *e = engine;
+    int state = atomic_load(&e->state);
+
+    return state == RUN_ENDING || (state == RUN_FREEZING && !e->starts);
+}
+
 /* What came for the disk, -1: nothing; it is for the newest claim. */
 static int disk_fd_take(struct engine *e, unsigned i)
 {
@@ -38,7 +47,10 @@ int engine_open_disk(struct engine *e, unsigned i, struct vmm_error *err)
 
         return r < 0 ? r : disks_take(e->disks, i, fd, &e->disk[i], err);
     }
-    return vmm_fail(err, -ENXIO,
+    if (e->tape_follows || e->epoch_follows) {
+        return vmm_fail(err, -ENODATA, "disk %s: nothing came to open it with", d->path);
+    }
+    return vmm_fail(err, -ENODATA,
                     "disk %s did not come with START; this gemel-vmm opens none by "
                     "itself: restart the agent, it is older",
                     d->path);
@@ -59,11 +71,14 @@ static bool reconnect_disk(struct engine *e, unsigned i)
         }
         return true;
     }
-    if (fd < 0 && e->conf.disks_by_path) {
+    if (fd < 0 && e->conf.disks_by_path && !disks_asks_again(e->disks, i)) {
         (void)disks_file(conf->kind, conf->path, conf->read_only, &fd, &err);
     }
-    if (fd >= 0) {
+    if (fd >= 0 || disks_asks_again(e->disks, i)) {
         r = disks_take(e->disks, i, fd, &e->disk[i], &err);
+    }
+    if (r == -EINTR) {
+        return false;
     }
     if (r == -ESHUTDOWN) { /* a later owner has it: nothing to try again */
         return engine_end_run(e, RUN_END_HOST, err.text);

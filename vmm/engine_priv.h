@@ -143,6 +143,7 @@ struct engine {
     unsigned unsent_count;
     _Atomic uint32_t hold_wanted;      /* disks that are held from go-live on */
     _Atomic bool killed;               /* somebody does not wait for what is held */
+    bool starts;                       /* START's disks are being opened; the owner's */
     uint32_t twin_open;                /* a twin's disks that are open; the owner's */
     uint64_t ask_told_ns;              /* that one of them is waited for */
     char ask_text[REASON_LEN_MAX + 1]; /* why; empty: told. Under lock */
@@ -300,8 +301,10 @@ bool engine_shared_hold(struct engine *e);
 void engine_hold_write(struct engine *e);
 /* While the guest may run: what was held and need not be any more. */
 void engine_hold_turn(struct engine *e);
-/* engine_blk.c, on the thread that owns the disks: the file that came for it. */
+/* engine_blk.c, on the thread that owns the disks: the file that came for it. -EINTR: the
+ * VM is to freeze or to end, and does not wait for a server. */
 int engine_open_disk(struct engine *e, unsigned disk, struct vmm_error *err);
+bool engine_waits_no_more(void *engine); /* disk_desc.stop */
 /* Connections that came with THAW; false: the VM freezes again, a disk that it waits
  * for is still away. */
 bool engine_reconnect(struct engine *e);

@@ -392,12 +392,14 @@ void engine_open_disks(struct engine *e)
 
     bool replay = e->conf.tape && e->conf.tape->replay;
 
+    e->starts = true;
     for (unsigned i = 0; i < e->conf.disk_count && !replay; i++) {
         if (engine_open_disk(e, i, &err) < 0) {
             (void)engine_end_run(e, RUN_END_HOST, err.text);
             return;
         }
     }
+    e->starts = false;
     if (!prepare_guest(e)) {
         return;
     }

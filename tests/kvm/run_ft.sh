@@ -8,6 +8,7 @@ trace=$(dirname "$self")/ft_trace.py
 link=$(dirname "$self")/ftlink.py
 ft_image=a.img
 ft_more_disks=() # of START, behind it
+ft_disk_options= # ,on-error=pause
 ft_uri=          # a network disk, which serves it to both
 p_pid= t_pid= ft_pid=
 ft_uuid=0f3c2b1a-0000-4000-8000-000000000001
@@ -17,7 +18,7 @@ ft_vmm() { # NAME IMAGE OPTION...: p or t; its pid in $ft_vmm_pid
     [ -z "$ft_uri" ] || image=nbd=$ft_uri
     shift 2
     "$vmm_bin" --uuid $ft_uuid --memory 16M --firmware "$pulse" --exit-file "$name.json" --log "$name.log" --console-log "$name.console" \
-        --debug-log "$name.debug" --control "$name.sock" --disk "$image,serial=pulse" "$@" &
+        --debug-log "$name.debug" --control "$name.sock" --disk "$image,serial=pulse$ft_disk_options" "$@" &
     ft_vmm_pid=$!
 }
 

@@ -172,3 +172,32 @@ case_ft_disk_durable() {
     ft_kill
     lose_cut
 }
+
+# What both sides had under way when the primary died, and the twin's own disk fails it while it goes live: no answer was told, so it is paused,
+# and asks again. Fails with: no machine_reissue.
+case_ft_live_pause() {
+    need_root "a FUSE mount" || return
+    lose_mount
+    ft_image=disk/a.img ft_twin_image=disk/b.img ft_disk_options=,on-error=pause
+    ft_start "nonet rate=100 noflush" || return
+    ft_protect --suspect 300 || return
+    ft_more 10 20
+    echo "delay 2000" >&8
+    sleep 0.3
+    ft_signal KILL "$p_pid"
+    until_true 5 grep -q 'state=running' t.log || fail "it does not go live: $(tail -1 t.log)"
+    ! grep -q 'VM is paused' t.log || fail "too late to say"
+    echo "eio 1" >&8
+    until_true 10 grep -q 'disk/b.img: Input/output error; the VM is paused' t.log || fail "it is not paused: $(tail -2 t.log)"
+    kill -KILL "$ft_pid" 2>/dev/null # if it has not ended already: another agent goes on
+    echo heal >&8
+    "$talk" t.sock 2 2 wait frozen 10000 status thaw 99 wait running 5000 >talk.log || fail "thaw: $(tail -1 talk.log)"
+    ft_more 10 20
+    ft_check t
+    "$talk" t.sock 2 3 status >talk.log
+    grep -q 'state=running.*disk_failed=0' talk.log || fail "$(cat talk.log)"
+    echo "# $ft_last records"
+    ft_kill
+    lose_cut
+    ft_image=a.img ft_twin_image= ft_disk_options=
+}

@@ -279,3 +279,35 @@ case_ft_shared_power() { # the primary's host loses power: what its guest was to
     done
     ft_image=a.img ft_twin_image=
 }
+
+# Fails with: `through` that vmm/blk_nbd does not heed.
+case_ft_shared_nbd_power() { # the machine of the NBD server loses power, and the primary with it: what the guest was told is written is there, flushed or not
+    need_nbdkit || return
+    need_root "a file system that loses what was not synced" || return
+    local how last filters
+    for how in lockstep --checkpoint no-fua; do
+        lose_mount
+        rm -f nbd.log n.sock
+        ft_image=disk/a.img ft_twin_image=disk/a.img ft_uri=$(nbd_uri)
+        truncate -s 4M disk/a.img
+        filters=(--filter=log)
+        [ "$how" != no-fua ] || filters+=(--filter=fua) # takes it away
+        nbdkit -f -U "$PWD/n.sock" "${filters[@]}" file disk/a.img logfile="$PWD/nbd.log" 2>>nbdkit.log &
+        nbd_pid=$!
+        pids+=("$nbd_pid")
+        until_true 5 test -S n.sock || fail "nbdkit: $(tail -1 nbdkit.log)"
+        ft_start "nonet rate=100 noflush" || return
+        case $how in --*) ft_protect $how || return ;; *) ft_protect || return ;; esac
+        ft_more 10 30
+        kill -STOP "$p_pid" "$t_pid"
+        sleep 0.1
+        lose_cut
+        nbd_down
+        last=$(python3 "$trace" p.console 2>trace.err) || fail "$(tail -1 trace.err)"
+        "$witness" check-disk backing/a.img --acked "$last" >witness.json 2>&1 || fail "after the power cut: $(tr '\n' ' ' <witness.json | cut -c1-300)"
+        ft_kill
+        echo "# $how: $last records, $(nbd_writes) writes, $(grep -c ' Write id=.* fua=1' nbd.log) of them FUA, $(grep -c ' Flush id=' nbd.log) flushes"
+        [ -z "$failed" ] || { fail "($how)"; break; }
+    done
+    ft_image=a.img ft_twin_image= ft_uri=
+}

@@ -410,6 +410,33 @@ START_TEST(disks_that_hang_hold_up_no_others)
 }
 END_TEST
 
+/* Fails with: a key of each instance. */
+START_TEST(a_vm_that_is_started_again_and_again_hangs_once)
+{
+    struct ha_local first = {.id = 5, .vm = vm_id}, later = first, other = first;
+
+    later.id = 6;
+    other.vm = old_id;
+    agent_of(NEW);
+    pthread_mutex_lock(&hung);
+    for (unsigned i = 0; i < 100; i++) {
+        later.id++;
+        ck_assert_uint_eq(ha_local_open_key(&first), ha_local_open_key(&later));
+        ck_assert_int_eq(worker_submit(vmm->disk_worker, ha_local_open_key(&later), hangs,
+                                       is_through, vmm),
+                         0);
+    }
+    ck_assert_int_eq(worker_submit(vmm->disk_worker, ha_local_open_key(&other), nothing,
+                                   is_through, vmm),
+                     0);
+    run_ms(200);
+    ck_assert_uint_eq(through, 1);
+    pthread_mutex_unlock(&hung);
+    run_ms(300);
+    ck_assert_uint_eq(through, 101);
+}
+END_TEST
+
 static void restarted(bool won)
 {
     const struct ha_twin t = {.to = NEW, .to_incarnation = inc, .instance = new_id};
@@ -464,6 +491,7 @@ static Suite *suite(void)
     tcase_add_test(tc, what_still_runs_is_not_acknowledged);
     tcase_add_test(tc, the_owner_says_that_it_holds);
     tcase_add_test(tc, disks_that_hang_hold_up_no_others);
+    tcase_add_test(tc, a_vm_that_is_started_again_and_again_hangs_once);
     tcase_add_test(tc, a_claim_of_before_the_restart_counts);
     tcase_add_test(tc, without_one_it_ends);
     suite_add_tcase(s, tc);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/loop.h"
 #include "base/units.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/vmm/nbd_rig.h"
@@ -23,6 +24,7 @@ static struct blk_nbd *blk;
 static struct vmm_error err;
 static struct {
     unsigned count, errors;
+    unsigned lost; /* writes that were answered well and are not durable */
     uint32_t status, len;
     uint8_t data[8192];
 } got;
@@ -30,10 +32,13 @@ static struct {
 static void on_done(void *ctx, unsigned disk, const struct blk_request *request,
                     uint32_t status, const uint8_t *data, uint32_t len)
 {
-    (void)ctx, (void)request;
+    (void)ctx;
     ck_assert_uint_eq(disk, DISK);
     got.count++;
     got.errors += status != 0;
+    got.lost +=
+        status == 0 && request->op == REQUEST_WRITE &&
+        memcmp(rig.durable + request->sector * 512, request->data, request->len) != 0;
     got.status = status;
     got.len = len;
     if (data && len <= sizeof got.data) {
@@ -344,6 +349,149 @@ START_TEST(what_was_inherited_is_flushed)
 }
 END_TEST
 
+/* Through: durable when it is answered
+ * -------------------------------------------------------- */
+
+static uint8_t block[32][512];
+
+static void submit_through(unsigned count)
+{
+    memset(&got, 0, sizeof got);
+    for (unsigned i = 0; i < count; i++) {
+        memset(block[i], (int)(0x40 + i), sizeof block[i]);
+        blk_nbd_submit(blk, DISK,
+                       &(struct blk_request){.op = REQUEST_WRITE,
+                                             .sector = i,
+                                             .len = sizeof block[i],
+                                             .data = block[i],
+                                             .through = true});
+    }
+}
+
+#define FUA (1u << 3) /* NBD_FLAG_SEND_FUA */
+
+/* Fails with: `through` that is not heeded; with writes of FUA that are kept. */
+START_TEST(writes_go_through_by_themselves)
+{
+    good_take(true);
+    submit_through(32);
+    wait_all();
+    ck_assert_uint_eq(got.count, 32);
+    ck_assert_uint_eq(got.errors + got.lost, 0);
+    ck_assert_uint_eq(rig.fua, 32);
+    ck_assert_uint_eq(rig.count[NBD_RIG_FLUSH], 0);
+    /* Nothing of it is to be written again, or flushed. */
+    blk_nbd_sync(blk);
+    ck_assert_uint_eq(blk_nbd_in_flight(blk), 0);
+    nbd_rig_stop(&rig);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    ck_assert(!blk_nbd_flush_failed(blk));
+    good_take(true);
+    ck_assert_uint_eq(rig.count[NBD_RIG_WRITE], 0);
+}
+END_TEST
+
+/* Fails with: a write that is answered before its FLUSH; one FLUSH for each. */
+START_TEST(several_share_a_flush)
+{
+    rig.flags &= (uint16_t)~FUA;
+    good_take(true);
+    submit_through(32);
+    wait_all();
+    ck_assert_uint_eq(got.count, 32);
+    ck_assert_uint_eq(got.errors + got.lost, 0);
+    ck_assert_uint_ge(rig.count[NBD_RIG_FLUSH], 1);
+    ck_assert_uint_le(rig.count[NBD_RIG_FLUSH], 16);
+    ck_assert_uint_eq(rig.fua, 0);
+    submit_through(1);
+    wait_all();
+    ck_assert_uint_eq(got.count, 1);
+    ck_assert_uint_eq(got.errors + got.lost, 0);
+}
+END_TEST
+
+START_TEST(parts_of_a_write_go_through_alike)
+{
+    static uint8_t bytes[64 * 1024];
+
+    rig.flags &= _i == 0 ? UINT16_MAX : (uint16_t)~FUA;
+    rig.block_min = 1;
+    rig.block_max = 4096;
+    memset(bytes, 0x77, sizeof bytes);
+    good_take(true);
+    memset(&got, 0, sizeof got);
+    blk_nbd_submit(
+        blk, DISK,
+        &(struct blk_request){
+            .op = REQUEST_WRITE, .len = sizeof bytes, .data = bytes, .through = true});
+    wait_all();
+    ck_assert_uint_eq(got.count, 1);
+    ck_assert_uint_eq(got.errors + got.lost, 0);
+    ck_assert_uint_eq(rig.fua, _i == 0 ? 16 : 0);
+    ck_assert_uint_eq(rig.count[NBD_RIG_FLUSH], _i == 0 ? 0 : 1);
+}
+END_TEST
+
+/* Fails with: FUA although something older is kept, which is written again. */
+START_TEST(nothing_older_is_written_over_it)
+{
+    good_take(true);
+    ck_assert_uint_eq(ask(REQUEST_DISCARD, 0, 512, NULL), 0);
+    submit_through(1);
+    wait_all();
+    ck_assert_uint_eq(got.errors + got.lost, 0);
+    ck_assert_uint_eq(rig.count[NBD_RIG_FLUSH], 1);
+    nbd_rig_stop(&rig);
+    ck_assert_uint_eq(ask(REQUEST_READ, 0, 512, NULL), EIO);
+    good_take(true);
+    ck_assert_uint_eq(rig.count[NBD_RIG_TRIM], 0);
+    ck_assert_uint_eq(rig.cached[0], 0x40);
+    submit_through(1);
+    wait_all();
+    ck_assert_uint_eq(rig.fua, 1); /* from here on nothing is */
+}
+END_TEST
+
+/* The server dies with the FLUSH that they wait for: they failed, and can be tried again.
+ */
+START_TEST(a_flush_that_breaks_fails_those_that_wait)
+{
+    rig.flags &= (uint16_t)~FUA;
+    rig.fault = NBD_RIG_DIE;
+    rig.fault_cmd = NBD_RIG_FLUSH;
+    rig.fault_at = 1;
+    good_take(true);
+    submit_through(4);
+    wait_all();
+    ck_assert_uint_eq(got.count, 4);
+    ck_assert_uint_eq(got.errors, 4);
+    ck_assert(!blk_nbd_latched(blk, DISK));
+    nbd_rig_stop(&rig);
+    rig.fault = NBD_RIG_NONE;
+    good_take(true);
+    submit_through(4);
+    wait_all();
+    ck_assert_uint_eq(got.count, 4);
+    ck_assert_uint_eq(got.errors + got.lost, 0);
+}
+END_TEST
+
+START_TEST(a_flush_that_fails_fails_those_that_wait_for_good)
+{
+    rig.flags &= (uint16_t)~FUA;
+    rig.fault = NBD_RIG_ERROR;
+    rig.fault_cmd = NBD_RIG_FLUSH;
+    rig.fault_at = 1;
+    rig.error = 5; /* NBD_EIO */
+    good_take(true);
+    submit_through(4);
+    wait_all();
+    ck_assert_uint_eq(got.count, 4);
+    ck_assert_uint_eq(got.errors, 4);
+    ck_assert(blk_nbd_latched(blk, DISK));
+}
+END_TEST
+
 static const enum nbd_rig_fault inherited[] = {NBD_RIG_DIE, NBD_RIG_ERROR};
 
 /* The server dies with, or refuses, the first FLUSH: a later one is not answered well. */
@@ -578,6 +726,70 @@ START_TEST(who_was_refused_asks_again)
 }
 END_TEST
 
+static bool stop_later(void *end_ns)
+{
+    return loop_now_ns() >= *(const uint64_t *)end_ns;
+}
+
+/* It is stopped after 0.3 s. */
+static int take_and_stop(int fd, struct blk_nbd_disk_conf *conf)
+{
+    uint64_t since_ns = loop_now_ns(), end_ns = since_ns + 300 * NSEC_PER_MSEC;
+    int r;
+
+    conf->stop = stop_later;
+    conf->stop_ctx = &end_ns;
+    r = blk_nbd_take(blk, DISK, fd, conf, &err);
+    conf->stop = NULL;
+    ck_assert_uint_lt(loop_now_ns() - since_ns, 3 * NSEC_PER_SEC);
+    return r;
+}
+
+/* No hello; the same with epochs; no answer to GO. Fails with: a wait that is not ended,
+ * a question that is asked twice. */
+START_TEST(a_wait_for_the_server_can_be_ended)
+{
+    struct blk_nbd_disk_conf conf = {.name = "nbd://test/x",
+                                     .export_name = "x",
+                                     .by_epoch = _i > 0,
+                                     .epoch = 5,
+                                     .sectors = SECTORS};
+
+    rig.tells_epoch = true;
+    rig.silent = _i < 2;
+    rig.mute = _i == 2;
+    ck_assert_int_eq(take_and_stop(nbd_rig_start(&rig), &conf), -EINTR);
+    ck_assert(blk_nbd_asks_again(blk, DISK));
+    ck_assert_int_eq(take_and_stop(-1, &conf), -EINTR);
+    ck_assert(blk_nbd_asks_again(blk, DISK));
+    rig.silent = rig.mute = false;
+    ck_assert_msg(blk_nbd_take(blk, DISK, -1, &conf, &err) == 0, "%s", err.text);
+    ck_assert(!blk_nbd_asks_again(blk, DISK));
+    ck_assert_uint_le(rig.goes, 1);
+    ck_assert_uint_eq(write_one(1, 1), 0);
+}
+END_TEST
+
+/* What it was asked on behalf of one epoch is no answer for another. */
+START_TEST(an_answer_for_an_older_epoch_is_none)
+{
+    struct blk_nbd_disk_conf conf = {.name = "nbd://test/x",
+                                     .export_name = "x",
+                                     .by_epoch = true,
+                                     .epoch = 5,
+                                     .sectors = SECTORS};
+
+    rig.tells_epoch = true;
+    rig.mute = true;
+    ck_assert_int_eq(take_and_stop(nbd_rig_start(&rig), &conf), -EINTR);
+    ck_assert_uint_eq(rig.goes, 1);
+    rig.mute = false;
+    conf.epoch = 6;
+    ck_assert_int_eq(blk_nbd_take(blk, DISK, -1, &conf, &err), -ENOTCONN);
+    ck_assert(!blk_nbd_asks_again(blk, DISK));
+}
+END_TEST
+
 START_TEST(who_is_cut_off_has_lost_the_disk)
 {
     rig.tells_epoch = true;
@@ -635,6 +847,12 @@ static Suite *suite(void)
     tcase_add_test(t, a_flush_that_was_lost_has_failed_where_nothing_is_kept);
     tcase_add_test(t, a_break_after_unflushed_writes_is_a_failed_flush);
     tcase_add_test(t, what_was_inherited_is_flushed);
+    tcase_add_test(t, writes_go_through_by_themselves);
+    tcase_add_test(t, several_share_a_flush);
+    tcase_add_loop_test(t, parts_of_a_write_go_through_alike, 0, 2);
+    tcase_add_test(t, nothing_older_is_written_over_it);
+    tcase_add_test(t, a_flush_that_breaks_fails_those_that_wait);
+    tcase_add_test(t, a_flush_that_fails_fails_those_that_wait_for_good);
     tcase_add_loop_test(t, what_was_inherited_and_lost_is_a_failed_flush, 0,
                         ARRAY_SIZE(inherited));
     tcase_add_test(t, what_is_kept_has_a_limit);
@@ -649,6 +867,8 @@ static Suite *suite(void)
     tcase_add_test(t, a_plain_server);
     tcase_add_loop_test(t, refused_epochs, 0, sizeof epochs / sizeof epochs[0]);
     tcase_add_test(t, who_was_refused_asks_again);
+    tcase_add_loop_test(t, a_wait_for_the_server_can_be_ended, 0, 3);
+    tcase_add_test(t, an_answer_for_an_older_epoch_is_none);
     tcase_add_test(t, who_is_cut_off_has_lost_the_disk);
     tcase_add_test(t, a_later_epoch_connects_anew);
     suite_add_tcase(s, t);

@@ -24,6 +24,7 @@
 #define INFO_TEXT       2u
 #define REP_ERR_UNKNOWN 0x80000006u
 #define INFO_BLOCKSIZE  3u
+#define CMD_FUA         1u
 #define LEN_MAX         (64u * 1024 * 1024)
 
 static bool get(int fd, void *buf, size_t len)
@@ -111,11 +112,19 @@ static bool is_refused(const struct nbd_rig *rig, uint32_t option, const uint8_t
                                  (epoch > 0 && epoch < rig->highest)));
 }
 
+static void wait_while(const _Atomic bool *flag)
+{
+    while (*flag) {
+        usleep(1000);
+    }
+}
+
 /* True: on to the requests. */
 static bool greet(struct nbd_rig *rig)
 {
     uint8_t hello[18], flags[4], head[16], data[4096];
 
+    wait_while(&rig->silent);
     memcpy(hello, "NBDMAGICIHAVEOPT", 16);
     be(hello + 16, 3, 2);
     if (!put(rig->fd, hello, sizeof hello) || !get(rig->fd, flags, sizeof flags)) {
@@ -133,6 +142,10 @@ static bool greet(struct nbd_rig *rig)
                 return false;
             }
             continue;
+        }
+        if (option == OPT_GO) {
+            rig->goes++;
+            wait_while(&rig->mute);
         }
         if (is_refused(rig, option, data)) {
             if (!reply_option(rig->fd, option, REP_ERR_UNKNOWN, NULL, 0)) {
@@ -167,8 +180,8 @@ static bool reply(struct nbd_rig *rig, const uint8_t *cookie, uint32_t error,
     return put(rig->fd, head, sizeof head) && (len == 0 || put(rig->fd, data, len));
 }
 
-static void carry_out(struct nbd_rig *rig, unsigned cmd, uint64_t at, uint32_t len,
-                      const uint8_t *data)
+static void carry_out(struct nbd_rig *rig, unsigned cmd, bool fua, uint64_t at,
+                      uint32_t len, const uint8_t *data)
 {
     if (cmd == NBD_RIG_FLUSH) {
         memcpy(rig->durable, rig->cached, rig->size);
@@ -176,6 +189,10 @@ static void carry_out(struct nbd_rig *rig, unsigned cmd, uint64_t at, uint32_t l
         memcpy(rig->cached + at, data, len);
     } else if (cmd == NBD_RIG_ZEROES || cmd == NBD_RIG_TRIM) {
         memset(rig->cached + at, 0, len);
+    }
+    if (fua) {
+        rig->fua++;
+        memcpy(rig->durable + at, rig->cached + at, len);
     }
 }
 
@@ -209,7 +226,7 @@ static bool serve(struct nbd_rig *rig, uint8_t *data)
     if (fault == NBD_RIG_ERROR) {
         return reply(rig, head + 8, rig->error, NULL, 0, NBD_RIG_NONE);
     }
-    carry_out(rig, cmd, at, len, data);
+    carry_out(rig, cmd, (from_be(head + 4, 2) & CMD_FUA) != 0, at, len, data);
     return reply(rig, head + 8, 0, rig->cached + at, cmd == NBD_RIG_READ ? len : 0,
                  fault);
 }
@@ -232,7 +249,7 @@ void nbd_rig_init(struct nbd_rig *rig)
 {
     memset(rig, 0, sizeof *rig);
     rig->size = NBD_RIG_SIZE;
-    rig->flags = 1 | 1 << 2 | 1 << 5 | 1 << 6; /* flush, trim, write-zeroes */
+    rig->flags = 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6; /* flush, fua, trim, zeroes */
     rig->durable = calloc(1, rig->size);
     rig->cached = calloc(1, rig->size);
 }
@@ -243,6 +260,7 @@ int nbd_rig_start(struct nbd_rig *rig)
 
     memcpy(rig->cached, rig->durable, rig->size);
     memset((void *)rig->count, 0, sizeof rig->count);
+    rig->fua = rig->goes = 0;
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
     rig->fd = fd[1];
     ck_assert_int_eq(pthread_create(&rig->thread, NULL, rig_main, rig), 0);
@@ -251,6 +269,7 @@ int nbd_rig_start(struct nbd_rig *rig)
 
 void nbd_rig_stop(struct nbd_rig *rig)
 {
+    rig->silent = rig->mute = false;
     shutdown(rig->fd, SHUT_RDWR);
     pthread_join(rig->thread, NULL);
     close(rig->fd);

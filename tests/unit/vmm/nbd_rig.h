@@ -34,9 +34,13 @@ struct nbd_rig {
     bool tells_epoch;     /* in the description */
     bool plain;           /* knows no names with epochs */
     _Atomic bool refuses; /* every GO */
+    _Atomic bool silent;  /* no hello yet */
+    _Atomic bool mute;    /* no answer to GO yet */
     /* While it runs, and after. */
     uint8_t *durable, *cached; /* size bytes each */
     _Atomic unsigned count[8]; /* of requests, by kind */
+    _Atomic unsigned fua;      /* of those that are to be durable */
+    _Atomic unsigned goes;     /* of GO */
     unsigned longest;          /* bytes of a request */
     int fd;
     pthread_t thread;
