@@ -313,6 +313,8 @@ void ha_vmmtwin_frozen(struct ha_local *l, const char *reason);
 void ha_vmmtwin_lives(struct ha_local *l);
 /* Its process has ended by itself, and its twin is to have the claim: not released. */
 bool ha_vmmtwin_leaves_claim(const struct ha_local *l);
+/* It is the twin of a protected VM. */
+bool ha_vmmtwin_is_one(const struct ha_local *l);
 /* Its process has ended while it was protected: the twin's copies of mirrored disks have
  * every FLUSH that the guest was told is done. */
 bool ha_vmmtwin_has_all(const struct ha_local *l);

@@ -793,7 +793,7 @@ static void gen_migration(struct gen *g)
             begin(g, ACT_FINAL_COPY, k, 0)->in[in->dest - 1].mem = MEM_COMPLETE;
             done(g);
         }
-        if (in->st == RUN && in->won && s->n_stop && !in->twin) {
+        if (in->st == RUN && in->won && s->n_stop) {
             struct state *n = begin(g, ACT_STOP, k, 0);
 
             n->n_stop--;
