@@ -251,6 +251,9 @@ void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
         ha_local_kill(l); /* whom it served is gone */
         return;
     }
+    if (ha_vmmtwin_is_one(l)) {
+        return; /* its primary was stopped: it ends, and comes again as what it is then */
+    }
     if (l->task != LOCAL_TASK_NONE || l->released) {
         log_warn("vm %s: told to start, but it is not done with what it does", vm->name);
         return;

@@ -322,6 +322,11 @@ bool ha_vmmtwin_leaves_claim(const struct ha_local *l)
            !l->stopping && !l->guest_shutdown && !l->discarded;
 }
 
+bool ha_vmmtwin_is_one(const struct ha_local *l)
+{
+    return l->twin != NULL && l->twin->twin;
+}
+
 bool ha_vmmtwin_has_all(const struct ha_local *l)
 {
     const struct ha_twinning *t = l->twin;

@@ -254,6 +254,42 @@ case_ft_off() { # the guest powers off while it is protected: by itself, by its 
     ft_kill
 }
 
+# ft_alike_says TRUE: the exit file of the primary
+ft_alike_says() { [ "$(jq -r .copies_alike p.json)" = "$1" ] || fail "copies_alike is not $1: $(cat p.json)"; }
+
+# Fails with: no barrier, no epoch at the end (pri_may_end, epoch_may_end without copies_are_alike); neither of them flushed (FT_BARRIER_END not heeded,
+# put_flushes left out).
+case_ft_alike() { # a guest that never flushes powers off: the twin's copy is whole and durable, as its power cut shows; not if the twin is lost before
+    local how
+    need_root "mounting losefs" || return
+    for how in "" --checkpoint; do
+        rm -rf backing/*
+        lose_mount
+        ft_twin_image=disk/b.img
+        ft_start "nonet rate=100 count=60 noflush" || return
+        # shellcheck disable=SC2086
+        ft_protect $how || return
+        until_true 20 ft_over "$p_pid" || fail "the primary does not end: $(tail -1 p.log)"
+        until_true 10 ft_over "$t_pid" || fail "the twin does not end: $(tail -1 t.log)"
+        ft_alike_says true
+        cmp "$ft_image" disk/b.img || fail "the copies differ"
+        lose_cut
+        "$witness" check-disk backing/b.img --acked 60 >witness.json 2>&1 || fail "its copy is not durable: $(tr '\n' ' ' <witness.json | cut -c1-300)"
+        ft_twin_image=
+        ft_kill
+        [ -z "$failed" ] || { fail "($how)"; return; }
+        ft_start "nonet rate=100 count=100 noflush" || return
+        # shellcheck disable=SC2086
+        ft_protect $how || return
+        ft_more 10 5
+        ft_signal KILL "$t_pid"
+        until_true 20 ft_over "$p_pid" || fail "the primary does not end: $(tail -1 p.log)"
+        ft_alike_says false
+        ft_kill
+        [ -z "$failed" ] || { fail "($how, without its twin)"; return; }
+    done
+}
+
 case_ft_reset() { # resets while it is protected: the guest's own, triple faults, the agent's; then the primary dies
     local what n ft_outside_reset=
     for what in reset=20 crash=20 agent; do

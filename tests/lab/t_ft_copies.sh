@@ -95,11 +95,21 @@ acked=$(vm_acked $L)
 guest_goes_on "$acked"
 check "it stops" gemel_at $L n1 vm stop web1 --timeout 30s
 acked=$(vm_acked $L)
-check "both copies count" counts n1 "n2 n3"
-check "they are alike" wait_for 5 alike n2 n3
-check "it starts on its twin's node" starts_on n1 n3 --node n3
+check "it starts at once on its twin's node" starts_on n1 n3 --node n3
 guest_goes_on "$acked"
 check "only that copy counts now" wait_for 5 counts n1 n3
+
+# The same once more, and both are looked at.
+check "protected by checkpoints" gemel_at $L n3 vm protect web1 --on n2 --mode checkpoint --timeout 60s
+acked=$(vm_acked $L)
+guest_goes_on "$acked"
+check "it stops" gemel_at $L n1 vm stop web1 --timeout 30s
+acked=$(vm_acked $L)
+check "both copies count" counts n1 "n2 n3"
+check "they are alike" wait_for 5 alike n2 n3
+check "it starts where it was" starts_on n1 n3 --node n3
+guest_goes_on "$acked"
+check "only that copy counts" wait_for 5 counts n1 n3
 
 # Killed: in lockstep every FLUSH that was answered is on both; in checkpoint mode the twin's may lack the last.
 check "protected in lockstep" gemel_at $L n1 vm protect web1 --on n2 --mode lockstep --timeout 60s

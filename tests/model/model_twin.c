@@ -71,7 +71,7 @@ void gen_migration(struct gen *g)
             gen_begin(g, ACT_FINAL_COPY, k, 0)->in[in->dest - 1].mem = MEM_COMPLETE;
             gen_done(g);
         }
-        if (in->st == RUN && in->won && s->n_stop && !in->twin) {
+        if (in->st == RUN && in->won && s->n_stop) {
             struct state *n = gen_begin(g, ACT_STOP, k, 0);
 
             n->n_stop--;
