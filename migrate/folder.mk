@@ -150,7 +150,7 @@ tests_bench_bench_mig_chan_LDADD = libmigrate_io.la
 # What ties them together, for programs/gemel_vmm ----------------------------------------------------------------------
 libmigrate_io_la_SOURCES += \
 	migrate/mig_describe.c migrate/mig_first.c migrate/mig_first.h \
-	migrate/mig_in.c migrate/mig_in_priv.h migrate/mig_in_holes.c migrate/mig_memfd.c migrate/mig_memfd.h \
+	migrate/mig_in.c migrate/mig_in_priv.h migrate/mig_in_holes.c migrate/mig_in_pages.c migrate/mig_memfd.c migrate/mig_memfd.h \
 	migrate/mig_extent.c migrate/mig_extent.h migrate/mig_in_disk.c migrate/mig_out_disk.c \
 	migrate/mig_out.c migrate/mig_out_data.c migrate/mig_out_holes.c migrate/mig_out_priv.h \
 	migrate/mig_pool.c migrate/mig_pool.h \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the threads of a destination share: mig_in.c, and mig_in_holes.c for post-copy.
- * Nobody else includes it.
+ * What the threads of a destination share: mig_in.c, mig_in_pages.c for the data streams,
+ * mig_in_disk.c for disks, and mig_in_holes.c for post-copy. Nobody else includes it.
  */
 #pragma once
 
@@ -94,6 +94,13 @@ struct in {
     struct mig_disk_conf disk_conf; /* but for the stream */
     _Atomic uint64_t disk_bytes;    /* of `bytes` */
 };
+
+/* Blocks of guest memory. */
+uint64_t mig_in_block_count(const struct in *in);
+/* The thread of a data stream (struct in_data). */
+void mig_in_data_main(void *data);
+/* A thread that reads is over: the connection is, or what came is not right. */
+void mig_in_post_end(struct in *in, bool lost, const struct vmm_error *err);
 
 /* A frame of this round, of so many pages, counted before anything of it is written. */
 bool mig_in_admit(struct in_data *d, uint32_t round, uint64_t pages,
