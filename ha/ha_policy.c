@@ -466,21 +466,32 @@ static bool protect(struct decision *d, unsigned index)
     return to != 0;
 }
 
-/* Its process has ended, and its twin does not take over: it starts anew. */
+/* Its process has ended, and its twin does not take over: it starts anew. A twin whose
+ * node is away may have the claim: without that node's death nobody else gets one. */
 static void twin_failed(struct decision *d, unsigned index)
 {
     const struct ha_vm *vm = d->in->state->vm[index];
-    uint64_t until_ns = vm->changed_ns + HA_TWIN_WAIT_NS;
+    struct proof_answer answer;
+    uint64_t until_ns;
+    bool away, dead;
 
     if (!ha_vm_protected(vm)) {
         return;
     }
-    if (d->in->now_ns < until_ns) {
+    away = !ha_view_has(d->in->view, vm->twin.to);
+    dead = proof_is_dead(&d->in->state->proofs, vm->twin.to, &vm->twin.to_incarnation,
+                         &answer);
+    until_ns = vm->changed_ns + (away ? HA_TWIN_AWAY_NS : HA_TWIN_WAIT_NS);
+    if (away && !dead) {
+        wants_proof(d, vm->twin.to);
+    }
+    if (!dead && d->in->now_ns < until_ns) {
         due(d, until_ns);
         return;
     }
     set_vm(d, index, HA_VM_FAILED, vm->owner, false, false,
-           "its twin did not take over in time");
+           dead ? "its twin's node is dead as well"
+                : "its twin did not take over in time");
 }
 
 /* The owner is a participant, the same incarnation that took the VM. */

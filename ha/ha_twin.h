@@ -14,6 +14,8 @@
 #include "ha/ha_place.h"
 
 #define HA_TWIN_WAIT_NS (10 * NSEC_PER_SEC)
+/* The twin's node is away as well: so long for the proof of its death. */
+#define HA_TWIN_AWAY_NS (3 * HA_TWIN_WAIT_NS)
 
 /* A report of the owner, or of the twin, of a VM that has one; `vm` is a copy of its
  * record. True: it was about that, and is done with. False: judge it as at any other

@@ -385,6 +385,15 @@ void ha_vmmpri_told(struct ha_local *l, const struct ha_vm *vm)
     }
 }
 
+/* It never runs again. Its end is told as any other, so that somebody looks after the VM
+ * if its twin died before it could say that it runs. */
+static void is_over(struct ha_local *l, const char *text)
+{
+    ha_text_set(l->outcome_text, sizeof l->outcome_text, "its twin has the VM: ", text,
+                NULL);
+    ha_local_kill(l);
+}
+
 void ha_vmmpri_claimed(struct ha_local *l, enum claim_kind kind, enum twin_claimed what,
                        const char *text)
 {
@@ -393,7 +402,8 @@ void ha_vmmpri_claimed(struct ha_local *l, enum claim_kind kind, enum twin_claim
     if (what == TWIN_CLAIM_LOST) {
         log_warn("vm %s: %s", l->name, text);
         ha_vmmtwin_order(l, GEMEL__VMM_REQUEST__KIND__FT_CLAIM_LOST);
-        return; /* it stands until the record says who runs it */
+        is_over(l, text);
+        return;
     }
     if (what == TWIN_CLAIM_REFUSED) {
         log_warn("vm %s: %s: %s", l->name, claim_kind_str(kind), text);

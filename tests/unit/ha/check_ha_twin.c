@@ -352,6 +352,30 @@ START_TEST(its_process_is_killed_and_no_twin_comes)
 }
 END_TEST
 
+/* It found its twin's claim, and is over; its twin died before it could say that it
+ * runs. Nobody else has a claim before that node is dead. */
+START_TEST(its_twin_has_the_claim_and_dies)
+{
+    unsigned before;
+
+    protect();
+    before = starts();
+    view_without(8, twin);
+    ck_assert_uint_eq(fences(), 0);
+    tell(primary, HA_OUTCOME_ENDED, 2, "its twin has the VM: claim 3 is another's");
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_UNKNOWN);
+    pass(NSEC_PER_SEC);
+    ck_assert_uint_eq(fences(), 1);
+    pass(HA_TWIN_WAIT_NS + NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_UNKNOWN);
+    ck_assert_uint_eq(starts(), before);
+    op_at(third, "node confirm-off", "n2", "");
+    pass(NSEC_PER_SEC);
+    ck_assert_int_eq(vm_at(third)->state, HA_VM_STARTING);
+    ck_assert_uint_eq(starts(), before + 1);
+}
+END_TEST
+
 START_TEST(it_goes_on_alone)
 {
     protect();
@@ -681,6 +705,7 @@ static Suite *suite(void)
     tcase_add_test(tc, both_are_lost);
     tcase_add_test(tc, its_process_is_killed);
     tcase_add_test(tc, its_process_is_killed_and_no_twin_comes);
+    tcase_add_test(tc, its_twin_has_the_claim_and_dies);
     tcase_add_test(tc, it_goes_on_alone);
     tcase_add_test(tc, its_twin_is_killed);
     tcase_add_test(tc, a_sync_that_fails_changes_nothing);
