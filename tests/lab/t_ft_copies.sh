@@ -128,7 +128,18 @@ check "only its own copy counts" counts n1 n2
 check "it starts there" starts_on n1 n2
 guest_goes_on "$(vm_acked $L)"
 
-# The twin is lost while it stops: nobody says that its copy has all of it.
+# The twin hangs while it stops: nobody says that its copy has all of it.
+check "protected once more" gemel_at $L n1 vm protect web1 --on n3 --timeout 60s
+acked=$(vm_acked $L)
+guest_goes_on "$acked"
+check "its twin hangs" lab $L exec n3 -- pkill -STOP -x gemel-vmm
+check "it stops" gemel_at $L n1 vm stop web1 --timeout 30s
+check "only its own copy counts" counts n1 n2
+check "nothing is left of its twin" wait_for 10 not lab $L exec n3 -- pgrep -x gemel-vmm
+check "it starts where its copy counts" starts_on n1 n2
+guest_goes_on "$(vm_acked $L)"
+
+# The twin's node is lost before.
 check "protected once more" gemel_at $L n1 vm protect web1 --on n3 --timeout 60s
 check "the power of the twin's node is cut" cut n3 n1
 check "its VM goes on without it" wait_for 20 counts n1 n2

@@ -334,6 +334,80 @@ START_TEST(its_twin_was_faster)
 }
 END_TEST
 
+/* Its twin, on the other node; the record as when it is protected. */
+static struct ha_local *its_twin(void)
+{
+    struct ha_local *l;
+
+    link_claim(true);
+    agent_of(THERE);
+    record.twin = (struct ha_twin){
+        .to = THERE, .to_incarnation = inc, .id = {{7}}, .step = HA_TWIN_ON};
+    record.desired = HA_DESIRED_RUNNING;
+    l = ha_local_new(vmm, vm_id, "web1");
+    ck_assert_ptr_nonnull(l);
+    snprintf(l->dir, sizeof l->dir, "%s", dir);
+    l->instance = twin_id;
+    l->attempt = record.twin.id;
+    l->phase = LOCAL_STARTING;
+    ck_assert_ptr_nonnull(ha_vmmtwin_new(l, &record.twin, true));
+    l->twin->step = TWIN_ON;
+    return l;
+}
+
+static bool follows(void)
+{
+    ha_vmm_twin(vmm, &record);
+    run_ms(100);
+    return ha_vmm_count(vmm) == 1;
+}
+
+/* It follows until its primary has ended. */
+START_TEST(a_twin_stays_while_its_vm_stops)
+{
+    (void)its_twin();
+    ck_assert(follows());
+    record.desired = HA_DESIRED_STOPPED;
+    ck_assert(follows());
+    record.state = HA_VM_STOPPING;
+    ck_assert(follows());
+    ha_vmm_start(vmm, &record); /* nor is it taken for what is to be started */
+    ck_assert_uint_eq(ha_local_find(vmm, vm_id)->attempt.b[0], 7);
+    record.state = HA_VM_STOPPED;
+    memset(&record.twin, 0, sizeof record.twin);
+    ck_assert(!follows());
+}
+END_TEST
+
+START_TEST(a_twin_ends_when_nobody_knows)
+{
+    (void)its_twin();
+    record.desired = HA_DESIRED_STOPPED;
+    record.state = HA_VM_UNKNOWN;
+    ck_assert(!follows());
+}
+END_TEST
+
+/* Who was to be stopped does not go live. */
+START_TEST(a_twin_that_is_alone_while_its_vm_stops)
+{
+    Gemel__VmmReport r = GEMEL__VMM_REPORT__INIT;
+    struct claim_found found;
+    struct ha_local *l = its_twin();
+    char text[REASON_LEN_MAX + 1];
+
+    record.desired = HA_DESIRED_STOPPED;
+    record.state = HA_VM_STOPPING;
+    ck_assert(follows());
+    snprintf(l->twin->state, sizeof l->twin->state, "drained");
+    ha_vmmsec_session(l, &r);
+    run_ms(300);
+    ck_assert_uint_eq(ha_vmm_count(vmm), 0);
+    ck_assert_int_eq(claim_store_read(dir, vm_id, &found, text, sizeof text), 0);
+    ck_assert_uint_eq(found.claim.epoch, 1);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ha_vmmend");
@@ -347,6 +421,9 @@ static Suite *suite(void)
     tcase_add_test(tc, without_a_twin_one_counts);
     tcase_add_test(tc, what_was_claimed_before_is_released);
     tcase_add_test(tc, its_twin_was_faster);
+    tcase_add_test(tc, a_twin_stays_while_its_vm_stops);
+    tcase_add_test(tc, a_twin_ends_when_nobody_knows);
+    tcase_add_test(tc, a_twin_that_is_alone_while_its_vm_stops);
     suite_add_tcase(s, tc);
     return s;
 }
