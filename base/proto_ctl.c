@@ -212,6 +212,15 @@ void ctl_msg_free(struct ctl_msg *msg)
     *msg = (struct ctl_msg){0};
 }
 
+bool ctl_take_bytes(const ProtobufCBinaryData *field, void *to, size_t len)
+{
+    if (field->len != len) {
+        return false;
+    }
+    memcpy(to, field->data, len);
+    return true;
+}
+
 const char *ctl_reason_str(enum ctl_reason reason)
 {
     switch (reason) {

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -57,6 +58,8 @@ enum ctl_reason {
 size_t ctl_pack(enum ctl_kind kind, const void *message, void *buf, size_t cap);
 enum ctl_reason ctl_unpack(const void *buf, size_t len, struct ctl_msg *ret_msg);
 void ctl_msg_free(struct ctl_msg *msg);
+/* Bytes of a field, if they are so many: an id, a key. False: none, or others. */
+bool ctl_take_bytes(const ProtobufCBinaryData *field, void *to, size_t len);
 const char *ctl_reason_str(enum ctl_reason reason);
 
 /* On a SOCK_SEQPACKET fd; 0 or -errno (-EAGAIN: full or empty; -ECONNRESET: closed;

@@ -72,18 +72,11 @@ static void params_of(const Gemel__VmmRequest *rq, struct mig_params *ret)
                                .rate_bps = rq->mig_rate,
                                .memory_there = rq->mig_memory,
                                .mirror = rq->ft_mirror};
-    if (rq->mig_copy_base.len == sizeof ret->copy_base.b) {
-        memcpy(ret->copy_base.b, rq->mig_copy_base.data, sizeof ret->copy_base.b);
-    }
-    if (rq->mig_transfer.len == sizeof ret->transfer.b) {
-        memcpy(ret->transfer.b, rq->mig_transfer.data, sizeof ret->transfer.b);
-    }
-    if (rq->mig_token.len == sizeof ret->token.b) {
-        memcpy(ret->token.b, rq->mig_token.data, sizeof ret->token.b);
-    }
-    if (!ret->plaintext) { /* proto_ctl: 32 bytes, or none */
-        memcpy(ret->peer.b, rq->mig_peer_key.data, sizeof ret->peer.b);
-    }
+    (void)ctl_take_bytes(&rq->mig_copy_base, ret->copy_base.b, sizeof ret->copy_base.b);
+    (void)ctl_take_bytes(&rq->mig_transfer, ret->transfer.b, sizeof ret->transfer.b);
+    (void)ctl_take_bytes(&rq->mig_token, ret->token.b, sizeof ret->token.b);
+    /* proto_ctl: 32 bytes, or none */
+    (void)ctl_take_bytes(&rq->mig_peer_key, ret->peer.b, sizeof ret->peer.b);
 }
 
 static const char *begin(struct vmm_move *move, const Gemel__VmmRequest *rq,

@@ -36,14 +36,10 @@ static void params_of(const struct vmm_twin *twin, const Gemel__VmmRequest *rq,
                               .mirror = rq->ft_mirror,
                               .barrier_ms = rq->ft_barrier_ms,
                               .diverge_max = rq->ft_diverge_max};
-    if (rq->mig_transfer.len == sizeof ret->transfer.b) {
-        memcpy(ret->transfer.b, rq->mig_transfer.data, sizeof ret->transfer.b);
-    }
-    if (rq->mig_token.len == sizeof ret->token.b) {
-        memcpy(ret->token.b, rq->mig_token.data, sizeof ret->token.b);
-    }
-    if (rq->mig_peer_key.len != 0) { /* proto_ctl: 32 bytes, or none */
-        memcpy(ret->peer.b, rq->mig_peer_key.data, sizeof ret->peer.b);
+    (void)ctl_take_bytes(&rq->mig_transfer, ret->transfer.b, sizeof ret->transfer.b);
+    (void)ctl_take_bytes(&rq->mig_token, ret->token.b, sizeof ret->token.b);
+    /* proto_ctl: 32 bytes, or none */
+    if (ctl_take_bytes(&rq->mig_peer_key, ret->peer.b, sizeof ret->peer.b)) {
         ret->key = mig_transfer_key(twin->transfer);
     }
 }

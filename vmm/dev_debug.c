@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/dev_debug.h"
 
-static void debug_reset(void *dev, struct effects *fx)
-{
-    (void)dev;
-    (void)fx;
-}
+#include "vmm/dev_none.h"
 
 static uint64_t debug_read(void *dev, struct gmem *gm, uint64_t offset, unsigned len,
                            struct effects *fx)
@@ -28,29 +24,14 @@ static void debug_write(void *dev, struct gmem *gm, uint64_t offset, unsigned le
     effects_byte(fx, (uint8_t)value);
 }
 
-static void debug_input(void *dev, struct gmem *gm, const struct dev_input *in,
-                        struct effects *fx)
-{
-    (void)dev;
-    (void)gm;
-    (void)in;
-    (void)fx;
-}
-
-static int debug_xfer(void *dev, struct state_io *io)
-{
-    (void)dev;
-    return state_end(io);
-}
-
 const struct dev_class dev_debug_class = {
     .name = "debug",
     .version = 1,
     .min_reader = 1,
     .state_size = 1,
-    .reset = debug_reset,
+    .reset = dev_none_reset,
     .read = debug_read,
     .write = debug_write,
-    .input = debug_input,
-    .xfer = debug_xfer,
+    .input = dev_none_input,
+    .xfer = dev_none_xfer,
 };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/dev_pic.h"
 
+#include "vmm/dev_none.h"
+
 #define ICW1_SELECT 0x10 /* on the even port */
 #define ICW1_IC4    0x01
 #define ICW1_SNGL   0x02
@@ -297,15 +299,6 @@ static void pic_reset(void *dev, struct effects *fx)
     update_cascade(pic);
 }
 
-static void pic_input(void *dev, struct gmem *gm, const struct dev_input *in,
-                      struct effects *fx)
-{
-    (void)dev;
-    (void)gm;
-    (void)in;
-    (void)fx;
-}
-
 static int pic_xfer(void *dev, struct state_io *io)
 {
     struct dev_pic *pic = dev;
@@ -353,6 +346,6 @@ const struct dev_class dev_pic_class = {
     .reset = pic_reset,
     .read = pic_read,
     .write = pic_write,
-    .input = pic_input,
+    .input = dev_none_input,
     .xfer = pic_xfer,
 };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/dev_reset.h"
 
+#include "vmm/dev_none.h"
+
 #define CF9_SYS_RST   0x02
 #define CF9_RST_CPU   0x04
 #define CF9_FULL_RST  0x08
@@ -40,15 +42,6 @@ static void reset_write(void *dev, struct gmem *gm, uint64_t offset, unsigned le
     }
 }
 
-static void reset_input(void *dev, struct gmem *gm, const struct dev_input *in,
-                        struct effects *fx)
-{
-    (void)dev;
-    (void)gm;
-    (void)in;
-    (void)fx;
-}
-
 static int reset_xfer(void *dev, struct state_io *io)
 {
     struct dev_reset *rst = dev;
@@ -68,6 +61,6 @@ const struct dev_class dev_reset_class = {
     .reset = reset_reset,
     .read = reset_read,
     .write = reset_write,
-    .input = reset_input,
+    .input = dev_none_input,
     .xfer = reset_xfer,
 };

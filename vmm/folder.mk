@@ -12,6 +12,7 @@ libvmm_core_la_SOURCES = \
 	vmm/dev_debug.c vmm/dev_debug.h \
 	vmm/dev_fwcfg.c vmm/dev_fwcfg.h \
 	vmm/dev_i6300esb.c vmm/dev_i6300esb.h \
+	vmm/dev_none.c vmm/dev_none.h \
 	vmm/dev_pic.c vmm/dev_pic.h \
 	vmm/dev_pit.c vmm/dev_pit.h \
 	vmm/dev_pm.c vmm/dev_pm.h \

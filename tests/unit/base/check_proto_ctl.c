@@ -301,6 +301,22 @@ START_TEST(every_string_has_a_limit)
 }
 END_TEST
 
+START_TEST(bytes_are_taken_whole)
+{
+    uint8_t four[4] = {1, 2, 3, 4}, to[4] = {9, 9, 9, 9};
+    ProtobufCBinaryData field = {sizeof four, four};
+
+    field.len = 3;
+    ck_assert(!ctl_take_bytes(&field, to, sizeof to));
+    field = (ProtobufCBinaryData){0, NULL};
+    ck_assert(!ctl_take_bytes(&field, to, sizeof to));
+    ck_assert_uint_eq(to[0], 9);
+    field = (ProtobufCBinaryData){sizeof four, four};
+    ck_assert(ctl_take_bytes(&field, to, sizeof to));
+    ck_assert_mem_eq(to, four, sizeof four);
+}
+END_TEST
+
 START_TEST(sockets_carry_whole_messages)
 {
     Gemel__VmmReport m = make_report();
@@ -419,6 +435,7 @@ static Suite *suite(void)
     tcase_add_test(tc, a_full_definition_fits);
     tcase_add_test(tc, fields_are_judged);
     tcase_add_test(tc, every_string_has_a_limit);
+    tcase_add_test(tc, bytes_are_taken_whole);
     tcase_add_test(tc, sockets_carry_whole_messages);
     tcase_add_test(tc, files_ride_along);
     suite_add_tcase(s, tc);
