@@ -957,6 +957,11 @@ const char *ft_session_order(struct ft_session *s, enum ft_order order, uint64_t
     } else if (s->role != FT_ROLE_NONE) {
         why = s->role == FT_ROLE_PRIMARY ? "this VM is the primary" : "this VM is a twin";
     }
+    if (order == FT_ORDER_GO_ON &&
+        why == NULL) { /* a silence from here on is a new one */
+        s->silent = false;
+        s->heard_ns = loop_now_ns();
+    }
     pthread_mutex_unlock(&s->lock);
     return why;
 }

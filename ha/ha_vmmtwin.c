@@ -198,10 +198,12 @@ bool ha_vmmtwin_is(const struct ha_local *l, const char *state)
     return strcmp(l->twin->state, state) == 0;
 }
 
-/* Its twin is heard again, and no claim of ours was tried meanwhile: as before. */
+/* The other side is heard again, and no claim of ours was tried meanwhile: as before. Its
+ * silence may never have been told: what a VMM that was stopped finds in its socket comes
+ * in the same report. */
 void ha_vmmtwin_heard_again(struct ha_local *l)
 {
-    if (ha_vmmtwin_unclaim(l)) {
+    if (l->twin->claiming == CLAIM_KIND_NONE || ha_vmmtwin_unclaim(l)) {
         ha_vmmtwin_order(l, GEMEL__VMM_REQUEST__KIND__FT_GO_ON);
     }
 }
@@ -249,7 +251,11 @@ static void refused(struct ha_local *l, const char *why)
     struct ha_twinning *t = l->twin;
 
     log_warn("vm %s: refused: %s", l->name, why);
-    if (t->twin) {
+    if (t->step == TWIN_ON && t->twin && ha_vmmsec_may_take_over(l)) {
+        ha_vmmsec_take_over(l, why); /* no way back: its primary is lost after all */
+    } else if (t->step == TWIN_ON && ha_vmmpri_holds(l)) {
+        ha_vmmtwin_claim(l, CLAIM_GO_ALONE);
+    } else if (t->twin) {
         ha_vmmsec_fail(l, why);
     } else if (t->step < TWIN_ON && t->step != TWIN_BACK) {
         ha_vmmpri_give_up(l, why);

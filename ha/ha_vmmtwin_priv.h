@@ -126,6 +126,8 @@ void ha_vmmpri_begin(struct ha_local *l, const struct ha_vm *vm);
 void ha_vmmpri_told(struct ha_local *l, const struct ha_vm *vm);
 void ha_vmmpri_memory(struct ha_local *l, const Gemel__VmmReport *r);
 void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r);
+/* It waits for a claim without its twin, or for the word to go on with it. */
+bool ha_vmmpri_holds(const struct ha_local *l);
 void ha_vmmpri_claimed(struct ha_local *l, enum claim_kind kind, enum twin_claimed what,
                        const char *text);
 /* Its disks were looked at. */
@@ -140,6 +142,9 @@ void ha_vmmsec_begin(struct ha_vmm *vmm, const struct ha_vm *vm);
 void ha_vmmsec_told(struct ha_local *l, const struct ha_vm *vm);
 void ha_vmmsec_memory(struct ha_local *l, const Gemel__VmmReport *r);
 void ha_vmmsec_session(struct ha_local *l, const Gemel__VmmReport *r);
+/* All of its primary's log is replayed, or as much as can be. */
+bool ha_vmmsec_may_take_over(const struct ha_local *l);
+void ha_vmmsec_take_over(struct ha_local *l, const char *why);
 void ha_vmmsec_claimed(struct ha_local *l, enum twin_claimed what, const char *text);
 /* The files of its disks are there: its process. */
 void ha_vmmsec_launch(struct ha_local *l);

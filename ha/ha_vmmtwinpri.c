@@ -298,6 +298,11 @@ static void switch_timer_fn(void *data)
     ha_vmmtwin_claim(l, CLAIM_GO_ALONE);
 }
 
+bool ha_vmmpri_holds(const struct ha_local *l)
+{
+    return ha_vmmtwin_is(l, "hold") || ha_vmmtwin_is(l, "hold-barrier");
+}
+
 void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r)
 {
     struct ha_twinning *t = l->twin;
@@ -310,7 +315,7 @@ void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r)
                r->state == GEMEL__VMM_STATE__VMM_STATE_RUNNING && r->epoch == l->epoch &&
                (ha_vmmtwin_is(l, "on") || ha_vmmtwin_is(l, "barrier"))) {
         is_on(l);
-    } else if (ha_vmmtwin_is(l, "hold") || ha_vmmtwin_is(l, "hold-barrier")) {
+    } else if (ha_vmmpri_holds(l)) {
         if (strstr(r->ft_text, "heard again") != NULL) {
             ha_vmmtwin_heard_again(l);
         } else {

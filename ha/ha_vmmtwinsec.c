@@ -97,11 +97,19 @@ void ha_vmmsec_memory(struct ha_local *l, const Gemel__VmmReport *r)
     }
 }
 
-/* All of its primary's log is replayed, or as much as can be. */
-static bool may_take_over(const struct ha_local *l)
+bool ha_vmmsec_may_take_over(const struct ha_local *l)
 {
     return ha_vmmtwin_is(l, "drained") || ha_vmmtwin_is(l, "quiet-ready") ||
            ha_vmmtwin_is(l, "quiet-barrier") || ha_vmmtwin_is(l, "quiet-diverged");
+}
+
+void ha_vmmsec_take_over(struct ha_local *l, const char *why)
+{
+    if (l->twin->claiming == CLAIM_KIND_NONE) {
+        ha_vmmtwin_step(l, why);
+        l->twin->began_ns = loop_now_ns();
+        ha_vmmtwin_claim(l, CLAIM_GO_LIVE);
+    }
 }
 
 void ha_vmmsec_session(struct ha_local *l, const Gemel__VmmReport *r)
@@ -121,15 +129,13 @@ void ha_vmmsec_session(struct ha_local *l, const Gemel__VmmReport *r)
     if (t->step == TWIN_LIVE) {
         return;
     }
-    if (may_take_over(l)) {
+    if (ha_vmmsec_may_take_over(l)) {
         if (t->winding && !t->submitted) {
             ha_vmmsec_fail(l, "not wanted any more");
         } else if (strstr(r->ft_text, "heard again") != NULL) {
             ha_vmmtwin_heard_again(l);
-        } else if (t->claiming == CLAIM_KIND_NONE) {
-            ha_vmmtwin_step(l, r->ft_text);
-            t->began_ns = loop_now_ns();
-            ha_vmmtwin_claim(l, CLAIM_GO_LIVE);
+        } else {
+            ha_vmmsec_take_over(l, r->ft_text);
         }
     } else if (ha_vmmtwin_is(l, "gone") && !l->claim_pending) {
         ha_vmmsec_fail(l, r->ft_text);

@@ -27,6 +27,7 @@ ft: {suspect: 300ms}
 YAML
     gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
 }
+twin_is_on() { equal "$(show "$1" .twin.node)" "$2"; }
 processes() { lab $L exec "$1" -- pgrep -c -x gemel-vmm; }
 
 # On NODE: its agent and its gemel-vmm are killed as soon as there is one claim more, before they can say so.
@@ -62,7 +63,8 @@ dies=$!
 wait_for 10 grep -q waits "$LAB_SCRATCH/die"
 gemel_at $L n3 vm switchover web1 --timeout 5s >"$LAB_SCRATCH/over" 2>&1 &
 over=$!
-check "its twin takes the claim, and dies" wait $dies
+wait $dies
+check "its twin takes the claim, and dies" grep -q claim "$LAB_SCRATCH/die"
 check "with its node" lab $L power n2 off
 wait $over
 check "nothing says that it ran there" equal "$(show n3 .epoch)" "$epoch"
@@ -73,7 +75,20 @@ check "that node is back" lab $L power n2 on
 check "all see it" wait_for 30 together $L
 check "it runs there" wait_for 60 vm_runs_on $L n3 n2
 guest_goes_on "$acked"
-check "it gets its next twin" gemel_at $L n3 vm protect web1 --timeout 60s
+check "it gets its next twin" gemel_at $L n3 vm protect web1 --on n1 --timeout 60s
+
+# What a process that was stopped finds in its socket: its twin was silent, and is heard again, in one moment; then that is dead.
+check "its twin is on n1" wait_for 5 twin_is_on n3 n1
+sleep 1
+acked=$(vm_acked $L)
+check "the twin's corosync hangs" lab $L pause n1 corosync
+check "the primary's gemel-vmm is stopped" lab $L pause n2 gemel-vmm
+sleep 1
+check "the twin's node loses its power" lab $L power n1 off
+check "the primary goes on" lab $L resume n2 gemel-vmm
+guest_goes_on "$acked"
+check "n1 is back" lab $L power n1 on
+check "all see it" wait_for 30 together $L
 check "no oracle complains" witness_end $L
 check "every acknowledged record is on the disk of that copy" \
     "$builddir/tests/guest/witness" check-disk "$LAB_SCRATCH/$L/nodes/n2/gemel/web1.img" --acked "$(witness_value $L .max_acked)"

@@ -153,6 +153,9 @@ void sim_pri_event(struct sim *sim, enum ft_primary_event event, uint64_t epoch)
         TELL(sim, "primary %s: %s -> %s", ft_primary_event_str(event),
              ft_primary_state_str(before), ft_primary_state_str(sim->pri.state));
     }
+    if (event == FT_PRI_GO_ON && (acts.bits & FT_PRI_DO_REFUSE) != 0) {
+        sim->p.told_hold = true; /* a claim after all, as the agent does */
+    }
     pri_does(sim, &acts);
     sim_let_out(sim);
 }

@@ -83,6 +83,10 @@ void sim_sec_event(struct sim *sim, enum ft_secondary_event event, uint64_t epoc
         TELL(sim, "secondary %s: %s -> %s", ft_secondary_event_str(event),
              ft_secondary_state_str(before), ft_secondary_state_str(sim->sec.state));
     }
+    if (event == FT_SEC_GO_ON && (acts.bits & FT_SEC_DO_REFUSE) != 0 &&
+        sim->sec.state >= FT_SEC_QUIET && sim->sec.state < FT_SEC_LIVE) {
+        sim->s.told_hold = true; /* a claim after all, as the agent does */
+    }
     sec_does(sim, &acts);
 }
 
