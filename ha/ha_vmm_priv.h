@@ -170,7 +170,7 @@ struct ha_local {
     uint32_t lease_ms; /* the last renewal (R6) */
     uint64_t lease_from_ns;
     loop_timer timer, connect_timer, announce_timer;
-    unsigned tap_count, announced;
+    unsigned tap_count, announced, announce_looks;
     int tap_fd[VM_NICS_MAX]; /* until the guest runs, and is announced */
     char dir[PATH_LEN_MAX * 2], json_path[PATH_LEN_MAX * 2],
         socket_path[PATH_LEN_MAX * 2];
