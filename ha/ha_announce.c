@@ -3,7 +3,9 @@
  * Where a VM is now: a guest that goes on elsewhere does not know that it has moved, and
  * bridges and switches go on sending to where they heard its address last. So a frame
  * goes out as if it were the guest's own: a RARP request (RFC 903), which names no IP
- * address and asks nobody anything. A few times, as the port may not forward yet.
+ * address and asks nobody anything. A few times, as the port may not forward yet, and not
+ * before the guest runs: its VMM gives the tap a carrier then (a twin may have to wait
+ * for its disks first).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -26,6 +29,9 @@
 #define VNET_HEADER_MAX 64
 #define ANNOUNCE_TIMES  5
 #define ANNOUNCE_GAP_NS (50 * NSEC_PER_MSEC) /* doubled each time */
+#define LOOK_NS         (2 * NSEC_PER_MSEC)  /* at a guest that is about to run */
+#define LOOKS_SOON      100                  /* so often, then every LOOK_LATE_NS */
+#define LOOK_LATE_NS    (50 * NSEC_PER_MSEC)
 
 static void frame_of(const uint8_t mac[6], uint8_t frame[FRAME_LEN])
 {
@@ -113,12 +119,36 @@ static void find_taps(struct ha_local *l)
     }
 }
 
+/* Its taps have a carrier; also if nobody can tell. */
+static bool is_heard(const struct ha_local *l)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq ifr = {.ifr_flags = 0};
+    bool heard = fd < 0 || l->tap_count == 0 ||
+                 ioctl(l->tap_fd[0], TUNGETIFF, &ifr) < 0 ||
+                 ioctl(fd, SIOCGIFFLAGS, &ifr) < 0 || (ifr.ifr_flags & IFF_RUNNING) != 0;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return heard;
+}
+
 static void announce_timer_fn(void *data)
 {
     struct ha_local *l = data;
     uint8_t frame[FRAME_LEN];
 
     l->announce_timer = 0;
+    if (!is_heard(l)) {
+        l->announce_looks++;
+        if (loop_timer_add(l->vmm->loop,
+                           l->announce_looks < LOOKS_SOON ? LOOK_NS : LOOK_LATE_NS,
+                           announce_timer_fn, l, &l->announce_timer) < 0) {
+            ha_announce_end(l);
+        }
+        return;
+    }
     for (unsigned i = 0; i < l->tap_count && l->conf != NULL; i++) {
         frame_of(l->conf->nic[i].mac, frame);
         if (write_frame(l->tap_fd[i], frame) < 0) {
@@ -134,7 +164,7 @@ static void announce_timer_fn(void *data)
 
 void ha_announce_begin(struct ha_local *l)
 {
-    l->announced = 0;
+    l->announced = l->announce_looks = 0;
     find_taps(l);
     announce_timer_fn(l);
 }

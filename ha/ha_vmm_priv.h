@@ -174,7 +174,7 @@ struct ha_local {
     uint32_t lease_ms; /* the last renewal (R6) */
     uint64_t lease_from_ns;
     loop_timer timer, connect_timer, announce_timer;
-    unsigned tap_count, announced;
+    unsigned tap_count, announced, announce_looks;
     int tap_fd[VM_NICS_MAX]; /* until the guest runs, and is announced */
     char dir[PATH_LEN_MAX * 2], json_path[PATH_LEN_MAX * 2],
         socket_path[PATH_LEN_MAX * 2];
@@ -307,10 +307,7 @@ void ha_vmmtwin_linked(struct ha_local *l);
 void ha_vmmtwin_report(struct ha_local *l, const Gemel__VmmReport *m);
 const char *ha_vmmtwin_entered(struct ha_local *l, char text[REASON_LEN_MAX + 1]);
 void ha_vmmtwin_free(struct ha_local *l);
-/* A VMM froze with this reason (NULL: none): it went live and lost the connection to a
- * disk before its guest ran. It would stand until somebody thaws it; HA has its disks,
- * and a start is better than nothing that answers. */
-bool ha_vmmtwin_stands(const char *reason);
+/* A VMM froze with this reason (NULL: none). */
 void ha_vmmtwin_frozen(struct ha_local *l, const char *reason);
 /* It was found running: if it was a twin, it is nobody's any more. */
 void ha_vmmtwin_lives(struct ha_local *l);

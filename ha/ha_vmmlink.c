@@ -571,9 +571,6 @@ static void on_state(struct ha_local *l, const Gemel__VmmReport *m)
         } else if (l->twin != NULL) {
             ha_vmmtwin_frozen(l, m->reason);
             break; /* it stands because of its twin, which is told apart below */
-        } else if (l->phase == LOCAL_RUNNING && ha_vmmtwin_stands(m->reason)) {
-            ha_text_set(l->outcome_text, sizeof l->outcome_text, m->reason, NULL);
-            ha_local_kill(l);
         } else if (l->phase == LOCAL_RUNNING) {
             ha_local_frozen(l, m->reason);
         }

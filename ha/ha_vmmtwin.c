@@ -82,14 +82,11 @@ void ha_vmmtwin_free(struct ha_local *l)
     }
 }
 
-bool ha_vmmtwin_stands(const char *reason)
-{
-    return reason != NULL && strstr(reason, "the twin waits") != NULL;
-}
-
+/* One that is known to have gone live is as every VM then (ha_vmmtwin_lives), and may
+ * pause; this is one that its agent, restarted, found so. */
 void ha_vmmtwin_frozen(struct ha_local *l, const char *reason)
 {
-    if (l->twin->twin && ha_vmmtwin_stands(reason)) {
+    if (l->twin->twin && reason != NULL && strstr(reason, "; the VM is paused") != NULL) {
         l->claim_won = l->epoch != 0;
         ha_vmmsec_fail(l, reason);
     }

@@ -142,19 +142,27 @@ uint32_t engine_held(const struct engine *e, uint64_t *ret_bytes)
 /* The twin: the thread that owns the disks
  * ------------------------------------------------------- */
 
-/* A network disk that is not to be had yet ends nothing: this is the only memory. With a
+/* What another connection may mend, or a THAW that brings what did not come. */
+static bool passes(const struct engine *e, unsigned disk, int error)
+{
+    return error == -ENODATA ||
+           (e->conf.disk[disk].kind != DISK_RAW &&
+            (error == -EAGAIN || error == -ETIMEDOUT || error == -ENOTCONN));
+}
+
+/* A disk that is not to be had yet ends nothing: this is the only memory. With a
  * connection its server is asked again; without one the VM waits, frozen, for a THAW that
  * brings another. */
 static bool not_yet(struct engine *e, unsigned disk, int error, const char *why)
 {
     char reason[REASON_LEN_MAX + 1];
 
-    if (e->conf.disk[disk].kind == DISK_RAW ||
-        (error != -EAGAIN && error != -ETIMEDOUT && error != -ENOTCONN)) {
+    if (!passes(e, disk, error)) {
         return engine_end_run(e, RUN_END_HOST, why);
     }
     if (!disks_asks_again(e->disks, disk)) {
-        snprintf(reason, sizeof reason, "%.200s; the twin waits, thaw tries again", why);
+        snprintf(reason, sizeof reason, "%.200s; the VM is paused, thaw tries again",
+                 why);
         (void)engine_step(e, RUN_EV_FREEZE, 0, RUN_END_NONE, reason);
         return false;
     }
@@ -190,7 +198,7 @@ bool engine_open_twin(struct engine *e, uint32_t mask)
             int r = engine_open_disk(e, i, &err);
 
             if (r < 0) {
-                return not_yet(e, i, r, err.text);
+                return r != -EINTR && not_yet(e, i, r, err.text);
             }
             e->twin_open |= UINT32_C(1) << i;
         }
