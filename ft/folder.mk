@@ -95,6 +95,12 @@ UNIT_TESTS += tests/unit/ft/check_ft_tape
 tests_unit_ft_check_ft_tape_SOURCES = tests/unit/ft/check_ft_tape.c tests/unit/unit.h tests/unit/temp_path.h
 tests_unit_ft_check_ft_tape_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ft_check_ft_tape_LDADD = libft_io.la libft_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
+# Both ends of a session around an engine that is none; fdatasync is counted.
+UNIT_TESTS += tests/unit/ft/check_ft_session
+tests_unit_ft_check_ft_session_SOURCES = tests/unit/ft/check_ft_session.c tests/unit/ft/fake_engine.c tests/unit/ft/fake_engine.h tests/unit/unit.h
+tests_unit_ft_check_ft_session_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_ft_check_ft_session_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=fdatasync
+tests_unit_ft_check_ft_session_LDADD = libft_io.la libmigrate_io.la libmigrate_core.la libvmm_core.la libbase_io.la $(UNIT_LIBS)
 check_PROGRAMS += tests/kvm/vmmft
 tests_kvm_vmmft_SOURCES = tests/kvm/vmmft.c tests/kvm/vmmpair.c tests/kvm/vmmpair.h
 tests_kvm_vmmft_LDADD = libbase_io.la

@@ -115,7 +115,7 @@ tests_fuzz_fuzz_ft_log_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_ft_log_LDADD = libft_core.la libvmm_core.la libbase_io.la
 
 FUZZ_TARGETS += tests/fuzz/fuzz_ft_session
-tests_fuzz_fuzz_ft_session_SOURCES = tests/fuzz/fuzz_ft_session.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_ft_session_SOURCES = tests/fuzz/fuzz_ft_session.c tests/fuzz/fuzz.h tests/unit/ft/fake_engine.c tests/unit/ft/fake_engine.h
 tests_fuzz_fuzz_ft_session_LDFLAGS = $(FUZZ_LINK) -Wl,--wrap=pthread_cond_wait -Wl,--wrap=pthread_cond_timedwait \
 	-Wl,--wrap=mig_pool_run -Wl,--wrap=mig_pool_wait -Wl,--wrap=mig_conn_send
 tests_fuzz_fuzz_ft_session_LDADD = libft_io.la libmigrate_io.la libmigrate_core.la libvmm_core.la libbase_io.la

@@ -16,6 +16,7 @@
 #include "base/crc32c.h"
 #include "ft/ft_session_priv.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/ft/fake_engine.h"
 
 FUZZ_GOALS("a log", "inputs", "a run", "a set of pages", "a state", "an output equal",
            "an output other", "a start", "a take-over", "an end", "refused", "ack",
@@ -28,216 +29,10 @@ FUZZ_GOALS("a log", "inputs", "a run", "a set of pages", "a state", "an output e
 static struct {
     struct ft_session *s;
     const struct engine_tape_ops *ops;
-    uint64_t position, put;
-    bool busy, live;
+    bool busy;
 } vm;
 static uint8_t ram[PAGES * GMEM_PAGE_SIZE];
-
-static volatile uint8_t sum; /* so that bytes are read */
-
-static void touch(const uint8_t *bytes, size_t len)
-{
-
-    for (size_t i = 0; bytes != NULL && i < len; i += 509) {
-        sum ^= bytes[i];
-    }
-    if (bytes != NULL && len > 0) {
-        sum ^= bytes[len - 1];
-    }
-}
-
-/* The engine ---------------------------------------------------------------------- */
-
-void engine_poke(struct engine *e)
-{
-    (void)e;
-}
-void engine_nudge(struct engine *e)
-{
-    (void)e;
-}
-void engine_dirty_tidy(struct engine *e)
-{
-    (void)e;
-}
-void engine_ram(const struct engine *e, struct engine_ram *ret_ram)
-{
-    (void)e;
-    *ret_ram = (struct engine_ram){
-        .host = ram, .len = sizeof ram, .page_count = PAGES, .fd = -1};
-}
-
-static bool want_created;
-
-void engine_status(struct engine *e, struct engine_status *ret_status)
-{
-    (void)e;
-    *ret_status =
-        (struct engine_status){.state = want_created ? RUN_CREATED : RUN_FROZEN};
-}
-
-void engine_put_out(struct engine *e, const struct tape_out *out)
-{
-    (void)e;
-    BUG_ON(vm.s->role == FT_ROLE_SECONDARY && !vm.live);
-    BUG_ON(out->len > 0 && out->data == NULL);
-    vm.put++;
-}
-
-void engine_said(struct engine *e, struct engine_said *ret_said)
-{
-    (void)e;
-    *ret_said = (struct engine_said){0};
-}
-
-bool engine_said_is_out(struct engine *e, const struct engine_said *said)
-{
-    (void)e, (void)said;
-    return true;
-}
-
-enum run_answer engine_end(struct engine *e, enum run_end end, const char *reason)
-{
-    (void)e, (void)end, (void)reason;
-    return RUN_DONE;
-}
-
-enum run_answer engine_freeze(struct engine *e, const char *reason)
-{
-    (void)e, (void)reason;
-    return RUN_DONE;
-}
-
-enum run_answer engine_thaw(struct engine *e, uint64_t epoch, const char *reason)
-{
-    (void)e, (void)epoch, (void)reason;
-    return RUN_DONE;
-}
-
-enum run_answer engine_follow(struct engine *e, const char *reason)
-{
-    (void)e, (void)reason;
-    return RUN_DONE;
-}
-
-enum run_answer engine_live(struct engine *e, uint64_t epoch, const char *reason)
-{
-    (void)e, (void)epoch, (void)reason;
-    vm.live = true;
-    return RUN_DONE;
-}
-
-int engine_tape_attach(struct engine *e, const struct engine_tape *tape,
-                       struct vmm_error *err)
-{
-    (void)e, (void)tape, (void)err;
-    return 0;
-}
-
-int engine_epoch_attach(struct engine *e, const struct engine_epoch *epoch,
-                        struct vmm_error *err)
-{
-    (void)e, (void)epoch, (void)err;
-    return 0;
-}
-
-int engine_epoch_harvest(struct engine *e, uint64_t *bitmap, uint64_t *ret_pages)
-{
-    (void)e;
-    bitmap[0] |= 5;
-    *ret_pages = 2;
-    return 0;
-}
-
-int engine_epoch_protect(struct engine *e, uint64_t first, uint64_t count)
-{
-    (void)e, (void)first, (void)count;
-    return 0;
-}
-
-uint64_t engine_disk_sectors(const struct engine *e, unsigned disk)
-{
-    (void)e, (void)disk;
-    return 64;
-}
-
-int engine_epoch_state(struct engine *e, const uint8_t *state, size_t len,
-                       struct vmm_error *err)
-{
-    (void)e, (void)err;
-    touch(state, len);
-    return 0;
-}
-
-const char *const tape_reg_name[TAPE_REGS] = {
-    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8",
-    "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags"};
-static uint8_t state[4096];
-
-bool engine_repair_dirty(struct engine *e, uint64_t *bitmap)
-{
-    (void)e;
-    bitmap[0] |= 5;
-    return true;
-}
-
-size_t engine_repair_save(struct engine *e, const uint8_t **ret_bytes,
-                          uint32_t *ret_flags)
-{
-    (void)e;
-    *ret_bytes = state;
-    *ret_flags = 0;
-    return sizeof state;
-}
-
-bool engine_repair_regs(struct engine *e, const uint8_t *bytes, size_t len,
-                        uint64_t *ret_reg)
-{
-    (void)e, (void)bytes, (void)len, (void)ret_reg;
-    return false;
-}
-
-void engine_repair_differs(const uint8_t *there, size_t there_len, const uint8_t *here,
-                           size_t here_len, char *text, size_t size)
-{
-    touch(there, there_len);
-    touch(here, here_len);
-    if (size > 0) {
-        text[0] = '\0';
-    }
-}
-
-void engine_repair_drain(struct engine *e)
-{
-    (void)e;
-}
-
-uint32_t engine_repair_write(struct engine *e, const struct tape_out *out)
-{
-    (void)e;
-    touch(out->data, out->len);
-    return 0;
-}
-
-void engine_repair_forget(struct engine *e)
-{
-    (void)e;
-}
-
-void engine_repair_bytes(struct engine *e, const struct tape_out *out)
-{
-    (void)e;
-    touch(out->data, out->len);
-}
-
-int engine_repair_load(struct engine *e, const uint8_t *bytes, size_t len, uint32_t flags,
-                       uint64_t position, struct vmm_error *err)
-{
-    (void)e, (void)flags, (void)err;
-    touch(bytes, bytes != NULL ? len : 0);
-    vm.position = position;
-    return 0;
-}
+static struct fake_engine engine = {.ram = ram, .page_count = PAGES};
 
 /* Threads: there are none. Who would wait for another one lets the vCPU have a turn; if
  * that is of no use, the channel ends. ------------------------------------------------
@@ -260,7 +55,7 @@ int __wrap_mig_conn_send(struct mig_conn *conn, uint16_t type, uint16_t version,
 {
     (void)conn, (void)type, (void)version, (void)flags, (void)err;
     for (size_t i = 0; i < iov_count; i++) {
-        touch(iov[i].iov_base, iov[i].iov_len);
+        fake_touch(iov[i].iov_base, iov[i].iov_len);
     }
     return 0;
 }
@@ -316,17 +111,17 @@ static void leave(enum tape_exit_kind kind)
     struct ft_session *s = vm.s;
     const struct ft_record *r = &s->record;
     uint64_t now, made = s->outputs + 1;
-    struct tape_exit x = {.number = vm.position + 1, .kind = kind, .boundary = true};
+    struct tape_exit x = {.number = engine.position + 1, .kind = kind, .boundary = true};
     struct tape_out out = say(&made);
 
-    vm.position++;
-    if (s->have_record && r->exits == vm.position && r->type == FT_CLOCK) {
-        vm.ops->clock(s, vm.position, &now);
+    engine.position++;
+    if (s->have_record && r->exits == engine.position && r->type == FT_CLOCK) {
+        vm.ops->clock(s, engine.position, &now);
     }
-    if (s->have_record && r->exits == vm.position && r->type == FT_OUTPUT) {
+    if (s->have_record && r->exits == engine.position && r->type == FT_OUTPUT) {
         bool before = s->differs;
 
-        vm.ops->output(s, vm.position, &out);
+        vm.ops->output(s, engine.position, &out);
         fuzz_reach(5, !s->differs);
         fuzz_reach(6, !before && s->differs);
     }
@@ -337,26 +132,26 @@ static bool turn(void)
 {
     struct tape_item item;
 
-    switch (vm.ops->next(vm.s, vm.position, &item)) {
+    switch (vm.ops->next(vm.s, engine.position, &item)) {
     case TAPE_NEXT_RUN:
         fuzz_reach(2, true);
         leave(TAPE_EXIT_OUT);
         return true;
     case TAPE_NEXT_INPUT:
         fuzz_reach(1, true);
-        touch(item.in.data, item.in.len);
+        fake_touch(item.in.data, item.in.len);
         return true;
     case TAPE_NEXT_CONTROL:
         return true;
     case TAPE_NEXT_PAGES:
         fuzz_reach(3, true);
         BUG_ON(item.page > PAGES || item.page_count > PAGES - item.page);
-        touch(item.bytes, (size_t)item.page_count * GMEM_PAGE_SIZE);
+        fake_touch(item.bytes, (size_t)item.page_count * GMEM_PAGE_SIZE);
         return true;
     case TAPE_NEXT_STATE:
         fuzz_reach(4, true);
-        touch(item.bytes, item.len);
-        if (item.position > vm.position) {
+        fake_touch(item.bytes, item.len);
+        if (item.position > engine.position) {
             leave(TAPE_EXIT_BARRIER);
         }
         return true;
@@ -506,17 +301,17 @@ static void take_over(void)
     s->closed = false; /* turns */
     (void)turns();
     (void)ft_session_order(s, FT_ORDER_CLAIM_WON, UINT64_MAX);
-    if (vm.live) {
+    if (engine.live) {
         fuzz_reach(15, true);
         vm.ops->live(s);
-        BUG_ON(vm.put > s->outputs);
+        BUG_ON(engine.put > s->outputs);
     }
 }
 
 static void begin(bool primary, bool checkpoint)
 {
     struct ft_params params = {.commit = FT_COMMIT_VERIFIED, .checkpoint = checkpoint};
-    struct ft_session_conf conf = {.engine = (struct engine *)ram, .vm_name = "vm"};
+    struct ft_session_conf conf = {.engine = fake_engine(&engine), .vm_name = "vm"};
     struct vmm_error err = {""};
 
     if (vm.s == NULL) {
@@ -524,9 +319,10 @@ static void begin(bool primary, bool checkpoint)
         vm.s->pool = (struct mig_pool *)ram; /* never looked into */
     }
     vm.s->busy = false;
-    vm.position = vm.put = 0;
-    vm.live = vm.busy = false;
-    want_created = !primary;
+    engine.position = engine.put = 0;
+    engine.live = vm.busy = false;
+    engine.said_len = engine.wrote_count = 0;
+    engine.twin = !primary;
     BUG_ON((primary ? ft_session_protect(vm.s, -1, &params, &err)
                     : ft_session_follow(vm.s, -1, &params, &err)) < 0);
     vm.ops = vm.s->tape.ops;
