@@ -86,9 +86,14 @@ void ha_vmmtwin_free(struct ha_local *l)
  * pause; this is one that its agent, restarted, found so. */
 void ha_vmmtwin_frozen(struct ha_local *l, const char *reason)
 {
-    if (l->twin->twin && reason != NULL && strstr(reason, "; the VM is paused") != NULL) {
+    if (reason == NULL || strstr(reason, "; the VM is paused") == NULL) {
+        return;
+    }
+    if (l->twin->twin) {
         l->claim_won = l->epoch != 0;
         ha_vmmsec_fail(l, reason);
+    } else {
+        ha_vmmpri_paused(l, reason);
     }
 }
 

@@ -134,6 +134,8 @@ void ha_vmmpri_claimed(struct ha_local *l, enum claim_kind kind, enum twin_claim
 void ha_vmmpri_offers(struct ha_local *l);
 /* Nothing comes of it: it goes on as it was. */
 void ha_vmmpri_give_up(struct ha_local *l, const char *why);
+/* A disk of it has paused it (`on_error: pause`). */
+void ha_vmmpri_paused(struct ha_local *l, const char *reason);
 /* After an agent restart, in the middle of it. True: that was all there is to it. */
 bool ha_vmmpri_found(struct ha_local *l, const Gemel__VmmReport *r);
 

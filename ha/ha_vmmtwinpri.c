@@ -92,6 +92,26 @@ void ha_vmmpri_give_up(struct ha_local *l, const char *why)
     }
 }
 
+/* A VM goes on after a pause by a claim and with new connections, as one without a twin
+ * does; the next twin comes when it runs. */
+void ha_vmmpri_paused(struct ha_local *l, const char *reason)
+{
+    struct ha_twinning *t = l->twin;
+
+    if (t->step == TWIN_BACK) {
+        return;
+    }
+    l->phase = LOCAL_FROZEN;
+    if (t->step != TWIN_ON) {
+        ha_vmmpri_give_up(l, reason);
+        return;
+    }
+    ha_text_set(t->why, sizeof t->why, reason, NULL);
+    ha_vmmtwin_stop_timer(l);
+    t->step = TWIN_BACK;
+    ha_vmmtwin_claim(l, CLAIM_UNPROTECT);
+}
+
 static void late_timer_fn(void *data)
 {
     struct ha_local *l = data;

@@ -26,7 +26,8 @@ struct epoch_pass; /* one connection */
  * long a newcomer waits for requests under way. On failure a sentence in `why`. */
 int epoch_gate_open(struct epoch_gate **ret_gate, const char *dir, unsigned drain_ms,
                     char why[static EPOCH_WHY_MAX]);
-void epoch_gate_close(struct epoch_gate *gate); /* NULL is fine; everybody has left */
+/* NULL is fine. While somebody has not left it does nothing: it goes with the process. */
+void epoch_gate_close(struct epoch_gate *gate);
 
 /*
  * 0: in. -ESTALE: a later epoch, or a later connection, is there. -ETIMEDOUT: earlier

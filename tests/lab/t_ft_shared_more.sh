@@ -149,6 +149,20 @@ note "refused for some 3 s, outages: $(outages "$before")"
 lab $L bmc "$primary" ok
 back "$primary"
 
+# It ends, as a service that is restarted, under a VM whose twin follows: that is paused, goes on without its twin, and gets the next one.
+pair
+acked=$(vm_acked $L)
+nbd_signal TERM
+wait $nbd_exec 2>/dev/null
+check "its server ends in order" not grep -q BUG "$LAB_SCRATCH/nbd.log"
+check "the VM is paused" wait_for 20 vm_is $L "$third" paused
+sleep 2
+rm -f "$LAB_SCRATCH/pause.sock"
+nbd_up "${epochs[@]}"
+guest_goes_on "$acked"
+check "where it was" vm_runs_on $L "$third" "$primary"
+note "server restarted under a protected VM, outages: $(outages "$before")"
+
 # It is not there at all, then it is: the agent connects when it can.
 pair
 nbd_down

@@ -435,6 +435,17 @@ START_TEST(never_two_at_once)
 }
 END_TEST
 
+/* nbdkit unloads its filters while connections are open. */
+START_TEST(closed_with_somebody_in)
+{
+    struct epoch_pass *owner = in("d@3");
+
+    epoch_gate_close(gate);
+    ck_assert(works(owner));
+    epoch_gate_leave(owner);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("storage/epoch_gate");
@@ -458,6 +469,7 @@ static Suite *suite(void)
     tcase_add_test(tc, given_away);
     tcase_add_test(tc, one_server);
     tcase_add_test(tc, many_names);
+    tcase_add_test(tc, closed_with_somebody_in);
     tcase_add_test(tc, never_two_at_once);
     suite_add_tcase(s, tc);
     return s;
