@@ -43,6 +43,9 @@ static int refuse(struct conf_error *error, const char *list, size_t index,
     return done(error);
 }
 
+static const char comma[] = "has a comma, which parts gemel-vmm's options of a disk; "
+                            "write a path without one";
+
 /* ---- node ---- */
 
 int conf_node_check(const struct conf_node *node, struct conf_error *ret_error)
@@ -65,6 +68,9 @@ int conf_node_check(const struct conf_node *node, struct conf_error *ret_error)
     if (node->vmm_path[0] != '\0' && node->vmm_path[0] != '/') {
         return refuse(ret_error, NULL, NONE, "node.vmm_path",
                       "is not absolute; write a path that begins with /");
+    }
+    if (strchr(node->vmroot, ',') != NULL) {
+        return refuse(ret_error, NULL, NONE, "node.vmroot", comma);
     }
     if (strcmp(node->vmroot, node->state_dir) == 0) {
         return refuse(ret_error, NULL, NONE, "node.state_dir",
@@ -198,12 +204,33 @@ static int check_param(const struct conf_fence_device *device, size_t device_ind
     return done(ret_error);
 }
 
+static bool is_node(const struct conf_cluster *cluster, const char *name)
+{
+    size_t i = 0;
+
+    while (i < cluster->node_count && strcmp(cluster->node[i].name, name) != 0) {
+        i++;
+    }
+    return i < cluster->node_count;
+}
+
+static int no_node(struct conf_error *error, const char *list, size_t index,
+                   const char *leaf, const char *name, const struct conf_cluster *cluster)
+{
+    struct conf_text what = wrong(error, list, index, leaf);
+
+    conf_text_strs(&what, name, " is not a node of this cluster; write one of:", NULL);
+    for (size_t n = 0; n < cluster->node_count; n++) {
+        conf_text_strs(&what, " ", cluster->node[n].name, NULL);
+    }
+    return done(error);
+}
+
 static int check_device(const struct conf_cluster *cluster, size_t index,
                         struct conf_error *ret_error)
 {
     static const char list[] = "fence.devices";
     const struct conf_fence_device *device = &cluster->device[index];
-    bool node_known = false;
     int r;
 
     for (size_t j = 0; j < index; j++) {
@@ -211,18 +238,8 @@ static int check_device(const struct conf_cluster *cluster, size_t index,
             return duplicate(ret_error, list, index, "name", device->name, j);
         }
     }
-    for (size_t n = 0; n < cluster->node_count; n++) {
-        node_known = node_known || strcmp(device->node, cluster->node[n].name) == 0;
-    }
-    if (!node_known) {
-        struct conf_text what = wrong(ret_error, list, index, "node");
-
-        conf_text_strs(&what, device->node,
-                       " is not a node of this cluster; write one of:", NULL);
-        for (size_t n = 0; n < cluster->node_count; n++) {
-            conf_text_strs(&what, " ", cluster->node[n].name, NULL);
-        }
-        return done(ret_error);
+    if (!is_node(cluster, device->node)) {
+        return no_node(ret_error, list, index, "node", device->node, cluster);
     }
     for (size_t p = 0; p < device->param_count; p++) {
         r = check_param(device, index, &device->param[p], ret_error);
@@ -666,20 +683,36 @@ int conf_vm_check(const struct conf_vm *vm, struct conf_error *ret_error)
     return r;
 }
 
-int conf_vm_check_applied(const struct conf_vm *vm, struct conf_error *ret_error)
+static int check_disk_applied(const struct conf_disk *disk, size_t i,
+                              struct conf_error *ret_error)
 {
-    for (size_t i = 0; i < vm->disk_count; i++) {
-        const struct conf_disk *disk = &vm->disk[i];
-
-        if (disk->exclusion == CONF_EXCLUDE_BY_EPOCH &&
-            disk->on_error == CONF_DISK_REPORT) {
-            return refuse(ret_error, "disks", i, "on_error",
-                          "is report, which does not go with exclusion: epoch: a guest "
-                          "that its server cut off is not told of errors, it has a next "
-                          "life elsewhere; write pause or stop, or remove it (pause)");
-        }
+    if (strchr(disk->path, ',') != NULL) {
+        return refuse(ret_error, "disks", i, "path", comma);
+    }
+    if (disk->exclusion == CONF_EXCLUDE_BY_EPOCH && disk->on_error == CONF_DISK_REPORT) {
+        return refuse(ret_error, "disks", i, "on_error",
+                      "is report, which does not go with exclusion: epoch: a guest "
+                      "that its server cut off is not told of errors, it has a next "
+                      "life elsewhere; write pause or stop, or remove it (pause)");
     }
     return 0;
+}
+
+int conf_vm_check_applied(const struct conf_vm *vm, struct conf_error *ret_error)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < vm->disk_count; i++) {
+        r = check_disk_applied(&vm->disk[i], i, ret_error);
+    }
+    for (size_t i = 0; r == 0 && i < vm->ft_on_count; i++) {
+        for (size_t j = 0; r == 0 && j < i; j++) {
+            if (strcmp(vm->ft_on[i], vm->ft_on[j]) == 0) {
+                r = duplicate(ret_error, "ft.on", i, "", vm->ft_on[i], j);
+            }
+        }
+    }
+    return r;
 }
 
 /* ---- VM against the cluster ---- */
@@ -786,8 +819,8 @@ int conf_vm_check_against(const struct conf_vm *vm, const struct conf_vm *const 
     return 0;
 }
 
-int conf_vm_check_cpu(const struct conf_vm *vm, const struct conf_cluster *cluster,
-                      struct conf_error *ret_error)
+static int check_cpu(const struct conf_vm *vm, const struct conf_cluster *cluster,
+                     struct conf_error *ret_error)
 {
     const char *like = conf_similar(vm->cpu, "host") ? "host" : NULL;
     struct conf_text what;
@@ -817,4 +850,29 @@ int conf_vm_check_cpu(const struct conf_vm *vm, const struct conf_cluster *clust
         conf_text_strs(&what, ", ", cluster->cpu_model[i].name, NULL);
     }
     return done(ret_error);
+}
+
+static int check_nodes(const char *list, const char name[][NODE_NAME_MAX + 1],
+                       size_t count, const struct conf_cluster *cluster,
+                       struct conf_error *ret_error)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!is_node(cluster, name[i])) {
+            return no_node(ret_error, list, i, "", name[i], cluster);
+        }
+    }
+    return 0;
+}
+
+int conf_vm_check_cluster(const struct conf_vm *vm, const struct conf_cluster *cluster,
+                          struct conf_error *ret_error)
+{
+    int r = check_cpu(vm, cluster, ret_error);
+
+    if (r == 0) {
+        r = check_nodes("ha.preferred_nodes", vm->preferred, vm->preferred_count, cluster,
+                        ret_error);
+    }
+    return r == 0 ? check_nodes("ft.on", vm->ft_on, vm->ft_on_count, cluster, ret_error)
+                  : r;
 }

@@ -34,6 +34,6 @@ int conf_vm_check_against(const struct conf_vm *vm, const struct conf_vm *const 
  * are read as ever. */
 int conf_vm_check_applied(const struct conf_vm *vm, struct conf_error *ret_error);
 
-/* Its CPU model is one of the cluster's. */
-int conf_vm_check_cpu(const struct conf_vm *vm, const struct conf_cluster *cluster,
-                      struct conf_error *ret_error);
+/* What it names of the cluster is there: its CPU model, nodes. */
+int conf_vm_check_cluster(const struct conf_vm *vm, const struct conf_cluster *cluster,
+                          struct conf_error *ret_error);

@@ -22,7 +22,8 @@
 
 struct ft_tape;
 
-/* 0 or -errno with a text. The file is made; one with something in it is refused. */
+/* 0 or -errno with a text. The file is made; one with something in it is refused, and a
+ * block device. */
 int ft_tape_record(const char *path, struct ft_tape **ret_tape, struct vmm_error *err);
 /* `until`: stop at this position (UINT64_MAX exits: at the end of the recording), the
  * instructions behind an exit in single steps. */

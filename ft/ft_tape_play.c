@@ -64,6 +64,7 @@ static void fill(struct ft_tape *t)
             continue;
         }
         t->eof = n <= 0;
+        t->read_error = n < 0 ? errno : 0;
         t->have += n > 0 ? (size_t)n : 0;
     }
 }
@@ -94,6 +95,11 @@ static bool peek(struct ft_tape *t)
         if (reason == FT_NEED_MORE && !t->eof) {
             fill(t);
             continue;
+        }
+        if (reason == FT_NEED_MORE && t->read_error != 0) {
+            return finish(t, false,
+                          "the recording cannot be read at byte %" PRIu64 ": %s",
+                          t->file_at + t->have, strerror(t->read_error));
         }
         if (reason == FT_NEED_MORE) {
             return cut(t, t->have == t->at ? "" : "its last record is torn");
@@ -128,7 +134,9 @@ int ft_play_head(struct ft_tape *t, struct ft_head *ret, struct vmm_error *err)
     enum ft_reason reason;
 
     if (!peek(t)) {
-        return vmm_fail(err, -EBADMSG, "%s is no recording: %s", t->path, t->text);
+        return t->read_error != 0
+                   ? vmm_fail(err, -t->read_error, "%s: %s", t->path, t->text)
+                   : vmm_fail(err, -EBADMSG, "%s is no recording: %s", t->path, t->text);
     }
     reason = t->record.type == FT_HEAD ? ft_get_head(&t->record, ret) : FT_BAD_TYPE;
     if (reason != FT_OK) {
@@ -516,13 +524,21 @@ static void play_stepped(void *ctx, uint64_t position, uint64_t done,
 /* The end
  * --------------------------------------------------------------------------------- */
 
+/* The next record, which has to be of this position. */
+static bool peek_end(struct ft_tape *t, uint64_t position)
+{
+    return peek(t) &&
+           (t->record.exits == position ||
+            differs(t, position, "recorded its end at exit %" PRIu64, t->record.exits));
+}
+
 /* One batch against one record. */
-static bool same_sums(struct ft_tape *t, const struct ft_ram_sums *here,
-                      struct ft_sums *there)
+static bool same_sums(struct ft_tape *t, uint64_t position,
+                      const struct ft_ram_sums *here, struct ft_sums *there)
 {
     enum ft_reason reason;
 
-    if (!peek(t)) {
+    if (!peek_end(t, position)) {
         return false;
     }
     reason = t->record.type == FT_SUMS ? ft_get_sums(&t->record, there) : FT_BAD_TYPE;
@@ -545,12 +561,12 @@ static bool same_sums(struct ft_tape *t, const struct ft_ram_sums *here,
     return true;
 }
 
-static bool same_end(struct ft_tape *t, const struct ft_ram_sums *here)
+static bool same_end(struct ft_tape *t, uint64_t position, const struct ft_ram_sums *here)
 {
     struct ft_end end;
     enum ft_reason reason;
 
-    if (!peek(t)) {
+    if (!peek_end(t, position)) {
         return false;
     }
     if (t->record.type == FT_SUMS) {
@@ -583,9 +599,9 @@ static bool play_end(void *ctx, uint64_t position)
     if (good) {
         ft_ram_sums_begin(here, t->engine);
         while (good && ft_ram_sums_next(here)) {
-            good = same_sums(t, here, there);
+            good = same_sums(t, position, here, there);
         }
-        good = good && same_end(t, here);
+        good = good && same_end(t, position, here);
     }
     if (good) {
         (void)finish(t, true,

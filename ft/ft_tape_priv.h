@@ -41,6 +41,7 @@ struct ft_tape {
     size_t have, at, taken; /* of buf: bytes, where the record is, its length if it is
                                done with */
     bool eof;
+    int read_error;   /* with eof: an errno */
     uint64_t file_at; /* bytes of the file before buf */
     struct ft_follow follow;
     struct ft_record record;

@@ -352,7 +352,14 @@ int ft_tape_record(const char *path, struct ft_tape **ret_tape, struct vmm_error
     if (r < 0) {
         return r;
     }
-    if (fstat(t->fd, &st) < 0 || (S_ISREG(st.st_mode) && st.st_size > 0)) {
+    if (fstat(t->fd, &st) < 0 || S_ISBLK(st.st_mode)) {
+        ft_tape_free(t);
+        return vmm_fail(err, -EEXIST,
+                        "the recording %s is a block device, which would be written "
+                        "over: give the name of a file",
+                        path);
+    }
+    if (S_ISREG(st.st_mode) && st.st_size > 0) {
         ft_tape_free(t);
         return vmm_fail(err, -EEXIST,
                         "the recording %s is there already, and is not written over: "

@@ -82,7 +82,7 @@ static bool check_vm(void *ctx, const struct ha_state *state, const char *yaml,
         conf_vm_check_against(ret_conf, others, other_count, nodes, node_count, &error) <
             0 ||
         (state->cluster.conf != NULL &&
-         conf_vm_check_cpu(ret_conf, state->cluster.conf, &error) < 0)) {
+         conf_vm_check_cluster(ret_conf, state->cluster.conf, &error) < 0)) {
         conf_error_locate_in(&error, yaml, len, "VM definition");
         ha_text_set(text, cap, error.text, NULL);
     } else {

@@ -523,21 +523,29 @@ bool ha_place_never(const struct ha_place *place, const struct ha_vm *vm,
     return state->node_count > 0;
 }
 
-/* Of mirrored disks only some nodes' copies hold. */
+/* Of mirrored disks only some nodes' copies hold, and what stands in the way of those. */
 static bool say_mirrors(const struct ha_place *place, const struct ha_vm *vm,
                         char *reason)
 {
     const size_t cap = REASON_LEN_MAX + 1;
-
-    char copies[REASON_LEN_MAX + 1];
+    char why[REASON_LEN_MAX + 1];
 
     if (ha_vm_copy_counts(vm, 0)) {
         return false;
     }
-    ha_place_copies(place->in->state, vm, copies);
     ha_text_set(reason, cap,
-                "no node can take it: its mirrored disks are in sync only on ", copies,
-                NULL);
+                "no node can take it: its mirrored disks are in sync only on ", NULL);
+    for (unsigned i = 0; i < CLAIM_MIRRORS_MAX && vm->mirror[i] != 0; i++) {
+        const struct ha_node *node = ha_state_node(place->in->state, vm->mirror[i]);
+
+        ha_text_add(reason, cap, i > 0 ? "; " : "");
+        ha_text_add(reason, cap, node != NULL ? node->name : "a node that is gone");
+        if (node != NULL &&
+            ha_place_twin(place, vm, node->nodeid, why) != HA_PLACE_FITS) {
+            ha_text_add(reason, cap, ", which ");
+            ha_text_add(reason, cap, why);
+        }
+    }
     return true;
 }
 

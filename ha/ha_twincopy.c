@@ -36,43 +36,77 @@ static bool has_line(const char *text, const char *path)
     return false;
 }
 
-/* "": none yet. */
-static int own_read(const char *own, char text[OWN_MAX])
+/* Lines that are absolute paths. */
+static bool is_list(const char *text)
 {
-    int r = os_file_read(own, text, OWN_MAX - 1, NULL);
+    bool good = true;
 
-    if (r == -ENOENT) {
-        text[0] = '\0';
-        r = 0;
+    while (good && *text != '\0') {
+        good = *text == '/';
+        text += strcspn(text, "\n");
+        text += *text != '\0';
     }
+    return good;
+}
+
+static int own_wrong(const char *own, int r, const char *what, char *ret_why)
+{
+    ha_text_set(ret_why, WHY_CAP, "the list of its copies on this node, ", own, ": ",
+                what, "; write it anew: the path of each copy that is here, a line each",
+                NULL);
     return r;
 }
 
-bool ha_twincopy_known(const char *own, const char *path)
+/* "": none yet. */
+static int own_read(const char *own, char text[OWN_MAX], char *ret_why)
 {
-    char text[OWN_MAX];
+    size_t len = 0;
+    int r = os_file_read(own, text, OWN_MAX - 1, &len);
 
-    return own_read(own, text) == 0 && has_line(text, path);
+    if (r < 0 && r != -ENOENT) {
+        return own_wrong(own, r, r == -EFBIG ? "it is too large" : strerror(-r), ret_why);
+    }
+    text[r < 0 ? 0 : len] = '\0';
+    return strlen(text) == (r < 0 ? 0 : len) && is_list(text)
+               ? 0
+               : own_wrong(own, -EBADMSG, "it has lines that are no paths", ret_why);
 }
 
-int ha_twincopy_note(const char *own, const char *path)
+int ha_twincopy_known(const char *own, const char *path,
+                      char why[static REASON_LEN_MAX + 1])
+{
+    char text[OWN_MAX];
+    int r = own_read(own, text, why);
+
+    return r < 0 ? r : has_line(text, path);
+}
+
+int ha_twincopy_note(const char *own, const char *path,
+                     char why[static REASON_LEN_MAX + 1])
 {
     char text[OWN_MAX], dir[PATH_LEN_MAX * 2];
-    int r = own_read(own, text);
+    int r = own_read(own, text, why);
+    size_t len;
 
     if (r < 0 || has_line(text, path)) {
         return r;
     }
+    len = strlen(text);
+    if (len + strlen(path) + 3 > OWN_MAX) {
+        return own_wrong(own, -ENOSPC, "it is full", why);
+    }
     snprintf(dir, sizeof dir, "%s", own);
     *strrchr(dir, '/') = '\0';
     r = os_mkdir_p(dir, 0700);
-    if (r == 0 && strlen(text) + strlen(path) + 2 > OWN_MAX) {
-        r = -ENOSPC;
-    }
     if (r == 0) {
+        ha_text_add(text, sizeof text, len > 0 && text[len - 1] != '\n' ? "\n" : "");
         ha_text_add(text, sizeof text, path);
         ha_text_add(text, sizeof text, "\n");
         r = os_file_replace(own, text, strlen(text), 0600);
+    }
+    if (r < 0) {
+        ha_text_set(why, WHY_CAP, "the list of its copies on this node, ", own,
+                    ", cannot be written: ", strerror(-r), NULL);
     }
     return r;
 }

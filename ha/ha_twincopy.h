@@ -31,6 +31,9 @@ bool ha_twincopy_is_own(const struct conf_disk *disk, const char *path,
 
 /* Paths of this node that have been a copy of one VM's disks, a line each, in the file
  * `own`. A device is known by its path alone. */
-bool ha_twincopy_known(const char *own, const char *path);
-/* 0, or -errno. */
-int ha_twincopy_note(const char *own, const char *path);
+/* 1: it has; 0: not; -errno: nobody can tell, and why, with what to do. */
+int ha_twincopy_known(const char *own, const char *path,
+                      char why[static REASON_LEN_MAX + 1]);
+/* 0, or -errno and why. */
+int ha_twincopy_note(const char *own, const char *path,
+                     char why[static REASON_LEN_MAX + 1]);

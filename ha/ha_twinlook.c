@@ -52,7 +52,8 @@ static void size_work(void *data)
 
         if (r < 0) {
             cannot(job, i, " cannot be looked at: ", -r);
-        } else if (ha_twincopy_is_own(d, job->path[i], why)) {
+        } else if ((d->mirrored && ha_twincopy_known(job->own, job->path[i], why) < 0) ||
+                   ha_twincopy_is_own(d, job->path[i], why)) {
             add(job, why);
         }
     }
@@ -65,18 +66,18 @@ static void find_work(void *data)
     char why[REASON_LEN_MAX + 1];
 
     for (unsigned i = 0; i < job->count; i++) {
-        const struct ha_twincopy copy = {.path = job->path[i],
-                                         .bytes = job->look.disk[i].bytes,
-                                         .used = job->look.disk[i].used,
-                                         .known =
-                                             ha_twincopy_known(job->own, job->path[i])};
-
         if (conf_disk_is_nbd(&job->disk[i])) {
             continue;
         }
         if (job->disk[i].mirrored) {
+            int known = ha_twincopy_known(job->own, job->path[i], why);
+            const struct ha_twincopy copy = {.path = job->path[i],
+                                             .bytes = job->look.disk[i].bytes,
+                                             .used = job->look.disk[i].used,
+                                             .known = known > 0};
+
             /* Its own node has said why it has no size. */
-            if (copy.bytes != 0 && !ha_twincopy_look(&copy, why)) {
+            if (copy.bytes != 0 && (known < 0 || !ha_twincopy_look(&copy, why))) {
                 add(job, why);
             }
         } else if (access(job->path[i], R_OK) < 0) {

@@ -56,21 +56,17 @@ static void say_why(struct disks_job *job, unsigned i, const char *what, int r)
     job->r = r;
 }
 
-/* What an agent before that list made is known by its record; only until there is one. */
-static bool is_known(const struct disks_job *job, unsigned i)
-{
-    return job->all_known || ha_twincopy_known(job->own, job->path[i]);
-}
-
 static bool may_be_copy(struct disks_job *job, unsigned i)
 {
-    const struct ha_twincopy copy = {.path = job->path[i],
-                                     .bytes = job->disk[i].bytes,
-                                     .used = job->disk[i].used,
-                                     .known = is_known(job, i)};
+    struct ha_twincopy copy = {
+        .path = job->path[i], .bytes = job->disk[i].bytes, .used = job->disk[i].used};
+    /* What an agent before that list made is known by its record; only until there is
+     * one. */
+    int known = job->all_known ? 1 : ha_twincopy_known(job->own, job->path[i], job->why);
 
-    if (!ha_twincopy_look(&copy, job->why)) {
-        job->r = -EEXIST;
+    copy.known = known > 0;
+    if (known < 0 || !ha_twincopy_look(&copy, job->why)) {
+        job->r = known < 0 ? known : -EEXIST;
         return false;
     }
     return true;
@@ -86,11 +82,11 @@ static void measure_work(void *data)
     for (unsigned i = 0; i < job->count && job->r == 0; i++) {
         int r = job->mirrored[i] ? ha_twincopy_measure(job->path[i], &job->disk[i]) : 0;
 
-        if (r == 0 && job->mirrored[i]) {
-            r = ha_twincopy_note(job->own, job->path[i]);
-        }
         if (r < 0) {
             say_why(job, i, " cannot be looked at: ", r);
+        } else if (job->mirrored[i] &&
+                   (r = ha_twincopy_note(job->own, job->path[i], job->why)) < 0) {
+            job->r = r;
         } else if (ha_twincopy_is_own(&job->conf[i], job->path[i], job->why)) {
             job->r = -EINVAL;
         }
@@ -186,9 +182,12 @@ static bool open_copy(struct disks_job *job, unsigned i)
             return false;
         }
         r = keep_name(job->path[i]);
-        r = r < 0 ? r : ha_twincopy_note(job->own, job->path[i]);
         if (r < 0) {
             say_why(job, i, " cannot be made here: ", r);
+            return false;
+        }
+        job->r = ha_twincopy_note(job->own, job->path[i], job->why);
+        if (job->r < 0) {
             return false;
         }
     }

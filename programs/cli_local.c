@@ -123,7 +123,7 @@ static void check_vm(struct checked *all, const char *path, const struct cli_fil
                                       all->vm_count, NULL, 0, &error);
         }
         if (r == 0 && all->cluster != NULL) {
-            r = conf_vm_check_cpu(vm, all->cluster, &error);
+            r = conf_vm_check_cluster(vm, all->cluster, &error);
         }
         if (r == 0 && all->call->is_set[CLI_OPT_VMROOT]) {
             r = conf_vm_check_files(vm, all->call->value[CLI_OPT_VMROOT], &error);

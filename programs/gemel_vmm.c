@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -372,6 +373,40 @@ static void on_tape_timer(void *data)
     (void)loop_timer_add(p->loop, TAPE_LOOK_NS, on_tape_timer, p, &p->tape_timer);
 }
 
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat sa, sb;
+
+    if (!a || !b || stat(a, &sa) < 0) {
+        return a && b && strcmp(a, b) == 0;
+    }
+    return stat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino &&
+           !S_ISCHR(sa.st_mode); /* /dev/null holds nothing */
+}
+
+/* An empty file is taken for a recording: not one that is something else here. */
+static int check_recording(const struct vmm_opts *o, struct vmm_error *err)
+{
+    const struct {
+        const char *path, *option;
+    } other[] = {{o->engine.rom_path, "firmware"},  {o->engine.kernel_path, "kernel"},
+                 {o->engine.initrd_path, "initrd"}, {o->restore_path, "restore"},
+                 {o->console_log, "console-log"},   {o->debug_log, "debug-log"},
+                 {o->exit_file, "exit-file"},       {o->log_path, "log"}};
+    const char *which = NULL;
+
+    for (size_t i = 0; i < ARRAY_SIZE(other); i++) {
+        which = is_same_file(o->record_path, other[i].path) ? other[i].option : which;
+    }
+    for (unsigned i = 0; i < o->engine.disk_count; i++) {
+        which = is_same_file(o->record_path, o->engine.disk[i].path) ? "disk" : which;
+    }
+    return which == NULL ? 0
+                         : vmm_fail(err, -EINVAL,
+                                    "--record %s is the file of --%s: give another name",
+                                    o->record_path, which);
+}
+
 static int open_tape(struct program *p, struct vmm_error *err)
 {
     const struct vmm_opts *o = &p->opts;
@@ -379,7 +414,10 @@ static int open_tape(struct program *p, struct vmm_error *err)
 
     if (o->record_path) {
         sandbox_files_begin(); /* a log like others */
-        r = ft_tape_record(o->record_path, &p->tape, err);
+        r = check_recording(o, err);
+        if (r >= 0) {
+            r = ft_tape_record(o->record_path, &p->tape, err);
+        }
         sandbox_files_end();
     } else if (o->replay_path) {
         r = ft_tape_replay(o->replay_path, o->until, &p->tape, err);

@@ -155,6 +155,10 @@ static bool do_vm_limits(struct ha_vm *vm, char *word)
     } else if ((v = value_of(word, "prefers")) != NULL) {
         snprintf(vm->conf->preferred[vm->conf->preferred_count++], NODE_NAME_MAX, "%s",
                  v);
+    } else if ((v = value_of(word, "mirror")) != NULL) { /* a copy that counts */
+        vm->conf->disk_count = 1;
+        vm->conf->disk[0].mirrored = true;
+        vm->mirror[vm->mirror[0] != 0] = node_id(v);
     } else if (strcmp(word, "unprotected") == 0) {
         vm->conf->protect = false;
     } else {

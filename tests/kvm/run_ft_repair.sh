@@ -81,14 +81,15 @@ case_ft_diverge_max() { # one divergence too many: the session ends with the rea
 
 case_ft_diverged_live() { # the primary dies before it hears that its twin is another: nothing of that has left, and the twin's disk has what the twin wrote
     # fails with: ft_repair_withheld that does nothing
-    local what address mask blk
+    local what address mask blk counter
     need_root "another process's memory"
     blk=$(guest_symbol blk)
     for what in output sectors control; do
+        counter=twin_diverged_output
         case $what in
         output) address=$((blk + 0x20)) mask=0x55 ;;
         sectors) address=$((blk + 0x18)) mask=0x40 ;;
-        control) address=$(guest_symbol pulse_tick_to_debug) mask=1 ;;
+        control) address=$(guest_symbol pulse_tick_to_debug) mask=1 counter=twin_diverged ;;
         esac
         ft_start "nonet rate=50" || return
         ft_protect --suspect 5000 --barrier 100000 || return
@@ -100,6 +101,7 @@ case_ft_diverged_live() { # the primary dies before it hears that its twin is an
         kill -CONT "$t_pid"
         until_true 20 ft_over "$ft_pid" || fail "nobody runs alone: $(tail -1 ft.out)"
         jq -e 'select(.end).end == "live"' ft.out >/dev/null 2>&1 || fail "the twin does not run: $(tail -1 ft.out; tail -qn1 t.log)"
+        [ "$(jq "select(.end).$counter" ft.out)" -ge 1 ] || fail "nothing was another: $(tail -1 ft.out)"
         # A number that was spoilt leaves some out: what it says from then on is on its disk still.
         if [ $what = sectors ]; then ft_more 10 5; else ft_check t; fi
         disk_has_newest

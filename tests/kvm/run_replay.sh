@@ -3,7 +3,7 @@
 # Cases of --record and --replay.
 
 # Types of records (ft/ft_log.h) and of inputs (vmm/dev.h).
-ft_input=2 ft_clock=3
+ft_input=2 ft_clock=3 ft_end=10
 input_clock=1 input_key=2
 
 # replay FILE OPTION...: its line in replay.out, its exit code in $replay_code; the console in replayed.log.
@@ -229,6 +229,9 @@ f.write(bytes([b ^ 32]))' bad.ft "$at"
     head -c 100000 /dev/urandom >cut.ft
     replay cut.ft --firmware "$rom"
     grep -q 'is no recording' replay.log || fail "random bytes: $(tail -1 replay.log)"
+    mkdir dir
+    replay dir --firmware "$rom"
+    grep -q 'dir: the recording cannot be read at byte 0: Is a directory' replay.log || fail "a directory: $(tail -1 replay.log)"
 }
 
 case_replay_spoilt() { # one record left out, altered, or moved by a position: it must be noticed
@@ -248,6 +251,9 @@ case_replay_spoilt() { # one record left out, altered, or moved by a position: i
             expect_difference "$what tick $n" bad.ft --firmware "$rom"
         done
     done
+    "$taped" beat.ft late $ft_end 0 bad.ft >/dev/null || fail "taped"
+    expect_difference "a late end" bad.ft --firmware "$rom"
+    grep -q 'recorded its end at exit' replay.out || fail "a late end: $(cat replay.out)"
     count=$("$taped" beat.ft count $ft_clock)
     for ((n = 0; n < count && n < 5; n++)); do
         "$taped" beat.ft drop $ft_clock "$n" bad.ft >/dev/null || fail "taped"
@@ -269,6 +275,7 @@ case_replay_spoilt() { # one record left out, altered, or moved by a position: i
 }
 
 case_replay_other() { # with other options than the recording: which
+    local n
     record_beat || return
     truncate -s 1M d.img
     replay beat.ft --firmware "$rom" --memory 32M
@@ -280,6 +287,14 @@ case_replay_other() { # with other options than the recording: which
     expect_refusal 'beat.ft is there already, and is not written over: remove it' --run --record beat.ft
     replay beat.ft --firmware "$rom"
     grep -q '^replay: equal: ' replay.out || fail "it was written to: $(tail -1 replay.log)"
+    : >empty.img && ln empty.img other.img
+    for n in "--disk path=empty.img" "--disk path=other.img" "--disk path=$PWD/empty.img" "--firmware other.img" "--console-log other.img"; do
+        # shellcheck disable=SC2086
+        expect_refusal "--record empty.img is the file of --${n:2:4}" $n --run --record empty.img
+    done
+    [ "$(size empty.img)" = 0 ] || fail "it was written to"
+    expect_refusal '--record new.img is the file of --disk' --disk path=new.img --run --record new.img
+    [ ! -e new.img ] || fail "it was made"
     want_code=2 expect_refusal 'needs --replay' --run --until 5
     want_code=2 expect_refusal 'give one of' --run --record x.ft --replay beat.ft
 }

@@ -3,10 +3,10 @@
  * Looks into recordings of gemel-vmm, and spoils them, as the negative controls of replay
  * want it. usage:
  *   taped FILE count TYPE [INPUT]          how many records; of inputs: of this type
- *   taped FILE drop|alter|shift TYPE [INPUT] N OUT
+ *   taped FILE drop|alter|shift|late TYPE [INPUT] N OUT
  *       the Nth of them (from 0): left out; one bit of its last byte is another, or a
  *       clock a second later; one position later (of those that wake a guest, and
- *       come alone). Checksums and numbers are mended.
+ *       come alone); one position later, in its place. Checksums and numbers are mended.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -156,7 +156,8 @@ int main(int argc, char **argv)
     FILE *out;
 
     if (argc != 4 && argc != 5 && argc != 6 && argc != 7) {
-        return fail("usage: ", "taped FILE count|drop|alter|shift TYPE [INPUT] [N OUT]");
+        return fail("usage: ",
+                    "taped FILE count|drop|alter|shift|late TYPE [INPUT] [N OUT]");
     }
     if (!load(argv[1], &t)) {
         return fail("no recording: ", argv[1]);
@@ -186,6 +187,7 @@ int main(int argc, char **argv)
     if (strcmp(argv[2], "alter") == 0) {
         alter(&t.record[victim]);
     }
+    t.record[victim].exits += strcmp(argv[2], "late") == 0;
     put_all(out, &t, victim, strcmp(argv[2], "drop") == 0, strcmp(argv[2], "shift") == 0);
     printf("%" PRIu64 "\n", t.record[victim].exits);
     return fclose(out) == 0 ? EXIT_SUCCESS : fail("cannot write ", argv[argc - 1]);

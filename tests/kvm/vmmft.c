@@ -533,10 +533,12 @@ int main(int argc, char **argv)
         }
     }
     printf("{\"end\":\"%s\",\"epoch\":%llu,\"exits\":%llu,\"outputs\":%llu,"
-           "\"log_bytes\":%llu,\"claim_to_run_ms\":%.2f}\n",
+           "\"log_bytes\":%llu,\"twin_diverged\":%llu,\"twin_diverged_output\":%llu,"
+           "\"claim_to_run_ms\":%.2f}\n",
            end, (unsigned long long)epoch, (unsigned long long)primary.ft_exits,
            (unsigned long long)primary.ft_outputs,
-           (unsigned long long)primary.ft_log_bytes,
+           (unsigned long long)primary.ft_log_bytes, (unsigned long long)twin.ft_diverged,
+           (unsigned long long)twin.ft_diverged_output,
            change_ns != 0 ? pair_ms(loop_now_ns() - change_ns) : 0.0);
     return strcmp(end, "none") == 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

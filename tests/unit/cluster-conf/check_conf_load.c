@@ -288,6 +288,7 @@ static const struct refused refused_cluster[] = {
 static const struct refused refused_node[] = {
     {"node: {}\n", "f:1: node.name: is missing; write for example name: n1"},
     {"node:\n  name: n1\n  vmroot: srv\n", "f:3: node.vmroot: is not absolute; write a path that begins with /"},
+    {"node:\n  name: n1\n  vmroot: /srv/a,b\n", "f:3: node.vmroot: has a comma, which parts gemel-vmm's options of a disk; write a path without one"},
     {"node:\n  name: n1\n  state_dir: /srv/gemel\n", "f:3: node.state_dir: is the same as vmroot, which is shared; write a local directory of this node"},
 };
 /* clang-format on */

@@ -376,28 +376,28 @@ START_TEST(test_cpu_model_is_known)
     struct conf_vm *vm = vm_of(yaml);
     struct conf_error error;
 
-    ck_assert_int_lt(conf_vm_check_cpu(vm, cluster, &error), 0);
+    ck_assert_int_lt(conf_vm_check_cluster(vm, cluster, &error), 0);
     ck_assert_str_eq(error.text,
                      "cpu: CPU model baselin is not in the cluster definition "
                      "(cpu_models); write one of: host");
     cluster->cpu_model_count = 2;
     strcpy(cluster->cpu_model[0].name, "rich");
     strcpy(cluster->cpu_model[1].name, "baseline");
-    ck_assert_int_lt(conf_vm_check_cpu(vm, cluster, &error), 0);
+    ck_assert_int_lt(conf_vm_check_cluster(vm, cluster, &error), 0);
     conf_error_locate_in(&error, yaml, strlen(yaml), "a.yaml");
     ck_assert_str_eq(error.text,
                      "a.yaml:4: cpu: CPU model baselin is not in the cluster definition "
                      "(cpu_models); did you mean baseline?");
     strcpy(vm->cpu, "hots");
-    ck_assert_int_lt(conf_vm_check_cpu(vm, cluster, &error), 0);
+    ck_assert_int_lt(conf_vm_check_cluster(vm, cluster, &error), 0);
     ck_assert_ptr_nonnull(strstr(error.text, "did you mean host?"));
     strcpy(vm->cpu, "z80");
-    ck_assert_int_lt(conf_vm_check_cpu(vm, cluster, &error), 0);
+    ck_assert_int_lt(conf_vm_check_cluster(vm, cluster, &error), 0);
     ck_assert_ptr_nonnull(strstr(error.text, "write one of: host, rich, baseline"));
     strcpy(vm->cpu, "baseline");
-    ck_assert_int_eq(conf_vm_check_cpu(vm, cluster, &error), 0);
+    ck_assert_int_eq(conf_vm_check_cluster(vm, cluster, &error), 0);
     strcpy(vm->cpu, "host");
-    ck_assert_int_eq(conf_vm_check_cpu(vm, cluster, &error), 0);
+    ck_assert_int_eq(conf_vm_check_cluster(vm, cluster, &error), 0);
     free(vm);
     free(cluster);
 }
@@ -487,6 +487,65 @@ START_TEST(test_applied)
 }
 END_TEST
 
+/* What it says when `yaml` follows the rest of a definition, is loaded and then applied,
+ * with its line; "": nothing. */
+static void applied(const char *yaml, const struct conf_cluster *cluster, char text[1024])
+{
+    char whole[512];
+    struct conf_error error;
+    struct conf_vm *vm;
+
+    snprintf(whole, sizeof whole, "name: web1\nmemory: 64M\nboot: {firmware: /r}\n%s",
+             yaml);
+    vm = vm_of(whole);
+    text[0] = '\0';
+    if (conf_vm_check_applied(vm, &error) < 0 ||
+        conf_vm_check_cluster(vm, cluster, &error) < 0) {
+        conf_error_locate_in(&error, whole, strlen(whole), "f");
+        snprintf(text, 1024, "%s", error.text);
+    }
+    free(vm);
+}
+
+START_TEST(test_names_of_nodes)
+{
+    struct conf_cluster *cluster = calloc(1, sizeof *cluster);
+    char text[1024];
+
+    cluster->node_count = 2;
+    strcpy(cluster->node[0].name, "n1");
+    strcpy(cluster->node[1].name, "n2");
+    applied("ft: {mode: lockstep, on: [n2, n1]}\nha: {preferred_nodes: [n2]}\n", cluster,
+            text);
+    ck_assert_str_eq(text, "");
+    applied("ft:\n  mode: lockstep\n  on: [n2, n9]\n", cluster, text);
+    ck_assert_str_eq(
+        text, "f:6: ft.on[1]: n9 is not a node of this cluster; write one of: n1 n2");
+    applied("ft:\n  mode: lockstep\n  on: [n2, n1, n2]\n", cluster, text);
+    ck_assert_str_eq(text,
+                     "f:6: ft.on[2]: n2 is also that of ft.on[0]; write another one");
+    applied("ha: {preferred_nodes: [n3]}\n", cluster, text);
+    ck_assert_str_eq(text, "f:4: ha.preferred_nodes[0]: n3 is not a node of this "
+                           "cluster; write one of: n1 n2");
+    free(cluster);
+}
+END_TEST
+
+/* gemel-vmm --disk path=FILE,serial=... */
+START_TEST(test_comma)
+{
+    struct conf_cluster *cluster = calloc(1, sizeof *cluster);
+    char text[1024];
+
+    applied("disks:\n- path: a.img\n- path: b,readonly\n", cluster, text);
+    ck_assert_str_eq(text, "f:6: disks[1].path: has a comma, which parts gemel-vmm's "
+                           "options of a disk; write a path without one");
+    applied("disks: [{path: '/l/a,b.img', format: qcow2}]\n", cluster, text);
+    ck_assert_ptr_nonnull(strstr(text, "disks[0].path: has a comma"));
+    free(cluster);
+}
+END_TEST
+
 static void document(FILE *out, const struct conf_field *fields, const char *prefix)
 {
     for (const struct conf_field *f = fields; f->key != NULL; f++) {
@@ -566,6 +625,8 @@ static Suite *conf_write_suite(void)
     tcase_add_test(tcase, test_cpu_model_is_known);
     tcase_add_test(tcase, test_shared_disk);
     tcase_add_test(tcase, test_applied);
+    tcase_add_test(tcase, test_names_of_nodes);
+    tcase_add_test(tcase, test_comma);
     tcase_add_test(tcase, test_documented);
     suite_add_tcase(suite, tcase);
     return suite;

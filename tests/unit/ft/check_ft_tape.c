@@ -258,6 +258,43 @@ START_TEST(a_recording_is_not_written_over)
 }
 END_TEST
 
+START_TEST(a_block_device_is_not_written_over)
+{
+    static const char device[] = "/dev/loop0";
+    struct vmm_error err;
+    int fd = open(device, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0) {
+        return; /* there is none here */
+    }
+    close(fd);
+    ck_assert_int_eq(ft_tape_record(device, &tape, &err), -EEXIST);
+    ck_assert_ptr_nonnull(strstr(err.text, "is a block device"));
+}
+END_TEST
+
+/* A directory; and a file whose first bytes are not to be had. */
+START_TEST(what_cannot_be_read_is_said)
+{
+    static const struct {
+        const char *path, *why;
+    } bad[] = {{"/", "cannot be read at byte 0: Is a directory"},
+               {"/proc/self/mem", "cannot be read at byte 0: Input/output error"}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct vmm_error err;
+        struct tape_item item;
+
+        ck_assert_int_eq(ft_tape_replay(bad[i].path, (struct ft_pos){.exits = UINT64_MAX},
+                                        &tape, &err),
+                         0);
+        hooks = ft_tape_hooks(tape);
+        ck_assert_int_eq(next(0, &item), TAPE_NEXT_STOP);
+        ends(false, bad[i].why);
+    }
+}
+END_TEST
+
 /* A file that takes nothing (ENOSPC of /dev/full). */
 START_TEST(a_full_disk_ends_the_recording)
 {
@@ -332,6 +369,8 @@ static Suite *ft_tape_suite(void)
     tcase_add_test(tc, a_torn_file_ends);
     tcase_add_test(tc, what_cannot_be_opened_is_said);
     tcase_add_test(tc, a_recording_is_not_written_over);
+    tcase_add_test(tc, a_block_device_is_not_written_over);
+    tcase_add_test(tc, what_cannot_be_read_is_said);
     tcase_add_test(tc, a_full_disk_ends_the_recording);
     tcase_add_test(tc, sums);
     suite_add_tcase(suite, tc);

@@ -4,6 +4,7 @@
 #include "tests/unit/scratch.h"
 #include "tests/unit/unit.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <string.h>
@@ -82,19 +83,75 @@ START_TEST(room)
 }
 END_TEST
 
+static int known(const char *own, const char *path)
+{
+    return ha_twincopy_known(own, path, why);
+}
+
 START_TEST(known_paths)
 {
     const char *own = scratch_path("copies/1.own");
 
-    ck_assert(!ha_twincopy_known(own, "/a"));
-    ck_assert_int_eq(ha_twincopy_note(own, "/a/b"), 0);
-    ck_assert_int_eq(ha_twincopy_note(own, "/a/b"), 0);
-    ck_assert_int_eq(ha_twincopy_note(own, "/c"), 0);
-    ck_assert(ha_twincopy_known(own, "/a/b"));
-    ck_assert(ha_twincopy_known(own, "/c"));
-    ck_assert(!ha_twincopy_known(own, "/a"));
-    ck_assert(!ha_twincopy_known(own, "/a/b/c"));
-    ck_assert(!ha_twincopy_known(own, ""));
+    ck_assert_int_eq(known(own, "/a"), 0);
+    ck_assert_int_eq(ha_twincopy_note(own, "/a/b", why), 0);
+    ck_assert_int_eq(ha_twincopy_note(own, "/a/b", why), 0);
+    ck_assert_int_eq(ha_twincopy_note(own, "/c", why), 0);
+    ck_assert_int_eq(known(own, "/a/b"), 1);
+    ck_assert_int_eq(known(own, "/c"), 1);
+    ck_assert_int_eq(known(own, "/a"), 0);
+    ck_assert_int_eq(known(own, "/a/b/c"), 0);
+    ck_assert_int_eq(known(own, ""), 0);
+}
+END_TEST
+
+static void write_list(const char *own, const char *text, size_t len)
+{
+    int fd = open(own, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, text, len), (ssize_t)len);
+    close(fd);
+}
+
+static void list_is_refused(const char *own, int r, const char *text)
+{
+    struct stat st, now;
+
+    ck_assert_int_eq(stat(own, &st), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        why[0] = '\0';
+        ck_assert_int_eq(i == 0 ? known(own, "/a") : ha_twincopy_note(own, "/a", why), r);
+        ck_assert_msg(strstr(why, text) != NULL, "%s", why);
+        ck_assert_ptr_nonnull(strstr(why, own));
+    }
+    ck_assert_int_eq(stat(own, &now), 0);
+    ck_assert_int_eq(st.st_size, now.st_size);
+}
+
+/* Somebody edited it: it is the list that is named, not a disk. */
+START_TEST(spoilt_list)
+{
+    const char *own = scratch_path("1.own");
+    static char large[20000];
+
+    memset(large, '/', sizeof large);
+    write_list(own, large, sizeof large);
+    list_is_refused(own, -EFBIG, "it is too large; write it anew");
+    write_list(own, "/b\0/c\n", 7);
+    list_is_refused(own, -EBADMSG, "it has lines that are no paths; write it anew");
+    write_list(own, "/b\nc\n", 5);
+    list_is_refused(own, -EBADMSG, "it has lines that are no paths");
+    list_is_refused(scratch_dir, -EISDIR, "Is a directory");
+    write_list(own, large, 16383);
+    ck_assert_int_eq(known(own, "/a"), 0);
+    ck_assert_int_eq(ha_twincopy_note(own, "/a", why), -ENOSPC);
+    ck_assert_ptr_nonnull(strstr(why, "it is full; write it anew"));
+    write_list(own, "/b", 2); /* an editor that ends no line */
+    ck_assert_int_eq(ha_twincopy_note(own, "/a", why), 0);
+    ck_assert_int_eq(known(own, "/a"), 1);
+    ck_assert_int_eq(known(own, "/b"), 1);
+    ck_assert_int_lt(ha_twincopy_note("/proc/no/1.own", "/a", why), 0);
+    ck_assert_ptr_nonnull(strstr(why, "cannot be written: "));
 }
 END_TEST
 
@@ -167,6 +224,7 @@ static Suite *twincopy_suite(void)
     tcase_add_test(tc, files);
     tcase_add_test(tc, room);
     tcase_add_test(tc, known_paths);
+    tcase_add_test(tc, spoilt_list);
     tcase_add_test(tc, devices);
     suite_add_tcase(s, tc);
     return s;
