@@ -398,6 +398,30 @@ START_TEST(what_was_withheld_is_written_at_go_live)
 }
 END_TEST
 
+/* Its primary may not have let it out: once more. Fails with: nothing (sec_live). */
+START_TEST(a_twin_lets_out_what_its_primary_may_not_have)
+{
+    pri.engine.console_stands = true;
+    three_exits("b");
+    UNTIL(&pri, pri.engine.said_len == 3);
+    twin_goes_live();
+    twin.ops->live(twin.s);
+    ck_assert_uint_eq(twin.engine.said_len, 3);
+    ck_assert_mem_eq(twin.engine.said, "out", 3);
+}
+END_TEST
+
+/* And nothing that it is told is outside. */
+START_TEST(a_twin_does_not_say_twice_what_is_outside)
+{
+    three_exits("b");
+    UNTIL(&twin, twin.s->head.released == 1);
+    twin_goes_live();
+    twin.ops->live(twin.s);
+    ck_assert_uint_eq(twin.engine.said_len, 0);
+}
+END_TEST
+
 /* Checkpoint mode ------------------------------------------------------------------- */
 
 static void epoch_write(enum request_op op, uint64_t sector, uint32_t len, uint8_t byte)
@@ -411,13 +435,18 @@ static void epoch_write(enum request_op op, uint64_t sector, uint32_t len, uint8
     pri.epochs->write(pri.s, 0, &rq);
 }
 
+static void take_with(const uint64_t *dirty)
+{
+    UNTIL(&pri, pri.epochs->due(pri.s));
+    pri.epochs->take(pri.s, loop_now_ns(), dirty, pri.engine.state,
+                     sizeof pri.engine.state, NULL);
+}
+
 static void take(void)
 {
     static const uint64_t dirty[PAGES / 64 + 1] = {FAKE_DIRTY};
 
-    UNTIL(&pri, pri.epochs->due(pri.s));
-    pri.epochs->take(pri.s, loop_now_ns(), dirty, pri.engine.state,
-                     sizeof pri.engine.state, NULL);
+    take_with(dirty);
 }
 
 static void check_disk(uint64_t at, uint8_t byte)
@@ -428,6 +457,30 @@ static void check_disk(uint64_t at, uint8_t byte)
     ck_assert_int_eq(pread(twin_disk, got, sizeof got, (off_t)at), sizeof got);
     ck_assert_mem_eq(got, want, sizeof got);
 }
+
+/* Fails with: a page of the bitmap not sent, not taken. */
+START_TEST(an_epoch_brings_every_page_that_was_written_to)
+{
+    static const uint8_t marked[] = {0, 2, 3, 4, 31, 62, 63};
+    uint64_t dirty[PAGES / 64 + 1] = {0};
+
+    for (unsigned i = 0; i < PAGES; i++) {
+        memset(ram[0] + i * GMEM_PAGE_SIZE, (int)(i + 1), GMEM_PAGE_SIZE);
+    }
+    for (unsigned i = 0; i < sizeof marked; i++) {
+        dirty[0] |= UINT64_C(1) << marked[i];
+    }
+    take_with(dirty);
+    UNTIL(&pri, pri.s->epoch.acked == 1);
+    for (unsigned i = 0; i < PAGES; i++) {
+        bool is = (dirty[0] >> i & 1) != 0;
+        const uint8_t *page = ram[1] + i * GMEM_PAGE_SIZE;
+
+        ck_assert_uint_eq(page[0], is ? i + 1 : 0);
+        ck_assert_uint_eq(page[GMEM_PAGE_SIZE - 1], is ? i + 1 : 0);
+    }
+}
+END_TEST
 
 /* Fails with: WRITE_ZEROES not taken (take_disk). */
 START_TEST(an_epoch_brings_what_was_written)
@@ -553,10 +606,13 @@ static Suite *session_suite(void)
     tcase_add_test(lockstep, the_clock_goes_on_from_the_newest_that_is_known);
     tcase_add_test(lockstep, a_repair_writes_what_the_primary_did_and_flushes_it);
     tcase_add_test(lockstep, what_was_withheld_is_written_at_go_live);
+    tcase_add_test(lockstep, a_twin_lets_out_what_its_primary_may_not_have);
+    tcase_add_test(lockstep, a_twin_does_not_say_twice_what_is_outside);
     tcase_set_timeout(lockstep, 60);
     suite_add_tcase(suite, lockstep);
 
     tcase_add_checked_fixture(epochs, setup_epochs, teardown);
+    tcase_add_test(epochs, an_epoch_brings_every_page_that_was_written_to);
     tcase_add_test(epochs, an_epoch_brings_what_was_written);
     tcase_add_test(epochs, an_epochs_flush_is_one_before_it_is_acknowledged);
     tcase_add_test(epochs, an_epoch_with_a_write_past_the_end_is_not_begun);
