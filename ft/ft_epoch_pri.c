@@ -73,6 +73,19 @@ static bool epoch_due(void *ctx)
     return s->epoch.due && !s->epoch.trouble;
 }
 
+static bool epoch_full(void *ctx)
+{
+    struct ft_session *s = ctx;
+    bool full = s->epoch.full;
+
+    if (full) {
+        pthread_mutex_lock(&s->lock);
+        full = !s->released_all && !s->stopped && !s->epoch.trouble;
+        pthread_mutex_unlock(&s->lock);
+    }
+    return full;
+}
+
 static bool epoch_stands(void *ctx)
 {
     struct ft_session *s = ctx;
@@ -159,21 +172,35 @@ static void epoch_output(void *ctx, const struct tape_out *out)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* The guest stands until the epoch before is at the twin; then this one ends at once. */
+static void become_full(struct ft_session *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->epoch.full = true;
+    pthread_cond_broadcast(&s->more);
+    pthread_mutex_unlock(&s->lock);
+    engine_nudge(s->conf.engine);
+}
+
 static void epoch_write(void *ctx, unsigned disk, const struct blk_request *request)
 {
     struct ft_session *s = ctx;
+    struct ft_epoch *ep = &s->epoch;
     struct ft_write w = {.sector = request->sector,
                          .disk = disk,
                          .op = (uint32_t)request->op,
                          .len = request->len};
     bool good = true;
 
-    if ((s->params.mirror >> disk & 1) == 0 || s->released_all) {
-        return;
+    if ((s->params.mirror >> disk & 1) == 0 || s->released_all || ep->trouble) {
+        return; /* no epoch comes any more */
     }
-    good = append(&s->epoch.writes, &w, sizeof w);
+    good = append(&ep->writes, &w, sizeof w);
     if (good && request->op == REQUEST_WRITE) {
-        good = append(&s->epoch.writes, request->data, request->len);
+        good = append(&ep->writes, request->data, request->len);
+    }
+    if (ep->writes.len > FT_KEPT_BYTES && !ep->full) {
+        become_full(s);
     }
     s->written |= 1u << disk;
     if (!good) {
@@ -242,6 +269,7 @@ static void epoch_take(void *ctx, uint64_t since_ns, const uint64_t *dirty,
     st->outputs = ep->made;
     st->ends = st->number == s->alike.number;
     st->ready = true;
+    ep->full = false;
     ep->due = false; /* not before: the sender would ask for another one */
     ep->taken_ns = since_ns;
     ep->pause_ns = loop_now_ns() - since_ns;
@@ -256,6 +284,7 @@ static void epoch_take(void *ctx, uint64_t since_ns, const uint64_t *dirty,
 const struct engine_epoch_ops ft_epoch_pri_ops = {
     .due = epoch_due,
     .take = epoch_take,
+    .full = epoch_full,
     .output = epoch_output,
     .write = epoch_write,
     .holds = epoch_holds,
@@ -283,7 +312,7 @@ uint64_t ft_epoch_due_ns(const struct ft_session *s)
     if (s->pri.state == FT_PRI_SWITCHING) {
         return ep->last == 0; /* at once, and once */
     }
-    if (s->alike.number > ep->staged.number) {
+    if (s->alike.number > ep->staged.number || ep->full) {
         return 1; /* at once */
     }
     if (!waits && ms < s->params.barrier_ms) {

@@ -58,5 +58,6 @@ struct ft_epoch {
     struct ft_ahead ahead;
     bool copying; /* a pass is under way */
     _Atomic bool due, trouble;
-    uint8_t *frame; /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX */
+    _Atomic bool full; /* `writes` has what is kept at most: the guest stands */
+    uint8_t *frame;    /* FT_LOG_HEAD_LEN + FT_LOG_BODY_MAX */
 };

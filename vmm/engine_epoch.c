@@ -183,6 +183,13 @@ bool engine_epoch_stands(struct engine *e)
     return r && !EPOCH_CALL(r, over) && EPOCH_CALL(r, stands);
 }
 
+bool engine_epoch_full(struct engine *e)
+{
+    struct epoch_run *r = e->epoch;
+
+    return r && EPOCH_CALL(r, full);
+}
+
 bool engine_epoch_holds(struct engine *e)
 {
     struct epoch_run *r = e->epoch;

@@ -36,6 +36,9 @@ struct engine_epoch_ops {
     uint64_t (*released)(void *ctx);
     /* After `take`: the guest does not go on yet. engine_nudge when it may. */
     bool (*stands)(void *ctx);
+    /* More was written to disks than is kept: the guest stands until the next `take`.
+     * engine_nudge when this has changed. Looked at before each entry into the guest. */
+    bool (*full)(void *ctx);
     /* The guest is off; has all that it said left? */
     bool (*may_end)(void *ctx);
     /* From now on the VM runs without a twin. */

@@ -272,6 +272,8 @@ bool engine_epoch_due(struct engine *e);
 void engine_epoch_take(struct engine *e, uint64_t since_ns);
 /* The guest is not to go on yet after the last checkpoint. */
 bool engine_epoch_stands(struct engine *e);
+/* It is not to go on before the next checkpoint. */
+bool engine_epoch_full(struct engine *e);
 /* A guest that is off is not to end yet: one more checkpoint, and what it said leaves. */
 bool engine_epoch_holds(struct engine *e);
 uint64_t engine_epoch_released(struct engine *e); /* see engine_epoch_ops */

@@ -516,10 +516,24 @@ static void checkpoint(struct engine *e)
     gate_open(e);
 }
 
+/* True: the guest stands until the next checkpoint. */
+static bool stands_full(struct engine *e)
+{
+    bool full = engine_epoch_full(e);
+
+    if (full && atomic_load(&e->gate)) {
+        gate_shut(e);
+    } else if (!full && !atomic_load(&e->gate)) {
+        gate_open(e);
+    }
+    return full;
+}
+
 /* From RUNNING until some other state. */
 static void smp_run(struct engine *e)
 {
     struct epoll_event events[EPOLL_EVENTS_MAX];
+    bool full;
     int n = 0;
 
     engine_clock_start(e);
@@ -543,8 +557,9 @@ static void smp_run(struct engine *e)
         if (engine_epoch_due(e)) {
             checkpoint(e);
         }
+        full = stands_full(e);
         io_work(e, events, n);
-        if (e->shutdown_wanted) {
+        if (e->shutdown_wanted || full) {
             engine_wait(e, engine_machine_now_ns(e) + ENGINE_OFF_NS);
             n = 0;
         } else {

@@ -259,6 +259,10 @@ static bool run_once(struct engine *e)
         return take_inputs(
             e); /* and once more from the top: it cleared what a kick had set */
     }
+    if (engine_epoch_full(e)) {
+        engine_wait(e, engine_machine_now_ns(e) + ENGINE_OFF_NS);
+        return true;
+    }
     if (vcpu_offer_interrupt(&e->vcpu)) {
         e->halted = false;
     }

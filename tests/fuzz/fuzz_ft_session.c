@@ -32,7 +32,7 @@ static struct {
     bool busy;
 } vm;
 static uint8_t ram[PAGES * GMEM_PAGE_SIZE];
-static struct fake_engine engine = {.ram = ram, .page_count = PAGES};
+static struct fake_engine engine = {.ram = ram, .page_count = PAGES, .disk_sectors = 64};
 
 /* Threads: there are none. Who would wait for another one lets the vCPU have a turn; if
  * that is of no use, the channel ends. ------------------------------------------------

@@ -431,6 +431,48 @@ ft_ahead() { # the newest epoch that was told of
     jq -se 'map(select(has("stood"))) | last | .pages > 1000 and .stood < .pages / 2' ft.out >/dev/null 2>&1
 }
 
+# 64 MiB at what pulse writes here: 2 MB/s, and 0.5 in `standard`; FT_KEPT_MIB=3 for a build whose FT_KEPT_BYTES is 4 MiB. Fails with: no limit (epoch_write); a guest that does not stand at it (run_once, stands_full).
+case_ft_checkpoint_full() { # the twin does not answer: the guest stands when 64 MiB of its writes are kept, and runs on when it does; then the primary dies
+    [ "${LAB_LONG:-0}" = 1 ] || { skip="takes minutes (LAB_LONG=1)"; return; }
+    local machine before n
+    for machine in lockstep standard; do
+        ft_start "nonet rate=20000 noflush quiet" --machine $machine --transport mmio || return
+        ft_suspect=900000 ft_protect --checkpoint --for 900 || return
+        full_wrote a 100 || fail "it does not write"
+        kill -STOP "$t_pid"
+        before=$(full_newest a)
+        until_true 400 full_or_more $((before + (${FT_KEPT_MIB:-60} + 12 << 20) / 4096)) || fail "it neither stands nor writes"
+        n=$(($(full_newest a) - before))
+        [ $((n * 4096)) -le $((${FT_KEPT_MIB:-60} + 12 << 20)) ] || fail "$n records of 4 KiB before it stood"
+        [ $((n * 4096)) -ge "$((${FT_KEPT_MIB:-60} << 20))" ] || fail "it stood after $n records of 4 KiB"
+        sleep 1
+        full_stands || fail "it does not stand"
+        kill -CONT "$t_pid"
+        full_wrote a 100 || fail "it does not go on: $(tail -1 ft.out)"
+        ft_signal KILL "$p_pid"
+        ft_end live
+        full_wrote b 100 || fail "the twin does not write"
+        [ "$(full_newest b)" -ge $((before + n)) ] || fail "of $((before + n)) records its disk has $(full_newest b)"
+        echo "# $machine: $n records of 4 KiB, then it stood"
+        ft_kill
+        [ -z "$failed" ] || { fail "($machine)"; return; }
+    done
+}
+full_newest() { "$witness" check-disk "$1.img" --acked 0 | jq .newest; }
+full_stands() { # for half a second
+    local n
+    n=$(full_newest a)
+    sleep 0.5
+    [ "$(full_newest a)" = "$n" ]
+}
+full_or_more() { full_stands || full_reach a "$1"; }
+full_wrote() { # IMAGE COUNT: so many more
+    local n
+    n=$(full_newest "$1")
+    until_true 20 full_reach "$1" $((n + $2))
+}
+full_reach() { [ "$(full_newest "$1")" -ge "$2" ]; }
+
 case_ft_net() { # asked over the network while its primary dies, or is stopped: held frames, the twin's tap, 0 lost
     need_root "a network namespace" || return
     local how

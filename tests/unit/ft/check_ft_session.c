@@ -13,6 +13,8 @@
 #include "tests/unit/unit.h"
 
 #define PAGES   64u
+#define SECTORS UINT64_C(4096)
+#define HOUR_MS (3600u * 1000)
 #define SERIAL  TAPE_OUT_SERIAL
 #define WAIT_NS (20 * NSEC_PER_SEC) /* what comes, comes long before */
 
@@ -69,7 +71,9 @@ static void make(struct side *side, uint8_t *at, bool is_twin)
     struct ft_session_conf conf = {.engine = fake_engine(&side->engine), .vm_name = "vm"};
     struct vmm_error err = {""};
 
-    *side = (struct side){.engine = {.ram = at, .page_count = PAGES, .twin = is_twin}};
+    *side = (struct side){
+        .engine = {
+            .ram = at, .page_count = PAGES, .disk_sectors = SECTORS, .twin = is_twin}};
     ck_assert_int_eq(ft_session_new(&conf, &side->s, &err), 0);
     ck_assert_int_eq(ft_session_go(side->s, &err), 0);
 }
@@ -87,11 +91,11 @@ static enum tape_next next(struct tape_item *item)
     return twin.ops->next(twin.s, twin.engine.position, item);
 }
 
-static struct ft_params params_of(bool checkpoint)
+static struct ft_params params_of(bool checkpoint, uint32_t barrier_ms)
 {
     struct ft_params params = {.commit = FT_COMMIT_VERIFIED,
                                .suspect_ms = 60000, /* nobody is lost by chance */
-                               .barrier_ms = checkpoint ? 1 : 3600 * 1000,
+                               .barrier_ms = barrier_ms,
                                .mirror = 1,
                                .checkpoint = checkpoint};
 
@@ -99,9 +103,9 @@ static struct ft_params params_of(bool checkpoint)
     return params;
 }
 
-static void protect(bool checkpoint)
+static void protect(bool checkpoint, uint32_t barrier_ms)
 {
-    struct ft_params params = params_of(checkpoint);
+    struct ft_params params = params_of(checkpoint, barrier_ms);
     struct os_tcp_opts opts = {.lost_ms = 10000};
     struct vmm_error err = {""};
     struct tape_item item;
@@ -117,7 +121,7 @@ static void protect(bool checkpoint)
     ck_assert_int_eq(ft_session_protect(pri.s, fd[0], &params, &err), 0);
     if (checkpoint) {
         twin_disk = memfd_create("disk", MFD_CLOEXEC);
-        ck_assert_int_eq(ftruncate(twin_disk, FAKE_DISK_SECTORS * 512), 0);
+        ck_assert_int_eq(ftruncate(twin_disk, SECTORS * 512), 0);
         params.disk[0] = dup(twin_disk);
     }
     ck_assert_int_eq(ft_session_follow(twin.s, fd[1], &params, &err), 0);
@@ -133,12 +137,17 @@ static void protect(bool checkpoint)
 
 static void setup_lockstep(void)
 {
-    protect(false);
+    protect(false, HOUR_MS);
 }
 
 static void setup_epochs(void)
 {
-    protect(true);
+    protect(true, 1);
+}
+
+static void setup_long_epochs(void)
+{
+    protect(true, HOUR_MS);
 }
 
 /* A test that fails ends its process: nothing is left to be taken away then. */
@@ -389,11 +398,35 @@ START_TEST(what_was_withheld_is_written_at_go_live)
 }
 END_TEST
 
+/* Its primary may not have let it out: once more. Fails with: nothing (sec_live). */
+START_TEST(a_twin_lets_out_what_its_primary_may_not_have)
+{
+    pri.engine.console_stands = true;
+    three_exits("b");
+    UNTIL(&pri, pri.engine.said_len == 3);
+    twin_goes_live();
+    twin.ops->live(twin.s);
+    ck_assert_uint_eq(twin.engine.said_len, 3);
+    ck_assert_mem_eq(twin.engine.said, "out", 3);
+}
+END_TEST
+
+/* And nothing that it is told is outside. */
+START_TEST(a_twin_does_not_say_twice_what_is_outside)
+{
+    three_exits("b");
+    UNTIL(&twin, twin.s->head.released == 1);
+    twin_goes_live();
+    twin.ops->live(twin.s);
+    ck_assert_uint_eq(twin.engine.said_len, 0);
+}
+END_TEST
+
 /* Checkpoint mode ------------------------------------------------------------------- */
 
 static void epoch_write(enum request_op op, uint64_t sector, uint32_t len, uint8_t byte)
 {
-    static uint8_t bytes[1024 * 1024];
+    static uint8_t bytes[BLK_REQUEST_MAX];
     struct blk_request rq = {.op = op, .sector = sector, .len = len};
 
     ck_assert_uint_le(len, sizeof bytes);
@@ -402,13 +435,18 @@ static void epoch_write(enum request_op op, uint64_t sector, uint32_t len, uint8
     pri.epochs->write(pri.s, 0, &rq);
 }
 
+static void take_with(const uint64_t *dirty)
+{
+    UNTIL(&pri, pri.epochs->due(pri.s));
+    pri.epochs->take(pri.s, loop_now_ns(), dirty, pri.engine.state,
+                     sizeof pri.engine.state, NULL);
+}
+
 static void take(void)
 {
     static const uint64_t dirty[PAGES / 64 + 1] = {FAKE_DIRTY};
 
-    UNTIL(&pri, pri.epochs->due(pri.s));
-    pri.epochs->take(pri.s, loop_now_ns(), dirty, pri.engine.state,
-                     sizeof pri.engine.state, NULL);
+    take_with(dirty);
 }
 
 static void check_disk(uint64_t at, uint8_t byte)
@@ -419,6 +457,30 @@ static void check_disk(uint64_t at, uint8_t byte)
     ck_assert_int_eq(pread(twin_disk, got, sizeof got, (off_t)at), sizeof got);
     ck_assert_mem_eq(got, want, sizeof got);
 }
+
+/* Fails with: a page of the bitmap not sent, not taken. */
+START_TEST(an_epoch_brings_every_page_that_was_written_to)
+{
+    static const uint8_t marked[] = {0, 2, 3, 4, 31, 62, 63};
+    uint64_t dirty[PAGES / 64 + 1] = {0};
+
+    for (unsigned i = 0; i < PAGES; i++) {
+        memset(ram[0] + i * GMEM_PAGE_SIZE, (int)(i + 1), GMEM_PAGE_SIZE);
+    }
+    for (unsigned i = 0; i < sizeof marked; i++) {
+        dirty[0] |= UINT64_C(1) << marked[i];
+    }
+    take_with(dirty);
+    UNTIL(&pri, pri.s->epoch.acked == 1);
+    for (unsigned i = 0; i < PAGES; i++) {
+        bool is = (dirty[0] >> i & 1) != 0;
+        const uint8_t *page = ram[1] + i * GMEM_PAGE_SIZE;
+
+        ck_assert_uint_eq(page[0], is ? i + 1 : 0);
+        ck_assert_uint_eq(page[GMEM_PAGE_SIZE - 1], is ? i + 1 : 0);
+    }
+}
+END_TEST
 
 /* Fails with: WRITE_ZEROES not taken (take_disk). */
 START_TEST(an_epoch_brings_what_was_written)
@@ -453,12 +515,12 @@ END_TEST
 START_TEST(an_epoch_with_a_write_past_the_end_is_not_begun)
 {
     epoch_write(REQUEST_WRITE, 0, 512, 'x');
-    epoch_write(REQUEST_WRITE, FAKE_DISK_SECTORS - 1, 1024, 'y');
+    epoch_write(REQUEST_WRITE, SECTORS - 1, 1024, 'y');
     take();
     UNTIL(&twin, twin.s->sec.state == FT_SEC_GONE);
     ck_assert_ptr_nonnull(strstr(twin.s->status.text, "past the end of disk 0"));
     check_disk(0, 0);
-    ck_assert_int_eq(lseek(twin_disk, 0, SEEK_END), FAKE_DISK_SECTORS * 512);
+    ck_assert_int_eq(lseek(twin_disk, 0, SEEK_END), SECTORS * 512);
     ck_assert_uint_eq(twin.s->ack.barrier, 0);
 }
 END_TEST
@@ -480,10 +542,62 @@ START_TEST(a_twin_says_what_its_primary_may_not_have)
 }
 END_TEST
 
+static bool full(void)
+{
+    return pri.epochs->full(pri.s);
+}
+
+/* FT_KEPT_BYTES, and what is kept beside each write. */
+static void fill(void)
+{
+    for (size_t i = 0; i < FT_KEPT_BYTES / BLK_REQUEST_MAX; i++) {
+        ck_assert(!full());
+        epoch_write(REQUEST_WRITE, 0, BLK_REQUEST_MAX, (uint8_t)i);
+    }
+    ck_assert(full());
+}
+
+/* Fails with: no limit, one that stays, a full epoch that lasts as long as any. */
+START_TEST(a_full_epoch_ends_when_the_one_before_is_acknowledged)
+{
+    fill();
+    pthread_mutex_lock(&twin.s->lock); /* it acknowledges nothing */
+    take();
+    fill();
+    usleep(30000);
+    ck_assert(!pri.epochs->due(pri.s) && full());
+    pthread_mutex_unlock(&twin.s->lock);
+    take();
+    ck_assert(!full());
+    UNTIL(&pri, pri.s->epoch.acked == 2);
+    check_disk(0, (uint8_t)(FT_KEPT_BYTES / BLK_REQUEST_MAX - 1));
+}
+END_TEST
+
+/* Without a twin, or when its epochs are over, the guest goes on, and nothing is kept.
+ * Fails with: full until the next epoch whatever comes; writes that are kept for none. */
+START_TEST(nobody_waits_for_an_epoch_that_will_not_come)
+{
+    size_t len;
+
+    fill();
+    len = pri.s->epoch.writes.len;
+    if (_i == 0) {
+        ck_assert_ptr_null(ft_session_order(pri.s, FT_ORDER_ALONE_WON, 2));
+    } else {
+        pri.epochs->take(pri.s, 0, NULL, NULL, 0, "its state cannot be told");
+    }
+    ck_assert(!full());
+    epoch_write(REQUEST_WRITE, 0, 512, 'x');
+    ck_assert_uint_eq(pri.s->epoch.writes.len, len);
+}
+END_TEST
+
 static Suite *session_suite(void)
 {
     Suite *suite = suite_create("ft_session");
     TCase *lockstep = tcase_create("lockstep"), *epochs = tcase_create("checkpoints");
+    TCase *long_epochs = tcase_create("long_epochs");
 
     tcase_add_checked_fixture(lockstep, setup_lockstep, teardown);
     tcase_add_test(lockstep, the_same_exits_let_an_output_out);
@@ -492,16 +606,25 @@ static Suite *session_suite(void)
     tcase_add_test(lockstep, the_clock_goes_on_from_the_newest_that_is_known);
     tcase_add_test(lockstep, a_repair_writes_what_the_primary_did_and_flushes_it);
     tcase_add_test(lockstep, what_was_withheld_is_written_at_go_live);
+    tcase_add_test(lockstep, a_twin_lets_out_what_its_primary_may_not_have);
+    tcase_add_test(lockstep, a_twin_does_not_say_twice_what_is_outside);
     tcase_set_timeout(lockstep, 60);
     suite_add_tcase(suite, lockstep);
 
     tcase_add_checked_fixture(epochs, setup_epochs, teardown);
+    tcase_add_test(epochs, an_epoch_brings_every_page_that_was_written_to);
     tcase_add_test(epochs, an_epoch_brings_what_was_written);
     tcase_add_test(epochs, an_epochs_flush_is_one_before_it_is_acknowledged);
     tcase_add_test(epochs, an_epoch_with_a_write_past_the_end_is_not_begun);
     tcase_add_test(epochs, a_twin_says_what_its_primary_may_not_have);
     tcase_set_timeout(epochs, 60);
     suite_add_tcase(suite, epochs);
+
+    tcase_add_checked_fixture(long_epochs, setup_long_epochs, teardown);
+    tcase_add_test(long_epochs, a_full_epoch_ends_when_the_one_before_is_acknowledged);
+    tcase_add_loop_test(long_epochs, nobody_waits_for_an_epoch_that_will_not_come, 0, 2);
+    tcase_set_timeout(long_epochs, 60);
+    suite_add_tcase(suite, long_epochs);
     return suite;
 }
 

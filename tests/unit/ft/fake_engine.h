@@ -16,14 +16,14 @@
 #include "vmm/engine_ram.h"
 #include "vmm/engine_tape.h"
 
-#define FAKE_DISK_SECTORS 64u
-#define FAKE_DIRTY        UINT64_C(5) /* pages that it wrote to, whenever it is asked */
-#define FAKE_WROTE_MAX    8u
+#define FAKE_DIRTY     UINT64_C(5) /* pages that it wrote to, whenever it is asked */
+#define FAKE_WROTE_MAX 8u
 
 /* Zeros, but for the first group, is a new one. */
 struct fake_engine {
     uint8_t *ram;
     uint64_t page_count;
+    uint64_t disk_sectors;
     bool twin;           /* CREATED, else FROZEN; nothing leaves before it is live */
     bool console_stands; /* what it says is not in its files */
 

@@ -237,6 +237,29 @@ START_TEST(held_then_written)
 }
 END_TEST
 
+/* In each slot, alone. Fails with: a FLUSH that is answered where nothing waits. */
+START_TEST(no_flush_is_answered_while_it_is_held)
+{
+    unsigned turns = 0;
+
+    for (unsigned i = (unsigned)_i + 1; i < SLOTS; i++) { /* the last free one is taken */
+        slot[i].busy = true;
+    }
+    ck_assert(ask((struct blk_request){.op = REQUEST_FLUSH}));
+    ck_assert(slot[_i].busy);
+    for (int i = 0; i < 20; i++) {
+        turn(true);
+    }
+    ck_assert_uint_eq(answers, 0);
+    disks_excluded(disks, 1);
+    while (flushes == 0) {
+        ck_assert_uint_lt(turns++, 100000);
+        turn(true);
+    }
+    ck_assert_uint_eq(answers, 1);
+}
+END_TEST
+
 START_TEST(late_write_of_somebody_else)
 {
     static const uint8_t mine[512] = {1, 2, 3};
@@ -345,6 +368,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, held_then_written, 0, 8);
+    tcase_add_loop_test(tc, no_flush_is_answered_while_it_is_held, 0, SLOTS);
     tcase_add_test(tc, late_write_of_somebody_else);
     tcase_add_test(tc, frozen_meanwhile);
     tcase_add_test(tc, full);
