@@ -180,7 +180,9 @@ static void not_started_there(struct ha_agent *agent, struct ha_vm *vm, const ch
     }
     vm->task = HA_TASK_NONE;
     vm->state = vm->back_to;
-    vm->desired = suspended ? HA_DESIRED_SUSPENDED : HA_DESIRED_STOPPED;
+    vm->desired = suspended        ? HA_DESIRED_SUSPENDED
+                  : vm->was_wanted ? HA_DESIRED_RUNNING
+                                   : HA_DESIRED_STOPPED;
     vm->back_to = HA_VM_INVALID;
     vm->failures = vm->restarts = 0;
     vm->avoid = 0;

@@ -95,7 +95,8 @@ enum {
     BACK_TO_STOPPED = 2,
     BACK_TO_SUSPENDED = 4,
     ACCEPT_COPY = 8, /* with one of these */
-    LAST_ALL = 15
+    WAS_WANTED = 16, /* the same */
+    LAST_ALL = 31
 };
 
 static uint8_t last_bits(const struct ha_vm *vm)
@@ -107,6 +108,7 @@ static uint8_t last_bits(const struct ha_vm *vm)
     if (on_its_way && vm->back_to != HA_VM_INVALID) {
         bits |= vm->back_to == HA_VM_SUSPENDED ? BACK_TO_SUSPENDED : BACK_TO_STOPPED;
         bits |= vm->accept_copy ? ACCEPT_COPY : 0;
+        bits |= vm->was_wanted ? WAS_WANTED : 0;
     }
     return bits;
 }
@@ -118,7 +120,9 @@ static bool get_last_bits(struct ha_vm *vm, uint8_t bits)
                   : (bits & BACK_TO_STOPPED) != 0 ? HA_VM_STOPPED
                                                   : HA_VM_INVALID;
     vm->accept_copy = (bits & ACCEPT_COPY) != 0;
-    return (bits & ~LAST_ALL) == 0 && (!vm->accept_copy || vm->back_to != HA_VM_INVALID);
+    vm->was_wanted = (bits & WAS_WANTED) != 0;
+    return (bits & ~LAST_ALL) == 0 &&
+           ((!vm->accept_copy && !vm->was_wanted) || vm->back_to != HA_VM_INVALID);
 }
 
 void ha_put_move_end(struct bytes_wr *wr, const struct ha_move_end *end)

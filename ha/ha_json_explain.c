@@ -130,7 +130,9 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
     struct ha_policy_in in;
     struct ha_place place;
 
-    if (ha_vm_protected(vm)) {
+    if (ha_vm_protected(vm) && !ha_agent_is_participant(&d->agent, vm->twin.to)) {
+        ha_json_add_line(a, "its twin was on ", node, ", which is not in the view");
+    } else if (ha_vm_protected(vm)) {
         ha_json_add_line(a,
                          vm->twin.commit == CONF_FT_EPOCHS
                              ? "protected: checkpoints of it go to its twin on "
@@ -178,6 +180,7 @@ static void explain_twin(struct ha_daemon *d, const struct ha_vm *vm, json_objec
 static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object *a)
 {
     const struct ha_node *owner = ha_state_node(&d->agent.state, vm->owner);
+    struct proof_answer answer;
 
     ha_json_add_line(a, vm->name,
                      vm->desired == HA_DESIRED_RUNNING ? ": wanted running, is "
@@ -197,7 +200,11 @@ static void explain_vm(struct ha_daemon *d, const struct ha_vm *vm, json_object 
         ha_cpus_lacks_sse(&d->agent.cpus, vm->owner)) {
         ha_json_add_line(a, owner->name, HA_NO_SSE, "");
     }
-    if (vm->state == HA_VM_UNKNOWN && owner != NULL) {
+    if (vm->state == HA_VM_UNKNOWN && owner != NULL &&
+        proof_is_dead(&d->agent.state.proofs, vm->owner, &vm->owner_incarnation,
+                      &answer)) {
+        ha_json_add_line(a, "its last owner is ", owner->name, ", which is proven dead");
+    } else if (vm->state == HA_VM_UNKNOWN && owner != NULL) {
         char text[REASON_LEN_MAX + 1];
 
         ha_json_add_line(

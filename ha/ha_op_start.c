@@ -146,11 +146,12 @@ static void thaw_now(struct op_run *run, const struct ha_vm *record)
 
 /* There, or not at all. */
 static void order_on(const struct op_run *run, struct ha_vm *vm,
-                     const struct ha_node *node, bool accepts,
+                     const struct ha_node *node, bool accepts, bool was_wanted,
                      char reason[static REASON_LEN_MAX + 1])
 {
     vm->accept_copy = accepts; /* claims may know more of copies than the record */
     vm->back_to = vm->state == HA_VM_SUSPENDED ? HA_VM_SUSPENDED : HA_VM_STOPPED;
+    vm->was_wanted = was_wanted;
     vm->state = HA_VM_STARTING;
     vm->owner = node->nodeid;
     vm->owner_incarnation = node->incarnation;
@@ -228,7 +229,7 @@ void ha_op_vm_start(struct op_run *run)
         if (node == NULL) {
             return;
         }
-        order_on(run, &vm, node, accepts, reason);
+        order_on(run, &vm, node, accepts, record->desired == HA_DESIRED_RUNNING, reason);
     }
     ha_text_set(vm.reason, sizeof vm.reason, reason, NULL);
     ha_op_emit_vm(run, &vm, vm.reason);

@@ -121,16 +121,15 @@ static const struct ha_node *node_for(struct op_run *run, const struct ha_vm *vm
 static bool may_be_protected(struct op_run *run, const struct ha_vm *vm)
 {
     char changes[REASON_LEN_MAX + 1];
+    struct conf_vm runs;
 
     if (vm->conf == NULL || ha_twin_cannot(vm) != NULL) {
         ha_op_answer(run, EXIT_REFUSED, vm->name, ": ", ha_twin_cannot(vm));
         return false;
     }
-    if (vm->runs != NULL && ha_pending(vm, changes, sizeof changes)) {
-        ha_op_answer(run, EXIT_REFUSED, vm->name,
-                     ": its definition was changed since it was started, and a twin is "
-                     "made of what is defined: stop and start it first: ",
-                     changes);
+    if (!ha_pending_goes_on(vm, &runs)) { /* a twin is made of what it runs with */
+        ha_pending_refusal("beyond what fits", changes, sizeof changes);
+        ha_op_answer(run, EXIT_REFUSED, vm->name, ": ", changes);
         return false;
     }
     return true;

@@ -160,7 +160,7 @@ sleep 2
 rm -f "$LAB_SCRATCH/pause.sock"
 nbd_up "${epochs[@]}"
 guest_goes_on "$acked"
-check "where it was" vm_runs_on $L "$third" "$primary"
+check "where it was" wait_for 30 vm_runs_on $L "$third" "$primary"
 note "server restarted under a protected VM, outages: $(outages "$before")"
 
 # It is not there at all, then it is: the agent connects when it can.

@@ -202,6 +202,8 @@ END_TEST
 /* Nobody knows whether it still runs; then it is known that it does not. */
 START_TEST(its_owner_is_not_proven_dead)
 {
+    struct ha_vm_report r = {.outcome = HA_OUTCOME_START_FAILED, .mirror = {1}};
+
     runs(ft_yaml);
     view_without(8, primary);
     ck_assert_int_eq(vm_at(third)->state, HA_VM_UNKNOWN);
@@ -219,6 +221,15 @@ START_TEST(its_owner_is_not_proven_dead)
     ck_assert_int_eq(vm_at(third)->state, HA_VM_STARTING);
     ck_assert_uint_eq(vm_at(third)->owner, 2);
     ck_assert(vm_at(third)->accept_copy);
+    /* It was wanted running before, and still waits for the node that has all of it. */
+    r.vm = vm_at(third)->uuid;
+    r.attempt = vm_at(third)->attempt;
+    strcpy(r.text, "there is no such file");
+    ha_agent_vm_report(&sim[2].agent, &r, now_ns);
+    settle();
+    ck_assert(!vm_at(third)->accept_copy);
+    ck_assert_int_eq(vm_at(third)->desired, HA_DESIRED_RUNNING);
+    ck_assert_int_ne(vm_at(third)->state, HA_VM_STARTING);
 }
 END_TEST
 
