@@ -130,13 +130,22 @@ members_are() {
     equal "$(members "$1" "$2")" "$3"
 }
 
+# every_node NAME COMMAND...: COMMAND NAME NODE succeeds for every node of the lab
+every_node() {
+    local name=$1 node
+    shift
+    for node in $(seq -f n%.0f "$(jq .nodes "$LAB_SCRATCH/$name/lab.json")"); do
+        "$@" "$name" "$node" || return 1
+    done
+}
+
+sees_all() {
+    members_are "$1" "$2" "$(jq .nodes "$LAB_SCRATCH/$1/lab.json")"
+}
+
 # together NAME: every node of the lab sees all of them
 together() {
-    local node count
-    count=$(jq .nodes "$LAB_SCRATCH/$1/lab.json")
-    for node in $(seq -f n%.0f "$count"); do
-        members_are "$1" "$node" "$count" || return 1
-    done
+    every_node "$1" sees_all
 }
 
 quorate_is() {

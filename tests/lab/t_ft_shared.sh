@@ -34,17 +34,17 @@ check "its twin goes on" wait_for 20 vm_runs_on $L n3 n2
 check "its writes are held, as every node says" wait_for 5 holds n3 'its writes to disk0 are held until n1 is fenced'
 check "and explain" explains n2 'it runs; its writes to disk0 are held until n1 is fenced'
 check "and status" eval "gemel_at $L n2 status | grep -q 'web1 runs; its writes to disk0 are held until n1 is fenced'"
-acked=$(vm_acked $L)
+acked=$(vm_acked_now $L)
 check_rc 4 "meanwhile it gets no twin" gemel_at $L n2 vm protect web1
 check_rc 4 "nor is it migrated" gemel_at $L n2 vm migrate web1 n3
 sleep 2
 check "they are held still" holds n2 'its writes*' || gemel_at $L n2 events | tail -n 10 | sed 's/^/# /'
-check "and nothing was acknowledged" not goes_on $L "$acked"
+check "and nothing was acknowledged" stands $L "$acked"
 lab $L kill n2 gemeld
 check "its agent was killed, and is back" wait_for 20 holds n2 'its writes to disk0 are held until n1 is fenced'
 sleep 1
 check "they are held still" holds n2 'its writes*'
-check "and nothing was acknowledged" not goes_on $L "$acked"
+check "and nothing was acknowledged" stands $L "$acked"
 lab $L bmc n1 ok
 check "n1 is off: they are let go" wait_for 40 let_go n3
 guest_goes_on "$acked"

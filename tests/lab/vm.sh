@@ -12,6 +12,16 @@ gemel_at() {
     lab "$name" exec "$node" -- "$builddir/gemel" "$@"
 }
 
+# together LAB: every node sees all of them, as in lib.sh, and every agent has the state: what is changed from now on is not refused
+# ("not now: state exchange").
+together() {
+    every_node "$1" sees_all && every_node "$1" is_synced
+}
+
+is_synced() { # LAB NODE
+    equal "$(gemel_at "$1" "$2" status --json | jq -r .phase)" synced
+}
+
 # vm_dir LAB: where its shared directory lies outside
 vm_shared() {
     echo "$LAB_SCRATCH/$1/shared"
@@ -115,6 +125,20 @@ witness_end() {
 # witness_value LAB FILTER
 witness_value() {
     jq -r "$2" "$LAB_SCRATCH/$1-witness.json"
+}
+
+vm_answers() { # LAB MORE-THAN
+    [ "$(awk '{print $1}' "$LAB_SCRATCH/$1-witness.progress")" -gt "$2" ]
+}
+
+# As vm_acked, of an answer that was given after this was called.
+vm_acked_now() { # LAB
+    wait_for 10 vm_answers "$1" "$(($(awk '{print $1}' "$LAB_SCRATCH/$1-witness.progress") + 1))" && vm_acked "$1"
+}
+
+# The guest answers still, and has acknowledged nothing more.
+stands() { # LAB ACKED
+    equal "$(vm_acked_now "$1")" "$2"
 }
 
 # Every acknowledged record is on the disk image
