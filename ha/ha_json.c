@@ -166,15 +166,18 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
     const struct ha_node *node = &s->node[index];
     json_object *o = json_object_new_object();
     uint64_t used = 0;
-    unsigned vms = 0;
+    unsigned vms = 0, twins = 0;
     char text[64];
 
     for (unsigned i = 0; i < s->vm_count; i++) {
         const struct ha_vm *vm = s->vm[i];
+        bool runs = vm->owner == node->nodeid && !ha_vm_rests(vm);
+        bool twin = vm->twin.to == node->nodeid;
 
-        if (vm->owner == node->nodeid && !ha_vm_rests(vm)) {
-            vms++;
-            used += vm->conf != NULL ? vm->conf->memory_bytes : 0;
+        vms += runs;
+        twins += twin;
+        if (vm->conf != NULL && (runs || twin || vm->move.to == node->nodeid)) {
+            used += ha_vm_runs_as(vm)->memory_bytes;
         }
     }
     ha_json_put_str(o, "name", node->name);
@@ -184,6 +187,7 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
                     incarnation_text(&node->incarnation, text, sizeof text));
     ha_json_put_str(o, "fence", fence_word(d, node));
     put_u64(o, "vms", vms);
+    put_u64(o, "twins", twins);
     put_u64(o, "memory_free_mib",
             node->memory_bytes > used ? (node->memory_bytes - used) >> 20 : 0);
     ha_json_put_str(o, "reason", ha_json_node_reason(d, index));
@@ -194,11 +198,17 @@ static json_object *node_doc(struct ha_daemon *d, unsigned index)
 }
 
 /* Without a majority nobody writes records: that of a VM whose node is not here is what
- * was known last. */
+ * was known last; and one that is here has perhaps gone live on its twin's node. */
+static bool may_have_gone(const struct ha_daemon *d, const struct ha_vm *vm)
+{
+    return ha_vm_protected(vm) && !ha_view_has(&d->agent.view, vm->twin.to);
+}
+
 bool ha_json_is_unknown(struct ha_daemon *d, const struct ha_vm *vm)
 {
     return vm->owner != 0 && !ha_vm_rests(vm) && d->agent.view.agreed &&
-           !d->agent.view.quorate && !ha_view_has(&d->agent.view, vm->owner) &&
+           !d->agent.view.quorate &&
+           (!ha_view_has(&d->agent.view, vm->owner) || may_have_gone(d, vm)) &&
            ha_twin_lives_here(&d->agent, vm) == 0;
 }
 
@@ -243,6 +253,9 @@ const char *ha_json_vm_reason(struct ha_daemon *d, const struct ha_vm *vm)
 {
     return ha_twin_lives_here(&d->agent, vm) != 0
                ? "its twin on this node has taken over; the cluster's record follows"
+           : ha_json_is_unknown(d, vm) && ha_view_has(&d->agent.view, vm->owner)
+               ? "no quorum, and its twin, which is not heard from here, may have taken "
+                 "over"
            : ha_json_is_unknown(d, vm) ? "no quorum, and its node is not heard from here"
            : ha_vm_paused(vm)          ? vm->reason + sizeof HA_PAUSED - 1
                                        : vm->reason;

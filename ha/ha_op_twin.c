@@ -212,6 +212,13 @@ void ha_op_vm_protect(struct op_run *run)
         protected_already(run, record);
         return;
     }
+    if (record->twin.to != 0 && !record->twin.ending &&
+        (!option(run, "node", what, sizeof what) ||
+         strcmp(what, name_of(run, record->twin.to)) == 0)) {
+        ha_op_answer(run, EXIT_DONE, record->name, ": is getting its twin, on ",
+                     name_of(run, record->twin.to));
+        return;
+    }
     if (!ha_op_runs(run, record, "protected") || !may_be_protected(run, record) ||
         !commit_of(run, record, &commit)) {
         return;

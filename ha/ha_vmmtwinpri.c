@@ -285,9 +285,9 @@ static void is_alone(struct ha_local *l, const Gemel__VmmReport *r)
         l->diverged_ms = os_wall_ns() / NSEC_PER_MSEC;
     }
     ha_text_set(why, sizeof why,
-                l->twin->record.ending    ? "as it was asked for"
-                : l->twin->why[0] != '\0' ? l->twin->why
-                                          : "its twin is not heard any more",
+                l->twin->why[0] != '\0'  ? l->twin->why
+                : l->twin->record.ending ? "as it was asked for"
+                                         : "its twin is not heard any more",
                 NULL);
     ha_vmmtwin_stop_timer(l);
     l->task = LOCAL_TASK_NONE;
@@ -398,6 +398,7 @@ void ha_vmmpri_told(struct ha_local *l, const struct ha_vm *vm)
     if (vm->twin.ending && t->step < TWIN_ARMED) {
         ha_vmmpri_give_up(l, "as it was asked for");
     } else if (vm->twin.ending && t->step == TWIN_ON) {
+        ha_text_set(t->why, sizeof t->why, vm->reason, NULL);
         ha_vmmtwin_claim(l, CLAIM_UNPROTECT);
     } else if (vm->twin.switchover && t->step == TWIN_ON && !t->ordered) {
         t->ordered = true;
