@@ -531,8 +531,11 @@ void ft_wake_sender(struct ft_session *s)
  * what comes. */
 static void ack_at_once(struct ft_session *s)
 {
-    if (s->ack_new && s->params.commit != FT_COMMIT_VERIFIED && !s->sending &&
-        !s->closed && !s->closing && ft_secondary_may_ack(&s->sec)) {
+    if (s->params.commit == FT_COMMIT_VERIFIED) {
+        return; /* nobody waits for what is received */
+    }
+    if (s->ack_new && !s->sending && !s->closed && !s->closing &&
+        ft_secondary_may_ack(&s->sec)) {
         s->sending = true;
         (void)send_ack(s);
         s->sending = false;
