@@ -638,10 +638,10 @@ static bool hear_one(struct ft_session *s, struct vmm_error *err)
     good = s->role == FT_ROLE_PRIMARY
                ? ft_pri_frame(s, head.type, s->frame, head.body_len, &why)
                : ft_sec_frame(s, head.type, s->frame, head.body_len, &why);
+    s->reading = true;
     if (good && s->role == FT_ROLE_SECONDARY && !s->params.checkpoint) {
         ack_at_once(s);
     }
-    s->reading = true;
     pthread_mutex_unlock(&s->lock);
     if (!good) {
         (void)vmm_fail(err, -EPROTO, "%s", why);

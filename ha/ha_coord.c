@@ -814,7 +814,7 @@ static void execute_vm(struct ha_agent *agent, const struct ha_action *action)
     vm.state = action->state;
     vm.kill = action->kill;
     if (moved && vm.state == HA_VM_STOPPED && vm.back_to != HA_VM_INVALID) {
-        vm.desired = HA_DESIRED_STOPPED;
+        vm.desired = vm.was_wanted ? HA_DESIRED_RUNNING : HA_DESIRED_STOPPED;
     }
     if (action->new_attempt) {
         const struct ha_node *owner = ha_state_node(&agent->state, action->owner);

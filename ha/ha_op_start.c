@@ -229,7 +229,9 @@ void ha_op_vm_start(struct op_run *run)
         if (node == NULL) {
             return;
         }
-        order_on(run, &vm, node, accepts, record->desired == HA_DESIRED_RUNNING, reason);
+        order_on(run, &vm, node, accepts,
+                 record->desired == HA_DESIRED_RUNNING && record->state == HA_VM_UNKNOWN,
+                 reason);
     }
     ha_text_set(vm.reason, sizeof vm.reason, reason, NULL);
     ha_op_emit_vm(run, &vm, vm.reason);

@@ -466,11 +466,25 @@ static bool protect(struct decision *d, unsigned index)
     return to != 0;
 }
 
+/* Its node is in the ring, so it is only the agent that left, and not for long yet. */
+static bool agent_is_away(struct decision *d, const struct ha_node *node)
+{
+    uint64_t at_ns = node->changed_ns + d->in->times->agent_away_ns;
+
+    if (!node->lost || node->fence != HA_FENCE_NONE ||
+        !ha_view_away(d->in->view, node->nodeid) || d->in->now_ns >= at_ns) {
+        return false;
+    }
+    due(d, at_ns);
+    return true;
+}
+
 /* Its process has ended, and its twin does not take over: it starts anew. A twin whose
  * node is away may have the claim: without that node's death nobody else gets one. */
 static void twin_failed(struct decision *d, unsigned index)
 {
     const struct ha_vm *vm = d->in->state->vm[index];
+    const struct ha_node *node;
     struct proof_answer answer;
     uint64_t until_ns;
     bool away, dead;
@@ -482,7 +496,8 @@ static void twin_failed(struct decision *d, unsigned index)
     dead = proof_is_dead(&d->in->state->proofs, vm->twin.to, &vm->twin.to_incarnation,
                          &answer);
     until_ns = vm->changed_ns + (away ? HA_TWIN_AWAY_NS : HA_TWIN_WAIT_NS);
-    if (away && !dead) {
+    node = ha_state_node(d->in->state, vm->twin.to);
+    if (away && !dead && (node == NULL || !agent_is_away(d, node))) {
         wants_proof(d, vm->twin.to);
     }
     if (!dead && d->in->now_ns < until_ns) {
@@ -551,19 +566,6 @@ static void owner_present(struct decision *d, unsigned index)
     default:
         break;
     }
-}
-
-/* Its node is in the ring, so it is only the agent that left, and not for long yet. */
-static bool agent_is_away(struct decision *d, const struct ha_node *node)
-{
-    uint64_t at_ns = node->changed_ns + d->in->times->agent_away_ns;
-
-    if (!node->lost || node->fence != HA_FENCE_NONE ||
-        !ha_view_away(d->in->view, node->nodeid) || d->in->now_ns >= at_ns) {
-        return false;
-    }
-    due(d, at_ns);
-    return true;
 }
 
 static void decide_vm(struct decision *d, unsigned index)

@@ -191,7 +191,7 @@ struct ha_vm {
     /* With back_to: an operator takes the copy of its mirrored disks that is there,
      * whether it counts or not. */
     bool accept_copy;
-    bool was_wanted; /* with back_to: it was wanted running before that order */
+    bool was_wanted; /* with back_to: it waited for a node, wanted running, before that */
     char reason[REASON_LEN_MAX + 1];
     enum ha_task task;
     char snapshot[SNAPSHOT_ID_MAX + 1]; /* that the task is about */

@@ -252,7 +252,12 @@ void ha_vmm_start(struct ha_vmm *vmm, const struct ha_vm *vm)
         return;
     }
     if (ha_vmmtwin_is_one(l)) {
-        return; /* its primary was stopped: it ends, and comes again as what it is then */
+        /* Its primary was stopped: it ends, and comes again as what it is then. Late with
+         * its claim it is what is wanted here, and speaks as that. */
+        if (ha_vmmtwin_goes_live(l)) {
+            l->attempt = vm->attempt;
+        }
+        return;
     }
     if (l->task != LOCAL_TASK_NONE || l->released) {
         log_warn("vm %s: told to start, but it is not done with what it does", vm->name);

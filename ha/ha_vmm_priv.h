@@ -316,8 +316,9 @@ bool ha_vmmtwin_leaves_claim(const struct ha_local *l);
 /* By a signal that is not its agent's: a twin's node says so, before its primary's can
  * only say that it is not heard. */
 void ha_vmmtwin_killed(struct ha_local *l);
-/* It is the twin of a protected VM. */
+/* It is the twin of a protected VM; and has asked for the claim, or has it. */
 bool ha_vmmtwin_is_one(const struct ha_local *l);
+bool ha_vmmtwin_goes_live(const struct ha_local *l);
 /* Its process has ended while it was protected: the twin's copies of mirrored disks have
  * every FLUSH that the guest was told is done. */
 bool ha_vmmtwin_has_all(const struct ha_local *l);

@@ -205,7 +205,12 @@ bool ha_vmmtwin_is(const struct ha_local *l, const char *state)
  * in the same report. */
 void ha_vmmtwin_heard_again(struct ha_local *l)
 {
-    if (l->twin->claiming == CLAIM_KIND_NONE || ha_vmmtwin_unclaim(l)) {
+    struct ha_twinning *t = l->twin;
+
+    if (t->claiming == CLAIM_KIND_NONE && t->inherited) {
+        /* An agent before this one may have made the claim: its storage knows. */
+        ha_vmmtwin_claim(l, t->twin ? CLAIM_GO_LIVE : CLAIM_GO_ALONE);
+    } else if (t->claiming == CLAIM_KIND_NONE || ha_vmmtwin_unclaim(l)) {
         ha_vmmtwin_order(l, GEMEL__VMM_REQUEST__KIND__FT_GO_ON);
     }
 }
@@ -255,7 +260,8 @@ static void refused(struct ha_local *l, const char *why)
     log_warn("vm %s: refused: %s", l->name, why);
     if (t->step == TWIN_ON && t->twin && ha_vmmsec_may_take_over(l)) {
         ha_vmmsec_take_over(l, why); /* no way back: its primary is lost after all */
-    } else if (t->step == TWIN_ON && ha_vmmpri_holds(l)) {
+    } else if ((t->step == TWIN_ON || t->step == TWIN_BACK) && !t->twin &&
+               ha_vmmpri_holds(l)) {
         ha_vmmtwin_claim(l, CLAIM_GO_ALONE);
     } else if (t->twin) {
         ha_vmmsec_fail(l, why);
@@ -333,6 +339,11 @@ bool ha_vmmtwin_leaves_claim(const struct ha_local *l)
 bool ha_vmmtwin_is_one(const struct ha_local *l)
 {
     return l->twin != NULL && l->twin->twin;
+}
+
+bool ha_vmmtwin_goes_live(const struct ha_local *l)
+{
+    return ha_vmmtwin_is_one(l) && (l->twin->submitted || l->twin->step == TWIN_LIVE);
 }
 
 bool ha_vmmtwin_has_all(const struct ha_local *l)

@@ -211,6 +211,13 @@ static void judge(struct ha_local *l, struct twin_claim *job)
         again(l, job, read_again);
         return;
     }
+    if (view.highest == NULL) { /* it runs by a claim: this is not its directory */
+        ha_text_set(job->text, sizeof job->text,
+                    "no claim is in the VM's directory: is the shared storage mounted?",
+                    NULL);
+        again(l, job, read_again);
+        return;
+    }
     claim_may_take(&view, &verdict);
     if (!verdict.may) {
         claim_explain(&view, &verdict, job->text);
@@ -232,7 +239,7 @@ static void judge(struct ha_local *l, struct twin_claim *job)
 /* The primary is not the owner any more: its twin has gone live. */
 static bool is_lost(const struct ha_local *l, struct twin_claim *job)
 {
-    if (l->twin->twin || !job->found.have_claim ||
+    if (l->twin->twin || !job->found.have_claim || job->found.claim.epoch <= l->epoch ||
         uuid_equal(job->found.claim.owner.instance, l->instance)) {
         return false;
     }

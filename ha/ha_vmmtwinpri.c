@@ -11,6 +11,7 @@
 #include "ha/ha_vmmtwin_priv.h"
 
 #define SWITCH_NS (5 * NSEC_PER_SEC) /* the twin has not taken over: as it was */
+#define PAUSED_NS NSEC_PER_SEC       /* by a disk: so long it keeps its twin */
 #define GONE_NS   NSEC_PER_SEC       /* the twin, as the record says */
 #define DIAL_MS   5000
 
@@ -92,8 +93,20 @@ void ha_vmmpri_give_up(struct ha_local *l, const char *why)
     }
 }
 
+static void paused_timer_fn(void *data)
+{
+    struct ha_local *l = data;
+
+    l->twin->timer = 0;
+    if (l->phase == LOCAL_FROZEN) {
+        l->twin->step = TWIN_BACK;
+        ha_vmmtwin_claim(l, CLAIM_UNPROTECT);
+    }
+}
+
 /* A VM goes on after a pause by a claim and with new connections, as one without a twin
- * does; the next twin comes when it runs. */
+ * does; the next twin comes when it runs. Not at once: where its storage fails, its node
+ * may be about to. */
 void ha_vmmpri_paused(struct ha_local *l, const char *reason)
 {
     struct ha_twinning *t = l->twin;
@@ -107,9 +120,7 @@ void ha_vmmpri_paused(struct ha_local *l, const char *reason)
         return;
     }
     ha_text_set(t->why, sizeof t->why, reason, NULL);
-    ha_vmmtwin_stop_timer(l);
-    t->step = TWIN_BACK;
-    ha_vmmtwin_claim(l, CLAIM_UNPROTECT);
+    ha_vmmtwin_start_timer(l, PAUSED_NS, paused_timer_fn);
 }
 
 static void late_timer_fn(void *data)
@@ -335,6 +346,8 @@ void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r)
                r->state == GEMEL__VMM_STATE__VMM_STATE_RUNNING && r->epoch == l->epoch &&
                (ha_vmmtwin_is(l, "on") || ha_vmmtwin_is(l, "barrier"))) {
         is_on(l);
+    } else if (ha_vmmpri_holds(l) && t->step == TWIN_BACK) {
+        ha_vmmtwin_claim(l, CLAIM_GO_ALONE); /* whatever is heard: it goes without */
     } else if (ha_vmmpri_holds(l)) {
         if (strstr(r->ft_text, "heard again") != NULL) {
             ha_vmmtwin_heard_again(l);
@@ -350,7 +363,8 @@ void ha_vmmpri_session(struct ha_local *l, const Gemel__VmmReport *r)
         /* In sync it never was in a claim: frozen, it goes on by the next one. */
         if (r->state == GEMEL__VMM_STATE__VMM_STATE_RUNNING) {
             is_alone(l, r);
-        } else if (t->step == TWIN_BACK && l->phase == LOCAL_FROZEN) {
+        } else if ((t->step == TWIN_BACK || t->step == TWIN_ON) &&
+                   l->phase == LOCAL_FROZEN) {
             back(l);
         } else if (t->step == TWIN_JOINING) {
             ha_vmmpri_give_up(l, r->ft_text);
@@ -435,6 +449,8 @@ void ha_vmmpri_claimed(struct ha_local *l, enum claim_kind kind, enum twin_claim
         log_warn("vm %s: %s: %s", l->name, claim_kind_str(kind), text);
         if (kind == CLAIM_PROTECT) {
             ha_vmmpri_give_up(l, text);
+        } else if (t->step == TWIN_BACK) { /* paused: nobody else would ask again */
+            ha_vmmtwin_start_timer(l, GONE_NS, gone_timer_fn);
         }
         return;
     }

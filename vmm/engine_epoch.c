@@ -307,7 +307,8 @@ bool engine_epoch_live(struct engine *e)
         return engine_end_run(e, RUN_END_HOST, err.text);
     }
     epoch_off(e);
-    if (!engine_shared_hold(e)) {
+    /* A connection that was lost meanwhile, before anybody looks what it left. */
+    if (!engine_reconnect(e) || !engine_shared_hold(e)) {
         return false;
     }
     machine_reissue(e->machine);

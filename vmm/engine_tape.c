@@ -542,6 +542,7 @@ static bool at_position(struct engine *e)
     }
     if (engine_inputs_due(e) || t->fresh || kept_due(t)) {
         take_inputs(e);
+        (void)disks_push(e->disks); /* a FLUSH that an answered write waits for */
         if (e->shutdown_wanted || e->reset_wanted) {
             return false;
         }
