@@ -510,10 +510,8 @@ static void checkpoint(struct engine *e)
     lock_machine(e);
     engine_epoch_take(e, since_ns);
     unlock_machine(e);
-    atomic_store(&e->kicked, false); /* whatever kicks from here on ends a wait */
     while (engine_epoch_stands(e) && engine_may_run(e)) {
         engine_wait(e, engine_machine_now_ns(e) + ENGINE_OFF_NS);
-        atomic_store(&e->kicked, false);
     }
     gate_open(e);
 }
@@ -549,7 +547,6 @@ static void smp_run(struct engine *e)
     engine_set_carrier(e, true);
     gate_open(e);
     while (engine_may_run(e)) {
-        atomic_store(&e->kicked, false); /* whatever kicks from here on ends a wait */
         if (e->shutdown_wanted && !engine_epoch_holds(e)) {
             (void)engine_end_run(e, RUN_END_SHUTDOWN, "the guest powered off");
             break;
