@@ -329,6 +329,51 @@ static void note_others(struct ha_local *l, const struct claim_job *job)
     }
 }
 
+/* It may not be taken: why, and what becomes of the VM here. */
+static void no_claim(struct ha_local *l, struct claim_job *job,
+                     const struct claim_view *view, const struct claim_verdict *verdict)
+{
+    if (!job->inherits && view->highest != NULL) {
+        ha_local_copies(l, view->highest);
+    }
+    if (shared_before(view)) {
+        ha_text_set(l->outcome_text, sizeof l->outcome_text,
+                    "its disks are mirrored now, and its claims are from when they "
+                    "were not: define it as a VM of another name",
+                    NULL);
+    } else if (!job->inherits) {
+        claim_explain(view, verdict, l->outcome_text);
+    }
+    if (verdict->reason == CLAIM_NO_DIGEST_DIFFERS) {
+        l->resume_refused = true;
+        if (job->state_text[0] != '\0') {
+            ha_text_set(l->outcome_text, sizeof l->outcome_text, job->state_text, NULL);
+        }
+    }
+    l->claim_pending = false;
+    if (l->thawing && verdict->reason == CLAIM_NO_NOT_OWNER &&
+        is_nobodys(l, view->highest)) {
+        l->phase = LOCAL_FROZEN; /* it ends, which is reported */
+    } else if (l->thawing && verdict->reason == CLAIM_NO_NOT_OWNER) {
+        lost(l);
+    } else if (l->thawing) {
+        l->claim_won = true; /* the one it was frozen under, to be released */
+    }
+    claim_job_free(job, NULL);
+    if (ha_vmmmove_not_yet(l, verdict->reason)) {
+        l->outcome_text[0] = '\0';
+        return;
+    }
+    if (l->ended) {
+        ha_vmmupgrade_ended(l);
+        ha_local_gone(l);
+    } else if (l->thawing && verdict->reason == CLAIM_NO_QUORUM) {
+        refreeze(l, "frozen: quorum was lost before it could be thawed");
+    } else {
+        ha_local_fail(l, l->outcome_text);
+    }
+}
+
 static void take_claim(struct ha_local *l, struct claim_job *job)
 {
     struct ha_vmm *vmm = l->vmm;
@@ -378,46 +423,7 @@ static void take_claim(struct ha_local *l, struct claim_job *job)
     }
 #endif
     if (!verdict.may) {
-        if (!job->inherits && view.highest != NULL) {
-            ha_local_copies(l, view.highest);
-        }
-        if (shared_before(&view)) {
-            ha_text_set(l->outcome_text, sizeof l->outcome_text,
-                        "its disks are mirrored now, and its claims are from when they "
-                        "were not: define it as a VM of another name",
-                        NULL);
-        } else if (!job->inherits) {
-            claim_explain(&view, &verdict, l->outcome_text);
-        }
-        if (verdict.reason == CLAIM_NO_DIGEST_DIFFERS) {
-            l->resume_refused = true;
-            if (job->state_text[0] != '\0') {
-                ha_text_set(l->outcome_text, sizeof l->outcome_text, job->state_text,
-                            NULL);
-            }
-        }
-        l->claim_pending = false;
-        if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER &&
-            is_nobodys(l, view.highest)) {
-            l->phase = LOCAL_FROZEN; /* it ends, which is reported */
-        } else if (l->thawing && verdict.reason == CLAIM_NO_NOT_OWNER) {
-            lost(l);
-        } else if (l->thawing) {
-            l->claim_won = true; /* the one it was frozen under, to be released */
-        }
-        claim_job_free(job, NULL);
-        if (ha_vmmmove_not_yet(l, verdict.reason)) {
-            l->outcome_text[0] = '\0';
-            return;
-        }
-        if (l->ended) {
-            ha_vmmupgrade_ended(l);
-            ha_local_gone(l);
-        } else if (l->thawing && verdict.reason == CLAIM_NO_QUORUM) {
-            refreeze(l, "frozen: quorum was lost before it could be thawed");
-        } else {
-            ha_local_fail(l, l->outcome_text);
-        }
+        no_claim(l, job, &view, &verdict);
         return;
     }
     job->claim = verdict.claim;

@@ -12,21 +12,6 @@ WITNESS_GAP_MS=100
 WITNESS_NO_STORAGE=1 # its disks are not on the shared storage
 DISK=/var/lib/gemel/web1.img
 
-define() {
-    mkdir -p "$(vm_shared $L)/web1"
-    cp "$builddir/tests/guest/pulse.rom" "$(vm_shared $L)/pulse.rom"
-    cat >"$(vm_shared $L)/web1.yaml" <<YAML
-name: web1
-memory: 32MiB
-machine: lockstep
-boot: {firmware: /srv/gemel/pulse.rom, cmdline: "ip=$VM_IP rate=20"}
-disks: [{path: $DISK, serial: web1, mirrored: true}]
-nics: [{mac: "$VM_MAC"}]
-ha: {start_timeout: 20s, stop_timeout: 10s}
-ft: {suspect: 300ms}
-YAML
-    gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
-}
 counts() { # ASKED "n1 n2"
     equal "$(show "$1" '[.copies[] | select(.counts).node] | join(" ")')" "$2"
 }
@@ -55,7 +40,7 @@ back() { # NODE
 }
 
 check "three nodes with agents" lab $L up
-check "the VM is defined" define
+check "the VM is defined" define_mirrored
 lab $L exec n1 -- sh -c "truncate -s 64M $DISK && sync $DISK /var/lib/gemel" # a power cut takes a name that is not synced
 check "it starts" starts_on n2 n1 --node n1
 check "the guest answers" witness_begin $L

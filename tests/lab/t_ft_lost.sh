@@ -12,21 +12,6 @@ WITNESS_OUTAGE_MS=30000
 WITNESS_NO_STORAGE=1
 DISK=/var/lib/gemel/web1.img
 
-define() {
-    mkdir -p "$(vm_shared $L)/web1"
-    cp "$builddir/tests/guest/pulse.rom" "$(vm_shared $L)/pulse.rom"
-    cat >"$(vm_shared $L)/web1.yaml" <<YAML
-name: web1
-memory: 32MiB
-machine: lockstep
-boot: {firmware: /srv/gemel/pulse.rom, cmdline: "ip=$VM_IP rate=20"}
-disks: [{path: $DISK, serial: web1, mirrored: true}]
-nics: [{mac: "$VM_MAC"}]
-ha: {start_timeout: 20s, stop_timeout: 10s}
-ft: {suspect: 300ms}
-YAML
-    gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
-}
 twin_is_on() { equal "$(show "$1" .twin.node)" "$2"; }
 processes() { lab $L exec "$1" -- pgrep -c -x gemel-vmm; }
 
@@ -50,7 +35,7 @@ print("claim", flush=True)'
 }
 
 check "three nodes with agents" lab $L up
-check "the VM is defined" define
+check "the VM is defined" define_mirrored
 lab $L exec n1 -- sh -c "truncate -s 64M $DISK && sync $DISK /var/lib/gemel"
 check "it starts" gemel_at $L n2 vm start web1 --node n1 --timeout 30s
 check "the guest answers" witness_begin $L

@@ -163,3 +163,21 @@ explains() { gemel_at $L "$1" explain web1 | grep -q -- "$2"; }
 guest_goes_on() { # ACKED
     check "the guest goes on" wait_for 20 goes_on $L "$1" || gemel_at $L n3 events | tail -n 20 | sed 's/^/# /'
 }
+
+# web1 of the lab $L, on machine lockstep, with its mirrored disk at $DISK.
+# shellcheck disable=SC2086,SC2154
+define_mirrored() {
+    mkdir -p "$(vm_shared $L)/web1"
+    cp "$builddir/tests/guest/pulse.rom" "$(vm_shared $L)/pulse.rom"
+    cat >"$(vm_shared $L)/web1.yaml" <<YAML
+name: web1
+memory: 32MiB
+machine: lockstep
+boot: {firmware: /srv/gemel/pulse.rom, cmdline: "ip=$VM_IP rate=20"}
+disks: [{path: $DISK, serial: web1, mirrored: true}]
+nics: [{mac: "$VM_MAC"}]
+ha: {start_timeout: 20s, stop_timeout: 10s}
+ft: {suspect: 300ms}
+YAML
+    gemel_at $L n1 vm apply -f /srv/gemel/web1.yaml
+}
