@@ -134,11 +134,11 @@ tests_unit_ha_check_ha_fit_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_fit_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 
 UNIT_TESTS += tests/unit/ha/check_ha_vmmhold
-tests_unit_ha_check_ha_vmmhold_SOURCES = tests/unit/ha/check_ha_vmmhold.c tests/unit/unit.h
+tests_unit_ha_check_ha_vmmhold_SOURCES = tests/unit/ha/check_ha_vmmhold.c tests/unit/ha/vmm_frame.h tests/unit/unit.h
 tests_unit_ha_check_ha_vmmhold_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_vmmhold_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 UNIT_TESTS += tests/unit/ha/check_ha_vmmend
-tests_unit_ha_check_ha_vmmend_SOURCES = tests/unit/ha/check_ha_vmmend.c tests/unit/unit.h
+tests_unit_ha_check_ha_vmmend_SOURCES = tests/unit/ha/check_ha_vmmend.c tests/unit/ha/vmm_frame.h tests/unit/unit.h
 tests_unit_ha_check_ha_vmmend_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_ha_check_ha_vmmend_LDADD = libha_io.la libha_core.la libfencing_io.la libfencing_core.la libcluster_conf_io.la libbase_io.la $(UNIT_LIBS)
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a VM with mirrored disks ends, on real claims in a directory: which copies they say
  * count. */
+#include "tests/unit/ha/vmm_frame.h"
 #include "tests/unit/temp_path.h"
 #include "tests/unit/unit.h"
 
@@ -22,84 +23,7 @@
 #define HERE  1
 #define THERE 2
 
-static char root[TEMP_PATH_MAX], dir[TEMP_PATH_MAX + 8];
-static struct loop *loop;
-static struct ha_vmm *vmm;
-static struct ha_vm record;
-static struct conf_vm conf;
-static struct proof_table proofs;
-static struct ha_vm_report told; /* last */
-static unsigned reports;
-static uint64_t settle_ns;
-static const struct uuid vm_id = {{1}}, own_id = {{2}}, twin_id = {{3}};
-static const struct incarnation inc = {{{9}}, 1};
-
-static void on_report(void *ctx, const struct ha_vm_report *r)
-{
-    (void)ctx;
-    told = *r;
-    reports++;
-}
-
-static void on_local(void *ctx, const struct ha_local_vm *vm, bool gone)
-{
-    (void)ctx;
-    (void)vm;
-    (void)gone;
-}
-
-static const struct proof_table *known(void *ctx)
-{
-    (void)ctx;
-    return &proofs;
-}
-
-static bool yes(void *ctx)
-{
-    (void)ctx;
-    return true;
-}
-
-static bool no(void *ctx)
-{
-    (void)ctx;
-    return false;
-}
-
-static uint64_t settles(void *ctx)
-{
-    (void)ctx;
-    return settle_ns;
-}
-
-static const struct ha_vm *on_record(void *ctx, struct uuid vm)
-{
-    (void)ctx;
-    return memcmp(&vm, &vm_id, sizeof vm) == 0 ? &record : NULL;
-}
-
-static const struct conf_cluster *no_cluster(void *ctx)
-{
-    (void)ctx;
-    return NULL;
-}
-
-static void on_step(void *ctx, const char *vm, const char *what)
-{
-    (void)ctx;
-    (void)vm;
-    (void)what;
-}
-
-static const struct ha_vmm_ops ops = {.local_vm = on_local,
-                                      .report = on_report,
-                                      .proofs = known,
-                                      .quorate = yes,
-                                      .links_down = no,
-                                      .settle_ns = settles,
-                                      .record = on_record,
-                                      .cluster = no_cluster,
-                                      .step = on_step};
+static const struct uuid own_id = {{2}}, twin_id = {{3}};
 
 /* Of epoch 1: this node's, with a twin on node 2, or without. */
 static void link_claim(bool twin)
